@@ -1,0 +1,417 @@
+/*
+model.h: the one model description, shared by the CPU and the CUDA program.
+
+Defines
+  Config            what a model is: sizes and switches, nothing else
+  PRESETS           the sizes that have a name, in the three families
+  PARAMETERS        every parameter tensor, named once: shape, place, initialisation, weight decay, names on disk
+  ACTIVATIONS       every intermediate tensor, named once: shape, place, lifetime
+  ParamTable        the tensors of one config with their offsets in one flat allocation
+  parameter counts, FLOPs, memory
+
+Dimensions: V vocabulary, C channels, L layers, NH query heads, NKV key/value heads, HS head size,
+F hidden size of the MLP, B batch, T time. QKV = (NH + 2 NKV) HS is the width of the stacked
+query, key and value projections.
+
+The families differ by switches in Config, never by copies of code:
+  gpt2   LayerNorm, biases, learned positions, GELU (tanh form), tied head   Radford et al. 2019
+  llama  RMSNorm, rotary positions, SwiGLU, grouped-query attention           Touvron et al. 2023
+  qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
+
+Weights are stored as (out features, in features) for every family. Where a Hugging Face folder has
+another layout or splits a tensor (gpt2 stores the transpose; llama stores q, k and v apart), the
+table says so and checkpoint.h translates: no other code knows.
+
+Adding a tensor is adding a row. Adding a family is adding switches, and rows that need them.
+*/
+#ifndef LLMC_MODEL_H
+#define LLMC_MODEL_H
+
+#include "common.h"
+#include "rng.h"
+
+// ---------------------------------------------------------------- config
+
+typedef enum { FAMILY_GPT2, FAMILY_LLAMA, FAMILY_QWEN3, FAMILIES } Family;
+
+static inline const char *family_name(int family) {
+    return family == FAMILY_GPT2 ? "gpt2" : family == FAMILY_LLAMA ? "llama" : "qwen3";
+}
+
+typedef struct {
+    int family;
+    int vocab_size;  // V
+    int channels;    // C
+    int layers;      // L
+    int heads;       // NH
+    int kv_heads;    // NKV, divides NH
+    int head_size;   // HS; NH * HS need not be C
+    int hidden;      // F
+    int max_seq_len; // longest sequence; with learned positions the rows of wpe
+    // switches
+    int rms_norm; // RMSNorm, else LayerNorm with bias
+    int bias;     // the four linear layers of a block have biases
+    int rope;     // rotary positions, else learned ones
+    int swiglu;   // gated MLP, else GELU
+    int qk_norm;  // RMSNorm over each query and key head
+    int tied;     // the head is the embedding
+    double norm_eps, rope_theta;
+    double init_std;
+} Config;
+
+static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
+static inline int config_fc(const Config *c) { return c->swiglu ? 2 * c->hidden : c->hidden; }
+
+static inline Config config_of_family(int family) {
+    Config c;
+    memset(&c, 0, sizeof c);
+    int modern = family != FAMILY_GPT2;
+    c.family = family;
+    c.rms_norm = c.rope = c.swiglu = modern;
+    c.bias = !modern;
+    c.qk_norm = family == FAMILY_QWEN3;
+    c.tied = 1;
+    c.norm_eps = family == FAMILY_QWEN3 ? 1e-6 : 1e-5;
+    c.rope_theta = 10000.0;
+    c.init_std = 0.02;
+    return c;
+}
+
+// Refuses a config that the programs cannot run, naming the value that breaks the rule.
+static inline bool config_check(const Config *c, Error *err) {
+    struct {
+        const char *name;
+        int value, most;
+    } positive[] = {
+        {"vocab_size", c->vocab_size, 1 << 24}, {"hidden size (channels)", c->channels, 1 << 17},
+        {"number of layers", c->layers, 1024},  {"number of heads", c->heads, 1024},
+        {"key/value heads", c->kv_heads, 1024}, {"head size", c->head_size, 512},
+        {"MLP size", c->hidden, 1 << 19},       {"max_seq_len", c->max_seq_len, 1 << 24},
+    };
+    for (size_t i = 0; i < sizeof positive / sizeof positive[0]; i++)
+        if (positive[i].value < 1 || positive[i].value > positive[i].most)
+            return error_set(err, "model config: %s is %d, expected 1 to %d", positive[i].name, positive[i].value, positive[i].most);
+    if (c->heads % c->kv_heads) return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
+    if (c->rope && c->head_size % 2) return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
+    if (!(c->norm_eps > 0 && c->norm_eps < 1)) return error_set(err, "model config: norm epsilon %g, expected above 0 and below 1", c->norm_eps);
+    if (c->rope && !(c->rope_theta > 1)) return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
+    return true;
+}
+
+// ---------------------------------------------------------------- presets
+
+// X(size, family, L, C, NH, NKV, HS, F, V, T, tied head). V is used where no tokenizer is given. Sources of the
+// shapes: gpt2 124M-1.5B Radford et al. 2019; 350M and 7B (6.7B) Brown et al. 2020, table 2.1; the
+// llama and qwen3 columns keep the depth-to-width range of the published models at each size, with
+// F about 8/3 C rounded to 128 so that the two MLP kinds have as many weights.
+#define PRESETS(X)                                                                                                     \
+    X("nano", FAMILY_GPT2, 2, 64, 4, 4, 16, 256, 512, 256, 1)                                                          \
+    X("nano", FAMILY_LLAMA, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \
+    X("nano", FAMILY_QWEN3, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \
+    X("5M", FAMILY_GPT2, 4, 256, 4, 4, 64, 1024, 8192, 1024, 1)                                                        \
+    X("5M", FAMILY_LLAMA, 4, 256, 4, 2, 64, 768, 8192, 1024, 1)                                                        \
+    X("5M", FAMILY_QWEN3, 4, 256, 4, 2, 64, 768, 8192, 1024, 1)                                                        \
+    X("30M", FAMILY_GPT2, 6, 512, 8, 8, 64, 2048, 16384, 1024, 1)                                                      \
+    X("30M", FAMILY_LLAMA, 6, 512, 8, 4, 64, 1408, 16384, 1024, 1)                                                     \
+    X("30M", FAMILY_QWEN3, 6, 512, 8, 4, 64, 1408, 16384, 1024, 1)                                                     \
+    X("124M", FAMILY_GPT2, 12, 768, 12, 12, 64, 3072, 50304, 1024, 1)                                                  \
+    X("124M", FAMILY_LLAMA, 12, 768, 12, 4, 64, 2304, 50304, 2048, 1)                                                  \
+    X("124M", FAMILY_QWEN3, 12, 768, 12, 4, 64, 2304, 50304, 2048, 1)                                                  \
+    X("350M", FAMILY_GPT2, 24, 1024, 16, 16, 64, 4096, 50304, 1024, 1)                                                 \
+    X("350M", FAMILY_LLAMA, 24, 1024, 16, 4, 64, 3072, 50304, 2048, 1)                                                 \
+    X("350M", FAMILY_QWEN3, 24, 1024, 16, 4, 64, 3072, 50304, 2048, 1)                                                 \
+    X("774M", FAMILY_GPT2, 36, 1280, 20, 20, 64, 5120, 50304, 1024, 1)                                                 \
+    X("774M", FAMILY_LLAMA, 36, 1280, 20, 5, 64, 3840, 50304, 2048, 1)                                                 \
+    X("774M", FAMILY_QWEN3, 36, 1280, 20, 5, 64, 3840, 50304, 2048, 1)                                                 \
+    X("1.5B", FAMILY_GPT2, 48, 1600, 25, 25, 64, 6400, 50304, 1024, 1)                                                 \
+    X("1.5B", FAMILY_LLAMA, 28, 2048, 16, 4, 128, 5888, 50304, 4096, 0)                                                \
+    X("1.5B", FAMILY_QWEN3, 28, 2048, 16, 4, 128, 5888, 50304, 4096, 0)                                                \
+    X("7B", FAMILY_GPT2, 32, 4096, 32, 32, 128, 16384, 50304, 2048, 1)                                                 \
+    X("7B", FAMILY_LLAMA, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)                                                 \
+    X("7B", FAMILY_QWEN3, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)
+
+// "llama-124M" -> config; false if there is no such preset (the names are then in err).
+static inline bool config_of_preset(Config *out, const char *name, Error *err) {
+#define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie)                                                                     \
+    {                                                                                                                  \
+        char full[64];                                                                                                 \
+        snprintf(full, sizeof full, "%s-%s", family_name(fam), size);                                                  \
+        if (strcasecmp(full, name) == 0) {                                                                             \
+            *out = config_of_family(fam);                                                                              \
+            out->layers = l, out->channels = c, out->heads = nh, out->kv_heads = nkv, out->head_size = hs;             \
+            out->hidden = f, out->vocab_size = v, out->max_seq_len = t;                                                \
+            out->tied = tie;                                                                                           \
+            return true;                                                                                               \
+        }                                                                                                              \
+    }
+    PRESETS(X)
+#undef X
+    return error_set(err, "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as gpt2-SIZE, llama-SIZE or qwen3-SIZE", name);
+}
+
+// ---------------------------------------------------------------- parameters
+
+// Where a tensor stands. The flat allocation is a row of blocks: the embedding block, one block a
+// layer, the head block. A block is contiguous: it is the unit of gradient reduction and of sharding
+// (rank r of R owns the r-th of R equal ranges of every block, whatever tensors lie in it).
+typedef enum { AT_START, IN_LAYER, AT_END } Place;
+
+typedef enum {
+    INIT_NORMAL,   // normal(0, init_std)
+    INIT_RESIDUAL, // normal(0, init_std / sqrt(2 L)): writes into the residual stream (Radford et al. 2019)
+    INIT_ONE,
+    INIT_ZERO
+} Init;
+
+// How a tensor's rows are named on disk: as one tensor, or cut by rows into named parts.
+typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
+
+// X(id, rows, cols (0: a vector), place, present, init, decay, gpt2 name, parts, llama and qwen3 names)
+// rows, cols and present are expressions of `const Config *c`. %d in a name is the layer. Several
+// names, in the order of the rows, are separated by '|'. gpt2 stores the matrices of its layers
+// transposed, as (in, out); a '^' before its name says so.
+#define PARAMETERS(X)                                                                                                  \
+    X(wte, c->vocab_size, c->channels, AT_START, 1, INIT_NORMAL, 1, "transformer.wte.weight", WHOLE,                   \
+      "model.embed_tokens.weight")                                                                                     \
+    X(wpe, c->max_seq_len, c->channels, AT_START, !c->rope, INIT_NORMAL, 1, "transformer.wpe.weight", WHOLE, "")       \
+    X(norm1_w, c->channels, 0, IN_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_1.weight", WHOLE,                        \
+      "model.layers.%d.input_layernorm.weight")                                                                        \
+    X(norm1_b, c->channels, 0, IN_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_1.bias", WHOLE, "")          \
+    X(qkv_w, config_qkv(c), c->channels, IN_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.attn.c_attn.weight",          \
+      SPLIT_QKV,                                                                                                       \
+      "model.layers.%d.self_attn.q_proj.weight|model.layers.%d.self_attn.k_proj.weight|"                               \
+      "model.layers.%d.self_attn.v_proj.weight")                                                                       \
+    X(qkv_b, config_qkv(c), 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_attn.bias", SPLIT_QKV,        \
+      "model.layers.%d.self_attn.q_proj.bias|model.layers.%d.self_attn.k_proj.bias|"                                   \
+      "model.layers.%d.self_attn.v_proj.bias")                                                                         \
+    X(qnorm_w, c->head_size, 0, IN_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
+      "model.layers.%d.self_attn.q_norm.weight")                                                                       \
+    X(knorm_w, c->head_size, 0, IN_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
+      "model.layers.%d.self_attn.k_norm.weight")                                                                       \
+    X(proj_w, c->channels, c->heads *c->head_size, IN_LAYER, 1, INIT_RESIDUAL, 1,                                      \
+      "^transformer.h.%d.attn.c_proj.weight", WHOLE, "model.layers.%d.self_attn.o_proj.weight")                        \
+    X(proj_b, c->channels, 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_proj.bias", WHOLE,             \
+      "model.layers.%d.self_attn.o_proj.bias")                                                                         \
+    X(norm2_w, c->channels, 0, IN_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_2.weight", WHOLE,                        \
+      "model.layers.%d.post_attention_layernorm.weight")                                                               \
+    X(norm2_b, c->channels, 0, IN_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_2.bias", WHOLE, "")          \
+    X(fc_w, config_fc(c), c->channels, IN_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.mlp.c_fc.weight",               \
+      SPLIT_GATE_UP, "model.layers.%d.mlp.gate_proj.weight|model.layers.%d.mlp.up_proj.weight")                        \
+    X(fc_b, config_fc(c), 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_fc.bias", SPLIT_GATE_UP,         \
+      "model.layers.%d.mlp.gate_proj.bias|model.layers.%d.mlp.up_proj.bias")                                           \
+    X(fcproj_w, c->channels, c->hidden, IN_LAYER, 1, INIT_RESIDUAL, 1, "^transformer.h.%d.mlp.c_proj.weight", WHOLE,   \
+      "model.layers.%d.mlp.down_proj.weight")                                                                          \
+    X(fcproj_b, c->channels, 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_proj.bias", WHOLE,            \
+      "model.layers.%d.mlp.down_proj.bias")                                                                            \
+    X(normf_w, c->channels, 0, AT_END, 1, INIT_ONE, 0, "transformer.ln_f.weight", WHOLE, "model.norm.weight")          \
+    X(normf_b, c->channels, 0, AT_END, !c->rms_norm, INIT_ZERO, 0, "transformer.ln_f.bias", WHOLE, "")                 \
+    X(head_w, c->vocab_size, c->channels, AT_END, !c->tied, INIT_NORMAL, 1, "lm_head.weight", WHOLE, "lm_head.weight")
+
+typedef enum {
+#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama) PARAM_##id,
+    PARAMETERS(X)
+#undef X
+        PARAM_KINDS
+} ParamKind;
+
+// One parameter tensor of one model.
+typedef struct {
+    char name[48]; // "wte", "layer.3.qkv_w"
+    int kind;      // ParamKind
+    int layer;     // -1 outside the layers
+    int block;     // 0 embedding block, 1 + layer, L + 1 head block
+    int rows, cols; // (rows, cols), or (rows) where is_vector
+    int is_vector, init, decay, parts;
+    size_t offset, count; // in elements of the flat allocation
+    const char *disk_names; // as in PARAMETERS
+} Param;
+
+typedef struct {
+    Param *items;
+    int count;
+    size_t elements;     // of the flat allocation, padding included
+    size_t parameters;   // without padding
+    int blocks;          // L + 2
+    size_t *block_start; // (blocks + 1) offsets
+    // index[kind * (layers + 1) + layer + 1] -> position in items, or -1; layer -1 outside the layers
+    int *index;
+    int layers;
+} ParamTable;
+
+// Every tensor starts on a multiple of 64 elements: aligned vectors in every data type, and even
+// ranges for up to 64 ranks. Padding holds zeros and stays zero (its gradient is never written).
+#define PARAM_ALIGN 64
+
+static inline ParamTable param_table(const Config *c) {
+    ParamTable t;
+    memset(&t, 0, sizeof t);
+    t.layers = c->layers;
+    t.blocks = c->layers + 2;
+    t.items = (Param *)mem_alloc(sizeof(Param) * (size_t)(PARAM_KINDS * (c->layers + 1)));
+    t.block_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t.blocks + 1));
+    size_t cells = (size_t)(PARAM_KINDS * (c->layers + 1));
+    t.index = (int *)mem_alloc(sizeof(int) * cells);
+    for (size_t i = 0; i < cells; i++) t.index[i] = -1;
+    size_t offset = 0;
+    for (int block = 0; block < t.blocks; block++) {
+        int wanted = block == 0 ? AT_START : block == t.blocks - 1 ? AT_END : IN_LAYER;
+        int layer = wanted == IN_LAYER ? block - 1 : -1;
+        t.block_start[block] = offset;
+#define X(id, rows_, cols_, place_, present_, init_, decay_, gpt2_, parts_, llama_)                                    \
+    if (place_ == wanted && (present_)) {                                                                              \
+        Param *p = &t.items[t.count];                                                                                  \
+        if (layer < 0) snprintf(p->name, sizeof p->name, "%s", #id);                                                   \
+        else snprintf(p->name, sizeof p->name, "layer.%d.%s", layer, #id);                                             \
+        p->kind = PARAM_##id, p->layer = layer, p->block = block;                                                      \
+        p->rows = rows_, p->is_vector = (cols_) == 0, p->cols = p->is_vector ? 1 : (cols_);                            \
+        p->init = init_, p->decay = decay_;                                                                            \
+        p->disk_names = c->family == FAMILY_GPT2 ? gpt2_ : llama_;                                                     \
+        p->parts = c->family == FAMILY_GPT2 ? WHOLE : parts_;                                                          \
+        p->offset = offset, p->count = (size_t)p->rows * (size_t)p->cols;                                              \
+        t.parameters += p->count;                                                                                      \
+        offset += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;                                            \
+        t.index[PARAM_##id * (t.layers + 1) + layer + 1] = t.count++;                                                  \
+    }
+        PARAMETERS(X)
+#undef X
+    }
+    t.block_start[t.blocks] = t.elements = offset;
+    return t;
+}
+
+static inline void param_table_free(ParamTable *t) {
+    free(t->items);
+    free(t->block_start);
+    free(t->index);
+    memset(t, 0, sizeof *t);
+}
+
+// The tensor of a kind; layer -1 outside the layers. NULL where this config has none.
+static inline const Param *param_find(const ParamTable *t, int kind, int layer) {
+    int i = t->index[kind * (t->layers + 1) + layer + 1];
+    return i < 0 ? NULL : &t->items[i];
+}
+
+// Initial values of elements [first, first + n) of a tensor, keyed by seed and name: any rank and any
+// device gets the same bits. first must be a multiple of 4.
+static inline void param_init(float *out, const Param *p, const Config *c, uint64_t seed, size_t first, size_t n) {
+    if (p->init == INIT_ONE || p->init == INIT_ZERO) {
+        for (size_t i = 0; i < n; i++) out[i] = p->init == INIT_ONE ? 1.0f : 0.0f;
+        return;
+    }
+    double std = p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers) : c->init_std;
+    RngStream s = rng_stream(seed, p->name);
+    for (size_t i = 0; i < n; i += 4) {
+        float four[4];
+        rng_normal4(s, (first + i) / 4, four);
+        for (size_t j = 0; j < 4 && i + j < n; j++) out[i + j] = (float)(std * (double)four[j]);
+    }
+}
+
+// ---------------------------------------------------------------- activations
+
+// How long an intermediate tensor lives. What is not kept shares one slot among all layers and is
+// computed again in the backward pass; --recompute chooses where the line is drawn.
+typedef enum {
+    KEPT,  // always kept: the residual stream between blocks
+    BLOCK, // recomputed under --recompute=block (the whole block runs forward again)
+    CHEAP  // recomputed under --recompute=cheap and block: no matmul is needed to get it back
+} Lifetime;
+
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } Recompute;
+
+// X(id, width a token, per_head_first, place, present, lifetime)
+// Shape (B, T, width), or (B, width, T) where per_head_first, or (B, T) where width is 1.
+#define ACTIVATIONS(X)                                                                                                 \
+    X(embedding, c->channels, 0, AT_START, 1, KEPT)                                                                    \
+    X(norm1, c->channels, 0, IN_LAYER, 1, CHEAP)                                                                       \
+    X(norm1_mean, 1, 0, IN_LAYER, !c->rms_norm, BLOCK)                                                                 \
+    X(norm1_rstd, 1, 0, IN_LAYER, 1, BLOCK)                                                                            \
+    X(qkv, config_qkv(c), 0, IN_LAYER, 1, BLOCK)                                                                       \
+    X(qk, (c->heads + c->kv_heads) * c->head_size, 0, IN_LAYER, c->rope, CHEAP)                                        \
+    X(qk_rstd, c->heads + c->kv_heads, 0, IN_LAYER, c->qk_norm, BLOCK)                                                 \
+    X(attention, c->heads *c->head_size, 0, IN_LAYER, 1, BLOCK)                                                        \
+    X(attention_lse, c->heads, 1, IN_LAYER, 1, BLOCK)                                                                  \
+    X(residual1, c->channels, 0, IN_LAYER, 1, BLOCK)                                                                   \
+    X(norm2, c->channels, 0, IN_LAYER, 1, CHEAP)                                                                       \
+    X(norm2_mean, 1, 0, IN_LAYER, !c->rms_norm, BLOCK)                                                                 \
+    X(norm2_rstd, 1, 0, IN_LAYER, 1, BLOCK)                                                                            \
+    X(fc, config_fc(c), 0, IN_LAYER, 1, BLOCK)                                                                         \
+    X(mlp, c->hidden, 0, IN_LAYER, 1, CHEAP)                                                                           \
+    X(residual2, c->channels, 0, IN_LAYER, 1, KEPT)                                                                    \
+    X(normf, c->channels, 0, AT_END, 1, KEPT)                                                                          \
+    X(normf_mean, 1, 0, AT_END, !c->rms_norm, KEPT)                                                                    \
+    X(normf_rstd, 1, 0, AT_END, 1, KEPT)                                                                               \
+    X(losses, 1, 0, AT_END, 1, KEPT)
+
+typedef enum {
+#define X(id, width, per_head, place, present, lifetime) ACT_##id,
+    ACTIVATIONS(X)
+#undef X
+        ACT_KINDS
+} ActKind;
+
+typedef struct {
+    const char *name;
+    int width, per_head_first, place, present;
+    int slots;     // 1 or L: how many layers have a slot of their own
+    size_t offset; // of slot 0, in elements; slot l follows at offset + l * stride
+    size_t stride;
+} Act;
+
+typedef struct {
+    Act items[ACT_KINDS];
+    size_t elements;
+} ActTable;
+
+// Lays out the activations of a (B, T) batch under a recompute policy.
+static inline ActTable act_table(const Config *c, int B, int T, int recompute) {
+    ActTable t;
+    memset(&t, 0, sizeof t);
+#define X(id, width_, per_head_, place_, present_, lifetime_)                                                          \
+    {                                                                                                                  \
+        Act *a = &t.items[ACT_##id];                                                                                   \
+        int shared = (lifetime_ == CHEAP && recompute >= RECOMPUTE_CHEAP) || (lifetime_ == BLOCK && recompute >= RECOMPUTE_BLOCK); \
+        a->name = #id, a->width = width_, a->per_head_first = per_head_, a->place = place_, a->present = (present_) != 0; \
+        a->slots = place_ == IN_LAYER && !shared ? c->layers : 1;                                                      \
+        a->offset = t.elements;                                                                                        \
+        a->stride = ((size_t)B * (size_t)T * (size_t)a->width + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;          \
+        if (a->present) t.elements += a->stride * (size_t)a->slots;                                                    \
+    }
+    ACTIVATIONS(X)
+#undef X
+    return t;
+}
+
+// Offset of an activation for a layer (0 outside the layers), in elements.
+static inline size_t act_offset(const ActTable *t, int kind, int layer) {
+    const Act *a = &t->items[kind];
+    return a->offset + (a->slots > 1 ? (size_t)layer * a->stride : 0);
+}
+
+// ---------------------------------------------------------------- counting
+
+// Parameters that take part in a matrix product for every token: all matrices but the embeddings
+// that are only looked up (wpe always; wte unless the head is tied to it).
+static inline double config_matmul_parameters(const Config *c) {
+    ParamTable t = param_table(c);
+    double n = 0;
+    for (int i = 0; i < t.count; i++) {
+        const Param *p = &t.items[i];
+        if (p->is_vector || p->kind == PARAM_wpe || (p->kind == PARAM_wte && !c->tied)) continue;
+        n += (double)p->count;
+    }
+    param_table_free(&t);
+    return n;
+}
+
+#define FLOPS_FORMULA "6 x matmul parameters + 6 x layers x heads x head size x T (attention counted causally), a token of training"
+
+// Model FLOPs of one token in training (forward + backward) at sequence length T, by FLOPS_FORMULA: a
+// multiply-add is 2, backward is twice forward, and a causal score matrix is half full, so that QK^T
+// and PV together cost 2 T NH HS a token forward.
+static inline double config_flops_per_token(const Config *c, int T) {
+    return 6.0 * config_matmul_parameters(c) + 6.0 * (double)c->layers * c->heads * c->head_size * (double)T;
+}
+
+#endif

@@ -1,0 +1,446 @@
+/*
+json.h: reads and writes JSON (RFC 8259).
+
+    JsonDoc doc;
+    Json *root = json_load(&doc, "config.json", err);           // or json_parse(&doc, text, size, err)
+    int layers = (int)json_integer(json_get(root, "n_layer"), 12);
+    for (const Json *j = json_get(root, "merges")->child; j; j = j->next) ...
+    json_free(&doc);
+
+Every accessor takes NULL and values of another type and then gives the fallback, so lookups can be
+nested without checks in between.
+
+Strict: one value and white space, nothing else; no comments, no trailing commas, no NaN; strings are
+valid UTF-8 without control characters, and \u surrogates come in pairs. Limits: 4 GiB of text, 256
+levels. Strings are decoded and NUL-terminated; `size` counts, since \u0000 is allowed. Where a key
+stands twice, json_get gives the last one, as Python and most others do.
+
+Memory: one node is 64 bytes; nodes and strings lie in chunks that json_free() gives back at once.
+Members of an object are a list: json_get is linear, so walk large objects with child/next.
+Numbers with a point are read by strtod(3), which follows the locale: leave LC_NUMERIC at "C".
+*/
+#ifndef LLMC_JSON_H
+#define LLMC_JSON_H
+
+#include "common.h"
+
+typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
+
+typedef struct Json {
+    JsonType type;
+    bool boolean;
+    bool is_integer;    // a number without point and exponent that fits int64_t
+    uint32_t key_size;  // bytes of key
+    uint32_t size;      // string, number: bytes of text; array, object: number of children
+    const char *key;    // a member of an object: its name; otherwise NULL
+    const char *text;   // string: decoded; number: as written; both NUL-terminated
+    struct Json *child; // array, object: the first element
+    struct Json *next;  // the next element of the same array or object
+    double number;
+    int64_t integer; // where is_integer; otherwise the number cut and clamped
+} Json;
+
+#define JSON_MAX_DEPTH 256
+#define JSON_CHUNK ((size_t)1 << 20)
+
+typedef struct JsonChunk {
+    struct JsonChunk *next;
+    size_t used, size; // bytes after this struct
+} JsonChunk;
+
+typedef struct {
+    JsonChunk *chunks;
+    Json *root;
+} JsonDoc;
+
+typedef struct {
+    JsonDoc *doc;
+    const char *start, *p, *end;
+    Error *err;
+    int depth;
+} JsonReader;
+
+// ---------------------------------------------------------------- memory
+
+static inline void json_free(JsonDoc *doc) {
+    for (JsonChunk *c = doc->chunks; c;) {
+        JsonChunk *next = c->next;
+        free(c);
+        c = next;
+    }
+    doc->chunks = NULL;
+    doc->root = NULL;
+}
+
+// Uninitialised memory aligned to 8 bytes.
+static inline void *json_alloc(JsonDoc *doc, size_t bytes) {
+    bytes = (bytes + 7) / 8 * 8;
+    JsonChunk *c = doc->chunks;
+    if (!c || c->size - c->used < bytes) {
+        size_t size = bytes > JSON_CHUNK / 4 ? bytes : c ? JSON_CHUNK : 8192; // most documents are small
+        JsonChunk *fresh = (JsonChunk *)malloc(sizeof(JsonChunk) + size);
+        if (!fresh) fail("out of memory: %zu bytes for a JSON document could not be allocated", size);
+        fresh->used = 0;
+        fresh->size = size;
+        if (c && bytes > JSON_CHUNK / 4) { // a block of its own goes behind the one that is being filled
+            fresh->next = c->next;
+            c->next = fresh;
+        } else {
+            fresh->next = c;
+            doc->chunks = fresh;
+        }
+        c = fresh;
+    }
+    void *p = (char *)(c + 1) + c->used;
+    c->used += bytes;
+    return p;
+}
+
+// ---------------------------------------------------------------- parsing
+
+// "line 3, column 7: WHAT, found 'x'"
+static inline bool json_error(JsonReader *r, const char *at, const char *what) {
+    size_t line = 1;
+    const char *line_start = r->start;
+    for (const char *c = r->start; c < at; c++)
+        if (*c == '\n') line++, line_start = c + 1;
+    size_t column = (size_t)(at - line_start) + 1;
+    if (at >= r->end) return error_set(r->err, "not JSON: line %zu, column %zu: %s, found the end of the text", line, column, what);
+    unsigned char c = (unsigned char)*at;
+    if (c >= 0x20 && c < 0x7f) return error_set(r->err, "not JSON: line %zu, column %zu: %s, found '%c'", line, column, what, c);
+    return error_set(r->err, "not JSON: line %zu, column %zu: %s, found byte 0x%02x", line, column, what, c);
+}
+
+static inline void json_skip_space(JsonReader *r) {
+    while (r->p < r->end && (*r->p == ' ' || *r->p == '\n' || *r->p == '\r' || *r->p == '\t')) r->p++;
+}
+
+// Bytes of the valid UTF-8 sequence of a character above U+007F at p; 0: there is none.
+// Table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF.
+static inline int json_utf8_length(const char *text, const char *end) {
+    const unsigned char *p = (const unsigned char *)text;
+    ptrdiff_t n = end - text;
+    unsigned char c = p[0], low = 0x80, high = 0xbf;
+    int length = c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
+    if (length == 0 || n < length) return 0;
+    if (c == 0xe0) low = 0xa0;
+    if (c == 0xed) high = 0x9f;
+    if (c == 0xf0) low = 0x90;
+    if (c == 0xf4) high = 0x8f;
+    if (p[1] < low || p[1] > high) return 0;
+    for (int i = 2; i < length; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    return length;
+}
+
+static inline int json_utf8_put(char *out, uint32_t c) {
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 63));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 63));
+        out[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 63));
+    out[2] = (char)(0x80 | (c >> 6 & 63));
+    out[3] = (char)(0x80 | (c & 63));
+    return 4;
+}
+
+// Four hexadecimal digits at r->p, which is moved behind them; -1: there are none.
+static inline int json_hex4(JsonReader *r) {
+    if (r->end - r->p < 4) return -1;
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = *r->p;
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (digit < 0) return -1;
+        value = value * 16 + digit;
+        r->p++;
+    }
+    return value;
+}
+
+// r->p stands behind a backslash; writes the character to out (up to 4 bytes), or returns 0.
+static inline int json_escape_sequence(JsonReader *r, char *out) {
+    if (r->p >= r->end) return json_error(r, r->p, "expected the rest of an escape");
+    char c = *r->p++;
+    switch (c) {
+    case '"': case '\\': case '/': *out = c; return 1;
+    case 'b': *out = '\b'; return 1;
+    case 'f': *out = '\f'; return 1;
+    case 'n': *out = '\n'; return 1;
+    case 'r': *out = '\r'; return 1;
+    case 't': *out = '\t'; return 1;
+    case 'u': break;
+    default: return json_error(r, r->p - 1, "expected one of \"\\/bfnrtu after a backslash");
+    }
+    int high = json_hex4(r);
+    if (high < 0) return json_error(r, r->p, "expected four hexadecimal digits after \\u");
+    if (high < 0xd800 || high > 0xdfff) return json_utf8_put(out, (uint32_t)high);
+    if (high > 0xdbff) return json_error(r, r->p - 4, "the second half of a \\u surrogate pair without the first");
+    if (r->end - r->p < 2 || r->p[0] != '\\' || r->p[1] != 'u')
+        return json_error(r, r->p, "expected the second half of a \\u surrogate pair");
+    r->p += 2;
+    int low = json_hex4(r);
+    if (low < 0xdc00 || low > 0xdfff) return json_error(r, r->p, "expected the second half of a \\u surrogate pair");
+    return json_utf8_put(out, 0x10000 + (((uint32_t)high - 0xd800) << 10) + ((uint32_t)low - 0xdc00));
+}
+
+// r->p stands behind the opening quote.
+static inline bool json_read_string(JsonReader *r, const char **text, uint32_t *size) {
+    const char *close = r->p;
+    while (close < r->end && *close != '"') close += *close == '\\' && r->end - close > 1 ? 2 : 1;
+    if (close >= r->end) return json_error(r, r->end, "expected '\"' at the end of a string");
+    char *out = (char *)json_alloc(r->doc, (size_t)(close - r->p) + 1); // decoding never lengthens
+    *text = out;
+    while (r->p < close) {
+        unsigned char c = (unsigned char)*r->p;
+        if (c == '\\') {
+            r->p++;
+            int n = json_escape_sequence(r, out);
+            if (n == 0) return false;
+            out += n;
+        } else if (c < 0x20) {
+            return json_error(r, r->p, "a control character in a string must be written as \\u");
+        } else if (c < 0x80) {
+            *out++ = (char)c;
+            r->p++;
+        } else {
+            int n = json_utf8_length(r->p, close);
+            if (n == 0) return json_error(r, r->p, "expected valid UTF-8 in a string");
+            memcpy(out, r->p, (size_t)n);
+            out += n, r->p += n;
+        }
+    }
+    r->p = close + 1;
+    *out = 0;
+    *size = (uint32_t)(out - *text);
+    return true;
+}
+
+static inline bool json_read_digits(JsonReader *r) {
+    const char *start = r->p;
+    while (r->p < r->end && *r->p >= '0' && *r->p <= '9') r->p++;
+    return r->p > start ? true : json_error(r, r->p, "expected a digit");
+}
+
+static inline bool json_read_number(JsonReader *r, Json *j) {
+    const char *start = r->p;
+    bool negative = *r->p == '-', whole = true, fits = true;
+    if (negative) r->p++;
+    const char *digits = r->p;
+    if (!json_read_digits(r)) return false;
+    if (*digits == '0' && r->p - digits > 1) return json_error(r, digits, "a number does not start with 0");
+    uint64_t value = 0, limit = (uint64_t)INT64_MAX + negative;
+    for (const char *c = digits; c < r->p && fits; c++) {
+        uint64_t digit = (uint64_t)(*c - '0');
+        fits = value <= (limit - digit) / 10;
+        value = value * 10 + digit;
+    }
+    if (r->p < r->end && *r->p == '.') {
+        whole = false;
+        r->p++;
+        if (!json_read_digits(r)) return false;
+    }
+    if (r->p < r->end && (*r->p == 'e' || *r->p == 'E')) {
+        whole = false;
+        r->p++;
+        if (r->p < r->end && (*r->p == '+' || *r->p == '-')) r->p++;
+        if (!json_read_digits(r)) return false;
+    }
+    size_t n = (size_t)(r->p - start);
+    char *text = (char *)json_alloc(r->doc, n + 1);
+    memcpy(text, start, n);
+    text[n] = 0;
+    j->type = JSON_NUMBER;
+    j->text = text;
+    j->size = (uint32_t)n;
+    j->is_integer = whole && fits;
+    if (j->is_integer) {
+        j->integer = negative ? (int64_t)(0 - value) : (int64_t)value;
+        j->number = (double)j->integer;
+        if (negative && value == 0) j->number = -0.0;
+    } else {
+        j->number = strtod(text, NULL);
+        j->integer = j->number >= 9223372036854775807.0    ? INT64_MAX
+                     : j->number <= -9223372036854775808.0 ? INT64_MIN
+                                                           : (int64_t)j->number;
+    }
+    return true;
+}
+
+static inline bool json_read_word(JsonReader *r, const char *word) {
+    size_t n = strlen(word);
+    if ((size_t)(r->end - r->p) < n || memcmp(r->p, word, n) != 0) return json_error(r, r->p, "expected a value");
+    r->p += n;
+    return true;
+}
+
+static inline bool json_read_value(JsonReader *r, Json *j);
+
+// Elements up to the closing bracket; r->p stands behind the opening one.
+static inline bool json_read_children(JsonReader *r, Json *parent, char close) {
+    if (++r->depth > JSON_MAX_DEPTH) return json_error(r, r->p - 1, "more than 256 levels");
+    Json **link = &parent->child;
+    json_skip_space(r);
+    if (r->p < r->end && *r->p == close) r->p++;
+    else
+        for (;;) {
+            Json *j = (Json *)json_alloc(r->doc, sizeof(Json));
+            memset(j, 0, sizeof *j);
+            if (close == '}') {
+                if (r->p >= r->end || *r->p != '"') return json_error(r, r->p, "expected '\"' before the name of a member");
+                r->p++;
+                if (!json_read_string(r, &j->key, &j->key_size)) return false;
+                json_skip_space(r);
+                if (r->p >= r->end || *r->p != ':') return json_error(r, r->p, "expected ':' after the name of a member");
+                r->p++;
+                json_skip_space(r);
+            }
+            if (!json_read_value(r, j)) return false;
+            *link = j;
+            link = &j->next;
+            parent->size++;
+            json_skip_space(r);
+            if (r->p < r->end && *r->p == close) {
+                r->p++;
+                break;
+            }
+            if (r->p >= r->end || *r->p != ',') return json_error(r, r->p, close == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
+            r->p++;
+            json_skip_space(r);
+        }
+    r->depth--;
+    return true;
+}
+
+static inline bool json_read_value(JsonReader *r, Json *j) {
+    switch (r->p < r->end ? *r->p : 0) {
+    case '{': r->p++; j->type = JSON_OBJECT; return json_read_children(r, j, '}');
+    case '[': r->p++; j->type = JSON_ARRAY; return json_read_children(r, j, ']');
+    case '"': r->p++; j->type = JSON_STRING; return json_read_string(r, &j->text, &j->size);
+    case 't': j->type = JSON_BOOL; j->boolean = true; return json_read_word(r, "true");
+    case 'f': j->type = JSON_BOOL; return json_read_word(r, "false");
+    case 'n': return json_read_word(r, "null");
+    case '-': case '0': case '1': case '2': case '3': case '4':
+    case '5': case '6': case '7': case '8': case '9': return json_read_number(r, j);
+    default: return json_error(r, r->p, "expected a value");
+    }
+}
+
+// Parses a text that need not end in NUL and may be freed afterwards. NULL: err says where and why, and
+// there is nothing to free. Otherwise the root, which lives until json_free(doc).
+static inline Json *json_parse(JsonDoc *doc, const char *text, size_t n, Error *err) {
+    doc->chunks = NULL;
+    doc->root = NULL;
+    if (n >= UINT32_MAX) {
+        error_set(err, "a JSON text of %zu bytes is longer than 4 GiB", n);
+        return NULL;
+    }
+    JsonReader r;
+    r.doc = doc;
+    r.start = r.p = text;
+    r.end = text + n;
+    r.err = err;
+    r.depth = 0;
+    Json *root = (Json *)json_alloc(doc, sizeof(Json));
+    memset(root, 0, sizeof *root);
+    json_skip_space(&r);
+    bool ok = json_read_value(&r, root);
+    if (ok) {
+        json_skip_space(&r);
+        if (r.p < r.end) ok = json_error(&r, r.p, "expected the end of the text");
+    }
+    if (!ok) {
+        json_free(doc);
+        return NULL;
+    }
+    return doc->root = root;
+}
+
+// Parses a file; errors begin with its path.
+static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
+    MappedFile f;
+    Error why;
+    doc->chunks = NULL;
+    doc->root = NULL;
+    if (!file_map(&f, path, err)) return NULL;
+    Json *root = json_parse(doc, (const char *)f.data, f.size, &why);
+    if (!root) error_set(err, "%s: %.900s", path, why.text);
+    file_unmap(&f);
+    return root;
+}
+
+// ---------------------------------------------------------------- looking
+
+// The last member of that name, or NULL.
+static inline Json *json_get(const Json *object, const char *key) {
+    Json *found = NULL;
+    if (!object || object->type != JSON_OBJECT) return NULL;
+    size_t n = strlen(key);
+    for (Json *j = object->child; j; j = j->next)
+        if (j->key_size == n && memcmp(j->key, key, n) == 0) found = j;
+    return found;
+}
+
+static inline bool json_is(const Json *j, JsonType type) { return j && j->type == type; }
+static inline const char *json_string(const Json *j, const char *fallback) { return json_is(j, JSON_STRING) ? j->text : fallback; }
+static inline double json_number(const Json *j, double fallback) { return json_is(j, JSON_NUMBER) ? j->number : fallback; }
+static inline int64_t json_integer(const Json *j, int64_t fallback) { return json_is(j, JSON_NUMBER) && j->is_integer ? j->integer : fallback; }
+static inline bool json_bool(const Json *j, bool fallback) { return json_is(j, JSON_BOOL) ? j->boolean : fallback; }
+
+// ---------------------------------------------------------------- writing
+
+// Appends a string with its quotes. Bytes that are not UTF-8 become U+FFFD: JSON has no way to hold them.
+static inline void json_escape(Str *out, const char *text, size_t n) {
+    const char *end = text + n;
+    str_add(out, "\"", 1);
+    for (const char *p = text; p < end;) {
+        const char *plain = p;
+        while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x7f && *p != '"' && *p != '\\') p++;
+        str_add(out, plain, (size_t)(p - plain));
+        if (p == end) break;
+        unsigned char c = (unsigned char)*p;
+        if (c >= 0x80) {
+            int length = json_utf8_length(p, end);
+            if (length) str_add(out, p, (size_t)length);
+            else str_puts(out, "\xef\xbf\xbd");
+            p += length ? length : 1;
+            continue;
+        }
+        if (c == '"') str_puts(out, "\\\"");
+        else if (c == '\\') str_puts(out, "\\\\");
+        else if (c == '\n') str_puts(out, "\\n");
+        else if (c == '\r') str_puts(out, "\\r");
+        else if (c == '\t') str_puts(out, "\\t");
+        else str_printf(out, "\\u%04x", c);
+        p++;
+    }
+    str_add(out, "\"", 1);
+}
+
+// Appends a number with as few digits as give the same double again; NaN and infinities become null.
+static inline void json_add_number(Str *out, double x) {
+    char text[40];
+    if (!(x - x == 0)) {
+        str_puts(out, "null");
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    str_puts(out, text);
+}
+
+#endif

@@ -1,0 +1,49 @@
+/*
+optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101). Both are
+bound by memory: AdamW reads and writes 28 bytes a float parameter.
+*/
+#ifndef LLMC_CPU_OPTIMIZER_H
+#define LLMC_CPU_OPTIMIZER_H
+
+#include "cpu.h"
+
+enum { SQUARES_CHUNK = 1 << 14 }; // numbers summed in one piece; fixed, so that bits do not depend on threads
+
+// Sum of x^2 over x (n), in double, in a fixed order.
+static inline double sum_of_squares(const real *x, size_t n, Cpu *cpu) {
+    int64_t chunks = (int64_t)((n + SQUARES_CHUNK - 1) / SQUARES_CHUNK);
+    double *partial = (double *)cpu_workspace(cpu, sizeof(double) * (size_t)(chunks + 1));
+    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        size_t start = (size_t)chunk * SQUARES_CHUNK, end = start + SQUARES_CHUNK < n ? start + SQUARES_CHUNK : n;
+        double s[16] = {0};
+        size_t i = start;
+        for (; i + 16 <= end; i += 16)
+            for (int j = 0; j < 16; j++) s[j] += (double)x[i + j] * (double)x[i + j];
+        for (; i < end; i++) s[0] += (double)x[i] * (double)x[i];
+        double sum = 0;
+        for (int j = 0; j < 16; j++) sum += s[j];
+        partial[chunk] = sum;
+    }
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partial[chunk];
+    return sum;
+}
+
+// w, m, v, g (n). g is multiplied by grad_scale first (clipping); step counts from 1.
+//     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//     w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m / (1 - beta1^step), vhat likewise
+static inline void adamw(real *w, real *m, real *v, const real *g, size_t n, double lr, double beta1, double beta2, double eps, double weight_decay, int64_t step, double grad_scale, Cpu *cpu) {
+    real b1 = (real)beta1, b2 = (real)beta2, c1 = (real)(1 - beta1), c2 = (real)(1 - beta2), gs = (real)grad_scale;
+    real rate = (real)(lr / (1 - pow(beta1, (double)step))), vs = (real)(1 / sqrt(1 - pow(beta2, (double)step))), e = (real)eps, keep = (real)(1 - lr * weight_decay);
+    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    for (int64_t i = 0; i < (int64_t)n; i++) {
+        real gi = g[i] * gs, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;
+        m[i] = mi;
+        v[i] = vi;
+        w[i] = w[i] * keep - rate * mi / ((real)sqrt(vi) * vs + e);
+    }
+    (void)cpu;
+}
+
+#endif

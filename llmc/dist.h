@@ -1,0 +1,74 @@
+/*
+dist.h: the ranks of a job. Built with MPI (-DUSE_MPI) or without; without, there is one rank.
+
+Results never depend on timing: every sum over ranks has a fixed order.
+*/
+#ifndef LLMC_DIST_H
+#define LLMC_DIST_H
+
+#include "common.h"
+#ifdef USE_MPI
+#include <mpi.h>
+#endif
+
+typedef struct {
+    int rank, size;
+} Dist;
+
+static inline void dist_open(Dist *d, int *argc, char ***argv) {
+    d->rank = 0;
+    d->size = 1;
+#ifdef USE_MPI
+    int provided;
+    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &d->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &d->size);
+#else
+    (void)argc;
+    (void)argv;
+#endif
+}
+
+static inline void dist_close(Dist *d) {
+    (void)d;
+#ifdef USE_MPI
+    MPI_Finalize();
+#endif
+}
+
+static inline void dist_barrier(const Dist *d) {
+    (void)d;
+#ifdef USE_MPI
+    if (d->size > 1) MPI_Barrier(MPI_COMM_WORLD);
+#endif
+}
+
+// Element-wise sum over all ranks, in place, in rank order; the same bits on every rank.
+static inline void dist_sum(const Dist *d, double *values, int n) {
+    (void)d;
+    (void)values;
+    (void)n;
+#ifdef USE_MPI
+    if (d->size == 1) return;
+    double *all = (double *)mem_alloc(sizeof(double) * (size_t)n * (size_t)d->size);
+    MPI_Allgather(values, n, MPI_DOUBLE, all, n, MPI_DOUBLE, MPI_COMM_WORLD);
+    for (int i = 0; i < n; i++) {
+        values[i] = 0;
+        for (int r = 0; r < d->size; r++) values[i] += all[r * n + i];
+    }
+    free(all);
+#endif
+}
+
+static inline int dist_max(const Dist *d, int value) {
+    (void)d;
+#ifdef USE_MPI
+    int most = value;
+    if (d->size > 1) MPI_Allreduce(&value, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    return most;
+#else
+    return value;
+#endif
+}
+
+#endif

@@ -1,0 +1,82 @@
+/*
+engine.h: what a program must be able to do so that trainer.h and the verbs can run it.
+
+train_gpt_cpu.c and train_gpt.cu define struct Model and the functions below, in this order. Nothing
+outside those two files does arithmetic on a model. All functions are called from one thread.
+*/
+#ifndef LLMC_ENGINE_H
+#define LLMC_ENGINE_H
+
+#include "dist.h"
+#include "model.h"
+
+typedef struct Model Model;
+
+typedef struct {
+    Config config;
+    int batch_size, seq_len; // most sequences and tokens a pass: B, T
+    int recompute;           // Recompute
+    int precision;           // PRECISION_FP32, PRECISION_BF16
+    int threads;             // CPU threads, 0: all
+    bool gradients;          // backward and update will be called
+    const Dist *dist;
+} ModelSetup;
+
+// Which copy of the parameters model_get and model_set mean.
+typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_MOMENT1, MODEL_MOMENT2 } ModelArray;
+
+// AdamW (Loshchilov and Hutter 2019) behind global-norm clipping (Pascanu et al. 2013).
+typedef struct {
+    int64_t step; // 1, 2, ...: for the bias correction
+    double lr, beta1, beta2, eps, weight_decay, grad_clip;
+} UpdateRule;
+
+typedef struct {
+    double loss;      // sum over the step's tokens and all ranks, nats
+    double grad_norm; // before clipping, of the gradient summed over ranks
+    bool updated;     // false: loss or norm was not finite, and no weight or moment was touched
+} UpdateResult;
+
+// What the program is called in messages, and one line on the device: "2 threads, AVX-512".
+static const char *engine_name(void);
+
+// The model with all weights zero. Memory for everything is taken here.
+static Model *model_create(const ModelSetup *setup, Error *err);
+static void model_destroy(Model *m);
+static const char *model_device(const Model *m);
+
+// The highest rate of the arithmetic in use, FLOP/s over all threads or the device; 0: not known.
+static double model_peak_flops(const Model *m);
+
+// Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
+static void model_set(Model *m, int array, const Param *p, const float *values);
+static void model_get(Model *m, int array, const Param *p, float *values);
+
+// Copies an activation of the last forward pass out; values: its shape for the last (B, T). With a
+// recompute policy only the last layer's copy of a shared slot is there: false if it is gone.
+static bool model_get_activation(Model *m, int kind, int layer, float *values);
+
+// Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
+// what model_loss() and model_update() report. inputs, targets: (B, T); a target of -1 counts nothing.
+// grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
+// head's own gradients are already added here, chunk by chunk, because logits are not kept.
+// logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
+static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out);
+
+// Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.
+// last: no further pass adds to this step, so ranks may start to sum their gradients.
+static void model_backward(Model *m, bool last);
+static void model_zero_gradients(Model *m);
+
+// The sum of losses since the last call of this or of model_update, on this rank, nats.
+static double model_loss(Model *m);
+
+// Ends a step: gradient norm over all ranks, clipping, AdamW, gradients back to zero.
+static UpdateResult model_update(Model *m, const UpdateRule *rule);
+
+// Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
+// logits (V) that follow the last one. Keys and values of earlier positions come from the cache that
+// earlier calls filled; position 0 starts anew. The pointer is good until the next call.
+static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
+
+#endif

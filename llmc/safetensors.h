@@ -1,0 +1,488 @@
+/*
+safetensors.h: reads and writes tensors in the safetensors format.
+
+Format (github.com/huggingface/safetensors, README): 8 bytes with the length N of the header as a
+little-endian number; N bytes of JSON, an object from each tensor's name to {dtype, shape,
+data_offsets: [begin, end)} counted from the end of the header, plus "__metadata__" with strings;
+then the tensors' bytes, row-major, little-endian, without gaps.
+
+Reading: safetensors_open() takes a file, or a model folder with model.safetensors or with
+model.safetensors.index.json and the files it lists (the order in which Transformers looks). The
+files are mapped, not copied; all tensors of all files appear in one table. Everything that the
+format promises is checked before a tensor can be touched: lengths, types, shapes against sizes,
+offsets, gaps, overlaps, names that stand twice, trailing bytes. A `data` pointer need not be
+aligned to the type: read it with memcpy or safetensors_to_f32(). A file must not be shortened
+by others while it is open (the kernel answers that with SIGBUS).
+
+Writing: SafeWriter; declare all tensors, then stream their bytes in that order. On disk they lie
+ordered by the size of their type, as the reference implementation orders them, since PyTorch can
+only map tensors that are aligned. The file appears under its name when all is written (OutFile).
+
+Limits: 8 dimensions; headers of 100 MB, as in the reference implementation; types of less than a
+byte are refused.
+*/
+#ifndef LLMC_SAFETENSORS_H
+#define LLMC_SAFETENSORS_H
+
+#include "common.h"
+#include "half.h"
+#include "hash.h"
+#include "json.h"
+
+#define ST_MAX_DIMS 8
+#define ST_MAX_HEADER 100000000u
+
+typedef enum {
+    ST_BOOL, ST_U8, ST_I8, ST_F8_E5M2, ST_F8_E4M3, ST_I16, ST_U16, ST_F16, ST_BF16,
+    ST_I32, ST_U32, ST_F32, ST_F64, ST_I64, ST_U64, ST_TYPES
+} SafeType;
+
+static inline const char *safetype_name(SafeType type) {
+    static const char *const names[ST_TYPES] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
+                                                "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
+    return names[type];
+}
+
+static inline size_t safetype_size(SafeType type) {
+    return type <= ST_F8_E4M3 ? 1 : type <= ST_BF16 ? 2 : type <= ST_F32 ? 4 : 8;
+}
+
+typedef struct {
+    const char *name;
+    const char *path; // the file it lies in
+    SafeType dtype;
+    int ndim;
+    int64_t shape[ST_MAX_DIMS];
+    int64_t elements; // the product of shape; 1 for a scalar
+    size_t bytes;
+    const void *data; // (elements) of dtype, perhaps unaligned
+} SafeTensor;
+
+typedef struct {
+    SafeTensor *tensors; // (count) in the order of the headers
+    int count;
+    size_t capacity;
+    int *table; // (table_size) open addressing by name: an index into tensors, or -1
+    size_t table_size;
+    MappedFile *files; // (paths.count)
+    JsonDoc *headers;  // (paths.count) own the names
+    StrList paths;
+} SafeTensors;
+
+// "(2, 3)", for messages.
+static inline const char *safetensor_shape(char text[160], int ndim, const int64_t *shape) {
+    size_t used = (size_t)snprintf(text, 160, "(");
+    for (int i = 0; i < ndim && used < 130; i++)
+        used += (size_t)snprintf(text + used, 160 - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(text + used, 160 - used, ")");
+    return text;
+}
+
+// ---------------------------------------------------------------- reading
+
+static inline void safetensors_close(SafeTensors *st) {
+    for (int i = 0; i < st->paths.count; i++) {
+        file_unmap(&st->files[i]);
+        json_free(&st->headers[i]);
+    }
+    free(st->files);
+    free(st->headers);
+    free(st->tensors);
+    free(st->table);
+    str_list_free(&st->paths);
+    memset(st, 0, sizeof *st);
+}
+
+// Names what a file is that has another format than the one that was expected.
+static inline const char *safetensors_foreign(const uint8_t *p, size_t n) {
+    if (n >= 4 && memcmp(p, "PK\3\4", 4) == 0) return "; it is a zip archive, perhaps a PyTorch .bin file: convert it with Transformers (safe_serialization=True)";
+    if (n >= 4 && memcmp(p, "GGUF", 4) == 0) return "; it is a GGUF file";
+    if (n >= 8 && memcmp(p, "version ", 8) == 0) return "; it is a pointer of git-lfs: fetch the file itself with `git lfs pull`";
+    if (n >= 1 && p[0] == '<') return "; it looks like a web page, perhaps an error saved by a download";
+    if (n >= 9 && p[0] == 0 && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[8] == '{') return "; its length is in foreign byte order (big-endian)";
+    return "";
+}
+
+// One entry of the header. `begin` is filled for the check of the layout.
+static inline bool safetensors_entry(SafeTensor *t, uint64_t *begin, const Json *entry, const uint8_t *data, size_t data_size, const char *path, Error *err) {
+    memset(t, 0, sizeof *t);
+    t->name = entry->key;
+    t->path = path;
+    for (uint32_t i = 0; i < entry->key_size; i++)
+        if ((unsigned char)entry->key[i] < 0x20) return error_set(err, "%s: a tensor's name holds control characters; the file is damaged", path);
+    const Json *shape = json_get(entry, "shape"), *offsets = json_get(entry, "data_offsets");
+    const char *dtype = json_string(json_get(entry, "dtype"), NULL);
+    if (!dtype || !json_is(shape, JSON_ARRAY) || !json_is(offsets, JSON_ARRAY) || offsets->size != 2)
+        return error_set(err, "%s: tensor %.200s must have dtype, shape and two data_offsets; the header is damaged", path, t->name);
+    int type = 0;
+    while (type < ST_TYPES && strcmp(dtype, safetype_name((SafeType)type)) != 0) type++;
+    if (type == ST_TYPES) return error_set(err, "%s: tensor %.200s has the type %.40s, which is not supported", path, t->name, dtype);
+    t->dtype = (SafeType)type;
+    if (shape->size > ST_MAX_DIMS)
+        return error_set(err, "%s: tensor %.200s has %u dimensions; at most %d are supported", path, t->name, shape->size, ST_MAX_DIMS);
+    bool whole = true, fits = true;
+    t->elements = 1;
+    for (const Json *d = shape->child; d; d = d->next) {
+        int64_t size = json_integer(d, -1);
+        whole = whole && size >= 0;
+        t->shape[t->ndim++] = size;
+        // A zero makes the product zero, however large the others are.
+        if (size == 0) t->elements = 0;
+        else if (whole && t->elements != 0) fits = fits && !__builtin_mul_overflow(t->elements, size, &t->elements);
+    }
+    for (int i = 0; i < t->ndim; i++)
+        if (t->shape[i] == 0) t->elements = 0, fits = true;
+    int64_t first = json_integer(offsets->child, -1), last = json_integer(offsets->child->next, -1), bytes = 0;
+    if (!whole || first < 0 || last < first)
+        return error_set(err, "%s: tensor %.200s has a shape or data_offsets that are not whole numbers in order; the header is damaged", path, t->name);
+    if (!fits || __builtin_mul_overflow(t->elements, (int64_t)safetype_size(t->dtype), &bytes) || bytes != last - first) {
+        char text[160];
+        return error_set(err, "%s: tensor %.200s of shape %s and type %s does not take the %lld bytes of its data_offsets; the header is damaged",
+                         path, t->name, safetensor_shape(text, t->ndim, t->shape), dtype, (long long)(last - first));
+    }
+    if ((uint64_t)last > data_size)
+        return error_set(err, "%s is truncated: tensor %.200s ends at byte %lld of the data, the file has %zu; copy it again", path, t->name, (long long)last, data_size);
+    t->bytes = (size_t)bytes;
+    t->data = data + first;
+    *begin = (uint64_t)first;
+    return true;
+}
+
+typedef struct {
+    uint64_t begin, end;
+    const char *name;
+} SafeSpan;
+
+static inline int safetensors_compare_spans(const void *a, const void *b) {
+    const SafeSpan *x = (const SafeSpan *)a, *y = (const SafeSpan *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+// Reads the header of one mapped file into the table.
+static inline bool safetensors_header(SafeTensors *st, JsonDoc *doc, const MappedFile *f, const char *path, Error *err) {
+    if (f->size < 10) return error_set(err, "%s is not a safetensors file: it has %zu bytes%s", path, f->size, f->size ? "" : "; it is empty");
+    uint64_t length;
+    memcpy(&length, f->data, 8);
+    if (length > ST_MAX_HEADER || f->data[8] != '{')
+        return error_set(err, "%s is not a safetensors file: it does not begin with a length and a JSON object%s", path, safetensors_foreign(f->data, f->size));
+    if (length > f->size - 8)
+        return error_set(err, "%s is truncated: a header of %llu bytes is announced, the file has %zu bytes; copy it again", path, (unsigned long long)length, f->size);
+    Error why;
+    const Json *root = json_parse(doc, (const char *)f->data + 8, (size_t)length, &why);
+    if (!root) return error_set(err, "%s: the header is damaged: %.700s", path, why.text);
+    const uint8_t *data = f->data + 8 + length;
+    size_t data_size = f->size - 8 - (size_t)length, n = 0;
+    SafeSpan *spans = (SafeSpan *)mem_alloc(root->size * sizeof(SafeSpan));
+    bool ok = true;
+    for (const Json *entry = root->child; ok && entry; entry = entry->next) {
+        if (strcmp(entry->key, "__metadata__") == 0) {
+            for (const Json *m = entry->child; m; m = m->next) ok = ok && m->type == JSON_STRING;
+            if (!ok || entry->type != JSON_OBJECT) ok = error_set(err, "%s: __metadata__ must hold strings; the header is damaged", path);
+            continue;
+        }
+        st->tensors = (SafeTensor *)mem_grow(st->tensors, &st->capacity, (size_t)st->count + 1, sizeof(SafeTensor));
+        SafeTensor *t = &st->tensors[st->count];
+        ok = safetensors_entry(t, &spans[n].begin, entry, data, data_size, path, err);
+        if (!ok) break;
+        spans[n].end = spans[n].begin + t->bytes;
+        spans[n++].name = t->name;
+        st->count++;
+    }
+    if (ok && n > 1) qsort(spans, n, sizeof(SafeSpan), safetensors_compare_spans);
+    uint64_t end = 0;
+    for (size_t i = 0; ok && i < n; end = spans[i++].end) {
+        if (spans[i].begin < end)
+            ok = error_set(err, "%s: the tensors %.200s and %.200s overlap; the header is damaged", path, spans[i - 1].name, spans[i].name);
+        else if (spans[i].begin > end)
+            ok = error_set(err, "%s: %llu bytes before tensor %.200s belong to no tensor; the header is damaged", path,
+                           (unsigned long long)(spans[i].begin - end), spans[i].name);
+    }
+    if (ok && end != data_size)
+        ok = error_set(err, "%s has %llu bytes after its last tensor; it is damaged or was not written by one program", path, (unsigned long long)(data_size - end));
+    free(spans);
+    return ok;
+}
+
+static inline bool safetensors_add_file(SafeTensors *st, const char *path, Error *err) {
+    size_t n = (size_t)st->paths.count;
+    st->files = (MappedFile *)realloc(st->files, (n + 1) * sizeof(MappedFile));
+    st->headers = (JsonDoc *)realloc(st->headers, (n + 1) * sizeof(JsonDoc));
+    if (!st->files || !st->headers) fail("out of memory");
+    if (!file_map(&st->files[n], path, err)) return false;
+    memset(&st->headers[n], 0, sizeof(JsonDoc));
+    str_list_add(&st->paths, path);
+    return safetensors_header(st, &st->headers[n], &st->files[n], st->paths.items[n], err);
+}
+
+static inline size_t safetensors_slot(const SafeTensors *st, const char *name) {
+    size_t slot = (size_t)fnv1a64(name, strlen(name), FNV1A64_START) & (st->table_size - 1);
+    while (st->table[slot] >= 0 && strcmp(st->tensors[st->table[slot]].name, name) != 0) slot = (slot + 1) & (st->table_size - 1);
+    return slot;
+}
+
+// NULL: there is no tensor of that name.
+static inline const SafeTensor *safetensors_find(const SafeTensors *st, const char *name) {
+    if (!st->table) return NULL;
+    int i = st->table[safetensors_slot(st, name)];
+    return i < 0 ? NULL : &st->tensors[i];
+}
+
+static inline bool safetensors_make_table(SafeTensors *st, Error *err) {
+    st->table_size = 16;
+    while (st->table_size < 2 * (size_t)st->count) st->table_size *= 2;
+    st->table = (int *)mem_alloc(st->table_size * sizeof(int));
+    for (size_t i = 0; i < st->table_size; i++) st->table[i] = -1;
+    for (int i = 0; i < st->count; i++) {
+        size_t slot = safetensors_slot(st, st->tensors[i].name);
+        if (st->table[slot] >= 0)
+            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->tensors[i].name, st->tensors[st->table[slot]].path, st->tensors[i].path);
+        st->table[slot] = i;
+    }
+    return true;
+}
+
+// The files that an index lists, each once, and then whether each tensor is where the index says.
+static inline bool safetensors_add_index(SafeTensors *st, const char *folder, const char *index_path, Error *err) {
+    JsonDoc doc;
+    const Json *map = json_get(json_load(&doc, index_path, err), "weight_map");
+    if (!doc.root) return false;
+    bool ok = json_is(map, JSON_OBJECT) && map->size > 0;
+    if (!ok) error_set(err, "%s: expected an object weight_map from names of tensors to names of files", index_path);
+    for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
+        const char *name = json_string(j, "");
+        if (!*name || strchr(name, '/') || strlen(name) != j->size) {
+            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"", index_path, j->key, name);
+            break;
+        }
+        Path path = path_of("%.3000s/%.900s", folder, name);
+        int i = st->paths.count - 1;
+        while (i >= 0 && strcmp(st->paths.items[i], path.text) != 0) i--;
+        if (i < 0) ok = safetensors_add_file(st, path.text, err);
+    }
+    ok = ok && safetensors_make_table(st, err);
+    for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
+        const SafeTensor *t = safetensors_find(st, j->key);
+        if (!t || strcmp(strrchr(t->path, '/') + 1, json_string(j, "")) != 0)
+            ok = error_set(err, "%s lists tensor %.200s in %.200s, but it is not there", index_path, j->key, json_string(j, ""));
+    }
+    json_free(&doc);
+    return ok;
+}
+
+// Opens a file or a model folder. On false nothing is left open.
+static inline bool safetensors_open(SafeTensors *st, const char *file_or_folder, Error *err) {
+    memset(st, 0, sizeof *st);
+    bool ok;
+    if (path_is_folder(file_or_folder)) {
+        Path single = path_of("%s/model.safetensors", file_or_folder);
+        Path index = path_of("%s/model.safetensors.index.json", file_or_folder);
+        if (path_exists(single.text)) ok = safetensors_add_file(st, single.text, err) && safetensors_make_table(st, err);
+        else if (path_exists(index.text)) ok = safetensors_add_index(st, file_or_folder, index.text, err);
+        else {
+            Path pickle = path_of("%s/pytorch_model.bin", file_or_folder);
+            ok = error_set(err, "the folder %s has neither model.safetensors nor model.safetensors.index.json%s", file_or_folder,
+                           path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers (safe_serialization=True)" : "");
+        }
+    } else {
+        ok = safetensors_add_file(st, file_or_folder, err) && safetensors_make_table(st, err);
+    }
+    if (!ok) safetensors_close(st);
+    return ok;
+}
+
+// Whether a range lies in a tensor whose type is floating; the types of 8 bits need scales and are refused.
+static inline bool safetensors_check_range(const SafeTensor *t, int64_t first, int64_t count, Error *err) {
+    if (t->dtype != ST_F32 && t->dtype != ST_F64 && t->dtype != ST_F16 && t->dtype != ST_BF16)
+        return error_set(err, "%s: tensor %.200s has the type %s; expected F32, F64, F16 or BF16", t->path, t->name, safetype_name(t->dtype));
+    if (first < 0 || count < 0 || first > t->elements || count > t->elements - first) {
+        char text[160];
+        return error_set(err, "%s: elements %lld to %lld of tensor %.200s were asked for, its shape is %s", t->path, (long long)first,
+                         (long long)(first + count), t->name, safetensor_shape(text, t->ndim, t->shape));
+    }
+    return true;
+}
+
+// out (count) = elements first .. first+count of a tensor of type F32, F64, F16 or BF16, as float.
+static inline bool safetensors_to_f32(float *out, const SafeTensor *t, int64_t first, int64_t count, Error *err) {
+    if (!safetensors_check_range(t, first, count, err)) return false;
+    const uint8_t *p = (const uint8_t *)t->data + (size_t)first * safetype_size(t->dtype);
+    size_t n = (size_t)count;
+    if (n == 0) return true;
+    uint16_t h;
+    double d;
+    switch (t->dtype) {
+    case ST_F32: memcpy(out, p, n * 4); break;
+    case ST_BF16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h); break;
+    case ST_F16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h); break;
+    default: for (size_t i = 0; i < n; i++) memcpy(&d, p + 8 * i, 8), out[i] = (float)d; break;
+    }
+    return true;
+}
+
+// The same as double, for the build whose arithmetic is double.
+static inline bool safetensors_to_f64(double *out, const SafeTensor *t, int64_t first, int64_t count, Error *err) {
+    if (!safetensors_check_range(t, first, count, err)) return false;
+    const uint8_t *p = (const uint8_t *)t->data + (size_t)first * safetype_size(t->dtype);
+    size_t n = (size_t)count;
+    if (n == 0) return true;
+    uint16_t h;
+    float f;
+    switch (t->dtype) {
+    case ST_F64: memcpy(out, p, n * 8); break;
+    case ST_BF16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h); break;
+    case ST_F16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h); break;
+    default: for (size_t i = 0; i < n; i++) memcpy(&f, p + 4 * i, 4), out[i] = f; break;
+    }
+    return true;
+}
+
+// ---------------------------------------------------------------- writing
+
+typedef struct {
+    char *name;
+    SafeType dtype;
+    int ndim;
+    int64_t shape[ST_MAX_DIMS];
+    uint64_t bytes, offset; // offset in the data
+} SafeDeclared;
+
+typedef struct {
+    OutFile out;
+    Str metadata; // members of __metadata__, each followed by a comma
+    SafeDeclared *tensors;
+    int count;
+    size_t capacity;
+    uint64_t header;  // bytes before the data; 0: the data has not begun
+    int current;      // the tensor that takes the next bytes
+    uint64_t written; // of the current tensor
+    Error mistake;    // the first wrong call; safewriter_commit reports it
+} SafeWriter;
+
+static inline bool safewriter_open(SafeWriter *w, const char *path, Error *err) {
+    memset(w, 0, sizeof *w);
+    return out_open(&w->out, path, err);
+}
+
+static inline void safewriter_free(SafeWriter *w) {
+    for (int i = 0; i < w->count; i++) free(w->tensors[i].name);
+    free(w->tensors);
+    free(w->metadata.data);
+    memset(w, 0, sizeof *w);
+}
+
+// Gives up; nothing is left on disk.
+static inline void safewriter_abort(SafeWriter *w) {
+    out_abort(&w->out);
+    safewriter_free(w);
+}
+
+static inline void safewriter_mistake(SafeWriter *w, const char *what, const char *name) {
+    if (!w->mistake.text[0]) error_set(&w->mistake, "cannot write %s: %s %.200s", w->out.path.text, what, name);
+}
+
+// A line of metadata; {"format": "pt"} is always there, Transformers asks for it. Before the data begins.
+static inline void safewriter_metadata(SafeWriter *w, const char *key, const char *value) {
+    json_escape(&w->metadata, key, strlen(key));
+    str_puts(&w->metadata, ":");
+    json_escape(&w->metadata, value, strlen(value));
+    str_puts(&w->metadata, ",");
+}
+
+// Announces a tensor; shape (ndim). Mistakes are kept for safewriter_commit.
+static inline void safewriter_declare(SafeWriter *w, const char *name, SafeType dtype, int ndim, const int64_t *shape) {
+    if (w->header || ndim < 0 || ndim > ST_MAX_DIMS || strcmp(name, "__metadata__") == 0) {
+        safewriter_mistake(w, "declared too late, with more than 8 dimensions, or with a reserved name: tensor", name);
+        return;
+    }
+    w->tensors = (SafeDeclared *)mem_grow(w->tensors, &w->capacity, (size_t)w->count + 1, sizeof(SafeDeclared));
+    SafeDeclared *t = &w->tensors[w->count++];
+    memset(t, 0, sizeof *t);
+    t->name = str_copy(name);
+    t->dtype = dtype;
+    t->ndim = ndim;
+    t->bytes = safetype_size(dtype);
+    for (int i = 0; i < ndim; i++) {
+        t->shape[i] = shape[i];
+        if (shape[i] < 0 || __builtin_mul_overflow(t->bytes, (uint64_t)shape[i], &t->bytes)) safewriter_mistake(w, "impossible shape of tensor", name);
+    }
+}
+
+static inline int safetensors_compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+// Places the tensors, larger types first, and writes the header.
+static inline void safewriter_begin_data(SafeWriter *w) {
+    if (w->header) {
+        safewriter_mistake(w, "the data was begun twice", "");
+        return;
+    }
+    uint64_t offset = 0;
+    Str text;
+    memset(&text, 0, sizeof text);
+    str_printf(&text, "{\"__metadata__\":{%s\"format\":\"pt\"}", w->metadata.data ? w->metadata.data : "");
+    const char **names = (const char **)mem_alloc((size_t)w->count * sizeof(char *));
+    for (size_t size = 8; size > 0; size /= 2)
+        for (int i = 0; i < w->count; i++) {
+            SafeDeclared *t = &w->tensors[i];
+            if (safetype_size(t->dtype) != size) continue;
+            t->offset = offset;
+            offset += t->bytes;
+            str_puts(&text, ",");
+            json_escape(&text, t->name, strlen(t->name));
+            str_printf(&text, ":{\"dtype\":\"%s\",\"shape\":[", safetype_name(t->dtype));
+            for (int k = 0; k < t->ndim; k++) str_printf(&text, "%s%lld", k ? "," : "", (long long)t->shape[k]);
+            str_printf(&text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)t->offset, (unsigned long long)offset);
+        }
+    for (int i = 0; i < w->count; i++) names[i] = w->tensors[i].name;
+    qsort(names, (size_t)w->count, sizeof(char *), safetensors_compare_names);
+    for (int i = 1; i < w->count; i++)
+        if (strcmp(names[i - 1], names[i]) == 0) safewriter_mistake(w, "declared twice: tensor", names[i]);
+    free(names);
+    str_puts(&text, "}");
+    while (text.size % 8) str_puts(&text, " ");
+    if (text.size > ST_MAX_HEADER) safewriter_mistake(w, "the header would be longer than 100 MB", "");
+    uint64_t length = text.size;
+    out_write(&w->out, &length, 8);
+    out_write(&w->out, text.data, text.size);
+    w->header = 8 + length;
+    free(text.data);
+}
+
+// The next n bytes, in the order of declaration; pieces may end anywhere.
+static inline void safewriter_data(SafeWriter *w, const void *bytes, size_t n) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    if (!w->header) safewriter_mistake(w, "data before safewriter_begin_data", "");
+    while (n > 0 && !w->mistake.text[0]) {
+        while (w->current < w->count && w->written == w->tensors[w->current].bytes) w->current++, w->written = 0;
+        if (w->current == w->count) {
+            safewriter_mistake(w, "more data was given than declared, last tensor", w->count ? w->tensors[w->count - 1].name : "(none)");
+            return;
+        }
+        const SafeDeclared *t = &w->tensors[w->current];
+        size_t piece = t->bytes - w->written < n ? (size_t)(t->bytes - w->written) : n;
+        if (w->written == 0 && !w->out.failed && ftello(w->out.stream) != (off_t)(w->header + t->offset) &&
+            fseeko(w->out.stream, (off_t)(w->header + t->offset), SEEK_SET) != 0)
+            w->out.failed = errno ? errno : EIO;
+        out_write(&w->out, p, piece);
+        w->written += piece;
+        p += piece, n -= piece;
+    }
+}
+
+// The file is whole and has its name, or there is an error and no file. The writer is freed either way.
+static inline bool safewriter_commit(SafeWriter *w, Error *err) {
+    if (!w->header) safewriter_mistake(w, "safewriter_begin_data was not called", "");
+    while (w->current < w->count && w->written == w->tensors[w->current].bytes) w->current++, w->written = 0;
+    if (w->current < w->count && !w->out.failed) safewriter_mistake(w, "less data was given than declared: tensor", w->tensors[w->current].name);
+    bool ok = !w->mistake.text[0];
+    if (ok) {
+        ok = out_commit(&w->out, err);
+    } else {
+        out_abort(&w->out);
+        error_set(err, "%.1000s", w->mistake.text);
+    }
+    safewriter_free(w);
+    return ok;
+}
+
+#endif

@@ -5,6 +5,8 @@ gemm.h: linear layers, forward and the two backward forms.
 #define LLMC_CPU_GEMM_H
 #include "cpu.h"
 
+enum { LINEAR_FEW_ROWS = 8 };
+
 // y = x w^T + b + residual. b (OC) and residual (N, OC) may be NULL; residual may equal y.
 static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual, int N, int C, int OC, Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) collapse(2))

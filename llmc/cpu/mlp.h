@@ -13,8 +13,9 @@ arXiv:2002.05202).
 
 // s = 1 / (1 + e^-z) and its complement c = 1 - s, each to full relative accuracy. e^-z is kept
 // finite so that c is 1 and not Inf * 0 for very negative z.
+#define SIGMOID_LOW ((real)(sizeof(real) == 4 ? -88 : -709)) // e^88 and e^709 are still finite
 static inline void sigmoid_pair(vreal z, vreal *s, vreal *c) {
-    vreal e = vexp(-vselect(z < -87, vset(-87), z));
+    vreal e = vexp(-vselect(z < SIGMOID_LOW, vset(SIGMOID_LOW), z));
     *s = 1 / (1 + e);
     *c = e * *s;
 }

@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# debian_de.sh: a German corpus from the documentation that Debian and Ubuntu ship as packages.
+#
+#   scripts/corpus/debian_de.sh [--out=DIR] [--set=quick|all] [--with=NAME,...]
+#
+#   --out=DIR        where everything goes (default: data/debian_de in this repository)
+#   --set=quick      about 24 MB to download, about 18 MB of clean text, about a minute (default)
+#   --set=all        also installation guide, handbooks, German man pages of dpkg, apt and debhelper,
+#                    help of GIMP, GnuCash and others: about 350 MB to download
+#   --with=NAME,...  sources that are taken only when asked for:
+#                    wesnoth   stories and dialogue of a game, GPL-2+ (150 MB to download)
+#                    fortunes  quotes and jokes, some by living authors whose rights are unclear
+#
+# Result:  DIR/debian_de.txt   UTF-8, documents separated by a form feed: tokenize --doc_split=formfeed
+#          DIR/manifest.tsv    source, version, licence, bytes of clean text, SHA-256, ...
+#          DIR/text/SOURCE.txt the same text by source;   DIR/copyright/SOURCE  Debian's copyright file
+#          DIR/debs/           the packages as downloaded, kept for the next run
+#
+# Needs no root: package lists are kept in DIR/apt, apart from the system's. The same package
+# versions give the same bytes. A package that the release does not have is skipped with a note.
+# What text is kept, and why: german_text.pl. The licences stay those of the documentation: whoever
+# passes the text on (or claims that a model is free of them) has to read DIR/copyright.
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd -- "$here/../.." && pwd)
+
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+fail() { echo "debian_de.sh: $1" >&2; exit 1; }
+
+# group | source | package, or alternatives in order | kind | folder in the package | licence of the text
+# (the licence is what the package's debian/copyright says of the documentation, read for Debian 12)
+sources='
+quick|manpages-de|manpages-de|man|.|GPL-3+ (some pages also others)
+quick|manpages-de-dev|manpages-de-dev|man|.|GPL-3+ (some pages also others)
+quick|libreoffice-help-de|libreoffice-help-de|libreoffice|usr/share/libreoffice/help/de/text|MPL-2.0
+quick|lilypond-doc-html-de|lilypond-doc-html-de|html|usr/share/doc/lilypond/html|GFDL-1.3+
+quick|debian-reference-de|debian-reference-de|html|usr/share/debian-reference|GPL-2+
+quick|developers-reference-de|developers-reference-de|html|usr/share/developers-reference/de|GPL-2+
+quick|maint-guide-de|maint-guide-de|html|usr/share/doc/maint-guide-de/html|GPL-2+
+quick|debian-faq-de|debian-faq-de|html|usr/share/doc/debian/FAQ/de|GPL-2+
+quick|gnome-user-docs|gnome-user-docs gnome-user-docs-de|xml|usr/share/help/de|CC-BY-SA-3.0
+quick|package-descriptions|-|apt|-|as the packages described (Debian Description Translation Project)
+all|dpkg|dpkg|man|.|GPL-2+
+all|dpkg-dev|dpkg-dev|man|.|GPL-2+
+all|apt|apt|man|.|GPL-2+
+all|debhelper|debhelper|man|.|GPL-2+
+all|po4a|po4a|man|.|GPL-2+
+all|installation-guide|installation-guide-amd64 installation-guide-arm64|html|usr/share/doc|GPL-2+
+all|debian-edu-doc-de|debian-edu-doc-de|html|usr/share/doc/debian-edu-doc-de|GPL-2+
+all|debian-handbook|debian-handbook|html|usr/share/doc/debian-handbook/html/de-DE|CC-BY-SA-3.0 or GPL-2+
+all|debian-paketmanagement-buch|debian-paketmanagement-buch|html|usr/share/doc|CC-BY-SA-4.0
+all|gimp-help-de|gimp-help-de|html|usr/share/gimp/2.0/help/de|GFDL-1.2+
+all|gnucash-docs|gnucash-docs|html|usr/share/doc/gnucash-docs|GFDL-1.1+
+all|freeciv-data|freeciv-data|mo|usr/share/locale|GPL-2+
+wesnoth|wesnoth|wesnoth-1.18-data wesnoth-1.16-data|mo|usr/share|GPL-2+
+fortunes|fortunes-de|fortunes-de|fortune|usr/share/games/fortunes/de|mixed, see its copyright file
+'
+
+out=$root/data/debian_de
+groups=' quick '
+while [ $# -gt 0 ]; do
+    word=$1; shift
+    case $word in
+        --out | --set | --with) [ $# -gt 0 ] || fail "$word needs a value"; word=$word=$1; shift ;;
+    esac
+    case $word in
+        --help | -h) usage; exit 0 ;;
+        --out=?*) out=${word#*=} ;;
+        --set=quick) groups=' quick ' ;;
+        --set=all) groups=' quick all ' ;;
+        --with=*)
+            for name in $(tr ',' ' ' <<<"${word#*=}"); do
+                case $name in
+                    wesnoth | fortunes) groups="$groups$name " ;;
+                    *) fail "--with: expected wesnoth or fortunes, found '$name'" ;;
+                esac
+            done
+            ;;
+        *) fail "unknown option '$word'; see debian_de.sh --help" ;;
+    esac
+done
+
+for tool in apt-get apt-cache dpkg-deb; do
+    command -v "$tool" >/dev/null || fail "this needs $tool, that is, Debian, Ubuntu or one of their kin"
+done
+"$here/../install.sh" corpus
+mkdir -p -- "$out"
+out=$(cd -- "$out" && pwd)
+cd -- "$out"
+started=$SECONDS
+
+# ------------------------------------------------------------------ package lists, apart from the system's
+
+mkdir -p apt/lists/partial apt/cache/archives/partial debs text copyright
+apt_options=(
+    -o "Dir::State::lists=$out/apt/lists" -o "Dir::Cache=$out/apt/cache" -o Acquire::Languages=de
+    -o Acquire::Retries=3 -o APT::Sandbox::User=root
+    -o Acquire::IndexTargets::deb-src::Sources::DefaultEnabled=false
+    -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+    -o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
+)
+# Lists that the system already has need not be downloaded again: apt asks only whether they are current.
+if ! compgen -G 'apt/lists/*_Packages*' >/dev/null; then
+    find /var/lib/apt/lists -maxdepth 1 -type f ! -name lock -readable -exec cp -p -t apt/lists -- {} + 2>/dev/null || true
+fi
+echo 'Package lists ...'
+if ! apt-get "${apt_options[@]}" -qq update 2>apt/update.log; then
+    echo "  apt-get update reported errors (apt/update.log); going on with the lists that are there"
+fi
+
+version_of() { apt-cache "${apt_options[@]}" show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
+
+# ------------------------------------------------------------------ download and unpack
+
+rm -rf unpacked
+mkdir unpacked
+: >plan.part
+: >versions.part
+wanted=()
+while IFS='|' read -r group source packages kind folder licence; do
+    [[ -n $group && $groups == *" $group "* ]] || continue
+    if [ "$kind" = apt ]; then
+        printf '%s|%s|%s|%s|%s|%s\n' "$source" - - "$kind" "$folder" "$licence" >>versions.part
+        continue
+    fi
+    version=
+    for package in $packages; do
+        version=$(version_of "$package")
+        [ -z "$version" ] || break
+    done
+    if [ -z "$version" ]; then
+        echo "  skipped: $source (no such package in this release)"
+        continue
+    fi
+    compgen -G "debs/${package}_${version//:/%3a}_*.deb" >/dev/null || wanted+=("$package=$version")
+    printf '%s|%s|%s|%s|%s|%s\n' "$source" "$package" "$version" "$kind" "$folder" "$licence" >>versions.part
+done <<<"$sources"
+
+grep -qv '|apt|' versions.part || fail "apt knows none of the packages: no network, or no package sources in /etc/apt (see $out/apt/update.log)"
+if [ ${#wanted[@]} -gt 0 ]; then
+    echo "Downloading ${#wanted[@]} packages ..."
+    (cd debs && apt-get "${apt_options[@]}" -qq download "${wanted[@]}") ||
+        fail "apt-get download failed; run the same command again, what is complete is kept"
+fi
+
+echo 'Unpacking ...'
+state=-
+while IFS='|' read -r source package version kind folder licence; do
+    where=$out/unpacked/$source
+    mkdir -p "$where"
+    if [ "$kind" = apt ]; then
+        while IFS= read -r list; do
+            /usr/lib/apt/apt-helper cat-file "$list" >>"$where/descriptions"
+            echo >>"$where/descriptions"
+            # Their version: release and date of the lists they came with.
+            sed -n 's/^\(Codename\|Date\): //p' "${list%_*_i18n_*}_InRelease" 2>/dev/null | paste -sd" " >>"$where/state" || true
+        done < <(find apt/lists -maxdepth 1 -name '*_i18n_Translation-de*' | LC_ALL=C sort)
+        if [ ! -s "$where/descriptions" ]; then
+            echo "  skipped: $source (no Translation-de in this release's lists)"
+            continue
+        fi
+        state=$(LC_ALL=C sort -u "$where/state" | paste -sd',')
+        where=$where/descriptions
+    else
+        for deb in "debs/${package}_${version//:/%3a}_"*.deb; do
+            dpkg-deb -x "$deb" "$where" || fail "$out/$deb is damaged; remove it and run again"
+        done
+        cp -- "$where/usr/share/doc/$package/copyright" "copyright/$source" 2>/dev/null || true
+        where=$where/$folder
+        if [ ! -e "$where" ]; then
+            echo "  skipped: $source ($package $version has no $folder)"
+            continue
+        fi
+    fi
+    printf '%s\t%s\t%s\n' "$source" "$kind" "${where%/.}" >>plan.part
+done <versions.part
+
+# ------------------------------------------------------------------ clean text
+
+echo 'Extracting German text ...'
+rm -f text/*
+perl "$here/german_text.pl" text <plan.part >counts.part
+
+awk -F'\t' -v OFS='\t' -v state="$state" '
+    BEGIN { print "source", "package", "version", "licence", "licence_from", "documents", "paragraphs_found", "paragraphs_kept", "bytes", "sha256" }
+    FNR == NR { split($0, v, "|"); package[v[1]] = v[2]; version[v[1]] = v[3] == "-" ? state : v[3]; licence[v[1]] = v[6]; next }
+    { print $1, package[$1], version[$1], licence[$1], package[$1] == "-" ? "-" : "copyright/" $1, $2, $3, $4, $5, $6 }
+' versions.part counts.part >manifest.tsv.part
+
+rm -f debian_de.txt.part
+while IFS=$'\t' read -r source _ _ _ bytes _; do
+    [ "$bytes" -gt 0 ] || continue
+    if [ -s debian_de.txt.part ]; then printf '\f\n' >>debian_de.txt.part; fi
+    cat "text/$source.txt" >>debian_de.txt.part
+done <counts.part
+[ -s debian_de.txt.part ] || fail "no German text was found in the packages; see $out/text"
+mv debian_de.txt.part debian_de.txt
+mv manifest.tsv.part manifest.tsv # last: where it is, everything is
+rm -rf unpacked plan.part versions.part counts.part
+
+awk -F'\t' 'NR > 1 { printf "  %-28s %6d documents %8.2f MB  %s\n", $1, $6, $9 / 1e6, $4 }' manifest.tsv
+printf 'debian_de.sh: %s MB of German text in %s (%d s), packages: %s MB\n' \
+    "$(awk 'BEGIN { printf "%.1f", ARGV[1] / 1e6 }' "$(stat -c %s debian_de.txt)")" "$out/debian_de.txt" \
+    $((SECONDS - started)) "$(du -cb debs/*.deb | awk 'END { printf "%.1f", $1 / 1e6 }')"

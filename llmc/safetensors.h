@@ -297,8 +297,8 @@ static inline bool safetensors_check_range(const SafeTensor *t, int64_t first, i
         return error_set(err, "%s: tensor %.200s has the type %s; expected F32, F64, F16 or BF16", t->path, t->name, safetype_name(t->dtype));
     if (first < 0 || count < 0 || first > t->elements || count > t->elements - first) {
         char text[160];
-        return error_set(err, "%s: elements %lld to %lld of tensor %.200s were asked for, its shape is %s", t->path, (long long)first,
-                         (long long)(first + count), t->name, safetensor_shape(text, t->ndim, t->shape));
+        return error_set(err, "%s: %lld elements from %lld on were asked for of tensor %.200s, its shape is %s", t->path, (long long)count,
+                         (long long)first, t->name, safetensor_shape(text, t->ndim, t->shape));
     }
     return true;
 }

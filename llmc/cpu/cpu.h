@@ -80,15 +80,63 @@ static inline vreal vselect(vint condition, vreal yes, vreal no) {
 }
 static inline vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); } // b if one of them is NaN
 
+// SHUFFLE(a, b, indices): picks VL numbers of the 2 VL of a and b, by constant indices.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
+// interleave_low:  a0 b0 a1 b1 ... of the lower halves; interleave_high: of the upper halves.
+#if VL == 16
+#define ROTATE_8(v) SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+#elif VL == 8
+#define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
+#define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#elif VL == 4
+#define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1)
+#define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2)
+static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
+static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+#elif VL == 2
+#define ROTATE_1(v) SHUFFLE(v, v, 1, 0)
+static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
+static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
+#endif
+
 static inline real vsum(vreal v) {
-    real s = 0;
-    for (int i = 0; i < VL; i++) s += v[i];
-    return s;
+#if VL > 8
+    v += ROTATE_8(v);
+#endif
+#if VL > 4
+    v += ROTATE_4(v);
+#endif
+#if VL > 2
+    v += ROTATE_2(v);
+#endif
+    v += ROTATE_1(v);
+    return v[0];
 }
+// The largest number of v; which one, where there are NaN, is open.
 static inline real vmaximum(vreal v) {
-    real m = v[0];
-    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
-    return m;
+#if VL > 8
+    v = vmax(v, ROTATE_8(v));
+#endif
+#if VL > 4
+    v = vmax(v, ROTATE_4(v));
+#endif
+#if VL > 2
+    v = vmax(v, ROTATE_2(v));
+#endif
+    v = vmax(v, ROTATE_1(v));
+    return v[0];
 }
 
 #ifdef REAL_DOUBLE
@@ -119,6 +167,38 @@ static inline vreal vexp(vreal x) {
     vreal a = (vreal)((half + 127) << 23), b = (vreal)((ni - half + 127) << 23);
     return p * a * b;
 }
+#endif
+
+// ---------------------------------------------------------------- bf16 products
+
+// The one place with intrinsics: vector extensions have no dot product of bf16 pairs. A vreal then
+// holds VL pairs of bf16, the one with the even k in the lower half of each 32 bits.
+#if !defined(REAL_DOUBLE) && defined(__AVX512BF16__)
+#define BF16_PRODUCTS
+#include <immintrin.h>
+// sum + a.even * b.even + a.odd * b.odd
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (vreal)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
+// k, k+1, ... of one row: VL numbers and the VL behind them -> VL pairs; rounded to nearest even
+static inline vreal bf16_pairs(vreal first, vreal second) { return (vreal)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first); }
+// VL numbers with an even k and the ones with the k behind it -> VL pairs
+static inline vreal bf16_merge(vreal even, vreal odd) {
+    __m512i e = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)even)), o = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)odd));
+    return (vreal)_mm512_or_si512(e, _mm512_slli_epi32(o, 16));
+}
+#elif !defined(REAL_DOUBLE) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define BF16_PRODUCTS
+#include <arm_neon.h>
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (vreal)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b); }
+static inline vreal bf16_pairs(vreal first, vreal second) { return (vreal)vcvtq_high_bf16_f32(vcvtq_low_bf16_f32((float32x4_t)first), (float32x4_t)second); }
+static inline vreal bf16_merge(vreal even, vreal odd) {
+    uint32x4_t e = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)even)), 0), o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
+    return (vreal)vorrq_u32(e, vshlq_n_u32(o, 16));
+}
+#else
+// Never called, since cpu_open refuses bf16; here so that the kernels read the same in every build.
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return sum + a * b; }
+static inline vreal bf16_pairs(vreal first, vreal second) { return (void)second, first; }
+static inline vreal bf16_merge(vreal even, vreal odd) { return (void)odd, even; }
 #endif
 
 // ---------------------------------------------------------------- the machine
@@ -154,6 +234,14 @@ static inline size_t cpu_cache_bytes(int which, size_t otherwise) {
     return n > 0 ? (size_t)n : otherwise;
 }
 
+#if defined(REAL_DOUBLE)
+#define BF16_MISSING "bf16 products need a build with float numbers, and this one was made for double; use --precision=fp32"
+#elif defined(__aarch64__)
+#define BF16_MISSING "bf16 products need the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16; use --precision=fp32"
+#else
+#define BF16_MISSING "bf16 products need the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU; use --precision=fp32"
+#endif
+
 // threads 0: as many as OpenMP would use. Fails if bf16 is asked for and the build or machine has no
 // bf16 dot products.
 static inline bool cpu_open(Cpu *cpu, int threads, bool bf16, Error *err) {
@@ -164,7 +252,11 @@ static inline bool cpu_open(Cpu *cpu, int threads, bool bf16, Error *err) {
 #else
     cpu->threads = 1;
 #endif
-    if (bf16) return error_set(err, "bf16 products need a CPU with avx512_bf16, which this build does not use; use --precision=fp32");
+#ifdef BF16_PRODUCTS
+    cpu->bf16 = bf16;
+#else
+    if (bf16) return error_set(err, BF16_MISSING);
+#endif
     cpu->l1 = cpu_cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
     cpu->l2 = cpu_cache_bytes(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
     cpu->l3 = cpu_cache_bytes(_SC_LEVEL3_CACHE_SIZE, 8 << 20);

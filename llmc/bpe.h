@@ -1,0 +1,568 @@
+/*
+bpe.h: trains a tokenizer: byte-level BPE (Sennrich, Haddow, Birch 2016, on bytes as in GPT-2) with the
+split pattern of Llama 3.
+
+    bpe_train(&tok, &files, 8192, &stats, err)           StrList of paths, mapped into memory
+    bpe_train_text(&tok, text, n, 8192, &stats, err)     one text in memory
+
+1. Every pre-token is counted, in parallel where OpenMP is on. Files are cut where no pre-token reaches
+   over (text_safe_cut). Bytes that are not UTF-8 are left out and counted.
+2. The most frequent pair of neighbours becomes a token, again and again. Pairs know the words they were
+   seen in, so a merge touches only these; a heap gives the next pair, its counts corrected on the way.
+3. The result is written as a tokenizer.json and read back, so that what was trained is what is loaded.
+
+Deterministic: of pairs with the same count the one with the smaller left id comes first, then the one
+with the smaller right id. Threads and the order of files change nothing. With the same pattern, minimum
+count and alphabet the merges are those of Hugging Face's BpeTrainer.
+
+Vocabulary: 256 bytes, merged tokens, BPE_SPECIALS special tokens: end of text, two for chats, padding,
+the others reserved for fine-tuning. vocab_size is rounded up to a multiple of 128.
+
+Limits: a pair must occur BPE_MIN_COUNT times. Memory: about 100 bytes a distinct pre-token.
+*/
+#ifndef LLMC_BPE_H
+#define LLMC_BPE_H
+
+#include "tokenizer.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#define BPE_SPECIALS 16
+#define BPE_MIN_COUNT 2 // a token that was seen once teaches nothing
+#define BPE_MIN_VOCAB 384
+#define BPE_MAX_VOCAB (1 << 20)
+#define BPE_CHUNK ((size_t)1 << 20) // bytes of text counted at a time by one thread
+
+typedef struct {
+    int64_t bytes, invalid_bytes; // of text
+    int64_t pretokens, words;     // all and distinct
+    int merges;
+    double count_seconds, merge_seconds;
+} BpeStats;
+
+// ---------------------------------------------------------------- counting
+
+typedef struct {
+    uint64_t hash;
+    int64_t count; // 0: free
+    size_t offset; // into bytes
+    size_t size;
+} BpeWord;
+
+typedef struct {
+    BpeWord *slots;
+    uint64_t mask;
+    size_t used;
+    Str bytes;
+    int64_t pretokens, invalid_bytes;
+} BpeWords;
+
+static inline void bpe_words_open(BpeWords *w) {
+    memset(w, 0, sizeof *w);
+    w->slots = (BpeWord *)mem_alloc(4096 * sizeof(BpeWord));
+    w->mask = 4095;
+}
+
+static inline void bpe_words_free(BpeWords *w) {
+    free(w->slots);
+    free(w->bytes.data);
+    memset(w, 0, sizeof *w);
+}
+
+static inline void bpe_words_add(BpeWords *w, const uint8_t *p, size_t n, int64_t count) {
+    uint64_t hash = tokenizer_hash_bytes(p, n), slot = hash & w->mask;
+    for (;; slot = (slot + 1) & w->mask) {
+        BpeWord *s = &w->slots[slot];
+        if (s->count == 0) break;
+        if (s->hash == hash && s->size == n && memcmp(w->bytes.data + s->offset, p, n) == 0) {
+            s->count += count;
+            return;
+        }
+    }
+    BpeWord *s = &w->slots[slot];
+    s->hash = hash;
+    s->count = count;
+    s->offset = w->bytes.size;
+    s->size = n;
+    str_add(&w->bytes, p, n);
+    if (2 * ++w->used <= w->mask) return;
+    size_t slots = 2 * ((size_t)w->mask + 1);
+    BpeWord *grown = (BpeWord *)mem_alloc(slots * sizeof(BpeWord));
+    for (size_t i = 0; i <= w->mask; i++) {
+        if (w->slots[i].count == 0) continue;
+        uint64_t to = w->slots[i].hash & (slots - 1);
+        while (grown[to].count) to = (to + 1) & (slots - 1);
+        grown[to] = w->slots[i];
+    }
+    free(w->slots);
+    w->slots = grown;
+    w->mask = slots - 1;
+}
+
+static inline void bpe_words_count(BpeWords *w, const char *text, size_t n) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + n;
+    while (p < end) {
+        const uint8_t *valid_end = p + text_valid(p, end);
+        while (p < valid_end) {
+            const uint8_t *q = text_split(TEXT_LLAMA3, p, valid_end);
+            bpe_words_add(w, p, (size_t)(q - p), 1);
+            w->pretokens++;
+            p = q;
+        }
+        size_t invalid = text_invalid(p, end);
+        w->invalid_bytes += (int64_t)invalid;
+        p += invalid;
+    }
+}
+
+static inline void bpe_words_merge(BpeWords *into, const BpeWords *from) {
+    for (size_t i = 0; i <= from->mask; i++) {
+        const BpeWord *s = &from->slots[i];
+        if (s->count) bpe_words_add(into, (const uint8_t *)from->bytes.data + s->offset, s->size, s->count);
+    }
+    into->pretokens += from->pretokens;
+    into->invalid_bytes += from->invalid_bytes;
+}
+
+// Counts one text with all threads.
+static inline void bpe_words_count_parallel(BpeWords *words, const char *text, size_t n) {
+    int64_t chunks = (int64_t)((n + BPE_CHUNK - 1) / BPE_CHUNK);
+    size_t *cuts = (size_t *)mem_alloc((size_t)(chunks + 1) * sizeof(size_t));
+    for (int64_t i = 1; i <= chunks; i++) {
+        size_t at = (size_t)i * BPE_CHUNK;
+        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(text, n, at);
+    }
+#ifdef _OPENMP
+#pragma omp parallel if (chunks > 1)
+#endif
+    {
+        BpeWords own;
+        bpe_words_open(&own);
+#ifdef _OPENMP
+#pragma omp for schedule(dynamic)
+#endif
+        for (int64_t i = 0; i < chunks; i++) bpe_words_count(&own, text + cuts[i], cuts[i + 1] - cuts[i]);
+#ifdef _OPENMP
+#pragma omp critical
+#endif
+        bpe_words_merge(words, &own);
+        bpe_words_free(&own);
+    }
+    free(cuts);
+}
+
+// ---------------------------------------------------------------- merging
+
+// Words in which a pair was seen, in blocks.
+typedef struct BpeBlock {
+    struct BpeBlock *next;
+    size_t count;
+    // count word numbers (uint32_t) follow
+} BpeBlock;
+
+typedef struct {
+    int32_t left, right;
+    int64_t count; // exact
+    BpeBlock *blocks;
+    uint32_t seen_in; // number + 1 of the word that was last put into `events` for this pair
+    uint32_t pending; // events of this pair not yet in a block
+    uint32_t *fill;   // where the next one goes
+} BpePair;
+
+typedef struct {
+    int64_t count;
+    int32_t left, right;
+    uint32_t pair;
+} BpeCandidate;
+
+typedef struct {
+    uint32_t pair, word;
+} BpeEvent;
+
+typedef struct {
+    // words
+    int32_t *symbols;  // of word i at start[i], length[i] of them
+    size_t *start;     // (words)
+    uint32_t *length;  // (words)
+    int64_t *counts;   // (words)
+    size_t words;
+    // pairs
+    BpePair *pairs;
+    size_t pair_count, pair_capacity;
+    uint32_t *table; // pair number + 1; 0: free
+    uint64_t mask;
+    BpeEvent *events;
+    size_t event_count, event_capacity;
+    // candidates, the best first
+    BpeCandidate *heap;
+    size_t heap_count, heap_capacity;
+    // memory of blocks
+    char **arenas;
+    size_t arena_count, arena_capacity, arena_used, arena_size;
+} BpeTrainer;
+
+static inline void *bpe_arena(BpeTrainer *t, size_t bytes) {
+    bytes = (bytes + 7) / 8 * 8;
+    if (t->arena_used + bytes > t->arena_size) {
+        t->arena_size = bytes > (1 << 20) ? bytes : 1 << 20;
+        t->arena_used = 0;
+        t->arenas = (char **)mem_grow(t->arenas, &t->arena_capacity, t->arena_count + 1, sizeof(char *));
+        t->arenas[t->arena_count] = (char *)malloc(t->arena_size);
+        if (!t->arenas[t->arena_count++]) fail("out of memory while training the tokenizer");
+    }
+    void *p = t->arenas[t->arena_count - 1] + t->arena_used;
+    t->arena_used += bytes;
+    return p;
+}
+
+// Number of a pair, new or known.
+static inline uint32_t bpe_pair(BpeTrainer *t, int32_t left, int32_t right) {
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right, slot = tokenizer_mix(key) & t->mask;
+    for (; t->table[slot]; slot = (slot + 1) & t->mask) {
+        const BpePair *p = &t->pairs[t->table[slot] - 1];
+        if (p->left == left && p->right == right) return t->table[slot] - 1;
+    }
+    t->pairs = (BpePair *)mem_grow(t->pairs, &t->pair_capacity, t->pair_count + 1, sizeof(BpePair));
+    BpePair *p = &t->pairs[t->pair_count++];
+    memset(p, 0, sizeof *p);
+    p->left = left, p->right = right;
+    t->table[slot] = (uint32_t)t->pair_count;
+    if (2 * t->pair_count > t->mask) {
+        free(t->table);
+        t->mask = 2 * t->mask + 1;
+        t->table = (uint32_t *)mem_alloc((size_t)(t->mask + 1) * sizeof(uint32_t));
+        for (size_t i = 0; i < t->pair_count; i++) {
+            key = (uint64_t)(uint32_t)t->pairs[i].left << 32 | (uint32_t)t->pairs[i].right;
+            for (slot = tokenizer_mix(key) & t->mask; t->table[slot];) slot = (slot + 1) & t->mask;
+            t->table[slot] = (uint32_t)i + 1;
+        }
+    }
+    return (uint32_t)t->pair_count - 1;
+}
+
+// One more occurrence of a pair in a word.
+static inline void bpe_gain(BpeTrainer *t, int32_t left, int32_t right, uint32_t word) {
+    uint32_t number = bpe_pair(t, left, right);
+    BpePair *p = &t->pairs[number];
+    p->count += t->counts[word];
+    if (p->seen_in == word + 1) return;
+    p->seen_in = word + 1;
+    p->pending++;
+    t->events = (BpeEvent *)mem_grow(t->events, &t->event_capacity, t->event_count + 1, sizeof(BpeEvent));
+    t->events[t->event_count].pair = number;
+    t->events[t->event_count++].word = word;
+}
+
+static inline void bpe_lose(BpeTrainer *t, int32_t left, int32_t right, uint32_t word) {
+    t->pairs[bpe_pair(t, left, right)].count -= t->counts[word];
+}
+
+static inline bool bpe_before(const BpeCandidate *a, const BpeCandidate *b) {
+    if (a->count != b->count) return a->count > b->count;
+    return a->left != b->left ? a->left < b->left : a->right < b->right;
+}
+
+static inline void bpe_heap_push(BpeTrainer *t, uint32_t pair) {
+    const BpePair *p = &t->pairs[pair];
+    if (p->count < BPE_MIN_COUNT) return;
+    t->heap = (BpeCandidate *)mem_grow(t->heap, &t->heap_capacity, t->heap_count + 1, sizeof(BpeCandidate));
+    BpeCandidate c;
+    c.count = p->count;
+    c.left = p->left, c.right = p->right;
+    c.pair = pair;
+    size_t i = t->heap_count++;
+    for (; i > 0 && bpe_before(&c, &t->heap[(i - 1) / 2]); i = (i - 1) / 2) t->heap[i] = t->heap[(i - 1) / 2];
+    t->heap[i] = c;
+}
+
+static inline BpeCandidate bpe_heap_pop(BpeTrainer *t) {
+    BpeCandidate top = t->heap[0], last = t->heap[--t->heap_count];
+    size_t i = 0, n = t->heap_count;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= n) break;
+        if (child + 1 < n && bpe_before(&t->heap[child + 1], &t->heap[child])) child++;
+        if (!bpe_before(&t->heap[child], &last)) break;
+        t->heap[i] = t->heap[child];
+        i = child;
+    }
+    if (n > 0) t->heap[i] = last;
+    return top;
+}
+
+// Moves the events into blocks of their pairs and makes these pairs candidates.
+static inline void bpe_settle(BpeTrainer *t) {
+    for (size_t i = 0; i < t->event_count; i++) {
+        BpePair *p = &t->pairs[t->events[i].pair];
+        if (p->pending) { // the first event of this pair
+            BpeBlock *block = (BpeBlock *)bpe_arena(t, sizeof(BpeBlock) + p->pending * sizeof(uint32_t));
+            block->next = p->blocks;
+            block->count = p->pending;
+            p->blocks = block;
+            p->fill = (uint32_t *)(block + 1);
+            p->pending = 0;
+            bpe_heap_push(t, t->events[i].pair);
+        }
+        p->seen_in = 0;
+        *p->fill++ = t->events[i].word;
+    }
+    t->event_count = 0;
+}
+
+// Replaces left, right by `whole` in a word and keeps the counts of pairs exact.
+static inline void bpe_replace(BpeTrainer *t, uint32_t word, int32_t left, int32_t right, int32_t whole) {
+    int32_t *s = t->symbols + t->start[word];
+    uint32_t n = t->length[word], to = 0;
+    for (uint32_t i = 0; i < n;) {
+        if (i + 1 >= n || s[i] != left || s[i + 1] != right) {
+            s[to++] = s[i++];
+            continue;
+        }
+        if (to > 0) {
+            bpe_lose(t, s[to - 1], left, word);
+            bpe_gain(t, s[to - 1], whole, word);
+        }
+        if (i + 2 < n) {
+            bpe_lose(t, right, s[i + 2], word);
+            bpe_gain(t, whole, s[i + 2], word);
+        }
+        s[to++] = whole;
+        i += 2;
+    }
+    t->length[word] = to;
+}
+
+typedef struct {
+    Str bytes;       // of all tokens, one after the other
+    size_t *offsets; // (tokens + 1)
+    int32_t *table;  // ids by bytes, -1: free
+    uint64_t mask;
+    int count;
+} BpeVocab;
+
+static inline int bpe_vocab_find(const BpeVocab *v, const uint8_t *p, size_t n, uint64_t *slot) {
+    for (*slot = tokenizer_hash_bytes(p, n) & v->mask; v->table[*slot] >= 0; *slot = (*slot + 1) & v->mask) {
+        int id = v->table[*slot];
+        if (v->offsets[id + 1] - v->offsets[id] == n && memcmp(v->bytes.data + v->offsets[id], p, n) == 0) return id;
+    }
+    return -1;
+}
+
+// The id of a token, new or known: two ways to the same bytes give one token.
+static inline int bpe_vocab_add(BpeVocab *v, const uint8_t *p, size_t n) {
+    uint64_t slot;
+    int id = bpe_vocab_find(v, p, n, &slot);
+    if (id >= 0) return id;
+    v->table[slot] = v->count;
+    str_add(&v->bytes, p, n);
+    v->offsets[++v->count] = v->bytes.size;
+    return v->count - 1;
+}
+
+// The text of the tokenizer.json; merges: (merge_count, 2) ids.
+static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*merges)[2], int merge_count, int vocab_size) {
+    static const char *const names[4] = {TOKENIZER_EOT, "<|im_start|>", "<|im_end|>", "<|pad|>"};
+    uint32_t to_char[256];
+    int16_t to_byte[324];
+    byte_names(to_char, to_byte);
+    str_puts(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
+    for (int i = 0; i < vocab_size - v->count; i++) {
+        Path name = i < 4 ? path_of("%s", names[i]) : path_of("<|reserved_%d|>", i - 4);
+        str_printf(out, "%s\n    {\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}",
+                   i ? "," : "", v->count + i, name.text);
+    }
+    str_puts(out, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n      {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+    const char *regex = text_pattern(TEXT_LLAMA3).regex;
+    json_escape(out, regex, strlen(regex));
+    str_puts(out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n      {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n    ]\n  },\n"
+                  "  \"post_processor\": null,\n  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
+                  "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
+                  "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    \"vocab\": {");
+    Str *quoted = (Str *)mem_alloc((size_t)v->count * sizeof(Str));
+    Str name;
+    memset(&name, 0, sizeof name);
+    for (int id = 0; id < v->count; id++) {
+        name.size = 0;
+        for (size_t i = v->offsets[id]; i < v->offsets[id + 1]; i++) {
+            uint8_t c[4];
+            str_add(&name, c, (size_t)text_put(c, to_char[(uint8_t)v->bytes.data[i]]));
+        }
+        json_escape(&quoted[id], name.data, name.size);
+        str_printf(out, "%s\n      %s: %d", id ? "," : "", quoted[id].data, id);
+    }
+    str_puts(out, "\n    },\n    \"merges\": [");
+    for (int i = 0; i < merge_count; i++) str_printf(out, "%s\n      [%s, %s]", i ? "," : "", quoted[merges[i][0]].data, quoted[merges[i][1]].data);
+    str_puts(out, "\n    ]\n  }\n}\n");
+    for (int id = 0; id < v->count; id++) free(quoted[id].data);
+    free(quoted);
+    free(name.data);
+}
+
+static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vocab_size, BpeStats *stats, Error *err) {
+    int V = (vocab_size + 127) / 128 * 128, tokens = V - BPE_SPECIALS;
+    BpeTrainer t;
+    BpeVocab v;
+    memset(&t, 0, sizeof t);
+    memset(&v, 0, sizeof v);
+
+    // 1. The alphabet, in GPT-2's order: printable bytes first.
+    int32_t byte_ids[256];
+    uint64_t slots = 1024;
+    while (slots < 2 * (uint64_t)V) slots *= 2;
+    v.offsets = (size_t *)mem_alloc((size_t)(V + 1) * sizeof(size_t));
+    v.table = (int32_t *)mem_alloc(slots * sizeof(int32_t));
+    v.mask = slots - 1;
+    memset(v.table, 0xff, slots * sizeof(int32_t));
+    for (int pass = 0; pass < 2; pass++)
+        for (int b = 0; b < 256; b++)
+            if (byte_is_printable(b) == (pass == 0)) {
+                uint8_t byte = (uint8_t)b;
+                byte_ids[b] = bpe_vocab_add(&v, &byte, 1);
+            }
+
+    // 2. Words as ids of bytes, and their pairs.
+    t.words = words->used;
+    t.symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
+    t.start = (size_t *)mem_alloc(t.words * sizeof(size_t));
+    t.length = (uint32_t *)mem_alloc(t.words * sizeof(uint32_t));
+    t.counts = (int64_t *)mem_alloc(t.words * sizeof(int64_t));
+    t.mask = 65535;
+    t.table = (uint32_t *)mem_alloc((size_t)(t.mask + 1) * sizeof(uint32_t));
+    size_t word = 0, symbol = 0;
+    for (size_t i = 0; i <= words->mask; i++) {
+        const BpeWord *s = &words->slots[i];
+        if (s->count == 0) continue;
+        t.start[word] = symbol;
+        t.length[word] = (uint32_t)s->size;
+        t.counts[word++] = s->count;
+        for (size_t k = 0; k < s->size; k++) t.symbols[symbol++] = byte_ids[(uint8_t)words->bytes.data[s->offset + k]];
+    }
+    for (word = 0; word < t.words; word++)
+        for (uint32_t k = 0; k + 1 < t.length[word]; k++) {
+            const int32_t *s = t.symbols + t.start[word] + k;
+            bpe_gain(&t, s[0], s[1], (uint32_t)word);
+        }
+    bpe_settle(&t);
+
+    // 3. Merges.
+    size_t merge_capacity = 0;
+    int merge_count = 0;
+    int32_t(*merges)[2] = NULL;
+    Str whole;
+    memset(&whole, 0, sizeof whole);
+    while (v.count < tokens && t.heap_count > 0) {
+        BpeCandidate c = bpe_heap_pop(&t);
+        if (t.pairs[c.pair].count != c.count) { // counts only fall while a pair waits: put it where it belongs now
+            bpe_heap_push(&t, c.pair);
+            continue;
+        }
+        whole.size = 0;
+        str_add(&whole, v.bytes.data + v.offsets[c.left], v.offsets[c.left + 1] - v.offsets[c.left]);
+        str_add(&whole, v.bytes.data + v.offsets[c.right], v.offsets[c.right + 1] - v.offsets[c.right]);
+        int32_t id = bpe_vocab_add(&v, (const uint8_t *)whole.data, whole.size);
+        merges = (int32_t(*)[2])mem_grow(merges, &merge_capacity, (size_t)merge_count + 1, sizeof *merges);
+        merges[merge_count][0] = c.left;
+        merges[merge_count++][1] = c.right;
+        BpeBlock *blocks = t.pairs[c.pair].blocks;
+        t.pairs[c.pair].blocks = NULL;
+        t.pairs[c.pair].count = 0;
+        for (BpeBlock *b = blocks; b; b = b->next) {
+            const uint32_t *list = (const uint32_t *)(b + 1);
+            for (size_t i = 0; i < b->count; i++) bpe_replace(&t, list[i], c.left, c.right, id);
+        }
+        t.pairs[c.pair].count = 0; // overlaps (aaa) were counted off a second time
+        bpe_settle(&t);
+    }
+    bool ok = v.count == tokens;
+    if (stats) stats->merges = merge_count;
+    if (ok) {
+        Str json;
+        memset(&json, 0, sizeof json);
+        bpe_write_json(&json, &v, (const int32_t(*)[2])merges, merge_count, V);
+        ok = tokenizer_parse(out, json.data, json.size, err);
+        free(json.data);
+    } else {
+        int possible = (v.count + BPE_SPECIALS) / 128 * 128;
+        if (possible < BPE_MIN_VOCAB)
+            error_set(err, "the corpus gives only %d merges of pairs that occur at least %d times: too little text to train a tokenizer; give more text", merge_count, BPE_MIN_COUNT);
+        else
+            error_set(err, "the corpus gives only %d merges of pairs that occur at least %d times, %d are needed for a vocabulary of %d; give more text, or --vocab_size=%d",
+                      merge_count, BPE_MIN_COUNT, tokens - 256, V, possible);
+    }
+    for (size_t i = 0; i < t.arena_count; i++) free(t.arenas[i]);
+    free(t.arenas);
+    free(t.symbols);
+    free(t.start);
+    free(t.length);
+    free(t.counts);
+    free(t.pairs);
+    free(t.table);
+    free(t.events);
+    free(t.heap);
+    free(merges);
+    free(whole.data);
+    free(v.bytes.data);
+    free(v.offsets);
+    free(v.table);
+    return ok;
+}
+
+static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, double started, Error *err) {
+    double counted = clock_seconds();
+    stats->count_seconds = counted - started;
+    stats->pretokens = words->pretokens;
+    stats->invalid_bytes = words->invalid_bytes;
+    stats->words = (int64_t)words->used;
+    bool ok;
+    if (words->used == 0) ok = error_set(err, "the corpus is empty: no text to train a tokenizer on");
+    else if (words->used >= UINT32_MAX) ok = error_set(err, "%zu distinct words are too many; train on a part of the corpus", words->used);
+    else ok = bpe_train_words(out, words, vocab_size, stats, err);
+    stats->merge_seconds = clock_seconds() - counted;
+    bpe_words_free(words);
+    return ok;
+}
+
+static inline bool bpe_check_size(int vocab_size, Error *err) {
+    if (vocab_size >= BPE_MIN_VOCAB && vocab_size <= BPE_MAX_VOCAB) return true;
+    return error_set(err, "--vocab_size=%d: expected a number from %d to %d", vocab_size, BPE_MIN_VOCAB, BPE_MAX_VOCAB);
+}
+
+// Trains on files. stats may be NULL. On failure there is nothing to free.
+static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_size, BpeStats *stats, Error *err) {
+    BpeStats own;
+    BpeWords words;
+    if (!stats) stats = &own;
+    memset(stats, 0, sizeof *stats);
+    memset(out, 0, sizeof *out);
+    if (!bpe_check_size(vocab_size, err)) return false;
+    double started = clock_seconds();
+    bpe_words_open(&words);
+    for (int i = 0; i < files->count; i++) {
+        MappedFile f;
+        if (!file_map(&f, files->items[i], err)) {
+            bpe_words_free(&words);
+            return false;
+        }
+        stats->bytes += (int64_t)f.size;
+        bpe_words_count_parallel(&words, (const char *)f.data, f.size);
+        file_unmap(&f);
+    }
+    return bpe_finish(out, &words, vocab_size, stats, started, err);
+}
+
+static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats, Error *err) {
+    BpeStats own;
+    BpeWords words;
+    if (!stats) stats = &own;
+    memset(stats, 0, sizeof *stats);
+    memset(out, 0, sizeof *out);
+    if (!bpe_check_size(vocab_size, err)) return false;
+    double started = clock_seconds();
+    bpe_words_open(&words);
+    stats->bytes = (int64_t)n;
+    bpe_words_count_parallel(&words, text, n);
+    return bpe_finish(out, &words, vocab_size, stats, started, err);
+}
+
+#endif

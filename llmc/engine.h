@@ -43,10 +43,10 @@ static const char *engine_name(void);
 // The model with all weights zero. Memory for everything is taken here.
 static Model *model_create(const ModelSetup *setup, Error *err);
 static void model_destroy(Model *m);
-static const char *model_device(const Model *m);
+static const char *model_device(Model *m);
 
 // The highest rate of the arithmetic in use, FLOP/s over all threads or the device; 0: not known.
-static double model_peak_flops(const Model *m);
+static double model_peak_flops(Model *m);
 
 // Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
 static void model_set(Model *m, int array, const Param *p, const float *values);
@@ -78,5 +78,21 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule);
 // logits (V) that follow the last one. Keys and values of earlier positions come from the cache that
 // earlier calls filled; position 0 starts anew. The pointer is good until the next call.
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
+
+// Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
+static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        float *values = (float *)mem_alloc(sizeof(float) * p->count);
+        int64_t chunk = 1 << 16, chunks = ((int64_t)p->count + chunk - 1) / chunk;
+#ifdef _OPENMP
+#pragma omp parallel for
+#endif
+        for (int64_t k = 0; k < chunks; k++)
+            param_init(values + k * chunk, p, c, seed, (size_t)(k * chunk), (size_t)int64_min(chunk, (int64_t)p->count - k * chunk));
+        model_set(m, MODEL_WEIGHT, p, values);
+        free(values);
+    }
+}
 
 #endif

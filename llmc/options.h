@@ -82,17 +82,17 @@ enum {
     X(INT, total_batch_tokens, 0, 0, 1ll << 40, "", O_TRAIN,                                                           \
       "tokens in one update over all ranks; gradients accumulate up to it (0: batch_size x seq_len x ranks)")          \
     X(INT, steps, 1000, 1, 1ll << 40, "", O_TRAIN, "updates to make in all")                                           \
-    X(REAL, lr, 6e-4, 0, 10, "", O_TRAIN, "peak learning rate")                                                        \
+    X(REAL, lr, 6e-4, 0, 10, "", O_TRAIN | O_DUMP, "peak learning rate")                                                        \
     X(CHOICE, lr_schedule, "cosine", 0, 0, "cosine|linear|constant|wsd", O_TRAIN,                                      \
       "after the warm-up: down a half cosine, down a line, level, or level with a decay at the end")                   \
     X(INT, warmup_steps, 0, 0, 1ll << 40, "", O_TRAIN, "steps over which the learning rate rises to its peak")         \
     X(REAL, final_lr_fraction, 0.1, 0, 1, "", O_TRAIN, "learning rate of the last step, as a share of the peak")       \
     X(REAL, decay_fraction, 0.2, 0, 1, "", O_TRAIN, "wsd: share of the steps that the decay takes")                    \
-    X(REAL, weight_decay, 0.1, 0, 10, "", O_TRAIN, "decoupled weight decay, on matrices only")                         \
-    X(REAL, beta1, 0.9, 0, 0.999999, "", O_TRAIN, "AdamW: decay of the first moment")                                  \
-    X(REAL, beta2, 0.95, 0, 0.999999, "", O_TRAIN, "AdamW: decay of the second moment")                                \
-    X(REAL, adam_eps, 1e-8, 1e-30, 1, "", O_TRAIN, "AdamW: added to the root of the second moment")                    \
-    X(REAL, grad_clip, 1.0, 0, 1e9, "", O_TRAIN, "largest global gradient norm; longer gradients are scaled (0: off)") \
+    X(REAL, weight_decay, 0.1, 0, 10, "", O_TRAIN | O_DUMP, "decoupled weight decay, on matrices only")                         \
+    X(REAL, beta1, 0.9, 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the first moment")                                  \
+    X(REAL, beta2, 0.95, 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the second moment")                                \
+    X(REAL, adam_eps, 1e-8, 1e-30, 1, "", O_TRAIN | O_DUMP, "AdamW: added to the root of the second moment")                    \
+    X(REAL, grad_clip, 1.0, 0, 1e9, "", O_TRAIN | O_DUMP, "largest global gradient norm; longer gradients are scaled (0: off)") \
     X(INT, val_every, 100, 0, 1ll << 40, "", O_TRAIN, "validate every N steps, and at the end (0: never)")             \
     X(INT, val_tokens, 65536, 0, 1ll << 40, "", O_TRAIN | O_EVAL, "tokens to validate on, at most (0: all)")           \
     X(INT, sample_every, 0, 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                      \
@@ -102,9 +102,9 @@ enum {
     X(CHOICE, resume, "no", 0, 0, "no|auto", O_TRAIN,                                                                  \
       "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
     X(REAL, max_minutes, 0, 0, 1e7, "", O_TRAIN, "stop with a checkpoint and exit code 3 after this time (0: off)")    \
-    X(CHOICE, recompute, "cheap", 0, 0, "none|cheap|block", O_TRAIN | O_DUMP | O_INFO,                                 \
+    X(CHOICE, recompute, "auto", 0, 0, "none|cheap|block|auto", O_TRAIN | O_DUMP | O_INFO,                             \
       "what the backward pass computes again instead of keeping it: nothing; norms and activation functions; whole "   \
-      "blocks (dump: none keeps every layer's activations, and only then are all of them written)")                    \
+      "blocks; auto: cheap, but none for dump, which can write only what is kept")                                     \
     X(CHOICE, precision, "fp32", 0, 0, "fp32|bf16", O_COMPUTE | O_INFO,                                                \
       "operands of the matrix products; accumulation and weights are fp32 either way")                                 \
     X(TEXT, prompt, "", 0, 0, "", O_GENERATE, "text to continue (empty: start a new document)")                        \
@@ -140,6 +140,7 @@ enum { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 enum { PRECISION_FP32, PRECISION_BF16 };
 enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
 enum { RESUME_NO, RESUME_AUTO };
+enum { RECOMPUTE_AUTO = 3 }; // after the policies of model.h
 
 static inline const char *verb_name(int verb) {
     static const char *const names[] = {

@@ -1,0 +1,75 @@
+# make               build train_gpt_cpu (and train_gpt where the CUDA toolkit is); `make help` lists the rest
+#
+# Settings: ARCH=native|x86-64-v3|x86-64-v4|armv8.2-a...  what the CPU program may use (-march; native: this machine)
+#           CC=gcc|clang, MPI=1|0 (default: 1 where mpicc is), OPENMP=1|0, SANITIZE=1 (address, undefined), RUNNER=qemu-...
+
+CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+ARCH    ?= native
+OPENMP  ?= 1
+SANITIZE ?= 0
+MPI     ?= $(if $(shell command -v mpicc 2>/dev/null),1,0)
+RUNNER  ?=
+
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +changes)
+# Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
+CFLAGS  ?= -O3 -g
+CFLAGS  += -std=c11 -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
+CFLAGS  += -Wall -Wextra -Wpedantic -Werror -Wno-psabi -Wno-unknown-pragmas
+LDLIBS  := -lm
+ifeq ($(OPENMP),1)
+CFLAGS  += -fopenmp
+endif
+ifeq ($(SANITIZE),1)
+# MPI libraries leak by design; the sanitized build leaves them out.
+CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+override MPI := 0
+endif
+ifeq ($(MPI),1)
+MPI_CFLAGS := -DUSE_MPI $(addprefix -isystem ,$(patsubst -I%,%,$(filter -I%,$(shell mpicc -show 2>/dev/null))))
+MPI_LIBS   := $(filter -L% -l% -Wl%,$(shell mpicc -show 2>/dev/null))
+endif
+
+# Objects of different settings lie in different folders: nothing is rebuilt without need, nothing stale is linked.
+SETTINGS := $(notdir $(CC))-$(ARCH)-omp$(OPENMP)-mpi$(MPI)-san$(SANITIZE)
+BUILD    := build/$(SETTINGS)
+
+.PHONY: all help test bench clean
+all: train_gpt_cpu
+
+help:
+	@sed -n 's/^#\( make.*\)/\1/p; s/^# \(Settings.*\)/ \1/p; s/^#  \( .*\)/\1/p' Makefile | head -5
+	@echo; echo "  make train_gpt_cpu   the CPU program"
+	@echo "  make test            every test, in float and in double; SANITIZE=1: under sanitizers"
+	@echo "  make bench           this machine's limits, and each kernel and step as a share of them"
+	@echo "  make clean           remove what was built"
+
+$(BUILD):
+	@mkdir -p $@
+
+$(BUILD)/train_gpt_cpu: train_gpt_cpu.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) $(MPI_CFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -MMD -MP -o $@ $< $(LDLIBS) $(MPI_LIBS)
+$(BUILD)/test_gpt: test_gpt.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(LDLIBS)
+$(BUILD)/test_gpt_double: test_gpt.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -o $@ $< $(LDLIBS)
+$(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(LDLIBS)
+-include $(wildcard $(BUILD)/*.d)
+
+# The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.
+train_gpt_cpu test_gpt: %: $(BUILD)/% FORCE
+	@cmp -s $< $@ || cp $< $@
+.PHONY: FORCE
+FORCE:
+
+test: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
+	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
+
+bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
+	$(BUILD)/bench_cpu
+
+clean:
+	rm -rf build train_gpt_cpu train_gpt train_gpt_emu test_gpt

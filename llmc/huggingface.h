@@ -1,0 +1,297 @@
+/*
+huggingface.h: model folders as Hugging Face Transformers writes and reads them.
+
+Defines
+  folder_read_config, folder_write_config    config.json <-> Config
+  disk_parts                                 a parameter of model.h -> the tensors that it is on disk
+  disk_declare, disk_write                   parameters (or gradients, moments) -> a safetensors file
+  folder_load_weights                        model.safetensors (one file or several) -> the model
+
+A config that would compute something else than this program does is refused, naming the field. The
+fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; files of Transformers
+4 (rope_theta) and 5 (rope_parameters) are both read. Tensor names may lack the leading
+"transformer." or "model.", as in folders that the bare models were saved to.
+*/
+#ifndef LLMC_HUGGINGFACE_H
+#define LLMC_HUGGINGFACE_H
+
+#include "engine.h"
+#include "json.h"
+#include "safetensors.h"
+
+// ---------------------------------------------------------------- config.json
+
+static inline bool folder_refuse(Error *err, const char *path, const char *field, const char *found, const char *supported) {
+    return error_set(err, "%s: \"%s\" is %s; this program supports %s", path, field, found, supported);
+}
+
+// True if a field is absent, null or false.
+static inline bool folder_is_off(const Json *root, const char *field) {
+    const Json *j = json_get(root, field);
+    return !j || j->type == JSON_NULL || (j->type == JSON_BOOL && !j->boolean);
+}
+
+static inline bool folder_read_rope(Config *c, const Json *root, const char *path, Error *err) {
+    const Json *parameters = json_get(root, "rope_parameters"), *scaling = json_get(root, "rope_scaling");
+    c->rope_theta = json_number(json_get(parameters, "rope_theta"), json_number(json_get(root, "rope_theta"), 10000.0));
+    const Json *both[] = {parameters, scaling};
+    for (int i = 0; i < 2; i++) {
+        const char *type = json_string(json_get(both[i], "rope_type"), json_string(json_get(both[i], "type"), "default"));
+        if (strcmp(type, "default") != 0) return folder_refuse(err, path, i ? "rope_scaling" : "rope_parameters", type, "rotary positions without scaling");
+        if (json_number(json_get(both[i], "partial_rotary_factor"), 1.0) != 1.0)
+            return folder_refuse(err, path, "partial_rotary_factor", "below 1", "rotation of the whole head");
+    }
+    return true;
+}
+
+static inline bool folder_read_config(Config *out, const char *folder, Error *err) {
+    Path path = path_of("%s/config.json", folder);
+    JsonDoc doc;
+    const Json *root = json_load(&doc, path.text, err);
+    if (!root) return false;
+    const char *type = json_string(json_get(root, "model_type"), "");
+    bool gpt2 = strcmp(type, "gpt2") == 0, llama = strcmp(type, "llama") == 0, qwen3 = strcmp(type, "qwen3") == 0;
+    bool ok = true;
+    Config c = config_of_family(gpt2 ? FAMILY_GPT2 : llama ? FAMILY_LLAMA : FAMILY_QWEN3);
+    const char *activation = json_string(json_get(root, gpt2 ? "activation_function" : "hidden_act"), gpt2 ? "gelu_new" : "silu");
+    if (!gpt2 && !llama && !qwen3) {
+        ok = folder_refuse(err, path.text, "model_type", *type ? type : "missing", "gpt2, llama and qwen3");
+    } else if (gpt2) {
+        c.vocab_size = (int)json_integer(json_get(root, "vocab_size"), 50257);
+        c.max_seq_len = (int)json_integer(json_get(root, "n_positions"), json_integer(json_get(root, "n_ctx"), 1024));
+        c.channels = (int)json_integer(json_get(root, "n_embd"), 768);
+        c.layers = (int)json_integer(json_get(root, "n_layer"), 12);
+        c.heads = c.kv_heads = (int)json_integer(json_get(root, "n_head"), 12);
+        c.head_size = c.heads > 0 ? c.channels / c.heads : 0;
+        c.hidden = (int)json_integer(json_get(root, "n_inner"), (int64_t)4 * c.channels);
+        c.norm_eps = json_number(json_get(root, "layer_norm_epsilon"), 1e-5);
+        c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
+        c.tied = json_bool(json_get(root, "tie_word_embeddings"), true);
+        if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
+            ok = folder_refuse(err, path.text, "activation_function", activation, "gelu_new");
+        else if (!json_bool(json_get(root, "scale_attn_weights"), true)) ok = folder_refuse(err, path.text, "scale_attn_weights", "false", "true");
+        else if (!folder_is_off(root, "scale_attn_by_inverse_layer_idx")) ok = folder_refuse(err, path.text, "scale_attn_by_inverse_layer_idx", "true", "false");
+        else if (!folder_is_off(root, "add_cross_attention")) ok = folder_refuse(err, path.text, "add_cross_attention", "true", "false");
+        else if (c.heads > 0 && c.channels % c.heads) ok = error_set(err, "%s: n_head %d does not divide n_embd %d", path.text, c.heads, c.channels);
+    } else {
+        c.vocab_size = (int)json_integer(json_get(root, "vocab_size"), llama ? 32000 : 151936);
+        c.max_seq_len = (int)json_integer(json_get(root, "max_position_embeddings"), llama ? 2048 : 32768);
+        c.channels = (int)json_integer(json_get(root, "hidden_size"), 4096);
+        c.layers = (int)json_integer(json_get(root, "num_hidden_layers"), 32);
+        c.heads = (int)json_integer(json_get(root, "num_attention_heads"), 32);
+        c.kv_heads = (int)json_integer(json_get(root, "num_key_value_heads"), llama ? c.heads : 32);
+        c.head_size = (int)json_integer(json_get(root, "head_dim"), qwen3 ? 128 : c.heads > 0 ? c.channels / c.heads : 0);
+        c.hidden = (int)json_integer(json_get(root, "intermediate_size"), llama ? 11008 : 22016);
+        c.norm_eps = json_number(json_get(root, "rms_norm_eps"), 1e-6);
+        c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
+        c.tied = json_bool(json_get(root, "tie_word_embeddings"), false);
+        bool attention_bias = json_bool(json_get(root, "attention_bias"), false), mlp_bias = json_bool(json_get(root, "mlp_bias"), false);
+        c.bias = attention_bias;
+        if (strcmp(activation, "silu") != 0) ok = folder_refuse(err, path.text, "hidden_act", activation, "silu");
+        else if (attention_bias != mlp_bias) ok = folder_refuse(err, path.text, "attention_bias", "unlike mlp_bias", "biases in all linear layers of a block or in none");
+        else if (!folder_is_off(root, "use_sliding_window")) ok = folder_refuse(err, path.text, "use_sliding_window", "true", "full attention");
+        else ok = folder_read_rope(&c, root, path.text, err);
+    }
+    json_free(&doc);
+    Error inner;
+    if (ok && !config_check(&c, &inner)) ok = error_set(err, "%s: %s", path.text, inner.text);
+    if (ok) *out = c;
+    return ok;
+}
+
+// end_of_text: the id that ends a document; it stands for the beginning, too.
+static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, Error *err) {
+    Str s;
+    memset(&s, 0, sizeof s);
+    bool gpt2 = c->family == FAMILY_GPT2, llama = c->family == FAMILY_LLAMA;
+    str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", gpt2 ? "GPT2LMHeadModel" : llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM",
+               family_name(c->family));
+    str_printf(&s, "  \"vocab_size\": %d,\n", c->vocab_size);
+    if (gpt2) {
+        str_printf(&s, "  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": %d,\n", c->max_seq_len, c->channels,
+                   c->layers, c->heads, c->hidden);
+        str_printf(&s, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": %.9g,\n", c->norm_eps);
+        str_puts(&s, "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n");
+    } else {
+        str_printf(&s, "  \"max_position_embeddings\": %d,\n  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n", c->max_seq_len, c->channels, c->layers);
+        str_printf(&s, "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", c->heads, c->kv_heads, c->head_size);
+        str_printf(&s, "  \"intermediate_size\": %d,\n  \"hidden_act\": \"silu\",\n  \"rms_norm_eps\": %.9g,\n", c->hidden, c->norm_eps);
+        // Both spellings: Transformers 4 reads the first, 5 the second.
+        str_printf(&s, "  \"rope_theta\": %.9g,\n  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": %.9g},\n", c->rope_theta, c->rope_theta);
+        str_printf(&s, "  \"attention_bias\": %s,\n", c->bias ? "true" : "false");
+        if (llama) str_printf(&s, "  \"mlp_bias\": %s,\n", c->bias ? "true" : "false");
+        else str_puts(&s, "  \"use_sliding_window\": false,\n");
+    }
+    str_printf(&s, "  \"initializer_range\": %.9g,\n  \"tie_word_embeddings\": %s,\n", c->init_std, c->tied ? "true" : "false");
+    str_printf(&s, "  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n", end_of_text, end_of_text);
+    Path path = path_of("%s/config.json", folder);
+    bool ok = file_write_all(path.text, s.data, s.size, err);
+    free(s.data);
+    if (!ok) return false;
+    char generation[256];
+    snprintf(generation, sizeof generation, "{\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n  \"pad_token_id\": %d\n}\n", end_of_text, end_of_text, end_of_text);
+    path = path_of("%s/generation_config.json", folder);
+    return file_write_all(path.text, generation, strlen(generation), err);
+}
+
+// ---------------------------------------------------------------- parameters on disk
+
+// One tensor on disk: rows [row, row + rows) of a parameter, perhaps transposed.
+typedef struct {
+    char name[128];
+    int row, rows;
+    bool transposed; // (cols, rows) on disk
+} DiskPart;
+
+#define DISK_PARTS 3
+
+// The tensors that a parameter is on disk, in the order of its rows. Returns how many.
+static inline int disk_parts(DiskPart parts[DISK_PARTS], const Param *p, const Config *c) {
+    int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size;
+    int rows[DISK_PARTS] = {p->rows, 0, 0};
+    if (p->parts == SPLIT_QKV) rows[0] = NQ, rows[1] = rows[2] = NK;
+    if (p->parts == SPLIT_GATE_UP) rows[0] = rows[1] = p->rows / 2;
+    const char *names = p->disk_names;
+    int n = 0, row = 0;
+    for (; *names && n < DISK_PARTS; n++) {
+        DiskPart *part = &parts[n];
+        part->transposed = *names == '^';
+        names += part->transposed;
+        size_t length = strcspn(names, "|");
+        const char *layer = (const char *)memchr(names, '%', length); // "%d", at most once
+        if (layer)
+            snprintf(part->name, sizeof part->name, "%.*s%d%.*s", (int)(layer - names), names, p->layer, (int)(length - (size_t)(layer - names) - 2), layer + 2);
+        else snprintf(part->name, sizeof part->name, "%.*s", (int)length, names);
+        part->row = row;
+        part->rows = rows[n];
+        row += rows[n];
+        names += length + (names[length] == '|');
+    }
+    return n;
+}
+
+// Declares all parameters of a table in a safetensors file, each name behind `prefix`.
+static inline void disk_declare(SafeWriter *w, const ParamTable *t, const Config *c, const char *prefix) {
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        DiskPart parts[DISK_PARTS];
+        int n = disk_parts(parts, p, c);
+        for (int j = 0; j < n; j++) {
+            Path name = path_of("%s%s", prefix, parts[j].name);
+            int64_t shape[2] = {parts[j].rows, p->cols};
+            if (parts[j].transposed) shape[0] = p->cols, shape[1] = parts[j].rows;
+            safewriter_declare(w, name.text, ST_F32, p->is_vector ? 1 : 2, shape);
+        }
+    }
+}
+
+// Copies (rows, cols) to (cols, rows), in tiles that fit the first cache.
+static inline void disk_transpose(float *out, const float *in, int rows, int cols) {
+    const int tile = 32;
+    for (int r0 = 0; r0 < rows; r0 += tile)
+        for (int c0 = 0; c0 < cols; c0 += tile)
+            for (int r = r0; r < rows && r < r0 + tile; r++)
+                for (int k = c0; k < cols && k < c0 + tile; k++) out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
+}
+
+// Writes what disk_declare announced, from the model's weights, gradients or moments.
+static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, const Config *c) {
+    size_t most = 0;
+    for (int i = 0; i < t->count; i++)
+        if (t->items[i].count > most) most = t->items[i].count;
+    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most);
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        DiskPart parts[DISK_PARTS];
+        int n = disk_parts(parts, p, c);
+        model_get(m, array, p, values);
+        for (int j = 0; j < n; j++) {
+            const float *from = values + (size_t)parts[j].row * (size_t)p->cols;
+            size_t count = (size_t)parts[j].rows * (size_t)p->cols;
+            if (parts[j].transposed) disk_transpose(turned, from, parts[j].rows, p->cols);
+            safewriter_data(w, parts[j].transposed ? turned : from, count * sizeof(float));
+        }
+    }
+    free(values);
+    free(turned);
+}
+
+// Tensors that files carry and no model needs: masks and tables that Transformers once stored.
+static inline bool disk_is_ballast(const char *name) {
+    return str_ends_with(name, ".attn.bias") || str_ends_with(name, ".attn.masked_bias") || str_ends_with(name, ".rotary_emb.inv_freq");
+}
+
+// Finds a tensor by its name, or by its name without the leading "transformer." or "model.".
+static inline const SafeTensor *disk_find(const SafeTensors *st, const char *prefix, const char *name) {
+    Path full = path_of("%s%s", prefix, name);
+    const SafeTensor *t = safetensors_find(st, full.text);
+    if (t) return t;
+    const char *dot = strchr(name, '.');
+    if (!dot || (strncmp(name, "transformer.", 12) != 0 && strncmp(name, "model.", 6) != 0)) return NULL;
+    full = path_of("%s%s", prefix, dot + 1);
+    return safetensors_find(st, full.text);
+}
+
+// Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
+// there in its shape, and every tensor of the file with this prefix must be used.
+static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c, const char *prefix, const char *path, Error *err) {
+    size_t most = 0;
+    for (int i = 0; i < t->count; i++)
+        if (t->items[i].count > most) most = t->items[i].count;
+    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most);
+    char *used = (char *)mem_alloc((size_t)st->count + 1);
+    bool ok = true;
+    for (int i = 0; ok && i < t->count; i++) {
+        const Param *p = &t->items[i];
+        DiskPart parts[DISK_PARTS];
+        int n = disk_parts(parts, p, c);
+        for (int j = 0; ok && j < n; j++) {
+            const DiskPart *part = &parts[j];
+            const SafeTensor *tensor = disk_find(st, prefix, part->name);
+            if (!tensor) {
+                ok = error_set(err, "%s: the tensor %s%s is missing", path, prefix, part->name);
+                break;
+            }
+            used[tensor - st->tensors] = 1;
+            int64_t want0 = part->transposed ? p->cols : part->rows, want1 = part->transposed ? part->rows : p->cols;
+            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part->rows : tensor->ndim == 2 && tensor->shape[0] == want0 && tensor->shape[1] == want1;
+            if (!shape) {
+                char found[160];
+                safetensor_shape(found, tensor->ndim, tensor->shape);
+                ok = error_set(err, "%s: the tensor %s has the shape %s, expected (%lld%s%.0lld)", path, tensor->name, found, (long long)want0,
+                               p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
+                break;
+            }
+            float *to = values + (size_t)part->row * (size_t)p->cols;
+            ok = safetensors_to_f32(part->transposed ? turned : to, tensor, 0, tensor->elements, err);
+            if (ok && part->transposed) disk_transpose(to, turned, p->cols, part->rows);
+        }
+        if (ok) model_set(m, array, p, values);
+    }
+    for (int i = 0; ok && i < st->count; i++) {
+        const char *name = st->tensors[i].name;
+        if (used[i] || strncmp(name, prefix, strlen(prefix)) != 0 || disk_is_ballast(name)) continue;
+        if (c->tied && str_ends_with(name, "lm_head.weight")) continue; // a copy of the embedding
+        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name, family_name(c->family));
+    }
+    free(values);
+    free(turned);
+    free(used);
+    return ok;
+}
+
+static inline bool folder_load_weights(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {
+    SafeTensors st;
+    if (!safetensors_open(&st, folder, err)) return false;
+    bool ok = disk_load(m, MODEL_WEIGHT, &st, t, c, "", folder, err);
+    safetensors_close(&st);
+    return ok;
+}
+
+static inline bool folder_has_weights(const char *folder) {
+    Path one = path_of("%s/model.safetensors", folder), many = path_of("%s/model.safetensors.index.json", folder);
+    Path pickle = path_of("%s/pytorch_model.bin", folder);
+    return path_exists(one.text) || path_exists(many.text) || path_exists(pickle.text);
+}
+
+#endif

@@ -1,0 +1,111 @@
+/*
+log.h: what a run says: the terminal, run.log, metrics.jsonl, the progress line.
+
+run.log gets every line with no time stamps but those of events; metrics.jsonl one JSON object a step,
+flushed at once, so that a killed run loses at most its last line. On resuming, lines past the
+checkpoint are cut off: the file is then what an undisturbed run would have written.
+*/
+#ifndef LLMC_LOG_H
+#define LLMC_LOG_H
+
+#include "common.h"
+#include "json.h"
+
+typedef struct {
+    FILE *file;     // run.log; NULL on ranks other than 0, which say nothing
+    FILE *metrics;  // metrics.jsonl
+    bool terminal;  // stdout is one: the progress line overwrites itself
+    bool progress;
+    int line_width; // of the progress line that stands there now
+    double last_line;
+} Log;
+
+// Ends the progress line, so that other output starts on a line of its own.
+static inline void log_clear(Log *log) {
+    if (log->line_width) fprintf(stdout, "\r%*s\r", log->line_width, "");
+    log->line_width = 0;
+}
+
+// One line (or several) to the terminal and to run.log.
+PRINTF_LIKE(2, 3) static inline void log_line(Log *log, const char *format, ...) {
+    if (!log->file) return;
+    va_list args;
+    log_clear(log);
+    va_start(args, format);
+    vfprintf(stdout, format, args);
+    va_end(args);
+    va_start(args, format);
+    vfprintf(log->file, format, args);
+    va_end(args);
+    fputc('\n', stdout);
+    fputc('\n', log->file);
+    fflush(stdout);
+    fflush(log->file);
+}
+
+// The live line: in place on a terminal; elsewhere a line every 10 seconds.
+PRINTF_LIKE(2, 3) static inline void log_progress(Log *log, const char *format, ...) {
+    if (!log->file || !log->progress) return;
+    double now = clock_seconds();
+    if (now - log->last_line < (log->terminal ? 0.1 : 10.0)) return;
+    log->last_line = now;
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    int width = (int)strlen(line);
+    if (log->terminal) {
+        fprintf(stdout, "\r%s%*s", line, log->line_width > width ? log->line_width - width : 0, "");
+        log->line_width = width;
+    } else {
+        fprintf(stdout, "%s\n", line);
+    }
+    fflush(stdout);
+}
+
+// "1h02m", "3m20s", "12s".
+static inline const char *log_duration(char out[16], double seconds) {
+    long s = seconds > 0 && seconds < 1e9 ? (long)(seconds + 0.5) : 0;
+    if (s >= 3600) snprintf(out, 16, "%ldh%02ldm", s / 3600 % 100000, s / 60 % 60);
+    else if (s >= 60) snprintf(out, 16, "%ldm%02lds", s / 60 % 100, s % 60);
+    else snprintf(out, 16, "%lds", s % 100);
+    return out;
+}
+
+// Opens metrics.jsonl for appending, after cutting it back to the lines of steps <= last_step.
+static inline bool log_open_metrics(Log *log, const char *path, int64_t last_step, Error *err) {
+    Str kept;
+    memset(&kept, 0, sizeof kept);
+    FILE *old = fopen(path, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t n;
+    while (old && (n = getline(&line, &capacity, old)) > 0) {
+        JsonDoc doc;
+        if (line[n - 1] != '\n') break; // the line that a kill cut short
+        const Json *root = json_parse(&doc, line, (size_t)n, NULL);
+        int64_t step = root ? json_integer(json_get(root, "step"), INT64_MAX) : INT64_MAX;
+        if (root) json_free(&doc);
+        if (step > last_step) break;
+        str_add(&kept, line, (size_t)n);
+    }
+    free(line);
+    if (old) fclose(old);
+    bool ok = file_write_all(path, kept.size ? kept.data : "", kept.size, err);
+    free(kept.data);
+    if (!ok) return false;
+    log->metrics = fopen(path, "a");
+    return log->metrics ? true : error_set(err, "cannot write %s: %s", path, strerror(errno));
+}
+
+static inline void log_close(Log *log) {
+    if (log->file) {
+        log_clear(log);
+        fclose(log->file);
+    }
+    if (log->metrics) fclose(log->metrics);
+    memset(log, 0, sizeof *log);
+}
+
+#endif

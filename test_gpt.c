@@ -1,0 +1,50 @@
+/*
+test_gpt.c: the tests of what is computed. The areas stand in dev/test/AREA_test.h.
+
+    test_gpt              all areas;   test_gpt AREA ...   some of them
+    test_gpt compare A B  two files of `dump`, tensor by tensor
+
+Built twice: with float, and as test_gpt_double with -DREAL_DOUBLE, where the backward pass is held
+against finite differences. What the programs do from outside (bad input, kill and resume, the
+scripts) is tested by dev/test/*.sh; `make test` runs everything.
+
+Exits with 1 if a check failed. Every tolerance stands beside its reason.
+*/
+#define LLMC_NO_MAIN
+#include "train_gpt_cpu.c"
+
+#include "dev/test/check.h"
+
+#include "dev/test/base_test.h"
+#include "dev/test/data_test.h"
+#include "dev/test/files_test.h"
+#include "dev/test/kernels_test.h"
+#include "dev/test/model_test.h"
+#include "dev/test/tokenizer_test.h"
+
+int main(int argc, char **argv) {
+    const char *missing = cpu_missing_instructions();
+    if (missing) fail("this binary was built for CPUs with %s, which this one lacks", missing);
+    // X(area): the functions test_AREA
+#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model)
+    int matched = 0;
+#define X(area)                                                                                                        \
+    {                                                                                                                  \
+        bool wanted = argc < 2;                                                                                        \
+        for (int i = 1; i < argc; i++) wanted |= strcmp(argv[i], #area) == 0;                                          \
+        if (wanted) {                                                                                                  \
+            int passed = checks_passed, failed = checks_failed;                                                        \
+            double start = clock_seconds();                                                                            \
+            test_##area();                                                                                             \
+            printf("%-10s %7d passed, %d failed (%.1f s)\n", #area, checks_passed - passed, checks_failed - failed, clock_seconds() - start); \
+            fflush(stdout);                                                                                            \
+            matched++;                                                                                                 \
+        }                                                                                                              \
+    }
+    AREAS(X)
+#undef X
+    test_temp_remove();
+    if (!matched) fail("no such area: %s", argv[1]);
+    printf("%d passed, %d failed\n", checks_passed, checks_failed);
+    return checks_failed != 0;
+}

@@ -1,0 +1,652 @@
+/*
+model_test.h: the model of train_gpt_cpu.c against PyTorch, against itself, against finite differences.
+
+  fixtures           loss, logits and every gradient of the folders in dev/test/fixtures/models, which
+                     PyTorch computed in float64 (README.md there); through the files' names and layouts
+  against itself     recompute policies, threads, capacity, chunks of the head: the same bits where the
+                     order of sums is the same; micro-batches; model_decode against model_forward
+  update             clipping and AdamW with decay on matrices only, against the formula in double
+  folders            what config.json and tensors may look like, and what is refused
+  finite differences only with -DREAL_DOUBLE: all parameter tensors of all families
+
+To be included after train_gpt_cpu.c (with LLMC_NO_MAIN), whose struct Model it looks into, and run
+from the repository's root.
+
+Tolerances, all on the relative L2 error |a - b| / |b|:
+  MODEL_PYTORCH   float: 1e-5, some ten times what PyTorch itself in float32 is off from the expected
+                  values, and far below what any mistake in a formula gives. double: expected values and
+                  ours both pass through float, at most 2^-24 relative each, and nothing else may be off.
+  MODEL_ORDER     the same sums in another order. float: errors of some eps in each of a few hundred
+                  additions, which partly cancel. double: comparisons made through float see 2^-23.
+*/
+#ifndef MODEL_TEST_H
+#define MODEL_TEST_H
+
+#include "../../llmc/huggingface.h"
+#include "../../llmc/rng.h"
+#include "check.h"
+
+#define MODEL_FIXTURES "dev/test/fixtures/models/"
+#ifdef REAL_DOUBLE
+#define MODEL_PYTORCH 1.25e-7
+#define MODEL_ORDER 1.25e-7
+#else
+#define MODEL_PYTORCH 1e-5
+#define MODEL_ORDER 2e-6
+#endif
+
+// ---------------------------------------------------------------- helpers
+
+static const Dist model_test_dist = {0, 1};
+
+// |a - b| / |b|; what is not a number comes out as infinity.
+static double model_error(const float *a, const float *b, size_t n) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    double e = sqrt(difference) / (sqrt(size) + 1e-30);
+    return isfinite(e) ? e : INFINITY;
+}
+
+static double model_error_real(const real *a, const real *b, size_t n) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    double e = sqrt(difference) / (sqrt(size) + 1e-30);
+    return isfinite(e) ? e : INFINITY;
+}
+
+static bool model_same_bits(const real *a, const real *b, size_t n) { return memcmp(a, b, sizeof(real) * n) == 0; }
+
+typedef struct {
+    int recompute, threads, batch_size, seq_len;
+    bool gradients;
+} ModelShape;
+
+static ModelShape model_shape(int recompute, int threads, int batch_size, int seq_len, bool gradients) {
+    ModelShape s;
+    s.recompute = recompute, s.threads = threads, s.batch_size = batch_size, s.seq_len = seq_len, s.gradients = gradients;
+    return s;
+}
+
+static Model *model_make(const Config *c, ModelShape shape) {
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c;
+    setup.batch_size = shape.batch_size, setup.seq_len = shape.seq_len;
+    setup.recompute = shape.recompute;
+    setup.precision = PRECISION_FP32;
+    setup.threads = shape.threads;
+    setup.gradients = shape.gradients;
+    setup.dist = &model_test_dist;
+    Error err;
+    Model *m = model_create(&setup, &err);
+    CHECK(m != NULL, "model_create: %s", m ? "" : err.text);
+    return m;
+}
+
+// A config of 24 channels and 3 heads whose sizes divide nothing.
+static Config model_small_config(int family, int kv_heads, int head_size, bool tied) {
+    Config c = config_of_family(family);
+    c.vocab_size = 67, c.channels = 24, c.layers = 2, c.heads = 3, c.kv_heads = kv_heads, c.head_size = head_size;
+    c.hidden = 37, c.max_seq_len = 13, c.tied = tied;
+    return c;
+}
+
+// All weights random, norms around one and biases too, so that no term is hidden by a zero or a one.
+static void model_randomise(Model *m, uint64_t seed) {
+    for (int i = 0; i < m->table.count; i++) {
+        const Param *p = &m->table.items[i];
+        RngStream s = rng_stream(seed, p->name);
+        real *w = m->weights + p->offset;
+        for (size_t j = 0; j < p->count; j++) {
+            float four[4];
+            rng_normal4(s, j / 4, four);
+            w[j] = (p->init == INIT_ONE ? (real)1 : (real)0) + (real)0.25 * (real)four[j % 4];
+        }
+    }
+}
+
+static void model_random_ids(int32_t *ids, int n, int V, uint64_t seed) {
+    RngStream s = rng_stream(seed, "ids");
+    for (int i = 0; i < n; i++) {
+        float four[4];
+        rng_normal4(s, (uint64_t)i, four);
+        ids[i] = (int32_t)fmod(fabs((double)four[0]) * 1e4, V);
+    }
+}
+
+// One pass over B sequences; the gradient is that of scale times the sum of losses. Returns that sum.
+static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale, float *logits) {
+    model_forward(m, tokens, targets, B, T, scale, logits);
+    if (scale != 0) model_backward(m, true);
+    return model_loss(m);
+}
+
+// ---------------------------------------------------------------- fixtures
+
+typedef struct {
+    Path folder;
+    Config config;
+    SafeTensors expected;
+    int B, T;
+    int32_t *tokens, *targets; // (B, T)
+    float *logits;             // (B, T, V), expected
+    float loss;
+} ModelFixture;
+
+static bool fixture_open(ModelFixture *f, const char *name) {
+    Error err;
+    memset(f, 0, sizeof *f);
+    f->folder = path_of(MODEL_FIXTURES "%s", name);
+    bool ok = folder_read_config(&f->config, f->folder.text, &err);
+    CHECK(ok, "%s: %s", name, ok ? "" : err.text);
+    if (!ok) return false;
+    Path path = path_of("%s/expected.safetensors", f->folder.text);
+    ok = safetensors_open(&f->expected, path.text, &err);
+    CHECK(ok, "%s: %s", name, ok ? "" : err.text);
+    if (!ok) return false;
+    const SafeTensor *tokens = safetensors_find(&f->expected, "tokens"), *targets = safetensors_find(&f->expected, "targets");
+    const SafeTensor *logits = safetensors_find(&f->expected, "logits"), *loss = safetensors_find(&f->expected, "loss");
+    ok = tokens && targets && logits && loss && tokens->dtype == ST_I32 && targets->dtype == ST_I32 && tokens->ndim == 2 && logits->ndim == 3 &&
+         logits->shape[2] == f->config.vocab_size;
+    CHECK(ok, "%s: tokens, targets, loss or logits are missing or have another shape", path.text);
+    if (!ok) return false;
+    f->B = (int)tokens->shape[0], f->T = (int)tokens->shape[1];
+    f->tokens = (int32_t *)mem_alloc(tokens->bytes);
+    f->targets = (int32_t *)mem_alloc(targets->bytes);
+    f->logits = (float *)mem_alloc(logits->bytes);
+    memcpy(f->tokens, tokens->data, tokens->bytes);
+    memcpy(f->targets, targets->data, targets->bytes);
+    ok = safetensors_to_f32(f->logits, logits, 0, logits->elements, &err) && safetensors_to_f32(&f->loss, loss, 0, 1, &err);
+    CHECK(ok, "%s: %s", path.text, ok ? "" : err.text);
+    return ok;
+}
+
+static void fixture_close(ModelFixture *f) {
+    safetensors_close(&f->expected);
+    free(f->tokens);
+    free(f->targets);
+    free(f->logits);
+}
+
+static Model *fixture_model(const ModelFixture *f, ModelShape shape) {
+    Error err;
+    Model *m = model_make(&f->config, shape);
+    if (!m) return NULL;
+    bool ok = folder_load_weights(m, &m->table, &f->config, f->folder.text, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    return m;
+}
+
+// Writes the gradients as `dump` does, reads them back, and compares each with PyTorch's.
+static void fixture_check_gradients(const ModelFixture *f, Model *m) {
+    Error err;
+    Path path = test_temp("gradients.safetensors");
+    SafeWriter w;
+    bool ok = safewriter_open(&w, path.text, &err);
+    if (ok) {
+        disk_declare(&w, &m->table, &f->config, "grad.");
+        safewriter_begin_data(&w);
+        disk_write(&w, m, MODEL_GRADIENT, &m->table, &f->config);
+        ok = safewriter_commit(&w, &err);
+    }
+    SafeTensors ours;
+    ok = ok && safetensors_open(&ours, path.text, &err);
+    CHECK(ok, "%s: %s", f->folder.text, ok ? "" : err.text);
+    if (!ok) return;
+    int compared = 0;
+    for (int i = 0; i < f->expected.count; i++) {
+        const SafeTensor *e = &f->expected.tensors[i];
+        if (strncmp(e->name, "grad.", 5) != 0) continue;
+        const SafeTensor *o = safetensors_find(&ours, e->name);
+        bool shape = o && o->ndim == e->ndim && memcmp(o->shape, e->shape, sizeof e->shape[0] * (size_t)e->ndim) == 0;
+        CHECK(shape, "%s: %s is missing or has another shape than PyTorch's", f->folder.text, e->name);
+        if (!shape) continue;
+        float *a = (float *)mem_alloc(sizeof(float) * (size_t)o->elements), *b = (float *)mem_alloc(sizeof(float) * (size_t)o->elements);
+        ok = safetensors_to_f32(a, o, 0, o->elements, &err) && safetensors_to_f32(b, e, 0, o->elements, &err);
+        double error = ok ? model_error(a, b, (size_t)o->elements) : INFINITY;
+        CHECK(error <= MODEL_PYTORCH, "%s: %s is off by %.2e (relative L2), allowed %.2e", f->folder.text, e->name, error, MODEL_PYTORCH);
+        compared++;
+        free(a);
+        free(b);
+    }
+    CHECK(compared == ours.count, "%s: %d gradients in the file, %d of them in PyTorch's", f->folder.text, ours.count, compared);
+    safetensors_close(&ours);
+}
+
+static void fixture_check(const char *name) {
+    ModelFixture f;
+    if (!fixture_open(&f, name)) return;
+    int B = f.B, T = f.T, V = f.config.vocab_size;
+    double scale = 1.0 / (B * T);
+    size_t logits_count = (size_t)B * (size_t)T * (size_t)V;
+    float *logits = (float *)mem_alloc(sizeof(float) * logits_count), *again = (float *)mem_alloc(sizeof(float) * logits_count);
+
+    // 1. against PyTorch
+    Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, B, T, true));
+    if (!m) return;
+    double loss = model_pass(m, f.tokens, f.targets, B, T, scale, logits);
+    double error = fabs(loss * scale - (double)f.loss) / (double)f.loss;
+    CHECK(error <= MODEL_PYTORCH, "%s: loss %.9g, PyTorch %.9g", name, loss * scale, (double)f.loss);
+    error = model_error(logits, f.logits, logits_count);
+    CHECK(error <= MODEL_PYTORCH, "%s: logits are off by %.2e (relative L2), allowed %.2e", name, error, MODEL_PYTORCH);
+    fixture_check_gradients(&f, m);
+
+    // 2. the same bits, however it is computed: what is recomputed, by how many threads, with how much
+    // room (and so other offsets), with what earlier passes left in the activations
+    size_t elements = m->table.elements;
+    for (int recompute = RECOMPUTE_NONE; recompute <= RECOMPUTE_BLOCK; recompute++)
+        for (int threads = 1; threads <= 3; threads++) {
+            int room = f.config.max_seq_len < T + 4 ? f.config.max_seq_len : T + 4;
+            Model *n = fixture_model(&f, model_shape(recompute, threads, B + recompute, room, true));
+            model_pass(n, f.targets, f.tokens, B, T - 1, scale, NULL);
+            model_zero_gradients(n);
+            double same = model_pass(n, f.tokens, f.targets, B, T, scale, again);
+            CHECK(same == loss && memcmp(logits, again, sizeof(float) * logits_count) == 0, "%s: recompute %d, %d threads: another loss or logits", name, recompute,
+                  threads);
+            CHECK(model_same_bits(n->gradients, m->gradients, elements), "%s: recompute %d, %d threads: other gradients", name, recompute, threads);
+            model_destroy(n);
+        }
+
+    // 3. without gradients: the same loss, and none are touched where there are some
+    Model *eval = fixture_model(&f, model_shape(RECOMPUTE_NONE, 2, B, T, false));
+    CHECK(model_pass(eval, f.tokens, f.targets, B, T, 0, NULL) == loss, "%s: another loss without gradients", name);
+    model_destroy(eval);
+    real *kept = (real *)mem_alloc(sizeof(real) * elements);
+    memcpy(kept, m->gradients, sizeof(real) * elements);
+    CHECK(model_pass(m, f.tokens, f.targets, B, T, 0, NULL) == loss, "%s: another loss in evaluation", name);
+    CHECK(model_same_bits(kept, m->gradients, elements), "%s: evaluation changed gradients", name);
+
+    // 4. the head in chunks of 7 rows, which do not divide B T, as a large vocabulary gives them
+    m->logits_rows = 7;
+    model_zero_gradients(m);
+    double chunked = model_pass(m, f.tokens, f.targets, B, T, scale, again);
+    CHECK(fabs(chunked - loss) <= MODEL_ORDER * loss, "%s: loss %.9g in chunks, %.9g at once", name, chunked, loss);
+    error = model_error(again, logits, logits_count);
+    CHECK(error <= MODEL_ORDER, "%s: logits in chunks are off by %.2e", name, error);
+    error = model_error_real(m->gradients, kept, elements);
+    CHECK(error <= MODEL_ORDER, "%s: gradients of a head in chunks are off by %.2e", name, error);
+    m->logits_rows = B * T;
+
+    // 5. accumulation: one sequence a pass, and everything twice
+    model_zero_gradients(m);
+    double parts = 0;
+    for (int b = 0; b < B; b++) parts += model_pass(m, f.tokens + b * T, f.targets + b * T, 1, T, scale, NULL);
+    CHECK(fabs(parts - loss) <= MODEL_ORDER * loss, "%s: loss %.9g in micro-batches, %.9g at once", name, parts, loss);
+    for (int i = 0; i < m->table.count; i++) {
+        const Param *p = &m->table.items[i];
+        error = model_error_real(m->gradients + p->offset, kept + p->offset, p->count);
+        CHECK(error <= MODEL_ORDER, "%s: the gradient of %s from micro-batches is off by %.2e", name, p->name, error);
+    }
+    model_forward(m, f.tokens, f.targets, B, T, -2 * scale, NULL);
+    model_backward(m, false);
+    model_forward(m, f.tokens, f.targets, B, T, 2 * scale, NULL);
+    model_backward(m, true);
+    double twice = model_loss(m);
+    CHECK(fabs(twice - 2 * loss) <= 1e-12 * loss, "%s: loss of two passes %.9g, expected %.9g", name, twice, 2 * loss);
+    for (int i = 0; i < m->table.count; i++) {
+        const Param *p = &m->table.items[i];
+        error = model_error_real(m->gradients + p->offset, kept + p->offset, p->count);
+        CHECK(error <= 2 * MODEL_ORDER, "%s: %s after adding and taking away a gradient is off by %.2e", name, p->name, error);
+    }
+
+    // 6. model_decode: token by token, in chunks, from the start again
+    for (int gradients = 0; gradients < 2; gradients++) {
+        Model *d = fixture_model(&f, model_shape(RECOMPUTE_CHEAP, 2, 1, T, gradients != 0));
+        for (int b = 0; b < B; b++)
+            for (int chunk = 1; chunk <= T; chunk += chunk == 1 ? 3 : 9)
+                for (int t = 0; t < T; t += chunk) {
+                    int n = t + chunk < T ? chunk : T - t;
+                    const float *next = model_decode(d, f.tokens + b * T + t, n, t);
+                    error = model_error(next, logits + (size_t)(b * T + t + n - 1) * (size_t)V, (size_t)V);
+                    CHECK(error <= MODEL_ORDER, "%s: logits of decoding %d tokens at %d are off by %.2e", name, n, t, error);
+                }
+        model_destroy(d);
+    }
+    free(kept);
+    free(logits);
+    free(again);
+    model_destroy(m);
+    fixture_close(&f);
+}
+
+// ---------------------------------------------------------------- update
+
+static void test_model_update(void) {
+    Config c = model_small_config(FAMILY_GPT2, 3, 8, false);
+    Model *m = model_make(&c, model_shape(RECOMPUTE_NONE, 2, 2, 13, true));
+    if (!m) return;
+    model_randomise(m, 5);
+    int32_t tokens[26], targets[26];
+    model_random_ids(tokens, 26, c.vocab_size, 1);
+    model_random_ids(targets, 26, c.vocab_size, 2);
+    size_t n = m->table.elements;
+    double *w = (double *)mem_alloc(sizeof(double) * n), *m1 = (double *)mem_alloc(sizeof(double) * n), *m2 = (double *)mem_alloc(sizeof(double) * n);
+    real *start = (real *)mem_alloc(sizeof(real) * n);
+    memcpy(start, m->weights, sizeof(real) * n);
+    for (size_t i = 0; i < n; i++) w[i] = (double)m->weights[i];
+    UpdateRule rule;
+    memset(&rule, 0, sizeof rule);
+    rule.lr = 0.01, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.3;
+    for (int step = 1; step <= 3; step++) {
+        double loss = 0, squares = 0;
+        model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_backward(m, true);
+        for (int i = 0; i < 26; i++) loss += (double)activations_of(m, 0).losses[i];
+        for (size_t i = 0; i < n; i++) squares += (double)m->gradients[i] * (double)m->gradients[i];
+        rule.step = step;
+        rule.grad_clip = step == 1 ? 0 : step == 2 ? sqrt(squares) * 2 : sqrt(squares) / 2; // off, too high to matter, halving
+        double clip = step == 3 ? 0.5 : 1;
+        for (int k = 0; k < m->table.count; k++) {
+            const Param *p = &m->table.items[k];
+            for (size_t i = p->offset; i < p->offset + p->count; i++) {
+                double g = (double)m->gradients[i] * clip;
+                m1[i] = rule.beta1 * m1[i] + (1 - rule.beta1) * g;
+                m2[i] = rule.beta2 * m2[i] + (1 - rule.beta2) * g * g;
+                double mean = m1[i] / (1 - pow(rule.beta1, step)), square = m2[i] / (1 - pow(rule.beta2, step));
+                w[i] -= rule.lr * (mean / (sqrt(square) + rule.eps) + (p->is_vector ? 0 : rule.weight_decay) * w[i]);
+            }
+        }
+        UpdateResult r = model_update(m, &rule);
+        CHECK(r.updated && fabs(r.loss - loss) <= 1e-12 * loss, "update %d: loss %.9g, expected %.9g", step, r.loss, loss);
+        CHECK(fabs(r.grad_norm - sqrt(squares)) <= 1e-12 * sqrt(squares), "update %d: gradient norm %.9g, expected %.9g", step, r.grad_norm, sqrt(squares));
+        for (size_t i = 0; i < n; i++)
+            if (m->gradients[i] != 0) {
+                CHECK(false, "update %d left gradients behind", step);
+                break;
+            }
+    }
+    // A weight of 0.25 rounds by 2^-26 in float and has moved by about 0.03: some 1e-6 of the movement.
+    for (int k = 0; k < m->table.count; k++) {
+        const Param *p = &m->table.items[k];
+        double difference = 0, moved = 0;
+        for (size_t i = p->offset; i < p->offset + p->count; i++) {
+            difference += pow((double)m->weights[i] - w[i], 2);
+            moved += pow(w[i] - (double)start[i], 2);
+        }
+        double error = sqrt(difference / moved), allowed = sizeof(real) == 4 ? 1e-5 : 1e-12;
+        CHECK(error <= allowed, "three updates of %s are off by %.2e of the movement, allowed %.0e", p->name, error, allowed);
+    }
+    // What is not finite touches nothing.
+    real *moments = (real *)mem_alloc(sizeof(real) * n);
+    for (int where = 0; where < 2; where++) {
+        model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_backward(m, true);
+        if (where) m->gradients[param_find(&m->table, PARAM_fc_b, 1)->offset] = (real)NAN;
+        else m->loss = INFINITY;
+        memcpy(start, m->weights, sizeof(real) * n);
+        memcpy(moments, m->moment1, sizeof(real) * n);
+        UpdateResult r = model_update(m, &rule);
+        CHECK(!r.updated && model_same_bits(start, m->weights, n) && model_same_bits(moments, m->moment1, n), "an update went ahead with a %s that is not finite",
+              where ? "gradient" : "loss");
+        model_zero_gradients(m);
+    }
+    free(moments);
+    free(start);
+    free(w);
+    free(m1);
+    free(m2);
+    model_destroy(m);
+}
+
+// ---------------------------------------------------------------- folders
+
+static Path folder_with_config(const char *name, const char *config) {
+    Error err;
+    Path folder = test_temp(name);
+    bool ok = path_make_folder(folder.text, &err);
+    Path path = path_of("%s/config.json", folder.text);
+    ok = ok && file_write_all(path.text, config, strlen(config), &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    return folder;
+}
+
+static bool config_of_text(Config *c, const char *config, Error *err) {
+    Path folder = folder_with_config("config", config);
+    return folder_read_config(c, folder.text, err);
+}
+
+#define LLAMA_TEXT                                                                                                                      \
+    "\"model_type\": \"llama\", \"vocab_size\": 99, \"hidden_size\": 24, \"intermediate_size\": 40, \"num_hidden_layers\": 1, "           \
+    "\"num_attention_heads\": 3, \"max_position_embeddings\": 32"
+#define GPT2_TEXT "\"model_type\": \"gpt2\", \"vocab_size\": 99, \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 3, \"n_positions\": 32"
+
+static void test_model_configs(void) {
+    Config c;
+    Error err;
+    bool ok = config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": null, \"num_key_value_heads\": null, \"rope_scaling\": null}", &err);
+    CHECK(ok && c.head_size == 8 && c.kv_heads == 3 && !c.tied && c.rope_theta == 10000 && c.norm_eps == 1e-6, "defaults of LlamaConfig: %s", ok ? "" : err.text);
+    ok = config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true, \"mlp_bias\": true, \"rope_theta\": 5e5, \"rms_norm_eps\": 1e-5}", &err);
+    CHECK(ok && c.bias && c.rope_theta == 5e5 && c.norm_eps == 1e-5, "llama with biases: %s", ok ? "" : err.text);
+    ok = config_of_text(&c, "{" GPT2_TEXT "}", &err);
+    CHECK(ok && c.tied && c.hidden == 96 && c.norm_eps == 1e-5 && !c.rope, "defaults of GPT2Config: %s", ok ? "" : err.text);
+
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mixtral\"}", &err), "mixtral");
+    CHECK_ERROR(config_of_text(&c, "{}", &err), "model_type");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"hidden_act\": \"gelu\"}", &err), "hidden_act");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true}", &err), "attention_bias");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"num_key_value_heads\": 2}", &err), "key/value");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": 7}", &err), "even");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}", &err), "yarn");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}", &err), "linear");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 5e5}}", &err), "llama3");
+    CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
+    CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_head\": 0}", &err), "number of heads");
+    CHECK_ERROR(folder_read_config(&c, test_temp("no_folder").text, &err), "config.json");
+}
+
+// Writes the fixture gpt2 again with other names: `from` in a name becomes `to`, one tensor is left
+// out, one is added.
+static Path folder_renamed(const char *from, const char *to, const char *without, const char *with) {
+    Error err;
+    SafeTensors st;
+    Path folder = test_temp("renamed"), path = path_of("%s/model.safetensors", folder.text);
+    bool ok = path_make_folder(folder.text, &err) && safetensors_open(&st, MODEL_FIXTURES "gpt2", &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (!ok) return folder;
+    SafeWriter w;
+    ok = safewriter_open(&w, path.text, &err);
+    int64_t one[4] = {1, 1, 1, 1};
+    for (int pass = 0; ok && pass < 2; pass++) {
+        if (pass) safewriter_begin_data(&w);
+        for (int i = 0; i < st.count; i++) {
+            const SafeTensor *t = &st.tensors[i];
+            if (without && strcmp(t->name, without) == 0) continue;
+            const char *at = strncmp(t->name, from, strlen(from)) == 0 ? t->name + strlen(from) : NULL;
+            Path name = at ? path_of("%s%s", to, at) : path_of("%s", t->name);
+            if (pass) safewriter_data(&w, t->data, t->bytes);
+            else safewriter_declare(&w, name.text, t->dtype, t->ndim, t->shape);
+        }
+        float zero = 0;
+        if (with && pass) safewriter_data(&w, &zero, sizeof zero);
+        else if (with) safewriter_declare(&w, with, ST_F32, 4, one);
+    }
+    ok = ok && safewriter_commit(&w, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    safetensors_close(&st);
+    return folder;
+}
+
+static void test_model_folders(void) {
+    ModelFixture f;
+    if (!fixture_open(&f, "gpt2")) return;
+    Error err;
+    Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)), *n = model_make(&f.config, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
+    if (m && n) {
+        const ParamTable *t = &n->table;
+        size_t bytes = sizeof(real) * t->elements;
+        // Names as the bare GPT2Model saves them, with a mask that no parameter is.
+        Path folder = folder_renamed("transformer.", "", NULL, "h.0.attn.bias");
+        bool ok = folder_load_weights(n, t, &f.config, folder.text, &err);
+        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a bare model's names: %s", ok ? "other weights" : err.text);
+        // A copy of the tied embedding under the head's name changes nothing.
+        folder = folder_renamed("x", "x", NULL, "lm_head.weight");
+        ok = folder_load_weights(n, t, &f.config, folder.text, &err);
+        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a stored copy of a tied head: %s", ok ? "other weights" : err.text);
+        folder = folder_renamed("x", "x", "transformer.h.1.mlp.c_fc.bias", NULL);
+        CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "transformer.h.1.mlp.c_fc.bias");
+        folder = folder_renamed("x", "x", NULL, "transformer.h.2.ln_1.weight");
+        CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "transformer.h.2.ln_1.weight");
+        Config other = f.config;
+        other.hidden = 95;
+        Model *wrong = model_make(&other, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
+        CHECK_ERROR(folder_load_weights(wrong, &wrong->table, &other, f.folder.text, &err), "(24, 95)");
+        model_destroy(wrong);
+    }
+    model_destroy(m);
+    model_destroy(n);
+    fixture_close(&f);
+
+    // What we write, we read: config and weights, bit for bit.
+    for (int family = 0; family < FAMILIES; family++)
+        for (int tied = 0; tied < 2; tied++) {
+            Config c = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, family == FAMILY_GPT2 ? 8 : 10, tied != 0), back;
+            c.rope_theta = family == FAMILY_GPT2 ? c.rope_theta : 123456.0;
+            Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)), *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
+            model_randomise(a, 3);
+            Path folder = test_temp("written"), path = path_of("%s/model.safetensors", folder.text);
+            SafeWriter w;
+            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, &err) && safewriter_open(&w, path.text, &err);
+            if (ok) {
+                disk_declare(&w, &a->table, &c, "");
+                safewriter_begin_data(&w);
+                disk_write(&w, a, MODEL_WEIGHT, &a->table, &c);
+                ok = safewriter_commit(&w, &err);
+            }
+            ok = ok && folder_read_config(&back, folder.text, &err) && folder_load_weights(b, &b->table, &back, folder.text, &err);
+            CHECK(ok, "%s written and read back: %s", family_name(family), ok ? "" : err.text);
+            CHECK(ok && memcmp(&c, &back, sizeof c) == 0, "%s: another config came back", family_name(family));
+            CHECK(model_same_bits(a->weights, b->weights, a->table.elements) || sizeof(real) == 8, "%s: other weights came back", family_name(family));
+            model_destroy(a);
+            model_destroy(b);
+        }
+}
+
+// ---------------------------------------------------------------- finite differences
+
+#ifdef REAL_DOUBLE
+
+enum { FD_T = 13, FD_PASSES = 2 };
+
+typedef struct {
+    Model *m;
+    int passes; // micro-batches of 2 and of 1 sequences
+    int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T];
+} FiniteDifference;
+
+static double fd_loss(FiniteDifference *f, double scale) {
+    double loss = 0;
+    for (int i = 0; i < f->passes; i++) loss += model_pass(f->m, f->tokens[i], f->targets[i], 2 - i, FD_T, scale, NULL);
+    return loss;
+}
+
+// The derivative of the loss along `direction` (n) from where the weights w stand: central differences
+// at h and 2h, combined so that the error is of order h^4 (Richardson). With h = 1e-3 on a direction
+// of length one that is below 1e-9, and so is the rounding of a loss of about 200 in double.
+static double fd_slope(FiniteDifference *f, real *w, const double *direction, size_t n) {
+    const double h = 1e-3;
+    double *kept = (double *)mem_alloc(sizeof(double) * n), at[4];
+    memcpy(kept, w, sizeof(double) * n);
+    const double steps[4] = {h, -h, 2 * h, -2 * h};
+    for (int k = 0; k < 4; k++) {
+        for (size_t i = 0; i < n; i++) w[i] = kept[i] + steps[k] * direction[i];
+        at[k] = fd_loss(f, 0);
+    }
+    memcpy(w, kept, sizeof(double) * n);
+    free(kept);
+    return (8 * (at[0] - at[1]) - (at[2] - at[3])) / (12 * h);
+}
+
+// Relative to the slope itself, but not to less than a thousandth of the tensor's gradient: a key bias
+// in gpt2 has no influence at all, and other slopes may cancel.
+static void fd_check(const char *what, const Param *p, const char *where, double ours, double theirs, double gradient) {
+    double size = fmax(fmax(fabs(ours), fabs(theirs)), 1e-3 * gradient), error = fabs(ours - theirs) / size;
+    CHECK(error <= 1e-6, "%s: %s, %s: gradient %.12g, finite differences %.12g, relative error %.2e, allowed 1e-6", what, p->name, where, ours, theirs, error);
+}
+
+static void fd_config(const char *what, Config c, int recompute, bool accumulate) {
+    FiniteDifference f;
+    memset(&f, 0, sizeof f);
+    f.m = model_make(&c, model_shape(recompute, 1, 2, FD_T, true));
+    if (!f.m) return;
+    Model *m = f.m;
+    model_randomise(m, 7);
+    m->logits_rows = 11; // chunks that do not divide B T
+    f.passes = accumulate ? 2 : 1;
+    for (int i = 0; i < FD_PASSES; i++) {
+        model_random_ids(f.tokens[i], 2 * FD_T, c.vocab_size, 10 + (uint64_t)i);
+        model_random_ids(f.targets[i], 2 * FD_T, c.vocab_size, 20 + (uint64_t)i);
+        f.targets[i][3] = -1; // not counted
+    }
+    fd_loss(&f, 1);
+    for (int k = 0; k < m->table.count; k++) {
+        const Param *p = &m->table.items[k];
+        size_t n = p->count;
+        real *w = m->weights + p->offset;
+        const real *g = m->gradients + p->offset;
+        double *direction = (double *)mem_alloc(sizeof(double) * n);
+        // 1. a random direction of length one
+        double length = 0, slope = 0, squares = 0;
+        RngStream s = rng_stream(99, p->name);
+        for (size_t i = 0; i < n; i++) {
+            float four[4];
+            rng_normal4(s, i / 4, four);
+            direction[i] = (double)four[i % 4];
+            length += direction[i] * direction[i];
+            squares += g[i] * g[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            direction[i] /= sqrt(length);
+            slope += direction[i] * g[i];
+        }
+        double typical = sqrt(squares / (double)n); // of one element, and of a random direction
+        fd_check(what, p, "a random direction", slope, fd_slope(&f, w, direction, n), typical);
+        // 2. single elements: first, last, and some between
+        for (size_t j = 0; j < 5; j++) {
+            size_t i = j * (n - 1) / 4;
+            char where[32];
+            snprintf(where, sizeof where, "element %zu", i);
+            memset(direction, 0, sizeof(double) * n);
+            direction[i] = 1;
+            fd_check(what, p, where, g[i], fd_slope(&f, w, direction, n), typical);
+        }
+        free(direction);
+    }
+    model_destroy(m);
+}
+
+static void test_model_finite_differences(void) {
+    fd_config("gpt2", model_small_config(FAMILY_GPT2, 3, 8, true), RECOMPUTE_NONE, false);
+    fd_config("gpt2, own head, accumulated", model_small_config(FAMILY_GPT2, 3, 8, false), RECOMPUTE_BLOCK, true);
+    fd_config("gpt2, grouped queries", model_small_config(FAMILY_GPT2, 1, 7, true), RECOMPUTE_CHEAP, true);
+    fd_config("llama", model_small_config(FAMILY_LLAMA, 1, 10, false), RECOMPUTE_NONE, false);
+    fd_config("llama, tied, accumulated", model_small_config(FAMILY_LLAMA, 1, 8, true), RECOMPUTE_BLOCK, true);
+    Config biased = model_small_config(FAMILY_LLAMA, 3, 8, false);
+    biased.bias = 1;
+    fd_config("llama, biases", biased, RECOMPUTE_CHEAP, false);
+    fd_config("qwen3", model_small_config(FAMILY_QWEN3, 1, 10, true), RECOMPUTE_NONE, false);
+    fd_config("qwen3, own head, accumulated", model_small_config(FAMILY_QWEN3, 1, 6, false), RECOMPUTE_BLOCK, true);
+    fd_config("qwen3, cheap", model_small_config(FAMILY_QWEN3, 3, 8, true), RECOMPUTE_CHEAP, false);
+}
+
+#endif
+
+static void test_model(void) {
+    static const char *const folders[] = {"gpt2", "gpt2-untied", "llama-untied", "llama-tied-bf16", "qwen3-tied", "qwen3-untied"};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
+    test_model_update();
+    test_model_configs();
+    test_model_folders();
+#ifdef REAL_DOUBLE
+    test_model_finite_differences();
+#endif
+}
+
+#endif

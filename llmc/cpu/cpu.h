@@ -35,6 +35,13 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #define OMP(...)
 #endif
 
+// Before a loop of constant length over an array of vectors that must become registers.
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 // ---------------------------------------------------------------- numbers and vectors
 
 #ifdef REAL_DOUBLE

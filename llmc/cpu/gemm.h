@@ -138,16 +138,21 @@ ALWAYS_INLINE void pack_panel(real *panel, Operand from, int i0, int count, int 
 // sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N)
 ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, bool bf16) {
     vreal s[TILE_M][TILE_V];
+    UNROLL
     for (int i = 0; i < TILE_M; i++)
         for (int j = 0; j < TILE_V; j++) s[i][j] = (vreal){0};
     for (int k = 0; k < units; k++, a += TILE_M, b += TILE_N) { // loop 0
         vreal bv[TILE_V];
+        UNROLL
         for (int j = 0; j < TILE_V; j++) bv[j] = vload(b + j * VL);
+        UNROLL
         for (int i = 0; i < TILE_M; i++) {
             vreal av = vset(a[i]);
+            UNROLL
             for (int j = 0; j < TILE_V; j++) s[i][j] = bf16 ? bf16_dot(s[i][j], av, bv[j]) : s[i][j] + av * bv[j];
         }
     }
+    UNROLL
     for (int i = 0; i < TILE_M; i++)
         for (int j = 0; j < TILE_V; j++) sums[i][j] = s[i][j];
 }

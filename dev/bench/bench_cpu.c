@@ -1,0 +1,256 @@
+/*
+bench_cpu.c: how near the CPU kernels come to what the machine can do.
+
+First the machine is measured: FMA rate with registers only (float or double), rate of bf16 dot
+products, memory bandwidth for reading and copying. Then each kernel is timed on the shapes of real
+models, and its figure is given as a share of that limit. What a table shows for people, a line of
+JSON says for programs (lines that start with '{').
+
+    bench_cpu [--threads=N] [--only=TEXT] [--seconds=S]
+        --only      sections whose name contains TEXT: machine gemm bf16 gemv attention pointwise optimizer
+        --seconds   time for each measurement (default 0.3)
+
+Times are medians. Weights rotate through 12 layers, as in a model, so that they come from memory
+where they would in training. The limit is measured again beside each group, since clocks drift.
+*/
+#include "../../llmc/cpu/attention.h"
+#include "../../llmc/cpu/embedding.h"
+#include "../../llmc/cpu/gemm.h"
+#include "../../llmc/cpu/loss.h"
+#include "../../llmc/cpu/mlp.h"
+#include "../../llmc/cpu/norm.h"
+#include "../../llmc/cpu/optimizer.h"
+
+typedef struct {
+    Cpu cpu;
+    const char *only;
+    double seconds;
+    double fma, bf16, read, copy; // FLOP/s, FLOP/s, bytes/s, bytes/s
+} Bench;
+
+// ---------------------------------------------------------------- timing
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef void (*Work)(void *context, int turn);
+
+// Median seconds of work(context, turn); at least 3 runs after one that does not count.
+static double median_seconds(Bench *bench, Work work, void *context) {
+    enum { MOST = 400 };
+    double times[MOST], start = clock_seconds();
+    int n = 0;
+    work(context, 0);
+    while (n < MOST && (n < 3 || clock_seconds() - start < bench->seconds)) {
+        double t = clock_seconds();
+        work(context, n + 1);
+        times[n++] = clock_seconds() - t;
+    }
+    qsort(times, (size_t)n, sizeof *times, compare_doubles);
+    return times[n / 2];
+}
+
+static bool wanted(const Bench *bench, const char *section) { return !bench->only || strstr(section, bench->only); }
+
+// One result: `amount` per second (FLOP or bytes), its limit, the unit for the table.
+static void report(const char *section, const char *name, double seconds, double amount, double limit, const char *unit, double scale) {
+    double rate = amount / seconds;
+    printf("  %-44s %10.3f ms %9.1f %-8s %5.1f%%\n", name, seconds * 1e3, rate / scale, unit, 100 * rate / limit);
+    printf("{\"section\": \"%s\", \"name\": \"%s\", \"ms\": %.5f, \"rate\": %.5g, \"limit\": %.5g, \"share\": %.4f}\n", section, name, seconds * 1e3, rate, limit, rate / limit);
+}
+
+// ---------------------------------------------------------------- the machine
+
+// Keeps a vector in a register without the compiler knowing its value.
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
+#endif
+
+enum { CHAINS = TILE_M * TILE_V }; // independent sums, as the micro-kernel has
+
+static void fma_chains(int64_t rounds, bool bf16) {
+    vreal s[CHAINS], a = vset((real)1.0000001), b = vset((real)1e-9);
+    UNROLL
+    for (int i = 0; i < CHAINS; i++) s[i] = vset((real)i);
+    for (int64_t r = 0; r < rounds; r++) {
+        UNROLL
+        for (int i = 0; i < CHAINS; i++) s[i] = bf16 ? bf16_dot(s[i], a, b) : s[i] + a * b;
+        IN_REGISTER(a);
+        IN_REGISTER(b);
+    }
+    UNROLL
+    for (int i = 0; i < CHAINS; i++) IN_REGISTER(s[i]);
+}
+
+// FLOP/s of `threads` threads; the best of several: a limit is what the machine can do undisturbed.
+static double fma_rate(int threads, bool bf16) {
+    int64_t rounds = 2000000;
+    double best = 0;
+    for (int trial = 0; trial < 7; trial++) {
+        double start = clock_seconds();
+        OMP(parallel num_threads(threads))
+        {
+            if (bf16) fma_chains(rounds, true);
+            else fma_chains(rounds, false);
+        }
+        double rate = (double)threads * (double)rounds * CHAINS * VL * (bf16 ? 4 : 2) / (clock_seconds() - start);
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
+// bytes/s; copying counts what is read and what is written.
+static void memory_rates(Bench *bench, int threads, double *read, double *copy) {
+    size_t n = (size_t)256 << 20;
+    real *a = (real *)mem_alloc(n), *b = (real *)mem_alloc(n);
+    *read = *copy = 0;
+    real total = 0;
+    for (int trial = 0; trial < 5; trial++) {
+        double start = clock_seconds();
+        OMP(parallel num_threads(threads) reduction(+ : total))
+        {
+            int64_t first = 0, last = (int64_t)(n / sizeof(real));
+#ifdef _OPENMP
+            first = cpu_chunk((int64_t)(n / sizeof(real)), 4096, omp_get_num_threads(), omp_get_thread_num());
+            last = cpu_chunk((int64_t)(n / sizeof(real)), 4096, omp_get_num_threads(), omp_get_thread_num() + 1);
+#endif
+            vreal s[4] = {{0}, {0}, {0}, {0}};
+            for (int64_t i = first; i < last; i += 4 * VL)
+                for (int j = 0; j < 4; j++) s[j] += vload(a + i + j * VL);
+            total += vsum(s[0] + s[1] + s[2] + s[3]);
+        }
+        double rate = (double)n / (clock_seconds() - start);
+        if (rate > *read) *read = rate;
+        start = clock_seconds();
+        OMP(parallel for num_threads(threads) schedule(static))
+        for (int64_t i = 0; i < (int64_t)(n / sizeof(real)); i += VL) vstore(b + i, vload(a + i));
+        rate = 2 * (double)n / (clock_seconds() - start);
+        if (rate > *copy) *copy = rate;
+    }
+    if (total != 0) printf("  (memory was not zero)\n");
+    free(a);
+    free(b);
+    (void)bench;
+}
+
+static void measure_machine(Bench *bench, bool print) {
+    int most = bench->cpu.threads;
+    for (int threads = 1;; threads = threads * 2 < most ? threads * 2 : most) {
+        double fma = fma_rate(threads, false), dot = 0, read, copy;
+#ifdef BF16_PRODUCTS
+        dot = fma_rate(threads, true);
+#endif
+        memory_rates(bench, threads, &read, &copy);
+        if (print) {
+            printf("  %3d threads: FMA %.1f GFLOP/s (%s, vectors of %d bytes), bf16 dot %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s\n",
+                   threads, fma / 1e9, sizeof(real) == 4 ? "float" : "double", VECTOR_BYTES, dot / 1e9, read / 1e9, copy / 1e9);
+            printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"fma_flops\": %.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g}\n",
+                   threads, VECTOR_BYTES, fma, dot, read, copy);
+        }
+        bench->fma = fma, bench->bf16 = dot, bench->read = read, bench->copy = copy;
+        if (threads == most) break;
+    }
+}
+
+// ---------------------------------------------------------------- GEMM
+
+typedef struct {
+    const char *name;
+    int C, OC, layers; // layers: how many of it one forward pass of gpt2 124M has
+} Shape;
+static const Shape shapes[] = {{"qkv 768->2304", 768, 2304, 12}, {"attention out 768->768", 768, 768, 12}, {"fc 768->3072", 768, 3072, 12}, {"fc out 3072->768", 3072, 768, 12}, {"head 768->50304", 768, 50304, 1}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+typedef struct {
+    const Shape *shape;
+    Cpu *cpu;
+    real *w, *dw, *db, *x, *y;
+    int N, form;
+} Linear;
+
+static void linear_work(void *context, int turn) {
+    Linear *l = (Linear *)context;
+    size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
+    if (l->form == 0) linear_forward(l->y, l->x, l->w + at, l->db, NULL, l->N, l->shape->C, l->shape->OC, l->cpu);
+    else if (l->form == 1) linear_backward_input(l->x, l->y, l->w + at, false, l->N, l->shape->C, l->shape->OC, l->cpu);
+    else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, l->N, l->shape->C, l->shape->OC, l->cpu);
+}
+
+static void fill(real *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = (real)((double)((i * 2654435761u) % 1000) / 1000 - 0.5);
+}
+
+static void bench_gemm(Bench *bench, bool bf16) {
+    static const char *forms[3] = {"forward", "backward input", "backward weight"};
+    const char *section = bf16 ? "bf16 gemm" : "gemm";
+    if (!wanted(bench, section)) return;
+    Cpu cpu;
+    Error err;
+    if (!cpu_open(&cpu, bench->cpu.threads, bf16, &err)) {
+        printf("%s: %s\n", section, err.text);
+        return;
+    }
+    size_t largest = 0;
+    for (int i = 0; i < SHAPES; i++) {
+        size_t n = (size_t)shapes[i].C * (size_t)shapes[i].OC * (size_t)shapes[i].layers;
+        if (n > largest) largest = n;
+    }
+    static const int tokens[3] = {256, 1024, 4096};
+    size_t rows = 4096;
+    Linear l;
+    l.cpu = &cpu;
+    l.w = (real *)mem_alloc(largest * sizeof(real)), l.dw = (real *)mem_alloc(largest * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
+    l.x = (real *)mem_alloc(rows * 3072 * sizeof(real)), l.y = (real *)mem_alloc(1024 * (size_t)50304 * sizeof(real));
+    fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
+    for (int t = 0; t < 3; t++) {
+        l.N = tokens[t];
+        double limit = bf16 ? fma_rate(cpu.threads, true) : fma_rate(cpu.threads, false), all_seconds = 0, all_flops = 0;
+        printf("%s, %d tokens, %d threads; limit %.1f GFLOP/s\n", section, l.N, cpu.threads, limit / 1e9);
+        for (int i = 0; i < SHAPES; i++) {
+            if (l.N > 1024 && shapes[i].layers == 1) continue;
+            for (l.form = 0; l.form < 3; l.form++) {
+                char name[100];
+                l.shape = &shapes[i];
+                double seconds = median_seconds(bench, linear_work, &l), flops = 2.0 * l.N * l.shape->C * l.shape->OC;
+                snprintf(name, sizeof name, "%s, %s, N=%d", l.shape->name, forms[l.form], l.N);
+                report(section, name, seconds, flops, limit, "GFLOP/s", 1e9);
+                all_seconds += seconds * l.shape->layers;
+                all_flops += flops * l.shape->layers;
+            }
+        }
+        char name[100];
+        snprintf(name, sizeof name, "all matmuls of a step, N=%d", l.N);
+        report(section, name, all_seconds, all_flops, limit, "GFLOP/s", 1e9);
+        double again = bf16 ? fma_rate(cpu.threads, true) : fma_rate(cpu.threads, false);
+        printf("  limit measured again: %.1f GFLOP/s\n", again / 1e9);
+    }
+    free(l.w), free(l.dw), free(l.db), free(l.x), free(l.y);
+    cpu_close(&cpu);
+}
+
+int main(int argc, char **argv) {
+    const char *missing = cpu_missing_instructions();
+    if (missing) fail("this program was built for a CPU with %s, which this machine lacks; build it with make ARCH=native here", missing);
+    Bench bench;
+    memset(&bench, 0, sizeof bench);
+    bench.seconds = 0.3;
+    int threads = 0;
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--threads=", 10) == 0) threads = atoi(argv[i] + 10);
+        else if (strncmp(argv[i], "--only=", 7) == 0) bench.only = argv[i] + 7;
+        else if (strncmp(argv[i], "--seconds=", 10) == 0) bench.seconds = atof(argv[i] + 10);
+        else fail("unknown option %s; known are --threads=N, --only=TEXT, --seconds=S", argv[i]);
+    }
+    Error err;
+    if (!cpu_open(&bench.cpu, threads, false, &err)) fail("%s", err.text);
+    printf("machine\n");
+    measure_machine(&bench, true);
+    bench_gemm(&bench, false);
+    bench_gemm(&bench, true);
+    cpu_close(&bench.cpu);
+    return 0;
+}

@@ -90,7 +90,7 @@ static Weights weights_of(const Model *m, real *base, int layer) {
 
 static Activations activations_of(const Model *m, int layer) {
     Activations a;
-#define X(id, width, per_head, place, present, lifetime)                                                               \
+#define X(id, width, per_head, place, is_there, lifetime)                                                              \
     a.id = m->acts.items[ACT_##id].present ? m->activations + act_offset(&m->acts, ACT_##id, place == IN_LAYER ? layer : 0) : NULL;
     ACTIVATIONS(X)
 #undef X

@@ -15,10 +15,16 @@ typedef struct {
     int rank, size;
 } Dist;
 
+// Joins the job, if a launcher started this process: without one MPI_Init would only cost time, and
+// in some installations fail. The names are those that Open MPI, MPICH, Intel MPI and PMIx set.
 static inline void dist_open(Dist *d, int *argc, char ***argv) {
     d->rank = 0;
     d->size = 1;
 #ifdef USE_MPI
+    static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof launched / sizeof launched[0]; i++) any |= getenv(launched[i]) != NULL;
+    if (!any) return;
     int provided;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &d->rank);
@@ -32,7 +38,9 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
 static inline void dist_close(Dist *d) {
     (void)d;
 #ifdef USE_MPI
-    MPI_Finalize();
+    int joined = 0;
+    MPI_Initialized(&joined);
+    if (joined) MPI_Finalize();
 #endif
 }
 

@@ -77,8 +77,7 @@ enum {
     X(INT, shard_tokens, 100000000, 1024, 1ll << 40, "", O_TOKENIZE, "most tokens in one shard")                       \
     X(INT, batch_size, 8, 1, 1 << 20, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO, "sequences in one forward pass, B")      \
     X(INT, seq_len, 256, 1, 1 << 24, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO,                                           \
-      "tokens in a sequence, T; train: also the longest that the new model is made for, unless it is a preset made "   \
-      "for more")                                                                                                      \
+      "tokens in a sequence, T; train: also the longest sequence that a new model is made for")                        \
     X(INT, total_batch_tokens, 0, 0, 1ll << 40, "", O_TRAIN,                                                           \
       "tokens in one update over all ranks; gradients accumulate up to it (0: batch_size x seq_len x ranks)")          \
     X(INT, steps, 1000, 1, 1ll << 40, "", O_TRAIN, "updates to make in all")                                           \
@@ -135,7 +134,7 @@ typedef struct {
     StrList kept; // owns the values of TEXT options
 } Options;
 
-enum { DOC_SPLIT_BLANK, DOC_SPLIT_FORMFEED, DOC_SPLIT_FILE, DOC_SPLIT_NONE };
+// The choices of the table above as numbers; DocSplit stands in tokenize.h, Recompute in model.h.
 enum { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 enum { PRECISION_FP32, PRECISION_BF16 };
 enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
@@ -386,7 +385,7 @@ static inline void options_json(Str *s, const Options *o) {
     char choice[32];
 #define JSON_TEXT(value, choices) json_escape(s, value, strlen(value));
 #define JSON_INT(value, choices) str_printf(s, "%lld", (long long)(value));
-#define JSON_REAL(value, choices) str_printf(s, "%.17g", value);
+#define JSON_REAL(value, choices) json_add_number(s, value);
 #define JSON_CHOICE(value, choices)                                                                                    \
     options_choice_name(choice, choices, value);                                                                       \
     str_printf(s, "\"%s\"", choice);

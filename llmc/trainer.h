@@ -149,7 +149,9 @@ static inline bool text_sink(void *context, int token) {
 // Tokens of a prompt; an empty one is the end-of-text token, behind which every document starts.
 static inline void prompt_tokens(IdList *ids, const Tokenizer *tok, const char *prompt) {
     tokenizer_encode(tok, NULL, prompt, strlen(prompt), ids);
-    if (ids->count == 0) id_list_add(ids, tok->eot);
+    if (ids->count > 0) return;
+    if (tok->eot < 0) fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
+    id_list_add(ids, tok->eot);
 }
 
 static inline void trainer_sample(Trainer *t) {

@@ -57,21 +57,42 @@ static inline void model_unload(LoadedModel *l) {
 static inline int verb_bpe(const Options *o) {
     Error err;
     Tokenizer tok;
+    BpeStats stats;
+    StrList files;
+    memset(&files, 0, sizeof files);
+    memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!bpe_train_files(&tok, o->input, o->vocab_size ? (int)o->vocab_size : 8192, (int)o->threads, &err) || !tokenizer_save(&tok, o->out, &err)) fail("%s", err.text);
-    printf("%s: vocabulary of %d in %.1f s\n", o->out, tok.vocab_size, clock_seconds() - start);
+    if (!path_expand(&files, o->input, &err) || !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) || !tokenizer_save(&tok, o->out, &err))
+        fail("%s", err.text);
+    printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n", o->out, tok.vocab_size, stats.merges,
+           (double)stats.bytes / 1e6, (long long)stats.words, (long long)stats.pretokens, clock_seconds() - start);
+    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
+    str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
+}
+
+static inline void tokenize_progress(const TokenizeStats *s) {
+    if (!isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6, s->done_bytes >= s->input_bytes ? "\n" : "");
 }
 
 static inline int verb_tokenize(const Options *o) {
     Error err;
     Tokenizer tok;
     TokenizeStats stats;
-    double start = clock_seconds();
-    if (!tokenizer_load(&tok, o->tokenizer, &err) || !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, (int)o->threads, &stats, &err))
+    memset(&stats, 0, sizeof stats);
+    stats.progress = tokenize_progress;
+    if (!tokenizer_load(&tok, o->tokenizer, &err) || !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
         fail("%s", err.text);
-    tokenize_print(stdout, &stats, clock_seconds() - start);
+    static const char *const sides[2] = {"training", "validation"};
+    for (int i = 0; i < 2; i++)
+        printf("%s: %lld documents, %lld tokens, %lld bytes of text (%.3f bytes a token), %d shard%s\n", sides[i], (long long)stats.documents[i],
+               (long long)stats.tokens[i], (long long)stats.bytes[i], stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
+               stats.shards[i] == 1 ? "" : "s");
+    if (stats.tail) printf("there is only one document: its end became the validation text\n");
+    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
+    printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;
 }
@@ -352,6 +373,9 @@ static inline int program_main(int argc, char **argv) {
     if (!options_parse(&o, verb, argc - 2, argv + 2, &err) || !options_require(&o, &err)) fail("%s", err.text);
     int code = EXIT_DONE;
     Dist dist;
+#ifdef _OPENMP
+    if (o.threads > 0) omp_set_num_threads((int)o.threads);
+#endif
     if (verb == VERB_TRAIN) trainer_block_signals();
     bool ranks = verb == VERB_TRAIN || verb == VERB_EVAL || verb == VERB_GENERATE || verb == VERB_DUMP;
     if (ranks) dist_open(&dist, &argc, &argv);
@@ -362,7 +386,6 @@ static inline int program_main(int argc, char **argv) {
     case VERB_GENERATE: code = verb_generate(&o, &dist); break;
     case VERB_EVAL: code = verb_eval(&o, &dist); break;
     case VERB_DUMP: code = verb_dump(&o, &dist); break;
-    case VERB_EXPORT: code = verb_export(&o); break;
     case VERB_INFO: code = verb_info(&o); break;
     }
     if (ranks) dist_close(&dist);

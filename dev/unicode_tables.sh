@@ -45,7 +45,7 @@ file == 1 && NF > 1 { # DerivedAge.txt
     range($1)
     if ($2 + 0 <= nfc_age + 0) for (c = first; c <= last; c++) old[c] = 1
 }
-file == 2 && $2 ~ /White_Space/ { range($1); for (c = first; c <= last; c++) space[c] = 1 }
+file == 2 && $2 ~ /^ *White_Space *$/ { range($1); for (c = first; c <= last; c++) space[c] = 1 }
 file == 3 && $1 != "" { range($1); excluded[first] = 1 }
 file == 4 {
     c = hex($1)

@@ -7,7 +7,7 @@
 #   plot    jq gnuplot        lint    shellcheck clang
 #
 # Installs with apt-get as root, or with sudo where sudo asks for no password. Where it may not, it
-# prints the one command to run, and ends with 1. --check never installs.
+# prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
 set -euo pipefail
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
@@ -58,9 +58,10 @@ if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 command_line="${as_root[*]:+${as_root[*]} }apt-get update && ${as_root[*]:+${as_root[*]} }apt-get install -y --no-install-recommends ${missing[*]}"
+code=1
 give_up() {
     echo "install.sh: missing: ${missing[*]}; $1. Run: $command_line" >&2
-    exit 1
+    exit "$code"
 }
 if [ $check_only -eq 1 ]; then give_up "nothing was installed"; fi
 if ! command -v apt-get >/dev/null; then give_up "there is no apt-get here: install what these Debian packages hold"; fi
@@ -74,5 +75,5 @@ install() { "${as_root[@]}" apt-get -qq install -y --no-install-recommends "${mi
 # A fresh container has no package lists, and old lists may name files that are gone: then update, and try again.
 if ! install 2>/dev/null; then
     "${as_root[@]}" apt-get -qq -o Acquire::Retries=3 update || true
-    install || give_up "apt-get could not install them (is there a network?)"
+    install || { code=2; give_up "apt-get could not install them (is there a network?)"; }
 fi

@@ -3,12 +3,12 @@
 #
 #   scripts/corpus/debian_de.sh [--out=DIR] [--set=quick|all] [--with=NAME,...]
 #
-#   --out=DIR        where everything goes (default: data/debian_de in this repository)
+#   --out=DIR        where everything goes (default: run/debian_de in this repository)
 #   --set=quick      about 24 MB to download, about 18 MB of clean text, about a minute (default)
 #   --set=all        also installation guide, handbooks, German man pages of dpkg, apt and debhelper,
-#                    help of GIMP, GnuCash and others: about 350 MB to download
+#                    help of GIMP, GnuCash and others: about 340 MB to download
 #   --with=NAME,...  sources that are taken only when asked for:
-#                    wesnoth   stories and dialogue of a game, GPL-2+ (150 MB to download)
+#                    wesnoth   stories and dialogue of a game, GPL-2+ (130 MB to download), in no order
 #                    fortunes  quotes and jokes, some by living authors whose rights are unclear
 #
 # Result:  DIR/debian_de.txt   UTF-8, documents separated by a form feed: tokenize --doc_split=formfeed
@@ -34,11 +34,11 @@ sources='
 quick|manpages-de|manpages-de|man|.|GPL-3+ (some pages also others)
 quick|manpages-de-dev|manpages-de-dev|man|.|GPL-3+ (some pages also others)
 quick|libreoffice-help-de|libreoffice-help-de|libreoffice|usr/share/libreoffice/help/de/text|MPL-2.0
-quick|lilypond-doc-html-de|lilypond-doc-html-de|html|usr/share/doc/lilypond/html|GFDL-1.3+
+quick|lilypond-doc-html-de|lilypond-doc-html-de|html|usr/share/doc/lilypond/html|GFDL-1.1+
 quick|debian-reference-de|debian-reference-de|html|usr/share/debian-reference|GPL-2+
-quick|developers-reference-de|developers-reference-de|html|usr/share/developers-reference/de|GPL-2+
+quick|developers-reference-de|developers-reference-de|html|usr/share/developers-reference/de|GPL-2
 quick|maint-guide-de|maint-guide-de|html|usr/share/doc/maint-guide-de/html|GPL-2+
-quick|debian-faq-de|debian-faq-de|html|usr/share/doc/debian/FAQ/de|GPL-2+
+quick|debian-faq-de|debian-faq-de|html|usr/share/doc/debian/FAQ/de|copying and changing allowed under the same notice (of its own)
 quick|gnome-user-docs|gnome-user-docs gnome-user-docs-de|xml|usr/share/help/de|CC-BY-SA-3.0
 quick|package-descriptions|-|apt|-|as the packages described (Debian Description Translation Project)
 all|dpkg|dpkg|man|.|GPL-2+
@@ -46,18 +46,21 @@ all|dpkg-dev|dpkg-dev|man|.|GPL-2+
 all|apt|apt|man|.|GPL-2+
 all|debhelper|debhelper|man|.|GPL-2+
 all|po4a|po4a|man|.|GPL-2+
-all|installation-guide|installation-guide-amd64 installation-guide-arm64|html|usr/share/doc|GPL-2+
+all|installation-guide|installation-guide-amd64 installation-guide-arm64|html|usr/share/doc/installation-guide-*/de|GPL-2
 all|debian-edu-doc-de|debian-edu-doc-de|html|usr/share/doc/debian-edu-doc-de|GPL-2+
 all|debian-handbook|debian-handbook|html|usr/share/doc/debian-handbook/html/de-DE|CC-BY-SA-3.0 or GPL-2+
 all|debian-paketmanagement-buch|debian-paketmanagement-buch|html|usr/share/doc|CC-BY-SA-4.0
 all|gimp-help-de|gimp-help-de|html|usr/share/gimp/2.0/help/de|GFDL-1.2+
 all|gnucash-docs|gnucash-docs|html|usr/share/doc/gnucash-docs|GFDL-1.1+
 all|freeciv-data|freeciv-data|mo|usr/share/locale|GPL-2+
-wesnoth|wesnoth|wesnoth-1.18-data wesnoth-1.16-data|mo|usr/share|GPL-2+
 fortunes|fortunes-de|fortunes-de|fortune|usr/share/games/fortunes/de|mixed, see its copyright file
 '
+for campaign in did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs; do
+    sources+="wesnoth|wesnoth-$campaign|wesnoth-1.18-$campaign wesnoth-1.16-$campaign|mo|usr/share/games|GPL-2+
+"
+done
 
-out=$root/data/debian_de
+out=$root/run/debian_de
 groups=' quick '
 while [ $# -gt 0 ]; do
     word=$1; shift
@@ -109,7 +112,12 @@ if ! apt-get "${apt_options[@]}" -qq update 2>apt/update.log; then
     echo "  apt-get update reported errors (apt/update.log); going on with the lists that are there"
 fi
 
-version_of() { apt-cache "${apt_options[@]}" show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
+# One call for all packages: lines `package version`. apt-cache fails when one of them is unknown.
+names=$(cut -d'|' -f3 <<<"$sources" | tr ' ' '\n' | grep -x '[a-z].*')
+# shellcheck disable=SC2086
+versions=$(apt-cache "${apt_options[@]}" show --no-all-versions $names 2>/dev/null |
+    awk '/^Package:/ { p = $2 } /^Version:/ && !(p in seen) { seen[p] = 1; print p, $2 }' || true)
+version_of() { awk -v p="$1" '$1 == p { print $2 }' <<<"$versions"; }
 
 # ------------------------------------------------------------------ download and unpack
 
@@ -167,7 +175,9 @@ while IFS='|' read -r source package version kind folder licence; do
             dpkg-deb -x "$deb" "$where" || fail "$out/$deb is damaged; remove it and run again"
         done
         cp -- "$where/usr/share/doc/$package/copyright" "copyright/$source" 2>/dev/null || true
-        where=$where/$folder
+        # shellcheck disable=SC2206
+        found=("$where"/$folder) # the folder may be a pattern
+        where=${found[0]}
         if [ ! -e "$where" ]; then
             echo "  skipped: $source ($package $version has no $folder)"
             continue
@@ -185,7 +195,11 @@ perl "$here/german_text.pl" text <plan.part >counts.part
 awk -F'\t' -v OFS='\t' -v state="$state" '
     BEGIN { print "source", "package", "version", "licence", "licence_from", "documents", "paragraphs_found", "paragraphs_kept", "bytes", "sha256" }
     FNR == NR { split($0, v, "|"); package[v[1]] = v[2]; version[v[1]] = v[3] == "-" ? state : v[3]; licence[v[1]] = v[6]; next }
-    { print $1, package[$1], version[$1], licence[$1], package[$1] == "-" ? "-" : "copyright/" $1, $2, $3, $4, $5, $6 }
+    {
+        notice = "copyright/" $1
+        if ((getline line < notice) <= 0) notice = "-"
+        print $1, package[$1], version[$1], licence[$1], notice, $2, $3, $4, $5, $6
+    }
 ' versions.part counts.part >manifest.tsv.part
 
 rm -f debian_de.txt.part

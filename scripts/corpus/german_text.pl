@@ -472,6 +472,8 @@ sub documents_mo {
             my $string = join '', $1 =~ /"(.*)"/g;
             $string =~ s/\\n/\n/g;
             $string =~ s/\\(["\\])/$1/g;
+            next if $string =~ /%(?:\d+\$)?[-+\d.]*[sdiufgc]/;    # a program fills it in
+            next if $string =~ m{\$\w};
             $string =~ s/<[^>]*>//g;
             push @blocks, map { [ 'p', $_, 0 ] } split /\n\n+/, $string;
         }

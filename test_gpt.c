@@ -6,7 +6,7 @@ test_gpt.c: the tests of what is computed. The areas stand in dev/test/AREA_test
 
 Built twice: with float, and as test_gpt_double with -DREAL_DOUBLE, where the backward pass is held
 against finite differences. What the programs do from outside (bad input, kill and resume, the
-scripts) is tested by dev/test/*.sh; `make test` runs everything.
+scripts) is tested by the shell scripts in dev/test; `make test` runs everything.
 
 Exits with 1 if a check failed. Every tolerance stands beside its reason.
 */

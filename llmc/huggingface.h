@@ -44,6 +44,14 @@ static inline bool folder_read_rope(Config *c, const Json *root, const char *pat
     return true;
 }
 
+// A whole number; -1, which no size may be, where something else stands there.
+static inline int folder_int(const Json *root, const char *field, int64_t fallback) {
+    const Json *j = json_get(root, field);
+    if (!j || j->type == JSON_NULL) return (int)fallback;
+    int64_t value = json_integer(j, -1);
+    return value >= 0 && value <= INT32_MAX ? (int)value : -1;
+}
+
 static inline bool folder_read_config(Config *out, const char *folder, Error *err) {
     Path path = path_of("%s/config.json", folder);
     JsonDoc doc;
@@ -57,13 +65,13 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     if (!gpt2 && !llama && !qwen3) {
         ok = folder_refuse(err, path.text, "model_type", *type ? type : "missing", "gpt2, llama and qwen3");
     } else if (gpt2) {
-        c.vocab_size = (int)json_integer(json_get(root, "vocab_size"), 50257);
-        c.max_seq_len = (int)json_integer(json_get(root, "n_positions"), json_integer(json_get(root, "n_ctx"), 1024));
-        c.channels = (int)json_integer(json_get(root, "n_embd"), 768);
-        c.layers = (int)json_integer(json_get(root, "n_layer"), 12);
-        c.heads = c.kv_heads = (int)json_integer(json_get(root, "n_head"), 12);
+        c.vocab_size = folder_int(root, "vocab_size", 50257);
+        c.max_seq_len = folder_int(root, "n_positions", folder_int(root, "n_ctx", 1024));
+        c.channels = folder_int(root, "n_embd", 768);
+        c.layers = folder_int(root, "n_layer", 12);
+        c.heads = c.kv_heads = folder_int(root, "n_head", 12);
         c.head_size = c.heads > 0 ? c.channels / c.heads : 0;
-        c.hidden = (int)json_integer(json_get(root, "n_inner"), (int64_t)4 * c.channels);
+        c.hidden = folder_int(root, "n_inner", (int64_t)4 * c.channels);
         c.norm_eps = json_number(json_get(root, "layer_norm_epsilon"), 1e-5);
         c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
         c.tied = json_bool(json_get(root, "tie_word_embeddings"), true);
@@ -74,14 +82,14 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
         else if (!folder_is_off(root, "add_cross_attention")) ok = folder_refuse(err, path.text, "add_cross_attention", "true", "false");
         else if (c.heads > 0 && c.channels % c.heads) ok = error_set(err, "%s: n_head %d does not divide n_embd %d", path.text, c.heads, c.channels);
     } else {
-        c.vocab_size = (int)json_integer(json_get(root, "vocab_size"), llama ? 32000 : 151936);
-        c.max_seq_len = (int)json_integer(json_get(root, "max_position_embeddings"), llama ? 2048 : 32768);
-        c.channels = (int)json_integer(json_get(root, "hidden_size"), 4096);
-        c.layers = (int)json_integer(json_get(root, "num_hidden_layers"), 32);
-        c.heads = (int)json_integer(json_get(root, "num_attention_heads"), 32);
-        c.kv_heads = (int)json_integer(json_get(root, "num_key_value_heads"), llama ? c.heads : 32);
-        c.head_size = (int)json_integer(json_get(root, "head_dim"), qwen3 ? 128 : c.heads > 0 ? c.channels / c.heads : 0);
-        c.hidden = (int)json_integer(json_get(root, "intermediate_size"), llama ? 11008 : 22016);
+        c.vocab_size = folder_int(root, "vocab_size", llama ? 32000 : 151936);
+        c.max_seq_len = folder_int(root, "max_position_embeddings", llama ? 2048 : 32768);
+        c.channels = folder_int(root, "hidden_size", 4096);
+        c.layers = folder_int(root, "num_hidden_layers", 32);
+        c.heads = folder_int(root, "num_attention_heads", 32);
+        c.kv_heads = folder_int(root, "num_key_value_heads", llama ? c.heads : 32);
+        c.head_size = folder_int(root, "head_dim", qwen3 ? 128 : c.heads > 0 ? c.channels / c.heads : 0);
+        c.hidden = folder_int(root, "intermediate_size", llama ? 11008 : 22016);
         c.norm_eps = json_number(json_get(root, "rms_norm_eps"), 1e-6);
         c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
         c.tied = json_bool(json_get(root, "tie_word_embeddings"), false);

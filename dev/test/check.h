@@ -2,7 +2,7 @@
 check.h: counting checks for test_gpt.c and the headers in dev/test/.
 
 CHECK(condition, "what was found: %d", x)   counts; on failure prints place and message and goes on
-CHECK_ERROR(call, "part of the message")    `call` uses &err, must return false (or NULL) and say this
+CHECK_ERROR(call, "part of the message")    `call` uses the caller's &err, must return false (or NULL) and say this
 test_temp("name")                           a path in a folder that the test program makes and removes
 */
 #ifndef CHECK_H
@@ -26,12 +26,11 @@ static Path test_folder;
 
 #define CHECK_ERROR(call, part)                                                                                        \
     do {                                                                                                               \
-        Error err;                                                                                                     \
         err.text[0] = 0;                                                                                               \
-        bool refused = !(call);                                                                                        \
-        CHECK(refused, "was accepted; expected an error with \"%s\"", part);                                           \
-        CHECK(!refused || strstr(err.text, part), "the error is \"%s\"; expected \"%s\" in it", err.text, part);       \
-        CHECK(!refused || !strchr(err.text, '\n'), "the error \"%s\" has several lines", err.text);                    \
+        bool was_refused_ = !(call);                                                                                   \
+        CHECK(was_refused_, "was accepted; expected an error with \"%s\"", part);                                      \
+        CHECK(!was_refused_ || strstr(err.text, part), "the error is \"%s\"; expected \"%s\" in it", err.text, part);  \
+        CHECK(!was_refused_ || !strchr(err.text, '\n'), "the error \"%s\" has several lines", err.text);              \
     } while (0)
 
 static inline Path test_temp(const char *name) {

@@ -1,0 +1,224 @@
+/*
+base_test.h: random numbers, options, schedules, sampling, the model tables, config.json.
+*/
+#ifndef BASE_TEST_H
+#define BASE_TEST_H
+
+#include "../../llmc/huggingface.h"
+#include "../../llmc/rng.h"
+#include "../../llmc/sample.h"
+#include "../../llmc/schedule.h"
+#include "check.h"
+
+static void test_rng(void) {
+    // Known answers of Random123's kat_vectors for philox4x32, 10 rounds.
+    static const uint32_t known[3][10] = {
+        {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1},
+    };
+    for (int i = 0; i < 3; i++) {
+        const uint32_t *k = known[i];
+        Philox r = philox4x32(k[0], k[1], k[2], k[3], k[4], k[5]);
+        for (int j = 0; j < 4; j++) CHECK(r.x[j] == k[6 + j], "vector %d word %d is %08x, expected %08x", i, j, r.x[j], k[6 + j]);
+    }
+    // Moments of a million normal numbers; the bounds are 5 standard deviations of each estimate.
+    RngStream s = rng_stream(7, "test");
+    double n = 1e6, sum = 0, squares = 0, cubes = 0, fourths = 0;
+    for (uint64_t b = 0; b < 250000; b++) {
+        float x[4];
+        rng_normal4(s, b, x);
+        for (int j = 0; j < 4; j++) {
+            double v = (double)x[j];
+            sum += v, squares += v * v, cubes += v * v * v, fourths += v * v * v * v;
+        }
+    }
+    CHECK(fabs(sum / n) < 5 / sqrt(n), "mean %g", sum / n);
+    CHECK(fabs(squares / n - 1) < 5 * sqrt(2 / n), "variance %g", squares / n);
+    CHECK(fabs(cubes / n) < 5 * sqrt(15 / n), "third moment %g", cubes / n);
+    CHECK(fabs(fourths / n - 3) < 5 * sqrt(96 / n), "fourth moment %g", fourths / n);
+    float a = rng_uniform(rng_stream(7, "a"), 3), b = rng_uniform(rng_stream(7, "b"), 3), c = rng_uniform(rng_stream(8, "a"), 3);
+    CHECK(a != b && a != c, "streams of other names or seeds agree: %g %g %g", (double)a, (double)b, (double)c);
+}
+
+static bool test_parse(Options *o, int verb, const char *words, Error *err) {
+    char text[512], *argv[32], *rest = NULL;
+    int argc = 0;
+    snprintf(text, sizeof text, "%s", words);
+    for (char *w = strtok_r(text, " ", &rest); w && argc < 32; w = strtok_r(NULL, " ", &rest)) argv[argc++] = w;
+    return options_parse(o, verb, argc, argv, err);
+}
+
+static void test_options(void) {
+    Options o;
+    Error err;
+    CHECK(test_parse(&o, VERB_TRAIN, "", &err) && o.batch_size == 8 && o.lr == 6e-4 && o.lr_schedule == SCHEDULE_COSINE && o.progress == 1, "%s", err.text);
+    CHECK(test_parse(&o, VERB_TRAIN, "--steps=1e6 --lr=1e-3 --lr_schedule=wsd --progress=off --out=a=b --steps=7", &err) && o.steps == 7 && o.lr == 1e-3 &&
+              o.lr_schedule == SCHEDULE_WSD && o.progress == 0 && strcmp(o.out, "a=b") == 0, "%s", err.text);
+    options_free(&o);
+    CHECK(test_parse(&o, VERB_TRAIN, "--progress --steps=5e3", &err) && o.progress == 1 && o.steps == 5000, "%s", err.text);
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--step=7", &err), "did you mean --steps?");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--warmup=7", &err), "unknown option --warmup");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps=0", &err), "expected 1 to");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps=7x", &err), "expected a whole number");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps=1.5", &err), "expected a whole number");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps=99999999999999999999", &err), "expected a whole number");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr=nan", &err), "expected a number");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr=-1", &err), "expected 0 to 10");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr=", &err), "expected a number");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps", &err), "needs a value");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr_schedule=cos", &err), "cosine|linear|constant|wsd");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--prompt=x", &err), "not an option of train");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "steps=7", &err), "expected --name=value");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--config=/nonexistent", &err), "cannot open the config file");
+
+    Path p = test_temp("train.config");
+    const char *config = "# a run\nsteps = 12   # of course\n\n lr=2e-4\nprompt = of another verb\nout = a folder\n";
+    CHECK(file_write_all(p.text, config, strlen(config), &err), "%s", err.text);
+    Path words = path_of("--steps=3 --config=%s --lr=0.5", p.text);
+    CHECK(test_parse(&o, VERB_TRAIN, words.text, &err) && o.steps == 12 && o.lr == 0.5 && strcmp(o.out, "a folder") == 0, "%s", err.text);
+    options_free(&o);
+    config = "steps 12\n";
+    CHECK(file_write_all(p.text, config, strlen(config), &err), "%s", err.text);
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, words.text, &err), ":1: expected `name = value`");
+    config = "\nstep = 12\n";
+    CHECK(file_write_all(p.text, config, strlen(config), &err), "%s", err.text);
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, words.text, &err), ":2: unknown option --step; did you mean --steps?");
+    CHECK(test_parse(&o, VERB_TRAIN, "--model=m", &err), "%s", err.text);
+    CHECK_ERROR(options_require(&o, &err), "needs --train_data");
+
+    // What a run records reads back as JSON with the same values.
+    Str s;
+    JsonDoc doc;
+    memset(&s, 0, sizeof s);
+    str_puts(&s, "{");
+    options_json(&s, &o);
+    str_puts(&s, "}");
+    const Json *root = json_parse(&doc, s.data, s.size, &err);
+    CHECK(root && strcmp(json_string(json_get(root, "model"), ""), "m") == 0 && json_number(json_get(root, "beta2"), 0) == 0.95, "%s", s.data);
+    if (root) json_free(&doc);
+    free(s.data);
+    options_free(&o);
+}
+
+static void test_schedule(void) {
+    Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110};
+    CHECK(schedule_lr(&s, 1) == 0.1 && schedule_lr(&s, 10) == 1.0, "warm-up: %g, %g", schedule_lr(&s, 1), schedule_lr(&s, 10));
+    CHECK(fabs(schedule_lr(&s, 60) - 0.55) < 1e-12, "half-way down a cosine: %g", schedule_lr(&s, 60));
+    CHECK(fabs(schedule_lr(&s, 110) - 0.1) < 1e-12, "the end: %g", schedule_lr(&s, 110));
+    s.kind = SCHEDULE_LINEAR;
+    CHECK(fabs(schedule_lr(&s, 35) - 0.775) < 1e-12 && fabs(schedule_lr(&s, 110) - 0.1) < 1e-12, "line: %g", schedule_lr(&s, 35));
+    s.kind = SCHEDULE_CONSTANT;
+    CHECK(schedule_lr(&s, 110) == 1.0, "constant: %g", schedule_lr(&s, 110));
+    s.kind = SCHEDULE_WSD, s.steps = 100;
+    CHECK(schedule_lr(&s, 75) == 1.0 && schedule_lr(&s, 76) < 1.0 && fabs(schedule_lr(&s, 100) - 0.1) < 1e-12, "wsd: %g %g", schedule_lr(&s, 76), schedule_lr(&s, 100));
+    s.kind = SCHEDULE_COSINE, s.warmup = 0, s.steps = 1;
+    CHECK(isfinite(schedule_lr(&s, 1)), "one step: %g", schedule_lr(&s, 1));
+}
+
+static void test_sample(void) {
+    float logits[5] = {0, 2, 1, 2, -INFINITY};
+    Sampler s = sampler_create(5, 0, 0, 1, 1);
+    CHECK(sample_token(&s, logits, 5, 0) == 1, "greedy takes the first of the likeliest");
+    s.temperature = 1;
+    double want[5], sum = 0;
+    for (int i = 0; i < 5; i++) sum += want[i] = exp((double)logits[i]);
+    int n = 200000, counts[5] = {0};
+    for (int i = 0; i < n; i++) counts[sample_token(&s, logits, 5, (uint64_t)i)]++;
+    for (int i = 0; i < 5; i++) { // 5 standard deviations of a binomial
+        double p = want[i] / sum;
+        CHECK(fabs(counts[i] - n * p) <= 5 * sqrt(n * p * (1 - p)), "token %d: %d of %d, probability %g", i, counts[i], n, p);
+    }
+    s.top_k = 2;
+    for (int i = 0; i < 1000; i++) CHECK(logits[sample_token(&s, logits, 5, (uint64_t)i)] == 2, "top_k=2");
+    s.top_k = 0, s.top_p = 0.5; // the two likeliest have 0.37 and 0.37
+    for (int i = 0; i < 1000; i++) CHECK(logits[sample_token(&s, logits, 5, (uint64_t)i)] == 2, "top_p=0.5");
+    s.top_p = 1;
+    for (int i = 0; i < 1000; i++) CHECK(sample_token(&s, logits, 2, (uint64_t)i) < 2, "tokens beyond the vocabulary");
+    sampler_free(&s);
+}
+
+static void test_model_tables(void) {
+    Error err;
+    Config c;
+    // Published sizes: 124,439,808 with 50257 tokens (Transformers, gpt2); likewise 1,557,611,200 (gpt2-xl).
+    CHECK(config_of_preset(&c, "gpt2-124M", &err), "%s", err.text);
+    c.vocab_size = 50257;
+    ParamTable t = param_table(&c);
+    CHECK(t.parameters == 124439808, "gpt2-124M has %zu parameters", t.parameters);
+    param_table_free(&t);
+    CHECK(config_of_preset(&c, "GPT2-1.5b", &err), "%s", err.text);
+    c.vocab_size = 50257;
+    t = param_table(&c);
+    CHECK(t.parameters == 1557611200, "gpt2-1.5B has %zu parameters", t.parameters);
+    for (int i = 0; i < t.count; i++) {
+        const Param *p = &t.items[i];
+        CHECK(p->offset % PARAM_ALIGN == 0 && (i == 0 || p->offset >= t.items[i - 1].offset + t.items[i - 1].count), "%s overlaps", p->name);
+        CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1], "%s lies outside its block", p->name);
+        CHECK(param_find(&t, p->kind, p->layer) == p, "%s is not found", p->name);
+        CHECK(p->decay == !p->is_vector, "%s: decay %d", p->name, p->decay);
+    }
+    param_table_free(&t);
+    CHECK_ERROR(config_of_preset(&c, "gpt4", &err), "no model preset named gpt4");
+
+    // Initial weights do not depend on how the tensor is cut.
+    CHECK(config_of_preset(&c, "llama-nano", &err), "%s", err.text);
+    t = param_table(&c);
+    const Param *p = param_find(&t, PARAM_proj_w, 1);
+    float *whole = (float *)mem_alloc(sizeof(float) * p->count), *cut = (float *)mem_alloc(sizeof(float) * p->count);
+    param_init(whole, p, &c, 3, 0, p->count);
+    for (size_t i = 0; i < p->count; i += 36) param_init(cut + i, p, &c, 3, i, p->count - i < 36 ? p->count - i : 36);
+    CHECK(memcmp(whole, cut, sizeof(float) * p->count) == 0, "initial weights depend on the chunk");
+    double squares = 0;
+    for (size_t i = 0; i < p->count; i++) squares += (double)whole[i] * (double)whole[i];
+    double std = sqrt(squares / (double)p->count), want = 0.02 / sqrt(4.0); // 4096 numbers: 5 sigma are 5.5%
+    CHECK(fabs(std / want - 1) < 0.055, "std of a residual projection %g, expected %g", std, want);
+    free(whole);
+    free(cut);
+    param_table_free(&t);
+}
+
+static void test_config_file(void) {
+    Error err;
+    static const char *const presets[] = {"gpt2-350M", "llama-1.5B", "qwen3-7B"};
+    Path folder = test_temp("config");
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    for (int i = 0; i < 3; i++) {
+        Config c, back;
+        CHECK(config_of_preset(&c, presets[i], &err), "%s", err.text);
+        c.rope_theta = c.rope ? 123456.0 : c.rope_theta;
+        CHECK(folder_write_config(folder.text, &c, 7, &err) && folder_read_config(&back, folder.text, &err), "%s", err.text);
+        CHECK(memcmp(&c, &back, sizeof c) == 0, "%s does not come back from config.json", presets[i]);
+    }
+    static const char *const bad[][2] = {
+        {"{\"model_type\": \"bert\"}", "\"model_type\" is bert"},
+        {"{}", "\"model_type\" is missing"},
+        {"{\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}", "rope_scaling"},
+        {"{\"model_type\": \"llama\", \"hidden_act\": \"gelu\"}", "hidden_act"},
+        {"{\"model_type\": \"llama\", \"attention_bias\": true}", "attention_bias"},
+        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true}", "use_sliding_window"},
+        {"{\"model_type\": \"gpt2\", \"activation_function\": \"relu\"}", "activation_function"},
+        {"{\"model_type\": \"gpt2\", \"n_embd\": 100, \"n_head\": 12}", "does not divide"},
+        {"{\"model_type\": \"llama\", \"num_attention_heads\": 0}", "number of heads is 0"},
+        {"{\"model_type\": \"llama\", \"num_key_value_heads\": 5}", "do not divide"},
+        {"{\"model_type\": \"llama\", \"vocab_size\": 1e30}", "vocab_size"},
+        {"{\"model_type\": \"llama\"", "config.json"},
+    };
+    Path path = path_of("%s/config.json", folder.text);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        Config c;
+        CHECK(file_write_all(path.text, bad[i][0], strlen(bad[i][0]), &err), "%s", err.text);
+        CHECK_ERROR(folder_read_config(&c, folder.text, &err), bad[i][1]);
+    }
+}
+
+static void test_base(void) {
+    test_rng();
+    test_options();
+    test_schedule();
+    test_sample();
+    test_model_tables();
+    test_config_file();
+}
+
+#endif

@@ -1,0 +1,484 @@
+/*
+gguf.h: a model folder as one GGUF file, which llama.cpp and what is built on it load.
+
+    gguf_export(model_folder, out_path, dtype, err)     what the verb `export` does
+
+Format (ggml's docs/gguf.md, version 3): magic, version, number of tensors, number of key-value pairs;
+the pairs; name, shape (innermost dimension first), type and offset of every tensor; then the tensors,
+each on a multiple of 32 bytes. All little-endian. Keys and tensor names are those that llama.cpp reads
+for the architectures gpt2, llama and qwen3.
+
+What is not a plain copy
+  gpt2    stores its matrices as (in, out); here, as everywhere else, they are (out, in)
+  llama   rotates neighbouring pairs of a head in llama.cpp, halves in Hugging Face: rows of q and k (and
+          their biases) change places, head by head; qwen3 rotates halves in both
+  head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
+  types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
+          a matrix whose rows 32 does not divide is stored as f16
+  ids     the embedding may have more rows than the tokenizer has tokens: the rest is named [PADn], unused
+
+Tokenizer. llama.cpp knows the split patterns by name and has rules that hang on the name:
+"llama-bpe" puts a BOS token in front and takes a word that is in the vocabulary without merging
+(ignore_merges). The first is switched off by add_bos_token (unless the file's own post-processor does
+the same). The second changes nothing where every word that is in the vocabulary is also what its merges
+give, which holds for whatever bpe.h trains and is checked for every token; where it does not hold, the
+name is "dbrx", the same pattern without that rule. So ids of plain text are those of tokenizer_encode,
+up to this: llama.cpp never normalises (a tokenizer with NFC agrees on NFC text), finds tokens that are
+added but not special by its own order, and has its own version of Unicode.
+
+Values are checked: infinity, NaN, and numbers too large for the type are errors, not files.
+The file is written tensor by tensor through about a megabyte of memory, and appears when it is whole.
+*/
+#ifndef LLMC_GGUF_H
+#define LLMC_GGUF_H
+
+#include "half.h"
+#include "huggingface.h"
+#include "options.h"
+#include "tokenizer.h"
+#include <math.h>
+
+#define GGUF_MAGIC 0x46554747u // "GGUF"
+#define GGUF_VERSION 3
+#define GGUF_ALIGNMENT 32
+#define GGUF_Q8_BLOCK 32                         // numbers of a q8_0 block
+#define GGUF_Q8_BYTES 34                         // f16 scale, 32 int8
+#define GGUF_CHUNK ((int64_t)1 << 18)            // numbers read at a time
+
+// ggml's numbers of types, of metadata values, and of kinds of token.
+enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
+enum { GGUF_U32 = 4, GGUF_I32 = 5, GGUF_FLOAT = 6, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
+enum { GGUF_TOKEN_NORMAL = 1, GGUF_TOKEN_CONTROL = 3, GGUF_TOKEN_USER = 4, GGUF_TOKEN_UNUSED = 5 };
+
+// ---------------------------------------------------------------- metadata
+
+static inline void gguf_u32(Str *s, uint32_t x) { str_add(s, &x, 4); }
+static inline void gguf_u64(Str *s, uint64_t x) { str_add(s, &x, 8); }
+
+static inline void gguf_string(Str *s, const char *text) {
+    gguf_u64(s, strlen(text));
+    str_puts(s, text);
+}
+
+// Key-value pairs as they are written, and how many.
+typedef struct {
+    Str bytes;
+    uint64_t count;
+    const char *family; // in front of keys that begin with a dot
+} GgufKeys;
+
+static inline void gguf_key(GgufKeys *k, const char *name, uint32_t type) {
+    Path key = path_of("%s%s", *name == '.' ? k->family : "", name);
+    gguf_string(&k->bytes, key.text);
+    gguf_u32(&k->bytes, type);
+    k->count++;
+}
+
+static inline void gguf_key_u32(GgufKeys *k, const char *name, int value) {
+    gguf_key(k, name, GGUF_U32);
+    gguf_u32(&k->bytes, (uint32_t)value);
+}
+
+static inline void gguf_key_float(GgufKeys *k, const char *name, double value) {
+    float f = (float)value;
+    gguf_key(k, name, GGUF_FLOAT);
+    str_add(&k->bytes, &f, 4);
+}
+
+static inline void gguf_key_bool(GgufKeys *k, const char *name, bool value) {
+    uint8_t b = value;
+    gguf_key(k, name, GGUF_BOOL);
+    str_add(&k->bytes, &b, 1);
+}
+
+static inline void gguf_key_string(GgufKeys *k, const char *name, const char *value) {
+    gguf_key(k, name, GGUF_STRING);
+    gguf_string(&k->bytes, value);
+}
+
+// The elements follow.
+static inline void gguf_key_array(GgufKeys *k, const char *name, uint32_t type, uint64_t count) {
+    gguf_key(k, name, GGUF_ARRAY);
+    gguf_u32(&k->bytes, type);
+    gguf_u64(&k->bytes, count);
+}
+
+static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *name, int file_type) {
+    gguf_key_string(k, "general.architecture", k->family);
+    gguf_key_string(k, "general.type", "model");
+    gguf_key_string(k, "general.name", name);
+    gguf_key_u32(k, "general.alignment", GGUF_ALIGNMENT);
+    gguf_key_u32(k, "general.file_type", file_type);
+    gguf_key_u32(k, "general.quantization_version", 2); // of the layout of q8_0 and its like
+    gguf_key_u32(k, ".vocab_size", c->vocab_size);
+    gguf_key_u32(k, ".context_length", c->max_seq_len);
+    gguf_key_u32(k, ".embedding_length", c->channels);
+    gguf_key_u32(k, ".block_count", c->layers);
+    gguf_key_u32(k, ".feed_forward_length", c->hidden);
+    gguf_key_u32(k, ".attention.head_count", c->heads);
+    gguf_key_u32(k, ".attention.head_count_kv", c->kv_heads);
+    gguf_key_float(k, c->rms_norm ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", c->norm_eps);
+    if (!c->rope) return;
+    gguf_key_u32(k, ".attention.key_length", c->head_size);
+    gguf_key_u32(k, ".attention.value_length", c->head_size);
+    gguf_key_u32(k, ".rope.dimension_count", c->head_size);
+    gguf_key_float(k, ".rope.freq_base", c->rope_theta);
+}
+
+// ---------------------------------------------------------------- tokenizer
+
+// True if a text of the vocabulary could be a pre-token by itself.
+static inline bool gguf_is_word(const Tokenizer *tok, const uint8_t *p, size_t n) {
+    return n > 0 && text_valid(p, p + n) == n && text_split(tok->pattern, p, p + n) == p + n;
+}
+
+// True if it makes no difference whether words that the vocabulary has are looked up or merged; else
+// *word is the first token for which it does.
+static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
+    Tokenizer merging = *tok; // borrows everything
+    merging.ignore_merges = false;
+    IdList ids;
+    memset(&ids, 0, sizeof ids);
+    bool all = true;
+    for (int id = 0; all && id < tok->vocab_size; id++) {
+        int kind = tokenizer_kind(tok, id), n;
+        const uint8_t *p = tokenizer_bytes(tok, id, &n);
+        const char *name = tokenizer_name(tok, id);
+        ids.count = 0;
+        if (kind == TOKEN_NORMAL && gguf_is_word(tok, p, (size_t)n)) {
+            tokenizer_encode_piece(&merging, p, (size_t)n, &ids);
+            all = ids.count == 1 && ids.items[0] == id;
+        } else if (kind == TOKEN_SPECIAL || kind == TOKEN_ADDED) {
+            all = !gguf_is_word(tok, (const uint8_t *)name, strlen(name)); // llama.cpp would find its name in plain text
+        }
+        *word = id;
+    }
+    free(ids.items);
+    return all;
+}
+
+// llama.cpp's name of the split pattern; NULL and an error where none gives the same ids.
+static inline const char *gguf_pattern_name(const Tokenizer *tok, Error *err) {
+    static const char *const names[TEXT_PATTERNS] = {"gpt-2", "llama-bpe", "qwen2", "gpt-4o"};
+    int word = 0;
+    if (tok->ignore_merges == (tok->pattern == TEXT_LLAMA3)) return names[tok->pattern];
+    if (gguf_words_merge(tok, &word)) return names[tok->pattern];
+    if (!tok->ignore_merges) return "dbrx";
+    error_set(err, "the tokenizer ignores merges, which llama.cpp supports only with the split pattern of Llama 3, and token %d (\"%.60s\") is not what its merges give",
+              word, tokenizer_name(tok, word));
+    return NULL;
+}
+
+// A name that no token has, for an id without a token.
+static inline Path gguf_unused_name(const Tokenizer *tok, int id) {
+    Path name = path_of("[PAD%d]", id);
+    for (int other = 0; other < tok->vocab_size; other++)
+        if (strcmp(tokenizer_name(tok, other), name.text) == 0) return path_of("[PAD%d, no token]", id);
+    return name;
+}
+
+static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vocab_size, Error *err) {
+    const char *pattern = gguf_pattern_name(tok, err);
+    if (!pattern) return false;
+    if (tok->eot < 0) return error_set(err, "the tokenizer has no end-of-text token; llama.cpp would take token 11 for it");
+    gguf_key_string(k, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(k, "tokenizer.ggml.pre", pattern);
+    gguf_key_array(k, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)vocab_size);
+    for (int id = 0; id < vocab_size; id++) {
+        if (tokenizer_kind(tok, id) == TOKEN_MISSING) gguf_string(&k->bytes, gguf_unused_name(tok, id).text);
+        else gguf_string(&k->bytes, tokenizer_name(tok, id));
+    }
+    gguf_key_array(k, "tokenizer.ggml.token_type", GGUF_I32, (uint64_t)vocab_size);
+    for (int id = 0; id < vocab_size; id++) {
+        int kind = tokenizer_kind(tok, id);
+        gguf_u32(&k->bytes, kind == TOKEN_NORMAL ? GGUF_TOKEN_NORMAL : kind == TOKEN_SPECIAL ? GGUF_TOKEN_CONTROL : kind == TOKEN_ADDED ? GGUF_TOKEN_USER : GGUF_TOKEN_UNUSED);
+    }
+    // Of a pair that stands twice llama.cpp would take the first, tokenizer.h takes the last.
+    uint64_t count = 0;
+    for (int writing = 0; writing < 2; writing++) {
+        if (writing) gguf_key_array(k, "tokenizer.ggml.merges", GGUF_STRING, count);
+        for (int i = 0; i < tok->merge_count; i++) {
+            int left = tok->merges[i][0], right = tok->merges[i][1];
+            if (tokenizer_merge(tok, left, right)->rank != i) continue;
+            count++;
+            if (!writing) continue;
+            gguf_u64(&k->bytes, strlen(tokenizer_name(tok, left)) + 1 + strlen(tokenizer_name(tok, right)));
+            str_printf(&k->bytes, "%s %s", tokenizer_name(tok, left), tokenizer_name(tok, right));
+        }
+    }
+    gguf_key_u32(k, "tokenizer.ggml.bos_token_id", tok->bos >= 0 ? tok->bos : tok->eot);
+    gguf_key_u32(k, "tokenizer.ggml.eos_token_id", tok->eot);
+    gguf_key_bool(k, "tokenizer.ggml.add_bos_token", tok->bos >= 0);
+    gguf_key_bool(k, "tokenizer.ggml.add_eos_token", false);
+    return true;
+}
+
+// ---------------------------------------------------------------- tensors
+
+typedef struct {
+    char name[64];          // in GGUF
+    const SafeTensor *from; // (rows, cols), or (cols, rows) where transposed, or (rows) where is_vector
+    int64_t rows, cols;     // cols of a vector: 1
+    int head_size;          // not 0: rows of each head change places (rotary pairs)
+    bool transposed, is_vector;
+    int type; // GGML_F32 ...
+    uint64_t bytes;
+} GgufTensor;
+
+// Names in the order of disk_parts.
+static inline const char *gguf_tensor_names(int kind, bool split) {
+    switch (kind) {
+    case PARAM_wte: return "token_embd.weight";
+    case PARAM_wpe: return "position_embd.weight";
+    case PARAM_norm1_w: return "blk.%d.attn_norm.weight";
+    case PARAM_norm1_b: return "blk.%d.attn_norm.bias";
+    case PARAM_qkv_w: return split ? "blk.%d.attn_q.weight|blk.%d.attn_k.weight|blk.%d.attn_v.weight" : "blk.%d.attn_qkv.weight";
+    case PARAM_qkv_b: return split ? "blk.%d.attn_q.bias|blk.%d.attn_k.bias|blk.%d.attn_v.bias" : "blk.%d.attn_qkv.bias";
+    case PARAM_qnorm_w: return "blk.%d.attn_q_norm.weight";
+    case PARAM_knorm_w: return "blk.%d.attn_k_norm.weight";
+    case PARAM_proj_w: return "blk.%d.attn_output.weight";
+    case PARAM_proj_b: return "blk.%d.attn_output.bias";
+    case PARAM_norm2_w: return "blk.%d.ffn_norm.weight";
+    case PARAM_norm2_b: return "blk.%d.ffn_norm.bias";
+    case PARAM_fc_w: return split ? "blk.%d.ffn_gate.weight|blk.%d.ffn_up.weight" : "blk.%d.ffn_up.weight";
+    case PARAM_fc_b: return split ? "blk.%d.ffn_gate.bias|blk.%d.ffn_up.bias" : "blk.%d.ffn_up.bias";
+    case PARAM_fcproj_w: return "blk.%d.ffn_down.weight";
+    case PARAM_fcproj_b: return "blk.%d.ffn_down.bias";
+    case PARAM_normf_w: return "output_norm.weight";
+    case PARAM_normf_b: return "output_norm.bias";
+    case PARAM_head_w: return "output.weight";
+    default: return NULL;
+    }
+}
+
+// The j-th of several names separated by '|', with the layer in place of "%d".
+static inline void gguf_tensor_name(char out[64], const char *names, int j, int layer) {
+    for (; j > 0; j--) names = strchr(names, '|') + 1;
+    int length = (int)strcspn(names, "|");
+    const char *percent = (const char *)memchr(names, '%', (size_t)length);
+    if (!percent) snprintf(out, 64, "%.*s", length, names);
+    else snprintf(out, 64, "%.*s%d%.*s", (int)(percent - names), names, layer, length - (int)(percent - names) - 2, percent + 2);
+}
+
+static inline int gguf_tensor_type(const GgufTensor *t, int kind, int dtype) {
+    if (t->is_vector || kind == PARAM_wpe || dtype == DTYPE_F32) return GGML_F32;
+    if (dtype == DTYPE_BF16) return GGML_BF16;
+    return dtype == DTYPE_Q8_0 && t->cols % GGUF_Q8_BLOCK == 0 ? GGML_Q8_0 : GGML_F16;
+}
+
+static inline uint64_t gguf_bytes(int type, int64_t count) {
+    if (type == GGML_Q8_0) return (uint64_t)count / GGUF_Q8_BLOCK * GGUF_Q8_BYTES;
+    return (uint64_t)count * (type == GGML_F32 ? 4 : 2);
+}
+
+// The tensors of the file in its order; *out holds at least DISK_PARTS for each parameter. Everything in
+// the folder must have a place, in the right shape.
+static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table, const Config *c, int dtype, const char *folder, Error *err) {
+    char *used = (char *)mem_alloc((size_t)st->count + 1);
+    bool ok = true, split = c->family != FAMILY_GPT2;
+    *count = 0;
+    for (int i = 0; ok && i < table->count; i++) {
+        const Param *p = &table->items[i];
+        DiskPart parts[DISK_PARTS];
+        int n = disk_parts(parts, p, c);
+        for (int j = 0; ok && j < n; j++) {
+            GgufTensor *t = &out[(*count)++];
+            memset(t, 0, sizeof *t);
+            gguf_tensor_name(t->name, gguf_tensor_names(p->kind, split), j, p->layer);
+            t->rows = parts[j].rows;
+            t->cols = p->cols;
+            t->is_vector = p->is_vector;
+            t->transposed = parts[j].transposed;
+            bool q_or_k = (p->kind == PARAM_qkv_w || p->kind == PARAM_qkv_b) && j < 2;
+            if (c->family == FAMILY_LLAMA && q_or_k) t->head_size = c->head_size;
+            t->type = gguf_tensor_type(t, p->kind, dtype);
+            t->bytes = gguf_bytes(t->type, t->rows * t->cols);
+            t->from = disk_find(st, "", parts[j].name);
+            if (!t->from) {
+                ok = error_set(err, "%s: the tensor %s is missing", folder, parts[j].name);
+                break;
+            }
+            used[t->from - st->tensors] = 1;
+            int64_t shape[2] = {t->transposed ? t->cols : t->rows, t->transposed ? t->rows : t->cols};
+            int ndim = t->is_vector ? 1 : 2;
+            if (t->from->ndim != ndim || t->from->shape[0] != shape[0] || (ndim == 2 && t->from->shape[1] != shape[1])) {
+                char found[160], expected[160];
+                ok = error_set(err, "%s: the tensor %s has the shape %s, expected %s", folder, t->from->name, safetensor_shape(found, t->from->ndim, t->from->shape),
+                               safetensor_shape(expected, ndim, shape));
+            }
+        }
+    }
+    for (int i = 0; ok && i < st->count; i++) {
+        const char *name = st->tensors[i].name;
+        if (used[i] || disk_is_ballast(name) || (c->tied && str_ends_with(name, "lm_head.weight"))) continue;
+        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", folder, name, family_name(c->family));
+    }
+    free(used);
+    return ok;
+}
+
+// out (n, cols) = rows row .. row + n of a tensor as GGUF has them; strip (n) is scratch.
+static inline bool gguf_read_rows(float *out, float *strip, const GgufTensor *t, int64_t row, int64_t n, Error *err) {
+    if (t->transposed) {
+        for (int64_t k = 0; k < t->cols; k++) {
+            if (!safetensors_to_f32(strip, t->from, k * t->rows + row, n, err)) return false;
+            for (int64_t r = 0; r < n; r++) out[r * t->cols + k] = strip[r];
+        }
+        return true;
+    }
+    if (!t->head_size) return safetensors_to_f32(out, t->from, row * t->cols, n * t->cols, err);
+    // Row 2i + h of a head comes from row i of its half h.
+    for (int64_t r = 0; r < n; r++) {
+        int64_t in_head = (row + r) % t->head_size, start = row + r - in_head;
+        int64_t source = start + in_head % 2 * (t->head_size / 2) + in_head / 2;
+        if (!safetensors_to_f32(out + r * t->cols, t->from, source * t->cols, t->cols, err)) return false;
+    }
+    return true;
+}
+
+// Blocks of 32 numbers x[i] = d q[i]: d, the largest size / 127, as f16, then q as int8.
+// False if a number is not finite or d is too large for f16.
+static inline bool gguf_q8_0(uint8_t *out, const float *x, size_t n) {
+    for (; n > 0; n -= GGUF_Q8_BLOCK, x += GGUF_Q8_BLOCK, out += GGUF_Q8_BYTES) {
+        float most = 0, sum = 0;
+        for (int i = 0; i < GGUF_Q8_BLOCK; i++) {
+            most = fmaxf(most, fabsf(x[i]));
+            sum += x[i] - x[i]; // NaN if one is not finite
+        }
+        float d = most / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+        uint16_t h = float_to_f16(d);
+        // Below 2^-128 the inverse would be infinite; such a block is zero in any case, as d is in f16.
+        if (!isfinite(inverse)) inverse = 0;
+        if (sum != 0 || (h & 0x7c00) == 0x7c00) return false;
+        memcpy(out, &h, 2);
+        for (int i = 0; i < GGUF_Q8_BLOCK; i++) out[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
+    }
+    return true;
+}
+
+// out = n numbers in a type; q8_0: n is a multiple of 32. False if one is not finite in it.
+static inline bool gguf_encode(uint8_t *out, const float *x, size_t n, int type) {
+    if (type == GGML_Q8_0) return gguf_q8_0(out, x, n);
+    uint32_t bad = 0;
+    if (type == GGML_F32) {
+        for (size_t i = 0; i < n; i++) bad |= (bits_of_float(x[i]) & 0x7f800000) == 0x7f800000;
+        memcpy(out, x, n * sizeof(float));
+        return !bad;
+    }
+    uint16_t infinity = type == GGML_F16 ? 0x7c00 : 0x7f80;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = type == GGML_F16 ? float_to_f16(x[i]) : float_to_bf16(x[i]);
+        bad |= (h & infinity) == infinity;
+        memcpy(out + 2 * i, &h, 2);
+    }
+    return !bad;
+}
+
+static inline void gguf_pad(OutFile *f, uint64_t written) {
+    static const uint8_t zeros[GGUF_ALIGNMENT] = {0};
+    out_write(f, zeros, (size_t)((GGUF_ALIGNMENT - written % GGUF_ALIGNMENT) % GGUF_ALIGNMENT));
+}
+
+static inline bool gguf_write_tensor(OutFile *f, const GgufTensor *t, Error *err) {
+    int64_t step = GGUF_CHUNK / t->cols > 0 ? GGUF_CHUNK / t->cols : 1;
+    if (step > t->rows) step = t->rows;
+    float *x = (float *)mem_alloc(sizeof(float) * (size_t)(step * t->cols)), *strip = (float *)mem_alloc(sizeof(float) * (size_t)step);
+    uint8_t *encoded = (uint8_t *)mem_alloc((size_t)gguf_bytes(t->type, step * t->cols));
+    bool ok = true;
+    for (int64_t row = 0; ok && row < t->rows; row += step) {
+        int64_t n = int64_min(step, t->rows - row);
+        size_t count = (size_t)(n * t->cols);
+        ok = gguf_read_rows(x, strip, t, row, n, err);
+        if (ok && !gguf_encode(encoded, x, count, t->type))
+            ok = error_set(err, "%s: the tensor %s has values that are not finite%s", t->from->path, t->from->name,
+                           t->type == GGML_F16 || t->type == GGML_Q8_0 ? ", or too large for f16: try --dtype=bf16 or f32" : "");
+        if (ok) out_write(f, encoded, (size_t)gguf_bytes(t->type, (int64_t)count));
+    }
+    gguf_pad(f, t->bytes);
+    free(x);
+    free(strip);
+    free(encoded);
+    return ok;
+}
+
+// ---------------------------------------------------------------- export
+
+// The last part of a folder's path, for people to read.
+static inline Path gguf_model_name(const char *folder) {
+    char *real = realpath(folder, NULL);
+    const char *path = real ? real : folder, *slash = strrchr(path, '/');
+    Path name = path_of("%s", slash && slash[1] ? slash + 1 : path);
+    free(real);
+    return name;
+}
+
+static inline bool gguf_write(const char *out_path, const GgufKeys *keys, const GgufTensor *tensors, int count, Error *err) {
+    Str head;
+    memset(&head, 0, sizeof head);
+    gguf_u32(&head, GGUF_MAGIC);
+    gguf_u32(&head, GGUF_VERSION);
+    gguf_u64(&head, (uint64_t)count);
+    gguf_u64(&head, keys->count);
+    str_add(&head, keys->bytes.data, keys->bytes.size);
+    uint64_t offset = 0;
+    for (int i = 0; i < count; i++) {
+        const GgufTensor *t = &tensors[i];
+        gguf_string(&head, t->name);
+        gguf_u32(&head, t->is_vector ? 1 : 2);
+        if (!t->is_vector) gguf_u64(&head, (uint64_t)t->cols);
+        gguf_u64(&head, (uint64_t)t->rows);
+        gguf_u32(&head, (uint32_t)t->type);
+        gguf_u64(&head, offset);
+        offset += (t->bytes + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
+    }
+    OutFile f;
+    bool ok = out_open(&f, out_path, err);
+    if (ok) {
+        out_write(&f, head.data, head.size);
+        gguf_pad(&f, head.size);
+        for (int i = 0; ok && i < count && !f.failed; i++) ok = gguf_write_tensor(&f, &tensors[i], err);
+        if (ok) ok = out_commit(&f, err);
+        else out_abort(&f);
+    }
+    free(head.data);
+    return ok;
+}
+
+// Writes the model of a folder (config.json, safetensors, tokenizer.json) as a GGUF file.
+// dtype: DTYPE_F32, _F16, _BF16 or _Q8_0, of the matrices.
+static inline bool gguf_export(const char *model_folder, const char *out_path, int dtype, Error *err) {
+    static const int file_types[4] = {0, 1, 32, 7}; // llama.cpp's, by dtype
+    Config c;
+    Tokenizer tok;
+    SafeTensors st;
+    Path tokenizer_path = path_of("%s/tokenizer.json", model_folder);
+    if (!folder_read_config(&c, model_folder, err) || !tokenizer_load(&tok, tokenizer_path.text, err)) return false;
+    if (!safetensors_open(&st, model_folder, err)) {
+        tokenizer_free(&tok);
+        return false;
+    }
+    ParamTable table = param_table(&c);
+    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(table.count * DISK_PARTS));
+    GgufKeys keys;
+    memset(&keys, 0, sizeof keys);
+    keys.family = family_name(c.family);
+    int count = 0;
+    Error why;
+    bool ok = tok.vocab_size <= c.vocab_size;
+    if (!ok) error_set(err, "%s has %d tokens, the model only %d", tokenizer_path.text, tok.vocab_size, c.vocab_size);
+    if (ok && !gguf_plan(tensors, &count, &st, &table, &c, dtype, model_folder, err)) ok = false;
+    if (ok) {
+        gguf_model_keys(&keys, &c, gguf_model_name(model_folder).text, file_types[dtype]);
+        ok = gguf_tokenizer_keys(&keys, &tok, c.vocab_size, &why);
+        if (!ok) error_set(err, "%s: %s", tokenizer_path.text, why.text);
+    }
+    if (ok) ok = gguf_write(out_path, &keys, tensors, count, err);
+    free(keys.bytes.data);
+    free(tensors);
+    param_table_free(&table);
+    safetensors_close(&st);
+    tokenizer_free(&tok);
+    return ok;
+}
+
+#endif

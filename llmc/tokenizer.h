@@ -806,7 +806,7 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
 }
 
 static inline uint64_t tokenizer_content_hash(const Tokenizer *tok) {
-    uint64_t h = fnv1a64("llmc tokenizer", 14, 0);
+    uint64_t h = fnv1a64("llmc tokenizer", 14, FNV1A64_START);
     int32_t header[5] = {(int32_t)tok->pattern, tok->nfc, tok->ignore_merges, tok->vocab_size, tok->merge_count};
     h = fnv1a64(header, sizeof header, h);
     h = fnv1a64(tok->kinds, (size_t)tok->vocab_size, h);

@@ -709,9 +709,7 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
     }
 
     // 2. the arrays by id
-    int last = TOKENIZER_MAX_IDS - 1;
-    while (last > 0 && !by_id[last]) last--;
-    int V = tok->vocab_size = last + 1;
+    int V = tok->vocab_size;
     size_t total = 1;
     for (int id = 0; id < V; id++) total += by_id[id] ? strlen(by_id[id]) + 1 : 0;
     tok->kinds = (uint8_t *)mem_alloc((size_t)V);
@@ -840,9 +838,12 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
         names.slots = (TokenizerName *)mem_alloc(slots * sizeof(TokenizerName));
         names.mask = slots - 1;
         for (uint64_t i = 0; i < slots; i++) names.slots[i].id = -1;
-        const char **by_id = (const char **)calloc(TOKENIZER_MAX_IDS, sizeof(char *)); // pages that are not touched cost nothing
-        uint8_t *kinds = (uint8_t *)calloc(TOKENIZER_MAX_IDS, 1);
-        if (!by_id || !kinds) fail("out of memory");
+        int64_t last = 0;
+        for (const Json *j = vocab->child; j; j = j->next) last = int64_max(last, json_integer(j, 0));
+        for (const Json *j = added ? added->child : NULL; j; j = j->next) last = int64_max(last, json_integer(json_get(j, "id"), 0));
+        tok->vocab_size = (int)int64_min(last + 1, TOKENIZER_MAX_IDS); // ids beyond are refused one by one
+        const char **by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
+        uint8_t *kinds = (uint8_t *)mem_alloc((size_t)tok->vocab_size);
         ok = tokenizer_read_model(tok, root, &names, by_id, kinds, err);
         free(names.slots);
         free(by_id);
@@ -859,6 +860,8 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
         tok->json_size = size;
     } else {
         tokenizer_free(tok);
+        for (char *c = err ? err->text : NULL; c && *c; c++) // a message may quote names from the file
+            if ((unsigned char)*c < ' ') *c = '?';
     }
     json_free(&doc);
     return ok;

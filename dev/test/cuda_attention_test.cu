@@ -1,0 +1,263 @@
+/*
+cuda_attention_test.cu: llmc/cuda/attention.h against attention in plain double arithmetic.
+
+Runs on a GPU and, built with dev/emu, on the CPU (CUDA_EMU_ORDER=backwards, shuffle:SEED). Checks:
+forward and backward, bf16 and float, head sizes with and without tensor cores, grouped queries, T on
+either side of every tile size, fewer queries than keys, one query; rows that are parts of wider ones;
+the guard around every output; the same bits twice; NaN where it belongs and nowhere else.
+
+Tolerances are on |x - y|_2 / |y|_2 against double on the same rounded inputs. float: sums of at most
+300 terms in fp32, 3e-6. bf16: one rounding has a relative error of at most 2^-8, and of 2^-8/sqrt(3)
+times the mean 0.735 of 1/mantissa = 1.7e-3 root mean square. out: P and out are rounded, independently:
+2.4e-3 expected, bound 3e-3. Gradients: dS (or P) and the result are rounded, and delta is made of the
+rounded out: about 3e-3 expected, bound 5e-3. Where the scores are steep, P is nearly 0 or 1 and dP -
+delta cancels, so that what delta carries weighs more: bound 1.2e-2. lse: the error of a score, which
+is a sum of HS products of up to 100 in fp32.
+*/
+#include "../../llmc/cuda/attention.h"
+#include "check.h"
+
+struct Shape {
+    int B, Tq, Tkv, NH, NKV, HS;
+};
+
+static uint32_t random_state;
+static float random_float(void) { // about normal
+    float x = -6;
+    for (int i = 0; i < 12; i++) {
+        random_state = random_state * 1664525u + 1013904223u;
+        x += (float)(random_state >> 8) / 16777216.0f;
+    }
+    return x;
+}
+
+// Numbers in device memory that the host can read and write, with 64 untouched ones behind them.
+template <typename T> struct Array {
+    T *device;
+    size_t n;
+    float *host; // as floats, n
+};
+enum { GUARD = 64 };
+
+template <typename T> static Array<T> array_new(size_t n, bool random, float scale) {
+    Array<T> a;
+    a.n = n;
+    a.host = (float *)mem_alloc(n * sizeof(float));
+    T *bits = (T *)mem_alloc((n + GUARD) * sizeof(T));
+    memset((void *)bits, 0xff, (n + GUARD) * sizeof(T)); // NaN
+    for (size_t i = 0; random && i < n; i++) {
+        from_float(&bits[i], random_float() * scale);
+        a.host[i] = to_float(bits[i]);
+    }
+    CUDA_CHECK(cudaMalloc((void **)&a.device, (n + GUARD) * sizeof(T)));
+    CUDA_CHECK(cudaMemcpy(a.device, bits, (n + GUARD) * sizeof(T), cudaMemcpyHostToDevice));
+    free(bits);
+    return a;
+}
+
+// Reads the numbers back; their guard must be as it was.
+template <typename T> static void array_read(Array<T> *a, const char *name) {
+    T *bits = (T *)mem_alloc((a->n + GUARD) * sizeof(T));
+    CUDA_CHECK(cudaMemcpy(bits, a->device, (a->n + GUARD) * sizeof(T), cudaMemcpyDeviceToHost));
+    for (size_t i = 0; i < a->n; i++) a->host[i] = to_float(bits[i]);
+    for (size_t i = 0; i < GUARD * sizeof(T); i++) CHECK(((unsigned char *)(bits + a->n))[i] == 0xff, "byte %zu behind %s was written", i, name);
+    free(bits);
+}
+
+template <typename T> static void array_write(Array<T> *a, size_t i, float x) {
+    T bits;
+    from_float(&bits, x);
+    a->host[i] = x;
+    CUDA_CHECK(cudaMemcpy(a->device + i, &bits, sizeof(T), cudaMemcpyHostToDevice));
+}
+
+template <typename T> static void array_free(Array<T> *a) {
+    CUDA_CHECK(cudaFree(a->device));
+    free(a->host);
+}
+
+// rows (N, width) inside rows of ld numbers; everything outside must still be NaN, if `outside` is set
+static double relative_error(const float *x, int ld, const double *y, size_t rows, int width, bool outside) {
+    double error = 0, size = 0;
+    for (size_t r = 0; r < rows; r++)
+        for (int c = 0; c < ld; c++) {
+            if (c < width) {
+                double e = x[r * (size_t)ld + (size_t)c] - y[r * (size_t)width + (size_t)c];
+                error += e * e;
+                size += y[r * (size_t)width + (size_t)c] * y[r * (size_t)width + (size_t)c];
+            } else if (outside && x[r * (size_t)ld + (size_t)c] == x[r * (size_t)ld + (size_t)c]) return INFINITY;
+        }
+    return size > 0 ? sqrt(error / size) : sqrt(error);
+}
+
+// Scores of query row t of batch b and head h: p (n) = exp(s - lse)
+static double plain_row(double *p, const float *q, int ldq, const float *k, int ldk, int b, int h, int t, Shape s) {
+    int n = s.Tkv - s.Tq + t + 1, kh = h / (s.NH / s.NKV);
+    double top = -INFINITY, sum = 0;
+    for (int i = 0; i < n; i++) {
+        p[i] = 0;
+        for (int d = 0; d < s.HS; d++) p[i] += (double)q[((size_t)b * s.Tq + t) * ldq + h * s.HS + d] * k[((size_t)b * s.Tkv + i) * ldk + kh * s.HS + d];
+        p[i] /= sqrt((double)s.HS);
+        top = fmax(top, p[i]);
+    }
+    for (int i = 0; i < n; i++) sum += exp(p[i] - top);
+    for (int i = 0; i < n; i++) p[i] = exp(p[i] - top) / sum;
+    return top + log(sum);
+}
+
+static double worst_forward[2], worst_lse[2], worst_backward[2]; // [bf16]
+
+template <typename T> static void test_shape(Shape s, float scale) {
+    double gradient_bound = sizeof(T) == 4 ? 3e-6 : scale > 1 ? 1.2e-2 : 5e-3;
+    constexpr bool half = sizeof(T) == 2;
+    char name[200];
+    snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d", half ? "bf16" : "float", s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS);
+    random_state = (uint32_t)(s.Tq * 31 + s.Tkv * 7 + s.HS);
+    int width = s.NH * s.HS, kv = s.NKV * s.HS, group = s.NH / s.NKV;
+    int ldq = width + 16, ldk = kv + 24, ldv = kv + 8, lddq = width + 8, lddk = kv + 32, lddv = kv + 16;
+    size_t nq = (size_t)s.B * s.Tq, nk = (size_t)s.B * s.Tkv;
+    Array<T> q = array_new<T>(nq * ldq, true, scale), k = array_new<T>(nk * ldk, true, scale), v = array_new<T>(nk * ldv, true, 1), dout = array_new<T>(nq * width, true, 1);
+    Array<T> out = array_new<T>(nq * width, false, 0), again = array_new<T>(nq * width, false, 0);
+    Array<float> lse = array_new<float>(nq * s.NH, false, 0);
+    double *y = (double *)mem_alloc(nq * width * sizeof(double)), *l = (double *)mem_alloc(nq * s.NH * sizeof(double)), *p = (double *)mem_alloc(s.Tkv * sizeof(double));
+    double *ydq = (double *)mem_alloc(nq * width * sizeof(double)), *ydk = (double *)mem_alloc(nk * kv * sizeof(double)), *ydv = (double *)mem_alloc(nk * kv * sizeof(double));
+
+    for (int b = 0; b < s.B; b++)
+        for (int h = 0; h < s.NH; h++)
+            for (int t = 0; t < s.Tq; t++) {
+                size_t row = (size_t)b * s.Tq + t;
+                int kh = h / group, n = s.Tkv - s.Tq + t + 1;
+                l[((size_t)b * s.NH + h) * s.Tq + t] = plain_row(p, q.host, ldq, k.host, ldk, b, h, t, s);
+                double delta = 0;
+                for (int d = 0; d < s.HS; d++) {
+                    double o = 0;
+                    for (int i = 0; i < n; i++) o += p[i] * v.host[((size_t)b * s.Tkv + i) * ldv + kh * s.HS + d];
+                    y[row * width + h * s.HS + d] = o;
+                    delta += o * dout.host[row * width + h * s.HS + d];
+                }
+                for (int i = 0; i < n; i++) {
+                    size_t key = (size_t)b * s.Tkv + i;
+                    double dp = 0;
+                    for (int d = 0; d < s.HS; d++) dp += (double)dout.host[row * width + h * s.HS + d] * v.host[key * ldv + kh * s.HS + d];
+                    double ds = p[i] * (dp - delta) / sqrt((double)s.HS);
+                    for (int d = 0; d < s.HS; d++) {
+                        ydq[row * width + h * s.HS + d] += ds * k.host[key * ldk + kh * s.HS + d];
+                        ydk[key * kv + kh * s.HS + d] += ds * q.host[row * ldq + h * s.HS + d];
+                        ydv[key * kv + kh * s.HS + d] += p[i] * dout.host[row * width + h * s.HS + d];
+                    }
+                }
+            }
+
+    attention_forward<T>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
+    attention_forward<T>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
+    CUDA_CHECK(cudaDeviceSynchronize());
+    array_read(&out, "out");
+    array_read(&again, "out");
+    array_read(&lse, "lse");
+    double e = relative_error(out.host, width, y, nq, width, true), worst = 0;
+    for (size_t i = 0; i < nq * s.NH; i++) worst = fmax(worst, fabs(lse.host[i] - l[i]) / fmax(1, fabs(l[i])));
+    CHECK(e <= (half ? 3e-3 : 3e-6), "%s: out is off by %g", name, e);
+    CHECK(worst <= 1e-6, "%s: lse is off by %g", name, worst);
+    CHECK(memcmp(out.host, again.host, nq * width * sizeof(float)) == 0, "%s: out differs in a second run without lse", name);
+    worst_forward[half] = fmax(worst_forward[half], e);
+    worst_lse[half] = fmax(worst_lse[half], worst);
+
+    if (s.Tq == s.Tkv) {
+        Array<T> dq = array_new<T>(nq * lddq, false, 0), dk = array_new<T>(nk * lddk, false, 0), dv = array_new<T>(nk * lddv, false, 0);
+        Array<float> scratch = array_new<float>(nq * s.NH, false, 0);
+        float *first = (float *)mem_alloc((nq * lddq + nk * lddk + nk * lddv) * sizeof(float));
+        for (int run = 0; run < 2; run++) {
+            attention_backward<T>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device, lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.NH, s.NKV, s.HS, 0);
+            CUDA_CHECK(cudaDeviceSynchronize());
+            array_read(&dq, "dq");
+            array_read(&dk, "dk");
+            array_read(&dv, "dv");
+            array_read(&scratch, "scratch");
+            Array<T> *parts[] = {&dq, &dk, &dv};
+            float *at = first;
+            for (int i = 0; i < 3; at += parts[i++]->n) {
+                if (run == 1) CHECK(memcmp(at, parts[i]->host, parts[i]->n * sizeof(float)) == 0, "%s: gradient %d differs in a second run", name, i);
+                memcpy(at, parts[i]->host, parts[i]->n * sizeof(float));
+            }
+        }
+        double eq = relative_error(dq.host, lddq, ydq, nq, width, true), ek = relative_error(dk.host, lddk, ydk, nk, kv, true), ev = relative_error(dv.host, lddv, ydv, nk, kv, true);
+        // With one key P is 1 and dS is nothing but rounding errors: compare with the size of dv instead.
+        if (s.Tq == 1) eq = ek = 0;
+        CHECK(eq <= gradient_bound && ek <= gradient_bound && ev <= gradient_bound, "%s: dq, dk, dv are off by %g, %g, %g", name, eq, ek, ev);
+        worst_backward[half] = fmax(worst_backward[half], fmax(eq, fmax(ek, ev)));
+        free(first);
+        array_free(&dq);
+        array_free(&dk);
+        array_free(&dv);
+        array_free(&scratch);
+    }
+    array_free(&q);
+    array_free(&k);
+    array_free(&v);
+    array_free(&dout);
+    array_free(&out);
+    array_free(&again);
+    array_free(&lse);
+    free(y);
+    free(l);
+    free(p);
+    free(ydq);
+    free(ydk);
+    free(ydv);
+}
+
+// A NaN in one query reaches that row of out and of dq, and dk, dv of the keys it sees; no other row of out or dq.
+template <typename T> static void test_nan(int HS) {
+    int n = 40, bad = 21, ld = 2 * HS, NH = 2;
+    random_state = 5;
+    Array<T> q = array_new<T>((size_t)n * ld, true, 1), k = array_new<T>((size_t)n * ld, true, 1), v = array_new<T>((size_t)n * ld, true, 1), dout = array_new<T>((size_t)n * ld, true, 1);
+    Array<T> out = array_new<T>((size_t)n * ld, false, 0), dq = array_new<T>((size_t)n * ld, false, 0), dk = array_new<T>((size_t)n * ld, false, 0), dv = array_new<T>((size_t)n * ld, false, 0);
+    Array<float> lse = array_new<float>((size_t)n * NH, false, 0), scratch = array_new<float>((size_t)n * NH, false, 0);
+    array_write(&q, (size_t)bad * ld + 3, NAN); // head 0
+    attention_forward<T>(out.device, lse.device, q.device, ld, k.device, ld, v.device, ld, 1, n, n, NH, NH, HS, 0);
+    attention_backward<T>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device, scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
+    CUDA_CHECK(cudaDeviceSynchronize());
+    array_read(&out, "out");
+    array_read(&dq, "dq");
+    array_read(&dk, "dk");
+    array_read(&dv, "dv");
+    for (int t = 0; t < n; t++)
+        for (int d = 0; d < ld; d++) {
+            size_t i = (size_t)t * ld + d;
+            bool row = t == bad && d < HS, keys = t <= bad && d < HS;
+            CHECK(isnan(out.host[i]) == row && isnan(dq.host[i]) == row, "HS=%d: out, dq are %g, %g at (%d, %d)", HS, out.host[i], dq.host[i], t, d);
+            CHECK(!keys || (isnan(dk.host[i]) && isnan(dv.host[i])), "HS=%d: a NaN is lost: dk, dv are %g, %g at (%d, %d)", HS, dk.host[i], dv.host[i], t, d);
+            CHECK(d < HS || !(isnan(dk.host[i]) || isnan(dv.host[i])), "HS=%d: a NaN of another head at (%d, %d)", HS, t, d);
+        }
+    Array<T> *all[] = {&q, &k, &v, &dout, &out, &dq, &dk, &dv};
+    for (int i = 0; i < 8; i++) array_free(all[i]);
+    array_free(&lse);
+    array_free(&scratch);
+}
+
+int main(int argc, char **argv) {
+    static const Shape shapes[] = {
+        {1, 1, 1, 1, 1, 64},     {2, 17, 17, 2, 2, 64},   {1, 64, 64, 2, 1, 64},   {1, 65, 65, 2, 2, 64},  {1, 128, 128, 1, 1, 64}, {2, 193, 193, 4, 2, 64},
+        {1, 300, 300, 1, 1, 64}, {1, 5, 90, 2, 1, 64},    {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},   {1, 1, 700, 2, 1, 64},
+        {1, 33, 33, 2, 2, 128},  {1, 129, 129, 2, 1, 128}, {1, 200, 200, 2, 2, 128}, {2, 40, 105, 2, 1, 128}, {2, 1, 200, 2, 1, 128},
+        {2, 37, 37, 4, 2, 16},   {1, 70, 70, 3, 1, 80},    {1, 1, 50, 2, 2, 16},     {1, 33, 33, 1, 1, 256}, {2, 9, 60, 2, 2, 40},
+    };
+    int only = argc > 1 ? atoi(argv[1]) : -1; // one shape, for debugging
+    for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {
+        if (only >= 0 && i != only) continue;
+        test_shape<__nv_bfloat16>(shapes[i], 1);
+        if (shapes[i].Tq < 200) test_shape<float>(shapes[i], 1);
+    }
+    if (only < 0) {
+        Shape steep = {1, 150, 150, 2, 2, 64}; // scores up to about 100: the maximum of a row moves by far more than 8
+        test_shape<__nv_bfloat16>(steep, 5);
+        static const int sizes[] = {16, 64, 128};
+        for (int i = 0; i < 3; i++) {
+            test_nan<__nv_bfloat16>(sizes[i]);
+            test_nan<float>(sizes[i]);
+        }
+    }
+    printf("attention: largest relative errors bf16 out %.2g gradients %.2g, float out %.2g gradients %.2g; lse %.2g %.2g\n", worst_forward[1], worst_backward[1], worst_forward[0], worst_backward[0], worst_lse[1], worst_lse[0]);
+    printf("%d passed, %d failed\n", checks_passed, checks_failed);
+    return checks_failed > 0;
+}

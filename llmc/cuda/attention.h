@@ -1,0 +1,720 @@
+/*
+attention.h: causal attention with grouped queries, forward and backward, never storing T x T.
+
+    attention_forward<T>     out, and the logarithm of each row's sum (lse)
+    attention_backward<T>    dq, dk, dv
+    T                        __nv_bfloat16, or float for comparisons (attention_plain.h)
+
+Head h of the NH query heads uses key/value head h / (NH / NKV). bf16 with head size 64 or 128 runs on
+tensor cores (mma.sync, sm_80 and later; sums in fp32), all else in plain fp32. Any T. The same inputs
+give the same bits: no atomics, every sum has a fixed order.
+
+Forward (FlashAttention-2, Dao 2023, arXiv 2307.08691). A block has 128 queries of one head, a warp 32
+of them; tiles of 64 keys and values pass by. For a warp, S = Q K^T is in registers, P = exp(S - max)
+is made of it in place, and its registers are at once the left operand of O += P V (ptx.h): P never
+leaves them. K of the next tile arrives while P V is computed, V of this one while Q K^T is, both by
+cp.async. The maximum only moves when it would grow by more than 2^8 (as FlashAttention-4 does): P is
+then at most 256, the fp32 sums have room, bf16 has the same relative precision, and most tiles need
+not rescale O. Blocks with the longest rows start first, tiles past the diagonal are not visited, and
+only tiles on it are masked.
+
+Backward. FlashAttention-2 adds to dQ with atomics from all blocks of keys: other bits in every run.
+Here one kernel with rows of queries makes dQ, and one with rows of keys makes dK and dV:
+
+    dQ:      S = Q K^T      dP = dO V^T    dQ += dS K                      3 products
+    dK, dV:  S^T = K Q^T    dP^T = V dO^T  dV += P^T dO   dK += dS^T Q     4 products
+
+with P = exp(S scale - lse), dS = P (dP - delta), delta = rowsum(dO O). 7 products in place of 5, and
+exp twice. What it buys, besides fixed bits: P and dS stay in registers (they are left operands in
+both kernels, where the 5-product kernel sends both through shared memory), no fp32 dQ in memory (2 x
+the traffic of dQ, and atomics: 32 KB through L2 for 5.2 MFMA of a 128 x 128 tile), no kernel that
+zeroes or converts it, no order between blocks. Estimate for H100, clocks of an SM for one score at
+HS=64, when nothing else is in the way, mma.sync at 63% of 2048 FMA a clock: 5 products 0.25, here
+0.35; exp 0.06 each. Both are far from what is reached (FlashAttention-2: 240 TFLOP/s of the 620 that
+mma.sync can do, which would be 0.65 clocks a score), since that is lost in shared memory and
+waiting, of which there is less here. The deterministic alternatives with 5 products (blocks taking
+turns at dQ; dQ summed from parts of T/128 blocks) wait for one another, or store up to T/128 dQs.
+
+Shared memory. A tile is (rows, HS) bf16 without padding; 16-byte piece i of row r lies at i XOR (r mod
+8), so that the 8 rows of an ldmatrix, and the 8 pieces of a cp.async or of a 16-byte store, use all 32
+banks once. What limits a warp is the right operand: 256 bytes for a mma, 2 clocks of shared memory, when
+H100 can start one every 1.6 clocks and A100 one every 2. A warp with 32 rows uses each right operand
+twice. At HS=128 the accumulators of the backward kernels leave registers for 16 rows only.
+
+Registers bound the number of warps: 8 a multiprocessor everywhere, as two blocks of 4 warps or one of
+8, with up to 255 registers a thread. Measured values of both and the shared memory of a block: see
+the table at the launchers.
+
+A version for Hopper (wgmma, TMA) would stand beside the three kernels here and be chosen in the
+launchers by the device's architecture; interface, lse and delta are the same.
+*/
+#ifndef LLMC_CUDA_ATTENTION_H
+#define LLMC_CUDA_ATTENTION_H
+
+#include "attention_plain.h"
+#include "cuda.h"
+#include "ptx.h"
+
+// ---------------------------------------------------------------- tiles in shared memory
+
+// Byte offset of 16-byte piece `piece` of row `row` in a tile (rows, HS)
+template <int HS>
+__device__ constexpr uint32_t tile_offset(int row, int piece) {
+    return (uint32_t)(row * HS * 2 + ((piece ^ (row & 7)) << 4));
+}
+
+// Begins the copy of x (rows, HS), rows ld apart, to a tile of ROWS rows; zeros past `rows`.
+template <int ROWS, int HS, int THREADS>
+__device__ inline void tile_load(SmemAddress tile, const __nv_bfloat16 *x, int ld, int rows) {
+    constexpr int PIECES = HS / 8, STEP = THREADS / PIECES;
+    static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "a thread keeps its place in the pattern of pieces");
+    int row = (int)threadIdx.x / PIECES, piece = (int)threadIdx.x % PIECES;
+    SmemAddress to = tile + tile_offset<HS>(row, piece);
+    const __nv_bfloat16 *from = x + (size_t)row * ld + piece * 8;
+#pragma unroll
+    for (int i = 0; i < ROWS / STEP; i++) {
+        bool inside = row + i * STEP < rows;
+        cp_async_16(to + i * STEP * HS * 2, inside ? from + (size_t)(i * STEP) * ld : x, inside);
+    }
+}
+
+// The left operand: M * 16 rows of a tile, all of them in registers (KEPT) or fetched when used.
+template <int HS, int M, bool KEPT>
+struct LeftOperand {
+    SmemAddress tile; // of the warp's first row
+    uint32_t kept[KEPT ? HS / 16 : 1][M][4];
+
+    // a: columns 16k .. 16k + 15
+    __device__ inline void fetch(uint32_t (&a)[M][4], int k) const {
+        int lane = (int)threadIdx.x % 32;
+        uint32_t offset = tile_offset<HS>(lane % 16, lane / 16) ^ (uint32_t)(k * 32);
+#pragma unroll
+        for (int m = 0; m < M; m++) ldmatrix(a[m], tile + m * 16 * HS * 2 + offset);
+    }
+    __device__ inline void open(SmemAddress first_row) {
+        tile = first_row;
+        if constexpr (KEPT) {
+#pragma unroll
+            for (int k = 0; k < HS / 16; k++) fetch(kept[k], k);
+        }
+    }
+    __device__ inline void get(uint32_t (&a)[M][4], int k) const {
+        if constexpr (KEPT) {
+#pragma unroll
+            for (int i = 0; i < M * 4; i++) a[i / 4][i % 4] = kept[k][i / 4][i % 4];
+        } else fetch(a, k);
+    }
+};
+
+// s (M*16, N*8) += a (M*16, HS) b^T; b: N*8 rows of a tile
+template <int HS, int M, int N, bool KEPT>
+__device__ inline void tile_multiply_transposed(float (&s)[M][N][4], const LeftOperand<HS, M, KEPT> &a, SmemAddress b) {
+    int lane = (int)threadIdx.x % 32;
+    uint32_t offset = tile_offset<HS>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+#pragma unroll
+    for (int k = 0; k < HS / 16; k++) {
+        uint32_t a_rmem[M][4];
+        a.get(a_rmem, k);
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+            uint32_t b_rmem[4];
+            ldmatrix(b_rmem, b + n * 8 * HS * 2 + (offset ^ (uint32_t)(k * 32)));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_bf16(s[m][n], a_rmem[m], b_rmem[0], b_rmem[1]);
+                mma_bf16(s[m][n + 1], a_rmem[m], b_rmem[2], b_rmem[3]);
+            }
+        }
+    }
+}
+
+// acc (M*16, HS) += p (M*16, N*8) x; x: N*8 rows of a tile
+template <int HS, int M, int N>
+__device__ inline void tile_multiply(float (&acc)[M][HS / 8][4], const uint32_t (&p)[M][N / 2][4], SmemAddress x) {
+    int lane = (int)threadIdx.x % 32;
+    uint32_t offset = tile_offset<HS>(lane % 16, lane / 16);
+#pragma unroll
+    for (int k = 0; k < N / 2; k++)
+#pragma unroll
+        for (int n = 0; n < HS / 8; n += 2) {
+            uint32_t x_rmem[4];
+            ldmatrix_transposed(x_rmem, x + k * 16 * HS * 2 + (offset ^ (uint32_t)(n * 16)));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_bf16(acc[m][n], p[m][k], x_rmem[0], x_rmem[1]);
+                mma_bf16(acc[m][n + 1], p[m][k], x_rmem[2], x_rmem[3]);
+            }
+        }
+}
+
+// Sums of a product, rounded, as left operand of the next
+template <int M, int N>
+__device__ inline void tile_pack(uint32_t (&p)[M][N / 2][4], const float (&s)[M][N][4]) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) p[m][n / 2][n % 2 * 2 + half] = pack_bf16(s[m][n][2 * half], s[m][n][2 * half + 1]);
+}
+
+// x (rows <= M*16, HS) = acc * factor, rows ld apart; factor[m][half] belongs to row m*16 + half*8 + lane/4.
+// `staging` holds M*16 rows of a tile that only this warp uses by now.
+template <int HS, int M>
+__device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const float (&acc)[M][HS / 8][4], const float (&factor)[M][2], unsigned char *staging) {
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int n = 0; n < HS / 8; n++)
+                *(uint32_t *)(staging + tile_offset<HS>(m * 16 + half * 8 + lane / 4, n) + lane % 4 * 4) = pack_bf16(acc[m][n][2 * half] * factor[m][half], acc[m][n][2 * half + 1] * factor[m][half]);
+    __syncwarp();
+    constexpr int PIECES = HS / 8;
+#pragma unroll
+    for (int i = 0; i < M * 16 * PIECES / 32; i++) {
+        int row = (i * 32 + lane) / PIECES, piece = lane % PIECES;
+        if (row < rows) *(uint4 *)(x + (size_t)row * ld + piece * 8) = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
+    }
+}
+
+template <int M, int N>
+__device__ inline void tile_clear(float (&x)[M][N][4]) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) x[m][n][i] = 0;
+}
+
+#define LOG2_E 1.4426950408889634f
+#define LN_2 0.6931471805599453f
+
+// ---------------------------------------------------------------- forward
+
+// M: 16-row tiles of a warp. KEPT: Q stays in registers. May be tuned, as long as nothing spills.
+template <int HS>
+struct ForwardTile {
+    enum { WARPS = 4, M = 2, QUERIES = WARPS * M * 16, KEYS = 64, THREADS = WARPS * 32, BLOCKS = 2, SMEM = (QUERIES + 2 * KEYS) * HS * 2 };
+    static constexpr bool KEPT = HS == 64;
+};
+
+// grid (B*NH, query tiles); scale: log2(e) / sqrt(HS)
+template <int HS>
+__global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS) attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, float scale) {
+    typedef ForwardTile<HS> Tile;
+    constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2, v_smem = k_smem + KEYS * HS * 2;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
+    int before = Tkv - Tq, tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
+    q += ((size_t)b * Tq + first) * ldq + (size_t)h * HS;
+    k += (size_t)b * Tkv * ldk + (size_t)kh * HS;
+    v += (size_t)b * Tkv * ldv + (size_t)kh * HS;
+
+    tile_load<Tile::QUERIES, HS, THREADS>(q_smem, q, ldq, Tq - first);
+    tile_load<KEYS, HS, THREADS>(k_smem, k, ldk, Tkv);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    LeftOperand<HS, M, Tile::KEPT> q_rmem;
+    q_rmem.open(q_smem + warp * M * 16 * HS * 2);
+    float o_rmem[M][HS / 8][4], top[M][2], sum[M][2]; // per row: maximum so far, sum over this lane's columns
+    tile_clear(o_rmem);
+#pragma unroll
+    for (int i = 0; i < M * 2; i++) {
+        top[i / 2][i % 2] = -INFINITY;
+        sum[i / 2][i % 2] = 0;
+    }
+
+    for (int tile = 0; tile < tiles; tile++) {
+        int key = tile * KEYS;
+        bool active = key <= before + row + M * 16 - 1; // does any row of this warp see the tile?
+        tile_load<KEYS, HS, THREADS>(v_smem, v + (size_t)key * ldv, ldv, Tkv - key);
+        cp_async_commit();
+
+        // 1. S = Q K^T, while V arrives
+        float s_rmem[M][N][4];
+        if (active) {
+            tile_clear(s_rmem);
+            tile_multiply_transposed<HS, M, N>(s_rmem, q_rmem, k_smem);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); // V is there, K has been read by all
+        if (tile + 1 < tiles) tile_load<KEYS, HS, THREADS>(k_smem, k + (size_t)(key + KEYS) * ldk, ldk, Tkv - key - KEYS);
+        cp_async_commit();
+
+        // 2. P = 2^(S scale - top), while the next K arrives
+        if (active) {
+            if (key + KEYS - 1 > before + row) {
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int n = 0; n < N; n++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++)
+                            if (key + n * 8 + lane % 4 * 2 + i % 2 > before + row + m * 16 + i / 2 * 8 + lane / 4) s_rmem[m][n][i] = -INFINITY;
+            }
+            float now[M][2];
+            bool grows = false;
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float x = fmaxf(s_rmem[m][0][2 * half], s_rmem[m][0][2 * half + 1]);
+#pragma unroll
+                    for (int n = 1; n < N; n++) x = fmaxf(x, fmaxf(s_rmem[m][n][2 * half], s_rmem[m][n][2 * half + 1]));
+                    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+                    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2)) * scale;
+                    now[m][half] = x;
+                    grows = grows || x > top[m][half] + 8;
+                }
+            if (__any_sync(0xffffffffu, grows)) {
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        float grown = fmaxf(top[m][half], now[m][half]), shrink = exp2_fast(top[m][half] - grown);
+                        top[m][half] = grown;
+                        sum[m][half] *= shrink;
+#pragma unroll
+                        for (int n = 0; n < HS / 8; n++) {
+                            o_rmem[m][n][2 * half] *= shrink;
+                            o_rmem[m][n][2 * half + 1] *= shrink;
+                        }
+                    }
+            }
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        s_rmem[m][n][i] = exp2_fast(fmaf(s_rmem[m][n][i], scale, -top[m][i / 2]));
+                        sum[m][i / 2] += s_rmem[m][n][i];
+                    }
+
+            // 3. O += P V
+            uint32_t p_rmem[M][N / 2][4];
+            tile_pack(p_rmem, s_rmem);
+            tile_multiply<HS, M, N>(o_rmem, p_rmem, v_smem);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); // K is there, V has been read by all
+    }
+
+    // 4. out = O / sum, lse
+    float factor[M][2];
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float x = sum[m][half];
+            x += __shfl_xor_sync(0xffffffffu, x, 1);
+            x += __shfl_xor_sync(0xffffffffu, x, 2);
+            factor[m][half] = 1 / x;
+            int t = row + m * 16 + half * 8 + lane / 4;
+            if (lse && lane % 4 == 0 && t < Tq) lse[((size_t)b * NH + h) * Tq + t] = top[m][half] * LN_2 + logf(x);
+        }
+    tile_store<HS, M>(out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS, Tq - row, o_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
+}
+
+// ---------------------------------------------------------------- forward for one query: generation
+
+enum { DECODE_THREADS = 256, DECODE_AHEAD = 4 };
+
+// 16 bytes of a row as floats
+__device__ inline void decode_unpack(float (&x)[4], uint4 piece, const float *) {
+    x[0] = __uint_as_float(piece.x);
+    x[1] = __uint_as_float(piece.y);
+    x[2] = __uint_as_float(piece.z);
+    x[3] = __uint_as_float(piece.w);
+}
+__device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bfloat16 *) {
+    const uint32_t w[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = __uint_as_float(i % 2 ? w[i / 2] & 0xffff0000u : w[i / 2] << 16);
+}
+
+// One query for each of the B*NH blocks: reads K and V once, bound by memory. Lanes in groups of HS*sizeof(T)/16
+// share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
+template <typename T, int HS>
+__global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tkv, int NH, int NKV, float scale) {
+    constexpr int PER = 16 / (int)sizeof(T), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
+    __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
+    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
+    int group = (int)threadIdx.x / LANES, first = (int)threadIdx.x % LANES * PER; // this lane's first head dimension
+    k += (size_t)b * Tkv * ldk + (size_t)kh * HS + first;
+    v += (size_t)b * Tkv * ldv + (size_t)kh * HS + first;
+    float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
+    decode_unpack(q_rmem, *(const uint4 *)(q + (size_t)b * ldq + (size_t)h * HS + first), q);
+
+    for (int key = group; key - group < Tkv; key += GROUPS * DECODE_AHEAD) {
+        uint4 k_rmem[DECODE_AHEAD], v_rmem[DECODE_AHEAD];
+#pragma unroll
+        for (int i = 0; i < DECODE_AHEAD; i++) {
+            size_t at = (size_t)min(key + i * GROUPS, Tkv - 1);
+            k_rmem[i] = *(const uint4 *)(k + at * ldk);
+            v_rmem[i] = *(const uint4 *)(v + at * ldv);
+        }
+#pragma unroll
+        for (int i = 0; i < DECODE_AHEAD; i++) {
+            float x[PER], s = 0;
+            decode_unpack(x, k_rmem[i], k);
+#pragma unroll
+            for (int d = 0; d < PER; d++) s = fmaf(q_rmem[d], x[d], s);
+#pragma unroll
+            for (int d = LANES / 2; d > 0; d /= 2) s += __shfl_xor_sync(0xffffffffu, s, d);
+            if (key + i * GROUPS >= Tkv) continue; // after the shuffles, in which all lanes meet
+            s *= scale;
+            float grown = fmaxf(top, s), shrink = exp2f(top - grown), p = exp2f(s - grown);
+            top = grown;
+            sum = sum * shrink + p;
+            decode_unpack(x, v_rmem[i], v);
+#pragma unroll
+            for (int d = 0; d < PER; d++) o_rmem[d] = o_rmem[d] * shrink + p * x[d];
+        }
+    }
+#pragma unroll
+    for (int d = 0; d < PER; d++) o_smem[group][first + d] = o_rmem[d];
+    if (first == 0) {
+        top_smem[group] = top;
+        sum_smem[group] = sum;
+    }
+    __syncthreads();
+    if ((int)threadIdx.x >= HS) return;
+    float all_top = -INFINITY, all_sum = 0, o = 0;
+    for (int i = 0; i < GROUPS; i++) all_top = fmaxf(all_top, top_smem[i]);
+    for (int i = 0; i < GROUPS; i++) {
+        float shrink = exp2f(top_smem[i] - all_top); // 0 for a group that had no key
+        all_sum += sum_smem[i] * shrink;
+        o += o_smem[i][threadIdx.x] * shrink;
+    }
+    from_float(out + (size_t)blockIdx.x * HS + threadIdx.x, o / all_sum);
+    if (lse && threadIdx.x == 0) lse[blockIdx.x] = all_top * LN_2 + logf(all_sum);
+}
+
+// ---------------------------------------------------------------- backward
+
+// M and WARPS: 16-row tiles of a warp and warps, always 128 rows of a block. STEP: rows of the passing tile that are
+// in registers at once as scores.
+template <int HS>
+struct BackwardTile {
+    enum { M = HS == 64 ? 2 : 1, WARPS = 8 / M, ROWS = WARPS * M * 16, THREADS = WARPS * 32, BLOCKS = HS == 64 ? 2 : 1, PASSING = 64 };
+    enum { DQ_STEP = 32, DKDV_STEP = 32, STAGE = 2 * PASSING * HS * 2, DQ_SMEM = 2 * ROWS * HS * 2 + 2 * STAGE, DKDV_SMEM = DQ_SMEM + 2 * 2 * PASSING * 4 };
+    static constexpr bool DQ_KEPT = true, DKDV_KEPT = false;
+};
+
+// dq, and delta (B, NH, T) for the next kernel; grid (B*NH, query tiles); scale: log2(e) / sqrt(HS)
+template <int HS>
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
+    typedef BackwardTile<HS> Tile;
+    constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS, PIECES = HS / 8;
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    SmemAddress q_smem = smem_address(attention_smem), dout_smem = q_smem + Tile::ROWS * HS * 2, stages_smem = dout_smem + Tile::ROWS * HS * 2;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
+    int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
+    size_t heads_row = (((size_t)b * T + first) * NH + h) * HS; // in out and dout
+    q += ((size_t)b * T + first) * ldq + (size_t)h * HS;
+    k += (size_t)b * T * ldk + (size_t)kh * HS;
+    v += (size_t)b * T * ldv + (size_t)kh * HS;
+    lse += ((size_t)b * NH + h) * T;
+    delta += ((size_t)b * NH + h) * T;
+
+    tile_load<Tile::ROWS, HS, THREADS>(q_smem, q, ldq, T - first);
+    tile_load<Tile::ROWS, HS, THREADS>(dout_smem, dout + heads_row, NH * HS, T - first);
+    tile_load<KEYS, HS, THREADS>(stages_smem, k, ldk, T);
+    tile_load<KEYS, HS, THREADS>(stages_smem + KEYS * HS * 2, v, ldv, T);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    LeftOperand<HS, M, Tile::DQ_KEPT> q_rmem, dout_rmem;
+    q_rmem.open(q_smem + warp * M * 16 * HS * 2);
+    dout_rmem.open(dout_smem + warp * M * 16 * HS * 2);
+
+    // 1. delta = rowsum(dO O): PIECES lanes to a row; from lane to lane in the layout that S has
+    float row_lse[M][2], row_delta[M][2];
+#pragma unroll
+    for (int i = 0; i < M * 16 * PIECES / 32; i++) {
+        int r = (i * 32 + lane) / PIECES, piece = lane % PIECES;
+        float sum = 0, x[8], y[8];
+        if (row + r < T) {
+            decode_unpack(x, *(const uint4 *)(out + heads_row + (size_t)(warp * M * 16 + r) * NH * HS + piece * 8), out);
+            decode_unpack(y, *(const uint4 *)(attention_smem + (dout_smem - q_smem) + tile_offset<HS>(warp * M * 16 + r, piece)), out);
+#pragma unroll
+            for (int d = 0; d < 8; d++) sum = fmaf(x[d], y[d], sum);
+        }
+#pragma unroll
+        for (int d = PIECES / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+        if (piece == 0 && row + r < T) delta[row + r] = sum;
+    }
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int t = row + m * 16 + half * 8 + lane / 4;
+            row_lse[m][half] = t < T ? lse[t] * LOG2_E : 0;
+            row_delta[m][half] = t < T ? delta[t] : 0;
+        }
+
+    float dq_rmem[M][HS / 8][4];
+    tile_clear(dq_rmem);
+    for (int tile = 0; tile < tiles; tile++) {
+        SmemAddress k_smem = stages_smem + tile % 2 * Tile::STAGE, v_smem = k_smem + KEYS * HS * 2;
+        if (tile + 1 < tiles) {
+            int next = (tile + 1) * KEYS;
+            SmemAddress stage = stages_smem + (tile + 1) % 2 * Tile::STAGE;
+            tile_load<KEYS, HS, THREADS>(stage, k + (size_t)next * ldk, ldk, T - next);
+            tile_load<KEYS, HS, THREADS>(stage + KEYS * HS * 2, v + (size_t)next * ldv, ldv, T - next);
+        }
+        cp_async_commit();
+#pragma unroll
+        for (int step = 0; step < KEYS; step += STEP) {
+            int key = tile * KEYS + step;
+            if (key > row + M * 16 - 1) break;
+
+            // 2. S = Q K^T, dP - delta = dO V^T - delta
+            float s_rmem[M][N][4], dp_rmem[M][N][4];
+            tile_clear(s_rmem);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = -row_delta[m][i / 2];
+            tile_multiply_transposed<HS, M, N>(s_rmem, q_rmem, k_smem + step * HS * 2);
+            tile_multiply_transposed<HS, M, N>(dp_rmem, dout_rmem, v_smem + step * HS * 2);
+
+            // 3. dS = P (dP - delta)
+            bool masked = key + STEP - 1 > row;
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -row_lse[m][i / 2]));
+                        if (masked && key + n * 8 + lane % 4 * 2 + i % 2 > row + m * 16 + i / 2 * 8 + lane / 4) p = 0;
+                        s_rmem[m][n][i] = p * dp_rmem[m][n][i];
+                    }
+
+            // 4. dQ += dS K
+            uint32_t ds_rmem[M][N / 2][4];
+            tile_pack(ds_rmem, s_rmem);
+            tile_multiply<HS, M, N>(dq_rmem, ds_rmem, k_smem + step * HS * 2);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); // the next stage is there, this one has been read by all
+    }
+    float factor[M][2];
+#pragma unroll
+    for (int i = 0; i < M * 2; i++) factor[i / 2][i % 2] = scale * LN_2;
+    tile_store<HS, M>(dq + ((size_t)b * T + row) * lddq + (size_t)h * HS, lddq, T - row, dq_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
+}
+
+// A stage of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
+template <int HS>
+__device__ inline void queries_load(SmemAddress stage, SmemAddress numbers, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout, const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
+    typedef BackwardTile<HS> Tile;
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + ((size_t)b * T + query) * ldq + (size_t)h * HS, ldq, T - query);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSING * HS * 2, dout + (((size_t)b * T + query) * NH + h) * HS, NH * HS, T - query);
+    int i = (int)threadIdx.x % Tile::PASSING;
+    const float *from = ((int)threadIdx.x < Tile::PASSING ? lse : delta) + ((size_t)b * NH + h) * T;
+    bool inside = query + i < T;
+    if ((int)threadIdx.x < 2 * Tile::PASSING) cp_async_4(numbers + threadIdx.x * 4, from + (inside ? query + i : 0), inside);
+}
+
+// dk and dv, summed over the query heads of the group in their order; grid (B*NKV, key tiles); scale: log2(e) / sqrt(HS)
+template <int HS>
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
+    typedef BackwardTile<HS> Tile;
+    constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    SmemAddress k_smem = smem_address(attention_smem), v_smem = k_smem + Tile::ROWS * HS * 2, stages_smem = v_smem + Tile::ROWS * HS * 2, numbers_smem = stages_smem + 2 * Tile::STAGE;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int b = (int)blockIdx.x / NKV, kh = (int)blockIdx.x % NKV, group = NH / NKV;
+    int first = (int)blockIdx.y * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
+
+    tile_load<Tile::ROWS, HS, THREADS>(k_smem, k + ((size_t)b * T + first) * ldk + (size_t)kh * HS, ldk, T - first);
+    tile_load<Tile::ROWS, HS, THREADS>(v_smem, v + ((size_t)b * T + first) * ldv + (size_t)kh * HS, ldv, T - first);
+    queries_load<HS>(stages_smem, numbers_smem, q, ldq, dout, lse, delta, b, kh * group, first, T, NH);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    LeftOperand<HS, M, Tile::DKDV_KEPT> k_rmem, v_rmem;
+    k_rmem.open(k_smem + warp * M * 16 * HS * 2);
+    v_rmem.open(v_smem + warp * M * 16 * HS * 2);
+
+    float dk_rmem[M][HS / 8][4], dv_rmem[M][HS / 8][4];
+    tile_clear(dk_rmem);
+    tile_clear(dv_rmem);
+    int stage = 0;
+    for (int h = kh * group; h < (kh + 1) * group; h++)
+        for (int tile = first; tile < T; tile += QUERIES) {
+            bool last = tile + QUERIES >= T;
+            SmemAddress q_smem = stages_smem + stage * Tile::STAGE, dout_smem = q_smem + QUERIES * HS * 2;
+            const float *numbers = (const float *)(attention_smem + (numbers_smem - k_smem)) + stage * 2 * QUERIES; // lse, delta
+            stage ^= 1;
+            if (!last || h + 1 < (kh + 1) * group)
+                queries_load<HS>(stages_smem + stage * Tile::STAGE, numbers_smem + stage * 2 * QUERIES * 4, q, ldq, dout, lse, delta, b, last ? h + 1 : h, last ? first : tile + QUERIES, T, NH);
+            cp_async_commit();
+#pragma unroll
+            for (int step = 0; step < QUERIES; step += STEP) {
+                int query = tile + step;
+                if (query + STEP - 1 < row) continue;
+
+                // 1. S^T = K Q^T, dP^T - delta = V dO^T - delta
+                float s_rmem[M][N][4], dp_rmem[M][N][4];
+                tile_clear(s_rmem);
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+                    float2 d = *(const float2 *)(numbers + QUERIES + step + n * 8 + lane % 4 * 2);
+#pragma unroll
+                    for (int m = 0; m < M; m++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = i % 2 ? -d.y : -d.x;
+                }
+                tile_multiply_transposed<HS, M, N>(s_rmem, k_rmem, q_smem + step * HS * 2);
+                tile_multiply_transposed<HS, M, N>(dp_rmem, v_rmem, dout_smem + step * HS * 2);
+
+                // 2. P^T, dS^T = P^T (dP^T - delta)
+                bool masked = query < row + M * 16 - 1;
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+                    float2 l = *(const float2 *)(numbers + step + n * 8 + lane % 4 * 2);
+#pragma unroll
+                    for (int m = 0; m < M; m++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -LOG2_E * (i % 2 ? l.y : l.x)));
+                            if (masked && row + m * 16 + i / 2 * 8 + lane / 4 > query + n * 8 + lane % 4 * 2 + i % 2) p = 0;
+                            s_rmem[m][n][i] = p;
+                            dp_rmem[m][n][i] *= p;
+                        }
+                }
+
+                // 3. dV += P^T dO, dK += dS^T Q
+                uint32_t p_rmem[M][N / 2][4], ds_rmem[M][N / 2][4];
+                tile_pack(p_rmem, s_rmem);
+                tile_multiply<HS, M, N>(dv_rmem, p_rmem, dout_smem + step * HS * 2);
+                tile_pack(ds_rmem, dp_rmem);
+                tile_multiply<HS, M, N>(dk_rmem, ds_rmem, q_smem + step * HS * 2);
+            }
+            cp_async_wait<0>();
+            __syncthreads(); // the next stage is there, this one has been read by all
+        }
+    float factor[M][2], one[M][2];
+#pragma unroll
+    for (int i = 0; i < M * 2; i++) {
+        factor[i / 2][i % 2] = scale * LN_2;
+        one[i / 2][i % 2] = 1;
+    }
+    tile_store<HS, M>(dk + ((size_t)b * T + row) * lddk + (size_t)kh * HS, lddk, T - row, dk_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one, attention_smem + (v_smem - k_smem) + warp * M * 16 * HS * 2);
+}
+
+// ---------------------------------------------------------------- launchers
+
+// Shapes that no kernel can have, as our own mistakes: they end the program with the value that broke the rule.
+static inline void attention_check(const char *name, const void *const *pointers, const int *ld, int count, int B, int Tq, int Tkv, int NH, int NKV, int HS, int size) {
+    if (B < 1 || Tq < 1 || Tkv < Tq || NKV < 1 || NH < 1 || NH % NKV != 0 || HS < 1 || HS > PLAIN_MAX_HS)
+        fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, HS <= %d", name, B, Tq, Tkv, NH, NKV, HS, PLAIN_MAX_HS);
+    if ((int64_t)B * NH > INT32_MAX || Tkv > 65535 * PLAIN_TILE) fail("%s: B*NH=%lld or T=%d is too large for a grid", name, (long long)B * NH, Tkv);
+    for (int i = 0; i < count && (HS == 64 || HS == 128); i++)
+        if ((uintptr_t)pointers[i] % 16 || (size_t)ld[i] * (size_t)size % 16)
+            fail("%s: operand %d at %p with rows %d apart: expected both on multiples of 16 bytes", name, i, pointers[i], ld[i]);
+}
+
+// Launches `kernel` with more shared memory than the 48 KB that need no permission.
+template <typename... P, typename... A>
+static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem, cudaStream_t stream, A... args) {
+    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem);
+    if (error == cudaSuccess) {
+        kernel<<<grid, dim3((unsigned)threads), (size_t)smem, stream>>>(args...);
+        error = cudaGetLastError();
+    }
+    if (error != cudaSuccess) fail("%s: %s (grid %u x %u, %d threads, %d bytes of shared memory)", name, cudaGetErrorString(error), grid.x, grid.y, threads, smem);
+}
+
+static inline dim3 attention_grid(int heads, int T, int rows) { return dim3((unsigned)heads, (unsigned)((T + rows - 1) / rows)); }
+
+template <int HS>
+static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
+    typedef ForwardTile<HS> Tile;
+    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_grid(B * NH, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+}
+
+template <int HS>
+static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int T, int NH, int NKV, cudaStream_t stream) {
+    typedef BackwardTile<HS> Tile;
+    float scale = LOG2_E / sqrtf((float)HS);
+    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_grid(B * NH, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_grid(B * NKV, T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
+}
+
+template <typename T, int HS>
+static inline void attention_decode(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
+    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, dim3((unsigned)(B * NH)), DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+}
+
+template <int E, typename T>
+static inline void attention_forward_plain(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
+    int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
+    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(B * NH, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
+}
+
+template <int E, typename T>
+static inline void attention_backward_plain(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out, const float *lse, float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS, cudaStream_t stream) {
+    int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
+    float scale = 1 / sqrtf((float)HS);
+    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(B * NH, Tn, PLAIN_TILE), threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>, attention_grid(B * NKV, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+}
+
+// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys
+// 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Rows are ld numbers apart; batch b of q starts at q + b*Tq*ldq,
+// of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv. At head sizes 64 and 128 all must lie on multiples of 16 bytes.
+template <typename T>
+static inline void attention_forward(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
+    const void *pointers[] = {out, q, k, v};
+    const int ld[] = {NH * HS, ldq, ldk, ldv};
+    attention_check("attention_forward", pointers, ld, 4, B, Tq, Tkv, NH, NKV, HS, (int)sizeof(T));
+    if (Tq == 1 && HS == 64) attention_decode<T, 64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
+    else if (Tq == 1 && HS == 128) attention_decode<T, 128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
+    else {
+        if constexpr (sizeof(T) == 2) {
+            if (HS == 64) return attention_forward_mma<64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
+            if (HS == 128) return attention_forward_mma<128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
+        }
+        if (HS <= 32) attention_forward_plain<1>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+        else if (HS <= 64) attention_forward_plain<2>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+        else if (HS <= 128) attention_forward_plain<4>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+        else attention_forward_plain<8>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+    }
+}
+
+// dq, dk, dv are overwritten (rows ld apart, so they may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out
+// (B, T, NH*HS), lse (B, NH, T) of the forward pass; scratch (B, NH, T) floats. Shapes as above with Tq == Tkv == T.
+template <typename T>
+static inline void attention_backward(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out, const float *lse, float *scratch, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS, cudaStream_t stream) {
+    const void *pointers[] = {dq, dk, dv, dout, out, q, k, v};
+    const int ld[] = {lddq, lddk, lddv, NH * HS, NH * HS, ldq, ldk, ldv};
+    attention_check("attention_backward", pointers, ld, 8, B, Tn, Tn, NH, NKV, HS, (int)sizeof(T));
+    if constexpr (sizeof(T) == 2) {
+        if (HS == 64) return attention_backward_mma<64>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, stream);
+        if (HS == 128) return attention_backward_mma<128>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, stream);
+    }
+    if (HS <= 32) attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
+    else if (HS <= 64) attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
+    else if (HS <= 128) attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
+    else attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
+}
+
+#endif

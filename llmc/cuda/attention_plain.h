@@ -1,0 +1,196 @@
+/*
+attention_plain.h: causal attention in plain fp32 arithmetic, for any head size up to 256.
+
+The kernels behind attention.h for the fp32 build, and for bf16 with head sizes that its tensor core
+kernels do not have. Same algorithm (tiles of keys with a running maximum, FlashAttention,
+arXiv 2205.14135), one rounding to the storage type at the end. Written to be read, not to be fast:
+about a tenth of the fp32 peak, bound by loads from shared memory (5 for 4 FMA).
+
+A block has 8 warps and 32 rows (queries, or keys in attention_dkdv_plain_kernel), 4 to a warp. Tiles
+of 32 rows of the other kind pass by in shared memory. In the scores a lane stands for one row of that
+tile, in the sums over it for head dimensions lane, lane + 32, ... So the 4 rows of a warp concern no
+other warp: blocks only meet when a tile comes or goes. E = ceil(HS/32) numbers a lane, the rest is
+filled with zeros; rows in shared memory are 32 E + 1 floats apart, so that lanes reading one column
+of 32 rows use 32 banks.
+*/
+#ifndef LLMC_CUDA_ATTENTION_PLAIN_H
+#define LLMC_CUDA_ATTENTION_PLAIN_H
+
+#include "cuda.h"
+
+enum { PLAIN_TILE = 32, PLAIN_WARPS = 8, PLAIN_ROWS = PLAIN_TILE / PLAIN_WARPS, PLAIN_MAX_HS = 256 };
+
+// tile (32, 32 E + 1) = x (rows <= 32, HS), rows ld apart, zeros around it
+template <int E, typename T>
+__device__ void plain_load(float *tile, const T *x, int ld, int rows, int HS) {
+    for (int i = (int)threadIdx.x; i < PLAIN_TILE * 32 * E; i += PLAIN_WARPS * 32) {
+        int r = i / (32 * E), d = i % (32 * E);
+        tile[r * (32 * E + 1) + d] = r < rows && d < HS ? to_float(x[(size_t)r * ld + d]) : 0;
+    }
+}
+
+// s[u] = row u of the warp's rows a . row `lane` of the tile b
+template <int E>
+__device__ void plain_dot(float (&s)[PLAIN_ROWS], const float *a, const float *b) {
+    b += (int)(threadIdx.x % 32) * (32 * E + 1);
+    for (int u = 0; u < PLAIN_ROWS; u++) s[u] = 0;
+#pragma unroll 8
+    for (int d = 0; d < 32 * E; d++)
+        for (int u = 0; u < PLAIN_ROWS; u++) s[u] = fmaf(a[u * (32 * E + 1) + d], b[d], s[u]);
+}
+
+// acc[u][e] += sum over c of p[u][c] x[c][lane + 32 e]; p (4, 32) was written by this warp's lanes
+template <int E>
+__device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], const float *p, const float *x) {
+    __syncwarp();
+#pragma unroll 4
+    for (int c = 0; c < PLAIN_TILE; c++)
+        for (int e = 0; e < E; e++) {
+            float xv = x[c * (32 * E + 1) + (int)(threadIdx.x % 32) + 32 * e];
+            for (int u = 0; u < PLAIN_ROWS; u++) acc[u][e] = fmaf(p[u * PLAIN_TILE + c], xv, acc[u][e]);
+        }
+    __syncwarp();
+}
+
+template <int E, typename T>
+__device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E], const float (&factor)[PLAIN_ROWS]) {
+    for (int u = 0; u < PLAIN_ROWS; u++)
+        for (int e = 0; e < E; e++) {
+            int d = (int)(threadIdx.x % 32) + 32 * e;
+            if (u < rows && d < HS) from_float(x + (size_t)u * ld + d, acc[u][e] * factor[u]);
+        }
+}
+
+// grid (B*NH, query tiles)
+template <int E, typename T>
+__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
+    float *q_smem = (float *)attention_smem, *k_smem = q_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    float *p_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE; // this warp's (4, 32)
+    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * PLAIN_TILE, row = warp * PLAIN_ROWS;
+    int before = Tkv - Tq, keys = min(Tkv, before + first + PLAIN_TILE); // query i sees keys 0 .. before + i
+    k += (size_t)b * Tkv * ldk + (size_t)kh * HS;
+    v += (size_t)b * Tkv * ldv + (size_t)kh * HS;
+
+    plain_load<E>(q_smem, q + ((size_t)b * Tq + first) * ldq + (size_t)h * HS, ldq, Tq - first, HS);
+    float acc[PLAIN_ROWS][E] = {}, top[PLAIN_ROWS], sum[PLAIN_ROWS] = {}; // sum: of this lane's keys
+    for (int u = 0; u < PLAIN_ROWS; u++) top[u] = -INFINITY;
+    for (int key = 0; key < keys; key += PLAIN_TILE) {
+        __syncthreads();
+        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, Tkv - key, HS);
+        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, Tkv - key, HS);
+        __syncthreads();
+        float s[PLAIN_ROWS];
+        plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
+        for (int u = 0; u < PLAIN_ROWS; u++) {
+            s[u] = key + lane <= before + first + row + u ? s[u] * scale : -INFINITY;
+            float grown = fmaxf(top[u], warp_max(s[u])), shrink = expf(top[u] - grown), p = expf(s[u] - grown);
+            top[u] = grown;
+            sum[u] = sum[u] * shrink + p;
+            for (int e = 0; e < E; e++) acc[u][e] *= shrink;
+            p_smem[u * PLAIN_TILE + lane] = p;
+        }
+        plain_accumulate<E>(acc, p_smem, v_smem);
+    }
+    float factor[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) {
+        sum[u] = warp_sum(sum[u]);
+        factor[u] = 1 / sum[u];
+        int t = first + row + u;
+        if (lse && lane == 0 && t < Tq) lse[((size_t)b * NH + h) * Tq + t] = top[u] + logf(sum[u]);
+    }
+    plain_write<E>(out + (((size_t)b * Tq + first + row) * NH + h) * HS, NH * HS, Tq - first - row, HS, acc, factor);
+}
+
+// delta (B, NH, T) = sum over HS of out * dout, and dq; grid (B*NH, query tiles)
+template <int E, typename T>
+__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
+    float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    float *ds_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE;
+    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * PLAIN_TILE, row = warp * PLAIN_ROWS, keys = min(Tn, first + PLAIN_TILE);
+    const T *out_rows = out + (((size_t)b * Tn + first) * NH + h) * HS, *dout_rows = dout + (((size_t)b * Tn + first) * NH + h) * HS;
+    k += (size_t)b * Tn * ldk + (size_t)kh * HS;
+    v += (size_t)b * Tn * ldv + (size_t)kh * HS;
+
+    plain_load<E>(q_smem, q + ((size_t)b * Tn + first) * ldq + (size_t)h * HS, ldq, Tn - first, HS);
+    plain_load<E>(dout_smem, dout_rows, NH * HS, Tn - first, HS);
+    __syncthreads();
+    float row_lse[PLAIN_ROWS], row_delta[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) {
+        bool inside = first + row + u < Tn;
+        size_t at = ((size_t)b * NH + h) * Tn + first + row + u;
+        float sum = 0;
+        for (int d = lane; inside && d < HS; d += 32) sum = fmaf(to_float(out_rows[(size_t)(row + u) * NH * HS + d]), dout_smem[(row + u) * (32 * E + 1) + d], sum);
+        row_delta[u] = warp_sum(sum);
+        row_lse[u] = inside ? lse[at] : 0;
+        if (inside && lane == 0) delta[at] = row_delta[u];
+    }
+    float acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) factor[u] = scale;
+    for (int key = 0; key < keys; key += PLAIN_TILE) {
+        __syncthreads();
+        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, Tn - key, HS);
+        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, Tn - key, HS);
+        __syncthreads();
+        float s[PLAIN_ROWS], dp[PLAIN_ROWS];
+        plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
+        plain_dot<E>(dp, dout_smem + row * (32 * E + 1), v_smem);
+        for (int u = 0; u < PLAIN_ROWS; u++) {
+            float p = key + lane <= first + row + u ? expf(s[u] * scale - row_lse[u]) : 0;
+            ds_smem[u * PLAIN_TILE + lane] = p * (dp[u] - row_delta[u]);
+        }
+        plain_accumulate<E>(acc, ds_smem, k_smem);
+    }
+    plain_write<E>(dq + ((size_t)b * Tn + first + row) * lddq + (size_t)h * HS, lddq, Tn - first - row, HS, acc, factor);
+}
+
+// dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (B*NKV, key tiles)
+template <int E, typename T>
+__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
+    float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS, *dout_smem = q_smem + TILE_FLOATS;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    float *p_smem = dout_smem + TILE_FLOATS + warp * 2 * PLAIN_ROWS * PLAIN_TILE, *ds_smem = p_smem + PLAIN_ROWS * PLAIN_TILE;
+    int b = (int)blockIdx.x / NKV, kh = (int)blockIdx.x % NKV, group = NH / NKV;
+    int first = (int)blockIdx.y * PLAIN_TILE, row = warp * PLAIN_ROWS;
+
+    plain_load<E>(k_smem, k + ((size_t)b * Tn + first) * ldk + (size_t)kh * HS, ldk, Tn - first, HS);
+    plain_load<E>(v_smem, v + ((size_t)b * Tn + first) * ldv + (size_t)kh * HS, ldv, Tn - first, HS);
+    float dk_acc[PLAIN_ROWS][E] = {}, dv_acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS], one[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) {
+        factor[u] = scale;
+        one[u] = 1;
+    }
+    for (int h = kh * group; h < (kh + 1) * group; h++)
+        for (int query = first; query < Tn; query += PLAIN_TILE) {
+            __syncthreads();
+            plain_load<E>(q_smem, q + ((size_t)b * Tn + query) * ldq + (size_t)h * HS, ldq, Tn - query, HS);
+            plain_load<E>(dout_smem, dout + (((size_t)b * Tn + query) * NH + h) * HS, NH * HS, Tn - query, HS);
+            __syncthreads();
+            bool inside = query + lane < Tn;
+            size_t at = ((size_t)b * NH + h) * Tn + query + lane;
+            float column_lse = inside ? lse[at] : 0, column_delta = inside ? delta[at] : 0;
+            float s[PLAIN_ROWS], dp[PLAIN_ROWS];
+            plain_dot<E>(s, k_smem + row * (32 * E + 1), q_smem);
+            plain_dot<E>(dp, v_smem + row * (32 * E + 1), dout_smem);
+            for (int u = 0; u < PLAIN_ROWS; u++) {
+                float p = inside && first + row + u <= query + lane ? expf(s[u] * scale - column_lse) : 0;
+                p_smem[u * PLAIN_TILE + lane] = p;
+                ds_smem[u * PLAIN_TILE + lane] = p * (dp[u] - column_delta);
+            }
+            plain_accumulate<E>(dv_acc, p_smem, dout_smem);
+            plain_accumulate<E>(dk_acc, ds_smem, q_smem);
+        }
+    plain_write<E>(dk + ((size_t)b * Tn + first + row) * lddk + (size_t)kh * HS, lddk, Tn - first - row, HS, dk_acc, factor);
+    plain_write<E>(dv + ((size_t)b * Tn + first + row) * lddv + (size_t)kh * HS, lddv, Tn - first - row, HS, dv_acc, one);
+}
+
+#endif

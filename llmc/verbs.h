@@ -8,6 +8,7 @@ those of --help. program_main() is what main() calls.
 #define LLMC_VERBS_H
 
 #include "bpe.h"
+#include "gguf.h"
 #include "tokenize.h"
 #include "trainer.h"
 
@@ -271,6 +272,16 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     return EXIT_DONE;
 }
 
+// ---------------------------------------------------------------- export
+
+static inline int verb_export(const Options *o) {
+    Error err;
+    if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
+    struct stat st;
+    if (stat(o->out, &st) == 0) printf("%s: %.1f MB\n", o->out, (double)st.st_size / 1e6);
+    return EXIT_DONE;
+}
+
 // ---------------------------------------------------------------- info
 
 static inline void info_presets(void) {
@@ -379,6 +390,9 @@ static inline int program_main(int argc, char **argv) {
     if (verb == VERB_TRAIN) trainer_block_signals();
     bool ranks = verb == VERB_TRAIN || verb == VERB_EVAL || verb == VERB_GENERATE || verb == VERB_DUMP;
     if (ranks) dist_open(&dist, &argc, &argv);
+    // --out=DIR/file: DIR need not be there yet.
+    Path parent = path_parent(o.out);
+    if (*o.out && !path_make_folder(parent.text, &err)) fail("%s", err.text);
     switch (verb) {
     case VERB_TRAIN: code = train(&o, &dist); break;
     case VERB_BPE: code = verb_bpe(&o); break;
@@ -386,6 +400,7 @@ static inline int program_main(int argc, char **argv) {
     case VERB_GENERATE: code = verb_generate(&o, &dist); break;
     case VERB_EVAL: code = verb_eval(&o, &dist); break;
     case VERB_DUMP: code = verb_dump(&o, &dist); break;
+    case VERB_EXPORT: code = verb_export(&o); break;
     case VERB_INFO: code = verb_info(&o); break;
     }
     if (ranks) dist_close(&dist);

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# What bad input gets: exit code 1, one line on stderr that says what, where and what to do, nothing
+# half-written. And what good input gets, verb by verb, as the contract words it.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}" "${SANITIZE:=0}"
+program=("$PWD/$BUILD/train_gpt_cpu")
+# shellcheck disable=SC2206  # a command with its options
+[ -n "$RUNNER" ] && program=($RUNNER "$PWD/$BUILD/train_gpt_cpu")
+sample=$PWD/dev/test/sample_de.txt
+
+passed=0 failed=0
+ok() { passed=$((passed + 1)); }
+bad() {
+    failed=$((failed + 1))
+    printf 'FAILED %s\n' "$*"
+}
+run() { "${program[@]}" "$@" >out 2>err </dev/null; }
+good() { # good VERB...: exit code 0 and nothing on stderr
+    run "$@"
+    local code=$?
+    if [ $code -eq 0 ] && [ ! -s err ]; then ok; else bad "exit $code of $*: $(head -n 3 err)"; fi
+}
+refused() { # refused PATTERN VERB...: exit code 1 and one line that matches
+    local pattern=$1
+    shift
+    run "$@"
+    local code=$?
+    if [ $code -ne 1 ]; then bad "exit $code, expected 1: $*: $(head -n 3 err)"
+    elif [ "$(wc -l <err)" -ne 1 ]; then bad "$(wc -l <err) lines on stderr, expected 1: $*: $(head -n 3 err)"
+    elif ! grep -Eq -- "$pattern" err; then bad "'$(cat err)' does not say '$pattern': $*"
+    else ok; fi
+}
+absent() { # absent PATH...: nothing by these names, nor a temporary one beside them
+    local path
+    for path in "$@"; do
+        if compgen -G "$path*" >/dev/null; then bad "left behind: $(compgen -G "$path*" | tr '\n' ' ')"; else ok; fi
+    done
+}
+
+work=$(mktemp -d)
+trap 'cd /; umount "$work/small" 2>/dev/null; rm -rf "$work"' EXIT
+cd "$work" || exit 1
+
+# ---- the verbs, on good input
+good --help
+good train --help
+good bpe --input="$sample" --vocab_size=512 --out=tok/tokenizer.json
+good tokenize --tokenizer=tok/tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=s
+for split in blank file none; do good tokenize --tokenizer=tok/tokenizer.json --input="$sample" --doc_split=$split --out=s_$split; done
+data=(--train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json)
+small=(--batch_size=2 --seq_len=32)
+for family in gpt2 llama qwen3; do
+    good train "${data[@]}" "${small[@]}" --model=$family-nano --out=run_$family --steps=6 --val_every=3 --sample_every=5 --tokens=8 --checkpoint_every=2 --keep_checkpoints=2
+    model=run_$family/step_00000006
+    good generate --model=$model --prompt='Der Bäcker' --tokens=12 --temperature=0.7 --top_k=20 --top_p=0.9 --seed=4
+    cp out once
+    good generate --model=$model --prompt='Der Bäcker' --tokens=12 --temperature=0.7 --top_k=20 --top_p=0.9 --seed=4
+    if cmp -s out once; then ok; else bad "the same seed gives another text"; fi
+    if iconv -f UTF-8 -t UTF-8 out >/dev/null; then ok; else bad "generated text is not UTF-8"; fi
+    if [ "$(head -c 11 out)" = 'Der Bäcker' ]; then ok; else bad "generate does not begin with the prompt: $(cat out)"; fi
+    good generate --model=$model --tokens=100 # longer than the context of 32
+    good eval --model=$model --data='s_val_*.bin' "${small[@]}"
+    if jq -e '.loss > 0 and .bits_per_byte > 0 and .tokens > 0' out >/dev/null; then ok; else bad "eval: $(cat out)"; fi
+    good dump --model=$model --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$family.safetensors
+    for dtype in f32 f16 bf16 q8_0; do good export --model=$model --format=gguf --dtype=$dtype --out=$family-$dtype.gguf; done
+    good info --model=$family-124M
+    # fine-tuning: a checkpoint as the start of another run
+    good train "${data[@]}" "${small[@]}" --model=$model --out=run_tuned_$family --steps=2
+    if [ "$(find run_$family -maxdepth 1 -name 'step_*' | wc -l)" -eq 2 ]; then ok; else bad "keep_checkpoints=2 kept $(ls run_$family)"; fi
+    if jq -es 'length == 6 and all(.[]; has("step") and has("tokens") and has("loss") and has("lr") and has("grad_norm") and has("step_ms") and has("tokens_per_s") and has("mfu")) and (.[2] | has("val_loss") and has("val_bits_per_byte"))' run_$family/metrics.jsonl >/dev/null; then ok
+    else bad "metrics.jsonl: $(head -n 3 run_$family/metrics.jsonl)"; fi
+done
+good info
+good info --data='s_*.bin' --tokenizer=tok/tokenizer.json --seq_len=32
+good info --model=run_llama/step_00000006
+printf 'steps = 2\nseq_len = 32\nbatch_size = 1\nprompt = x\n' >config
+good train "${data[@]}" --config=config --model=llama-nano --out=run_config
+printf 'A\r\nB\xff\xfe C' >latin
+good tokenize --tokenizer=tok/tokenizer.json --input="latin,$sample" --out=mixed
+if grep -q '^2 bytes are not UTF-8' out; then ok; else bad "invalid bytes are not counted: $(cat out)"; fi
+
+# ---- options
+refused 'unknown verb' trian
+refused 'did you mean --steps' train --step=3
+refused 'expected 1 to' train --steps=0
+refused 'not an option of' generate --lr=3
+refused 'needs --train_data' train --model=llama-nano
+refused 'expected --name=value' train steps=3
+refused 'cannot open the config file' train --config=none
+
+# ---- text and tokenizers
+: >empty
+printf 'kurz' >short
+refused 'no such file' bpe --input=none.txt --out=t.json
+refused 'no such file' bpe --input="$sample,none*.txt" --out=t.json
+refused 'empty|no text' bpe --input=empty --out=t.json
+refused 'merges|vocabulary' bpe --input=short --vocab_size=8192 --out=t.json
+refused 'merges|vocabulary' bpe --input="$sample" --vocab_size=1000000 --out=t.json
+refused 'vocab' bpe --input="$sample" --vocab_size=100 --out=t.json
+refused 'cannot|No such|not a' bpe --input="$sample" --vocab_size=512 --out=/proc/none/t.json
+refused 'not a regular file|directory|folder' bpe --input=/tmp --out=t.json
+refused 'no such file' tokenize --tokenizer=tok/tokenizer.json --input=none --out=x
+refused 'no document|empty|no text' tokenize --tokenizer=tok/tokenizer.json --input=empty --out=x
+refused 'cannot open' tokenize --tokenizer=none.json --input="$sample" --out=x
+refused 'short|JSON|json' tokenize --tokenizer=short --input="$sample" --out=x
+refused 'cannot|No such' tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=/proc/none/x
+absent t.json x_
+
+# ---- models
+refused 'no model preset' train "${data[@]}" "${small[@]}" --model=gpt5 --out=unmade
+refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=unmade
+mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
+refused 'model_type.*bert.*gpt2, llama and qwen3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
+refused 'model_type' generate --model=bert
+refused 'folder with weights|config.json|tokenizer.json' generate --model=llama-nano --prompt=x
+cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
+refused 'cut/model.safetensors' generate --model=cut --prompt=x
+cp -r run_gpt2/step_00000006 wrong && sed -i 's/"n_embd": 64/"n_embd": 128/' wrong/config.json
+refused 'shape' generate --model=wrong --prompt=x
+cp -r run_gpt2/step_00000006 lost && rm lost/tokenizer.json
+refused 'tokenizer.json' generate --model=lost --prompt=x
+refused 'learned positions|positions' train "${data[@]}" --batch_size=1 --seq_len=64 --model=run_gpt2/step_00000006 --out=unmade
+refused 'positions' eval --model=run_gpt2/step_00000006 --data='s_val_*.bin' --seq_len=64
+
+# ---- shards
+refused 'no such file' train --train_data='none*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade
+refused 'sequence|tokens' train "${data[@]}" --batch_size=1 --seq_len=60000 --model=llama-nano --out=unmade
+refused 'not a shard|header' train --train_data="$sample" --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade
+good bpe --input="$sample" --vocab_size=640 --out=other.json
+refused 'another tokenizer' train --train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=other.json "${small[@]}" --model=llama-nano --out=unmade
+cp s_train_00000.bin cut.bin && truncate -s -10 cut.bin
+refused 'cut.bin' train --train_data=cut.bin --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade
+cp s_train_00000.bin damaged.bin && printf '\xff\xff\xff\xff' | dd of=damaged.bin bs=1 seek=5000 conv=notrunc 2>/dev/null
+refused 'damaged.bin.*checksum' info --data=damaged.bin --seq_len=32
+refused 'multiple' train "${data[@]}" "${small[@]}" --total_batch_tokens=100 --model=llama-nano --out=unmade
+absent unmade
+
+# ---- run folders
+refused 'another run' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=6
+refused 'another model' train "${data[@]}" "${small[@]}" --model=qwen3-nano --out=run_llama --steps=6 --resume=auto
+refused 'another --seed' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto --seed=9
+refused 'another --seq_len' train "${data[@]}" --batch_size=2 --seq_len=16 --model=llama-nano --out=run_llama --steps=8 --resume=auto
+refused 'another training data' train --train_data='s_blank_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto
+cp -r run_llama run_cut && truncate -s -8 run_cut/step_00000006/optimizer-*.safetensors
+refused 'run_cut/step_00000006.*(damaged|bytes).*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_cut --steps=8 --resume=auto
+cp -r run_llama run_damaged && printf 'x' | dd of=run_damaged/step_00000006/model.safetensors bs=1 seek=20000 conv=notrunc 2>/dev/null
+refused 'checksum.*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=8 --resume=auto
+rm -rf run_damaged/step_00000006
+good train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=6 --resume=auto --val_every=3 --sample_every=5 --tokens=8 --checkpoint_every=2 --keep_checkpoints=2
+if cmp -s run_damaged/step_00000006/model.safetensors run_llama/step_00000006/model.safetensors; then ok; else bad "going on from the checkpoint before gives other weights"; fi
+touch plain
+refused 'not a folder|Not a directory|File exists' train "${data[@]}" "${small[@]}" --model=llama-nano --out=plain
+
+# ---- disk full: a file system of 700 kB, or where none may be mounted, a limit on the size of files
+if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
+    refused 'No space left' train "${data[@]}" "${small[@]}" --model=llama-nano --out=small/r --steps=2 --checkpoint_every=1
+    if compgen -G 'small/r/step_*' >/dev/null; then bad "a half-written checkpoint: $(ls small/r)"; else ok; fi
+    dd if=/dev/zero of=small/fill bs=1k count=680 2>/dev/null
+    refused 'No space left' tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=small/s
+    refused 'No space left' dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=small/d
+    refused 'No space left' export --model=run_llama/step_00000006 --out=small/g
+    refused 'No space left' bpe --input="$sample" --vocab_size=512 --out=small/t.json
+    absent small/s_ small/d small/g small/t.json
+    umount small
+fi
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]

@@ -19,6 +19,7 @@ typedef struct {
     int precision;           // PRECISION_FP32, PRECISION_BF16
     int threads;             // CPU threads, 0: all
     bool gradients;          // backward and update will be called
+    bool no_master;          // no float copy of weights that are stored in 16 bits
     const Dist *dist;
 } ModelSetup;
 

@@ -106,6 +106,8 @@ enum {
       "blocks; auto: cheap, but none for dump, which can write only what is kept")                                     \
     X(CHOICE, precision, "fp32", 0, 0, "fp32|bf16", O_COMPUTE | O_INFO,                                                \
       "operands of the matrix products; accumulation and weights are fp32 either way")                                 \
+    X(CHOICE, master_weights, "fp32", 0, 0, "fp32|none", O_TRAIN,                                                      \
+      "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
     X(TEXT, prompt, "", 0, 0, "", O_GENERATE, "text to continue (empty: start a new document)")                        \
     X(INT, tokens, 128, 1, 1 << 24, "", O_GENERATE | O_TRAIN, "tokens to generate, at most")                           \
     X(INT, samples, 1, 1, 1 << 20, "", O_GENERATE, "how many continuations to print")                                  \
@@ -137,6 +139,7 @@ typedef struct {
 // The choices of the table above as numbers; DocSplit stands in tokenize.h, Recompute in model.h.
 enum { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 enum { PRECISION_FP32, PRECISION_BF16 };
+enum { MASTER_FP32, MASTER_NONE };
 enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
 enum { RESUME_NO, RESUME_AUTO };
 enum { RECOMPUTE_AUTO = 3 }; // after the policies of model.h

@@ -340,6 +340,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     setup.seq_len = t->T;
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
     setup.precision = o->precision;
+    setup.no_master = o->master_weights == MASTER_NONE;
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.dist = dist;

@@ -1,0 +1,173 @@
+/*
+cublasLt.h (emulator): the calls of cuBLASLt that llmc/cuda/gemm.h makes, as plain loops with the same
+epilogues. Products of bf16 are exact in float and summed in float; a result is rounded once, after
+the epilogue. What the real library refuses (a GELU auxiliary matrix whose leading dimension is not a
+multiple of 8) the heuristic here refuses too, so that the unfused path is tested.
+Matrices are stored by columns, as in BLAS.
+*/
+#ifndef EMU_CUBLASLT_H
+#define EMU_CUBLASLT_H
+
+#include "cuda_bf16.h"
+
+typedef enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 } cublasStatus_t;
+typedef enum { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
+typedef enum { CUBLAS_COMPUTE_32F = 68 } cublasComputeType_t;
+typedef enum { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
+typedef enum {
+    CUBLASLT_EPILOGUE_DEFAULT = 1,
+    CUBLASLT_EPILOGUE_BIAS = 4,
+    CUBLASLT_EPILOGUE_GELU_AUX = 32 | 128,
+    CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4,
+    CUBLASLT_EPILOGUE_DGELU = 64 | 128,
+    CUBLASLT_EPILOGUE_BGRADB = 512
+} cublasLtEpilogue_t;
+typedef enum {
+    CUBLASLT_MATMUL_DESC_TRANSA = 3,
+    CUBLASLT_MATMUL_DESC_TRANSB = 4,
+    CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
+    CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
+} cublasLtMatmulDescAttributes_t;
+typedef enum {
+    CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+    CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
+} cublasLtMatmulPreferenceAttributes_t;
+enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_INPLACE = 1, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
+
+struct EmuMatmul {
+    int transa, transb;
+    uint32_t epilogue;
+    void *bias, *aux;
+    int64_t aux_ld;
+};
+struct EmuLayout {
+    cudaDataType_t type;
+    uint64_t rows, cols;
+    int64_t ld;
+};
+typedef void *cublasLtHandle_t;
+typedef EmuMatmul *cublasLtMatmulDesc_t;
+typedef EmuLayout *cublasLtMatrixLayout_t;
+typedef int *cublasLtMatmulPreference_t;
+typedef struct { uint64_t data[8]; } cublasLtMatmulAlgo_t;
+typedef struct {
+    cublasLtMatmulAlgo_t algo;
+    size_t workspaceSize;
+    cublasStatus_t state;
+    float wavesCount;
+} cublasLtMatmulHeuristicResult_t;
+
+static inline const char *cublasLtGetStatusString(cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS ? "success" : "invalid value or not supported"; }
+static inline size_t cublasLtGetVersion() { return 0; }
+static inline cublasStatus_t cublasLtCreate(cublasLtHandle_t *h) { return *h = nullptr, CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t, cudaDataType_t) {
+    *d = new EmuMatmul{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
+    return CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) { return delete d, CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void *v, size_t n) {
+    switch (a) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: memcpy(&d->transa, v, n); break;
+    case CUBLASLT_MATMUL_DESC_TRANSB: memcpy(&d->transb, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: memcpy(&d->epilogue, v, n); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: memcpy(&d->bias, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: memcpy(&d->aux, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: memcpy(&d->aux_ld, v, n); break;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, int64_t ld) {
+    *l = new EmuLayout{type, rows, cols, ld};
+    return ld >= (int64_t)rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+static inline cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) { return delete l, CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p) { return *p = nullptr, CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t) { return CUBLAS_STATUS_SUCCESS; }
+static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *, size_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int wanted,
+                                                            cublasLtMatmulHeuristicResult_t *results, int *found) {
+    *found = 0;
+    if ((d->epilogue & 128) && (d->aux_ld % 8 || !d->aux)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (int i = 0; i < wanted && i < 2; i++) {
+        memset(&results[i], 0, sizeof results[i]);
+        results[i].algo.data[0] = (uint64_t)i + 1;
+        (*found)++;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static inline float emu_element(const void *p, cudaDataType_t type, size_t i) {
+    return type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)p)[i]) : ((const float *)p)[i];
+}
+static inline void emu_store(void *p, cudaDataType_t type, size_t i, float v) {
+    if (type == CUDA_R_16BF) ((__nv_bfloat16 *)p)[i] = __float2bfloat16_rn(v);
+    else ((float *)p)[i] = v;
+}
+// GELU in its tanh form, and its slope
+static inline float emu_gelu(float x) { return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x))); }
+static inline float emu_gelu_slope(float x) {
+    float t = tanhf(0.79788456f * (x + 0.044715f * x * x * x));
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
+}
+
+// rows x k floats, k contiguous, of op(A) or of the transpose of op(B)
+static inline std::vector<float> emu_panel(const void *p, const EmuLayout &l, bool k_is_rows) {
+    size_t rows = k_is_rows ? l.cols : l.rows, k = k_is_rows ? l.rows : l.cols;
+    std::vector<float> out(rows * k);
+    for (size_t c = 0; c < l.cols; c++)
+        for (size_t r = 0; r < l.rows; r++) out[k_is_rows ? c * k + r : r * k + c] = emu_element(p, l.type, r + c * (size_t)l.ld);
+    return out;
+}
+
+static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout la, const void *B, EmuLayout lb, float beta, const void *C, EmuLayout lc, void *D, EmuLayout ld) {
+    std::vector<float> a = emu_panel(A, la, e.transa == CUBLAS_OP_T), b = emu_panel(B, lb, e.transb == CUBLAS_OP_N);
+    size_t m = ld.rows, n = ld.cols, k = a.size() / m;
+    for (size_t j = 0; j < n; j++) {
+        if (e.epilogue == CUBLASLT_EPILOGUE_BGRADB) {
+            float sum = 0;
+            for (size_t i = 0; i < k; i++) sum += b[j * k + i];
+            emu_store(e.bias, ld.type, j, sum);
+        }
+        for (size_t i = 0; i < m; i++) {
+            const float *x = &a[i * k], *y = &b[j * k];
+            float s[16] = {0}, sum = 0;
+            size_t l = 0;
+            for (; l + 16 <= k; l += 16)
+                for (int v = 0; v < 16; v++) s[v] += x[l + (size_t)v] * y[l + (size_t)v];
+            for (; l < k; l++) sum += x[l] * y[l];
+            for (int v = 0; v < 16; v++) sum += s[v];
+            sum *= alpha;
+            if (beta != 0) sum += beta * emu_element(C, lc.type, i + j * (size_t)lc.ld);
+            if (e.epilogue & CUBLASLT_EPILOGUE_BIAS) sum += emu_element(e.bias, ld.type, i);
+            if ((e.epilogue & ~4u) == CUBLASLT_EPILOGUE_GELU_AUX) {
+                emu_store(e.aux, ld.type, i + j * (size_t)e.aux_ld, sum);
+                sum = emu_gelu(sum);
+            }
+            if (e.epilogue == CUBLASLT_EPILOGUE_DGELU) sum *= emu_gelu_slope(emu_element(e.aux, ld.type, i + j * (size_t)e.aux_ld));
+            emu_store(D, ld.type, i + j * (size_t)ld.ld, sum);
+        }
+    }
+}
+
+static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A, cublasLtMatrixLayout_t la, const void *B,
+                                            cublasLtMatrixLayout_t lb, const void *beta, const void *C, cublasLtMatrixLayout_t lc, void *D, cublasLtMatrixLayout_t ld,
+                                            const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
+    if (!algo || !algo->data[0]) return CUBLAS_STATUS_INVALID_VALUE;
+    EmuMatmul e = *d;
+    EmuLayout a = *la, b = *lb, c = *lc, out = *ld;
+    float x = *(const float *)alpha, y = *(const float *)beta;
+    emu_submit([=]() { emu_matmul(e, x, A, a, B, b, y, C, c, D, out); });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+#endif

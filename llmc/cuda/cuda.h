@@ -1,0 +1,237 @@
+/*
+cuda.h: what every CUDA kernel stands on: the number type, 128-bit packs, the device, checks.
+
+real          the type that parameters and activations are stored in: bf16, or float when built with
+              -DFLOAT32. Arithmetic is done in float everywhere, rounding happens on storing.
+load_pack()   the next PACK numbers of a row as floats: one 128-bit access where the row allows it,
+              number by number where it does not (a width that PACK does not divide), zeros behind
+              the end. So every kernel takes every width.
+Device        the GPU, the stream, scratch memory, and what gemm.h keeps.
+CUDA_CHECK()  ends the process with expression, place and the library's own text.
+
+All work of a model goes through one stream. No kernel adds floats with atomics and every sum has an
+order that depends on sizes alone, so two runs give the same bits.
+
+Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 2^31.
+*/
+#ifndef LLMC_CUDA_H
+#define LLMC_CUDA_H
+
+#include "../common.h"
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+
+// ---------------------------------------------------------------- numbers
+
+#ifdef FLOAT32
+typedef float real;
+#define REAL_NAME "fp32"
+#else
+typedef __nv_bfloat16 real;
+#define REAL_NAME "bf16"
+#endif
+
+__host__ __device__ inline float to_float(float x) { return x; }
+__host__ __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__host__ __device__ inline void from_float(float *to, float x) { *to = x; }
+__host__ __device__ inline void from_float(__nv_bfloat16 *to, float x) { *to = __float2bfloat16(x); }
+
+// Numbers in 128 bits of a type.
+template <typename T> struct PackOf {
+    enum { SIZE = 16 / sizeof(T) };
+};
+enum { PACK = PackOf<real>::SIZE };
+
+// Does every row of width C start on 16 bytes (if the first does)?
+template <typename T> __device__ inline bool packs_fit(int C) { return C % (int)PackOf<T>::SIZE == 0; }
+
+// v = row[c .. c + P - 1], zeros from C on. whole: row + c lies on 16 bytes and c + P <= C.
+template <int P, typename T> __device__ inline void load_pack(float (&v)[P], const T *row, int c, int C, bool whole) {
+    const int K = P / (int)PackOf<T>::SIZE; // 128-bit accesses
+    if (whole && K > 0) {
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            T part[PackOf<T>::SIZE];
+            int4 bits = *(const int4 *)(row + c + k * (int)PackOf<T>::SIZE);
+            memcpy(part, &bits, 16);
+#pragma unroll
+            for (int i = 0; i < (int)PackOf<T>::SIZE; i++) v[k * (int)PackOf<T>::SIZE + i] = to_float(part[i]);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < P; i++) v[i] = c + i < C ? to_float(row[c + i]) : 0.0f;
+    }
+}
+
+// row[c .. c + P - 1] = v, up to C
+template <int P, typename T> __device__ inline void store_pack(T *row, const float (&v)[P], int c, int C, bool whole) {
+    const int K = P / (int)PackOf<T>::SIZE;
+    if (whole && K > 0) {
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            T part[PackOf<T>::SIZE];
+#pragma unroll
+            for (int i = 0; i < (int)PackOf<T>::SIZE; i++) from_float(&part[i], v[k * (int)PackOf<T>::SIZE + i]);
+            int4 bits;
+            memcpy(&bits, part, 16);
+            *(int4 *)(row + c + k * (int)PackOf<T>::SIZE) = bits;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < P; i++)
+            if (c + i < C) from_float(&row[c + i], v[i]);
+    }
+}
+
+// Sum over the 32 lanes, on all lanes; over groups of G neighbouring lanes (a power of two).
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+    for (int bit = 16; bit > 0; bit /= 2) x += __shfl_xor_sync(0xffffffffu, x, bit);
+    return x;
+}
+__device__ inline float warp_max(float x) {
+#pragma unroll
+    for (int bit = 16; bit > 0; bit /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, bit));
+    return x;
+}
+__device__ inline float group_sum(float x, int G) {
+    for (int bit = G / 2; bit > 0; bit /= 2) x += __shfl_xor_sync(0xffffffffu, x, bit);
+    return x;
+}
+
+// Sums of `x` and `y` over the block, on all threads. shared: 64 floats, free again after the next barrier.
+__device__ inline void block_sum2(float *x, float *y, float *shared) {
+    int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    float a = warp_sum(*x), b = warp_sum(*y);
+    if (threadIdx.x % 32 == 0) {
+        shared[warp] = a;
+        shared[32 + warp] = b;
+    }
+    __syncthreads();
+    a = b = 0;
+    for (int w = 0; w < warps; w++) {
+        a += shared[w];
+        b += shared[32 + w];
+    }
+    *x = a;
+    *y = b;
+}
+
+// ---------------------------------------------------------------- checks
+
+static inline void cuda_check(cudaError_t status, const char *expression, const char *file, int line) {
+    if (status != cudaSuccess) fail("%s:%d: %s: %s", file, line, expression, cudaGetErrorString(status));
+}
+#define CUDA_CHECK(expression) cuda_check(expression, #expression, __FILE__, __LINE__)
+// After each launch; names the kernel by its launcher.
+#define LAUNCH_CHECK() cuda_check(cudaGetLastError(), __func__, __FILE__, __LINE__)
+
+// ---------------------------------------------------------------- the device
+
+struct GemmPlans; // gemm.h
+
+typedef struct {
+    int number; // of the GPU
+    char name[256];
+    int major, minor, multiprocessors;
+    size_t memory; // bytes
+    cudaStream_t stream;
+    float *scratch; // for partial sums; a launcher's use ends with its last kernel
+    size_t scratch_bytes;
+    struct GemmPlans *plans;
+} Device;
+
+// Partial sums of a kernel never need more: launchers choose their grids so.
+#define DEVICE_SCRATCH_BYTES ((size_t)64 << 20)
+
+static inline int environment_int(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? atoi(text) : otherwise;
+}
+
+// The GPU for this rank: by the launcher's local rank, modulo the GPUs that are visible.
+static inline int device_number(int count) {
+    static const char *const names[] = {"SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (getenv(names[i])) return environment_int(names[i], 0) % count;
+    return 0;
+}
+
+// One line when there is no usable GPU, with what to do.
+static inline bool device_open(Device *d, Error *err) {
+    memset(d, 0, sizeof *d);
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0)
+        return error_set(err, "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+                         status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
+    d->number = device_number(count);
+    CUDA_CHECK(cudaSetDevice(d->number));
+    cudaDeviceProp p;
+    CUDA_CHECK(cudaGetDeviceProperties(&p, d->number));
+    snprintf(d->name, sizeof d->name, "%s", p.name);
+    d->major = p.major, d->minor = p.minor;
+    d->multiprocessors = p.multiProcessorCount;
+    d->memory = p.totalGlobalMem;
+    if (d->major < 8) return error_set(err, "%s has compute capability %d.%d; 8.0 (A100) or later is needed", d->name, d->major, d->minor);
+    CUDA_CHECK(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaMalloc((void **)&d->scratch, DEVICE_SCRATCH_BYTES));
+    d->scratch_bytes = DEVICE_SCRATCH_BYTES;
+    return true;
+}
+
+static inline void device_close(Device *d) {
+    cudaFree(d->scratch);
+    cudaStreamDestroy(d->stream);
+    memset(d, 0, sizeof *d);
+}
+
+// Device memory of `bytes`, zeroed; ends the process with the sizes when there is none.
+static inline void *device_alloc(Device *d, size_t bytes, const char *what) {
+    void *p = NULL;
+    if (cudaMalloc(&p, bytes ? bytes : 16) != cudaSuccess) {
+        size_t left = 0, all = 0;
+        cudaMemGetInfo(&left, &all);
+        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, or --recompute=block", what,
+             (double)bytes / (1 << 30), (double)left / (1 << 30), (double)all / (1 << 30), d->name);
+    }
+    CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, d->stream));
+    return p;
+}
+
+static inline void device_synchronize(Device *d) { CUDA_CHECK(cudaStreamSynchronize(d->stream)); }
+
+// ---------------------------------------------------------------- sums of partial sums
+
+// out1 (C) and out2 (width - C; NULL: skipped) += the sums over the rows of partial (rows, width), in a
+// fixed order: 8 threads a column take every eighth row, then their sums are added one after the other.
+static __global__ void add_columns_kernel(float *out1, float *out2, const float *partial, int rows, int C, int width) {
+    __shared__ float part[8][33];
+    int column = (int)(blockIdx.x * 32 + threadIdx.x), y = (int)threadIdx.y;
+    bool wanted = column < (out2 ? width : C);
+    float sum = 0;
+    if (wanted)
+        for (int r = y; r < rows; r += 8) sum += partial[(size_t)r * (size_t)width + (size_t)column];
+    part[y][threadIdx.x] = sum;
+    __syncthreads();
+    if (y || !wanted) return;
+    sum = 0;
+    for (int i = 0; i < 8; i++) sum += part[i][threadIdx.x];
+    float *to = column < C ? out1 + column : out2 + (column - C);
+    *to += sum;
+}
+
+static inline void add_columns(float *out1, float *out2, const float *partial, int rows, int C, int width, Device *d) {
+    add_columns_kernel<<<(unsigned)((width + 31) / 32), dim3(32, 8), 0, d->stream>>>(out1, out2, partial, rows, C, width);
+    LAUNCH_CHECK();
+}
+
+// Blocks for n items of `each`, refusing what a grid cannot hold.
+static inline unsigned blocks_for(size_t n, size_t each) {
+    size_t blocks = (n + each - 1) / each;
+    if (blocks > 0x7fffffffu) fail("a kernel over %zu items is more than a grid can hold; use a smaller --batch_size", n);
+    return blocks ? (unsigned)blocks : 1;
+}
+
+#endif

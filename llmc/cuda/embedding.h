@@ -1,0 +1,128 @@
+/*
+embedding.h: rows of the token table (and of the learned position table) in, their gradients out.
+
+Backward, the rows of dx that belong to one token must be added up in a fixed order. The host sorts
+the positions of a batch by token (counting sort, O(N + V), while the GPU works on the batch before)
+and a block a token adds them: no atomics.
+*/
+#ifndef LLMC_CUDA_EMBEDDING_H
+#define LLMC_CUDA_EMBEDDING_H
+
+#include "cuda.h"
+
+// x (N, C) = wte[token] (+ wpe[first_position + n % T]); a thread a pack
+template <typename T>
+__global__ void embedding_forward_kernel(T *x, const int32_t *tokens, const T *wte, const T *wpe, int first_position, int N, int Tn, int C) {
+    const int P = PackOf<T>::SIZE;
+    size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)N * packs) return;
+    size_t n = i / packs;
+    int c = (int)(i % packs) * P;
+    bool fit = packs_fit<T>(C);
+    float v[P], p[P];
+    load_pack(v, wte + (size_t)tokens[n] * (size_t)C, c, C, fit);
+    if (wpe) {
+        load_pack(p, wpe + (size_t)(first_position + (int)(n % (size_t)Tn)) * (size_t)C, c, C, fit);
+        for (int k = 0; k < P; k++) v[k] += p[k];
+    }
+    store_pack(x + n * (size_t)C, v, c, C, fit);
+}
+
+// x (B, T, C) = wte[token] (+ wpe[first_position + t]); tokens (B, T) on the device
+template <typename R>
+static inline void embedding_forward(R *x, const int32_t *tokens, const R *wte, const R *wpe, int first_position, int B, int T, int C, Device *d) {
+    const int P = PackOf<R>::SIZE;
+    embedding_forward_kernel<R><<<blocks_for((size_t)B * (size_t)T * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(x, tokens, wte, wpe, first_position, B * T, T, C);
+    LAUNCH_CHECK();
+}
+
+// The positions of a batch, grouped by token, in order within a group. order (N), start (N + 1), token (N).
+typedef struct {
+    const int32_t *count; // (1): groups in use
+    const int32_t *order, *start, *token;
+} TokenGroups;
+
+// Number of int32 that token_groups() writes for N tokens: count, order, start, token.
+static inline size_t token_groups_size(size_t N) { return 1 + N + (N + 1) + N; }
+
+static inline TokenGroups token_groups_at(const int32_t *base, size_t N) {
+    TokenGroups g;
+    g.count = base;
+    g.order = base + 1;
+    g.start = g.order + N;
+    g.token = g.start + N + 1;
+    return g;
+}
+
+// out: token_groups_size(N) numbers; tokens (N) in [0, V); counts (V): scratch, zeros before and after
+static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, int32_t *counts) {
+    int32_t *order = out + 1, *start = order + N, *token = start + N + 1, groups = 0, at = 0;
+    for (size_t n = 0; n < N; n++)
+        if (counts[tokens[n]]++ == 0) token[groups++] = tokens[n];
+    for (int32_t g = 0; g < groups; g++) {
+        start[g] = at;
+        int32_t size = counts[token[g]];
+        counts[token[g]] = at;
+        at += size;
+    }
+    start[groups] = at;
+    for (size_t n = 0; n < N; n++) order[counts[tokens[n]]++] = (int32_t)n;
+    for (int32_t g = 0; g < groups; g++) counts[token[g]] = 0;
+    out[0] = groups;
+}
+
+// A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
+// eight sums are added one after the other.
+template <typename T>
+__global__ void embedding_backward_kernel(float *dwte, const T *dx, TokenGroups groups, int C) {
+    const int P = PackOf<T>::SIZE;
+    __shared__ float sums[8][32 * P + 4];
+    int g = (int)blockIdx.x, c = ((int)blockIdx.y * 32 + (int)threadIdx.x) * P;
+    if (g >= *groups.count) return;
+    int start = groups.start[g], end = groups.start[g + 1];
+    bool fit = packs_fit<T>(C);
+    float sum[P], v[P];
+    for (int i = 0; i < P; i++) sum[i] = 0;
+    if (c < C)
+        for (int r = start + (int)threadIdx.y; r < end; r += 8) {
+            load_pack(v, dx + (size_t)groups.order[r] * (size_t)C, c, C, fit);
+            for (int i = 0; i < P; i++) sum[i] += v[i];
+        }
+    for (int i = 0; i < P; i++) sums[threadIdx.y][(int)threadIdx.x * P + i] = sum[i];
+    __syncthreads();
+    if (threadIdx.y || c >= C) return;
+    float *to = dwte + (size_t)groups.token[g] * (size_t)C;
+    load_pack(v, to, c, C, fit);
+    for (int y = 0; y < 8 && y < end - start; y++)
+        for (int i = 0; i < P; i++) v[i] += sums[y][(int)threadIdx.x * P + i];
+    store_pack(to, v, c, C, fit);
+}
+
+// dwpe (T, C) += the sum over the batch of dx (B, T, C)
+template <typename T> __global__ void position_backward_kernel(float *dwpe, const T *dx, int B, int Tn, int C) {
+    const int P = PackOf<T>::SIZE;
+    int packs = (C + P - 1) / P, i = (int)(blockIdx.x * blockDim.x + threadIdx.x), t = i / packs, c = i % packs * P;
+    if (t >= Tn) return;
+    bool fit = packs_fit<T>(C);
+    float sum[P], v[P];
+    load_pack(sum, dwpe + (size_t)t * (size_t)C, c, C, fit);
+    for (int b = 0; b < B; b++) {
+        load_pack(v, dx + ((size_t)b * (size_t)Tn + (size_t)t) * (size_t)C, c, C, fit);
+        for (int k = 0; k < P; k++) sum[k] += v[k];
+    }
+    store_pack(dwpe + (size_t)t * (size_t)C, sum, c, C, fit);
+}
+
+// dwte (V, C) +=, dwpe (T, C) += or NULL, from dx (B, T, C); groups on the device
+template <typename R>
+static inline void embedding_backward(float *dwte, float *dwpe, const R *dx, TokenGroups groups, int B, int T, int C, int V, Device *d) {
+    const int P = PackOf<R>::SIZE;
+    int N = B * T, most = N < V ? N : V, columns = (C + 32 * P - 1) / (32 * P); // most: the count itself is on the device
+    embedding_backward_kernel<R><<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
+    LAUNCH_CHECK();
+    if (!dwpe) return;
+    position_backward_kernel<R><<<blocks_for((size_t)T * (size_t)((C + P - 1) / P), 128), 128, 0, d->stream>>>(dwpe, dx, B, T, C);
+    LAUNCH_CHECK();
+}
+
+#endif

@@ -1,0 +1,371 @@
+/*
+gemm.h: linear layers, through cuBLASLt.
+
+What comes behind a product is done by the product itself (an "epilogue") where the library can: bias,
+residual sum (beta = 1), GELU with its input kept, GELU's backward, the gradient of a bias. Where it
+cannot, for this shape and type, a kernel does it; which of the two is settled when the plan is made.
+
+A plan (descriptors and the algorithm) is made once for each shape and kept. While gemm_measure is on,
+which model_create switches on for one pass at the start, the library's candidates are timed and the
+fastest is taken, and written to a file for the next start:
+    $LLMC_CACHE, $XDG_CACHE_HOME/llmc or ~/.cache/llmc, gemm-DEVICE-VERSION.txt
+Shapes that turn up later take the library's first choice. Nothing is asked of it in a step.
+
+Sums are in fp32 (TF32 is not allowed), split sums are added in fp32 and in a fixed order.
+Matrices are (rows, columns) in C's order; the library counts them by columns, so that it computes
+y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
+*/
+#ifndef LLMC_CUDA_GEMM_H
+#define LLMC_CUDA_GEMM_H
+
+#include "cuda.h"
+#include "mlp.h"
+#include <cublasLt.h>
+
+static inline void cublas_check(cublasStatus_t status, const char *expression, const char *file, int line) {
+    if (status != CUBLAS_STATUS_SUCCESS) fail("%s:%d: %s: %s", file, line, expression, cublasLtGetStatusString(status));
+}
+#define CUBLAS_CHECK(expression) cublas_check(expression, #expression, __FILE__, __LINE__)
+
+template <typename T> struct CublasType {
+    static const cudaDataType_t value = sizeof(T) == 4 ? CUDA_R_32F : CUDA_R_16BF;
+};
+
+// All that an algorithm depends on; compared and stored as numbers.
+typedef struct {
+    int m, n, k;         // D (m, n), by columns
+    int transa, transb;
+    int in, out;         // cudaDataType_t
+    int accumulate;      // beta = 1
+    int epilogue;        // cublasLtEpilogue_t
+    int alignment;       // bytes that all matrices start on, a power of two up to 256
+} GemmKey;
+
+typedef struct {
+    GemmKey key;
+    int supported; // 0: the library has nothing for this; the caller goes another way
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t a, b, d;
+    cublasLtMatmulAlgo_t algo;
+} GemmPlan;
+
+typedef struct {
+    GemmKey key;
+    cublasLtMatmulAlgo_t algo;
+} GemmChoice;
+
+struct GemmPlans {
+    cublasLtHandle_t handle;
+    void *workspace;
+    GemmPlan *items;
+    size_t count, capacity;
+    GemmChoice *known; // from the file, and those measured now
+    size_t known_count, known_capacity;
+    bool measure, changed;
+    Path path; // empty: no file
+};
+
+#define GEMM_WORKSPACE_BYTES ((size_t)64 << 20)
+enum { GEMM_CANDIDATES = 16, GEMM_TRIALS = 4 };
+
+// ---------------------------------------------------------------- the file of measured choices
+
+static inline void gemm_read_choices(struct GemmPlans *p) {
+    FILE *f = p->path.text[0] ? fopen(p->path.text, "r") : NULL;
+    char line[512];
+    while (f && fgets(line, sizeof line, f)) {
+        GemmChoice c;
+        unsigned long long a[8];
+        GemmKey *k = &c.key;
+        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n, &k->k, &k->transa, &k->transb, &k->in, &k->out,
+                   &k->accumulate, &k->epilogue, &k->alignment, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 18)
+            continue;
+        for (int i = 0; i < 8; i++) c.algo.data[i] = a[i];
+        p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
+        p->known[p->known_count++] = c;
+    }
+    if (f) fclose(f);
+}
+
+// A cache that cannot be written is no error: the next start measures again.
+static inline void gemm_write_choices(struct GemmPlans *p) {
+    OutFile f;
+    Error err;
+    Path folder = path_parent(p->path.text), above = path_parent(folder.text);
+    if (!p->changed || !p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) || !out_open(&f, p->path.text, &err)) return;
+    for (size_t i = 0; i < p->known_count; i++) {
+        const GemmKey *k = &p->known[i].key;
+        char line[512];
+        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out, k->accumulate, k->epilogue, k->alignment);
+        for (int w = 0; w < 8; w++) n += snprintf(line + n, sizeof line - (size_t)n, " %llx", (unsigned long long)p->known[i].algo.data[w]);
+        out_puts(&f, line);
+        out_puts(&f, "\n");
+    }
+    p->changed = !out_commit(&f, &err);
+}
+
+static inline void gemm_open(Device *d) {
+    struct GemmPlans *p = (struct GemmPlans *)mem_alloc(sizeof(struct GemmPlans));
+    d->plans = p;
+    CUBLAS_CHECK(cublasLtCreate(&p->handle));
+    CUDA_CHECK(cudaMalloc(&p->workspace, GEMM_WORKSPACE_BYTES));
+    const char *own = getenv("LLMC_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char device[128];
+    snprintf(device, sizeof device, "%.100s", d->name);
+    for (char *c = device; *c; c++)
+        if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9'))) *c = '-';
+    Path folder = own && *own ? path_of("%s", own) : xdg && *xdg ? path_of("%s/llmc", xdg) : home && *home ? path_of("%s/.cache/llmc", home) : path_of("%s", "");
+    if (folder.text[0]) p->path = path_of("%s/gemm-%s-%zu.txt", folder.text, device, cublasLtGetVersion());
+    gemm_read_choices(p);
+}
+
+static inline void gemm_close(Device *d) {
+    struct GemmPlans *p = d->plans;
+    for (size_t i = 0; i < p->count; i++) {
+        cublasLtMatmulDescDestroy(p->items[i].desc);
+        cublasLtMatrixLayoutDestroy(p->items[i].a);
+        cublasLtMatrixLayoutDestroy(p->items[i].b);
+        cublasLtMatrixLayoutDestroy(p->items[i].d);
+    }
+    free(p->items);
+    free(p->known);
+    cudaFree(p->workspace);
+    cublasLtDestroy(p->handle);
+    free(p);
+    d->plans = NULL;
+}
+
+// On: plans made from now on are measured. Off: what was measured is written down.
+static inline void gemm_measure(Device *d, bool on) {
+    d->plans->measure = on;
+    if (!on) gemm_write_choices(d->plans);
+}
+
+// ---------------------------------------------------------------- plans
+
+// The operands of one product; the library's names and its order by columns.
+typedef struct {
+    void *D;          // (m, n)
+    const void *A, *B; // op(A) (m, k), op(B) (k, n)
+    const void *C;    // (m, n), added when key.accumulate; may be D
+    const void *bias; // (m), or (n) for a gradient of it
+    const void *aux;  // (m, n), GELU's input
+} GemmOperands;
+
+static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOperands *o, const cublasLtMatmulAlgo_t *algo) {
+    struct GemmPlans *p = d->plans;
+    float alpha = 1, beta = plan->key.accumulate ? 1.0f : 0.0f;
+    if (o->bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+    if (o->aux) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux, sizeof o->aux));
+    return cublasLtMatmul(p->handle, plan->desc, &alpha, o->A, plan->a, o->B, plan->b, &beta, plan->key.accumulate ? o->C : o->D, plan->d, o->D, plan->d, algo, p->workspace,
+                          GEMM_WORKSPACE_BYTES, d->stream);
+}
+
+// Milliseconds of one run, or -1 if the algorithm does not run.
+static inline float gemm_time(Device *d, GemmPlan *plan, const GemmOperands *o, const cublasLtMatmulAlgo_t *algo) {
+    cudaEvent_t start, stop;
+    float ms = -1;
+    if (gemm_run(d, plan, o, algo) != CUBLAS_STATUS_SUCCESS) return -1; // also warms up
+    CUDA_CHECK(cudaEventCreate(&start));
+    CUDA_CHECK(cudaEventCreate(&stop));
+    CUDA_CHECK(cudaEventRecord(start, d->stream));
+    for (int i = 0; i < GEMM_TRIALS; i++) CUBLAS_CHECK(gemm_run(d, plan, o, algo));
+    CUDA_CHECK(cudaEventRecord(stop, d->stream));
+    CUDA_CHECK(cudaEventSynchronize(stop));
+    CUDA_CHECK(cudaEventElapsedTime(&ms, start, stop));
+    CUDA_CHECK(cudaEventDestroy(start));
+    CUDA_CHECK(cudaEventDestroy(stop));
+    return ms / GEMM_TRIALS;
+}
+
+static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o) {
+    struct GemmPlans *p = d->plans;
+    for (size_t i = 0; i < p->known_count; i++)
+        if (memcmp(&p->known[i].key, &plan->key, sizeof(GemmKey)) == 0) {
+            plan->algo = p->known[i].algo;
+            plan->supported = 1;
+            return;
+        }
+    cublasLtMatmulPreference_t preference;
+    size_t workspace = GEMM_WORKSPACE_BYTES;
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = (uint32_t)plan->key.alignment;
+    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
+    cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
+    int count = 0;
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, preference, p->measure ? GEMM_CANDIDATES : 1, found, &count);
+    cublasLtMatmulPreferenceDestroy(preference);
+    if (status != CUBLAS_STATUS_SUCCESS || count == 0) return;
+    int best = -1;
+    float best_ms = 0;
+    for (int i = 0; i < count; i++) {
+        float ms = p->measure ? gemm_time(d, plan, o, &found[i].algo) : 0;
+        if (ms < 0 || (best >= 0 && ms >= best_ms)) continue;
+        best = i;
+        best_ms = ms;
+    }
+    if (best < 0) return;
+    plan->algo = found[best].algo;
+    plan->supported = 1;
+    if (!p->measure) return;
+    p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
+    p->known[p->known_count].key = plan->key;
+    p->known[p->known_count++].algo = plan->algo;
+    p->changed = true;
+}
+
+static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOperands *o) {
+    struct GemmPlans *p = d->plans;
+    for (size_t i = 0; i < p->count; i++)
+        if (memcmp(&p->items[i].key, key, sizeof *key) == 0) return &p->items[i];
+    p->items = (GemmPlan *)mem_grow(p->items, &p->capacity, p->count + 1, sizeof(GemmPlan));
+    GemmPlan *plan = &p->items[p->count++];
+    memset(plan, 0, sizeof *plan);
+    plan->key = *key;
+    int32_t ta = key->transa ? CUBLAS_OP_T : CUBLAS_OP_N, tb = key->transb ? CUBLAS_OP_T : CUBLAS_OP_N;
+    uint32_t epilogue = (uint32_t)key->epilogue;
+    int64_t aux_ld = key->m;
+    CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    if (o->bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+    if (o->aux) {
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux, sizeof o->aux));
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &aux_ld, sizeof aux_ld));
+    }
+    uint64_t m = (uint64_t)key->m, n = (uint64_t)key->n, k = (uint64_t)key->k;
+    cudaDataType_t in = (cudaDataType_t)key->in;
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->a, in, key->transa ? k : m, key->transa ? m : k, (int64_t)(key->transa ? k : m)));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->b, in, key->transb ? n : k, key->transb ? k : n, (int64_t)(key->transb ? n : k)));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->d, (cudaDataType_t)key->out, m, n, (int64_t)m));
+    gemm_choose(d, plan, o);
+    return plan;
+}
+
+// D = op(A) op(B) (+ C where given) with an epilogue; false if the library has none for this shape.
+template <typename Out, typename In>
+static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n, int k, bool transa, bool transb,
+                        cublasLtEpilogue_t epilogue, Device *d) {
+    GemmOperands o;
+    o.D = D, o.A = A, o.B = B, o.C = C, o.bias = bias, o.aux = aux;
+    GemmKey key;
+    memset(&key, 0, sizeof key);
+    key.m = m, key.n = n, key.k = k;
+    key.transa = transa, key.transb = transb;
+    key.in = CublasType<In>::value, key.out = CublasType<Out>::value;
+    key.accumulate = C != NULL, key.epilogue = (int)epilogue;
+    uintptr_t bits = (uintptr_t)D | (uintptr_t)A | (uintptr_t)B | (uintptr_t)C | 256;
+    key.alignment = (int)(bits & (~bits + 1));
+    GemmPlan *plan = gemm_plan(d, &key, &o);
+    if (!plan->supported) {
+        if (epilogue == CUBLASLT_EPILOGUE_DEFAULT) fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", m, n, k, d->name);
+        return false;
+    }
+    CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
+    return true;
+}
+
+// ---------------------------------------------------------------- biases, where the library has no epilogue
+
+// y (N, C) += b (C)
+template <typename T> __global__ void add_bias_kernel(T *y, const T *b, int N, int C) {
+    const int P = PackOf<T>::SIZE;
+    size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)N * packs) return;
+    int c = (int)(i % packs) * P;
+    bool fit = packs_fit<T>(C);
+    float v[P], w[P];
+    load_pack(v, y + i / packs * (size_t)C, c, C, fit);
+    load_pack(w, b, c, C, fit);
+    for (int k = 0; k < P; k++) v[k] += w[k];
+    store_pack(y + i / packs * (size_t)C, v, c, C, fit);
+}
+
+// partial (gridDim.y, C): sums of columns over the rows blockIdx.y, + gridDim.y, ... of dy (N, C), eight
+// rows at a time
+template <typename T> __global__ void column_sums_kernel(float *partial, const T *dy, int N, int C) {
+    const int P = PackOf<T>::SIZE;
+    __shared__ float sums[8][32 * P + 4];
+    int c = ((int)blockIdx.x * 32 + (int)threadIdx.x) * P;
+    bool fit = packs_fit<T>(C);
+    float sum[P], v[P];
+    for (int i = 0; i < P; i++) sum[i] = 0;
+    if (c < C)
+        for (int n = (int)blockIdx.y * 8 + (int)threadIdx.y; n < N; n += (int)gridDim.y * 8) {
+            load_pack(v, dy + (size_t)n * (size_t)C, c, C, fit);
+            for (int i = 0; i < P; i++) sum[i] += v[i];
+        }
+    for (int i = 0; i < P; i++) sums[threadIdx.y][(int)threadIdx.x * P + i] = sum[i];
+    __syncthreads();
+    if (threadIdx.y) return;
+    for (int i = 0; i < P; i++) {
+        float s = 0;
+        for (int y = 0; y < 8; y++) s += sums[y][(int)threadIdx.x * P + i];
+        if (c + i < C) partial[(size_t)blockIdx.y * (size_t)C + (size_t)(c + i)] = s;
+    }
+}
+
+// db (C) += column sums of dy (N, C)
+template <typename T> static inline void bias_backward(float *db, const T *dy, int N, int C, Device *d) {
+    int width = 32 * (int)PackOf<T>::SIZE, parts = (N + 63) / 64 < 64 ? (N + 63) / 64 : 64;
+    column_sums_kernel<T><<<dim3((unsigned)((C + width - 1) / width), (unsigned)parts), dim3(32, 8), 0, d->stream>>>(d->scratch, dy, N, C);
+    LAUNCH_CHECK();
+    add_columns(db, NULL, d->scratch, parts, C, C, d);
+}
+
+template <typename T> static inline void add_bias(T *y, const T *b, int N, int C, Device *d) {
+    const int P = PackOf<T>::SIZE;
+    add_bias_kernel<T><<<blocks_for((size_t)N * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(y, b, N, C);
+    LAUNCH_CHECK();
+}
+
+// ---------------------------------------------------------------- linear layers
+
+// y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; may be y)
+template <typename T>
+static inline void linear_forward(T *y, const T *x, const T *w, const T *b, const T *residual, int N, int C, int OC, Device *d) {
+    if (b && gemm(y, w, x, residual, b, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
+    gemm(y, w, x, residual, NULL, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+    if (b) add_bias(y, b, N, OC, d);
+}
+
+// pre (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL); y (N, OC) = gelu(pre)
+template <typename T>
+static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, const T *b, int N, int C, int OC, Device *d) {
+    if (gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false, b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d)) return;
+    linear_forward(pre, x, w, b, (const T *)NULL, N, C, OC, d);
+    gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
+}
+
+// dx (N, C) = dy (N, OC) w (OC, C)
+template <typename T> static inline void linear_backward_input(T *dx, const T *dy, const T *w, int N, int C, int OC, Device *d) {
+    gemm(dx, w, dy, (const T *)NULL, NULL, NULL, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+}
+
+// dpre (N, C) = (dy (N, OC) w (OC, C)) * gelu'(pre (N, C))
+template <typename T>
+static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, const T *pre, int N, int C, int OC, Device *d) {
+    if (gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d)) return;
+    linear_backward_input(dpre, dy, w, N, C, OC, d);
+    gelu_backward(dpre, dpre, pre, (size_t)N * (size_t)C, d);
+}
+
+// dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy, or NULL
+template <typename T>
+static inline void linear_backward_weight(float *dw, float *db, const T *dy, const T *x, int N, int C, int OC, Device *d) {
+    // The epilogue overwrites its sums; they go to scratch memory and are added from there.
+    if (db && gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d)) {
+        add_columns(db, NULL, d->scratch, 1, OC, OC, d);
+        return;
+    }
+    gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d);
+    if (db) bias_backward(db, dy, N, OC, d);
+}
+
+#endif

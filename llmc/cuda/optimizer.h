@@ -1,0 +1,142 @@
+/*
+optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over all
+tensors in one launch, as one flat array.
+
+The device itself decides whether a step happens: a loss or norm that is not finite leaves weights,
+moments and gradients as they are. What changes from step to step (rate, bias corrections) is read
+from device memory, so that the launches can be replayed as a graph.
+
+Weights are held twice, as float masters and as `real` copies that the products read; or, without
+masters, once as bf16, and then rounded up or down at random with the right mean (stochastic rounding,
+Gupta et al. 2015, arXiv:1502.02551; random numbers: Philox, keyed by step and position).
+
+Bound by memory: 16 bytes read and 16 written a parameter (float gradient, master and two moments; the
+gradient is written because it is zeroed here), and 2 more for the bf16 copy.
+*/
+#ifndef LLMC_CUDA_OPTIMIZER_H
+#define LLMC_CUDA_OPTIMIZER_H
+
+#include "../rng.h"
+#include "cuda.h"
+
+typedef struct {
+    float beta1, beta2, one_beta1, one_beta2; // one_: 1 - beta
+    float rate;                               // lr / (1 - beta1^step)
+    float v_scale;                            // 1 / sqrt(1 - beta2^step)
+    float eps, keep;                          // keep = 1 - lr * weight decay
+    float grad_clip;                          // 0: none
+    uint32_t step_low, step_high;
+} AdamRule;
+
+typedef struct {
+    double loss, grad_norm;
+    float clip; // what gradients are multiplied by
+    int updated;
+} AdamResult;
+
+static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay, double grad_clip) {
+    AdamRule r;
+    r.beta1 = (float)beta1, r.beta2 = (float)beta2, r.one_beta1 = (float)(1 - beta1), r.one_beta2 = (float)(1 - beta2);
+    r.rate = (float)(lr / (1 - pow(beta1, (double)step)));
+    r.v_scale = (float)(1 / sqrt(1 - pow(beta2, (double)step)));
+    r.eps = (float)eps, r.keep = (float)(1 - lr * weight_decay), r.grad_clip = (float)grad_clip;
+    r.step_low = (uint32_t)step, r.step_high = (uint32_t)((uint64_t)step >> 32);
+    return r;
+}
+
+enum { SQUARES_BLOCKS = 1024, SQUARES_THREADS = 256 }; // constants: the order of the sum must not depend on the device
+
+static __global__ void squares_kernel(double *partial, const float *g, size_t n) {
+    __shared__ double sums[SQUARES_THREADS];
+    double sum = 0;
+    for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n; i += (size_t)SQUARES_BLOCKS * SQUARES_THREADS * 4) {
+        float4 v = *(const float4 *)(g + i);
+        sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z + (double)v.w * (double)v.w;
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = SQUARES_THREADS / 2; half > 0; half /= 2) {
+        if ((int)threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + (unsigned)half];
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
+}
+
+static __global__ void decide_kernel(AdamResult *result, double *loss, const double *partial, const AdamRule *rule) {
+    __shared__ double sums[SQUARES_THREADS];
+    double sum = 0;
+    for (int i = (int)threadIdx.x; i < SQUARES_BLOCKS; i += SQUARES_THREADS) sum += partial[i];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x) return;
+    sum = 0;
+    for (int i = 0; i < SQUARES_THREADS; i++) sum += sums[i];
+    double norm = sqrt(sum);
+    result->loss = *loss;
+    result->grad_norm = norm;
+    result->updated = isfinite(norm) && isfinite(*loss);
+    result->clip = rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
+    *loss = 0;
+}
+
+// x rounded to bf16, up with the probability of its distance from below: random 16 bits are added to
+// the 16 that go away. x is finite.
+__device__ inline __nv_bfloat16 round_stochastic(float x, uint32_t random16) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits += random16 & 0xffffu;
+    unsigned short high = (unsigned short)(bits >> 16);
+    __nv_bfloat16 out;
+    memcpy(&out, &high, 2);
+    return out;
+}
+__device__ inline float round_stochastic_to(float *, float x, uint32_t) { return x; }
+__device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, uint32_t random16) { return round_stochastic(x, random16); }
+
+// w (n), master (n) or NULL, m, v, g (n); decay (n / 64): does weight decay apply to these 64 numbers?
+// n is a multiple of 64 and all arrays start on 16 bytes, as model.h lays them out.
+template <typename T>
+__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, const AdamRule *rule_, const AdamResult *result) {
+    const int P = PackOf<T>::SIZE;
+    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
+    if (i >= n || !result->updated) return;
+    AdamRule r = *rule_;
+    float clip = result->clip, keep = decay[i / 64] ? r.keep : 1.0f;
+    float wi[P], mi[P], vi[P], gi[P];
+    if (master) load_pack(wi, master + i, 0, P, true);
+    else load_pack(wi, w + i, 0, P, true);
+    load_pack(mi, m + i, 0, P, true);
+    load_pack(vi, v + i, 0, P, true);
+    load_pack(gi, g + i, 0, P, true);
+    for (int k = 0; k < P; k++) {
+        float gk = gi[k] * clip;
+        mi[k] = r.beta1 * mi[k] + r.one_beta1 * gk;
+        vi[k] = r.beta2 * vi[k] + r.one_beta2 * gk * gk;
+        wi[k] = wi[k] * keep - r.rate * mi[k] / (sqrtf(vi[k]) * r.v_scale + r.eps);
+        gi[k] = 0;
+    }
+    store_pack(m + i, mi, 0, P, true);
+    store_pack(v + i, vi, 0, P, true);
+    store_pack(g + i, gi, 0, P, true);
+    if (master) {
+        store_pack(master + i, wi, 0, P, true);
+        store_pack(w + i, wi, 0, P, true);
+    } else {
+        Philox random = philox4x32((uint32_t)(i / P), (uint32_t)(i / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
+        for (int k = 0; k < P; k++) w[i + k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
+    }
+}
+
+// *result from the gradients g (n), *loss (which is zeroed) and *rule; then the update, if it is one.
+// All pointers are on the device.
+template <typename T>
+static inline void adamw(AdamResult *result, double *loss, T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, const AdamRule *rule,
+                         Device *d) {
+    if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
+    squares_kernel<<<SQUARES_BLOCKS, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n);
+    decide_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(result, loss, (const double *)d->scratch, rule);
+    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, rule, result);
+    LAUNCH_CHECK();
+}
+
+#endif

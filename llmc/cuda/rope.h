@@ -1,0 +1,200 @@
+/*
+rope.h: rotary positions (Su et al. 2021, arXiv:2104.09864) with an optional RMSNorm of each query and
+key head before (QK-norm, as in Qwen3), forward and backward, one pass each.
+
+Dimension i of a head pairs with i + HS/2, as in Hugging Face's models. A group of G lanes takes a
+head; lane j of it the pairs j V .. j V + V - 1, and so on in steps of G V: V is PACK where PACK
+divides HS/2, otherwise 1. Bound by memory. Limit: HS <= 512.
+*/
+#ifndef LLMC_CUDA_ROPE_H
+#define LLMC_CUDA_ROPE_H
+
+#include "cuda.h"
+
+// rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS), on the host
+static inline void rope_table(float *rope, int T, int HS, double theta) {
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < HS / 2; i++) {
+            double angle = t * pow(theta, -2.0 * i / HS);
+            rope[((size_t)t * (size_t)(HS / 2) + (size_t)i) * 2] = (float)cos(angle);
+            rope[((size_t)t * (size_t)(HS / 2) + (size_t)i) * 2 + 1] = (float)sin(angle);
+        }
+}
+
+// Lanes of a group, and its steps over a head: V * L = 8, V * L * 32 >= 256 = most pairs of a head
+static inline int rope_lanes(int half, int V) {
+    int G = 1;
+    while (G < 32 && G * V < half) G *= 2;
+    return G;
+}
+
+enum { ROPE_THREADS = 256 };
+
+template <typename T, int V, int L>
+__global__ void qk_forward_kernel(T *qk, float *rstd, const T *qkv, const T *q_weight, const T *k_weight, const float *rope, int first_position, int N, int Tn, int NH,
+                                  int NKV, int HS, float eps, int G) {
+    int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G;
+    size_t item = ((size_t)blockIdx.x * ROPE_THREADS + threadIdx.x) / (unsigned)G, items = (size_t)N * (size_t)heads;
+    bool active = item < items; // all lanes stay for the shuffles
+    size_t n = active ? item / (size_t)heads : 0;
+    int h = active ? (int)(item % (size_t)heads) : 0;
+    const T *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS, *weight = h < NH ? q_weight : k_weight;
+    T *out = qk + (n * (size_t)heads + (size_t)h) * (size_t)HS;
+    const float *table = rope + (size_t)(first_position + (int)(n % (size_t)Tn)) * (size_t)HS;
+    float a[L][V], b[L][V], s = 0;
+    for (int l = 0; l < L; l++) {
+        int i = (j + l * G) * V;
+        if (i >= half) continue;
+        load_pack(a[l], in, i, half, V > 1);
+        load_pack(b[l], in + half, i, half, V > 1);
+        for (int v = 0; v < V; v++) s += a[l][v] * a[l][v] + b[l][v] * b[l][v];
+    }
+    float rs = 1;
+    if (q_weight) {
+        rs = 1.0f / sqrtf(group_sum(s, G) / (float)HS + eps);
+        if (active && j == 0) rstd[item] = rs;
+    }
+    if (!active) return;
+    for (int l = 0; l < L; l++) {
+        int i = (j + l * G) * V;
+        if (i >= half) continue;
+        float wa[V], wb[V];
+        if (q_weight) {
+            load_pack(wa, weight, i, half, V > 1);
+            load_pack(wb, weight + half, i, half, V > 1);
+        }
+        for (int v = 0; v < V; v++) {
+            float x = a[l][v], y = b[l][v], c = table[2 * (i + v)], sn = table[2 * (i + v) + 1];
+            if (q_weight) {
+                x *= rs * wa[v];
+                y *= rs * wb[v];
+            }
+            a[l][v] = x * c - y * sn;
+            b[l][v] = y * c + x * sn;
+        }
+        store_pack(out, a[l], i, half, V > 1);
+        store_pack(out + half, b[l], i, half, V > 1);
+    }
+}
+
+// qk (N, (NH+NKV) HS) from qkv (N, (NH+2 NKV) HS), N = B T; q_weight, k_weight (HS) or both NULL; rstd
+// (N, NH+NKV) is kept where they are given; rope (Tmax, HS/2, 2)
+template <typename R>
+static inline void qk_forward(R *qk, float *rstd, const R *qkv, const R *q_weight, const R *k_weight, const float *rope, int first_position, int B, int T, int NH, int NKV,
+                              int HS, float eps, Device *d) {
+    const int P = PackOf<R>::SIZE;
+    bool wide = HS / 2 % P == 0;
+    int G = rope_lanes(HS / 2, wide ? P : 1);
+    unsigned blocks = blocks_for((size_t)B * (size_t)T * (size_t)(NH + NKV) * (size_t)G, ROPE_THREADS);
+    if (wide) qk_forward_kernel<R, P, 8 / P><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope, first_position, B * T, T, NH, NKV, HS, eps, G);
+    else qk_forward_kernel<R, 1, 8><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope, first_position, B * T, T, NH, NKV, HS, eps, G);
+    LAUNCH_CHECK();
+}
+
+// Groups of the whole grid take heads in turn, so that a lane's sums for the weights' gradients stay in
+// registers; at the end each block writes its sums: partial (gridDim.x, 2, HS).
+template <typename T, int V, int L>
+__global__ void qk_backward_kernel(T *dqkv, float *partial, const T *dqk, const T *qkv, const float *rstd, const T *q_weight, const T *k_weight, const float *rope, int N,
+                                   int Tn, int NH, int NKV, int HS, int G) {
+    extern __shared__ __align__(16) float sums[]; // (warps, HS)
+    int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G, groups = ROPE_THREADS / G;
+    size_t items = (size_t)N * (size_t)heads, step = (size_t)gridDim.x * (size_t)groups;
+    float dw[2][2][L][V]; // query, key; lower, upper half
+    for (int w = 0; w < 4; w++)
+        for (int l = 0; l < L; l++)
+            for (int v = 0; v < V; v++) dw[w / 2][w % 2][l][v] = 0;
+    for (size_t first = (size_t)blockIdx.x * (size_t)groups; first < items; first += step) { // the same trips for all: shuffles inside
+        size_t item = first + threadIdx.x / (unsigned)G;
+        bool active = item < items;
+        size_t n = active ? item / (size_t)heads : 0;
+        int h = active ? (int)(item % (size_t)heads) : 0;
+        const T *dr = dqk + (n * (size_t)heads + (size_t)h) * (size_t)HS, *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
+        const T *weight = h < NH ? q_weight : k_weight;
+        T *out = dqkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
+        const float *table = rope + n % (size_t)Tn * (size_t)HS;
+        float ga[L][V], gb[L][V], xa[L][V], xb[L][V], s = 0, rs = 1;
+        if (q_weight && active) rs = rstd[item];
+        for (int l = 0; l < L; l++) {
+            int i = (j + l * G) * V;
+            if (i >= half) continue;
+            load_pack(ga[l], dr, i, half, V > 1);
+            load_pack(gb[l], dr + half, i, half, V > 1);
+            for (int v = 0; v < V; v++) {
+                float x = ga[l][v], y = gb[l][v], c = table[2 * (i + v)], sn = table[2 * (i + v) + 1];
+                ga[l][v] = x * c + y * sn;
+                gb[l][v] = y * c - x * sn;
+            }
+            if (!q_weight || !active) continue;
+            float wa[V], wb[V];
+            load_pack(xa[l], in, i, half, V > 1);
+            load_pack(xb[l], in + half, i, half, V > 1);
+            load_pack(wa, weight, i, half, V > 1);
+            load_pack(wb, weight + half, i, half, V > 1);
+            for (int v = 0; v < V; v++) {
+                xa[l][v] *= rs;
+                xb[l][v] *= rs;
+                float pa = ga[l][v] * xa[l][v], pb = gb[l][v] * xb[l][v];
+                dw[0][0][l][v] += h < NH ? pa : 0.0f;
+                dw[0][1][l][v] += h < NH ? pb : 0.0f;
+                dw[1][0][l][v] += h < NH ? 0.0f : pa;
+                dw[1][1][l][v] += h < NH ? 0.0f : pb;
+                ga[l][v] *= wa[v];
+                gb[l][v] *= wb[v];
+                s += ga[l][v] * xa[l][v] + gb[l][v] * xb[l][v];
+            }
+        }
+        if (q_weight) s = group_sum(s, G) / (float)HS;
+        if (!active) continue;
+        for (int l = 0; l < L; l++) {
+            int i = (j + l * G) * V;
+            if (i >= half) continue;
+            if (q_weight)
+                for (int v = 0; v < V; v++) {
+                    ga[l][v] = rs * (ga[l][v] - xa[l][v] * s);
+                    gb[l][v] = rs * (gb[l][v] - xb[l][v] * s);
+                }
+            store_pack(out, ga[l], i, half, V > 1);
+            store_pack(out + half, gb[l], i, half, V > 1);
+        }
+    }
+    if (!q_weight) return;
+    // groups of a warp by shuffles, then the warps one after the other
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    for (int w = 0; w < 2; w++) {
+        for (int side = 0; side < 2; side++)
+            for (int l = 0; l < L; l++)
+                for (int v = 0; v < V; v++) {
+                    float x = dw[w][side][l][v];
+                    for (int bit = 16; bit >= G; bit /= 2) x += __shfl_xor_sync(0xffffffffu, x, bit);
+                    int i = (j + l * G) * V + v;
+                    if (lane < G && i < half) sums[warp * HS + side * half + i] = x;
+                }
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < HS; i += ROPE_THREADS) {
+            float x = 0;
+            for (int k = 0; k < ROPE_THREADS / 32; k++) x += sums[k * HS + i];
+            partial[((size_t)blockIdx.x * 2 + (size_t)w) * (size_t)HS + (size_t)i] = x;
+        }
+        __syncthreads();
+    }
+}
+
+// dqkv (N, (NH+2 NKV) HS): its q and k parts are written; dq_weight, dk_weight (HS) += or NULL; from dqk
+// (N, (NH+NKV) HS). Positions start at 0.
+template <typename R>
+static inline void qk_backward(R *dqkv, float *dq_weight, float *dk_weight, const R *dqk, const R *qkv, const float *rstd, const R *q_weight, const R *k_weight,
+                               const float *rope, int B, int T, int NH, int NKV, int HS, Device *d) {
+    const int P = PackOf<R>::SIZE;
+    bool wide = HS / 2 % P == 0;
+    int G = rope_lanes(HS / 2, wide ? P : 1), groups = ROPE_THREADS / G;
+    size_t items = (size_t)B * (size_t)T * (size_t)(NH + NKV), shared = sizeof(float) * (size_t)(ROPE_THREADS / 32 * HS);
+    unsigned blocks = blocks_for(items, (size_t)groups);
+    if (q_weight && blocks > 512) blocks = 512; // a constant: the order of the sums must not depend on the device
+    if (wide) qk_backward_kernel<R, P, 8 / P><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd, q_weight, k_weight, rope, B * T, T, NH, NKV, HS, G);
+    else qk_backward_kernel<R, 1, 8><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd, q_weight, k_weight, rope, B * T, T, NH, NKV, HS, G);
+    LAUNCH_CHECK();
+    if (!q_weight) return;
+    add_columns(dq_weight, dk_weight, d->scratch, (int)blocks, HS, 2 * HS, d);
+}
+
+#endif

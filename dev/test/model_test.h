@@ -299,7 +299,27 @@ static void fixture_check(const char *name) {
         CHECK(error <= 2 * MODEL_ORDER, "%s: %s after adding and taking away a gradient is off by %.2e", name, p->name, error);
     }
 
-    // 6. model_decode: token by token, in chunks, from the start again
+    // 6. targets of -1: every second one; then all of the second sequence, which is as if it were not there
+    const real *losses = activations_of(m, 0).losses; // (B, T), of the last pass, which was unmasked
+    int32_t *masked = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(B * T));
+    double rest = 0;
+    for (int i = 0; i < B * T; i++) {
+        masked[i] = i % 2 ? -1 : f.targets[i];
+        rest += i % 2 ? 0 : (double)losses[i];
+    }
+    model_zero_gradients(m);
+    CHECK(model_pass(m, f.tokens, masked, B, T, scale, NULL) == rest, "%s: the loss with every second target ignored is not the sum of the others", name);
+    for (int i = 0; i < B * T; i++) masked[i] = i < T ? f.targets[i] : -1;
+    model_zero_gradients(m);
+    model_pass(m, f.tokens, masked, B, T, scale, NULL);
+    memcpy(kept, m->gradients, sizeof(real) * elements);
+    model_zero_gradients(m);
+    model_pass(m, f.tokens, f.targets, 1, T, scale, NULL);
+    error = model_error_real(kept, m->gradients, elements);
+    CHECK(error <= MODEL_ORDER, "%s: with a sequence ignored, gradients are off by %.2e from those without it", name, error);
+    free(masked);
+
+    // 7. model_decode: token by token, in chunks, from the start again
     for (int gradients = 0; gradients < 2; gradients++) {
         Model *d = fixture_model(&f, model_shape(RECOMPUTE_CHEAP, 2, 1, T, gradients != 0));
         for (int b = 0; b < B; b++)
@@ -633,6 +653,9 @@ static void test_model_finite_differences(void) {
     fd_config("gpt2, grouped queries", model_small_config(FAMILY_GPT2, 1, 7, true), RECOMPUTE_CHEAP, true);
     fd_config("llama", model_small_config(FAMILY_LLAMA, 1, 10, false), RECOMPUTE_NONE, false);
     fd_config("llama, tied, accumulated", model_small_config(FAMILY_LLAMA, 1, 8, true), RECOMPUTE_BLOCK, true);
+    Config groups = model_small_config(FAMILY_LLAMA, 1, 6, true);
+    groups.heads = 6, groups.kv_heads = 2; // two groups of three
+    fd_config("llama, two groups", groups, RECOMPUTE_NONE, true);
     Config biased = model_small_config(FAMILY_LLAMA, 3, 8, false);
     biased.bias = 1;
     fd_config("llama, biases", biased, RECOMPUTE_CHEAP, false);

@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# quickstart.sh: from nothing to a small German GPT: tools, program, corpus, tokenizer, training, samples, a plot.
+#
+#   scripts/quickstart.sh [--minutes=N] [--offline] [--out=DIR] [--model=PRESET] [--vocab_size=N]
+#
+#   --minutes=N      how long to train, about (default 5; the whole takes about two minutes more)
+#   --offline        fetch nothing: train on the small sample text of this repository
+#   --out=DIR        where everything goes (default: run/quickstart in this repository)
+#   --model=PRESET   default llama-5M; train_gpt_cpu info --model=PRESET says what it is and costs
+#   --vocab_size=N   default 8192 (2048 for the sample text)
+#   --program=FILE   use this program, say ./train_gpt, and build none
+#
+# Each stage leaves its finished work behind; run again, it goes on where it stopped, also in the
+# middle of training. Ctrl-C while training writes a checkpoint first. Ends with 0: all done;
+# 1: an error, with what to do; 3: stopped while training, with a checkpoint; 130: stopped elsewhere.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+fail() { echo "quickstart.sh: $1" >&2; exit 1; }
+
+minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size= program=
+while [ $# -gt 0 ]; do
+    word=$1; shift
+    case $word in
+        --minutes | --out | --model | --vocab_size | --program) [ $# -gt 0 ] || fail "$word needs a value"; word=$word=$1; shift ;;
+    esac
+    case $word in
+        --help | -h) usage; exit 0 ;;
+        --minutes=?*) minutes=${word#*=} ;;
+        --offline) offline=1 ;;
+        --out=?*) out=${word#*=} ;;
+        --model=?*) model=${word#*=} ;;
+        --vocab_size=?*) vocab_size=${word#*=} ;;
+        --program=?*) program=$(readlink -f -- "${word#*=}" || true) ;;
+        *) fail "unknown option '$word'; see quickstart.sh --help" ;;
+    esac
+done
+[[ $minutes =~ ^[0-9]+(\.[0-9]+)?$ && ! $minutes =~ ^0+(\.0+)?$ ]] || fail "--minutes=$minutes: expected a number above 0"
+[[ -z $vocab_size || $vocab_size =~ ^[1-9][0-9]*$ ]] || fail "--vocab_size=$vocab_size: expected a whole number"
+mkdir -p -- "$out" || fail "cannot make the folder $out; choose another with --out=DIR"
+out=$(cd -- "$out" && pwd)
+case $out in
+    *[,*?[]*) fail "the folder $out has one of , * ? [ in its name, which lists of files cannot hold; choose another with --out=DIR" ;;
+esac
+
+again="$0"
+[ "$minutes" = 5 ] || again+=" --minutes=$minutes"
+[ $offline = 0 ] || again+=" --offline"
+[ "$out" = "$root/run/quickstart" ] || again+=" --out='$out'"
+[ "$model" = llama-5M ] || again+=" --model=$model"
+[ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
+[ -z "$program" ] || again+=" --program='$program'"
+
+# Ctrl-C reaches the program that runs, too. While it trains, it finishes its step and writes a
+# checkpoint; this script waits for that. Anywhere else the unfinished stage is simply done again.
+training=0
+interrupted() { [ $training -eq 1 ] || { echo; echo "Stopped. To go on: $again" >&2; exit 130; }; }
+trap interrupted INT TERM
+
+stage() { printf '\n[%s] %s\n' "$1" "$2"; }
+
+# ------------------------------------------------------------------ tools and program
+
+stage 1/7 'Tools'
+tools=0
+parts=(plot)
+[ -n "$program" ] || parts+=(build)
+[ $offline -eq 1 ] || parts+=(corpus)
+"$root/scripts/install.sh" "${parts[@]}" || tools=$?
+if [ $tools -ne 0 ]; then
+    [ -n "$program" ] || "$root/scripts/install.sh" --check build || exit 1
+    if [ $tools -eq 1 ] && [ $offline -eq 0 ]; then
+        fail "run the command above, then this script again (or: $0 --offline, which needs no more than gcc and make)"
+    fi
+    echo 'Going on with what is there.'
+fi
+
+stage 2/7 'Program'
+if [ -n "$program" ]; then
+    [ -x "$program" ] || fail "--program: $program is not a program"
+else
+    make -C "$root" --no-print-directory train_gpt_cpu
+    program=$root/train_gpt_cpu
+fi
+echo "$program"
+
+# ------------------------------------------------------------------ corpus, tokenizer, shards
+
+stage 3/7 'German text'
+corpus=$out/corpus/debian_de.txt
+if [ $offline -eq 0 ] && ! [ -s "$out/corpus/manifest.tsv" ]; then
+    "$root/scripts/corpus/debian_de.sh" --out="$out/corpus" || {
+        echo
+        echo '*** No corpus could be fetched (the lines above say why).'
+        offline=1
+    }
+fi
+if [ $offline -eq 0 ]; then
+    work=$out/debian_de split=formfeed
+    vocab_size=${vocab_size:-8192}
+else
+    echo '*** Training on the small sample text of this repository instead: enough to see that everything'
+    echo '*** works, far too little for a model that has learnt German.'
+    corpus=$root/dev/test/sample_de.txt work=$out/sample_de split=blank
+    if grep -q $'\f' "$corpus"; then split=formfeed; fi
+    vocab_size=${vocab_size:-2048}
+fi
+echo "$corpus: $(stat -c %s "$corpus") bytes"
+work=$work-$model-$vocab_size
+mkdir -p "$work"
+tokenizer=$work/tokenizer.json run=$work/model
+
+stage 4/7 "Tokenizer of $vocab_size tokens"
+# A finished stage is one whose stamp names the corpus that is there now.
+identity="$(sha256sum <"$corpus" | cut -c1-64) $split"
+if [ -e "$run/metrics.jsonl" ] && [ "$(cat "$work/identity" 2>/dev/null)" != "$identity" ]; then
+    fail "the corpus is another one than this model was trained on; move $work away, or choose another folder with --out=DIR"
+fi
+if [ "$(cat "$work/identity" 2>/dev/null)" = "$identity" ] && [ -s "$tokenizer" ]; then
+    echo "$tokenizer is there."
+else
+    rm -f "$work/identity"
+    "$program" bpe --input="$corpus" --vocab_size="$vocab_size" --out="$tokenizer"
+fi
+
+stage 5/7 'Tokens'
+if [ "$(cat "$work/identity" 2>/dev/null)" = "$identity" ]; then
+    echo "$work/text_*.bin are there."
+else
+    "$program" tokenize --tokenizer="$tokenizer" --input="$corpus" --doc_split=$split --val_fraction=0.02 --out="$work/text"
+    printf '%s\n' "$identity" >"$work/identity"
+fi
+
+# ------------------------------------------------------------------ training
+
+stage 6/7 "Training $model for about $minutes minutes"
+data=(--train_data="$work/text_train_*.bin" --val_data="$work/text_val_*.bin" --tokenizer="$tokenizer" --model="$model")
+batch=(--batch_size=8 --seq_len=256 --total_batch_tokens=2048)
+if [ -s "$work/train.conf" ]; then
+    echo "$work/train.conf is there, with the number of steps it was planned for."
+else
+    # How fast is this machine? The first steps warm the caches up; the median of the others counts.
+    echo 'Measuring the speed ...'
+    rm -rf "$work/probe"
+    "$program" train "${data[@]}" "${batch[@]}" --steps=14 --val_every=0 --checkpoint_every=0 --progress=off \
+        --out="$work/probe" >"$work/probe.log" 2>&1 || { tail -n 3 "$work/probe.log" >&2; fail "the measurement failed; see $work/probe.log"; }
+    ms=$(sed -n 's/.*"step_ms": *\([0-9.]*\).*/\1/p' "$work/probe/metrics.jsonl" | tail -n 11 | sort -g | sed -n 6p)
+    [ -n "$ms" ] || fail "no step_ms in $work/probe/metrics.jsonl"
+    rm -rf "$work/probe" "$work/probe.log"
+    # A tenth goes to validation, samples and checkpoints.
+    steps=$(awk -v m="$minutes" -v ms="$ms" 'BEGIN { s = int(m * 60000 * 0.9 / ms / 10) * 10; print s < 50 ? 50 : s }')
+    part() { echo $(($1 / $2 > 0 ? $1 / $2 : 1)); }
+    cat >"$work/train.conf.part" <<END
+# Written by quickstart.sh: a step took $ms ms here, $minutes minutes were asked for.
+batch_size = 8
+seq_len = 256
+total_batch_tokens = 2048
+steps = $steps
+lr = 0.003
+lr_schedule = cosine
+warmup_steps = $(part "$steps" 20)
+final_lr_fraction = 0.1
+val_every = $(part "$steps" 10)
+sample_every = $(part "$steps" 5)
+sample_prompt = Die
+checkpoint_every = $(part "$steps" 5)
+keep_checkpoints = 2
+END
+    mv "$work/train.conf.part" "$work/train.conf"
+fi
+steps=$(sed -n 's/^steps = //p' "$work/train.conf")
+final=$run/$(printf 'step_%08d' "$steps")
+code=0
+if [ -d "$final" ]; then
+    echo "$final is there: trained."
+else
+    training=1
+    "$program" train --config="$work/train.conf" "${data[@]}" --resume=auto --out="$run" || code=$?
+    training=0
+fi
+if [ $code -eq 3 ]; then
+    echo "Stopped; a checkpoint is in $run. To go on where it stopped: $again"
+    exit 3
+fi
+[ $code -eq 0 ] || { echo "quickstart.sh: training ended with an error (above); when that is mended, go on with: $again" >&2; exit 1; }
+
+# ------------------------------------------------------------------ samples and the curve
+
+stage 7/7 'What it has learnt'
+prompts=('Das Programm' 'Dieses Paket enthält' 'Wenn Sie die Datei' 'Am nächsten Morgen')
+{
+    for i in "${!prompts[@]}"; do
+        [ "$i" -eq 0 ] || printf '\n'
+        printf -- '--- %s\n' "${prompts[$i]}"
+        "$program" generate --model="$final" --prompt="${prompts[$i]}" --tokens=80 --temperature=0.7 --top_k=50 --seed="$((i + 1))"
+    done
+} >"$work/samples.txt.part" || fail "generate failed (above)"
+mv "$work/samples.txt.part" "$work/samples.txt"
+cat "$work/samples.txt"
+echo
+
+if "$root/scripts/install.sh" --check plot 2>/dev/null; then
+    "$root/scripts/plot.sh" --out="$work/loss" "$run"
+    plot="loss curve      $work/loss.svg and .png"
+else
+    plot="loss curve      not drawn: gnuplot or jq is missing; later: scripts/plot.sh '$run'"
+fi
+last=$(grep '"val_loss"' "$run/metrics.jsonl" | tail -n 1)
+number() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p" <<<"$last"; }
+
+cat <<END
+
+Done. Validation loss $(printf '%.3f' "$(number val_loss)") nats a token, $(printf '%.3f' "$(number val_bits_per_byte)") bits a byte of text, after $steps steps.
+
+    text            $corpus
+    tokenizer       $tokenizer
+    tokens          $work/text_train_00000.bin ...
+    model           $final      (a Hugging Face folder)
+    figures, log    $run/metrics.jsonl, run.log
+    samples         $work/samples.txt
+    $plot
+
+Try next:
+    '$program' generate --model='$final' --prompt='Klicken Sie auf' --tokens=100
+    '$program' eval --model='$final' --data='$work/text_val_*.bin'
+    $0 --minutes=60 --model=qwen3-5M      another family, trained longer; '$program' info --model=... tells its size
+    Your own text: '$program' bpe, tokenize and train, each with --help; '$work/train.conf' shows settings that work.
+END

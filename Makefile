@@ -36,7 +36,7 @@ endif
 SETTINGS := $(notdir $(CC))-$(ARCH)-omp$(OPENMP)-mpi$(MPI)-san$(SANITIZE)
 BUILD    := build/$(SETTINGS)
 
-.PHONY: all help test bench clean
+.PHONY: all help build-tests test bench clean
 all: train_gpt_cpu
 
 help:
@@ -65,7 +65,8 @@ train_gpt_cpu test_gpt: %: $(BUILD)/% FORCE
 .PHONY: FORCE
 FORCE:
 
-test: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
+build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
+test: build-tests
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu

@@ -18,6 +18,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/base_test.h"
 #include "dev/test/data_test.h"
 #include "dev/test/files_test.h"
+#include "dev/test/gguf_test.h"
 #include "dev/test/kernels_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/tokenizer_test.h"
@@ -26,7 +27,7 @@ int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
     if (missing) fail("this binary was built for CPUs with %s, which this one lacks", missing);
     // X(area): the functions test_AREA
-#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model)
+#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -25,7 +25,7 @@ trap 'rm -rf "$work"' EXIT
     "${program[@]}" tokenize --tokenizer="$work/tokenizer.json" --input=dev/test/sample_de.txt --doc_split=formfeed --val_fraction=0.1 --out="$work/s" >>"$work/out" 2>&1
 check "preparing: $(cat "$work/out")" test -f "$work/s_val_00000.bin"
 
-steps=60
+steps=36
 command=()
 train() { # train OUT OPTION...: runs it, small steps and many checkpoints; start: the same in the background, as $!
     set_command "$@"

@@ -15,7 +15,8 @@ What is not a plain copy
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
-  ids     the embedding may have more rows than the tokenizer has tokens: the rest is named [PADn], unused
+  ids     the embedding may have more rows than the tokenizer has tokens: the rest is named [PADn], unused.
+          llama.cpp may sample these, `generate` never does
 
 Tokenizer. llama.cpp knows the split patterns by name and has rules that hang on the name:
 "llama-bpe" puts a BOS token in front and takes a word that is in the vocabulary without merging
@@ -41,9 +42,9 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 #define GGUF_MAGIC 0x46554747u // "GGUF"
 #define GGUF_VERSION 3
 #define GGUF_ALIGNMENT 32
-#define GGUF_Q8_BLOCK 32                         // numbers of a q8_0 block
-#define GGUF_Q8_BYTES 34                         // f16 scale, 32 int8
-#define GGUF_CHUNK ((int64_t)1 << 18)            // numbers read at a time
+#define GGUF_Q8_BLOCK 32              // numbers of a q8_0 block
+#define GGUF_Q8_BYTES 34              // f16 scale, 32 int8
+#define GGUF_CHUNK ((int64_t)1 << 18) // numbers read at a time; may be tuned
 
 // ggml's numbers of types, of metadata values, and of kinds of token.
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };

@@ -6,12 +6,14 @@ tensor, element by element, against the tensor of Hugging Face's name. Larger fo
 tensors are read in several pieces and rows are long enough for q8_0. Bytes of q8_0 against the Python
 package gguf 0.19. Damaged and impossible input, full disks.
 
-What only llama.cpp itself can judge was compared outside, with llama.cpp of October 2026 on the CPU.
-Logits of these fixtures against expected.safetensors, relative L2: llama and qwen3 in f32 3e-7 to 7e-7,
-gpt2 2e-4 (its GELU is a table in f16), f16 1e-3, bf16 1e-2. Token ids of 3 MB of German and of random
-mixtures of spaces, digits, contractions, emoji and names of special tokens: the same as
-tokenizer_encode gives, for the patterns of GPT-2, Llama 3 and Qwen 2; for GPT-4o's the same but where
-a combining mark without a letter precedes a contraction.
+What only others can judge was compared outside, with llama.cpp of October 2026 on the CPU. Logits of these
+fixtures against expected.safetensors, relative L2: llama and qwen3 in f32 3e-7 to 7e-7, gpt2 2e-4 (its
+GELU is a table in f16), f16 1e-3, bf16 1e-2; q8_0 on larger models 2e-2 to 3e-2. Greedy continuations of
+trained and of random models of all three families, llama with biases among them: the same text as
+`generate` in f32 and f16. Token ids of 2.5 MB of German and of random mixtures of spaces, digits,
+contractions, emoji and names of special tokens: the same as tokenizer_encode gives, for the patterns of
+GPT-2, Llama 3 and Qwen 2; for GPT-4o's the same but where a combining mark without a letter precedes a
+contraction. The bytes of every tensor in every type: as the Python package gguf makes them.
 */
 #ifndef GGUF_TEST_H
 #define GGUF_TEST_H

@@ -19,7 +19,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "quickstart.sh: $1" >&2; exit 1; }
 
-minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size= program=
+minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size="" program=""
 while [ $# -gt 0 ]; do
     word=$1; shift
     case $word in

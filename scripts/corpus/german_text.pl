@@ -31,6 +31,8 @@ use Encode       qw(decode encode FB_DEFAULT);
 use File::Find   ();
 use Unicode::Normalize qw(NFC checkNFC);
 
+$SIG{__DIE__} = sub { return if $^S; print STDERR "german_text.pl: $_[0]"; exit 1 };
+
 # ------------------------------------------------------------------ is it German?
 
 my %german = map { $_ => 1 } qw(
@@ -293,7 +295,7 @@ sub markup {
             }
             $what = 'pre' if $class eq 'code' && $tag eq 'p';
         }
-        if    ( $what eq '' ) { if ( @open && !$end && $buffer =~ /\S$/ && $open[-1]++ ) { $buffer .= $open[0] eq 'menu' ? ' > ' : '+' } }
+        if    ( $what eq '' ) { if ( @open && !$end && $open[1]++ && $buffer =~ m{\S$} ) { $buffer .= $open[0] eq 'menu' ? ' > ' : '+' } }
         elsif ( $what eq 'menu' || $what eq 'keys' ) { @open = $end ? () : ( $what, 0 ) unless $empty }
         elsif ( $what eq 'br' ) { if ($table) { $buffer .= ' ' } elsif ( $buffer ne '' ) { $buffer .= $pre ? "\n" : "\n" } }
         elsif ( $what eq 'table' ) { $flush->(); $table += $end ? -1 : 1 unless $empty; $table = 0 if $table < 0 }
@@ -495,7 +497,7 @@ sub documents_text {
     my ( $where, $emit ) = @_;
     for my $file ( files_in( $where, qr/\.(?:txt|text|md)$/ ) ) {
         for my $part ( split /\f/, text_of( slurp($file) ) ) {
-            $emit->( map { s/\n(?=\S)/ /gr } map { [ 'p', $_, 0 ] } split /\n\s*\n/, $part );
+            $emit->( map { [ 'p', s/\n(?=\S)/ /gr, 0 ] } split /\n\s*\n/, $part );
         }
     }
 }

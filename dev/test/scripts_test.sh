@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# The scripts a user starts, as far as they need no network: the cleaning of German text, the plot,
+# missing tools, and the quick start from the sample text with a model of 0.1M parameters:
+# finished, repeated, stopped by a signal and gone on with. What needs a tool that is not
+# there is left out with a note.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+root=$PWD
+# shellcheck disable=SC2012  # the newest build; its name is ours
+: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}" "${SANITIZE:=0}"
+
+passed=0 failed=0
+check() { # check MESSAGE COMMAND...
+    local message=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
+}
+refuse() { # refuse MESSAGE TEXT COMMAND...: the command must fail with 1, and TEXT in its stderr
+    local message=$1 text=$2 code=0
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    if [ $code -eq 1 ] && grep -qF -- "$text" "$work/err"; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        printf 'FAILED %s: exit code %d, stderr: %s\n' "$message" $code "$(head -c 300 "$work/err")"
+    fi
+}
+has() { grep -qF -- "$2" "$1"; }
+lacks() { ! grep -qF -- "$2" "$1"; }
+work="$(mktemp -d)/with space"
+mkdir -p "$work"
+trap 'rm -rf "${work%/*}"' EXIT
+
+# ------------------------------------------------------------------ words and lint
+
+for script in scripts/*.sh scripts/corpus/*.sh; do
+    check "$script: bash -n" bash -n "$script"
+    case $script in
+        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh)
+            bash "$script" --help >"$work/out" 2>&1
+            check "$script --help: exit code" test $? -eq 0
+            check "$script --help: lists its options" grep -q -- '--' "$work/out"
+            refuse "$script: unknown option" 'unknown' bash "$script" --no_such_option
+            ;;
+    esac
+    if command -v shellcheck >/dev/null; then check "$script: shellcheck" shellcheck "$script"; fi
+done
+refuse 'quickstart.sh: no time' '--minutes=0' bash scripts/quickstart.sh --minutes=0 --out="$work/never"
+refuse 'quickstart.sh: a comma in the folder' 'in its name' bash scripts/quickstart.sh --out="$work/a,b"
+refuse 'debian_de.sh: unknown source' 'expected wesnoth or fortunes' bash scripts/corpus/debian_de.sh --with=nothing
+
+# install.sh where tools are missing and root is not to be had: says the one command, installs nothing.
+mkdir "$work/bin"
+for tool in bash sh sed cat; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
+printf '#!/bin/sh\necho 1000\n' >"$work/bin/id"
+printf '#!/bin/sh\ntouch "%s"\n' "$work/apt was called" >"$work/bin/apt-get"
+chmod +x "$work/bin/id" "$work/bin/apt-get"
+refuse 'install.sh without root' 'sudo apt-get install -y --no-install-recommends jq gnuplot-nox' env PATH="$work/bin" bash scripts/install.sh plot
+check 'install.sh without root calls no apt-get' test ! -e "$work/apt was called"
+refuse 'install.sh --check' 'mandoc' env PATH="$work/bin" bash scripts/install.sh --check corpus
+
+# ------------------------------------------------------------------ German text
+
+if perl -MUnicode::Normalize -MDigest::SHA -e 1 2>/dev/null; then
+    mkdir -p "$work/in/html" "$work/in/office" "$work/in/xml" "$work/in/text" "$work/in/fortune/usr/share/games/fortunes/de"
+    # HTML: navigation and code go, entities are read, a decomposed umlaut is composed, English goes.
+    printf '%s\n' '<html><head><title>x</title><style>p { color: red }</style></head><body>' \
+        '<div class="navheader"><p>Zurück zum Anfang und weiter zur nächsten Seite</p></div>' \
+        '<h1>Über das Gehen</h1><h2>Leer und ohne Text</h2><h2>Schuhe</h2>' \
+        '<p>Wer viel geht, braucht gute Schuhe, denn der Weg ist l&auml;nger, als man' 'denkt&#46;</p>' \
+        "<p>Die Sohle ist du$(printf 'u\xcc\x88')nn und die Naht ist alt.</p>" \
+        '<p>This paragraph is not about shoes and it should not be in the corpus at all.</p>' \
+        '<p>Geben Sie den folgenden Befehl ein:</p><pre>schuhe --groesse=43</pre><pre>int main(void) {' 'return 0;' '}</pre>' \
+        '<ol><li>Man zieht den linken Schuh an.</li><li><p>Danach bindet man die Schleife.</p></li></ol>' \
+        '<p>Wer viel geht, braucht gute Schuhe, denn der Weg ist länger, als man denkt.</p>' \
+        '<table><tr><td>Leder</td><td>hält viele Jahre und wird mit der Zeit weich</td></tr></table></body></html>' >"$work/in/html/a.html"
+    printf '%s\n' '<p>Seitenkopf mit der Suche und dem Inhalt</p><div id="DisplayArea" x="y"><p>Drücken Sie' \
+        '<span class="switchinline"><span hidden="true" id="MACtext_1" class="MAC">Befehl</span><span hidden="true" id="defaulttext_1">Strg</span></span>+V, um den Text einzufügen.</p></div><div id="SearchFrame"></div>' >"$work/in/office/b.html"
+    printf '%s\n' '<page xmlns="x"><info><desc>Dies ist nicht für den Text gedacht und fehlt.</desc></info><title>Energie sparen</title>' \
+        '<p>Schalten Sie das Gerät mit <keyseq><key>Strg</key><key>Q</key></keyseq> aus, wenn Sie es nicht brauchen.</p></page>' >"$work/in/xml/c.page"
+    printf '%s\n' 'Package: schuh' 'Description-md5: 0' 'Description-de: Werkzeug für Schuhe' ' Mit diesem Programm kann man die Schuhe eines ganzen' ' Haushalts verwalten.' ' .' \
+        ' Es kennt:' '  * die Größe und die Farbe' '    von jedem Paar' '' 'Package: shoe' 'Description-md5: 1' 'Description-de: <trans>' ' <trans>' >"$work/in/apt.txt"
+    printf 'Der erste Text ist kurz, aber er ist auf Deutsch.\n\f\nDer zweite Text steht nach dem Seitenvorschub und ist\nüber zwei Zeilen verteilt.\n' >"$work/in/text/d.txt"
+    printf 'Es ist nicht alles Gold, was glänzt, sagte die Elster.\n%%\nUnd wer zuletzt lacht, der hat es nicht eher verstanden.\n' >"$work/in/fortune/usr/share/games/fortunes/de/e"
+    plan() {
+        printf '%s\t%s\t%s\n' html html "$work/in/html" office libreoffice "$work/in/office" xml xml "$work/in/xml" apt apt "$work/in/apt.txt" \
+            text text "$work/in/text" fortune fortune "$work/in/fortune"
+    }
+    mkdir "$work/text" "$work/again"
+    plan | perl scripts/corpus/german_text.pl "$work/text" >"$work/counts" 2>"$work/err"
+    check 'german_text.pl: exit code' test $? -eq 0
+    check "german_text.pl: no warnings: $(head -c 300 "$work/err")" test ! -s "$work/err"
+    plan | perl scripts/corpus/german_text.pl "$work/again" >"$work/counts2" 2>&1
+    check 'german_text.pl: the same input, the same text and digests' cmp -s "$work/counts" "$work/counts2"
+    check 'german_text.pl: its SHA-256 is the file'"'"'s' has "$work/counts" "$(sha256sum <"$work/text/html.txt" | cut -c1-64)"
+    html=$work/text/html.txt
+    printf '%s\n' 'Über das Gehen' '' 'Schuhe' '' 'Wer viel geht, braucht gute Schuhe, denn der Weg ist länger, als man denkt.' '' 'Die Sohle ist duünn und die Naht ist alt.' '' \
+        'Geben Sie den folgenden Befehl ein:' '' 'schuhe --groesse=43' '' '1. Man zieht den linken Schuh an.' '2. Danach bindet man die Schleife.' '' \
+        'Leder | hält viele Jahre und wird mit der Zeit weich' >"$work/expected"
+    check "HTML: $(diff "$work/expected" "$html" | head -n 6)" cmp -s "$work/expected" "$html"
+    check 'LibreOffice: what is in DisplayArea, alternatives resolved' test "$(cat "$work/text/office.txt")" = 'Drücken Sie Strg+V, um den Text einzufügen.'
+    check 'Mallard: title, keys, no info' test "$(cat "$work/text/xml.txt")" = $'Energie sparen\n\nSchalten Sie das Gerät mit Strg+Q aus, wenn Sie es nicht brauchen.'
+    check 'descriptions: unwrapped, untranslated ones dropped' test "$(cat "$work/text/apt.txt")" = \
+        $'schuh: Werkzeug für Schuhe\n\nMit diesem Programm kann man die Schuhe eines ganzen Haushalts verwalten.\n\n- die Größe und die Farbe von jedem Paar'
+    check 'documents: a form feed between them' test "$(cat "$work/text/text.txt")" = \
+        $'Der erste Text ist kurz, aber er ist auf Deutsch.\n\f\nDer zweite Text steht nach dem Seitenvorschub und ist über zwei Zeilen verteilt.'
+    check 'fortunes: a document each' test "$(grep -c $'\f' "$work/text/fortune.txt")" = 1
+    refuse 'german_text.pl: unknown kind' 'expected name TAB kind TAB path' sh -c "printf 'a\tb\tc\n' | perl '$root/scripts/corpus/german_text.pl' '$work/text'"
+    if command -v mandoc >/dev/null; then
+        mkdir -p "$work/in/man/usr/share/man/de/man1"
+        printf '%s\n' '.TH GEHEN 1 2024-01-01 "Fuß" "Handbuch"' '.SH BEZEICHNUNG' 'gehen \- bewegt einen Menschen' '.SH ÜBERSICHT' '\fBgehen\fR [\fIOPTION\fR] und weiter in der Zeile' \
+            '.SH BESCHREIBUNG' "$(for i in $(seq 1 120); do printf 'Der %d. Schritt ist nicht der letzte. ' "$i"; done)" '.SH OPTIONEN' '.TP' '\fB\-s\fR' 'geht \fIschnell\fR und ohne Pause.' '.TP' '\fB\-\-langsam\fR' 'geht so, wie es der Weg erlaubt.' \
+            '.SH ÜBERSETZUNG' 'Diese Übersetzung wurde von niemandem erstellt und ist nicht da.' | gzip -n >"$work/in/man/usr/share/man/de/man1/gehen.1.gz"
+        printf 'man\tman\t%s\n' "$work/in/man" | perl scripts/corpus/german_text.pl "$work/text" >"$work/out" 2>&1
+        man=$work/text/man.txt
+        check 'man: the name is the title' test "$(head -n 1 "$man")" = 'gehen – bewegt einen Menschen'
+        check 'man: a long paragraph is one line' grep -q '^Der 1\. Schritt .* Der 120\. Schritt' "$man"
+        check 'man: term and text' test "$(grep -A 1 -x -- -s "$man")" = $'-s\ngeht schnell und ohne Pause.'
+        check 'man: neither synopsis nor translators' lacks "$man" ÜBERS
+    else
+        echo 'left out: man pages (no mandoc)'
+    fi
+else
+    echo 'left out: German text (no full perl)'
+fi
+
+# ------------------------------------------------------------------ plot
+
+mkdir "$work/it's a_run"
+awk 'BEGIN { for (i = 1; i <= 120; i++) printf "{\"step\": %d, \"loss\": %.3f%s}\n", i, 3 + 5 / i, i % 40 ? "" : ", \"val_loss\": 3.5"; printf "{\"step\": 1" }' >"$work/it's a_run/metrics.jsonl"
+if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
+    bash scripts/plot.sh "$work/it's a_run" >"$work/out" 2>&1
+    check "plot.sh: $(head -c 200 "$work/out")" test $? -eq 0
+    check 'plot.sh: SVG' has "$work/it's a_run/loss.svg" 'validation'
+    check 'plot.sh: PNG' test "$(head -c 4 "$work/it's a_run/loss.png" | tail -c 3)" = PNG
+    bash scripts/plot.sh --out="$work/two" "$work/it's a_run" "$work/it's a_run" >"$work/out" 2>&1
+    check 'plot.sh: two runs' test -s "$work/two.svg"
+    refuse 'plot.sh: no run' 'there is no such file' bash scripts/plot.sh "$work/nowhere"
+    mkdir "$work/empty" && : >"$work/empty/metrics.jsonl"
+    refuse 'plot.sh: an empty run' 'has a step and a loss yet' bash scripts/plot.sh "$work/empty"
+else
+    echo 'left out: plot (no jq or no gnuplot)'
+fi
+
+# ------------------------------------------------------------------ quick start
+
+if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
+    echo 'left out: quick start (it runs in the plain build)'
+else
+    # From another folder, with a relative path to the program.
+    quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" "$@"); }
+    quick --minutes=0.001 --out=q >"$work/out" 2>&1
+    check "quick start: $(tail -n 3 "$work/out")" test $? -eq 0
+    run=$work/q/sample_de-llama-nano-640
+    check 'quick start: a checkpoint' test -s "$run/model/step_00000050/model.safetensors"
+    check 'quick start: samples' has "$run/samples.txt" 'Das Programm'
+    check 'quick start: says that the text is a sample' has "$work/out" 'sample text'
+    check 'quick start: says the validation loss' grep -q 'Validation loss [1-9]' "$work/out"
+    before=$(sha256sum "$run/model/step_00000050/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)
+    quick --minutes=0.001 --out=q >"$work/out" 2>&1
+    check 'quick start again: exit code' test $? -eq 0
+    check 'quick start again: nothing is done twice' test "$before" = "$(sha256sum "$run/model/step_00000050/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)"
+    check 'quick start again: says so' has "$work/out" 'is there: trained.'
+    # Stopped: fewer steps than a minute of training, so that going on takes no time either.
+    mkdir -p "$work/s"
+    cp -r "$work/q/." "$work/s/"
+    run=$work/s/sample_de-llama-nano-640
+    rm -r "$run/model"
+    sed -i 's/^steps = .*/steps = 120/; s/^checkpoint_every = .*/checkpoint_every = 0/' "$run/train.conf"
+    (cd "$work" && exec setsid bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" --out=s) >"$work/out" 2>&1 &
+    pid=$!
+    for _ in $(seq 600); do
+        if [ -e "$run/model/metrics.jsonl" ] && [ "$(wc -l <"$run/model/metrics.jsonl")" -ge 3 ]; then break; fi
+        sleep 0.1
+    done
+    kill -TERM -- -$pid 2>/dev/null || kill -TERM $pid
+    wait $pid
+    check 'stopped: exit code 3' test $? -eq 3
+    check 'stopped: says how to go on' has "$work/out" 'To go on where it stopped'
+    steps=$(wc -l <"$run/model/metrics.jsonl")
+    check "stopped: in the middle (step $steps)" test "$steps" -lt 120
+    check 'stopped: a checkpoint' test -d "$run/model/$(printf 'step_%08d' "$steps")"
+    quick --out=s >"$work/out" 2>&1
+    check 'going on: exit code' test $? -eq 0
+    check 'going on: one line a step' test "$(wc -l <"$run/model/metrics.jsonl")" -eq 120
+fi
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

@@ -336,26 +336,11 @@ static inline void bpe_replace(BpeTrainer *t, uint32_t word, int32_t left, int32
 typedef struct {
     Str bytes;       // of all tokens, one after the other
     size_t *offsets; // (tokens + 1)
-    int32_t *table;  // ids by bytes, -1: free
-    uint64_t mask;
     int count;
 } BpeVocab;
 
-static inline int bpe_vocab_find(const BpeVocab *v, const uint8_t *p, size_t n, uint64_t *slot) {
-    for (*slot = tokenizer_hash_bytes(p, n) & v->mask; v->table[*slot] >= 0; *slot = (*slot + 1) & v->mask) {
-        int id = v->table[*slot];
-        if (v->offsets[id + 1] - v->offsets[id] == n && memcmp(v->bytes.data + v->offsets[id], p, n) == 0) return id;
-    }
-    return -1;
-}
-
-// The id of a token, new or known: two ways to the same bytes give one token.
-static inline int bpe_vocab_add(BpeVocab *v, const uint8_t *p, size_t n) {
-    uint64_t slot;
-    int id = bpe_vocab_find(v, p, n, &slot);
-    if (id >= 0) return id;
-    v->table[slot] = v->count;
-    str_add(&v->bytes, p, n);
+// Ends the token whose bytes were added; its id.
+static inline int bpe_vocab_add(BpeVocab *v) {
     v->offsets[++v->count] = v->bytes.size;
     return v->count - 1;
 }
@@ -408,17 +393,13 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
 
     // 1. The alphabet, in GPT-2's order: printable bytes first.
     int32_t byte_ids[256];
-    uint64_t slots = 1024;
-    while (slots < 2 * (uint64_t)V) slots *= 2;
     v.offsets = (size_t *)mem_alloc((size_t)(V + 1) * sizeof(size_t));
-    v.table = (int32_t *)mem_alloc(slots * sizeof(int32_t));
-    v.mask = slots - 1;
-    memset(v.table, 0xff, slots * sizeof(int32_t));
     for (int pass = 0; pass < 2; pass++)
         for (int b = 0; b < 256; b++)
             if (byte_is_printable(b) == (pass == 0)) {
                 uint8_t byte = (uint8_t)b;
-                byte_ids[b] = bpe_vocab_add(&v, &byte, 1);
+                str_add(&v.bytes, &byte, 1);
+                byte_ids[b] = bpe_vocab_add(&v);
             }
 
     // 2. Words as ids of bytes, and their pairs.
@@ -445,22 +426,22 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
         }
     bpe_settle(&t);
 
-    // 3. Merges.
+    // 3. Merges. Every token comes from one pair only: where its bytes stand between borders of tokens, all
+    // earlier merges inside them went as if they stood alone.
     size_t merge_capacity = 0;
     int merge_count = 0;
     int32_t(*merges)[2] = NULL;
-    Str whole;
-    memset(&whole, 0, sizeof whole);
     while (v.count < tokens && t.heap_count > 0) {
         BpeCandidate c = bpe_heap_pop(&t);
         if (t.pairs[c.pair].count != c.count) { // counts only fall while a pair waits: put it where it belongs now
             bpe_heap_push(&t, c.pair);
             continue;
         }
-        whole.size = 0;
-        str_add(&whole, v.bytes.data + v.offsets[c.left], v.offsets[c.left + 1] - v.offsets[c.left]);
-        str_add(&whole, v.bytes.data + v.offsets[c.right], v.offsets[c.right + 1] - v.offsets[c.right]);
-        int32_t id = bpe_vocab_add(&v, (const uint8_t *)whole.data, whole.size);
+        size_t left_size = v.offsets[c.left + 1] - v.offsets[c.left], right_size = v.offsets[c.right + 1] - v.offsets[c.right];
+        v.bytes.data = (char *)mem_grow(v.bytes.data, &v.bytes.capacity, v.bytes.size + left_size + right_size + 1, 1);
+        str_add(&v.bytes, v.bytes.data + v.offsets[c.left], left_size);
+        str_add(&v.bytes, v.bytes.data + v.offsets[c.right], right_size);
+        int32_t id = bpe_vocab_add(&v);
         merges = (int32_t(*)[2])mem_grow(merges, &merge_capacity, (size_t)merge_count + 1, sizeof *merges);
         merges[merge_count][0] = c.left;
         merges[merge_count++][1] = c.right;
@@ -501,10 +482,8 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
     free(t.events);
     free(t.heap);
     free(merges);
-    free(whole.data);
     free(v.bytes.data);
     free(v.offsets);
-    free(v.table);
     return ok;
 }
 

@@ -44,12 +44,12 @@ static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double b
     return r;
 }
 
-enum { SQUARES_BLOCKS = 1024, SQUARES_THREADS = 256 }; // constants: the order of the sum must not depend on the device
+enum { SQUARES_BLOCKS = 1024, SQUARES_THREADS = 256 }; // most blocks; constants: the order of the sum must not depend on the device
 
 static __global__ void squares_kernel(double *partial, const float *g, size_t n) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
-    for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n; i += (size_t)SQUARES_BLOCKS * SQUARES_THREADS * 4) {
+    for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n; i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
         float4 v = *(const float4 *)(g + i);
         sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z + (double)v.w * (double)v.w;
     }
@@ -62,10 +62,10 @@ static __global__ void squares_kernel(double *partial, const float *g, size_t n)
     if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-static __global__ void decide_kernel(AdamResult *result, double *loss, const double *partial, const AdamRule *rule) {
+static __global__ void decide_kernel(AdamResult *result, double *loss, const double *partial, int parts, const AdamRule *rule) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
-    for (int i = (int)threadIdx.x; i < SQUARES_BLOCKS; i += SQUARES_THREADS) sum += partial[i];
+    for (int i = (int)threadIdx.x; i < parts; i += SQUARES_THREADS) sum += partial[i];
     sums[threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.x) return;
@@ -133,8 +133,10 @@ template <typename T>
 static inline void adamw(AdamResult *result, double *loss, T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, const AdamRule *rule,
                          Device *d) {
     if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
-    squares_kernel<<<SQUARES_BLOCKS, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n);
-    decide_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(result, loss, (const double *)d->scratch, rule);
+    unsigned blocks = blocks_for(n, SQUARES_THREADS * 4);
+    if (blocks > SQUARES_BLOCKS) blocks = SQUARES_BLOCKS;
+    squares_kernel<<<blocks, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n);
+    decide_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(result, loss, (const double *)d->scratch, (int)blocks, rule);
     adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, rule, result);
     LAUNCH_CHECK();
 }

@@ -1,0 +1,165 @@
+/*
+compare.h: two dumps (the verb `dump`) of the same model and tokens, tensor by tensor: `test_gpt compare`.
+
+For each tensor: shape, largest absolute error, relative L2 error |A - B| / |A|, the bound on it and
+where the bound comes from. A is the reference (train_gpt_cpu), B the program under test. Exit code 1
+if a bound is passed, a number is not finite, or a tensor is missing that must be there.
+
+Bounds for fp32. Both programs add the same numbers in another order: a sum of K products is off by
+about sqrt(K) 2^-24, 3e-6 for K = 4096. 1e-5 for activations; gradients pass through twice as many
+sums, some of which cancel: 1e-4.
+
+Bounds for bf16. Storing a number rounds it by a relative error of at most 2^-8, in the root mean square
+1.65e-3 = U (the reference's embedding, rounded, is off by just that). Errors of different roundings
+are independent, so R roundings on the way to a tensor give U sqrt(R), and the bound is 2 U sqrt(R):
+the 2 is for what multiplies errors on the way (gelu and gate x up: both factors err; softmax). R is counted below for a tensor of layer l: 4
+for what enters the layer's product (weight, norm's weight, norm, result), 2 for each layer before (the
+residual stream is rounded twice a layer); gradients see the roundings forwards and backwards. No bound
+is above 3e-2. Means of LayerNorm are sums that cancel: what is left is compared with what went in.
+Gradients must also point the same way: cosine >= 0.999.
+
+updated.NAME is not an arithmetic of its own: after one step of Adam a weight has moved by the rate
+times the sign of its gradient, so gradients that are zero but for rounding (the keys' bias has none)
+give steps that differ in sign. Weights that start at zero are therefore shown, not judged, in bf16;
+others are judged by 3e-2, and by 1e-3 in fp32.
+*/
+#ifndef DEV_TEST_COMPARE_H
+#define DEV_TEST_COMPARE_H
+
+#include "../../llmc/safetensors.h"
+#include <math.h>
+
+#define COMPARE_U 1.65e-3
+
+// The layer in "act.layer.3.qkv", "grad.model.layers.3. ...", "grad.transformer.h.3. ..."; -1: none.
+static inline int compare_layer(const char *name) {
+    static const char *const before[] = {"layer.", "layers.", ".h."};
+    for (int i = 0; i < 3; i++) {
+        const char *at = strstr(name, before[i]);
+        if (at) return atoi(at + strlen(before[i]));
+    }
+    return -1;
+}
+
+static inline bool compare_has(const char *name, const char *part) { return strstr(name, part) != NULL; }
+
+// The bound on the relative L2 error of a tensor, and its reason. INFINITY: shown, not judged.
+static inline double compare_bound(const char **reason, const char *name, int layers, bool bf16) {
+    bool gradient = strncmp(name, "grad.", 5) == 0, updated = strncmp(name, "updated.", 8) == 0;
+    int layer = compare_layer(name), depth = layer >= 0 ? layer : layers;
+    if (strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0) return *reason = "input", 0.0;
+    if (updated) {
+        bool zero_start = compare_has(name, ".bias");
+        if (bf16 && zero_start) return *reason = "not judged: starts at 0, one step is the gradient's sign", (double)INFINITY;
+        return *reason = "signs of gradients near 0", bf16 ? 3e-2 : 1e-3;
+    }
+    if (!bf16) {
+        if (gradient) return *reason = "sums in another order, forwards and backwards", 1e-4;
+        return *reason = "sums in another order", 1e-5;
+    }
+    double roundings = 4 + 2 * depth, most = 3e-2;
+    *reason = "2 U sqrt(4 + 2 layer)";
+    if (gradient) {
+        roundings = 12 + 4 * layers;
+        *reason = "2 U sqrt(12 + 4 layers)";
+    } else if (strcmp(name, "loss") == 0) {
+        roundings = 0.25;
+        *reason = "U: a mean over all tokens";
+    } else if (strcmp(name, "act.embedding") == 0) {
+        roundings = 2;
+        *reason = "2 U sqrt(2): weight, result";
+    } else if (compare_has(name, "mean")) {
+        roundings *= 4;
+        *reason = "4 U sqrt(4 + 2 layer): cancels";
+    } else if (compare_has(name, "mlp") || strcmp(name, "logits") == 0) {
+        roundings += 4;
+        *reason = "2 U sqrt(8 + 2 layer): a product behind a product";
+    }
+    double bound = 2 * COMPARE_U * sqrt(roundings);
+    if (bound > most) {
+        *reason = "most that is allowed";
+        bound = most;
+    }
+    return bound;
+}
+
+// A tensor's numbers as floats (integers too); NULL for a type that cannot be compared. Freed with free().
+static inline float *compare_values(const SafeTensor *t, Error *err) {
+    float *v = (float *)mem_alloc(sizeof(float) * (size_t)(t->elements + 1));
+    if (t->dtype == ST_I32) {
+        for (int64_t i = 0; i < t->elements; i++) {
+            int32_t x;
+            memcpy(&x, (const char *)t->data + 4 * i, 4);
+            v[i] = (float)x;
+        }
+        return v;
+    }
+    if (safetensors_to_f32(v, t, 0, t->elements, err)) return v;
+    free(v);
+    return NULL;
+}
+
+// Prints the table and returns the exit code: 0, or 1 if anything is out of bounds. bf16: B was computed
+// in bf16. Tensors that begin with "act." may be missing in either file (recomputation gives them up).
+static inline int compare_dumps(const char *path_a, const char *path_b, bool bf16) {
+    SafeTensors a, b;
+    Error err;
+    if (!safetensors_open(&a, path_a, &err) || !safetensors_open(&b, path_b, &err)) fail("%s", err.text);
+    int layers = 0, compared = 0, failed = 0;
+    for (int i = 0; i < a.count; i++)
+        if (compare_layer(a.tensors[i].name) >= layers) layers = compare_layer(a.tensors[i].name) + 1;
+    printf("%-52s %-18s %10s %10s %10s %10s  %s\n", "tensor", "shape", "max abs", "rel L2", "bound", "1-cosine", "reason");
+    for (int i = 0; i < b.count; i++)
+        if (!safetensors_find(&a, b.tensors[i].name) && strncmp(b.tensors[i].name, "act.", 4) != 0) {
+            printf("%-52s only in %s  FAILED\n", b.tensors[i].name, path_b);
+            failed++;
+        }
+    for (int i = 0; i < a.count; i++) {
+        const SafeTensor *x = &a.tensors[i], *y = safetensors_find(&b, x->name);
+        char shape[160];
+        safetensor_shape(shape, x->ndim, x->shape);
+        if (!y) {
+            bool fine = strncmp(x->name, "act.", 4) == 0;
+            printf("%-52s %-18s not in %s%s\n", x->name, shape, path_b, fine ? "" : "  FAILED");
+            failed += !fine;
+            continue;
+        }
+        if (x->elements != y->elements || x->ndim != y->ndim || memcmp(x->shape, y->shape, sizeof(int64_t) * (size_t)x->ndim) != 0) {
+            printf("%-52s %-18s has another shape in %s  FAILED\n", x->name, shape, path_b);
+            failed++;
+            continue;
+        }
+        float *p = compare_values(x, &err), *q = p ? compare_values(y, &err) : NULL;
+        if (!q) fail("%s", err.text);
+        double most = 0, difference = 0, pp = 0, qq = 0, pq = 0;
+        bool finite = true;
+        for (int64_t k = 0; k < x->elements; k++) {
+            double u = (double)p[k], v = (double)q[k], d = fabs(u - v);
+            if (!isfinite(u) || !isfinite(v)) finite = false;
+            if (d > most) most = d;
+            difference += d * d;
+            pp += u * u;
+            qq += v * v;
+            pq += u * v;
+        }
+        free(p);
+        free(q);
+        const char *reason;
+        double bound = compare_bound(&reason, x->name, layers, bf16), relative = pp > 0 ? sqrt(difference / pp) : difference > 0 ? (double)INFINITY : 0.0;
+        double cosine = pp > 0 && qq > 0 ? pq / sqrt(pp) / sqrt(qq) : pp == qq ? 1.0 : 0.0;
+        bool ok = finite && !(relative > bound);
+        if (strncmp(x->name, "grad.", 5) == 0 && !(cosine >= 0.999)) {
+            ok = false;
+            reason = "cosine below 0.999";
+        }
+        printf("%-52s %-18s %10.2e %10.2e %10.2e %10.1e  %s%s\n", x->name, shape, most, relative, bound, 1 - cosine, ok ? "" : finite ? "FAILED: " : "FAILED, not finite: ", reason);
+        compared++;
+        failed += !ok;
+    }
+    printf("%d tensors compared, %d failed\n", compared, failed);
+    safetensors_close(&a);
+    safetensors_close(&b);
+    return failed || !compared;
+}
+
+#endif

@@ -1,0 +1,420 @@
+/*
+cuda_test.cu: every kernel of llmc/cuda (but attention, which has a test of its own) against the CPU
+kernels in double, in bf16 and in fp32, on shapes that divide nothing.
+
+Inputs are rounded to the kernel's type before both sides read them, so what differs is the kernel's
+own arithmetic: fp32 sums (bound 1e-5 on the relative L2 error; sums of at most 1000 terms here) and,
+where the result is stored in bf16, one rounding of it (2^-8 at most: bound 4e-3).
+What accumulates is called twice. Results must not depend on chance: in the emulator each test runs
+with the fibers of a block forwards, backwards and shuffled, on a GPU three times, and the bits must be
+the same.
+
+Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails.
+*/
+#include "../../llmc/cuda/cuda.h"
+#include "../../llmc/cuda/embedding.h"
+#include "../../llmc/cuda/gemm.h"
+#include "../../llmc/cuda/loss.h"
+#include "../../llmc/cuda/mlp.h"
+#include "../../llmc/cuda/norm.h"
+#include "../../llmc/cuda/optimizer.h"
+#include "../../llmc/cuda/rope.h"
+#include <string>
+#include <vector>
+
+extern "C" {
+void ref_open(void);
+void ref_close(void);
+void ref_norm_forward(double *, double *, double *, const double *, const double *, const double *, int, int, double);
+void ref_norm_backward(double *, double *, double *, const double *, const double *, const double *, const double *, const double *, int, int);
+void ref_linear_forward(double *, const double *, const double *, const double *, const double *, int, int, int);
+void ref_linear_backward_input(double *, const double *, const double *, int, int, int);
+void ref_linear_backward_weight(double *, double *, const double *, const double *, int, int, int);
+void ref_gelu_forward(double *, const double *, size_t);
+void ref_gelu_backward(double *, const double *, const double *, size_t);
+void ref_swiglu_forward(double *, const double *, int, int);
+void ref_swiglu_backward(double *, const double *, const double *, int, int);
+void ref_rope_table(double *, int, int, double);
+void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int, int, int, int, double);
+void ref_qk_backward(double *, double *, double *, const double *, const double *, const double *, const double *, const double *, const double *, int, int, int, int, int);
+void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
+void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
+void ref_cross_entropy(double *, double *, const int32_t *, double, int, int);
+double ref_sum_of_squares(const double *, size_t);
+void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t, double);
+}
+
+typedef std::vector<double> Numbers;
+
+// One thing under test: its name, and a hash of the bits of all results so far.
+struct Test {
+    Device *gpu;
+    std::string name;
+    uint64_t bits, random;
+    int passed, failed;
+};
+
+static uint32_t next_random(Test *t) {
+    t->random = t->random * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(t->random >> 33);
+}
+
+// n numbers of type T on the device, and what they are worth in double. Exactly as long as asked for,
+// so that AddressSanitizer sees the first byte behind.
+template <typename T> struct Array {
+    T *device = NULL;
+    Numbers host;
+    Test *t;
+    explicit Array(Test *test, size_t n, double scale = 1, double offset = 0) : host(n), t(test) { // random in offset +- scale
+        std::vector<T> values(n);
+        for (size_t i = 0; i < n; i++) {
+            from_float(&values[i], (float)(offset + scale * ((double)next_random(t) / 1073741824.0 - 1)));
+            host[i] = (double)to_float(values[i]);
+        }
+        CUDA_CHECK(cudaMalloc((void **)&device, sizeof(T) * n));
+        CUDA_CHECK(cudaMemcpy(device, values.data(), sizeof(T) * n, cudaMemcpyHostToDevice));
+    }
+    ~Array() { cudaFree(device); }
+    Array(const Array &) = delete;
+    Array &operator=(const Array &) = delete;
+    double *ref() { return host.data(); }
+    // Compares the device's numbers with host's, which the reference has worked on.
+    void check(const char *what, double bound) {
+        std::vector<T> values(host.size());
+        device_synchronize(t->gpu);
+        CUDA_CHECK(cudaMemcpy(values.data(), device, sizeof(T) * host.size(), cudaMemcpyDeviceToHost));
+        double difference = 0, size = 0;
+        bool finite = true;
+        for (size_t i = 0; i < host.size(); i++) {
+            double a = (double)to_float(values[i]);
+            if (!isfinite(a)) finite = false;
+            difference += (a - host[i]) * (a - host[i]);
+            size += host[i] * host[i];
+            uint32_t b = 0;
+            memcpy(&b, &values[i], sizeof(T));
+            t->bits = (t->bits ^ b) * 1099511628211ull;
+        }
+        double relative = size > 0 ? sqrt(difference / size) : sqrt(difference);
+        if (finite && relative <= bound) t->passed++;
+        else {
+            t->failed++;
+            printf("FAILED %s: %s: relative L2 error %.3g, bound %.3g%s\n", t->name.c_str(), what, relative, bound, finite ? "" : ", not finite");
+        }
+    }
+};
+
+struct Tokens {
+    int32_t *device = NULL;
+    std::vector<int32_t> host;
+    explicit Tokens(const std::vector<int32_t> &values) : host(values) {
+        CUDA_CHECK(cudaMalloc((void **)&device, 4 * host.size()));
+        CUDA_CHECK(cudaMemcpy(device, host.data(), 4 * host.size(), cudaMemcpyHostToDevice));
+    }
+    ~Tokens() { cudaFree(device); }
+    Tokens(const Tokens &) = delete;
+    Tokens &operator=(const Tokens &) = delete;
+};
+
+static void expect(Test *t, bool condition, const char *what) {
+    if (condition) t->passed++;
+    else {
+        t->failed++;
+        printf("FAILED %s: %s\n", t->name.c_str(), what);
+    }
+}
+
+static const double FLOAT_BOUND = 1e-5;
+template <typename T> static double bound_of() { return sizeof(T) == 4 ? FLOAT_BOUND : 4e-3; }
+
+// ---------------------------------------------------------------- the kernels
+
+template <typename T> static void test_norm(Test *t, int N, int C, bool layer) {
+    Array<T> x(t, (size_t)N * C), w(t, C, 0.5, 1), b(t, C), y(t, (size_t)N * C), dy(t, (size_t)N * C), dx(t, (size_t)N * C);
+    Array<float> mean(t, N), rstd(t, N), dw(t, C), db(t, C);
+    Numbers m(N), r(N);
+    norm_forward<T>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL, N, C, 1e-5f, t->gpu);
+    ref_norm_forward(y.ref(), layer ? m.data() : NULL, r.data(), x.ref(), w.ref(), layer ? b.ref() : NULL, N, C, 1e-5);
+    y.check("y", bound_of<T>());
+    rstd.host = r;
+    rstd.check("rstd", FLOAT_BOUND);
+    if (layer && C > 1) {
+        mean.host = m;
+        mean.check("mean", 1e-4); // a mean of numbers of both signs: they cancel
+    }
+    for (int twice = 0; twice < 2; twice++) {
+        norm_backward<T>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device, layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
+        ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(), layer ? m.data() : NULL, r.data(), N, C);
+    }
+    dx.check("dx, twice", C == 1 && layer ? 1e-2 : 1.5 * bound_of<T>()); // two roundings; a row of one has rstd 300 times its gradient
+    dw.check("dw, twice", C == 1 ? 1e-2 : FLOAT_BOUND);
+    if (layer) db.check("db, twice", FLOAT_BOUND);
+}
+
+template <typename T> static void test_linear(Test *t, int N, int C, int OC, bool bias, bool residual) {
+    size_t NC = (size_t)N * C, NO = (size_t)N * OC;
+    Array<T> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC), dpre(t, NC), act(t, NC);
+    Array<float> dw(t, (size_t)OC * C), db(t, OC);
+    linear_forward<T>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC, t->gpu);
+    ref_linear_forward(y.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, residual ? r.ref() : NULL, N, C, OC);
+    y.check("forward", bound_of<T>());
+    // Without the library's GELU its input is rounded before (twice with a bias): three times the bound.
+    linear_gelu_forward<T>(y.device, pre.device, x.device, w.device, bias ? b.device : NULL, N, C, OC, t->gpu);
+    ref_linear_forward(pre.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, NULL, N, C, OC);
+    ref_gelu_forward(y.ref(), pre.ref(), NO);
+    pre.check("gelu forward, input", 1.5 * bound_of<T>());
+    y.check("gelu forward", 3 * bound_of<T>());
+    linear_backward_input<T>(dx.device, dy.device, w.device, N, C, OC, t->gpu);
+    ref_linear_backward_input(dx.ref(), dy.ref(), w.ref(), N, C, OC);
+    dx.check("backward, input", bound_of<T>());
+    linear_gelu_backward_input<T>(dpre.device, dy.device, w.device, act.device, N, C, OC, t->gpu);
+    ref_gelu_backward(dpre.ref(), dx.ref(), act.ref(), NC);
+    dpre.check("backward through gelu", 2 * bound_of<T>());
+    for (int twice = 0; twice < 2; twice++) {
+        linear_backward_weight<T>(dw.device, bias ? db.device : NULL, dy.device, x.device, N, C, OC, t->gpu);
+        ref_linear_backward_weight(dw.ref(), bias ? db.ref() : NULL, dy.ref(), x.ref(), N, C, OC);
+    }
+    dw.check("backward, weight, twice", FLOAT_BOUND);
+    db.check("backward, bias, twice", FLOAT_BOUND);
+    bias_backward<T>(db.device, dy.device, N, OC, t->gpu);
+    for (int n = 0; n < N; n++)
+        for (int c = 0; c < OC; c++) db.host[c] += dy.host[(size_t)n * OC + c];
+    db.check("bias without epilogue", FLOAT_BOUND);
+}
+
+template <typename T> static void test_mlp(Test *t, int N, int F) {
+    size_t n = (size_t)N * F;
+    Array<T> x(t, n, 4), y(t, n), dy(t, n), dx(t, n), gu(t, 2 * n, 4), s(t, n), ds(t, 2 * n);
+    gelu_forward<T>(y.device, x.device, n, t->gpu);
+    ref_gelu_forward(y.ref(), x.ref(), n);
+    y.check("gelu", bound_of<T>());
+    gelu_backward<T>(dx.device, dy.device, x.device, n, t->gpu);
+    ref_gelu_backward(dx.ref(), dy.ref(), x.ref(), n);
+    dx.check("gelu backward", bound_of<T>());
+    swiglu_forward<T>(s.device, gu.device, N, F, t->gpu);
+    ref_swiglu_forward(s.ref(), gu.ref(), N, F);
+    s.check("swiglu", bound_of<T>());
+    swiglu_backward<T>(ds.device, dy.device, gu.device, N, F, t->gpu);
+    ref_swiglu_backward(ds.ref(), dy.ref(), gu.ref(), N, F);
+    ds.check("swiglu backward", bound_of<T>());
+}
+
+template <typename T> static void test_qk(Test *t, int B, int Tn, int NH, int NKV, int HS, bool norm, int first) {
+    size_t N = (size_t)B * Tn, heads = NH + NKV, wide = NH + 2 * NKV;
+    Array<T> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1), dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
+    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + Tn) * HS);
+    std::vector<float> table((size_t)(first + Tn) * HS);
+    Numbers r(N * heads);
+    rope_table(table.data(), first + Tn, HS, 10000.0);
+    ref_rope_table(rope.ref(), first + Tn, HS, 10000.0);
+    CUDA_CHECK(cudaMemcpy(rope.device, table.data(), 4 * table.size(), cudaMemcpyHostToDevice));
+    rope.check("table", 1e-7);
+    qk_forward<T>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, first, B, Tn, NH, NKV, HS, 1e-6f, t->gpu);
+    ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B, Tn, NH, NKV, HS, 1e-6);
+    qk.check("forward", bound_of<T>());
+    if (norm) {
+        rstd.host = r;
+        rstd.check("rstd", FLOAT_BOUND);
+    }
+    for (int twice = 0; twice < 2; twice++) {
+        qk_backward<T>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device, rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL,
+                       rope.device, B, Tn, NH, NKV, HS, t->gpu);
+        ref_qk_backward(dqkv.ref(), norm ? dqw.ref() : NULL, norm ? dkw.ref() : NULL, dqk.ref(), qkv.ref(), r.data(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B,
+                        Tn, NH, NKV, HS);
+    }
+    dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<T>() : bound_of<T>());
+    dqw.check("backward, query weight, twice", FLOAT_BOUND);
+    dkw.check("backward, key weight, twice", FLOAT_BOUND);
+}
+
+template <typename R> static void test_embedding(Test *t, int B, int T, int C, int V, bool positions, bool one_token) {
+    size_t N = (size_t)B * T;
+    std::vector<int32_t> ids(N), groups(token_groups_size(N)), counts(V);
+    for (size_t i = 0; i < N; i++) ids[i] = one_token ? V - 1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens tokens(ids);
+    token_groups(groups.data(), ids.data(), N, counts.data());
+    bool zero = true;
+    for (int v = 0; v < V; v++) zero = zero && counts[v] == 0;
+    expect(t, zero, "token_groups leaves its counts at zero");
+    Tokens g(groups);
+    Array<R> wte(t, (size_t)V * C), wpe(t, (size_t)(T + 2) * C), x(t, N * C), dx(t, N * C);
+    Array<float> dwte(t, (size_t)V * C), dwpe(t, (size_t)(T + 2) * C);
+    embedding_forward<R>(x.device, tokens.device, wte.device, positions ? wpe.device : NULL, 2, B, T, C, t->gpu);
+    ref_embedding_forward(x.ref(), ids.data(), wte.ref(), positions ? wpe.ref() : NULL, 2, B, T, C);
+    x.check("forward", bound_of<R>());
+    for (int twice = 0; twice < 2; twice++) {
+        embedding_backward<R>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N), B, T, C, V, t->gpu);
+        ref_embedding_backward(dwte.ref(), positions ? dwpe.ref() : NULL, dx.ref(), ids.data(), B, T, C, V);
+    }
+    dwte.check("backward, tokens, twice", FLOAT_BOUND);
+    dwpe.check("backward, positions, twice", FLOAT_BOUND);
+}
+
+template <typename T> static void test_loss(Test *t, int N, int V, double dscale) {
+    Array<T> logits(t, (size_t)N * V, 8);
+    Array<float> losses(t, N);
+    std::vector<int32_t> ids(N);
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    cross_entropy<T>(losses.device, logits.device, targets.device, (float)dscale, N, V, t->gpu);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    losses.check("losses", FLOAT_BOUND);
+    logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<T>());
+    double *total, host = 2.5, wanted = host;
+    CUDA_CHECK(cudaMalloc((void **)&total, sizeof host));
+    CUDA_CHECK(cudaMemcpy(total, &host, sizeof host, cudaMemcpyHostToDevice));
+    for (int twice = 0; twice < 2; twice++) sum_losses(total, losses.device, N, t->gpu);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(&host, total, sizeof host, cudaMemcpyDeviceToHost));
+    for (int i = 0; i < N; i++) wanted += 2 * losses.host[i];
+    expect(t, fabs(host - wanted) <= 1e-5 * fabs(wanted), "sum_losses adds");
+    cudaFree(total);
+}
+
+// kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite
+template <typename T> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
+    Array<T> w(t, n);
+    Array<float> m(t, n, 0.1), v(t, n, 0.05, 0.06), g(t, n), W(t, n);
+    std::vector<unsigned char> flags(n / 64);
+    for (size_t i = 0; i < flags.size(); i++) flags[i] = i % 3 != 1;
+    unsigned char *decay;
+    AdamRule rule = adam_rule(7, 1e-2, 0.9, 0.95, 1e-8, 0.1, clip), *rule_device;
+    AdamResult result, *result_device;
+    double loss = kind == 2 ? (double)INFINITY : 3.5, *loss_device, norm = sqrt(ref_sum_of_squares(g.ref(), n));
+    if (kind == 1) {
+        float nan = NAN;
+        CUDA_CHECK(cudaMemcpy(g.device + n / 2, &nan, 4, cudaMemcpyHostToDevice));
+    }
+    CUDA_CHECK(cudaMalloc((void **)&decay, flags.size()));
+    CUDA_CHECK(cudaMalloc((void **)&rule_device, sizeof rule));
+    CUDA_CHECK(cudaMalloc((void **)&result_device, sizeof result));
+    CUDA_CHECK(cudaMalloc((void **)&loss_device, sizeof loss));
+    CUDA_CHECK(cudaMemcpy(decay, flags.data(), flags.size(), cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpy(rule_device, &rule, sizeof rule, cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpy(loss_device, &loss, sizeof loss, cudaMemcpyHostToDevice));
+    adamw<T>(result_device, loss_device, w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, rule_device, t->gpu);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
+    expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite");
+    if (kind == 0) {
+        expect(t, fabs(result.grad_norm - norm) <= 1e-6 * norm && result.loss == 3.5, "norm and loss");
+        double scale = clip > 0 && norm > clip ? clip / norm : 1;
+        double *masters = master ? W.ref() : w.ref();
+        for (size_t i = 0; i < n; i += 64)
+            ref_adamw(masters + i, m.ref() + i, v.ref() + i, g.ref() + i, 64, 1e-2, 0.9, 0.95, 1e-8, flags[i / 64] ? 0.1 : 0, 7, scale);
+        for (size_t i = 0; i < n; i++) g.host[i] = 0;
+        if (master) {
+            W.check("master weights", FLOAT_BOUND);
+            w.host = W.host;
+        }
+        g.check("gradients are zeroed", 0);
+        m.check("m", FLOAT_BOUND);
+        v.check("v", FLOAT_BOUND);
+        w.check("weights", master || sizeof(T) == 4 ? bound_of<T>() : 2 * bound_of<T>()); // stochastic rounding: up to a whole unit
+    } else {
+        w.check("weights untouched", 0);
+        W.check("master weights untouched", 0);
+        m.check("m untouched", 0);
+        v.check("v untouched", 0);
+    }
+    cudaFree(decay);
+    cudaFree(rule_device);
+    cudaFree(result_device);
+    cudaFree(loss_device);
+}
+
+// Stochastic rounding must be right on average: the mean error of many roundings is far below one.
+static __global__ void rounding_kernel(float *out, float x, int n) {
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n) out[i] = to_float(round_stochastic(x, philox4x32((uint32_t)i, 0, 0, 0, 1, 2).x[0]));
+}
+static void test_rounding(Test *t) {
+    const int n = 4096;
+    Array<float> out(t, n);
+    std::vector<float> values(n);
+    const float x = 1.0f + 0.3f / 128; // three tenths of the way from 1 to the next bf16
+    rounding_kernel<<<n / 256, 256, 0, t->gpu->stream>>>(out.device, x, n);
+    LAUNCH_CHECK();
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(values.data(), out.device, 4 * n, cudaMemcpyDeviceToHost));
+    int up = 0, other = 0;
+    for (int i = 0; i < n; i++) up += values[i] == 1.0f + 1.0f / 128, other += values[i] != 1.0f && values[i] != 1.0f + 1.0f / 128;
+    expect(t, other == 0, "rounds to a neighbour");
+    expect(t, fabs(up / (double)n - 0.3) < 0.03, "rounds up as often as it should"); // 4 standard deviations
+}
+
+// ---------------------------------------------------------------- all of it
+
+#ifdef CUDA_EMU
+static void set_order(int order) {
+    emu.order = order;
+    emu.random = 12345;
+}
+#else
+static void set_order(int) {}
+#endif
+
+template <typename Work> static void three_times(Test *t, const std::string &name, Work work) {
+    uint64_t first = 0;
+    t->name = name;
+    for (int order = 0; order < 3; order++) {
+        set_order(order);
+        t->bits = 14695981039346656037ull;
+        t->random = 42;
+        work();
+        if (order == 0) first = t->bits;
+        if (t->bits == first) t->passed++;
+        else {
+            t->failed++;
+            printf("FAILED %s: other bits when %s\n", name.c_str(), order == 1 ? "threads run backwards (run 2)" : "threads run shuffled (run 3)");
+        }
+    }
+}
+
+template <typename T> static void test_type(Test *t, const std::string &type) {
+    static const int rows[][2] = {{1, 1}, {3, 7}, {37, 40}, {5, 130}, {70, 64}, {2, 1100}, {2, 5000}};
+    for (auto &s : rows)
+        for (int layer = 0; layer < 2; layer++)
+            three_times(t, type + (layer ? " LayerNorm " : " RMSNorm ") + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_norm<T>(t, s[0], s[1], layer != 0); });
+    static const int products[][3] = {{1, 1, 1}, {5, 7, 3}, {33, 40, 24}, {150, 65, 136}, {2, 300, 9}};
+    for (auto &s : products)
+        for (int k = 0; k < 4; k++)
+            three_times(t, type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " + std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
+                        [&]() { test_linear<T>(t, s[0], s[1], s[2], k & 1, k & 2); });
+    static const int mlps[][2] = {{1, 1}, {3, 5}, {7, 40}, {4, 259}};
+    for (auto &s : mlps) three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_mlp<T>(t, s[0], s[1]); });
+    static const int heads[][5] = {{1, 1, 1, 1, 2}, {2, 5, 3, 1, 6}, {2, 9, 4, 2, 16}, {1, 7, 6, 3, 64}, {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};
+    for (auto &s : heads)
+        for (int norm = 0; norm < 2; norm++)
+            three_times(t, type + " qk " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) + "," + std::to_string(s[3]) + "," + std::to_string(s[4]) + (norm ? " norm" : ""),
+                        [&]() { test_qk<T>(t, s[0], s[1], s[2], s[3], s[4], norm != 0, norm ? 3 : 0); });
+    static const int tables[][4] = {{1, 1, 1, 1}, {2, 5, 7, 3}, {3, 21, 40, 11}, {2, 30, 300, 1000}};
+    for (auto &s : tables)
+        for (int k = 0; k < 4; k++)
+            three_times(t, type + " embedding " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) + "," + std::to_string(s[3]) + (k & 1 ? " positions" : "") + (k & 2 ? " one token" : ""),
+                        [&]() { test_embedding<T>(t, s[0], s[1], s[2], s[3], k & 1, k & 2); });
+    static const int losses[][2] = {{1, 2}, {6, 5}, {9, 130}, {3, 8000}, {2, 4097}};
+    for (auto &s : losses)
+        for (int k = 0; k < 2; k++)
+            three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
+    for (int k = 0; k < 8; k++)
+        three_times(t, type + " adamw " + std::to_string(k), [&]() { test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k == 6 ? 1 : k == 7 ? 2 : 0, k & 2 ? 1 : 0); });
+}
+
+int main() {
+    Device gpu;
+    Error err;
+    if (!device_open(&gpu, &err)) fail("%s", err.text);
+    gemm_open(&gpu);
+    ref_open();
+    Test t;
+    t.gpu = &gpu;
+    t.passed = t.failed = 0;
+    test_type<float>(&t, "fp32");
+    test_type<__nv_bfloat16>(&t, "bf16");
+    three_times(&t, "stochastic rounding", [&]() { test_rounding(&t); });
+    gemm_close(&gpu);
+    device_close(&gpu);
+    ref_close();
+    printf("CUDA kernels: %d checks passed, %d failed\n", t.passed, t.failed);
+    return t.failed != 0;
+}

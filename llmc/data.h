@@ -235,13 +235,14 @@ static inline bool shard_token_error(const Shard *s, int64_t at, int64_t vocab_s
 static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, Error *err) {
     if (index < 0 || index >= d->sequences)
         return error_set(err, "sequence %lld was asked for, the data has %lld", (long long)index, (long long)d->sequences);
-    int low = 0, high = d->count - 1; // the last shard that begins at or before index
+    // The last shard that begins at or before index. One without sequences is never it: it shares its first
+    // number with the shard that follows, or with the end.
+    int low = 0, high = d->count - 1;
     while (low < high) {
         int middle = (low + high + 1) / 2;
         if (d->shards[middle].first <= index) low = middle;
         else high = middle - 1;
     }
-    while (d->shards[low].sequences == 0) low--; // such shards share their number with the one that follows
     const Shard *s = &d->shards[low];
     int64_t T = d->seq_len, at = (index - s->first) * T;
     uint32_t largest = 0;

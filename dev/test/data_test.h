@@ -187,7 +187,7 @@ static void test_shard_damage(void) {
         if (i == 0) h.version = 2;
         if (i == 1) h.token_bytes = 0;
         if (i == 2) h.vocab_size = (int64_t)1 << 40;
-        if (i == 3) h.tokens = ((int64_t)1 << 62) + 200; // times two it would be right again
+        if (i == 3) h.token_bytes = 4, h.tokens = ((int64_t)1 << 62) + 100; // in 64 bits four times that is 400 again
         if (i == 4) h.tokens = -1;
         h.header_sum = xxh64(&h, sizeof h - 8, 0);
         memcpy(bad, good, size);
@@ -198,10 +198,13 @@ static void test_shard_damage(void) {
     memcpy(bad, good, size);
     bad[1024 + 2 * 57] = 0xff, bad[1024 + 2 * 57 + 1] = 0xff;
     CHECK_ERROR(shard_test_open(bad, size, &err), "token 57 is 65535, the vocabulary has 500");
+    memcpy(bad, good, size);
+    bad[1024 + 2 * 190 + 1] = 0xff; // the last target of the last sequence
+    CHECK_ERROR(shard_test_open(bad, size, &err), "token 190 is");
 
     // Shards of llm.c: 256 int32 (magic, version, tokens), then uint16 or uint32.
     for (int wide = 0; wide < 2; wide++) {
-        uint8_t old[1024 + 4 * 31];
+        uint8_t old[1024 + 4 * 31 + 1];
         int32_t head[3] = {wide ? 20240801 : 20240520, wide ? 7 : 1, 31};
         size_t old_size = 1024 + (wide ? 4u : 2u) * 31;
         memset(old, 0, sizeof old);
@@ -225,6 +228,7 @@ static void test_shard_damage(void) {
         dataset_close(&d);
         CHECK_ERROR(shard_test_open(old, old_size - 1, &err), "announces 31 tokens");
         CHECK_ERROR(shard_test_open(old, old_size - 4, &err), "truncated");
+        CHECK_ERROR(shard_test_open(old, old_size + 1, &err), "damaged");
         old[4] = 9;
         CHECK_ERROR(shard_test_open(old, old_size, &err), "version 9");
         for (int i = 0; i < 2; i++) {

@@ -174,7 +174,7 @@ static void test_json(void) {
     static const char *const bad[] = {"", " ", "01", "-", "+1", ".5", "1.", "1e", "1e+", "0x1", "NaN", "Infinity", "'a'", "\"", "\"\\", "\"\\u12\"", "\"\\x41\"",
                                       "[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{a:1}",
                                       "{1:1}", "{\"a\" 1}", "tru", "truee", "nul", "1 2", "[]]", "{}x", "//\n1", "\"\n\"", "\"\t\"", "\"\\ud800\"",
-                                      "\"\\ude00\"", "\"\\ud800\\u0041\"", "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
+                                      "\"\\ude00\"", "\"\\ude00\\ude00\"", "\"\\ud800\\u0041\"", "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
                                       "\"\xe4\"", "\"\xe2\x82\"", "\xef\xbb\xbf{}"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) CHECK(json_accepts(good[i], strlen(good[i]), &err), "%s is JSON: %s", good[i], err.text);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!json_accepts(bad[i], strlen(bad[i]), &err), "%s is not JSON", bad[i]);

@@ -24,6 +24,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/norm.h"
 #include "llmc/cpu/optimizer.h"
 #include "llmc/cpu/peak.h"
+#include "llmc/cpu/ranks.h"
 #include "llmc/engine.h"
 #include "llmc/options.h"
 
@@ -51,10 +52,14 @@ struct Model {
     Cpu cpu;
     char device[64];
     double peak_flops; // 0: not measured yet
+    Ranks ranks;
     ParamTable table;
     ActTable acts;
 
-    real *weights, *gradients, *moment1, *moment2; // (table.elements) each; the last three only for training
+    real *weights, *gradients;  // (table.elements); gradients only for training
+    Range *owned;               // (table.blocks): what this rank updates, as offsets into weights; all of it on one rank
+    size_t *moment_start;       // (table.blocks): where the moments of owned[block] begin
+    real *moment1, *moment2;    // of the owned ranges, one behind the other; only for training
     real *activations;                             // (acts.elements)
     real *rope;                                    // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;                                  // (logits_rows, V): one chunk
@@ -97,6 +102,22 @@ static Activations activations_of(const Model *m, int layer) {
     return a;
 }
 
+// The elements of a block that a rank updates, as offsets into the flat array.
+static Range owned_range(const Model *m, int block, int rank) {
+    size_t from = m->table.block_start[block];
+    Range r = ranks_range(m->table.block_start[block + 1] - from, rank, m->setup.dist->size);
+    r.first += from;
+    return r;
+}
+
+// The elements of a tensor that lie in a range: offset in the flat array, and how many.
+static Range overlap(const Param *p, Range r) {
+    size_t first = p->offset > r.first ? p->offset : r.first;
+    size_t end = p->offset + p->count < r.first + r.count ? p->offset + p->count : r.first + r.count;
+    Range both = {first, end > first ? end - first : 0};
+    return both;
+}
+
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     Model *m = (Model *)mem_alloc(sizeof(Model));
@@ -122,8 +143,17 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->logits = (real *)mem_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
     if (setup->gradients) {
         m->gradients = (real *)mem_alloc(sizeof(real) * m->table.elements);
-        m->moment1 = (real *)mem_alloc(sizeof(real) * m->table.elements);
-        m->moment2 = (real *)mem_alloc(sizeof(real) * m->table.elements);
+        ranks_open(&m->ranks, setup->dist, m->table.blocks);
+        m->owned = (Range *)mem_alloc(sizeof(Range) * (size_t)m->table.blocks);
+        m->moment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)m->table.blocks);
+        size_t moments = 0;
+        for (int block = 0; block < m->table.blocks; block++) {
+            m->owned[block] = owned_range(m, block, setup->dist->rank);
+            m->moment_start[block] = moments;
+            moments += m->owned[block].count;
+        }
+        m->moment1 = (real *)mem_alloc(sizeof(real) * moments);
+        m->moment2 = (real *)mem_alloc(sizeof(real) * moments);
         int64_t wide = int64_max(config_fc(c), config_qkv(c));
         int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
         int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
@@ -136,6 +166,9 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 
 static void model_destroy(Model *m) {
     if (!m) return;
+    ranks_close(&m->ranks);
+    free(m->owned);
+    free(m->moment_start);
     real *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope, m->logits, m->dx, m->dwide, m->dnarrow, m->cache};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&m->table);
@@ -150,18 +183,38 @@ static double model_peak_flops(Model *m) {
     return m->peak_flops;
 }
 
-static real *model_array(const Model *m, int array) {
-    return array == MODEL_WEIGHT ? m->weights : array == MODEL_GRADIENT ? m->gradients : array == MODEL_MOMENT1 ? m->moment1 : m->moment2;
+// Moments exist only for what this rank owns: element i of the flat array, for owned i.
+static real *moment_at(const Model *m, int array, int block, size_t i) {
+    return (array == MODEL_MOMENT1 ? m->moment1 : m->moment2) + m->moment_start[block] + (i - m->owned[block].first);
 }
 
 static void model_set(Model *m, int array, const Param *p, const float *values) {
-    real *to = model_array(m, array) + p->offset;
-    for (size_t i = 0; i < p->count; i++) to[i] = (real)values[i];
+    bool moments = array == MODEL_MOMENT1 || array == MODEL_MOMENT2;
+    Range part = {p->offset, p->count};
+    if (moments) part = overlap(p, m->owned[p->block]);
+    if (part.count == 0) return;
+    real *to = moments ? moment_at(m, array, p->block, part.first) : (array == MODEL_WEIGHT ? m->weights : m->gradients) + part.first;
+    for (size_t i = 0; i < part.count; i++) to[i] = (real)values[part.first - p->offset + i];
 }
 
 static void model_get(Model *m, int array, const Param *p, float *values) {
-    const real *from = model_array(m, array) + p->offset;
-    for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
+    if (array == MODEL_WEIGHT || array == MODEL_GRADIENT) {
+        const real *from = (array == MODEL_WEIGHT ? m->weights : m->gradients) + p->offset;
+        for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
+        return;
+    }
+    int size = m->setup.dist->size;
+    Range *parts = (Range *)mem_alloc(sizeof(Range) * (size_t)size);
+    for (int rank = 0; rank < size; rank++) {
+        parts[rank] = overlap(p, owned_range(m, p->block, rank));
+        if (rank == m->setup.dist->rank && parts[rank].count) {
+            const real *from = moment_at(m, array, p->block, parts[rank].first);
+            for (size_t i = 0; i < parts[rank].count; i++) values[parts[rank].first - p->offset + i] = (float)from[i];
+        }
+        parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
+    }
+    ranks_collect(&m->ranks, values, parts);
+    free(parts);
 }
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
@@ -257,6 +310,7 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dmlp = dnarrow; // (N, F)
     linear_backward_weight(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, cpu);
     linear_backward_input(dmlp, dx, w.fcproj_w, false, N, F, C, cpu);
+    ranks_progress(&m->ranks);
     // 8. dfc
     real *dfc = dwide; // (N, F) or (N, 2F)
     if (c->swiglu) swiglu_backward(dfc, dmlp, a.fc, N, F, cpu);
@@ -265,12 +319,14 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dnorm = dnarrow; // (N, C); dmlp is used up
     linear_backward_weight(dw.fc_w, dw.fc_b, dfc, a.norm2, N, C, config_fc(c), cpu);
     linear_backward_input(dnorm, dfc, w.fc_w, false, N, C, config_fc(c), cpu);
+    ranks_progress(&m->ranks);
     // 6. dresidual1 = dx + norm2 backward
     norm_backward(dx, dw.norm2_w, dw.norm2_b, dnorm, a.residual1, w.norm2_w, a.norm2_mean, a.norm2_rstd, N, C, cpu);
     // 5. dattention = dx Wproj
     real *dattention = dnarrow; // (N, NH HS)
     linear_backward_weight(dw.proj_w, dw.proj_b, dx, a.attention, N, NQ, C, cpu);
     linear_backward_input(dattention, dx, w.proj_w, false, N, NQ, C, cpu);
+    ranks_progress(&m->ranks);
     // 4. dq, dk, dv
     real *dqkv = dwide;                                     // (N, QKV); dfc is used up
     real *dqk = dnarrow + (size_t)N * (size_t)NQ;           // (N, (NH + NKV) HS), behind dattention
@@ -282,9 +338,11 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     // 3. through rotation and norm
     if (c->rope)
         qk_backward(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH, NKV, HS, cpu);
+    ranks_progress(&m->ranks);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight(dw.qkv_w, dw.qkv_b, dqkv, a.norm1, N, C, QKV, cpu);
     linear_backward_input(dnorm, dqkv, w.qkv_w, false, N, C, QKV, cpu);
+    ranks_progress(&m->ranks);
     // 1. dx = dx + norm1 backward
     norm_backward(dx, dw.norm1_w, dw.norm1_b, dnorm, x, w.norm1_w, a.norm1_mean, a.norm1_rstd, N, C, cpu);
 }
@@ -333,10 +391,11 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
     for (int i = 0; i < N; i++) m->loss += (double)a.losses[i];
 }
 
-// Sums a block's gradients over the ranks; called as soon as no pass will add to them.
+// Starts to sum a block's gradients over the ranks, as soon as no pass will add to them; the sums go on
+// between the kernels of the blocks before.
 static void reduce_block(Model *m, int block) {
-    size_t from = m->table.block_start[block], n = m->table.block_start[block + 1] - from;
-    dist_sum_gradients(m->setup.dist, m->gradients + from, n, sizeof(real));
+    size_t from = m->table.block_start[block];
+    ranks_sum(&m->ranks, m->gradients + from, m->table.block_start[block + 1] - from);
 }
 
 static void model_backward(Model *m, bool last) {
@@ -371,21 +430,31 @@ static double model_loss(Model *m) {
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     UpdateResult result;
-    // 1. loss and gradient norm over all ranks
-    result.loss = model_loss(m);
-    dist_sum(m->setup.dist, &result.loss, 1);
-    result.grad_norm = sqrt(sum_of_squares(m->gradients, m->table.elements, &m->cpu));
+    // 1. loss and gradient norm over all ranks, each from the ranges that it owns
+    ranks_wait(&m->ranks);
+    double sums[2] = {model_loss(m), 0}; // loss, squares
+    for (int block = 0; block < m->table.blocks; block++) sums[1] += sum_of_squares(m->gradients + m->owned[block].first, m->owned[block].count, &m->cpu);
+    dist_sum(m->setup.dist, sums, 2);
+    result.loss = sums[0];
+    result.grad_norm = sqrt(sums[1]);
     // 2. nothing that is not finite reaches the weights
     result.updated = isfinite(result.loss) && isfinite(result.grad_norm);
     if (!result.updated) return result;
-    // 3. clip and update, tensor by tensor
+    // 3. clip and update, tensor by tensor; finished blocks go to the other ranks meanwhile
     double clip = rule->grad_clip > 0 && result.grad_norm > rule->grad_clip ? rule->grad_clip / result.grad_norm : 1.0;
     for (int i = 0; i < m->table.count; i++) {
         const Param *p = &m->table.items[i];
-        adamw(m->weights + p->offset, m->moment1 + p->offset, m->moment2 + p->offset, m->gradients + p->offset, p->count, rule->lr,
-              rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
+        Range part = overlap(p, m->owned[p->block]);
+        if (part.count)
+            adamw(m->weights + part.first, moment_at(m, MODEL_MOMENT1, p->block, part.first), moment_at(m, MODEL_MOMENT2, p->block, part.first),
+                  m->gradients + part.first, part.count, rule->lr, rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
+        ranks_progress(&m->ranks);
+        if (i + 1 < m->table.count && m->table.items[i + 1].block == p->block) continue;
+        size_t from = m->table.block_start[p->block];
+        ranks_gather(&m->ranks, m->weights + from, m->table.block_start[p->block + 1] - from);
     }
     model_zero_gradients(m);
+    ranks_gather_wait(&m->ranks);
     return result;
 }
 

@@ -50,6 +50,7 @@ static const char *model_device(Model *m);
 static double model_peak_flops(Model *m);
 
 // Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
+// Moments may be spread over the ranks: all ranks call model_get for them, and rank 0 gets the values.
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values);
 

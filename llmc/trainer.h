@@ -478,6 +478,10 @@ static inline void trainer_checkpoint(Trainer *t) {
             log_line(&t->log, "checkpoint %s (%.1f s)", p.text, clock_seconds() - start);
         }
     }
+    if (t->dist->rank > 0) {
+        disk_write(NULL, t->model, MODEL_MOMENT1, &t->table, &t->config);
+        disk_write(NULL, t->model, MODEL_MOMENT2, &t->table, &t->config);
+    }
     if (dist_max(t->dist, failed)) {
         if (t->dist->rank == 0) fail("no checkpoint at step %lld: %s; earlier checkpoints are untouched", (long long)t->state.step, err.text);
         exit(1);

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# The CPU program over MPI: 1, 2, 3 and 4 ranks have the same loss curve within 1e-5, the same ranks twice
+# have the same bits, resuming continues with them, and a rank that dies takes the job down in seconds.
+# Needs mpirun and a build with MPI; says so and counts nothing otherwise.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}"
+program=$PWD/$BUILD/train_gpt_cpu
+if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
+    echo 'no mpirun, or a build without MPI: the ranks are not tested'
+    echo '0 passed, 0 failed'
+    exit 0
+fi
+export OMP_WAIT_POLICY=passive
+launch=(mpirun --oversubscribe --bind-to none)
+[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
+
+passed=0 failed=0
+check() { # check MESSAGE COMMAND...
+    local message=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+sample=$PWD/dev/test/sample_de.txt
+cd "$work" || exit 1
+"$program" bpe --input="$sample" --vocab_size=512 --out=tokenizer.json >out 2>&1 &&
+    "$program" tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=s >>out 2>&1
+check "preparing: $(cat out)" test -f s_val_00000.bin
+
+set_command() { # set_command FAMILY RANKS BATCH OUT OPTION...
+    command=("${launch[@]}" -n "$2" "$program" train --threads=1 --train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tokenizer.json
+        --model="$1-nano" --out="$4" --batch_size="$3" --total_batch_tokens=1152 --seq_len=48 --steps=50 --lr=3e-3 --val_every=25 --checkpoint_every=20 --progress=off "${@:5}")
+}
+train() { set_command "$@"; "${command[@]}" >out 2>&1; }
+bits() { cat "$1"/step_00000050/model.safetensors "$1"/step_00000050/optimizer-*.safetensors | sha256sum; }
+# The largest relative difference between two loss curves, validation included.
+distance() {
+    jq -n --slurpfile a "$1/metrics.jsonl" --slurpfile b "$2/metrics.jsonl" \
+        'if ($a | length) != 50 or ($b | length) != 50 then 1
+         else [range(50) as $i | ($a[$i].loss / $b[$i].loss - 1), (($a[$i].val_loss // 1) / ($b[$i].val_loss // 1) - 1) | fabs] | max end'
+}
+
+for family in gpt2 qwen3; do
+    train $family 1 4 ${family}_1
+    check "1 rank: $(tail -n 1 out)" test -d ${family}_1/step_00000050
+    for ranks in 2 3 4; do
+        batch=$((24 / ranks / 2)) # two micro-batches of 24 sequences in all
+        train $family $ranks $batch ${family}_$ranks
+        train $family $ranks $batch ${family}_again_$ranks
+        away=$(distance ${family}_1 ${family}_$ranks)
+        check "$family on $ranks ranks: the loss curve is $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
+        check "$family on $ranks ranks: two runs differ" test "$(bits ${family}_$ranks)" = "$(bits ${family}_again_$ranks)"
+    done
+    # Resumed: on as many ranks with the same bits, on others with the same losses.
+    for ranks in 4 2 1; do
+        rm -rf resumed && cp -r ${family}_4 resumed && rm -rf resumed/step_00000050
+        train $family $ranks $((24 / ranks / 2)) resumed --resume=auto
+        if [ $ranks -eq 4 ]; then check "$family resumed on 4 ranks: other bits" test "$(bits resumed)" = "$(bits ${family}_4)"
+        else
+            away=$(distance ${family}_4 resumed)
+            check "$family resumed on $ranks ranks: $away away" jq -en "$away <= 1e-5"
+        fi
+    done
+done
+
+# A rank dies.
+set_command qwen3 4 3 dying --steps=100000 --checkpoint_every=5
+"${command[@]}" >out 2>&1 &
+pid=$!
+for ((i = 0; i < 1200; i++)); do [ -d dying/step_00000005 ] && break; sleep 0.05; done
+victim=$(pgrep -f -- '--out=dying' | while read -r p; do [ "$(cat /proc/"$p"/comm)" = train_gpt_cpu ] && echo "$p"; done | tail -n 1)
+begin=$SECONDS
+kill -9 "$victim"
+wait $pid
+code=$?
+check "a rank that dies ends the job with an error, not $code" test $code -ne 0
+check "the job ends within 10 seconds, not $((SECONDS - begin))" test $((SECONDS - begin)) -le 10
+check "the message names the rank: $(tail -n 5 out)" grep -Eq 'rank [0-9]+' out
+last=$(find dying -maxdepth 1 -name 'step_*[0-9]' | sort | tail -n 1)
+check "the last checkpoint $last is good" "$program" eval --model="$last" --data='s_val_*.bin' --seq_len=48 --val_tokens=96 >/dev/null
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]

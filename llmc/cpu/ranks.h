@@ -1,0 +1,236 @@
+/*
+ranks.h: gradients summed over MPI ranks while the backward pass goes on, and weights shared again.
+
+Every block of the flat parameter array (model.h) is cut into one range a rank. Rank r owns range r: it
+alone sums the gradients there, keeps the Adam moments there and updates the weights there (ZeRO
+stage 1, Rajbhandari et al. 2020), and then everybody gets everybody's new weights. Together that
+moves 2 (R-1)/R of the array's bytes from and to each rank, as an all-reduce would.
+
+Sums are taken in rank order by the owner, so they do not depend on when messages arrive: two runs on
+the same number of ranks give the same bits. The sums run in pieces small enough to stay in the cache
+between arriving and being added. MPI makes progress only inside its calls: ranks_progress() stands
+between the kernels of the backward pass.
+
+Without MPI, or with one rank, everything here does nothing.
+*/
+#ifndef LLMC_CPU_RANKS_H
+#define LLMC_CPU_RANKS_H
+
+#include "../dist.h"
+#include "cpu.h"
+
+// Elements of one piece: 1 MiB of float. Tunable: below, messages cost; above, pieces leave the cache.
+#define RANKS_PIECE ((size_t)1 << 18)
+// Pieces on the way at a time.
+#define RANKS_WINDOW 4
+
+typedef struct {
+    size_t first, count;
+} Range;
+
+// The range that a rank owns of n elements (n a multiple of 64, so that ranges stay aligned).
+static inline Range ranks_range(size_t n, int rank, int size) {
+    Range r;
+    size_t lines = n / 64;
+    r.first = lines * (size_t)rank / (size_t)size * 64;
+    r.count = lines * (size_t)(rank + 1) / (size_t)size * 64 - r.first;
+    return r;
+}
+
+typedef struct {
+    real *values; // (n) to be summed
+    size_t n;
+    size_t posted, added; // pieces of it that are on the way or done; that are done
+} RanksJob;
+
+typedef struct {
+    const Dist *dist;
+#ifdef USE_MPI
+    RanksJob *jobs; // (capacity) a queue
+    int first, count, capacity;
+    real *incoming;        // (RANKS_WINDOW, R - 1, RANKS_PIECE)
+    MPI_Request *requests; // (RANKS_WINDOW, 2 (R - 1)) of the sums
+    MPI_Request *gathers;  // (capacity, 2 (R - 1)) of the weights
+    int gather_count;
+    size_t next_slot, oldest_slot; // counted up without end; modulo RANKS_WINDOW
+#endif
+} Ranks;
+
+// blocks: how many arrays at most are queued at a time.
+static inline void ranks_open(Ranks *r, const Dist *dist, int blocks) {
+    memset(r, 0, sizeof *r);
+    r->dist = dist;
+    (void)blocks;
+#ifdef USE_MPI
+    if (dist->size == 1) return;
+    size_t others = (size_t)dist->size - 1;
+    r->capacity = blocks;
+    r->jobs = (RanksJob *)mem_alloc(sizeof(RanksJob) * (size_t)blocks);
+    r->incoming = (real *)mem_alloc(sizeof(real) * RANKS_WINDOW * others * RANKS_PIECE);
+    r->requests = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * RANKS_WINDOW * 2 * others);
+    r->gathers = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * (size_t)blocks * 2 * others);
+#endif
+}
+
+static inline void ranks_close(Ranks *r) {
+#ifdef USE_MPI
+    free(r->jobs);
+    free(r->incoming);
+    free(r->requests);
+    free(r->gathers);
+#endif
+    memset(r, 0, sizeof *r);
+}
+
+#ifdef USE_MPI
+
+#ifdef REAL_DOUBLE
+#define MPI_REAL_TYPE MPI_DOUBLE
+#else
+#define MPI_REAL_TYPE MPI_FLOAT
+#endif
+enum { RANKS_TAG_SUM = 1, RANKS_TAG_GATHER = 2, RANKS_TAG_COLLECT = 3 };
+
+static inline size_t ranks_pieces(size_t n, int size) {
+    Range longest = ranks_range(n, size - 1, size); // ranges differ by one line at most; the last is never the shorter
+    return (longest.count + RANKS_PIECE - 1) / RANKS_PIECE;
+}
+
+// Piece p of a rank's range, as offset into the array; count 0 if the range has no such piece.
+static inline Range ranks_piece(size_t n, int rank, int size, size_t p) {
+    Range r = ranks_range(n, rank, size);
+    size_t from = p * RANKS_PIECE;
+    size_t left = r.count > from ? r.count - from : 0;
+    r.first += from;
+    r.count = left < RANKS_PIECE ? left : RANKS_PIECE;
+    return r;
+}
+
+static inline void ranks_post(Ranks *r, RanksJob *job) {
+    int R = r->dist->size, me = r->dist->rank;
+    size_t slot = r->next_slot++ % RANKS_WINDOW, others = (size_t)R - 1;
+    MPI_Request *q = r->requests + slot * 2 * others;
+    real *in = r->incoming + slot * others * RANKS_PIECE;
+    Range mine = ranks_piece(job->n, me, R, job->posted);
+    for (int other = 0, k = 0; other < R; other++) {
+        if (other == me) continue;
+        Range theirs = ranks_piece(job->n, other, R, job->posted);
+        q[2 * k] = q[2 * k + 1] = MPI_REQUEST_NULL;
+        if (mine.count) MPI_Irecv(in + (size_t)k * RANKS_PIECE, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM, MPI_COMM_WORLD, &q[2 * k]);
+        if (theirs.count) MPI_Isend(job->values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM, MPI_COMM_WORLD, &q[2 * k + 1]);
+        k++;
+    }
+    job->posted++;
+}
+
+// Adds the arrived contributions to the oldest piece, in rank order with its own in its place.
+static inline void ranks_add(Ranks *r, RanksJob *job) {
+    int R = r->dist->size, me = r->dist->rank;
+    size_t slot = r->oldest_slot++ % RANKS_WINDOW, others = (size_t)R - 1;
+    const real *in = r->incoming + slot * others * RANKS_PIECE;
+    Range mine = ranks_piece(job->n, me, R, job->added++);
+    real *own = job->values + mine.first;
+    for (size_t i = 0; i < mine.count; i += VL) { // counts are multiples of 64, VL divides 64
+        vreal sum = me == 0 ? vload(own + i) : vload(in + i);
+        for (int rank = 1; rank < R; rank++) sum += rank == me ? vload(own + i) : vload(in + (size_t)(rank < me ? rank : rank - 1) * RANKS_PIECE + i);
+        vstore(own + i, sum);
+    }
+}
+#endif
+
+// Moves sums along without waiting.
+static inline void ranks_progress(Ranks *r) {
+    (void)r;
+#ifdef USE_MPI
+    if (r->dist->size == 1) return;
+    size_t others = (size_t)r->dist->size - 1;
+    // The queue's pieces go out in order; so do they arrive and get added.
+    for (;;) {
+        RanksJob *posting = NULL;
+        for (int i = r->first; i < r->count && !posting; i++)
+            if (r->jobs[i].posted < ranks_pieces(r->jobs[i].n, r->dist->size)) posting = &r->jobs[i];
+        if (posting && r->next_slot - r->oldest_slot < RANKS_WINDOW) {
+            ranks_post(r, posting);
+            continue;
+        }
+        if (r->first == r->count) break;
+        int done = 0;
+        MPI_Testall((int)(2 * others), r->requests + r->oldest_slot % RANKS_WINDOW * 2 * others, &done, MPI_STATUSES_IGNORE);
+        if (!done) break;
+        RanksJob *job = &r->jobs[r->first];
+        ranks_add(r, job);
+        if (job->added == ranks_pieces(job->n, r->dist->size)) r->first++;
+    }
+    if (r->first == r->count) r->first = r->count = 0;
+    if (r->gather_count) {
+        int done;
+        MPI_Testall(r->gather_count, r->gathers, &done, MPI_STATUSES_IGNORE);
+    }
+#endif
+}
+
+// Queues an array: when ranks_wait returns, each rank's own range of it holds the sum over all ranks.
+// Until then the array belongs to the queue.
+static inline void ranks_sum(Ranks *r, real *values, size_t n) {
+    (void)values;
+    (void)n;
+    (void)r;
+#ifdef USE_MPI
+    if (r->dist->size == 1) return;
+    RanksJob *job = &r->jobs[r->count++];
+    job->values = values;
+    job->n = n;
+    job->posted = job->added = 0;
+    ranks_progress(r);
+#endif
+}
+
+static inline void ranks_wait(Ranks *r) {
+    (void)r;
+#ifdef USE_MPI
+    while (r->count) ranks_progress(r);
+#endif
+}
+
+// Starts to share an array of which each rank holds its own range: after ranks_gather_wait all hold all.
+static inline void ranks_gather(Ranks *r, real *values, size_t n) {
+    (void)r;
+    (void)values;
+    (void)n;
+#ifdef USE_MPI
+    int R = r->dist->size, me = r->dist->rank;
+    if (R == 1) return;
+    Range mine = ranks_range(n, me, R);
+    for (int other = 0; other < R; other++) {
+        if (other == me) continue;
+        Range theirs = ranks_range(n, other, R);
+        MPI_Irecv(values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
+        MPI_Isend(values + mine.first, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
+    }
+#endif
+}
+
+static inline void ranks_gather_wait(Ranks *r) {
+    (void)r;
+#ifdef USE_MPI
+    if (r->gather_count) MPI_Waitall(r->gather_count, r->gathers, MPI_STATUSES_IGNORE);
+    r->gather_count = 0;
+#endif
+}
+
+// Completes values[0..n) on rank 0 from the parts that the ranks hold: rank q holds the elements
+// [first[q], first[q] + count[q]). Called by all ranks; values of the others stay as they are.
+static inline void ranks_collect(Ranks *r, float *values, const Range *parts) {
+    (void)r;
+    (void)values;
+    (void)parts;
+#ifdef USE_MPI
+    for (int q = 1; q < r->dist->size; q++) {
+        if (!parts[q].count) continue;
+        if (r->dist->rank == q) MPI_Send(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, 0, RANKS_TAG_COLLECT, MPI_COMM_WORLD);
+        if (r->dist->rank == 0) MPI_Recv(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, q, RANKS_TAG_COLLECT, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    }
+#endif
+}
+
+#endif

@@ -63,18 +63,30 @@ __device__ constexpr uint32_t tile_offset(int row, int piece) {
     return (uint32_t)(row * HS * 2 + ((piece ^ (row & 7)) << 4));
 }
 
-// Begins the copy of x (rows, HS), rows ld apart, to a tile of ROWS rows; zeros past `rows`.
+// Where this lane points in an ldmatrix of the 16 x 16 numbers of rows 0 .. 15, columns 16k .. 16k + 15 of a tile. Order
+// of the four 8 x 8 matrices: down the left half, then the right half, as a left operand and a transposed right one
+// need them; ACROSS: the upper half from left to right, then the lower one, which puts the two registers of a right
+// operand side by side. k = 0 .. 3 take four registers, more are further along the row; all else is a sum.
+template <int HS, bool ACROSS>
+__device__ inline uint32_t lane_offset(int k) {
+    int lane = (int)(threadIdx.x % 32), row = ACROSS ? lane / 16 * 8 + lane % 8 : lane % 16, half = ACROSS ? lane / 8 % 2 : lane / 16;
+    return (tile_offset<HS>(row, half) ^ (uint32_t)(k % 4 * 32)) + (uint32_t)(k / 4 * 128);
+}
+
+// Begins the copy of rows first .. first + ROWS - 1 of x (end, HS), rows ld apart, to a tile; zeros from row `end` on.
+// Rows are counted over all batches and addresses made anew for each (one multiply-add): held across the loop over
+// tiles they would cost registers.
 template <int ROWS, int HS, int THREADS>
-__device__ inline void tile_load(SmemAddress tile, const __nv_bfloat16 *x, int ld, int rows) {
+__device__ inline void tile_load(SmemAddress tile, const __nv_bfloat16 *x, int ld, int first, int end) {
     constexpr int PIECES = HS / 8, STEP = THREADS / PIECES;
     static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "a thread keeps its place in the pattern of pieces");
-    int row = (int)threadIdx.x / PIECES, piece = (int)threadIdx.x % PIECES;
+    int row = (int)(threadIdx.x / PIECES), piece = (int)(threadIdx.x % PIECES);
     SmemAddress to = tile + tile_offset<HS>(row, piece);
-    const __nv_bfloat16 *from = x + (size_t)row * ld + piece * 8;
+    x += piece * 8;
 #pragma unroll
     for (int i = 0; i < ROWS / STEP; i++) {
-        bool inside = row + i * STEP < rows;
-        cp_async_16(to + i * STEP * HS * 2, inside ? from + (size_t)(i * STEP) * ld : x, inside);
+        int r = first + row + i * STEP;
+        cp_async_16(to + i * STEP * HS * 2, x + (int64_t)min(r, end - 1) * ld, r < end);
     }
 }
 
@@ -86,10 +98,8 @@ struct LeftOperand {
 
     // a: columns 16k .. 16k + 15
     __device__ inline void fetch(uint32_t (&a)[M][4], int k) const {
-        int lane = (int)threadIdx.x % 32;
-        uint32_t offset = tile_offset<HS>(lane % 16, lane / 16) ^ (uint32_t)(k * 32);
 #pragma unroll
-        for (int m = 0; m < M; m++) ldmatrix(a[m], tile + m * 16 * HS * 2 + offset);
+        for (int m = 0; m < M; m++) ldmatrix(a[m], tile + m * 16 * HS * 2 + lane_offset<HS, false>(k));
     }
     __device__ inline void open(SmemAddress first_row) {
         tile = first_row;
@@ -109,8 +119,6 @@ struct LeftOperand {
 // s (M*16, N*8) += a (M*16, HS) b^T; b: N*8 rows of a tile
 template <int HS, int M, int N, bool KEPT>
 __device__ inline void tile_multiply_transposed(float (&s)[M][N][4], const LeftOperand<HS, M, KEPT> &a, SmemAddress b) {
-    int lane = (int)threadIdx.x % 32;
-    uint32_t offset = tile_offset<HS>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (int k = 0; k < HS / 16; k++) {
         uint32_t a_rmem[M][4];
@@ -118,7 +126,7 @@ __device__ inline void tile_multiply_transposed(float (&s)[M][N][4], const LeftO
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
             uint32_t b_rmem[4];
-            ldmatrix(b_rmem, b + n * 8 * HS * 2 + (offset ^ (uint32_t)(k * 32)));
+            ldmatrix(b_rmem, b + n * 8 * HS * 2 + lane_offset<HS, true>(k));
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 mma_bf16(s[m][n], a_rmem[m], b_rmem[0], b_rmem[1]);
@@ -131,14 +139,12 @@ __device__ inline void tile_multiply_transposed(float (&s)[M][N][4], const LeftO
 // acc (M*16, HS) += p (M*16, N*8) x; x: N*8 rows of a tile
 template <int HS, int M, int N>
 __device__ inline void tile_multiply(float (&acc)[M][HS / 8][4], const uint32_t (&p)[M][N / 2][4], SmemAddress x) {
-    int lane = (int)threadIdx.x % 32;
-    uint32_t offset = tile_offset<HS>(lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < N / 2; k++)
 #pragma unroll
         for (int n = 0; n < HS / 8; n += 2) {
             uint32_t x_rmem[4];
-            ldmatrix_transposed(x_rmem, x + k * 16 * HS * 2 + (offset ^ (uint32_t)(n * 16)));
+            ldmatrix_transposed(x_rmem, x + k * 16 * HS * 2 + lane_offset<HS, false>(n / 2));
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 mma_bf16(acc[m][n], p[m][k], x_rmem[0], x_rmem[1]);
@@ -162,7 +168,7 @@ __device__ inline void tile_pack(uint32_t (&p)[M][N / 2][4], const float (&s)[M]
 // `staging` holds M*16 rows of a tile that only this warp uses by now.
 template <int HS, int M>
 __device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const float (&acc)[M][HS / 8][4], const float (&factor)[M][2], unsigned char *staging) {
-    int lane = (int)threadIdx.x % 32;
+    int lane = (int)(threadIdx.x % 32);
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -201,23 +207,21 @@ struct ForwardTile {
     static constexpr bool KEPT = HS == 64;
 };
 
-// grid (B*NH, query tiles); scale: log2(e) / sqrt(HS)
+// grid (NH, B, query tiles); scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS) attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, float scale) {
     typedef ForwardTile<HS> Tile;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2, v_smem = k_smem + KEYS * HS * 2;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
-    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int first = (int)(gridDim.z - 1 - blockIdx.z) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
     int before = Tkv - Tq, tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
-    q += ((size_t)b * Tq + first) * ldq + (size_t)h * HS;
-    k += (size_t)b * Tkv * ldk + (size_t)kh * HS;
-    v += (size_t)b * Tkv * ldv + (size_t)kh * HS;
+    int end = (b + 1) * Tkv; // of the rows of k and v
 
-    tile_load<Tile::QUERIES, HS, THREADS>(q_smem, q, ldq, Tq - first);
-    tile_load<KEYS, HS, THREADS>(k_smem, k, ldk, Tkv);
+    tile_load<Tile::QUERIES, HS, THREADS>(q_smem, q + h * HS, ldq, b * Tq + first, (b + 1) * Tq);
+    tile_load<KEYS, HS, THREADS>(k_smem, k + kh * HS, ldk, end - Tkv, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -234,7 +238,7 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
     for (int tile = 0; tile < tiles; tile++) {
         int key = tile * KEYS;
         bool active = key <= before + row + M * 16 - 1; // does any row of this warp see the tile?
-        tile_load<KEYS, HS, THREADS>(v_smem, v + (size_t)key * ldv, ldv, Tkv - key);
+        tile_load<KEYS, HS, THREADS>(v_smem, v + kh * HS, ldv, end - Tkv + key, end);
         cp_async_commit();
 
         // 1. S = Q K^T, while V arrives
@@ -245,19 +249,20 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         }
         cp_async_wait<0>();
         __syncthreads(); // V is there, K has been read by all
-        if (tile + 1 < tiles) tile_load<KEYS, HS, THREADS>(k_smem, k + (size_t)(key + KEYS) * ldk, ldk, Tkv - key - KEYS);
+        if (tile + 1 < tiles) tile_load<KEYS, HS, THREADS>(k_smem, k + kh * HS, ldk, end - Tkv + key + KEYS, end);
         cp_async_commit();
 
         // 2. P = 2^(S scale - top), while the next K arrives
         if (active) {
             if (key + KEYS - 1 > before + row) {
+                int last = before + row + lane / 4 - key - lane % 4 * 2; // the diagonal, from this lane's first number
 #pragma unroll
                 for (int m = 0; m < M; m++)
 #pragma unroll
                     for (int n = 0; n < N; n++)
 #pragma unroll
                         for (int i = 0; i < 4; i++)
-                            if (key + n * 8 + lane % 4 * 2 + i % 2 > before + row + m * 16 + i / 2 * 8 + lane / 4) s_rmem[m][n][i] = -INFINITY;
+                            if (n * 8 + i % 2 - m * 16 - i / 2 * 8 > last) s_rmem[m][n][i] = -INFINITY;
             }
             float now[M][2];
             bool grows = false;
@@ -340,14 +345,14 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
     for (int i = 0; i < 8; i++) x[i] = __uint_as_float(i % 2 ? w[i / 2] & 0xffff0000u : w[i / 2] << 16);
 }
 
-// One query for each of the B*NH blocks: reads K and V once, bound by memory. Lanes in groups of HS*sizeof(T)/16
+// One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of HS*sizeof(T)/16
 // share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
 template <typename T, int HS>
 __global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tkv, int NH, int NKV, float scale) {
     constexpr int PER = 16 / (int)sizeof(T), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
     __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
-    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
-    int group = (int)threadIdx.x / LANES, first = (int)threadIdx.x % LANES * PER; // this lane's first head dimension
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int group = (int)(threadIdx.x / LANES), first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
     k += (size_t)b * Tkv * ldk + (size_t)kh * HS + first;
     v += (size_t)b * Tkv * ldv + (size_t)kh * HS + first;
     float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
@@ -394,8 +399,8 @@ __global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out
         all_sum += sum_smem[i] * shrink;
         o += o_smem[i][threadIdx.x] * shrink;
     }
-    from_float(out + (size_t)blockIdx.x * HS + threadIdx.x, o / all_sum);
-    if (lse && threadIdx.x == 0) lse[blockIdx.x] = all_top * LN_2 + logf(all_sum);
+    from_float(out + ((size_t)b * NH + h) * HS + threadIdx.x, o / all_sum);
+    if (lse && threadIdx.x == 0) lse[(size_t)b * NH + h] = all_top * LN_2 + logf(all_sum);
 }
 
 // ---------------------------------------------------------------- backward
@@ -405,36 +410,32 @@ __global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out
 template <int HS>
 struct BackwardTile {
     enum { M = HS == 64 ? 2 : 1, WARPS = 8 / M, ROWS = WARPS * M * 16, THREADS = WARPS * 32, BLOCKS = HS == 64 ? 2 : 1, PASSING = 64 };
-    enum { DQ_STEP = 32, DKDV_STEP = 32, STAGE = 2 * PASSING * HS * 2, DQ_SMEM = 2 * ROWS * HS * 2 + 2 * STAGE, DKDV_SMEM = DQ_SMEM + 2 * 2 * PASSING * 4 };
-    static constexpr bool DQ_KEPT = true, DKDV_KEPT = false;
+    enum { DQ_STEP = 32, DKDV_STEP = 16, STAGE = 2 * PASSING * HS * 2, DQ_SMEM = 2 * ROWS * HS * 2 + 2 * STAGE, DKDV_SMEM = DQ_SMEM + 2 * 2 * PASSING * 4 };
+    static constexpr bool Q_KEPT = true, DOUT_KEPT = true, K_KEPT = true, V_KEPT = true;
 };
 
-// dq, and delta (B, NH, T) for the next kernel; grid (B*NH, query tiles); scale: log2(e) / sqrt(HS)
+// dq, and delta (B, NH, T) for the next kernel; grid (NH, B, query tiles); scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS, PIECES = HS / 8;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress q_smem = smem_address(attention_smem), dout_smem = q_smem + Tile::ROWS * HS * 2, stages_smem = dout_smem + Tile::ROWS * HS * 2;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
-    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int first = (int)(gridDim.z - 1 - blockIdx.z) * Tile::ROWS, row = first + warp * M * 16;
     int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
-    size_t heads_row = (((size_t)b * T + first) * NH + h) * HS; // in out and dout
-    q += ((size_t)b * T + first) * ldq + (size_t)h * HS;
-    k += (size_t)b * T * ldk + (size_t)kh * HS;
-    v += (size_t)b * T * ldv + (size_t)kh * HS;
-    lse += ((size_t)b * NH + h) * T;
-    delta += ((size_t)b * NH + h) * T;
+    int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
 
-    tile_load<Tile::ROWS, HS, THREADS>(q_smem, q, ldq, T - first);
-    tile_load<Tile::ROWS, HS, THREADS>(dout_smem, dout + heads_row, NH * HS, T - first);
-    tile_load<KEYS, HS, THREADS>(stages_smem, k, ldk, T);
-    tile_load<KEYS, HS, THREADS>(stages_smem + KEYS * HS * 2, v, ldv, T);
+    tile_load<Tile::ROWS, HS, THREADS>(q_smem, q + h * HS, ldq, start + first, end);
+    tile_load<Tile::ROWS, HS, THREADS>(dout_smem, dout + h * HS, NH * HS, start + first, end);
+    tile_load<KEYS, HS, THREADS>(stages_smem, k + kh * HS, ldk, start, end);
+    tile_load<KEYS, HS, THREADS>(stages_smem + KEYS * HS * 2, v + kh * HS, ldv, start, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    LeftOperand<HS, M, Tile::DQ_KEPT> q_rmem, dout_rmem;
+    LeftOperand<HS, M, Tile::Q_KEPT> q_rmem;
+    LeftOperand<HS, M, Tile::DOUT_KEPT> dout_rmem;
     q_rmem.open(q_smem + warp * M * 16 * HS * 2);
     dout_rmem.open(dout_smem + warp * M * 16 * HS * 2);
 
@@ -445,14 +446,14 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         int r = (i * 32 + lane) / PIECES, piece = lane % PIECES;
         float sum = 0, x[8], y[8];
         if (row + r < T) {
-            decode_unpack(x, *(const uint4 *)(out + heads_row + (size_t)(warp * M * 16 + r) * NH * HS + piece * 8), out);
+            decode_unpack(x, *(const uint4 *)(out + ((int64_t)(start + row + r) * NH + h) * HS + piece * 8), out);
             decode_unpack(y, *(const uint4 *)(attention_smem + (dout_smem - q_smem) + tile_offset<HS>(warp * M * 16 + r, piece)), out);
 #pragma unroll
             for (int d = 0; d < 8; d++) sum = fmaf(x[d], y[d], sum);
         }
 #pragma unroll
         for (int d = PIECES / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        if (piece == 0 && row + r < T) delta[row + r] = sum;
+        if (piece == 0 && row + r < T) delta[numbers + row + r] = sum;
     }
     __syncwarp();
 #pragma unroll
@@ -460,8 +461,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int t = row + m * 16 + half * 8 + lane / 4;
-            row_lse[m][half] = t < T ? lse[t] * LOG2_E : 0;
-            row_delta[m][half] = t < T ? delta[t] : 0;
+            row_lse[m][half] = t < T ? lse[numbers + t] * LOG2_E : 0;
+            row_delta[m][half] = t < T ? delta[numbers + t] : 0;
         }
 
     float dq_rmem[M][HS / 8][4];
@@ -469,13 +470,13 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     for (int tile = 0; tile < tiles; tile++) {
         SmemAddress k_smem = stages_smem + tile % 2 * Tile::STAGE, v_smem = k_smem + KEYS * HS * 2;
         if (tile + 1 < tiles) {
-            int next = (tile + 1) * KEYS;
+            int next = start + (tile + 1) * KEYS;
             SmemAddress stage = stages_smem + (tile + 1) % 2 * Tile::STAGE;
-            tile_load<KEYS, HS, THREADS>(stage, k + (size_t)next * ldk, ldk, T - next);
-            tile_load<KEYS, HS, THREADS>(stage + KEYS * HS * 2, v + (size_t)next * ldv, ldv, T - next);
+            tile_load<KEYS, HS, THREADS>(stage, k + kh * HS, ldk, next, end);
+            tile_load<KEYS, HS, THREADS>(stage + KEYS * HS * 2, v + kh * HS, ldv, next, end);
         }
         cp_async_commit();
-#pragma unroll
+#pragma unroll 1
         for (int step = 0; step < KEYS; step += STEP) {
             int key = tile * KEYS + step;
             if (key > row + M * 16 - 1) break;
@@ -493,17 +494,22 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             tile_multiply_transposed<HS, M, N>(dp_rmem, dout_rmem, v_smem + step * HS * 2);
 
             // 3. dS = P (dP - delta)
-            bool masked = key + STEP - 1 > row;
+            if (key + STEP - 1 > row) {
+                int last = row + lane / 4 - key - lane % 4 * 2; // the diagonal, from this lane's first number
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int n = 0; n < N; n++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++)
+                            if (n * 8 + i % 2 - m * 16 - i / 2 * 8 > last) s_rmem[m][n][i] = -INFINITY;
+            }
 #pragma unroll
             for (int m = 0; m < M; m++)
 #pragma unroll
                 for (int n = 0; n < N; n++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -row_lse[m][i / 2]));
-                        if (masked && key + n * 8 + lane % 4 * 2 + i % 2 > row + m * 16 + i / 2 * 8 + lane / 4) p = 0;
-                        s_rmem[m][n][i] = p * dp_rmem[m][n][i];
-                    }
+                    for (int i = 0; i < 4; i++) s_rmem[m][n][i] = exp2_fast(fmaf(s_rmem[m][n][i], scale, -row_lse[m][i / 2])) * dp_rmem[m][n][i];
 
             // 4. dQ += dS K
             uint32_t ds_rmem[M][N / 2][4];
@@ -523,93 +529,107 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 template <int HS>
 __device__ inline void queries_load(SmemAddress stage, SmemAddress numbers, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout, const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
     typedef BackwardTile<HS> Tile;
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + ((size_t)b * T + query) * ldq + (size_t)h * HS, ldq, T - query);
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSING * HS * 2, dout + (((size_t)b * T + query) * NH + h) * HS, NH * HS, T - query);
-    int i = (int)threadIdx.x % Tile::PASSING;
-    const float *from = ((int)threadIdx.x < Tile::PASSING ? lse : delta) + ((size_t)b * NH + h) * T;
-    bool inside = query + i < T;
-    if ((int)threadIdx.x < 2 * Tile::PASSING) cp_async_4(numbers + threadIdx.x * 4, from + (inside ? query + i : 0), inside);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + h * HS, ldq, b * T + query, (b + 1) * T);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSING * HS * 2, dout + h * HS, NH * HS, b * T + query, (b + 1) * T);
+    if ((int)threadIdx.x < Tile::PASSING) {
+        int t = query + (int)threadIdx.x;
+        int at = (b * NH + h) * T + min(t, T - 1);
+        cp_async_4(numbers + threadIdx.x * 4, lse + at, t < T);
+        cp_async_4(numbers + (Tile::PASSING + threadIdx.x) * 4, delta + at, t < T);
+    }
 }
 
-// dk and dv, summed over the query heads of the group in their order; grid (B*NKV, key tiles); scale: log2(e) / sqrt(HS)
+// dk and dv, summed over the query heads of the group in their order; grid (NKV, B, key tiles); scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress k_smem = smem_address(attention_smem), v_smem = k_smem + Tile::ROWS * HS * 2, stages_smem = v_smem + Tile::ROWS * HS * 2, numbers_smem = stages_smem + 2 * Tile::STAGE;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
-    int b = (int)blockIdx.x / NKV, kh = (int)blockIdx.x % NKV, group = NH / NKV;
-    int first = (int)blockIdx.y * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+    int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
+    int first = (int)blockIdx.z * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
 
-    tile_load<Tile::ROWS, HS, THREADS>(k_smem, k + ((size_t)b * T + first) * ldk + (size_t)kh * HS, ldk, T - first);
-    tile_load<Tile::ROWS, HS, THREADS>(v_smem, v + ((size_t)b * T + first) * ldv + (size_t)kh * HS, ldv, T - first);
+    tile_load<Tile::ROWS, HS, THREADS>(k_smem, k + kh * HS, ldk, b * T + first, (b + 1) * T);
+    tile_load<Tile::ROWS, HS, THREADS>(v_smem, v + kh * HS, ldv, b * T + first, (b + 1) * T);
     queries_load<HS>(stages_smem, numbers_smem, q, ldq, dout, lse, delta, b, kh * group, first, T, NH);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    LeftOperand<HS, M, Tile::DKDV_KEPT> k_rmem, v_rmem;
+    LeftOperand<HS, M, Tile::K_KEPT> k_rmem;
+    LeftOperand<HS, M, Tile::V_KEPT> v_rmem;
     k_rmem.open(k_smem + warp * M * 16 * HS * 2);
     v_rmem.open(v_smem + warp * M * 16 * HS * 2);
 
     float dk_rmem[M][HS / 8][4], dv_rmem[M][HS / 8][4];
     tile_clear(dk_rmem);
     tile_clear(dv_rmem);
-    int stage = 0;
-    for (int h = kh * group; h < (kh + 1) * group; h++)
-        for (int tile = first; tile < T; tile += QUERIES) {
-            bool last = tile + QUERIES >= T;
-            SmemAddress q_smem = stages_smem + stage * Tile::STAGE, dout_smem = q_smem + QUERIES * HS * 2;
-            const float *numbers = (const float *)(attention_smem + (numbers_smem - k_smem)) + stage * 2 * QUERIES; // lse, delta
-            stage ^= 1;
-            if (!last || h + 1 < (kh + 1) * group)
-                queries_load<HS>(stages_smem + stage * Tile::STAGE, numbers_smem + stage * 2 * QUERIES * 4, q, ldq, dout, lse, delta, b, last ? h + 1 : h, last ? first : tile + QUERIES, T, NH);
-            cp_async_commit();
-#pragma unroll
-            for (int step = 0; step < QUERIES; step += STEP) {
-                int query = tile + step;
-                if (query + STEP - 1 < row) continue;
-
-                // 1. S^T = K Q^T, dP^T - delta = V dO^T - delta
-                float s_rmem[M][N][4], dp_rmem[M][N][4];
-                tile_clear(s_rmem);
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-                    float2 d = *(const float2 *)(numbers + QUERIES + step + n * 8 + lane % 4 * 2);
-#pragma unroll
-                    for (int m = 0; m < M; m++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = i % 2 ? -d.y : -d.x;
-                }
-                tile_multiply_transposed<HS, M, N>(s_rmem, k_rmem, q_smem + step * HS * 2);
-                tile_multiply_transposed<HS, M, N>(dp_rmem, v_rmem, dout_smem + step * HS * 2);
-
-                // 2. P^T, dS^T = P^T (dP^T - delta)
-                bool masked = query < row + M * 16 - 1;
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-                    float2 l = *(const float2 *)(numbers + step + n * 8 + lane % 4 * 2);
-#pragma unroll
-                    for (int m = 0; m < M; m++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++) {
-                            float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -LOG2_E * (i % 2 ? l.y : l.x)));
-                            if (masked && row + m * 16 + i / 2 * 8 + lane / 4 > query + n * 8 + lane % 4 * 2 + i % 2) p = 0;
-                            s_rmem[m][n][i] = p;
-                            dp_rmem[m][n][i] *= p;
-                        }
-                }
-
-                // 3. dV += P^T dO, dK += dS^T Q
-                uint32_t p_rmem[M][N / 2][4], ds_rmem[M][N / 2][4];
-                tile_pack(p_rmem, s_rmem);
-                tile_multiply<HS, M, N>(dv_rmem, p_rmem, dout_smem + step * HS * 2);
-                tile_pack(ds_rmem, dp_rmem);
-                tile_multiply<HS, M, N>(dk_rmem, ds_rmem, q_smem + step * HS * 2);
-            }
-            cp_async_wait<0>();
-            __syncthreads(); // the next stage is there, this one has been read by all
+    int h = kh * group, query = first, stage = 0; // of the stage that was loaded last
+    for (int left = group * ((T - first + QUERIES - 1) / QUERIES); left > 0; left--) {
+        int tile = query;
+        SmemAddress q_smem = stages_smem + stage * Tile::STAGE, dout_smem = q_smem + QUERIES * HS * 2;
+        const float *numbers = (const float *)(attention_smem + (numbers_smem - k_smem)) + stage * 2 * QUERIES; // lse, delta
+        stage ^= 1;
+        query += QUERIES;
+        if (query >= T) {
+            query = first;
+            h++;
         }
+        if (left > 1) queries_load<HS>(stages_smem + stage * Tile::STAGE, numbers_smem + stage * 2 * QUERIES * 4, q, ldq, dout, lse, delta, b, h, query, T, NH);
+        cp_async_commit();
+#pragma unroll 1
+        for (int step = 0; step < QUERIES; step += STEP) {
+            int first_query = tile + step;
+            if (first_query + STEP - 1 < row) continue;
+
+            // 1. S^T = K Q^T, dP^T - delta = V dO^T - delta
+            float s_rmem[M][N][4], dp_rmem[M][N][4];
+            tile_clear(s_rmem);
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float2 d = *(const float2 *)(numbers + QUERIES + step + n * 8 + lane % 4 * 2);
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = i % 2 ? -d.y : -d.x;
+            }
+            tile_multiply_transposed<HS, M, N>(s_rmem, k_rmem, q_smem + step * HS * 2);
+            tile_multiply_transposed<HS, M, N>(dp_rmem, v_rmem, dout_smem + step * HS * 2);
+
+            // 2. P^T, dS^T = P^T (dP^T - delta)
+            if (first_query < row + M * 16 - 1) {
+                int last = first_query + lane % 4 * 2 - row - lane / 4; // the diagonal, from this lane's first number
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int n = 0; n < N; n++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++)
+                            if (m * 16 + i / 2 * 8 - n * 8 - i % 2 > last) s_rmem[m][n][i] = -INFINITY;
+            }
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float2 l = *(const float2 *)(numbers + step + n * 8 + lane % 4 * 2);
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -LOG2_E * (i % 2 ? l.y : l.x)));
+                        s_rmem[m][n][i] = p;
+                        dp_rmem[m][n][i] *= p;
+                    }
+            }
+
+            // 3. dV += P^T dO, dK += dS^T Q
+            uint32_t p_rmem[M][N / 2][4], ds_rmem[M][N / 2][4];
+            tile_pack(p_rmem, s_rmem);
+            tile_multiply<HS, M, N>(dv_rmem, p_rmem, dout_smem + step * HS * 2);
+            tile_pack(ds_rmem, dp_rmem);
+            tile_multiply<HS, M, N>(dk_rmem, ds_rmem, q_smem + step * HS * 2);
+        }
+        cp_async_wait<0>();
+        __syncthreads(); // the next stage is there, this one has been read by all
+    }
     float factor[M][2], one[M][2];
 #pragma unroll
     for (int i = 0; i < M * 2; i++) {
@@ -626,7 +646,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 static inline void attention_check(const char *name, const void *const *pointers, const int *ld, int count, int B, int Tq, int Tkv, int NH, int NKV, int HS, int size) {
     if (B < 1 || Tq < 1 || Tkv < Tq || NKV < 1 || NH < 1 || NH % NKV != 0 || HS < 1 || HS > PLAIN_MAX_HS)
         fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, HS <= %d", name, B, Tq, Tkv, NH, NKV, HS, PLAIN_MAX_HS);
-    if ((int64_t)B * NH > INT32_MAX || Tkv > 65535 * PLAIN_TILE) fail("%s: B*NH=%lld or T=%d is too large for a grid", name, (long long)B * NH, Tkv);
+    if ((int64_t)B * NH * Tkv > INT32_MAX - 256 || B > 65535 || Tq > 65535 * PLAIN_TILE)
+        fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, B, NH, Tkv);
     for (int i = 0; i < count && (HS == 64 || HS == 128); i++)
         if ((uintptr_t)pointers[i] % 16 || (size_t)ld[i] * (size_t)size % 16)
             fail("%s: operand %d at %p with rows %d apart: expected both on multiples of 16 bytes", name, i, pointers[i], ld[i]);
@@ -640,42 +661,42 @@ static inline void attention_launch(const char *name, void (*kernel)(P...), dim3
         kernel<<<grid, dim3((unsigned)threads), (size_t)smem, stream>>>(args...);
         error = cudaGetLastError();
     }
-    if (error != cudaSuccess) fail("%s: %s (grid %u x %u, %d threads, %d bytes of shared memory)", name, cudaGetErrorString(error), grid.x, grid.y, threads, smem);
+    if (error != cudaSuccess) fail("%s: %s (grid %u x %u x %u, %d threads, %d bytes of shared memory)", name, cudaGetErrorString(error), grid.x, grid.y, grid.z, threads, smem);
 }
 
-static inline dim3 attention_grid(int heads, int T, int rows) { return dim3((unsigned)heads, (unsigned)((T + rows - 1) / rows)); }
+static inline dim3 attention_grid(int heads, int B, int T, int rows) { return dim3((unsigned)heads, (unsigned)B, (unsigned)((T + rows - 1) / rows)); }
 
 template <int HS>
 static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
     typedef ForwardTile<HS> Tile;
-    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_grid(B * NH, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_grid(NH, B, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
 }
 
 template <int HS>
 static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int T, int NH, int NKV, cudaStream_t stream) {
     typedef BackwardTile<HS> Tile;
     float scale = LOG2_E / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_grid(B * NH, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_grid(B * NKV, T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
+    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_grid(NH, B, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_grid(NKV, B, T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
 }
 
 template <typename T, int HS>
 static inline void attention_decode(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
-    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, dim3((unsigned)(B * NH)), DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, attention_grid(NH, B, 1, 1), DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
 }
 
 template <int E, typename T>
 static inline void attention_forward_plain(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
     int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
-    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(B * NH, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(NH, B, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
 }
 
 template <int E, typename T>
 static inline void attention_backward_plain(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out, const float *lse, float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS, cudaStream_t stream) {
     int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
     float scale = 1 / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(B * NH, Tn, PLAIN_TILE), threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>, attention_grid(B * NKV, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(NH, B, Tn, PLAIN_TILE), threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>, attention_grid(NKV, B, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
 }
 
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys

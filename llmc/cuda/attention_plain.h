@@ -61,16 +61,16 @@ __device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[P
         }
 }
 
-// grid (B*NH, query tiles)
+// grid (NH, B, query tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *k_smem = q_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *p_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE; // this warp's (4, 32)
-    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * PLAIN_TILE, row = warp * PLAIN_ROWS;
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS;
     int before = Tkv - Tq, keys = min(Tkv, before + first + PLAIN_TILE); // query i sees keys 0 .. before + i
     k += (size_t)b * Tkv * ldk + (size_t)kh * HS;
     v += (size_t)b * Tkv * ldv + (size_t)kh * HS;
@@ -105,16 +105,16 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_forward_plain_kern
     plain_write<E>(out + (((size_t)b * Tq + first + row) * NH + h) * HS, NH * HS, Tq - first - row, HS, acc, factor);
 }
 
-// delta (B, NH, T) = sum over HS of out * dout, and dq; grid (B*NH, query tiles)
+// delta (B, NH, T) = sum over HS of out * dout, and dq; grid (NH, B, query tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *ds_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE;
-    int b = (int)blockIdx.x / NH, h = (int)blockIdx.x % NH, kh = h / (NH / NKV);
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * PLAIN_TILE, row = warp * PLAIN_ROWS, keys = min(Tn, first + PLAIN_TILE);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS, keys = min(Tn, first + PLAIN_TILE);
     const T *out_rows = out + (((size_t)b * Tn + first) * NH + h) * HS, *dout_rows = dout + (((size_t)b * Tn + first) * NH + h) * HS;
     k += (size_t)b * Tn * ldk + (size_t)kh * HS;
     v += (size_t)b * Tn * ldv + (size_t)kh * HS;
@@ -151,16 +151,16 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_dq_plain_kernel(T 
     plain_write<E>(dq + ((size_t)b * Tn + first + row) * lddq + (size_t)h * HS, lddq, Tn - first - row, HS, acc, factor);
 }
 
-// dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (B*NKV, key tiles)
+// dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (NKV, B, key tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32) attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS, *dout_smem = q_smem + TILE_FLOATS;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *p_smem = dout_smem + TILE_FLOATS + warp * 2 * PLAIN_ROWS * PLAIN_TILE, *ds_smem = p_smem + PLAIN_ROWS * PLAIN_TILE;
-    int b = (int)blockIdx.x / NKV, kh = (int)blockIdx.x % NKV, group = NH / NKV;
-    int first = (int)blockIdx.y * PLAIN_TILE, row = warp * PLAIN_ROWS;
+    int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
+    int first = (int)blockIdx.z * PLAIN_TILE, row = warp * PLAIN_ROWS;
 
     plain_load<E>(k_smem, k + ((size_t)b * Tn + first) * ldk + (size_t)kh * HS, ldk, Tn - first, HS);
     plain_load<E>(v_smem, v + ((size_t)b * Tn + first) * ldv + (size_t)kh * HS, ldv, Tn - first, HS);

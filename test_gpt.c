@@ -2,7 +2,8 @@
 test_gpt.c: the tests of what is computed. The areas stand in dev/test/AREA_test.h.
 
     test_gpt              all areas;   test_gpt AREA ...   some of them
-    test_gpt compare A B  two files of `dump`, tensor by tensor
+    test_gpt compare A B        two files of `dump`, tensor by tensor: B was computed in fp32
+    test_gpt compare A B bf16   B was computed in bf16
 
 Built twice: with float, and as test_gpt_double with -DREAL_DOUBLE, where the backward pass is held
 against finite differences. What the programs do from outside (bad input, kill and resume, the
@@ -16,6 +17,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/check.h"
 
 #include "dev/test/base_test.h"
+#include "dev/test/compare.h"
 #include "dev/test/data_test.h"
 #include "dev/test/files_test.h"
 #include "dev/test/gguf_test.h"
@@ -26,6 +28,10 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
     if (missing) fail("this binary was built for CPUs with %s, which this one lacks", missing);
+    if (argc > 1 && strcmp(argv[1], "compare") == 0) {
+        if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], "bf16") != 0)) fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
+        return compare_dumps(argv[2], argv[3], argc == 5);
+    }
     // X(area): the functions test_AREA
 #define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf)
     int matched = 0;

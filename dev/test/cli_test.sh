@@ -3,7 +3,7 @@
 # half-written. And what good input gets, verb by verb, as the contract words it.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}" "${SANITIZE:=0}"
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${SANITIZE:=0}"
 program=("$PWD/$BUILD/train_gpt_cpu")
 # shellcheck disable=SC2206  # a command with its options
 [ -n "$RUNNER" ] && program=($RUNNER "$PWD/$BUILD/train_gpt_cpu")

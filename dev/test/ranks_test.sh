@@ -4,7 +4,7 @@
 # Needs mpirun and a build with MPI; says so and counts nothing otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}"
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}"
 program=$PWD/$BUILD/train_gpt_cpu
 if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
     echo 'no mpirun, or a build without MPI: the ranks are not tested'

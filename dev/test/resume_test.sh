@@ -6,7 +6,7 @@
 # KILLS (default 12) random kills; `KILLS=100 dev/test/resume_test.sh` for a long one.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-: "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}" "${KILLS:=12}" "${SANITIZE:=0}"
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${KILLS:=12}" "${SANITIZE:=0}"
 [ "$SANITIZE" = 1 ] && KILLS=4
 program=("$BUILD/train_gpt_cpu")
 # shellcheck disable=SC2206  # a command with its options
@@ -39,7 +39,7 @@ set_command() {
     local out=$1
     shift
     command=("${program[@]}" train --model=qwen3-nano --train_data="$work/s_train_*.bin" --val_data="$work/s_val_*.bin" --tokenizer="$work/tokenizer.json"
-        --out="$out" --batch_size=2 --seq_len=48 --total_batch_tokens=192 --steps=$steps --lr=3e-3 --warmup_steps=5 --val_every=7 --val_tokens=480
+        --out="$out" --batch_size=2 --seq_len=48 --total_batch_tokens=192 --steps="$steps" --lr=3e-3 --warmup_steps=5 --val_every=7 --val_tokens=480
         --checkpoint_every=4 --keep_checkpoints=2 --threads=2 "$@")
 }
 said() { cat "$work/err" "$work/out" | tail -n 1; }

@@ -18,7 +18,8 @@ count and alphabet the merges are those of Hugging Face's BpeTrainer.
 Vocabulary: 256 bytes, merged tokens, BPE_SPECIALS special tokens: end of text, two for chats, padding,
 the others reserved for fine-tuning. vocab_size is rounded up to a multiple of 128.
 
-Limits: a pair must occur BPE_MIN_COUNT times. Memory: about 100 bytes a distinct pre-token.
+Limits: a pair must occur BPE_MIN_COUNT times. A pre-token longer than BPE_MAX_WORD bytes is counted in
+pieces of that size. Memory: about 500 bytes a distinct pre-token.
 */
 #ifndef LLMC_BPE_H
 #define LLMC_BPE_H
@@ -32,6 +33,7 @@ Limits: a pair must occur BPE_MIN_COUNT times. Memory: about 100 bytes a distinc
 #define BPE_MIN_COUNT 2 // a token that was seen once teaches nothing
 #define BPE_MIN_VOCAB 384
 #define BPE_MAX_VOCAB (1 << 20)
+#define BPE_MAX_WORD 4096 // bytes; each merge reads all of a word
 #define BPE_CHUNK ((size_t)1 << 20) // bytes of text counted at a time by one thread
 
 typedef struct {
@@ -106,6 +108,7 @@ static inline void bpe_words_count(BpeWords *w, const char *text, size_t n) {
         const uint8_t *valid_end = p + text_valid(p, end);
         while (p < valid_end) {
             const uint8_t *q = text_split(TEXT_LLAMA3, p, valid_end);
+            for (; q - p > BPE_MAX_WORD; p += BPE_MAX_WORD) bpe_words_add(w, p, BPE_MAX_WORD, 1);
             bpe_words_add(w, p, (size_t)(q - p), 1);
             w->pretokens++;
             p = q;
@@ -154,20 +157,14 @@ static inline void bpe_words_count_parallel(BpeWords *words, const char *text, s
 
 // ---------------------------------------------------------------- merging
 
-// Words in which a pair was seen, in blocks.
-typedef struct BpeBlock {
-    struct BpeBlock *next;
-    size_t count;
-    // count word numbers (uint32_t) follow
-} BpeBlock;
-
+// A pair of ids. All words that hold it are known when it first appears: with the text, or with the merge
+// that made one of its two tokens.
 typedef struct {
     int32_t left, right;
-    int64_t count; // exact
-    BpeBlock *blocks;
-    uint32_t seen_in; // number + 1 of the word that was last put into `events` for this pair
-    uint32_t pending; // events of this pair not yet in a block
-    uint32_t *fill;   // where the next one goes
+    int64_t count;       // exact
+    uint32_t *words;     // (word_count); NULL while the words are among the events
+    uint32_t word_count; // some may have lost the pair since
+    uint32_t seen_in;    // number + 1 of the word of its latest event
 } BpePair;
 
 typedef struct {
@@ -197,7 +194,7 @@ typedef struct {
     // candidates, the best first
     BpeCandidate *heap;
     size_t heap_count, heap_capacity;
-    // memory of blocks
+    // memory of the lists of words
     char **arenas;
     size_t arena_count, arena_capacity, arena_used, arena_size;
 } BpeTrainer;
@@ -248,7 +245,7 @@ static inline void bpe_gain(BpeTrainer *t, int32_t left, int32_t right, uint32_t
     p->count += t->counts[word];
     if (p->seen_in == word + 1) return;
     p->seen_in = word + 1;
-    p->pending++;
+    p->word_count++;
     t->events = (BpeEvent *)mem_grow(t->events, &t->event_capacity, t->event_count + 1, sizeof(BpeEvent));
     t->events[t->event_count].pair = number;
     t->events[t->event_count++].word = word;
@@ -291,21 +288,16 @@ static inline BpeCandidate bpe_heap_pop(BpeTrainer *t) {
     return top;
 }
 
-// Moves the events into blocks of their pairs and makes these pairs candidates.
+// Moves the events into the lists of their pairs and makes these pairs candidates.
 static inline void bpe_settle(BpeTrainer *t) {
     for (size_t i = 0; i < t->event_count; i++) {
         BpePair *p = &t->pairs[t->events[i].pair];
-        if (p->pending) { // the first event of this pair
-            BpeBlock *block = (BpeBlock *)bpe_arena(t, sizeof(BpeBlock) + p->pending * sizeof(uint32_t));
-            block->next = p->blocks;
-            block->count = p->pending;
-            p->blocks = block;
-            p->fill = (uint32_t *)(block + 1);
-            p->pending = 0;
+        if (!p->words) {
+            p->words = (uint32_t *)bpe_arena(t, p->word_count * sizeof(uint32_t));
+            p->word_count = 0;
             bpe_heap_push(t, t->events[i].pair);
         }
-        p->seen_in = 0;
-        *p->fill++ = t->events[i].word;
+        p->words[p->word_count++] = t->events[i].word;
     }
     t->event_count = 0;
 }
@@ -445,14 +437,10 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
         merges = (int32_t(*)[2])mem_grow(merges, &merge_capacity, (size_t)merge_count + 1, sizeof *merges);
         merges[merge_count][0] = c.left;
         merges[merge_count++][1] = c.right;
-        BpeBlock *blocks = t.pairs[c.pair].blocks;
-        t.pairs[c.pair].blocks = NULL;
+        const uint32_t *list = t.pairs[c.pair].words; // t.pairs itself may move
+        uint32_t count = t.pairs[c.pair].word_count;
+        for (uint32_t i = 0; i < count; i++) bpe_replace(&t, list[i], c.left, c.right, id);
         t.pairs[c.pair].count = 0;
-        for (BpeBlock *b = blocks; b; b = b->next) {
-            const uint32_t *list = (const uint32_t *)(b + 1);
-            for (size_t i = 0; i < b->count; i++) bpe_replace(&t, list[i], c.left, c.right, id);
-        }
-        t.pairs[c.pair].count = 0; // overlaps (aaa) were counted off a second time
         bpe_settle(&t);
     }
     bool ok = v.count == tokens;

@@ -202,7 +202,10 @@ static inline int options_choice(const char *choices, const char *value) {
 
 // Writes choice number `index` of "a|b|c" into out (32 bytes).
 static inline void options_choice_name(char *out, const char *choices, int index) {
-    for (; index > 0; index--) choices += strcspn(choices, "|") + 1;
+    for (; index > 0 && *choices; index--) {
+        choices += strcspn(choices, "|");
+        choices += *choices == '|';
+    }
     snprintf(out, 32, "%.*s", (int)strcspn(choices, "|"), choices);
 }
 

@@ -239,7 +239,7 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
             for (int k = 0; k < ACT_KINDS; k++) {
                 const Act *a = &acts.items[k];
                 bool once = a->place != IN_LAYER;
-                if (!a->present || (once && layer > 0) || (!once && a->slots == 1 && layer != l.config.layers - 1)) continue;
+                if (!a->present || (once && layer > 0) || (!once && a->slots == 1 && l.config.layers > 1)) continue;
                 size_t count = N * (size_t)a->width;
                 if (writing) {
                     model_get_activation(l.model, k, layer, values);

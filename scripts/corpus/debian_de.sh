@@ -28,18 +28,18 @@ root=$(cd -- "$here/../.." && pwd)
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 fail() { echo "debian_de.sh: $1" >&2; exit 1; }
 
-# group | source | package, or alternatives in order | kind | folder in the package | licence of the text
+# group | source | package, or alternatives in order | kind | folder in it, or alternatives | licence of the text
 # (the licence is what the package's debian/copyright says of the documentation, read for Debian 12)
 sources='
 quick|manpages-de|manpages-de|man|.|GPL-3+ (some pages also others)
 quick|manpages-de-dev|manpages-de-dev|man|.|GPL-3+ (some pages also others)
 quick|libreoffice-help-de|libreoffice-help-de|libreoffice|usr/share/libreoffice/help/de/text|MPL-2.0
 quick|lilypond-doc-html-de|lilypond-doc-html-de|html|usr/share/doc/lilypond/html|GFDL-1.1+
-quick|debian-reference-de|debian-reference-de|html|usr/share/debian-reference|GPL-2+
+quick|debian-reference-de|debian-reference-de|html|usr/share/debian-reference usr/share/doc/debian-reference-common/docs|GPL-2+
 quick|developers-reference-de|developers-reference-de|html|usr/share/developers-reference/de|GPL-2
 quick|maint-guide-de|maint-guide-de|html|usr/share/doc/maint-guide-de/html|GPL-2+
 quick|debian-faq-de|debian-faq-de|html|usr/share/doc/debian/FAQ/de|copying and changing allowed under the same notice (of its own)
-quick|gnome-user-docs|gnome-user-docs gnome-user-docs-de|xml|usr/share/help/de|CC-BY-SA-3.0
+quick|gnome-user-docs|gnome-user-docs-de gnome-user-docs|xml|usr/share/help/de|CC-BY-SA-3.0
 quick|package-descriptions|-|apt|-|as the packages described (Debian Description Translation Project)
 all|dpkg|dpkg|man|.|GPL-2+
 all|dpkg-dev|dpkg-dev|man|.|GPL-2+
@@ -175,9 +175,12 @@ while IFS='|' read -r source package version kind folder licence; do
             dpkg-deb -x "$deb" "$where" || fail "$out/$deb is damaged; remove it and run again"
         done
         cp -- "$where/usr/share/doc/$package/copyright" "copyright/$source" 2>/dev/null || true
-        # shellcheck disable=SC2206
-        found=("$where"/$folder) # the folder may be a pattern
-        where=${found[0]}
+        for pattern in $folder; do # the first that is there; [ -e ] sees to patterns that match nothing
+            # shellcheck disable=SC2206
+            found=("$out/unpacked/$source"/$pattern)
+            where=${found[0]}
+            [ ! -e "$where" ] || break
+        done
         if [ ! -e "$where" ]; then
             echo "  skipped: $source ($package $version has no $folder)"
             continue

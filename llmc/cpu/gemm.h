@@ -13,13 +13,14 @@ holds a tile of the result in registers. The loops, from outside:
 
     5  rows of A in blocks of `m_block`: their packed form stays in a share of the L3 cache
     4  K in blocks of K_BLOCK: a packed panel of A (TILE_M x K_BLOCK) takes half of L1
-    3  columns of B in strips: a packed strip (K_BLOCK x n_strip) takes a part of L2
-    2  panels of A: one goes to L1 and stays there for
-    1  panels of B in the strip, streamed from L2
+    3  columns of B in strips of panels (K_BLOCK x TILE_N): a strip takes an eighth of L2
+    2  panels of A, one after the other through L1
+    1  panels of B in the strip, from L2
     0  K: TILE_M x TILE_V vector FMAs an iteration (tile_product)
 
-Threads form a grid over rows and columns of the result, chosen for even work. A is packed by all of
-them, a strip of B by those that share it.
+Threads form a grid over rows and columns of the result and share nothing: each packs what it needs.
+Packing into shared memory was tried: a line that another core has read costs more to write again
+than packing a panel twice.
 
 Bits do not depend on threads or on the caches: an output element is the sum over loop 4's blocks of
 sums over k in order, and K_BLOCK is a constant of the build.
@@ -46,8 +47,8 @@ enum { TILE_M = 4 };
 #endif
 enum { TILE_V = 3, TILE_N = TILE_V * VL };
 
-// Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of B that
-// streams by. A constant, so that results do not depend on the machine that runs the program.
+// Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
+// B that streams by. A constant, so that results do not depend on the machine that runs the program.
 enum { K_BLOCK = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
 
 enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
@@ -81,56 +82,91 @@ ALWAYS_INLINE int k_units(int kc, bool bf16) { return bf16 ? (kc + 1) / 2 : kc; 
 // Rows of a panel in memory: whole vectors along k, as the transposition writes them.
 ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + VL - 1) / VL * VL; }
 
-// panel (units, width) = rows i0 .. i0+count of the operand, columns k0 .. k0+kc; rows past count are
-// zero. width is TILE_M or TILE_N, a constant.
-ALWAYS_INLINE void pack_panel(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
+// Stores wait for their cache line: asking for it this many bytes before it is written hides that.
+enum { PACK_AHEAD = 768 };
+
+// Up to VL numbers at `at`, `have` of them; the usual whole vector is the fast case.
+ALWAYS_INLINE vreal load_up_to(const real *at, int have) { return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have); }
+
+// One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
+ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
     int units = k_units(kc, bf16), per_unit = bf16 ? 2 : 1;
-    if (from.k_contiguous) {
-        int group = width < VL ? width : VL; // rows that are transposed together
+    int group = width < VL ? width : VL; // rows that are transposed together
+    for (int u = 0; u < units; u += VL)
         for (int g = 0; g < width; g += group) {
-            const real *row = from.data + (size_t)(i0 + g) * from.ld + k0;
-            for (int u = 0; u < units; u += VL) {
-                vreal r[VL > TILE_M ? VL : TILE_M];
-                int k = u * per_unit, left = kc - k;
-                bool whole = left >= VL * per_unit && g + group <= count;
-                for (int i = 0; i < group; i++) {
-                    const real *at = row + (size_t)i * from.ld + k;
-                    if (whole) r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
-                    else if (g + i >= count) r[i] = (vreal){0};
-                    else {
-                        vreal low = vload_part(at, left < VL ? left : VL);
-                        if (bf16) {
-                            int more = left - VL < 0 ? 0 : left - VL < VL ? left - VL : VL;
-                            r[i] = bf16_pairs(low, vload_part(at + (more ? VL : 0), more));
-                        } else r[i] = low;
-                    }
+            vreal r[VL > TILE_M ? VL : TILE_M];
+            int k = u * per_unit, left = kc - k;
+            const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
+            real *to = panel + (size_t)u * width + g;
+            if (left >= VL * per_unit && g + group <= count) {
+                UNROLL
+                for (int i = 0; i < group; i++, at += from.ld) {
+                    __builtin_prefetch(at + 64, 0, 3);
+                    r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
                 }
-                transpose_rows(r, group);
-                // r is now (VL, group): a vector holds VL/group units of `group` rows.
-                for (int i = 0; i < group; i++) vstore(panel + (size_t)u * width + (size_t)(i * VL / group) * width + (size_t)(i * VL % group) + g, r[i]);
+            } else
+                for (int i = 0; i < group; i++, at += from.ld) {
+                    if (g + i >= count) r[i] = (vreal){0};
+                    else if (bf16) r[i] = bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
+                    else r[i] = load_up_to(at, left);
+                }
+            transpose_rows(r, group); // now (VL, group): a vector holds VL/group units of `group` rows
+            UNROLL
+            for (int i = 0; i < group; i++, to += width * VL / group) {
+                __builtin_prefetch((char *)to + PACK_AHEAD, 1);
+                vstore(to, r[i]);
             }
         }
-    } else {
-        const real *at = from.data + (size_t)k0 * from.ld + i0;
-        for (int u = 0; u < units; u++, panel += width, at += from.ld * (size_t)per_unit) {
-            bool two = bf16 && 2 * u + 1 < kc;
-            for (int g = 0; g < width; g += VL) {
-                int n = width - g < VL ? width - g : VL; // TILE_M may be less than a vector
-                int have = count - g < 0 ? 0 : count - g < n ? count - g : n;
-                vreal a, b = {0};
-                if (have == VL) {
-                    a = vload(at + g);
-                    if (two) b = vload(at + from.ld + g);
-                } else {
-                    a = vload_part(at + g, have);
-                    if (two) b = vload_part(at + from.ld + g, have);
-                }
-                if (bf16) a = bf16_merge(a, b);
-                if (n == VL) vstore(panel + g, a);
-                else vstore_part(panel + g, a, n);
-            }
+}
+
+// Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
+// constant: one panel, or as many as fill a vector.
+ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width, int columns, bool bf16) {
+    int units = k_units(kc, bf16);
+    const real *at = from.data + (size_t)k0 * from.ld + i0;
+    for (int u = 0; u < units; u++, panel += width, at += from.ld * (bf16 ? 2 : 1)) {
+        bool two = bf16 && 2 * u + 1 < kc;
+        UNROLL
+        for (int g = 0; g < columns; g += VL) {
+            vreal v = vload(at + g);
+            if (bf16) v = bf16_merge(v, two ? vload(at + from.ld + g) : (vreal){0});
+            if (width >= VL) {
+                __builtin_prefetch((char *)(panel + g) + PACK_AHEAD, 1);
+                vstore(panel + g, v);
+            } else
+                for (int p = 0; p < VL / width; p++) memcpy(panel + (size_t)p * stride, (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
         }
     }
+}
+
+// Rows i0 .. i1 of the operand as panels of `width` (TILE_M or TILE_N, a constant), columns
+// k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
+ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width, bool bf16) {
+    if (from.k_contiguous)
+        for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
+    else {
+        int columns = width < VL ? VL : width, i = i0;
+        for (; i + columns <= i1; i += columns, panel += stride * (size_t)(columns / width)) pack_across_k(panel, stride, from, i, k0, kc, width, columns, bf16);
+        // What is left is narrower than that, or its panels are: number by number.
+        for (; i < i1; i += width, panel += stride)
+            for (int u = 0; u < k_units(kc, bf16); u++)
+                for (int g = 0; g < width; g++) {
+                    const real *at = from.data + (size_t)(k0 + u * (bf16 ? 2 : 1)) * from.ld + (size_t)(i + g);
+                    real even = i + g < i1 ? *at : 0, odd = bf16 && i + g < i1 && 2 * u + 1 < kc ? at[from.ld] : 0;
+                    panel[(size_t)u * (size_t)width + (size_t)g] = bf16 ? bf16_merge(vset(even), vset(odd))[0] : even;
+                }
+    }
+}
+
+// Asks for part `part` of `parts` of what pack_panels will read for rows i0 .. i1, into L2: from memory
+// at the speed of the micro-kernels beside which this runs, instead of between them.
+ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
+    const int line = 64 / (int)sizeof(real);
+    int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
+    const real *start = from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
+    int last = (int)((int64_t)lines * (part + 1) / parts);
+    for (int r = (int)((int64_t)lines * part / parts); r < last; r++)
+        for (int c = 0; c < length; c += line) __builtin_prefetch(start + (size_t)r * from.ld + c, 0, 2);
 }
 
 // ---------------------------------------------------------------- the micro-kernel
@@ -189,93 +225,78 @@ typedef struct {
 } Target;
 
 typedef struct {
-    int m_block; // rows of A that are packed at a time, a multiple of TILE_M
-    int n_strip; // columns of B that one thread packs at a time, a multiple of TILE_N
-    int k_block, k_blocks;
-    int units;   // k_block in units of a packed panel
+    int m_block; // rows of A that a thread packs at a time, a multiple of TILE_M
+    int n_strip; // columns of B that a thread packs at a time, a multiple of TILE_N
+    int k_block; // a multiple of two vectors
     size_t a_size, b_size; // numbers in a packed block of A and a packed strip of B
 } Blocking;
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
-static inline Blocking gemm_blocking(int M, int N, int K, bool bf16, const Cpu *cpu) {
+// For a part of M x N x K that one of `threads` works on.
+static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16, const Cpu *cpu) {
     Blocking s;
-    int k_max = bf16 ? 2 * K_BLOCK : K_BLOCK;
-    s.k_blocks = ceil_divide(K, k_max);
-    s.k_block = ceil_divide(ceil_divide(K, s.k_blocks), 2 * VL) * 2 * VL; // even blocks, whole vectors of pairs
-    if (s.k_block > k_max) s.k_block = k_max;
-    s.k_blocks = ceil_divide(K, s.k_block);
-    s.units = panel_units(s.k_block, bf16);
-    size_t column = (size_t)s.units * sizeof(real); // bytes of one packed row of A or column of B
-    // L2 holds the strip in use and the one that is prefetched, and a quarter remains.
-    int n_most = (int)(cpu->l2 * 3 / 8 / column) / TILE_N;
-    s.n_strip = (n_most < 1 ? 1 : n_most) * TILE_N;
-    if (s.n_strip > ceil_divide(N, TILE_N) * TILE_N) s.n_strip = ceil_divide(N, TILE_N) * TILE_N;
-    // The packed block of A may take half of L3; blocks of even size.
-    int m_most = (int)(cpu->l3 / 2 / column) / TILE_M * TILE_M;
-    if (m_most < 32 * TILE_M) m_most = 32 * TILE_M;
+    int k_most = bf16 ? 2 * K_BLOCK : K_BLOCK;
+    s.k_block = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // blocks of even size
+    if (s.k_block > k_most) s.k_block = k_most;
+    size_t units = (size_t)panel_units(s.k_block, bf16), row = units * sizeof(real); // bytes of a packed row of A or column of B
+    // An eighth of L2 for the strip, an eighth for the one that is prefetched; the rest is for A and out.
+    s.n_strip = (int)int64_max(1, (int64_t)(cpu->l2 / 8 / row) / TILE_N) * TILE_N;
+    s.n_strip = (int)int64_min(s.n_strip, ceil_divide(N, TILE_N) * TILE_N);
+    // Half of this thread's share of L3, in blocks of even size; B is packed again for each of them,
+    // which costs little from 256 rows on.
+    int m_most = (int)int64_max(256, (int64_t)(cpu->l3 / 2 / (size_t)threads / row) / TILE_M * TILE_M);
     s.m_block = ceil_divide(ceil_divide(M, ceil_divide(M, m_most)), TILE_M) * TILE_M;
-    s.a_size = (size_t)s.m_block * (size_t)s.units;
-    s.b_size = (size_t)s.n_strip * (size_t)s.units;
+    s.a_size = (size_t)s.m_block * units;
+    s.b_size = (size_t)s.n_strip * units;
     return s;
 }
 
-// Threads as a grid of rows x columns: the one whose busiest thread has the fewest tiles; of equals
-// the one with the most columns, since threads of one column share strips of B and wait for each other.
-static inline int gemm_grid_rows(int threads, int m_panels, int n_panels) {
+// Threads as a grid of rows x columns over the result. The cost of a thread, in cycles for each k: a
+// tile takes TILE_M * TILE_V, packing a number takes about one.
+static inline int gemm_grid_rows(int threads, int M, int N) {
     int best = 1;
     int64_t least = INT64_MAX;
     for (int rows = 1; rows <= threads; rows++) {
         if (threads % rows) continue;
-        int64_t work = (int64_t)ceil_divide(m_panels, rows) * ceil_divide(n_panels, threads / rows);
-        if (work < least) {
-            least = work;
+        int64_t m = ceil_divide(ceil_divide(M, TILE_M), rows), n = ceil_divide(ceil_divide(N, TILE_N), threads / rows);
+        int64_t cost = m * n * TILE_M * TILE_V + m * TILE_M + n * TILE_N;
+        if (cost < least) {
+            least = cost;
             best = rows;
         }
     }
     return best;
 }
 
-// What one thread of `threads` does. a_packed: 2 blocks of A, used in turn, shared; b_packed: 2 strips
-// of B for each column of the grid.
-ALWAYS_INLINE void gemm_thread(Target to, Operand A, Operand B, int M, int N, int K, Blocking s, int thread, int threads, real *a_packed, real *b_packed, bool bf16) {
-    int grid_rows = gemm_grid_rows(threads, ceil_divide(M < s.m_block ? M : s.m_block, TILE_M), ceil_divide(N, TILE_N)), grid_columns = threads / grid_rows;
-    int row = thread % grid_rows, column = thread / grid_rows;
-    int n_first = (int)cpu_chunk(N, TILE_N, grid_columns, column), n_last = (int)cpu_chunk(N, TILE_N, grid_columns, column + 1);
-    // Every column of the grid has the same number of strips, so that all threads meet at all barriers.
-    int strips = ceil_divide(ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N, s.n_strip);
-    int turn_a = 0, turn_b = 0;
-    for (int m0 = 0; m0 < M; m0 += s.m_block) { // loop 5
-        int m1 = m0 + s.m_block < M ? m0 + s.m_block : M;
-        int m_first = m0 + (int)cpu_chunk(m1 - m0, TILE_M, grid_rows, row), m_last = m0 + (int)cpu_chunk(m1 - m0, TILE_M, grid_rows, row + 1);
+// Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a block of A
+// and a strip of B.
+ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed, bool bf16) {
+    real *a_block = packed, *b_strip = packed + s.a_size;
+    for (int m0 = m_first; m0 < m_last; m0 += s.m_block) { // loop 5
+        int m1 = m_last - m0 < s.m_block ? m_last : m0 + s.m_block;
         for (int k0 = 0; k0 < K; k0 += s.k_block) { // loop 4
-            int kc = K - k0 < s.k_block ? K - k0 : s.k_block, units = k_units(kc, bf16), stride = panel_units(kc, bf16);
-            real *a_block = a_packed + (size_t)turn_a * s.a_size;
-            turn_a = !turn_a;
-            int a_end = m0 + (int)cpu_chunk(m1 - m0, TILE_M, threads, thread + 1);
-            for (int i = m0 + (int)cpu_chunk(m1 - m0, TILE_M, threads, thread); i < a_end; i += TILE_M)
-                pack_panel(a_block + (size_t)(i - m0) * (size_t)stride, A, i, M - i < TILE_M ? M - i : TILE_M, k0, kc, TILE_M, bf16);
-            OMP(barrier)
-            for (int strip = 0; strip < strips; strip++) { // loop 3
-                int j0 = n_first + (int)cpu_chunk(n_last - n_first, TILE_N, strips, strip), j1 = n_first + (int)cpu_chunk(n_last - n_first, TILE_N, strips, strip + 1);
-                real *b_strip = b_packed + ((size_t)column * 2 + (size_t)turn_b) * s.b_size;
-                turn_b = !turn_b;
-                int b_end = j0 + (int)cpu_chunk(j1 - j0, TILE_N, grid_rows, row + 1);
-                for (int j = j0 + (int)cpu_chunk(j1 - j0, TILE_N, grid_rows, row); j < b_end; j += TILE_N)
-                    pack_panel(b_strip + (size_t)(j - j0) * (size_t)stride, B, j, N - j < TILE_N ? N - j : TILE_N, k0, kc, TILE_N, bf16);
-                if (grid_rows > 1) {
-                    OMP(barrier)
-                }
-                for (int i = m_first; i < m_last; i += TILE_M) { // loop 2
-                    const real *a_panel = a_block + (size_t)(i - m0) * (size_t)stride;
-                    for (int j = j0; j < j1; j += TILE_N) { // loop 1
+            int kc = K - k0 < s.k_block ? K - k0 : s.k_block, units = k_units(kc, bf16);
+            size_t a_stride = (size_t)panel_units(kc, bf16) * TILE_M, b_stride = (size_t)panel_units(kc, bf16) * TILE_N;
+            pack_panels(a_block, a_stride, A, m0, m1, k0, kc, TILE_M, bf16);
+            for (int j0 = n_first; j0 < n_last; j0 += s.n_strip) { // loop 3
+                int j1 = n_last - j0 < s.n_strip ? n_last : j0 + s.n_strip;
+                pack_panels(b_strip, b_stride, B, j0, j1, k0, kc, TILE_N, bf16);
+                // The strip that comes next: beside this one, or at the start of the next block of K.
+                int next_j = j1 < n_last ? j1 : n_first, next_k = j1 < n_last ? k0 : k0 + s.k_block;
+                int next_columns = n_last - next_j < s.n_strip ? n_last - next_j : s.n_strip, next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
+                const real *a_panel = a_block;
+                for (int i = m0; i < m1; i += TILE_M, a_panel += a_stride) { // loop 2
+                    prefetch_rows(B, next_j, next_j + next_columns, next_k, next_kc, (i - m0) / TILE_M, ceil_divide(m1 - m0, TILE_M));
+                    const real *b_panel = b_strip;
+                    for (int j = j0; j < j1; j += TILE_N, b_panel += b_stride) { // loop 1
                         size_t at = (size_t)i * to.ld + (size_t)j;
                         real *out = to.out + at;
+                        int rows = m1 - i, columns = j1 - j;
                         for (int r = 0; r < TILE_M; r++)
                             for (int c = 0; c < TILE_N; c += 64 / (int)sizeof(real)) __builtin_prefetch(out + (size_t)r * to.ld + c, 1);
                         vreal sums[TILE_M][TILE_V];
-                        tile_product(sums, a_panel, b_strip + (size_t)(j - j0) * (size_t)stride, units, bf16);
-                        int rows = M - i, columns = N - j;
+                        tile_product(sums, a_panel, b_panel, units, bf16);
                         const real *init = k0 > 0 ? out : to.init ? to.init + at : NULL, *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
                         if (rows >= TILE_M && columns >= TILE_N) tile_store(sums, out, init, bias, to.ld, TILE_M, TILE_N);
                         else tile_store(sums, out, init, bias, to.ld, rows, columns);
@@ -286,30 +307,33 @@ ALWAYS_INLINE void gemm_thread(Target to, Operand A, Operand B, int M, int N, in
     }
 }
 
-static inline void gemm_thread_real(Target to, Operand A, Operand B, int M, int N, int K, Blocking s, int thread, int threads, real *a_packed, real *b_packed) {
-    gemm_thread(to, A, B, M, N, K, s, thread, threads, a_packed, b_packed, false);
+static inline void gemm_part_real(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
+    gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false);
 }
-static inline void gemm_thread_bf16(Target to, Operand A, Operand B, int M, int N, int K, Blocking s, int thread, int threads, real *a_packed, real *b_packed) {
 #ifdef BF16_PRODUCTS
-    gemm_thread(to, A, B, M, N, K, s, thread, threads, a_packed, b_packed, true);
-#else
-    gemm_thread(to, A, B, M, N, K, s, thread, threads, a_packed, b_packed, false); // cpu_open does not let it come to this
-#endif
+static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
+    gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true);
 }
+#endif
 
 static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cpu *cpu) {
-    if (M <= 0 || N <= 0) return;
-    Blocking s = gemm_blocking(M, N, K, cpu->bf16, cpu);
-    real *packed = (real *)cpu_workspace(cpu, sizeof(real) * (2 * s.a_size + 2 * s.b_size * (size_t)cpu->threads));
-    OMP(parallel num_threads(cpu->threads))
-    {
-#ifdef _OPENMP
-        int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-#else
-        int thread = 0, threads = 1;
+    int threads = cpu->threads, grid_rows = gemm_grid_rows(threads, M, N), grid_columns = threads / grid_rows;
+    int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M, n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
+    Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu->bf16, cpu);
+    size_t packed_size = s.a_size + s.b_size + PACK_AHEAD / sizeof(real);
+    real *packed = (real *)cpu_workspace(cpu, sizeof(real) * packed_size * (size_t)threads);
+    OMP(parallel for num_threads(threads) schedule(static, 1))
+    for (int part = 0; part < threads; part++) {
+        int row = part % grid_rows, column = part / grid_rows;
+        int m_first = (int)cpu_chunk(M, TILE_M, grid_rows, row), m_last = (int)cpu_chunk(M, TILE_M, grid_rows, row + 1);
+        int n_first = (int)cpu_chunk(N, TILE_N, grid_columns, column), n_last = (int)cpu_chunk(N, TILE_N, grid_columns, column + 1);
+#ifdef BF16_PRODUCTS
+        if (cpu->bf16) {
+            gemm_part_bf16(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
+            continue;
+        }
 #endif
-        if (cpu->bf16) gemm_thread_bf16(to, A, B, M, N, K, s, thread, threads, packed, packed + 2 * s.a_size);
-        else gemm_thread_real(to, A, B, M, N, K, s, thread, threads, packed, packed + 2 * s.a_size);
+        gemm_part_real(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
     }
 }
 

@@ -17,7 +17,7 @@ one whose hash is nearest). A single document is cut in two, and its tail is the
 Bytes that are not UTF-8 are kept as byte tokens and counted.
 
 The input is read twice, first to find and hash the documents, then to encode them; it may be larger than
-memory. Text is encoded in chunks of about 256 kB by all OpenMP threads, and long documents are cut where
+memory. Text is encoded in chunks of about 128 kB by all OpenMP threads, and long documents are cut where
 no token of any pattern can reach across (text_safe_cut; a text without such places is one chunk). The
 shards depend on text, tokenizer and options alone, not on threads. They appear together at the end, and
 shards that an earlier run left under the same prefix go away then.
@@ -194,7 +194,7 @@ static inline size_t tokenize_tail(const char *text, size_t n, double val_fracti
 
 // ---------------------------------------------------------------- batches
 
-#define TOKENIZE_CHUNK ((size_t)256 << 10) // bytes of text that one thread encodes at a time
+#define TOKENIZE_CHUNK ((size_t)128 << 10) // bytes of text that one thread encodes at a time
 #define TOKENIZE_MAX_FILES 1000            // that are mapped at the same time
 
 typedef struct {
@@ -394,7 +394,7 @@ static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, cons
     t->threads = omp_get_max_threads();
 #endif
     t->caches = (TokenizerCache *)mem_alloc((size_t)t->threads * sizeof(TokenizerCache));
-    t->chunk_limit = t->threads * 8 > 32 ? t->threads * 8 : 32; // enough that no thread waits long for the last chunk
+    t->chunk_limit = t->threads * 16; // enough that no thread waits long for the last chunk
     t->chunks = (TokenizeChunk *)mem_alloc((size_t)t->chunk_limit * sizeof(TokenizeChunk));
     Path prefixes[2] = {path_of("%.3900s_train", out_prefix), path_of("%.3900s_val", out_prefix)};
     for (int side = 0; side < 2; side++)

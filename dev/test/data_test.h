@@ -338,6 +338,20 @@ static void test_tokenize_documents(const Tokenizer *tok) {
         CHECK(stats.invalid_bytes == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i, (long long)stats.invalid_bytes);
         free(text.data);
     }
+    // A block without a byte to spare, so that a sanitizer sees a look past the end of a file.
+    MappedFile f;
+    DocReader reader;
+    const char *document;
+    size_t size;
+    memset(&f, 0, sizeof f);
+    char *exact = (char *)malloc(5);
+    memcpy(exact, "x\n \t ", 5);
+    f.data = (const uint8_t *)exact;
+    f.size = 5;
+    doc_begin(&reader, &f, DOC_BLANK);
+    CHECK(doc_next(&reader, &document, &size) && document == exact && size == 1 && !doc_next(&reader, &document, &size), "a file that ends in an empty line");
+    free(exact);
+
     // Two files are two documents, whatever stands at the seam; and a NUL is a byte like others.
     Path in2 = test_temp("in2.txt"), both = path_of("%.1000s,%.1000s", test_temp("in.txt").text, in2.text);
     CHECK(file_write_quickly(in.text, "a\0b", 3, &err) && file_write_quickly(in2.text, "c", 1, &err) && data_test_run(tok, both.text, "t", 0, DOC_BLANK, 0, &stats, &err), "%s", err.text);
@@ -401,10 +415,17 @@ static void test_tokenize_split(const Tokenizer *tok) {
     CHECK(count_files(test_folder.text, "m3_train_") == stats.shards[0] && count_files(test_folder.text, "m3_val_") == stats.shards[1], "leftovers of an earlier run");
     CHECK(data_test_run(tok, in.text, "m3", 0, DOC_BLANK, 0, &stats, &err) && count_files(test_folder.text, "m3_") == 1, "leftovers of validation");
 
-    // A long text in one document is cut into chunks, and nothing changes at the seams.
+    // A long text in one document is cut into chunks, more of them than one batch takes, and nothing changes
+    // at the seams.
+#ifdef _OPENMP
+    omp_set_num_threads(1);
+#endif
     str_puts(&many, "Ende");
-    for (int i = 0; many.size < 3 * TOKENIZE_CHUNK; i++) str_printf(&many, " Zeile %d;\n\n\n%d und\nso weiter", i, i);
+    for (int i = 0; many.size < 18 * TOKENIZE_CHUNK; i++) str_printf(&many, " Zeile %d;\n\n\n%d und\nso weiter", i, i);
     CHECK(file_write_quickly(in.text, many.data, many.size, &err) && data_test_run(tok, in.text, "l", 0, DOC_NONE, 0, &stats, &err), "%s", err.text);
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#endif
     IdList ids;
     memset(&ids, 0, sizeof ids);
     tokenizer_encode(tok, NULL, many.data, many.size, &ids);
@@ -425,6 +446,15 @@ static void test_tokenize_split(const Tokenizer *tok) {
         CHECK(stats.documents[0] == 1 && stats.documents[1] == 1 && !stats.tail, "two documents, fraction %g: %lld and %lld", fractions[i], (long long)stats.documents[0],
               (long long)stats.documents[1]);
     }
+    // Which document goes to validation depends on its text, not on its place.
+    for (int i = 0; i < 2; i++) {
+        const char *orders[2] = {"eins\n\nzwei\n\ndrei\n", "drei\n\neins\n\nzwei\n"};
+        CHECK(file_write_quickly(in.text, orders[i], strlen(orders[i]), &err) && data_test_run(tok, in.text, i ? "s2" : "s1", 1e-9, DOC_BLANK, 0, &stats, &err), "%s", err.text);
+    }
+    train = data_test_text(tok, "s1_val_*.bin"), val = data_test_text(tok, "s2_val_*.bin");
+    CHECK(strcmp(train.data, val.data) == 0, "\"%s\" for validation in one order of documents, \"%s\" in another", train.data, val.data);
+    free(train.data);
+    free(val.data);
     static const char *const single[][3] = {{"eins zwei\ndrei vier\nende\n", "eins zwei\ndrei vier\n|", "ende|"},
                                             {"eins zwei drei vier", "eins zwei drei|", " vier|"},
                                             {"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4", "\xc3\xa4\xc3\xa4|", "\xc3\xa4\xc3\xa4|"},

@@ -405,13 +405,14 @@ __global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out
 
 // ---------------------------------------------------------------- backward
 
-// M and WARPS: 16-row tiles of a warp and warps, always 128 rows of a block. STEP: rows of the passing tile that are
-// in registers at once as scores.
+// M and WARPS: 16-row tiles of a warp and warps, always 128 rows of a block. *_STEP: rows of the passing tile that are
+// in registers at once as scores. May be tuned, as long as nothing spills. A stage is the two tiles that pass by. The
+// block's own two tiles move to registers before the loop, so stage 1 takes their place: 99 KB suffice for HS=128.
 template <int HS>
 struct BackwardTile {
-    enum { M = HS == 64 ? 2 : 1, WARPS = 8 / M, ROWS = WARPS * M * 16, THREADS = WARPS * 32, BLOCKS = HS == 64 ? 2 : 1, PASSING = 64 };
-    enum { DQ_STEP = 32, DKDV_STEP = 16, STAGE = 2 * PASSING * HS * 2, DQ_SMEM = 2 * ROWS * HS * 2 + 2 * STAGE, DKDV_SMEM = DQ_SMEM + 2 * 2 * PASSING * 4 };
-    static constexpr bool Q_KEPT = true, DOUT_KEPT = true, K_KEPT = true, V_KEPT = true;
+    enum { M = HS == 64 ? 2 : 1, WARPS = 8 / M, ROWS = WARPS * M * 16, THREADS = WARPS * 32, BLOCKS = HS == 64 ? 2 : 1, PASSING = 64, DQ_STEP = 32, DKDV_STEP = 16 };
+    enum { OWN = ROWS * HS * 2, PASSED = PASSING * HS * 2, NUMBERS = 2 * OWN + 2 * PASSED /* stage 0 */, DQ_SMEM = NUMBERS, DKDV_SMEM = NUMBERS + 2 * 2 * PASSING * 4 };
+    __device__ static inline int stage(int i) { return i % 2 ? 0 : 2 * OWN; }
 };
 
 // dq, and delta (B, NH, T) for the next kernel; grid (NH, B, query tiles); scale: log2(e) / sqrt(HS)
@@ -420,24 +421,23 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS, PIECES = HS / 8;
     extern __shared__ __align__(128) unsigned char attention_smem[];
-    SmemAddress q_smem = smem_address(attention_smem), dout_smem = q_smem + Tile::ROWS * HS * 2, stages_smem = dout_smem + Tile::ROWS * HS * 2;
+    SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
     int first = (int)(gridDim.z - 1 - blockIdx.z) * Tile::ROWS, row = first + warp * M * 16;
     int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
     int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
 
-    tile_load<Tile::ROWS, HS, THREADS>(q_smem, q + h * HS, ldq, start + first, end);
-    tile_load<Tile::ROWS, HS, THREADS>(dout_smem, dout + h * HS, NH * HS, start + first, end);
-    tile_load<KEYS, HS, THREADS>(stages_smem, k + kh * HS, ldk, start, end);
-    tile_load<KEYS, HS, THREADS>(stages_smem + KEYS * HS * 2, v + kh * HS, ldv, start, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem, q + h * HS, ldq, start + first, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, dout + h * HS, NH * HS, start + first, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), k + kh * HS, ldk, start, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, v + kh * HS, ldv, start, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    LeftOperand<HS, M, Tile::Q_KEPT> q_rmem;
-    LeftOperand<HS, M, Tile::DOUT_KEPT> dout_rmem;
-    q_rmem.open(q_smem + warp * M * 16 * HS * 2);
-    dout_rmem.open(dout_smem + warp * M * 16 * HS * 2);
+    LeftOperand<HS, M, true> q_rmem, dout_rmem;
+    q_rmem.open(smem + warp * M * 16 * HS * 2);
+    dout_rmem.open(smem + Tile::OWN + warp * M * 16 * HS * 2);
 
     // 1. delta = rowsum(dO O): PIECES lanes to a row; from lane to lane in the layout that S has
     float row_lse[M][2], row_delta[M][2];
@@ -447,7 +447,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         float sum = 0, x[8], y[8];
         if (row + r < T) {
             decode_unpack(x, *(const uint4 *)(out + ((int64_t)(start + row + r) * NH + h) * HS + piece * 8), out);
-            decode_unpack(y, *(const uint4 *)(attention_smem + (dout_smem - q_smem) + tile_offset<HS>(warp * M * 16 + r, piece)), out);
+            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + r, piece)), out);
 #pragma unroll
             for (int d = 0; d < 8; d++) sum = fmaf(x[d], y[d], sum);
         }
@@ -455,7 +455,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         for (int d = PIECES / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
         if (piece == 0 && row + r < T) delta[numbers + row + r] = sum;
     }
-    __syncwarp();
+    __syncthreads(); // delta is written, the own tiles have been read
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -468,12 +468,11 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     float dq_rmem[M][HS / 8][4];
     tile_clear(dq_rmem);
     for (int tile = 0; tile < tiles; tile++) {
-        SmemAddress k_smem = stages_smem + tile % 2 * Tile::STAGE, v_smem = k_smem + KEYS * HS * 2;
+        SmemAddress k_smem = smem + Tile::stage(tile), v_smem = k_smem + Tile::PASSED;
         if (tile + 1 < tiles) {
             int next = start + (tile + 1) * KEYS;
-            SmemAddress stage = stages_smem + (tile + 1) % 2 * Tile::STAGE;
-            tile_load<KEYS, HS, THREADS>(stage, k + kh * HS, ldk, next, end);
-            tile_load<KEYS, HS, THREADS>(stage + KEYS * HS * 2, v + kh * HS, ldv, next, end);
+            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1), k + kh * HS, ldk, next, end);
+            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1) + Tile::PASSED, v + kh * HS, ldv, next, end);
         }
         cp_async_commit();
 #pragma unroll 1
@@ -525,12 +524,13 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     tile_store<HS, M>(dq + ((size_t)b * T + row) * lddq + (size_t)h * HS, lddq, T - row, dq_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
 }
 
-// A stage of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
+// Stage i of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
 template <int HS>
-__device__ inline void queries_load(SmemAddress stage, SmemAddress numbers, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout, const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
+__device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout, const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
     typedef BackwardTile<HS> Tile;
+    SmemAddress stage = smem + Tile::stage(i), numbers = smem + Tile::NUMBERS + i * 2 * Tile::PASSING * 4;
     tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + h * HS, ldq, b * T + query, (b + 1) * T);
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSING * HS * 2, dout + h * HS, NH * HS, b * T + query, (b + 1) * T);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, dout + h * HS, NH * HS, b * T + query, (b + 1) * T);
     if ((int)threadIdx.x < Tile::PASSING) {
         int t = query + (int)threadIdx.x;
         int at = (b * NH + h) * T + min(t, T - 1);
@@ -545,21 +545,21 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
-    SmemAddress k_smem = smem_address(attention_smem), v_smem = k_smem + Tile::ROWS * HS * 2, stages_smem = v_smem + Tile::ROWS * HS * 2, numbers_smem = stages_smem + 2 * Tile::STAGE;
+    SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
     int first = (int)blockIdx.z * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
 
-    tile_load<Tile::ROWS, HS, THREADS>(k_smem, k + kh * HS, ldk, b * T + first, (b + 1) * T);
-    tile_load<Tile::ROWS, HS, THREADS>(v_smem, v + kh * HS, ldv, b * T + first, (b + 1) * T);
-    queries_load<HS>(stages_smem, numbers_smem, q, ldq, dout, lse, delta, b, kh * group, first, T, NH);
+    tile_load<Tile::ROWS, HS, THREADS>(smem, k + kh * HS, ldk, b * T + first, (b + 1) * T);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, v + kh * HS, ldv, b * T + first, (b + 1) * T);
+    queries_load<HS>(smem, 0, q, ldq, dout, lse, delta, b, kh * group, first, T, NH);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    LeftOperand<HS, M, Tile::K_KEPT> k_rmem;
-    LeftOperand<HS, M, Tile::V_KEPT> v_rmem;
-    k_rmem.open(k_smem + warp * M * 16 * HS * 2);
-    v_rmem.open(v_smem + warp * M * 16 * HS * 2);
+    LeftOperand<HS, M, true> k_rmem, v_rmem;
+    k_rmem.open(smem + warp * M * 16 * HS * 2);
+    v_rmem.open(smem + Tile::OWN + warp * M * 16 * HS * 2);
+    __syncthreads(); // the own tiles have been read
 
     float dk_rmem[M][HS / 8][4], dv_rmem[M][HS / 8][4];
     tile_clear(dk_rmem);
@@ -567,15 +567,15 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     int h = kh * group, query = first, stage = 0; // of the stage that was loaded last
     for (int left = group * ((T - first + QUERIES - 1) / QUERIES); left > 0; left--) {
         int tile = query;
-        SmemAddress q_smem = stages_smem + stage * Tile::STAGE, dout_smem = q_smem + QUERIES * HS * 2;
-        const float *numbers = (const float *)(attention_smem + (numbers_smem - k_smem)) + stage * 2 * QUERIES; // lse, delta
+        SmemAddress q_smem = smem + Tile::stage(stage), dout_smem = q_smem + Tile::PASSED;
+        const float *numbers = (const float *)(attention_smem + Tile::NUMBERS) + stage * 2 * QUERIES; // lse, delta
         stage ^= 1;
         query += QUERIES;
         if (query >= T) {
             query = first;
             h++;
         }
-        if (left > 1) queries_load<HS>(stages_smem + stage * Tile::STAGE, numbers_smem + stage * 2 * QUERIES * 4, q, ldq, dout, lse, delta, b, h, query, T, NH);
+        if (left > 1) queries_load<HS>(smem, stage, q, ldq, dout, lse, delta, b, h, query, T, NH);
         cp_async_commit();
 #pragma unroll 1
         for (int step = 0; step < QUERIES; step += STEP) {
@@ -637,7 +637,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         one[i / 2][i % 2] = 1;
     }
     tile_store<HS, M>(dk + ((size_t)b * T + row) * lddk + (size_t)kh * HS, lddk, T - row, dk_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
-    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one, attention_smem + (v_smem - k_smem) + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one, attention_smem + Tile::OWN + warp * M * 16 * HS * 2);
 }
 
 // ---------------------------------------------------------------- launchers

@@ -311,7 +311,8 @@ static void model_get(Model *m, int array, const Param *p, float *values) {
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     const Act *a = &m->acts.items[kind];
-    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && layer != m->config.layers - 1)) return false;
+    // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
+    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
     if (!is_statistic(kind)) {
         real_to_host(m, values, (const real *)act_at(m, kind, layer), n);

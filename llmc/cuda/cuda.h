@@ -163,6 +163,9 @@ static inline bool device_open(Device *d, Error *err) {
     memset(d, 0, sizeof *d);
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
+    int driver = 0;
+    if ((status != cudaSuccess || count == 0) && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0))
+        return error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
     if (status != cudaSuccess || count == 0)
         return error_set(err, "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
                          status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");

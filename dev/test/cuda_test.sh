@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# The CUDA program against the CPU program, whole: dumps tensor by tensor, training, accumulation,
+# resume, generation; all three families, both precisions. Runs the emulated builds of `make emu`, or
+# with GPU=1 the real ones ($BUILD/train_gpt, $BUILD/train_gpt_fp32).
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:?is set by make test}" "${GPU:=0}"
+suffix=_emu
+[ "$GPU" = 1 ] && suffix=
+cpu=$BUILD/train_gpt_cpu fp32=$BUILD/train_gpt${suffix}_fp32 bf16=$BUILD/train_gpt$suffix test=$BUILD/test_gpt
+for file in "$cpu" "$fp32" "$bf16" "$test" "$BUILD/cuda_test$suffix"; do
+    [ -x "$file" ] || { printf 'FAILED %s is missing: make emu builds it\n0 passed, 1 failed\n' "$file"; exit 1; }
+done
+
+passed=0 failed=0
+check() { # check MESSAGE COMMAND...
+    local message=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        printf 'FAILED %s\n' "$message"
+        grep -E 'FAILED|error' "$work/out" | head -5
+    fi
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export LLMC_CACHE=$work/cache
+
+# The kernels, each against the CPU's in double.
+"$BUILD/cuda_test$suffix" >"$work/out"
+code=$?
+cat "$work/out"
+counts=$(sed -n 's/^CUDA kernels: \([0-9]*\) checks passed, \([0-9]*\) failed$/\1 \2/p' "$work/out")
+[ -n "$counts" ] && [ "$code" -le 1 ] || counts="0 1"
+passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+
+fixtures=dev/test/fixtures/models
+check "bpe" "$cpu" bpe --input=dev/test/sample_de.txt --vocab_size=384 --out="$work/tokenizer.json"
+check "tokenize" "$cpu" tokenize --tokenizer="$work/tokenizer.json" --input=dev/test/sample_de.txt --out="$work/d"
+check "tokenize for the fixtures" "$cpu" tokenize --tokenizer=$fixtures/gpt2/tokenizer.json --input=dev/test/sample_de.txt --out="$work/f"
+
+# One step, every tensor. The fixture models have sizes that divide nothing; in bf16 they are given fresh
+# weights, since theirs are large and multiply rounding errors (compare.h).
+dump() { # dump PROGRAM MODEL NAME OPTION...
+    local program=$1 model=$2 name=$3
+    shift 3
+    local data=$work/d
+    case $model in */*) data=$work/f ;; esac
+    "$program" dump --model="$model" --data="$data"'_train_*.bin' --batch_size=3 --seq_len=11 --out="$work/$name.safetensors" "$@"
+}
+against() { # against MODEL PROGRAM BF16 OPTION...: a dump of PROGRAM against the CPU's
+    local model=$1 program=$2 bf16=$3
+    shift 3
+    local what="$name ${bf16:-fp32} $*"
+    check "$what: dump" dump "$program" "$model" new "$@"
+    # shellcheck disable=SC2086
+    check "$what: against the CPU" "$test" compare "$work/cpu.safetensors" "$work/new.safetensors" $bf16
+}
+for model in gpt2-nano llama-nano qwen3-nano $fixtures/*/; do
+    name=$(basename "$model") options=
+    check "$name: dump on the CPU" dump "$cpu" "$model" cpu
+    against "$model" "$fp32" ""
+    case $model in
+    */*)
+        mkdir -p "$work/fresh/$name"
+        cp "$model/config.json" "$work/fresh/$name/"
+        model=$work/fresh/$name
+        check "$name: dump on the CPU, fresh weights" dump "$cpu" "$model" cpu
+        against "$model" "$fp32" ""
+        ;;
+    *) options="--recompute=cheap --recompute=block" ;;
+    esac
+    for option in $options; do
+        against "$model" "$fp32" "" "$option"
+        against "$model" "$bf16" bf16 "$option"
+    done
+    against "$model" "$bf16" bf16
+    cp "$work/new.safetensors" "$work/first.safetensors"
+    for order in backwards shuffle:7; do # on a GPU: just again
+        export CUDA_EMU_ORDER=$order
+        check "$name: dump, threads $order" dump "$bf16" "$model" again
+        check "$name: the same bits, threads $order" cmp "$work/first.safetensors" "$work/again.safetensors"
+        unset CUDA_EMU_ORDER
+    done
+done
+
+# Training.
+train() { # train PROGRAM RUN OPTION...
+    local program=$1 run=$2
+    shift 2
+    "$program" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" --model=llama-nano --seq_len=24 --lr=3e-3 \
+        --val_tokens=96 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" "$@"
+}
+# close A B WHAT BOUND: the numbers called WHAT of two runs differ by at most BOUND, relatively
+close() {
+    paste <(grep -o "\"$3\": [^,}]*" "$work/$1/metrics.jsonl") <(grep -o "\"$3\": [^,}]*" "$work/$2/metrics.jsonl") |
+        awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
+}
+same_metrics() { # but for times
+    local times='s/"step_ms.*"mfu": [^,}]*//'
+    cmp <(sed "$times" "$work/$1/metrics.jsonl") <(sed "$times" "$work/$2/metrics.jsonl")
+}
+check "train on the CPU" train "$cpu" cpu --val_every=4
+check "train in fp32" train "$fp32" fp32 --val_every=4
+check "train in bf16" train "$bf16" bf16 --val_every=4
+check "fp32: the loss follows the CPU's" close cpu fp32 loss 1e-5
+check "fp32: the gradient norm follows the CPU's" close cpu fp32 grad_norm 1e-4
+check "fp32: the validation loss follows the CPU's" close cpu fp32 val_loss 1e-5
+check "bf16: the loss follows the CPU's" close cpu bf16 loss 1e-2
+check "bf16: the validation loss follows the CPU's" close cpu bf16 val_loss 1e-2
+check "train in fp32, one micro-batch" train "$fp32" whole --val_every=0 --batch_size=4
+check "two micro-batches give the gradient of one batch twice as large" close fp32 whole grad_norm 1e-4
+export LLMC_GRAPHS=0
+check "train in bf16 without graphs" train "$bf16" eager --val_every=4
+unset LLMC_GRAPHS
+check "graphs do not change the bits" same_metrics bf16 eager
+check "train in bf16 without masters" train "$bf16" rounded --val_every=0 --master_weights=none
+check "without masters the loss follows" close cpu rounded loss 2e-2
+check "train 3 steps and stop" train "$bf16" resumed --val_every=4 --steps=8 --checkpoint_every=3
+rm -rf "$work"/resumed/step_00000006 "$work"/resumed/step_00000008
+check "resume" train "$bf16" resumed --val_every=4 --steps=8 --resume=auto
+check "a resumed run has the same metrics" same_metrics bf16 resumed
+check "a resumed run has the same weights" cmp "$work/bf16/step_00000008/model.safetensors" "$work/resumed/step_00000008/model.safetensors"
+check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
+    --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
+
+# The other verbs, from a checkpoint.
+model=$work/cpu/step_00000008
+for verb in "generate --prompt=Der --tokens=20 --temperature=0" "eval --data=$work/d_val_*.bin --seq_len=24 --batch_size=4"; do
+    # shellcheck disable=SC2086
+    "$cpu" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/a"
+    # shellcheck disable=SC2086
+    "$fp32" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/b"
+    check "${verb%% *} in fp32 as on the CPU" cmp "$work/a" "$work/b"
+    # shellcheck disable=SC2086
+    check "${verb%% *} in bf16" "$bf16" $verb --model="$model"
+done
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

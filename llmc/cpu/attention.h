@@ -4,7 +4,7 @@ attention.h: rotary positions with optional QK-norm, and causal attention with g
 #ifndef LLMC_CPU_ATTENTION_H
 #define LLMC_CPU_ATTENTION_H
 
-#include "cpu.h"
+#include "gemm.h"
 
 // rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864)
 static inline void rope_table(real *rope, int T, int HS, double theta) {
@@ -92,81 +92,370 @@ static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, con
         }
 }
 
-// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL. Query i sees keys 0 .. Tkv-Tq+i; scores are scaled by
-// 1/sqrt(HS). Batch b of q starts at q + b*Tq*ldq, of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv.
-static inline void attention_forward(real *out, real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, Cpu *cpu) {
-    real *scores = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)cpu->threads * Tkv); // a row for each thread
-    real scale = (real)(1 / sqrt((double)HS));
-    OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 4))
-    for (int64_t row = 0; row < (int64_t)B * NH * Tq; row++) {
-        int b = (int)(row / Tq / NH), h = (int)(row / Tq % NH), t = (int)(row % Tq), kh = h / (NH / NKV), n = Tkv - Tq + t + 1;
-        const real *qr = q + ((size_t)b * Tq + t) * ldq + (size_t)h * HS;
-        const real *kb = k + (size_t)b * Tkv * ldk + (size_t)kh * HS, *vb = v + (size_t)b * Tkv * ldv + (size_t)kh * HS;
-        real *o = out + (((size_t)b * Tq + t) * NH + h) * HS, m = 0, sum = 0;
-#ifdef _OPENMP
-        real *s = scores + (size_t)omp_get_thread_num() * Tkv;
-#else
-        real *s = scores;
-#endif
-        for (int i = 0; i < n; i++) {
-            real dot = 0;
-            vreal acc = {0};
-            int d = 0;
-            for (; d + VL <= HS; d += VL) acc += vload(qr + d) * vload(kb + (size_t)i * ldk + d);
-            for (; d < HS; d++) dot += qr[d] * kb[(size_t)i * ldk + d];
-            s[i] = (dot + vsum(acc)) * scale;
-            m = i == 0 || s[i] > m ? s[i] : m;
+// ---------------------------------------------------------------- attention
+
+/*
+Both passes follow FlashAttention-2 (Dao 2023, arXiv:2307.08691): scores exist only for one block of
+queries and keys at a time, so memory grows with T and not with T^2. The matrix products of the blocks
+are tiles of gemm.h (TILE_M x TILE_N), on operands packed as there; blocks that the causal mask hides
+are skipped.
+
+Forward: TILE_N queries are the numbers of TILE_V vectors, keys are rows. Maximum, sum and rescaling
+then need no operation across a vector, and P^T comes out in the layout in which the next product
+wants it:
+    S^T (keys, queries) = K Q^T          P^T = exp(S^T - m)          O^T (HS, queries) += V^T P^T
+Backward: TILE_N keys are the numbers of the vectors, queries are rows:
+    S (queries, keys) = Q K^T            P = exp(S / sqrt(HS) - lse)
+    dP = dO V^T                          dS = P (dP - delta),  delta = sum of dO * O
+    dV^T (HS, keys) += dO^T P            dK^T += Q^T dS          dQ^T (HS, queries) += K^T dS^T
+which needs one transposition, of dS.
+
+A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
+products run over the block with a probability of 0.
+*/
+enum { ATTENTION_KEYS = 128 };     // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
+enum { ATTENTION_QUERIES = 2 };    // tunable: panels of TILE_N queries at a time in the backward pass
+enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
+enum { ATTENTION_CHUNK = 256 };    // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
+
+ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+// out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N)
+ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units) {
+    vreal sums[TILE_M][TILE_V];
+    tile_product(sums, a, b, units, false);
+    tile_store(sums, out, out, NULL, TILE_N, TILE_M, TILE_N);
+}
+
+// to (count, HS), rows ld apart = from (HS, TILE_N)^T, column q times factor[q]
+static inline void store_transposed(real *to, size_t ld, const real *from, const real *factor, int HS, int count) {
+    for (int q = 0; q < count; q += VL) {
+        vreal f = vload(factor + q);
+        for (int d = 0; d < HS; d += VL) {
+            vreal r[VL > TILE_M ? VL : TILE_M];
+            for (int i = 0; i < VL; i++) r[i] = d + i < HS ? vload(from + (size_t)(d + i) * TILE_N + q) * f : (vreal){0};
+            transpose_rows(r, VL);
+            for (int i = 0; i < VL && q + i < count; i++) {
+                real *at = to + (size_t)(q + i) * ld + d;
+                if (HS - d >= VL) vstore(at, r[i]);
+                else vstore_part(at, r[i], HS - d);
+            }
         }
-        for (int i = 0; i < n; i += VL) {
-            int c = n - i < VL ? n - i : VL;
-            vreal e = vexp(vload_part(s + i, c) - m);
-            vstore_part(s + i, e, c);
-            for (int j = 0; j < c; j++) sum += e[j];
-        }
-        for (int d = 0; d < HS; d++) o[d] = 0;
-        for (int i = 0; i < n; i++)
-            for (int d = 0; d < HS; d++) o[d] += s[i] * vb[(size_t)i * ldv + d];
-        for (int d = 0; d < HS; d++) o[d] /= sum;
-        if (lse) lse[row] = (real)(log((double)sum) + (double)m);
     }
 }
 
-// dq, dk, dv are overwritten; shapes as above with Tq == Tkv == T
+static inline int this_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+// One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and v_panels
+// (HS/TILE_M, Tkv, TILE_M) are packed. limit: the last key that the first query sees.
+static inline void attention_block(real *out, size_t ldo, real *lse, const real *q, int ldq, const real *k_panels, const real *v_panels, int count, int limit, int Tkv, int HS, real *scratch) {
+    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M), t_rows = round_up((size_t)Tkv, TILE_M);
+    real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N, *factor = ot + hs_rows * TILE_N;
+    Operand Q = {q, (size_t)ldq, true};
+    pack_panels(qt, 0, Q, 0, count, 0, HS, TILE_N, false);
+    real scale = (real)(1 / sqrt((double)HS));
+    for (size_t i = 0; i < hs_units * TILE_N; i += VL) vstore(qt + i, vload(qt + i) * scale);
+    memset(ot, 0, sizeof(real) * hs_rows * TILE_N);
+    vreal m[TILE_V], l[TILE_V];
+    vint last[TILE_V]; // of each query: the last key it sees
+    for (int j = 0; j < TILE_V; j++) {
+        m[j] = vset(-(real)INFINITY);
+        l[j] = (vreal){0};
+        for (int i = 0; i < VL; i++) last[j][i] = limit + j * VL + i;
+    }
+    int end = limit + count; // keys that any of them sees
+    for (int k0 = 0; k0 < end; k0 += ATTENTION_KEYS) {
+        int keys = end - k0 < ATTENTION_KEYS ? (int)round_up((size_t)(end - k0), TILE_M) : ATTENTION_KEYS;
+        vreal top[TILE_V];
+        for (int j = 0; j < TILE_V; j++) top[j] = m[j];
+        for (int k = 0; k < keys; k += TILE_M) {
+            vreal sums[TILE_M][TILE_V];
+            tile_product(sums, k_panels + (size_t)(k0 + k) * hs_units, qt, HS, false);
+            bool masked = k0 + k + TILE_M - 1 > limit;
+            UNROLL
+            for (int i = 0; i < TILE_M; i++)
+                UNROLL
+                for (int j = 0; j < TILE_V; j++) {
+                    if (masked) sums[i][j] = vselect(last[j] >= k0 + k + i, sums[i][j], vset(-(real)INFINITY));
+                    top[j] = vmax(sums[i][j], top[j]);
+                    vstore(s + (size_t)(k + i) * TILE_N + j * VL, sums[i][j]);
+                }
+        }
+        for (int j = 0; j < TILE_V; j++) {
+            vreal alpha = vexp(m[j] - top[j]), sum = {0};
+            m[j] = top[j];
+            for (int k = 0; k < keys; k++) {
+                real *at = s + (size_t)k * TILE_N + j * VL;
+                vreal p = vexp(vload(at) - m[j]);
+                sum += p;
+                vstore(at, p);
+            }
+            l[j] = l[j] * alpha + sum;
+            vint changed = ~(alpha == 1);
+            bool any = false;
+            for (int i = 0; i < VL; i++) any = any || changed[i];
+            if (any)
+                for (size_t d = 0; d < hs_rows; d++) vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
+        }
+        for (size_t d = 0; d < hs_rows; d += TILE_M) tile_add(ot + d * TILE_N, v_panels + d * t_rows + (size_t)k0 * TILE_M, s, keys);
+    }
+    for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
+    store_transposed(out, ldo, ot, factor, HS, count);
+    if (lse)
+        for (int i = 0; i < count; i++) lse[i] = (real)(log((double)l[i / VL][i % VL]) + (double)m[i / VL][i % VL]);
+}
+
+// Few queries: each piece of work is one head and ATTENTION_CHUNK keys and leaves maximum, sum and
+// output (2 + HS) of its keys; these are put together at the end. Bound by reading keys and values.
+static inline void attention_few_queries(real *out, real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, Cpu *cpu) {
+    int chunks = ceil_divide(Tkv, ATTENTION_CHUNK);
+    size_t width = round_up((size_t)HS + 2, 16), rows = (size_t)B * (size_t)NH * (size_t)Tq;
+    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * rows * (size_t)chunks * width); // (B, NH, Tq, chunks, width)
+    real scale = (real)(1 / sqrt((double)HS));
+    int whole = HS / VL * VL, rest = HS - whole;
+    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    for (int64_t task = 0; task < (int64_t)rows * chunks; task++) {
+        int chunk = (int)(task % chunks), t = (int)(task / chunks % Tq), h = (int)(task / chunks / Tq % NH), b = (int)(task / chunks / Tq / NH), kh = h / (NH / NKV);
+        int first = chunk * ATTENTION_CHUNK, end = (int)int64_min(first + ATTENTION_CHUNK, Tkv - Tq + t + 1);
+        real *p = partial + (size_t)task * width, *o = p + 2, s[ATTENTION_CHUNK + VL], m = -(real)INFINITY;
+        memset(p, 0, sizeof(real) * width);
+        p[0] = m;
+        if (first >= end) continue;
+        const real *qr = q + ((size_t)b * (size_t)Tq + (size_t)t) * (size_t)ldq + (size_t)h * HS;
+        const real *kr = k + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldk + (size_t)kh * HS, *vr = v + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldv + (size_t)kh * HS;
+        for (int i = 0; i < end - first; i++, kr += ldk) {
+            vreal dot = {0};
+            for (int d = 0; d < whole; d += VL) dot += vload(qr + d) * vload(kr + d);
+            if (rest) dot += vload_part(qr + whole, rest) * vload_part(kr + whole, rest);
+            s[i] = vsum(dot) * scale;
+            m = s[i] > m ? s[i] : m;
+        }
+        vreal sum = {0};
+        for (int i = 0; i < end - first; i += VL) {
+            int n = end - first - i < VL ? end - first - i : VL;
+            vreal e = vexp(vload_part(s + i, n) - m);
+            vstore_part(s + i, e, n);
+            sum += vload_part(s + i, n);
+        }
+        p[0] = m;
+        p[1] = vsum(sum);
+        for (int d = 0; d < HS; d += 4 * VL) {
+            vreal acc[4] = {{0}, {0}, {0}, {0}};
+            int n = HS - d < 4 * VL ? HS - d : 4 * VL;
+            for (int i = 0; i < end - first; i++)
+                for (int j = 0; j < 4; j++) {
+                    const real *at = vr + (size_t)i * (size_t)ldv + d + j * VL;
+                    if (n >= (j + 1) * VL) acc[j] += s[i] * vload(at);
+                    else if (n > j * VL) acc[j] += s[i] * vload_part(at, n - j * VL);
+                }
+            for (int j = 0; j < 4 && n > j * VL; j++) vstore_part(o + d + j * VL, acc[j], n - j * VL < VL ? n - j * VL : VL);
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const real *p = partial + row * (size_t)chunks * width;
+        int t = (int)(row % (size_t)Tq), h = (int)(row / (size_t)Tq % (size_t)NH), b = (int)(row / (size_t)Tq / (size_t)NH);
+        real *o = out + (((size_t)b * (size_t)Tq + (size_t)t) * (size_t)NH + (size_t)h) * (size_t)HS, m = p[0], l = 0;
+        for (int c = 1; c < chunks; c++) m = p[(size_t)c * width] > m ? p[(size_t)c * width] : m;
+        memset(o, 0, sizeof(real) * (size_t)HS);
+        for (int c = 0; c < chunks; c++, p += width) {
+            if (c * ATTENTION_CHUNK > Tkv - Tq + t) break;
+            real factor = vexp(vset(p[0] - m))[0];
+            l += factor * p[1];
+            for (int d = 0; d < HS; d++) o[d] += factor * p[2 + d];
+        }
+        for (int d = 0; d < HS; d++) o[d] /= l;
+        if (lse) lse[row] = (real)(log((double)l) + (double)m);
+    }
+}
+
+// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL, from q (NH heads), k and v (NKV heads), whose rows are
+// ldq, ldk, ldv apart. Query i sees keys 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Batch b of q
+// starts at q + b*Tq*ldq, of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv.
+static inline void attention_forward(real *out, real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, Cpu *cpu) {
+    if (Tq <= ATTENTION_FEW_QUERIES) {
+        attention_few_queries(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, cpu);
+        return;
+    }
+    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M), t_rows = round_up((size_t)Tkv, TILE_M);
+    size_t head = t_rows * (hs_units + hs_rows); // packed keys and values of one head
+    size_t own = cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows + 1) * TILE_N + PACK_AHEAD) / sizeof(real);
+    real *packed = (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
+    real *scratch = packed + head * (size_t)B * (size_t)NKV;
+    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    for (int i = 0; i < B * NKV; i++) {
+        Operand K = {k + (size_t)(i / NKV) * (size_t)Tkv * (size_t)ldk + (size_t)(i % NKV) * HS, (size_t)ldk, true};
+        Operand V = {v + (size_t)(i / NKV) * (size_t)Tkv * (size_t)ldv + (size_t)(i % NKV) * HS, (size_t)ldv, false};
+        real *kp = packed + (size_t)i * head, *vp = kp + t_rows * hs_units;
+        pack_panels(kp, hs_units * TILE_M, K, 0, Tkv, 0, HS, TILE_M, false);
+        pack_panels(vp, t_rows * TILE_M, V, 0, HS, 0, Tkv, TILE_M, false);
+        for (size_t d = 0; d < hs_rows; d += TILE_M) memset(vp + d * t_rows + (size_t)Tkv * TILE_M, 0, sizeof(real) * (t_rows - (size_t)Tkv) * TILE_M);
+    }
+    int blocks = ceil_divide(Tq, TILE_N);
+    OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
+    for (int task = 0; task < B * NH * blocks; task++) {
+        // The last blocks see the most keys: first the long tasks, then the short ones.
+        int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILE_N, count = Tq - t < TILE_N ? Tq - t : TILE_N;
+        const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
+        size_t row = (size_t)b * (size_t)Tq + (size_t)t;
+        attention_block(out + row * (size_t)NH * (size_t)HS + (size_t)h * HS, (size_t)NH * (size_t)HS, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL,
+                        q + row * (size_t)ldq + (size_t)h * HS, ldq, kp, kp + t_rows * hs_units, count, Tkv - Tq + t, Tkv, HS, scratch + own * (size_t)this_thread());
+    }
+}
+
+// Numbers of scratch memory that attention_backward needs for one thread; see there for the parts.
+typedef struct {
+    size_t hs_units, hs_rows, t_rows; // HS in whole vectors, in whole TILE_M; T in whole TILE_N
+    size_t q_panels, q_across, keys, block, stats, total;
+} AttentionScratch;
+
+static inline AttentionScratch attention_scratch(int T, int HS) {
+    AttentionScratch s;
+    s.hs_units = (size_t)panel_units(HS, false), s.hs_rows = round_up((size_t)HS, TILE_M), s.t_rows = round_up((size_t)T, TILE_N);
+    s.q_panels = s.t_rows * s.hs_units;
+    s.q_across = s.t_rows * s.hs_rows;
+    s.keys = s.hs_units * TILE_N;
+    s.block = (size_t)ATTENTION_QUERIES * TILE_N * TILE_N;
+    s.stats = s.t_rows;
+    s.total = round_up(2 * s.q_panels + 2 * s.q_across + 3 * s.keys + 3 * s.block + 2 * s.stats + TILE_N + 3 * s.q_across + PACK_AHEAD / sizeof(real), 64);
+    return s;
+}
+
+// dq, dk, dv are overwritten; shapes as in attention_forward with Tq == Tkv == T. A task is one head of
+// keys and a range of keys; the ranges add to dq separately, and these parts are summed at the end in
+// a fixed order. Their number depends on the shape alone.
 static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, real *dv, int lddv, const real *dout, const real *out, const real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int T, int NH, int NKV, int HS, Cpu *cpu) {
+    AttentionScratch size = attention_scratch(T, HS);
+    int group = NH / NKV, panels = ceil_divide(T, TILE_N);
+    // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
+    int ranges = (int)int64_min(panels, int64_max(1, int64_min(8, 96 / (B * NKV))));
+    size_t dq_size = (size_t)B * (size_t)NH * size.q_across; // dQ^T (B, NH, panels, hs_rows, TILE_N), for each range
+    real *dq_parts = (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)), *scratch = dq_parts + dq_size * (size_t)ranges;
     real scale = (real)(1 / sqrt((double)HS));
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
-    for (int task = 0; task < B * NKV; task++) {
-        int b = task / NKV, kh = task % NKV;
-        const real *kb = k + (size_t)b * T * ldk + (size_t)kh * HS, *vb = v + (size_t)b * T * ldv + (size_t)kh * HS;
-        real *dkb = dk + (size_t)b * T * lddk + (size_t)kh * HS, *dvb = dv + (size_t)b * T * lddv + (size_t)kh * HS;
-        for (int t = 0; t < T; t++)
-            for (int d = 0; d < HS; d++) dkb[(size_t)t * lddk + d] = dvb[(size_t)t * lddv + d] = 0;
-        for (int h = kh * (NH / NKV); h < (kh + 1) * (NH / NKV); h++)
-            for (int t = 0; t < T; t++) {
-                const real *qr = q + ((size_t)b * T + t) * ldq + (size_t)h * HS;
-                const real *o = out + (((size_t)b * T + t) * NH + h) * HS, *go = dout + (((size_t)b * T + t) * NH + h) * HS;
-                real *dqr = dq + ((size_t)b * T + t) * lddq + (size_t)h * HS, delta = 0, l = lse[((size_t)b * NH + h) * T + t];
-                for (int d = 0; d < HS; d++) {
-                    delta += o[d] * go[d];
-                    dqr[d] = 0;
-                }
-                for (int i = 0; i <= t; i++) {
-                    const real *kr = kb + (size_t)i * ldk, *vr = vb + (size_t)i * ldv;
-                    real *dkr = dkb + (size_t)i * lddk, *dvr = dvb + (size_t)i * lddv, s = 0, dp = 0;
-                    for (int d = 0; d < HS; d++) {
-                        s += qr[d] * kr[d];
-                        dp += go[d] * vr[d];
+    for (int task = 0; task < ranges * B * NKV; task++) {
+        int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
+        // Equal areas under the diagonal: key i is seen by T - i queries.
+        int p_first = (int)(panels * (1 - sqrt(1 - (double)range / ranges))), p_last = range + 1 == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)(range + 1) / ranges)));
+        int start = p_first * TILE_N; // queries before it see none of these keys
+        real *qp = scratch + size.total * (size_t)this_thread(); // Q (T/TILE_M, hs_units, TILE_M), as rows of A
+        real *gp = qp + size.q_panels;      // dO, likewise
+        real *qa = gp + size.q_panels;      // Q (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
+        real *ga = qa + size.q_across;      // dO, likewise
+        real *kt = ga + size.q_across;      // K^T (HS, TILE_N) of one panel of keys
+        real *vt = kt + size.keys;          // V^T, likewise
+        real *ka = vt + size.keys;          // K (hs_rows/TILE_M, TILE_N, TILE_M)
+        real *p = ka + size.keys;           // P (queries, TILE_N)
+        real *ds = p + size.block;          // dS (queries, TILE_N)
+        real *dst = ds + size.block;        // dS^T (panel of queries, TILE_N keys, TILE_N queries)
+        real *stat = dst + size.block;      // lse (t_rows), Inf behind T: probability 0
+        real *delta = stat + size.stats;    // (t_rows)
+        real *factor = delta + size.stats;  // (TILE_N)
+        real *dkt = factor + TILE_N;        // dK^T (panels, hs_rows, TILE_N)
+        real *dvt = dkt + size.q_across;    // dV^T, likewise
+        memset(dkt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
+        memset(dvt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
+        const real *kb = k + (size_t)b * (size_t)T * (size_t)ldk + (size_t)kh * HS, *vb = v + (size_t)b * (size_t)T * (size_t)ldv + (size_t)kh * HS;
+        for (int h = kh * group; h < (kh + 1) * group; h++) {
+            size_t first_row = (size_t)b * (size_t)T, head = (size_t)b * (size_t)NH + (size_t)h;
+            const real *qb = q + first_row * (size_t)ldq + (size_t)h * HS;
+            size_t ldo = (size_t)NH * (size_t)HS;
+            const real *gb = dout + first_row * ldo + (size_t)h * HS, *ob = out + first_row * ldo + (size_t)h * HS;
+            real *dqt = dq_parts + (size_t)range * dq_size + head * size.q_across;
+            memset(dqt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
+            // 1. Pack Q and dO both ways, with rows of zeros up to a whole panel.
+            Operand Q = {qb, (size_t)ldq, true}, G = {gb, ldo, true}, Qt = {qb, (size_t)ldq, false}, Gt = {gb, ldo, false};
+            int t_whole = (int)round_up((size_t)T, TILE_M);
+            pack_panels(qp + (size_t)start * size.hs_units, size.hs_units * TILE_M, Q, start, T, 0, HS, TILE_M, false);
+            pack_panels(gp + (size_t)start * size.hs_units, size.hs_units * TILE_M, G, start, T, 0, HS, TILE_M, false);
+            memset(qp + (size_t)t_whole * size.hs_units, 0, sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
+            memset(gp + (size_t)t_whole * size.hs_units, 0, sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
+            pack_panels(qa + (size_t)start * TILE_M, size.t_rows * TILE_M, Qt, 0, HS, start, T - start, TILE_M, false);
+            pack_panels(ga + (size_t)start * TILE_M, size.t_rows * TILE_M, Gt, 0, HS, start, T - start, TILE_M, false);
+            for (size_t d = 0; d < size.hs_rows; d += TILE_M) {
+                memset(qa + d * size.t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (size.t_rows - (size_t)T) * TILE_M);
+                memset(ga + d * size.t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (size.t_rows - (size_t)T) * TILE_M);
+            }
+            for (int t = start; t < (int)size.t_rows; t++) {
+                stat[t] = t < T ? lse[head * (size_t)T + (size_t)t] : (real)INFINITY;
+                vreal sum = {0};
+                for (int d = 0; t < T && d < HS; d += VL) sum += load_up_to(ob + (size_t)t * ldo + d, HS - d) * load_up_to(gb + (size_t)t * ldo + d, HS - d);
+                delta[t] = vsum(sum);
+            }
+            for (int panel = p_first; panel < p_last; panel++) {
+                // 2. Pack one panel of keys.
+                int k0 = panel * TILE_N, k1 = k0 + TILE_N < T ? k0 + TILE_N : T;
+                Operand K = {kb, (size_t)ldk, true}, V = {vb, (size_t)ldv, true}, Kt = {kb, (size_t)ldk, false};
+                pack_panels(kt, 0, K, k0, k1, 0, HS, TILE_N, false);
+                pack_panels(vt, 0, V, k0, k1, 0, HS, TILE_N, false);
+                pack_panels(ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);
+                for (size_t d = 0; d < size.hs_rows && k1 - k0 < TILE_N; d += TILE_M) memset(ka + d * TILE_N + (size_t)(k1 - k0) * TILE_M, 0, sizeof(real) * (size_t)(TILE_N - (k1 - k0)) * TILE_M);
+                for (int q0 = k0; q0 < (int)size.t_rows; q0 += ATTENTION_QUERIES * TILE_N) {
+                    int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, (int64_t)size.t_rows - q0);
+                    // 3. P and dS of these queries and keys.
+                    for (int i0 = 0; i0 < rows; i0 += TILE_M) {
+                        vreal sums[TILE_M][TILE_V];
+                        tile_product(sums, qp + (size_t)(q0 + i0) * size.hs_units, kt, HS, false);
+                        bool masked = q0 + i0 < k0 + TILE_N - 1;
+                        UNROLL
+                        for (int i = 0; i < TILE_M; i++)
+                            UNROLL
+                            for (int j = 0; j < TILE_V; j++) vstore(p + (size_t)(i0 + i) * TILE_N + j * VL, vexp(sums[i][j] * scale - stat[q0 + i0 + i]));
+                        if (masked)
+                            for (int i = 0; i < TILE_M; i++)
+                                for (int c = q0 + i0 + i < k0 ? 0 : q0 + i0 + i - k0 + 1; c < TILE_N; c++) p[(i0 + i) * TILE_N + c] = 0;
+                        tile_product(sums, gp + (size_t)(q0 + i0) * size.hs_units, vt, HS, false);
+                        UNROLL
+                        for (int i = 0; i < TILE_M; i++)
+                            UNROLL
+                            for (int j = 0; j < TILE_V; j++) vstore(ds + (size_t)(i0 + i) * TILE_N + j * VL, vload(p + (size_t)(i0 + i) * TILE_N + j * VL) * (sums[i][j] - delta[q0 + i0 + i]));
+                        if (masked)
+                            for (int i = 0; i < TILE_M; i++)
+                                for (int c = q0 + i0 + i < k0 ? 0 : q0 + i0 + i - k0 + 1; c < TILE_N; c++) ds[(i0 + i) * TILE_N + c] = 0;
                     }
-                    real p = vexp(vset(s * scale - l))[0], ds = p * (dp - delta) * scale;
-                    for (int d = 0; d < HS; d++) {
-                        dvr[d] += p * go[d];
-                        dkr[d] += ds * qr[d];
-                        dqr[d] += ds * kr[d];
+                    // 4. dS^T, a panel of queries at a time.
+                    for (int i0 = 0; i0 < rows; i0 += VL)
+                        for (int j = 0; j < TILE_V; j++) {
+                            vreal r[VL > TILE_M ? VL : TILE_M];
+                            for (int i = 0; i < VL; i++) r[i] = vload(ds + (size_t)(i0 + i) * TILE_N + j * VL);
+                            transpose_rows(r, VL);
+                            for (int i = 0; i < VL; i++) vstore(dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N + (size_t)(i0 % TILE_N), r[i]);
+                        }
+                    // 5. The three products that are sums over blocks.
+                    for (size_t d = 0; d < size.hs_rows; d += TILE_M) {
+                        tile_add(dvt + ((size_t)k0 * size.hs_rows + d * TILE_N), ga + d * size.t_rows + (size_t)q0 * TILE_M, p, rows);
+                        tile_add(dkt + ((size_t)k0 * size.hs_rows + d * TILE_N), qa + d * size.t_rows + (size_t)q0 * TILE_M, ds, rows);
+                        for (int i0 = 0; i0 < rows; i0 += TILE_N) tile_add(dqt + (size_t)(q0 + i0) * size.hs_rows + d * TILE_N, ka + d * TILE_N, dst + (size_t)i0 * TILE_N, TILE_N);
                     }
                 }
             }
+        }
+        for (int panel = p_first; panel < p_last; panel++) {
+            int k0 = panel * TILE_N, count = T - k0 < TILE_N ? T - k0 : TILE_N;
+            size_t row = (size_t)b * (size_t)T + (size_t)k0, at = (size_t)k0 * size.hs_rows;
+            for (int i = 0; i < TILE_N; i++) factor[i] = scale;
+            store_transposed(dk + row * (size_t)lddk + (size_t)kh * HS, (size_t)lddk, dkt + at, factor, HS, count);
+            for (int i = 0; i < TILE_N; i++) factor[i] = 1;
+            store_transposed(dv + row * (size_t)lddv + (size_t)kh * HS, (size_t)lddv, dvt + at, factor, HS, count);
+        }
     }
-    (void)cpu;
+    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    for (int task = 0; task < B * NH * panels; task++) {
+        int panel = task % panels, head = task / panels, t = panel * TILE_N, count = T - t < TILE_N ? T - t : TILE_N;
+        real factor[TILE_N], *sum = dq_parts + (size_t)head * size.q_across + (size_t)t * size.hs_rows;
+        for (int range = 1; range < ranges; range++) {
+            if ((int)(panels * (1 - sqrt(1 - (double)range / ranges))) > panel) break; // the ranges from here on are behind the mask
+            const real *part = sum + (size_t)range * dq_size;
+            for (size_t i = 0; i < size.hs_rows * TILE_N; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
+        }
+        for (int i = 0; i < TILE_N; i++) factor[i] = scale;
+        store_transposed(dq + ((size_t)(head / NH) * (size_t)T + (size_t)t) * (size_t)lddq + (size_t)(head % NH) * HS, (size_t)lddq, sum, factor, HS, count);
+    }
 }
 
 #endif

@@ -27,23 +27,41 @@ Here one kernel with rows of queries makes dQ, and one with rows of keys makes d
 with P = exp(S scale - lse), dS = P (dP - delta), delta = rowsum(dO O). 7 products in place of 5, and
 exp twice. What it buys, besides fixed bits: P and dS stay in registers (they are left operands in
 both kernels, where the 5-product kernel sends both through shared memory), no fp32 dQ in memory (2 x
-the traffic of dQ, and atomics: 32 KB through L2 for 5.2 MFMA of a 128 x 128 tile), no kernel that
-zeroes or converts it, no order between blocks. Estimate for H100, clocks of an SM for one score at
-HS=64, when nothing else is in the way, mma.sync at 63% of 2048 FMA a clock: 5 products 0.25, here
-0.35; exp 0.06 each. Both are far from what is reached (FlashAttention-2: 240 TFLOP/s of the 620 that
-mma.sync can do, which would be 0.65 clocks a score), since that is lost in shared memory and
-waiting, of which there is less here. The deterministic alternatives with 5 products (blocks taking
-turns at dQ; dQ summed from parts of T/128 blocks) wait for one another, or store up to T/128 dQs.
+the traffic of dQ, and atomics: 32 KB through L2 for the 5.2 M FMA of a 128 x 128 tile), no kernel that
+zeroes or converts it, no order between blocks. The deterministic alternatives with 5 products let
+blocks take turns at dQ and wait for one another, or sum dQ from T/128 parts, which need the memory.
+Estimate in clocks of an H100's multiprocessor for one score at HS=64, from the instructions of the
+inner loops (mma.sync at 63% of 2048 FMA a clock, exp 16 a clock, 4 warp instructions a clock):
+
+                    products  exp    all instructions  shared memory
+    forward         0.10      0.06   0.07              0.06
+    dQ              0.15      0.06   0.09              0.09
+    dK, dV          0.20      0.06   0.11              0.13
+
+These overlap between the 8 warps of a multiprocessor. If nothing did, forward would reach 250 TFLOP/s
+and backward 220 (of 5 products), if all did, 600 and 430. To be replaced by measurements
+(cuda_attention_test bench); FlashAttention-2 was measured at 230-300 and 240-265.
 
 Shared memory. A tile is (rows, HS) bf16 without padding; 16-byte piece i of row r lies at i XOR (r mod
 8), so that the 8 rows of an ldmatrix, and the 8 pieces of a cp.async or of a 16-byte store, use all 32
 banks once. What limits a warp is the right operand: 256 bytes for a mma, 2 clocks of shared memory, when
 H100 can start one every 1.6 clocks and A100 one every 2. A warp with 32 rows uses each right operand
-twice. At HS=128 the accumulators of the backward kernels leave registers for 16 rows only.
+twice. At HS=128 the accumulators of the backward kernels leave registers for 16 rows only. The left
+operands stay in registers too, but for Q in the forward kernel at HS=128.
 
-Registers bound the number of warps: 8 a multiprocessor everywhere, as two blocks of 4 warps or one of
-8, with up to 255 registers a thread. Measured values of both and the shared memory of a block: see
-the table at the launchers.
+Registers bound the number of warps to 8 a multiprocessor, as two blocks of 4 or one of 8. nvcc 13.0,
+no spills:
+
+                        rows of a warp  registers sm_80, sm_90  shared memory  clocks of it for a mma
+    forward      64     32              221, 224                32 KB          1.0
+                 128    32              255, 255                64 KB          1.25
+    dQ           64     32              249, 249                48 KB          1.0
+                 128    16              225, 225                96 KB          2.0
+    dK, dV       64     32              255, 255                49 KB          1.0
+                 128    16              255, 255                97 KB          2.0
+
+Limits: HS up to 256. An infinity or NaN in k or v also reaches earlier queries of its tile of 64 (0 times
+infinity is NaN); one in q or dout stays in its row.
 
 A version for Hopper (wgmma, TMA) would stand beside the three kernels here and be chosen in the
 launchers by the device's architecture; interface, lse and delta are the same.

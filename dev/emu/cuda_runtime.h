@@ -639,7 +639,7 @@ static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     p->maxThreadsPerMultiProcessor = 2048;
     return cudaSuccess;
 }
-typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount } cudaDeviceAttr;
+typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount, cudaDevAttrMemoryClockRate, cudaDevAttrGlobalMemoryBusWidth } cudaDeviceAttr;
 static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) { return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess; }
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }

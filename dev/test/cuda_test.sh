@@ -56,7 +56,7 @@ against() { # against MODEL PROGRAM BF16 OPTION...: a dump of PROGRAM against th
     # shellcheck disable=SC2086
     check "$what: against the CPU" "$test" compare "$work/cpu.safetensors" "$work/new.safetensors" $bf16
 }
-for model in gpt2-nano llama-nano qwen3-nano $fixtures/*/; do
+for model in gpt2-nano llama-nano qwen3-nano "$fixtures"/*/; do
     name=$(basename "$model") options=
     check "$name: dump on the CPU" dump "$cpu" "$model" cpu
     against "$model" "$fp32" ""

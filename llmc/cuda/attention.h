@@ -61,7 +61,7 @@ no spills:
                  128    16              255, 255                97 KB          2.0
 
 Limits: HS up to 256. An infinity or NaN in k or v also reaches earlier queries of its tile of 64 (0 times
-infinity is NaN); one in q or dout stays in its row.
+infinity is NaN); one in q or dout stays in its row of out and dq.
 
 A version for Hopper (wgmma, TMA) would stand beside the three kernels here and be chosen in the
 launchers by the device's architecture; interface, lse and delta are the same.

@@ -251,13 +251,19 @@ static inline int64_t tokenize_count_invalid(const char *text, size_t n) {
 static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, TokenizerCache *cache) {
     c->invalid = 0;
     c->ids[0].count = c->ids[1].count = 0;
+    memset(c->text_bytes, 0, sizeof c->text_bytes);
+    memset(c->documents, 0, sizeof c->documents);
     for (size_t i = c->first; i < c->first + c->count; i++) {
         const TokenizePiece *piece = &t->pieces[i];
         tokenizer_encode(t->tok, cache, piece->text, piece->n, &c->ids[piece->side]);
         if (piece->last) id_list_add(&c->ids[piece->side], t->tok->eot);
+        c->text_bytes[piece->side] += (int64_t)piece->n;
+        c->documents[piece->side] += piece->last;
         c->invalid += tokenize_count_invalid(piece->text, piece->n);
     }
-    for (int side = 0; side < 2; side++)
+    // Normalisation changes the number of bytes; and an end of text that is not special can be in the text.
+    bool known = !t->tok->nfc && tokenizer_kind(t->tok, t->tok->eot) == TOKEN_SPECIAL;
+    for (int side = 0; side < 2 && !known; side++)
         tokenize_measure(t->tok, c->ids[side].items, c->ids[side].count, &c->text_bytes[side], &c->documents[side]);
 }
 

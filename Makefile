@@ -15,7 +15,8 @@ RUNNER  ?=
 
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +changes)
 # Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
-CFLAGS  ?= -O3 -g
+# Under sanitizers -O1: the checks make -O3 take minutes to compile.
+CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
 CFLAGS  += -std=c11 -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 CFLAGS  += -Wall -Wextra -Wpedantic -Werror -Wno-psabi -Wno-unknown-pragmas
 LDLIBS  := -lm

@@ -37,8 +37,17 @@ endif
 SETTINGS := $(notdir $(CC))-$(ARCH)-omp$(OPENMP)-mpi$(MPI)-san$(SANITIZE)
 BUILD    := build/$(SETTINGS)
 
-.PHONY: all help build-tests test bench clean
-all: train_gpt_cpu
+# The CUDA program: nvcc where it is, else only the emulated build. CUDA_ARCH: compute capabilities; PTX of the last
+# serves later ones.
+NVCC     := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCH ?= 80 90
+NVFLAGS  ?= -O3 -lineinfo
+NVFLAGS  += -std=c++17 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
+NVFLAGS  += -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
+NVLIBS   := -lcublasLt $(filter -L% -l%,$(MPI_LIBS))
+
+.PHONY: all help build-tests emu test compare bench clean
+all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
 help:
 	@sed -n 's/^#\( make.*\)/\1/p; s/^# \(Settings.*\)/ \1/p; s/^#  \( .*\)/\1/p' Makefile | head -5
@@ -58,10 +67,34 @@ $(BUILD)/test_gpt_double: test_gpt.c Makefile | $(BUILD)
 	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -o $@ $< $(LDLIBS)
 $(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
 	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(LDLIBS)
+
+# The emulated CUDA program (dev/emu): sed turns launches into calls in a copy of the sources, then a host compiler builds them.
+CXX      ?= g++
+EMU      := $(BUILD)/emu
+EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
+EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
+EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
+$(EMU)/%: % dev/emu/launch.sed
+	@mkdir -p $(@D)
+	@sed -E -f dev/emu/launch.sed $< >$@
+$(BUILD)/train_gpt_emu: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
+	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+$(BUILD)/train_gpt_emu_fp32: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
+	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+$(BUILD)/cuda_reference.o: dev/test/cuda_reference.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
+$(BUILD)/cuda_%_emu: $(EMU_FILES) $(BUILD)/cuda_reference.o $(wildcard dev/emu/*.h) Makefile
+	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@
+emu: $(EMU_TESTS)
+
+$(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
+	$(NVCC) $(NVFLAGS) $(filter-out -Wl%,$(MPI_CFLAGS)) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
+$(BUILD)/train_gpt_fp32: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
+	$(NVCC) $(NVFLAGS) -DFLOAT32 $(MPI_CFLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
 -include $(wildcard $(BUILD)/*.d)
 
 # The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.
-train_gpt_cpu test_gpt: %: $(BUILD)/% FORCE
+train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 	@cmp -s $< $@ || cp $< $@
 .PHONY: FORCE
 FORCE:

@@ -384,6 +384,7 @@ static inline int program_main(int argc, char **argv) {
     if (!options_parse(&o, verb, argc - 2, argv + 2, &err) || !options_require(&o, &err)) fail("%s", err.text);
     int code = EXIT_DONE;
     Dist dist;
+    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is a failed write with a message, not a death
 #ifdef _OPENMP
     if (o.threads > 0) omp_set_num_threads((int)o.threads);
 #endif

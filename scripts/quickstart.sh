@@ -162,6 +162,7 @@ lr_schedule = cosine
 warmup_steps = $(part "$steps" 20)
 final_lr_fraction = 0.1
 val_every = $(part "$steps" 10)
+val_tokens = 16384
 sample_every = $(part "$steps" 5)
 sample_prompt = Die
 checkpoint_every = $(part "$steps" 5)

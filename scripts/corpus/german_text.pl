@@ -334,7 +334,7 @@ sub markup {
 sub documents_html {
     my ( $where, $emit ) = @_;
     for my $file ( files_in( $where, qr/\.x?html?$/ ) ) {
-        next if $file =~ m{(?:^|/)(?:index|genindex|search|[\w.-]*-index|index_\w+|[\w-]*-big-page|[\w-]*licen[sc]e)\.(?:de\.)?x?html?$};
+        next if $file =~ m{(?:^|/)(?:index|genindex|search|developers-reference|[\w.-]*-index|index_\w+|[\w-]*-big-page|[\w-]*licen[sc]e)\.(?:de\.)?x?html?$};
         my $text = text_of( slurp($file) );
         $emit->( markup( $text, \%html, 1 ) );
     }

@@ -113,18 +113,49 @@ which needs one transposition, of dS.
 A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
 products run over the block with a probability of 0.
 */
-enum { ATTENTION_KEYS = 128 };     // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
+enum { ATTENTION_KEYS = 64 };      // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 2 };    // tunable: panels of TILE_N queries at a time in the backward pass
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
 enum { ATTENTION_CHUNK = 256 };    // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
 
 ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
-// out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N)
-ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units) {
+// out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), vectors first .. end-1
+ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units, int first, int end) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, a, b, units, false);
-    tile_store(sums, out, out, NULL, TILE_N, TILE_M, TILE_N);
+    tile_product(sums, a, b, units, first, end, false);
+    UNROLL
+    for (int i = 0; i < TILE_M; i++)
+        UNROLL
+        for (int j = first; j < end; j++) vstore(out + i * TILE_N + j * VL, vload(out + i * TILE_N + j * VL) + sums[i][j]);
+}
+
+// rows / TILE_M of these, one below the other; the panels of A are `stride` numbers apart.
+ALWAYS_INLINE void tiles_add_of(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first, int end) {
+    for (size_t d = 0; d < rows; d += TILE_M) tile_add(out + d * TILE_N, a + d / TILE_M * stride, b, units, first, end);
+}
+static inline void tiles_add(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first, int end) {
+    if (units <= 0) return;
+    if (first == 1) tiles_add_of(out, a, stride, b, rows, units, 1, TILE_V);
+    else if (first == 2) tiles_add_of(out, a, stride, b, rows, units, 2, TILE_V);
+    else if (end == 1) tiles_add_of(out, a, stride, b, rows, units, 0, 1);
+    else if (end == 2) tiles_add_of(out, a, stride, b, rows, units, 0, 2);
+    else tiles_add_of(out, a, stride, b, rows, units, 0, TILE_V);
+}
+
+// Scores of TILE_M keys: s (TILE_M, TILE_N) = K panel (HS, TILE_M)^T Q^T (HS, TILE_N), vectors from
+// `first`; what the mask hides becomes -Inf; top: the running maximum of each query.
+ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS, const vint last[TILE_V], int key, bool masked, int first) {
+    vreal sums[TILE_M][TILE_V];
+    tile_product(sums, k_panel, qt, HS, first, TILE_V, false);
+    UNROLL
+    for (int i = 0; i < TILE_M; i++)
+        UNROLL
+        for (int j = first; j < TILE_V; j++) {
+            if (masked) sums[i][j] = vselect(last[j] >= key + i, sums[i][j], vset(-(real)INFINITY));
+            top[j] = vmax(sums[i][j], top[j]);
+            vstore(s + i * TILE_N + j * VL, sums[i][j]);
+        }
 }
 
 // to (count, HS), rows ld apart = from (HS, TILE_N)^T, column q times factor[q]
@@ -175,24 +206,23 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
         vreal top[TILE_V];
         for (int j = 0; j < TILE_V; j++) top[j] = m[j];
         for (int k = 0; k < keys; k += TILE_M) {
-            vreal sums[TILE_M][TILE_V];
-            tile_product(sums, k_panels + (size_t)(k0 + k) * hs_units, qt, HS, false);
-            bool masked = k0 + k + TILE_M - 1 > limit;
-            UNROLL
-            for (int i = 0; i < TILE_M; i++)
-                UNROLL
-                for (int j = 0; j < TILE_V; j++) {
-                    if (masked) sums[i][j] = vselect(last[j] >= k0 + k + i, sums[i][j], vset(-(real)INFINITY));
-                    top[j] = vmax(sums[i][j], top[j]);
-                    vstore(s + (size_t)(k + i) * TILE_N + j * VL, sums[i][j]);
-                }
+            const real *panel = k_panels + (size_t)(k0 + k) * hs_units;
+            real *at = s + (size_t)k * TILE_N;
+            // Vector j of the queries sees nothing behind key limit + (j+1)*VL - 1.
+            int hidden = (k0 + k - limit) / VL;
+            if (k0 + k + TILE_M - 1 <= limit) attention_scores(at, top, panel, qt, HS, last, k0 + k, false, 0);
+            else if (hidden <= 0) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 0);
+            else if (hidden == 1) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 1);
+            else attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 2);
         }
+        int seen[TILE_V]; // keys of this block that vector j sees
         for (int j = 0; j < TILE_V; j++) {
-            vreal alpha = vexp(m[j] - top[j]), sum = {0};
+            seen[j] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (j + 1) * VL - k0 + TILE_M - 1) / TILE_M * TILE_M));
+            vreal alpha = vexp_falling(m[j] - top[j]), sum = {0};
             m[j] = top[j];
-            for (int k = 0; k < keys; k++) {
+            for (int k = 0; k < seen[j]; k++) {
                 real *at = s + (size_t)k * TILE_N + j * VL;
-                vreal p = vexp(vload(at) - m[j]);
+                vreal p = vexp_falling(vload(at) - m[j]);
                 sum += p;
                 vstore(at, p);
             }
@@ -203,7 +233,8 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
             if (any)
                 for (size_t d = 0; d < hs_rows; d++) vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
         }
-        for (size_t d = 0; d < hs_rows; d += TILE_M) tile_add(ot + d * TILE_N, v_panels + d * t_rows + (size_t)k0 * TILE_M, s, keys);
+        const real *v_block = v_panels + (size_t)k0 * TILE_M;
+        for (int j = 0, k = 0; j < TILE_V; k = seen[j++]) tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[j] - k, j, TILE_V);
     }
     for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
     store_transposed(out, ldo, ot, factor, HS, count);
@@ -308,6 +339,21 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
     }
 }
 
+// P and dS (TILE_M, TILE_N) of TILE_M queries and the first `end` vectors of a panel of keys.
+ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, const real *g_panel, const real *kt, const real *vt, const real *lse, const real *delta, real scale, int HS, int end) {
+    vreal sums[TILE_M][TILE_V];
+    tile_product(sums, q_panel, kt, HS, 0, end, false);
+    UNROLL
+    for (int i = 0; i < TILE_M; i++)
+        UNROLL
+        for (int j = 0; j < end; j++) vstore(p + i * TILE_N + j * VL, vexp(sums[i][j] * scale - lse[i]));
+    tile_product(sums, g_panel, vt, HS, 0, end, false);
+    UNROLL
+    for (int i = 0; i < TILE_M; i++)
+        UNROLL
+        for (int j = 0; j < end; j++) vstore(ds + i * TILE_N + j * VL, vload(p + i * TILE_N + j * VL) * (sums[i][j] - delta[i]));
+}
+
 // Numbers of scratch memory that attention_backward needs for one thread; see there for the parts.
 typedef struct {
     size_t hs_units, hs_rows, t_rows; // HS in whole vectors, in whole TILE_M; T in whole TILE_N
@@ -399,24 +445,18 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                     int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, (int64_t)size.t_rows - q0);
                     // 3. P and dS of these queries and keys.
                     for (int i0 = 0; i0 < rows; i0 += TILE_M) {
-                        vreal sums[TILE_M][TILE_V];
-                        tile_product(sums, qp + (size_t)(q0 + i0) * size.hs_units, kt, HS, false);
-                        bool masked = q0 + i0 < k0 + TILE_N - 1;
-                        UNROLL
-                        for (int i = 0; i < TILE_M; i++)
-                            UNROLL
-                            for (int j = 0; j < TILE_V; j++) vstore(p + (size_t)(i0 + i) * TILE_N + j * VL, vexp(sums[i][j] * scale - stat[q0 + i0 + i]));
-                        if (masked)
+                        const real *qr = qp + (size_t)(q0 + i0) * size.hs_units, *gr = gp + (size_t)(q0 + i0) * size.hs_units;
+                        real *pr = p + (size_t)i0 * TILE_N, *dsr = ds + (size_t)i0 * TILE_N;
+                        const real *st = stat + q0 + i0, *de = delta + q0 + i0;
+                        int row = q0 + i0 - k0; // the first of these queries, counted from the first key
+                        if (row >= TILE_N) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
+                        else {
+                            if ((row + TILE_M - 1) / VL == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
+                            else if ((row + TILE_M - 1) / VL == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
+                            else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
                             for (int i = 0; i < TILE_M; i++)
-                                for (int c = q0 + i0 + i < k0 ? 0 : q0 + i0 + i - k0 + 1; c < TILE_N; c++) p[(i0 + i) * TILE_N + c] = 0;
-                        tile_product(sums, gp + (size_t)(q0 + i0) * size.hs_units, vt, HS, false);
-                        UNROLL
-                        for (int i = 0; i < TILE_M; i++)
-                            UNROLL
-                            for (int j = 0; j < TILE_V; j++) vstore(ds + (size_t)(i0 + i) * TILE_N + j * VL, vload(p + (size_t)(i0 + i) * TILE_N + j * VL) * (sums[i][j] - delta[q0 + i0 + i]));
-                        if (masked)
-                            for (int i = 0; i < TILE_M; i++)
-                                for (int c = q0 + i0 + i < k0 ? 0 : q0 + i0 + i - k0 + 1; c < TILE_N; c++) ds[(i0 + i) * TILE_N + c] = 0;
+                                for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
+                        }
                     }
                     // 4. dS^T, a panel of queries at a time.
                     for (int i0 = 0; i0 < rows; i0 += VL)
@@ -427,10 +467,21 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                             for (int i = 0; i < VL; i++) vstore(dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N + (size_t)(i0 % TILE_N), r[i]);
                         }
                     // 5. The three products that are sums over blocks.
-                    for (size_t d = 0; d < size.hs_rows; d += TILE_M) {
-                        tile_add(dvt + ((size_t)k0 * size.hs_rows + d * TILE_N), ga + d * size.t_rows + (size_t)q0 * TILE_M, p, rows);
-                        tile_add(dkt + ((size_t)k0 * size.hs_rows + d * TILE_N), qa + d * size.t_rows + (size_t)q0 * TILE_M, ds, rows);
-                        for (int i0 = 0; i0 < rows; i0 += TILE_N) tile_add(dqt + (size_t)(q0 + i0) * size.hs_rows + d * TILE_N, ka + d * TILE_N, dst + (size_t)i0 * TILE_N, TILE_N);
+                    real *dv_sum = dvt + (size_t)k0 * size.hs_rows, *dk_sum = dkt + (size_t)k0 * size.hs_rows;
+                    const real *g_block = ga + (size_t)q0 * TILE_M, *q_block = qa + (size_t)q0 * TILE_M;
+                    size_t t_stride = size.t_rows * TILE_M;
+                    for (int i0 = 0; i0 < rows;) { // queries that see the same vectors of keys
+                        int seen = q0 + i0 - k0 >= TILE_N ? TILE_V : (q0 + i0 - k0) / VL + 1, n = seen < TILE_V ? VL : rows - i0;
+                        tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, p + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
+                        tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, ds + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
+                        i0 += n;
+                    }
+                    for (int i0 = 0; i0 < rows; i0 += TILE_N) {
+                        real *dq_sum = dqt + (size_t)(q0 + i0) * size.hs_rows;
+                        const real *ds_block = dst + (size_t)i0 * TILE_N;
+                        if (q0 + i0 == k0) // key c is seen by queries from c on
+                            for (int j = 0; j < TILE_V; j++) tiles_add(dq_sum, ka + (size_t)(j * VL) * TILE_M, TILE_N * TILE_M, ds_block + (size_t)(j * VL) * TILE_N, size.hs_rows, VL, j, TILE_V);
+                        else tiles_add(dq_sum, ka, TILE_N * TILE_M, ds_block, size.hs_rows, TILE_N, 0, TILE_V);
                     }
                 }
             }

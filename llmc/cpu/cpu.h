@@ -6,7 +6,7 @@ vreal       VL numbers in one vector register: GCC vector extensions, so that on
             AVX-512 (64 bytes), AVX2 (32), NEON and SSE2 (16). Their rules are in the GCC manual,
             "Using Vector Instructions through Built-in Functions".
 Cpu         how many threads to use, whether products may round to bf16, cache sizes, work space.
-vexp()      e^x. float: polynomial, at most 1.1 ulp for results that are normal numbers; double: libm.
+vexp()      e^x, float: polynomial, at most 1.1 ulp for results that are normal numbers; double: libm.
 
 Every kernel gives the same bits for any number of threads: either each output element is computed
 by one thread in an order that does not depend on the split, or partial sums are made over a number
@@ -85,7 +85,17 @@ static inline void vstore_part(real *p, vreal v, int n) { memcpy(p, &v, sizeof(r
 static inline vreal vselect(vint condition, vreal yes, vreal no) {
     return (vreal)((condition & (vint)yes) | (~condition & (vint)no));
 }
-static inline vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); } // b if one of them is NaN
+// b if one of them is NaN. Written as loops, which become one instruction each.
+static inline vreal vmax(vreal a, vreal b) {
+    vreal r;
+    for (int i = 0; i < VL; i++) r[i] = a[i] > b[i] ? a[i] : b[i];
+    return r;
+}
+static inline vreal vmin(vreal a, vreal b) {
+    vreal r;
+    for (int i = 0; i < VL; i++) r[i] = a[i] < b[i] ? a[i] : b[i];
+    return r;
+}
 
 // SHUFFLE(a, b, indices): picks VL numbers of the 2 VL of a and b, by constant indices.
 #if defined(__clang__) || __GNUC__ >= 12
@@ -146,22 +156,21 @@ static inline real vmaximum(vreal v) {
     return v[0];
 }
 
+// vexp: e^x. vexp_falling: the same for x <= 0 (or NaN), and 0 where e^x < 3e-38; a third cheaper.
 #ifdef REAL_DOUBLE
 static inline vreal vexp(vreal x) {
     for (int i = 0; i < VL; i++) x[i] = exp(x[i]);
     return x;
 }
+static inline vreal vexp_falling(vreal x) { return vexp(x); }
 #else
 // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2, with ln 2 split in two so that n * high is
-// exact (Cody and Waite). e^r: Taylor-like polynomial of degree 7. Outside [-104, 89] the result is
-// 0 or Inf as it must be; 2^n is multiplied in two halves so that results below 2^-126 come out right.
-static inline vreal vexp(vreal x) {
-    const real magic = 12582912.0f; // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
-    x = vselect(x < -104.0f, vset(-104.0f), x);
-    x = vselect(x > 89.0f, vset(89.0f), x);
-    vreal shifted = x * 1.44269504f + magic;
-    vreal n = shifted - magic;
-    vint ni = (vint)shifted - 0x4B400000;
+// exact (Cody and Waite). e^r: its Taylor polynomial of degree 7. Returns e^r and, in *shifted, n in
+// the low bits of 1.5 * 2^23 + n.
+static inline vreal exp_reduced(vreal x, vreal *shifted) {
+    const real magic = 12582912.0f; // 1.5 * 2^23
+    *shifted = x * 1.44269504f + magic;
+    vreal n = *shifted - magic;
     vreal r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     vreal p = r * 1.98412698e-4f + 1.38888889e-3f;
@@ -169,10 +178,19 @@ static inline vreal vexp(vreal x) {
     p = p * r + 4.16666667e-2f;
     p = p * r + 1.66666667e-1f;
     p = p * r + 5.0e-1f;
-    p = p * (r * r) + r + 1.0f;
-    vint half = ni >> 1;
-    vreal a = (vreal)((half + 127) << 23), b = (vreal)((ni - half + 127) << 23);
-    return p * a * b;
+    return p * (r * r) + r + 1.0f;
+}
+// Beyond [-104, 89] the result is 0 or Inf as it must be; 2^n is multiplied in two halves so that
+// results below 2^-126 come out right.
+static inline vreal vexp(vreal x) {
+    vreal shifted, p = exp_reduced(vmin(vset(89.0f), vmax(vset(-104.0f), x)), &shifted);
+    vint n = (vint)shifted - 0x4B400000, half = n >> 1;
+    return p * (vreal)((half + 127) << 23) * (vreal)((n - half + 127) << 23);
+}
+static inline vreal vexp_falling(vreal x) {
+    vreal shifted, p = exp_reduced(x, &shifted);
+    p *= (vreal)(((vint)shifted << 23) + (127 << 23));
+    return (vreal)((vint)p & ~(x < -86.5f));
 }
 #endif
 

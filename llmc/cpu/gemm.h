@@ -40,7 +40,9 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 // 8 x 3 + 3 + 1 = 28 of the 32 registers of AVX-512 and NEON; 4 x 3 + 3 + 1 = 16 of AVX2's 16.
 // 24 (12) independent sums are more than enough for an FMA latency of 4 on 2 units, and an iteration
 // has 24 FMAs for 11 loads (12 for 7), so that loads never limit.
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if VL == 2 // double in short vectors: TILE_M has to divide TILE_N
+enum { TILE_M = 2 };
+#elif defined(__AVX512F__) || defined(__aarch64__)
 enum { TILE_M = 8 };
 #else
 enum { TILE_M = 4 };
@@ -171,26 +173,29 @@ ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, i
 
 // ---------------------------------------------------------------- the micro-kernel
 
-// sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N)
-ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, bool bf16) {
+// sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N).
+// Only vectors first .. end-1 of each row, constants: attention leaves out what its mask hides.
+ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end, bool bf16) {
     vreal s[TILE_M][TILE_V];
     UNROLL
     for (int i = 0; i < TILE_M; i++)
-        for (int j = 0; j < TILE_V; j++) s[i][j] = (vreal){0};
+        UNROLL
+        for (int j = first; j < end; j++) s[i][j] = (vreal){0};
     for (int k = 0; k < units; k++, a += TILE_M, b += TILE_N) { // loop 0
         vreal bv[TILE_V];
         UNROLL
-        for (int j = 0; j < TILE_V; j++) bv[j] = vload(b + j * VL);
+        for (int j = first; j < end; j++) bv[j] = vload(b + j * VL);
         UNROLL
         for (int i = 0; i < TILE_M; i++) {
             vreal av = vset(a[i]);
             UNROLL
-            for (int j = 0; j < TILE_V; j++) s[i][j] = bf16 ? bf16_dot(s[i][j], av, bv[j]) : s[i][j] + av * bv[j];
+            for (int j = first; j < end; j++) s[i][j] = bf16 ? bf16_dot(s[i][j], av, bv[j]) : s[i][j] + av * bv[j];
         }
     }
     UNROLL
     for (int i = 0; i < TILE_M; i++)
-        for (int j = 0; j < TILE_V; j++) sums[i][j] = s[i][j];
+        UNROLL
+        for (int j = first; j < end; j++) sums[i][j] = s[i][j];
 }
 
 // out (rows, columns) = sums + bias + init, where bias (columns) and init (rows, columns) may be NULL
@@ -296,7 +301,7 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
                         for (int r = 0; r < TILE_M; r++)
                             for (int c = 0; c < TILE_N; c += 64 / (int)sizeof(real)) __builtin_prefetch(out + (size_t)r * to.ld + c, 1);
                         vreal sums[TILE_M][TILE_V];
-                        tile_product(sums, a_panel, b_panel, units, bf16);
+                        tile_product(sums, a_panel, b_panel, units, 0, TILE_V, bf16);
                         const real *init = k0 > 0 ? out : to.init ? to.init + at : NULL, *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
                         if (rows >= TILE_M && columns >= TILE_N) tile_store(sums, out, init, bias, to.ld, TILE_M, TILE_N);
                         else tile_store(sums, out, init, bias, to.ld, rows, columns);

@@ -26,12 +26,12 @@ static inline void cross_entropy(real *losses, real *logits, const int32_t *targ
         for (int v = whole; v < V; v++) m = x[v] > m ? x[v] : m;
         vreal sums = {0};
         for (int v = 0; v < whole; v += VL) {
-            vreal e = vexp(vload(x + v) - m);
+            vreal e = vexp_falling(vload(x + v) - m);
             sums += e;
             if (dscale != 0) vstore(x + v, e);
         }
         real sum = vsum(sums);
-        vreal last = vexp(vload_part(x + whole, rest) - m);
+        vreal last = vexp_falling(vload_part(x + whole, rest) - m);
         for (int i = 0; i < rest; i++) sum += last[i];
         if (dscale != 0) vstore_part(x + whole, last, rest);
         losses[n] = (real)(log((double)sum) + (double)m - (double)wanted);

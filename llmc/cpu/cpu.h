@@ -85,17 +85,9 @@ static inline void vstore_part(real *p, vreal v, int n) { memcpy(p, &v, sizeof(r
 static inline vreal vselect(vint condition, vreal yes, vreal no) {
     return (vreal)((condition & (vint)yes) | (~condition & (vint)no));
 }
-// b if one of them is NaN. Written as loops, which become one instruction each.
-static inline vreal vmax(vreal a, vreal b) {
-    vreal r;
-    for (int i = 0; i < VL; i++) r[i] = a[i] > b[i] ? a[i] : b[i];
-    return r;
-}
-static inline vreal vmin(vreal a, vreal b) {
-    vreal r;
-    for (int i = 0; i < VL; i++) r[i] = a[i] < b[i] ? a[i] : b[i];
-    return r;
-}
+// Both give b if a or b is NaN.
+static inline vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
+static inline vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 
 // SHUFFLE(a, b, indices): picks VL numbers of the 2 VL of a and b, by constant indices.
 #if defined(__clang__) || __GNUC__ >= 12

@@ -546,7 +546,10 @@ static void test_model_folders(void) {
             }
             ok = ok && folder_read_config(&back, folder.text, &err) && folder_load_weights(b, &b->table, &back, folder.text, &err);
             CHECK(ok, "%s written and read back: %s", family_name(family), ok ? "" : err.text);
-            CHECK(ok && memcmp(&c, &back, sizeof c) == 0, "%s: another config came back", family_name(family));
+            // In parts: the struct has padding between its ints and its doubles.
+            bool same = ok && memcmp(&c, &back, offsetof(Config, tied) + sizeof c.tied) == 0 && c.norm_eps == back.norm_eps && c.rope_theta == back.rope_theta &&
+                        c.init_std == back.init_std;
+            CHECK(same, "%s: another config came back", family_name(family));
             CHECK(model_same_bits(a->weights, b->weights, a->table.elements) || sizeof(real) == 8, "%s: other weights came back", family_name(family));
             model_destroy(a);
             model_destroy(b);

@@ -225,7 +225,6 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     for (int writing = 0; writing < 2; writing++) { // first the declarations, then the data, over the same tensors
         float *values = NULL, loss = 0;
         if (writing) {
-            UpdateRule rule = {1, o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->grad_clip};
             values = (float *)mem_alloc(sizeof(float) * most);
             safewriter_begin_data(&w);
             safewriter_data(&w, inputs, sizeof(int32_t) * N);
@@ -233,7 +232,6 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
             loss = (float)(model_loss(l.model) / (double)N);
             safewriter_data(&w, &loss, sizeof loss);
             safewriter_data(&w, logits, sizeof(float) * N * V);
-            (void)rule;
         }
         for (int layer = 0; layer < l.config.layers; layer++)
             for (int k = 0; k < ACT_KINDS; k++) {

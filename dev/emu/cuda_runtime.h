@@ -412,11 +412,20 @@ static inline void emu_run_block(const std::vector<int> &order) {
     while (live) {
         bool progress = false;
         for (int i : order) {
-            EmuThread *t = &emu.threads[(size_t)i];
-            if (t->state != EMU_READY) continue;
+            if (emu.threads[(size_t)i].state != EMU_READY) continue;
             progress = true;
-            emu_run_thread(t);
-            if (t->state == EMU_ENDED) live--;
+            // Its whole warp runs as far as it can before any other does: warps in step would hide a missing barrier.
+            int warp = i / 32 * 32, mask = i % 32;
+            for (bool again = true; again;) {
+                again = false;
+                for (int lane = 0; lane < 32; lane++) {
+                    size_t at = (size_t)(warp + (lane ^ mask));
+                    if (at >= n || emu.threads[at].state != EMU_READY) continue;
+                    again = true;
+                    emu_run_thread(&emu.threads[at]);
+                    if (emu.threads[at].state == EMU_ENDED) live--;
+                }
+            }
         }
         if (progress) continue;
         if (emu.waiting_at_barrier == live) { // threads that have ended are not waited for

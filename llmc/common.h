@@ -30,6 +30,7 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>

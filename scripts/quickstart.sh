@@ -194,11 +194,10 @@ prompts=('Das Programm' 'Dieses Paket enthält' 'Wenn Sie die Datei' 'Am nächst
     for i in "${!prompts[@]}"; do
         [ "$i" -eq 0 ] || printf '\n'
         printf -- '--- %s\n' "${prompts[$i]}"
-        "$program" generate --model="$final" --prompt="${prompts[$i]}" --tokens=80 --temperature=0.7 --top_k=50 --seed="$((i + 1))"
+        "$program" generate --model="$final" --prompt="${prompts[$i]}" --tokens=80 --temperature=0.7 --top_k=50 --seed="$((i + 1))" || exit 1
     done
-} >"$work/samples.txt.part" || fail "generate failed (above)"
+} | tee "$work/samples.txt.part" || fail "generate failed (above)"
 mv "$work/samples.txt.part" "$work/samples.txt"
-cat "$work/samples.txt"
 echo
 
 if "$root/scripts/install.sh" --check plot 2>/dev/null; then

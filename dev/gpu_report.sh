@@ -47,6 +47,7 @@ build() {
             $nvcc train_gpt.cu -DGIT_COMMIT="\"$commit\"" -o "$BUILD/train_gpt" -lcublasLt &&
             $nvcc -DFLOAT32 train_gpt.cu -DGIT_COMMIT="\"$commit\"" -o "$BUILD/train_gpt_fp32" -lcublasLt &&
             $nvcc dev/test/cuda_test.cu "$BUILD/cuda_reference.o" -o "$BUILD/cuda_test" -lcublasLt -Xcompiler -fopenmp &&
+            $nvcc dev/test/cuda_attention_test.cu "$BUILD/cuda_reference.o" -o "$BUILD/cuda_attention_test" -Xcompiler -fopenmp &&
             $nvcc dev/bench/bench_gpu.cu -o "$BUILD/bench_gpu" -lcublasLt
     }
 }
@@ -84,6 +85,7 @@ twice() { # the same run in two folders must leave the same bits
 
 section "Build" build
 section "Data" prepare
+section "Attention against the CPU" "$BUILD/cuda_attention_test"
 section "Kernels and whole program against the CPU" dev/test/cuda_test.sh
 if [ "$mode" = full ] && command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck synccheck; do section "compute-sanitizer $tool" sanitize $tool; done

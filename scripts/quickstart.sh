@@ -44,13 +44,13 @@ case $out in
     *[,*?[]*) fail "the folder $out has one of , * ? [ in its name, which lists of files cannot hold; choose another with --out=DIR" ;;
 esac
 
-again="$0"
+again=$(printf %q "$0")
 [ "$minutes" = 5 ] || again+=" --minutes=$minutes"
 [ $offline = 0 ] || again+=" --offline"
-[ "$out" = "$root/run/quickstart" ] || again+=" --out='$out'"
+[ "$out" = "$root/run/quickstart" ] || again+=" --out=$(printf %q "$out")"
 [ "$model" = llama-5M ] || again+=" --model=$model"
 [ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
-[ -z "$program" ] || again+=" --program='$program'"
+[ -z "$program" ] || again+=" --program=$(printf %q "$program")"
 
 # Ctrl-C reaches the program that runs, too. While it trains, it finishes its step and writes a
 # checkpoint; this script waits for that. Anywhere else the unfinished stage is simply done again.

@@ -100,7 +100,7 @@ train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 FORCE:
 
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
-test: build-tests
+test: build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu

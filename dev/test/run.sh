@@ -34,6 +34,7 @@ run() {
 {
     run "test_gpt" $RUNNER "$BUILD/test_gpt"
     run "test_gpt_double" $RUNNER "$BUILD/test_gpt_double"
+    run "cuda_attention_test" $RUNNER "$BUILD/cuda_attention_test_emu"
 }
 for script in dev/test/*_test.sh; do
     run "$script" bash "$script"

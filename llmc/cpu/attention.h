@@ -114,20 +114,21 @@ A NaN in a key or value that the mask hides can reach queries of the same block 
 products run over the block with a probability of 0.
 */
 enum { ATTENTION_KEYS = 64 };      // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
-enum { ATTENTION_QUERIES = 2 };    // tunable: panels of TILE_N queries at a time in the backward pass
+enum { ATTENTION_QUERIES = 4 };    // tunable: panels of TILE_N queries at a time in the backward pass
+enum { THIRD = TILE_V / 3, THIRD_N = THIRD * VL }; // vectors and numbers of a third of a tile's width: what the mask hides is left out in such steps
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
 enum { ATTENTION_CHUNK = 256 };    // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
 
 ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
-// out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), vectors first .. end-1
+// out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), thirds first .. end-1
 ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units, int first, int end) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, a, b, units, first, end, false);
+    tile_product(sums, a, b, units, first * THIRD, end * THIRD, false);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
-        for (int j = first; j < end; j++) vstore(out + i * TILE_N + j * VL, vload(out + i * TILE_N + j * VL) + sums[i][j]);
+        for (int j = first * THIRD; j < end * THIRD; j++) vstore(out + i * TILE_N + j * VL, vload(out + i * TILE_N + j * VL) + sums[i][j]);
 }
 
 // rows / TILE_M of these, one below the other; the panels of A are `stride` numbers apart.
@@ -136,22 +137,22 @@ ALWAYS_INLINE void tiles_add_of(real *out, const real *a, size_t stride, const r
 }
 static inline void tiles_add(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first, int end) {
     if (units <= 0) return;
-    if (first == 1) tiles_add_of(out, a, stride, b, rows, units, 1, TILE_V);
-    else if (first == 2) tiles_add_of(out, a, stride, b, rows, units, 2, TILE_V);
+    if (first == 1) tiles_add_of(out, a, stride, b, rows, units, 1, 3);
+    else if (first == 2) tiles_add_of(out, a, stride, b, rows, units, 2, 3);
     else if (end == 1) tiles_add_of(out, a, stride, b, rows, units, 0, 1);
     else if (end == 2) tiles_add_of(out, a, stride, b, rows, units, 0, 2);
-    else tiles_add_of(out, a, stride, b, rows, units, 0, TILE_V);
+    else tiles_add_of(out, a, stride, b, rows, units, 0, 3);
 }
 
-// Scores of TILE_M keys: s (TILE_M, TILE_N) = K panel (HS, TILE_M)^T Q^T (HS, TILE_N), vectors from
+// Scores of TILE_M keys: s (TILE_M, TILE_N) = K panel (HS, TILE_M)^T Q^T (HS, TILE_N), thirds from
 // `first`; what the mask hides becomes -Inf; top: the running maximum of each query.
 ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS, const vint last[TILE_V], int key, bool masked, int first) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, k_panel, qt, HS, first, TILE_V, false);
+    tile_product(sums, k_panel, qt, HS, first * THIRD, TILE_V, false);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
-        for (int j = first; j < TILE_V; j++) {
+        for (int j = first * THIRD; j < TILE_V; j++) {
             if (masked) sums[i][j] = vselect(last[j] >= key + i, sums[i][j], vset(-(real)INFINITY));
             top[j] = vmax(sums[i][j], top[j]);
             vstore(s + i * TILE_N + j * VL, sums[i][j]);
@@ -208,19 +209,19 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
         for (int k = 0; k < keys; k += TILE_M) {
             const real *panel = k_panels + (size_t)(k0 + k) * hs_units;
             real *at = s + (size_t)k * TILE_N;
-            // Vector j of the queries sees nothing behind key limit + (j+1)*VL - 1.
-            int hidden = (k0 + k - limit) / VL;
+            // Third i of the queries sees nothing behind key limit + (i+1)*THIRD_N - 1.
+            int hidden = (k0 + k - limit) / THIRD_N;
             if (k0 + k + TILE_M - 1 <= limit) attention_scores(at, top, panel, qt, HS, last, k0 + k, false, 0);
             else if (hidden <= 0) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 0);
             else if (hidden == 1) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 1);
             else attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 2);
         }
-        int seen[TILE_V]; // keys of this block that vector j sees
+        int seen[3]; // keys of this block that each third sees
+        for (int i = 0; i < 3; i++) seen[i] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (i + 1) * THIRD_N - k0 + TILE_M - 1) / TILE_M * TILE_M));
         for (int j = 0; j < TILE_V; j++) {
-            seen[j] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (j + 1) * VL - k0 + TILE_M - 1) / TILE_M * TILE_M));
             vreal alpha = vexp_falling(m[j] - top[j]), sum = {0};
             m[j] = top[j];
-            for (int k = 0; k < seen[j]; k++) {
+            for (int k = 0; k < seen[j / THIRD]; k++) {
                 real *at = s + (size_t)k * TILE_N + j * VL;
                 vreal p = vexp_falling(vload(at) - m[j]);
                 sum += p;
@@ -234,7 +235,7 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
                 for (size_t d = 0; d < hs_rows; d++) vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
         }
         const real *v_block = v_panels + (size_t)k0 * TILE_M;
-        for (int j = 0, k = 0; j < TILE_V; k = seen[j++]) tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[j] - k, j, TILE_V);
+        for (int i = 0, k = 0; i < 3; k = seen[i++]) tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[i] - k, i, 3);
     }
     for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
     store_transposed(out, ldo, ot, factor, HS, count);
@@ -339,19 +340,19 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
     }
 }
 
-// P and dS (TILE_M, TILE_N) of TILE_M queries and the first `end` vectors of a panel of keys.
+// P and dS (TILE_M, TILE_N) of TILE_M queries and the first `end` thirds of a panel of keys.
 ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, const real *g_panel, const real *kt, const real *vt, const real *lse, const real *delta, real scale, int HS, int end) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, q_panel, kt, HS, 0, end, false);
+    tile_product(sums, q_panel, kt, HS, 0, end * THIRD, false);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
-        for (int j = 0; j < end; j++) vstore(p + i * TILE_N + j * VL, vexp(sums[i][j] * scale - lse[i]));
-    tile_product(sums, g_panel, vt, HS, 0, end, false);
+        for (int j = 0; j < end * THIRD; j++) vstore(p + i * TILE_N + j * VL, vexp_falling(sums[i][j] * scale - lse[i]));
+    tile_product(sums, g_panel, vt, HS, 0, end * THIRD, false);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
-        for (int j = 0; j < end; j++) vstore(ds + i * TILE_N + j * VL, vload(p + i * TILE_N + j * VL) * (sums[i][j] - delta[i]));
+        for (int j = 0; j < end * THIRD; j++) vstore(ds + i * TILE_N + j * VL, vload(p + i * TILE_N + j * VL) * (sums[i][j] - delta[i]));
 }
 
 // Numbers of scratch memory that attention_backward needs for one thread; see there for the parts.
@@ -379,7 +380,7 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
     AttentionScratch size = attention_scratch(T, HS);
     int group = NH / NKV, panels = ceil_divide(T, TILE_N);
     // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
-    int ranges = (int)int64_min(panels, int64_max(1, int64_min(8, 96 / (B * NKV))));
+    int ranges = (int)int64_min(panels, int64_max(1, int64_min(T / 1024, 96 / (B * NKV))));
     size_t dq_size = (size_t)B * (size_t)NH * size.q_across; // dQ^T (B, NH, panels, hs_rows, TILE_N), for each range
     real *dq_parts = (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)), *scratch = dq_parts + dq_size * (size_t)ranges;
     real scale = (real)(1 / sqrt((double)HS));
@@ -451,8 +452,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                         int row = q0 + i0 - k0; // the first of these queries, counted from the first key
                         if (row >= TILE_N) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
                         else {
-                            if ((row + TILE_M - 1) / VL == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
-                            else if ((row + TILE_M - 1) / VL == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
+                            if ((row + TILE_M - 1) / THIRD_N == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
+                            else if ((row + TILE_M - 1) / THIRD_N == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
                             else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
                             for (int i = 0; i < TILE_M; i++)
                                 for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
@@ -470,8 +471,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                     real *dv_sum = dvt + (size_t)k0 * size.hs_rows, *dk_sum = dkt + (size_t)k0 * size.hs_rows;
                     const real *g_block = ga + (size_t)q0 * TILE_M, *q_block = qa + (size_t)q0 * TILE_M;
                     size_t t_stride = size.t_rows * TILE_M;
-                    for (int i0 = 0; i0 < rows;) { // queries that see the same vectors of keys
-                        int seen = q0 + i0 - k0 >= TILE_N ? TILE_V : (q0 + i0 - k0) / VL + 1, n = seen < TILE_V ? VL : rows - i0;
+                    for (int i0 = 0; i0 < rows;) { // queries that see the same thirds of the keys
+                        int seen = q0 + i0 - k0 >= TILE_N ? 3 : (q0 + i0 - k0) / THIRD_N + 1, n = seen < 3 ? THIRD_N : rows - i0;
                         tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, p + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
                         tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, ds + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
                         i0 += n;
@@ -480,8 +481,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                         real *dq_sum = dqt + (size_t)(q0 + i0) * size.hs_rows;
                         const real *ds_block = dst + (size_t)i0 * TILE_N;
                         if (q0 + i0 == k0) // key c is seen by queries from c on
-                            for (int j = 0; j < TILE_V; j++) tiles_add(dq_sum, ka + (size_t)(j * VL) * TILE_M, TILE_N * TILE_M, ds_block + (size_t)(j * VL) * TILE_N, size.hs_rows, VL, j, TILE_V);
-                        else tiles_add(dq_sum, ka, TILE_N * TILE_M, ds_block, size.hs_rows, TILE_N, 0, TILE_V);
+                            for (int i = 0; i < 3; i++) tiles_add(dq_sum, ka + (size_t)(i * THIRD_N) * TILE_M, TILE_N * TILE_M, ds_block + (size_t)(i * THIRD_N) * TILE_N, size.hs_rows, THIRD_N, i, 3);
+                        else tiles_add(dq_sum, ka, TILE_N * TILE_M, ds_block, size.hs_rows, TILE_N, 0, 3);
                     }
                 }
             }

@@ -36,18 +36,22 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 
 // ---------------------------------------------------------------- tile and blocks
 
-// The tile in registers: TILE_M x TILE_V vectors of sums, TILE_V of B, one broadcast number of A.
-// 8 x 3 + 3 + 1 = 28 of the 32 registers of AVX-512 and NEON; 4 x 3 + 3 + 1 = 16 of AVX2's 16.
-// 24 (12) independent sums are more than enough for an FMA latency of 4 on 2 units, and an iteration
-// has 24 FMAs for 11 loads (12 for 7), so that loads never limit.
-#if VL == 2 // double in short vectors: TILE_M has to divide TILE_N
-enum { TILE_M = 2 };
-#elif defined(__AVX512F__) || defined(__aarch64__)
-enum { TILE_M = 8 };
+// The tile in registers: TILE_M x TILE_V vectors of sums, TILE_V of B, one broadcast number of A:
+//     AVX-512  8 x 3 + 3 + 1 = 28 of 32 registers        NEON  4 x 6 + 6 + 1 = 31 of 32
+//     AVX2     4 x 3 + 3 + 1 = 16 of 16
+// 24 (12) independent sums hide an FMA latency of 4 on up to 4 (2) units, and 24 FMAs go with 11 or 10
+// loads (12 with 7), so that loads do not limit. attention.h needs TILE_V to be a multiple of 3 and
+// TILE_N / 3 a multiple of TILE_M.
+#if VL == 2 // double in short vectors, where speed does not matter
+enum { TILE_M = 2, TILE_V = 3 };
+#elif defined(__AVX512F__)
+enum { TILE_M = 8, TILE_V = 3 };
+#elif defined(__aarch64__)
+enum { TILE_M = 4, TILE_V = 6 };
 #else
-enum { TILE_M = 4 };
+enum { TILE_M = 4, TILE_V = 3 };
 #endif
-enum { TILE_V = 3, TILE_N = TILE_V * VL };
+enum { TILE_N = TILE_V * VL };
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
@@ -100,10 +104,12 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
             int k = u * per_unit, left = kc - k;
             const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
             real *to = panel + (size_t)u * width + g;
+            // Long rows are fetched ahead along k, short ones (heads of attention) a panel ahead.
+            const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
             if (left >= VL * per_unit && g + group <= count) {
                 UNROLL
-                for (int i = 0; i < group; i++, at += from.ld) {
-                    __builtin_prefetch(at + 64, 0, 3);
+                for (int i = 0; i < group; i++, at += from.ld, ahead += from.ld) {
+                    __builtin_prefetch(ahead, 0, 3);
                     r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
                 }
             } else

@@ -6,6 +6,8 @@ loss.h: cross entropy of the softmax of logits, in nats, and its gradient in pla
 
 #include "cpu.h"
 
+enum { LOSS_BLOCK = 1024 }; // numbers that are summed as real, a multiple of VL
+
 // losses (N). logits (N, V): in logits, out dlogits = (softmax - onehot) * dscale; left as they are
 // when dscale == 0. targets (N): in [0, V), or -1: ignored, loss 0 and gradient 0.
 // A row is read three times (maximum; exponentials and their sum; scaling), once from memory.
@@ -24,19 +26,23 @@ static inline void cross_entropy(real *losses, real *logits, const int32_t *targ
         for (int v = 0; v < whole; v += VL) top = vmax(vload(x + v), top);
         real m = vmaximum(top);
         for (int v = whole; v < V; v++) m = x[v] > m ? x[v] : m;
-        vreal sums = {0};
-        for (int v = 0; v < whole; v += VL) {
-            vreal e = vexp_falling(vload(x + v) - m);
-            sums += e;
-            if (dscale != 0) vstore(x + v, e);
+        double total = 0; // of blocks: a float would lose what 50,000 terms need
+        for (int v = 0; v < whole;) {
+            int end = whole - v < LOSS_BLOCK ? whole : v + LOSS_BLOCK;
+            vreal sums = {0};
+            for (; v < end; v += VL) {
+                vreal e = vexp_falling(vload(x + v) - m);
+                sums += e;
+                if (dscale != 0) vstore(x + v, e);
+            }
+            total += (double)vsum(sums);
         }
-        real sum = vsum(sums);
         vreal last = vexp_falling(vload_part(x + whole, rest) - m);
-        for (int i = 0; i < rest; i++) sum += last[i];
+        for (int i = 0; i < rest; i++) total += (double)last[i];
         if (dscale != 0) vstore_part(x + whole, last, rest);
-        losses[n] = (real)(log((double)sum) + (double)m - (double)wanted);
+        losses[n] = (real)(log(total) + (double)m - (double)wanted);
         if (dscale == 0) continue;
-        real scale = dscale / sum;
+        real scale = (real)((double)dscale / total);
         for (int v = 0; v < whole; v += VL) vstore(x + v, vload(x + v) * scale);
         for (int v = whole; v < V; v++) x[v] *= scale;
         x[target] -= dscale;

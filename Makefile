@@ -103,6 +103,11 @@ build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
 test: build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 
+# Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.
+COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)
+compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON) $(BUILD)/train_gpt$(COMPARE_ON)_fp32
+	@BUILD=$(BUILD) CUDA=train_gpt$(COMPARE_ON) dev/test/compare.sh
+
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 

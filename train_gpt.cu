@@ -156,12 +156,12 @@ static void model_warm_up(Model *m);
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
-#ifdef FLOAT32
-    if (setup->precision == PRECISION_BF16) {
-        error_set(err, "this train_gpt was built for fp32 (-DFLOAT32); use --precision=fp32 or the bf16 build");
+    const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
+    if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
+        error_set(err, "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, train_gpt_fp32: fp32)",
+                  built_for == PRECISION_FP32 ? "fp32" : "bf16");
         return NULL;
     }
-#endif
     Model *m = (Model *)mem_alloc(sizeof(Model));
     m->setup = *setup;
     m->config = setup->config;

@@ -219,7 +219,8 @@ static void model_get(Model *m, int array, const Param *p, float *values) {
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     const Act *a = &m->acts.items[kind];
-    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && layer != m->config.layers - 1)) return false;
+    // A slot that the layers share holds the last one after a forward pass and the first after a backward pass.
+    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
     const real *from = m->activations + act_offset(&m->acts, kind, layer);
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
     for (size_t i = 0; i < n; i++) values[i] = (float)from[i];

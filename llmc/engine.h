@@ -16,7 +16,7 @@ typedef struct {
     Config config;
     int batch_size, seq_len; // most sequences and tokens a pass: B, T
     int recompute;           // Recompute
-    int precision;           // PRECISION_FP32, PRECISION_BF16
+    int precision;           // PRECISION_FP32, PRECISION_BF16, or PRECISION_AUTO: what the program was built for
     int threads;             // CPU threads, 0: all
     bool gradients;          // backward and update will be called
     bool no_master;          // no float copy of weights that are stored in 16 bits
@@ -54,8 +54,8 @@ static double model_peak_flops(Model *m);
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values);
 
-// Copies an activation of the last forward pass out; values: its shape for the last (B, T). With a
-// recompute policy only the last layer's copy of a shared slot is there: false if it is gone.
+// Copies an activation of the last forward pass out; values: its shape for the last (B, T). False if it
+// is not kept: the layers of a recompute policy share one slot, whose layer cannot be told.
 static bool model_get_activation(Model *m, int kind, int layer, float *values);
 
 // Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to

@@ -104,8 +104,9 @@ enum {
     X(CHOICE, recompute, "auto", 0, 0, "none|cheap|block|auto", O_TRAIN | O_DUMP | O_INFO,                             \
       "what the backward pass computes again instead of keeping it: nothing; norms and activation functions; whole "   \
       "blocks; auto: cheap, but none for dump, which can write only what is kept")                                     \
-    X(CHOICE, precision, "fp32", 0, 0, "fp32|bf16", O_COMPUTE | O_INFO,                                                \
-      "operands of the matrix products; accumulation and weights are fp32 either way")                                 \
+    X(CHOICE, precision, "auto", 0, 0, "fp32|bf16|auto", O_COMPUTE,                                                    \
+      "operands of the matrix products; accumulation and weights are fp32 either way (auto: fp32 on CPUs, what it was " \
+      "built for on GPUs)")                                                                                            \
     X(CHOICE, master_weights, "fp32", 0, 0, "fp32|none", O_TRAIN,                                                      \
       "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
     X(TEXT, prompt, "", 0, 0, "", O_GENERATE, "text to continue (empty: start a new document)")                        \
@@ -138,7 +139,7 @@ typedef struct {
 
 // The choices of the table above as numbers; DocSplit stands in tokenize.h, Recompute in model.h.
 enum { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
-enum { PRECISION_FP32, PRECISION_BF16 };
+enum { PRECISION_FP32, PRECISION_BF16, PRECISION_AUTO };
 enum { MASTER_FP32, MASTER_NONE };
 enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
 enum { RESUME_NO, RESUME_AUTO };

@@ -19,7 +19,7 @@ passed=0 failed=0
 check() { # check MESSAGE COMMAND...
     local message=$1
     shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
+    if "$@" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
 }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

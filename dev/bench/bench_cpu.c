@@ -106,7 +106,7 @@ static double fma_rate(int threads, bool bf16) {
 // bytes/s; copying counts what is read and what is written.
 static void memory_rates(Bench *bench, int threads, double *read, double *copy) {
     size_t n = (size_t)256 << 20;
-    real *a = (real *)mem_alloc(n), *b = (real *)mem_alloc(n);
+    real *a = (real *)cpu_alloc(n), *b = (real *)cpu_alloc(n);
     *read = *copy = 0;
     real total = 0;
     for (int trial = 0; trial < 5; trial++) {
@@ -186,7 +186,7 @@ static void fill(real *x, size_t n) {
 
 static void bench_gemm(Bench *bench, bool bf16) {
     static const char *forms[3] = {"forward", "backward input", "backward weight"};
-    const char *section = bf16 ? "bf16 gemm" : "gemm";
+    const char *section = bf16 ? "gemm bf16" : "gemm fp32";
     if (!wanted(bench, section)) return;
     Cpu cpu;
     Error err;
@@ -203,8 +203,8 @@ static void bench_gemm(Bench *bench, bool bf16) {
     size_t rows = 4096;
     Linear l;
     l.cpu = &cpu;
-    l.w = (real *)mem_alloc(largest * sizeof(real)), l.dw = (real *)mem_alloc(largest * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
-    l.x = (real *)mem_alloc(rows * 3072 * sizeof(real)), l.y = (real *)mem_alloc(1024 * (size_t)50304 * sizeof(real));
+    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
+    l.x = (real *)cpu_alloc(rows * 3072 * sizeof(real)), l.y = (real *)cpu_alloc(1024 * (size_t)50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
     for (int t = 0; t < 3; t++) {
         l.N = tokens[t];
@@ -232,6 +232,185 @@ static void bench_gemm(Bench *bench, bool bf16) {
     cpu_close(&cpu);
 }
 
+// ---------------------------------------------------------------- generation: one row
+
+static void bench_gemv(Bench *bench) {
+    if (!wanted(bench, "gemv")) return;
+    Linear l;
+    l.cpu = &bench->cpu;
+    l.form = 0;
+    size_t largest = (size_t)768 * 50304;
+    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)), l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
+    fill(l.w, largest), fill(l.x, 4 * 3072);
+    printf("linear layers on few rows; limit %.1f GB/s of reading\n", bench->read / 1e9);
+    for (l.N = 1; l.N <= 4; l.N *= 4) {
+        double all = 0, bytes = 0;
+        for (int i = 0; i < SHAPES; i++) {
+            char name[100];
+            l.shape = &shapes[i];
+            double seconds = median_seconds(bench, linear_work, &l), size = (double)l.shape->C * l.shape->OC * sizeof(real);
+            snprintf(name, sizeof name, "%s, N=%d", l.shape->name, l.N);
+            report("gemv", name, seconds, size, bench->read, "GB/s", 1e9);
+            all += seconds * l.shape->layers, bytes += size * l.shape->layers;
+        }
+        report("gemv", l.N == 1 ? "all linear layers of 124M, N=1" : "all linear layers of 124M, N=4", all, bytes, bench->read, "GB/s", 1e9);
+    }
+    free(l.w), free(l.x), free(l.y), free(l.db);
+}
+
+// ---------------------------------------------------------------- attention
+
+typedef struct {
+    Cpu *cpu;
+    real *qkv, *dqkv, *out, *dout, *lse;
+    int B, Tq, T, NH, HS;
+} Attention;
+
+static void attention_forward_work(void *context, int turn) {
+    Attention *a = (Attention *)context;
+    int C = a->NH * a->HS;
+    attention_forward(a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->Tq, a->T, a->NH, a->NH, a->HS, a->cpu);
+    (void)turn;
+}
+static void attention_backward_work(void *context, int turn) {
+    Attention *a = (Attention *)context;
+    int C = a->NH * a->HS;
+    attention_backward(a->dqkv, 3 * C, a->dqkv + C, 3 * C, a->dqkv + 2 * C, 3 * C, a->dout, a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->T, a->NH, a->NH, a->HS, a->cpu);
+    (void)turn;
+}
+
+// FLOPs are counted causally: half of T x T, 2 products forward, 5 backward.
+static void bench_attention(Bench *bench) {
+    if (!wanted(bench, "attention")) return;
+    static const int cases[][4] = {{4, 256, 12, 64}, {4, 1024, 12, 64}, {1, 4096, 12, 64}, {1, 2048, 16, 128}};
+    for (int i = 0; i < 4; i++) {
+        Attention a;
+        a.cpu = &bench->cpu;
+        a.B = cases[i][0], a.T = a.Tq = cases[i][1], a.NH = cases[i][2], a.HS = cases[i][3];
+        size_t n = (size_t)a.B * (size_t)a.T * (size_t)a.NH * (size_t)a.HS;
+        a.qkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.dqkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.out = (real *)cpu_alloc(n * sizeof(real)), a.dout = (real *)cpu_alloc(n * sizeof(real)), a.lse = (real *)cpu_alloc(n * sizeof(real));
+        fill(a.qkv, 3 * n), fill(a.dout, n);
+        double limit = fma_rate(a.cpu->threads, false), flops = 2.0 * (double)n * (a.T + 1);
+        if (i == 0) printf("attention, causal FLOPs, %d threads; limit %.1f GFLOP/s\n", a.cpu->threads, limit / 1e9);
+        char name[100];
+        snprintf(name, sizeof name, "forward, B=%d T=%d NH=%d HS=%d", a.B, a.T, a.NH, a.HS);
+        report("attention", name, median_seconds(bench, attention_forward_work, &a), flops, limit, "GFLOP/s", 1e9);
+        snprintf(name, sizeof name, "backward, B=%d T=%d NH=%d HS=%d", a.B, a.T, a.NH, a.HS);
+        report("attention", name, median_seconds(bench, attention_backward_work, &a), 2.5 * flops, limit, "GFLOP/s", 1e9);
+        if (i == 1) {
+            a.Tq = 1;
+            report("attention", "forward, one query, B=4 T=1024 NH=12 HS=64", median_seconds(bench, attention_forward_work, &a), 2.0 * (double)n * sizeof(real), bench->read, "GB/s", 1e9);
+        }
+        free(a.qkv), free(a.dqkv), free(a.out), free(a.dout), free(a.lse);
+    }
+}
+
+// ---------------------------------------------------------------- what memory limits
+
+typedef struct {
+    Cpu *cpu;
+    real *a, *b, *c, *d, *e;
+    int32_t *targets;
+    int N, C;
+} Streams;
+
+static void gelu_forward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    gelu_forward(s->a, s->b, (size_t)s->N * (size_t)s->C, s->cpu);
+    (void)turn;
+}
+static void gelu_backward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    gelu_backward(s->a, s->a, s->b, (size_t)s->N * (size_t)s->C, s->cpu);
+    (void)turn;
+}
+static void swiglu_forward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    swiglu_forward(s->a, s->b, s->N, s->C / 2, s->cpu);
+    (void)turn;
+}
+static void swiglu_backward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    swiglu_backward(s->b, s->a, s->c, s->N, s->C / 2, s->cpu);
+    (void)turn;
+}
+static void norm_forward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    norm_forward(s->a, s->d, s->e, s->b, s->c, s->c, s->N, s->C, (real)1e-5, s->cpu);
+    (void)turn;
+}
+static void norm_backward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    norm_backward(s->a, s->d + 65536, s->e + 65536, s->b, s->c, s->c, s->d, s->e, s->N, s->C, s->cpu);
+    (void)turn;
+}
+static void loss_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    cross_entropy(s->d, s->a, s->targets, (real)0.001, s->N, s->C, s->cpu);
+    (void)turn;
+}
+static void embedding_forward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    embedding_forward(s->a, s->targets, s->b, s->c, 0, 1, s->N, s->C, s->cpu);
+    (void)turn;
+}
+static void embedding_backward_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    embedding_backward(s->b, s->c, s->a, s->targets, 1, s->N, s->C, 50257, s->cpu);
+    (void)turn;
+}
+static void adamw_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    adamw(s->a, s->b, s->c, s->d, (size_t)s->N * (size_t)s->C, 1e-3, 0.9, 0.95, 1e-8, 0.1, turn + 1, 0.5, s->cpu);
+}
+static void squares_work(void *context, int turn) {
+    Streams *s = (Streams *)context;
+    s->e[0] = (real)sum_of_squares(s->d, (size_t)s->N * (size_t)s->C, s->cpu);
+    (void)turn;
+}
+
+static void bench_streams(Bench *bench) {
+    Streams s;
+    s.cpu = &bench->cpu;
+    size_t n = (size_t)48 << 20; // 192 MB each as float: far beyond any L3
+    real **arrays[5] = {&s.a, &s.b, &s.c, &s.d, &s.e};
+    for (int i = 0; i < 5; i++) {
+        *arrays[i] = (real *)cpu_alloc(n * sizeof(real));
+        fill(*arrays[i], n);
+    }
+    for (size_t i = 0; i < n; i++) s.c[i] = s.c[i] * s.c[i];
+    s.targets = (int32_t *)mem_alloc(sizeof(int32_t) * 65536);
+    for (int i = 0; i < 65536; i++) s.targets[i] = (int32_t)((uint32_t)i * 2654435761u % 50257);
+    double element = sizeof(real);
+    if (wanted(bench, "pointwise")) {
+        printf("pointwise, bytes that must move (read once, written once); limit: copy %.1f GB/s, read %.1f GB/s\n", bench->copy / 1e9, bench->read / 1e9);
+        s.N = 4096, s.C = 3072;
+        double size = (double)s.N * s.C * element;
+        report("pointwise", "gelu_forward 4096 x 3072", median_seconds(bench, gelu_forward_work, &s), 2 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "gelu_backward 4096 x 3072", median_seconds(bench, gelu_backward_work, &s), 3 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "swiglu_forward 4096 x 3072", median_seconds(bench, swiglu_forward_work, &s), 1.5 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "swiglu_backward 4096 x 3072", median_seconds(bench, swiglu_backward_work, &s), 2.5 * size, bench->copy, "GB/s", 1e9);
+        s.N = 16384, s.C = 768;
+        report("pointwise", "norm_forward 16384 x 768", median_seconds(bench, norm_forward_work, &s), 2 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "norm_backward 16384 x 768", median_seconds(bench, norm_backward_work, &s), 4 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "embedding_forward 16384 x 768", median_seconds(bench, embedding_forward_work, &s), 3 * size, bench->copy, "GB/s", 1e9);
+        report("pointwise", "embedding_backward 16384 x 768", median_seconds(bench, embedding_backward_work, &s), 6 * size, bench->copy, "GB/s", 1e9);
+        s.N = 256, s.C = 50257;
+        report("pointwise", "cross_entropy 256 x 50257", median_seconds(bench, loss_work, &s), 2.0 * s.N * s.C * element, bench->copy, "GB/s", 1e9);
+    }
+    if (wanted(bench, "optimizer")) {
+        s.N = 1024, s.C = 40 << 10; // 42 M parameters
+        double size = (double)s.N * s.C * element;
+        printf("optimizer; limit: copy %.1f GB/s, read %.1f GB/s\n", bench->copy / 1e9, bench->read / 1e9);
+        double norm = median_seconds(bench, squares_work, &s), update = median_seconds(bench, adamw_work, &s);
+        report("optimizer", "sum_of_squares, 42 M numbers", norm, size, bench->read, "GB/s", 1e9);
+        report("optimizer", "adamw, 42 M parameters", update, 7 * size, bench->copy, "GB/s", 1e9);
+        report("optimizer", "both", norm + update, 8 * size, bench->copy, "GB/s", 1e9);
+    }
+    for (int i = 0; i < 5; i++) free(*arrays[i]);
+    free(s.targets);
+}
+
 int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
     if (missing) fail("this program was built for a CPU with %s, which this machine lacks; build it with make ARCH=native here", missing);
@@ -251,6 +430,9 @@ int main(int argc, char **argv) {
     measure_machine(&bench, true);
     bench_gemm(&bench, false);
     bench_gemm(&bench, true);
+    bench_gemv(&bench);
+    bench_attention(&bench);
+    if (wanted(&bench, "pointwise") || wanted(&bench, "optimizer")) bench_streams(&bench);
     cpu_close(&bench.cpu);
     return 0;
 }

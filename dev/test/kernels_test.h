@@ -87,14 +87,14 @@ static void kernel_compare(const char *what, const real *got, const double *want
 typedef void (*KernelCase)(Cpu *cpu, KernelOutputs *out, int variant);
 
 // Runs a case with several thread counts; every count must give the bits of the first.
-static void kernel_run(const char *name, KernelCase run, int variants) {
+static void kernel_run(const char *name, KernelCase run, int variants, bool bf16) {
     static const int threads[4] = {1, 2, 3, 7};
     for (int variant = 0; variant < variants; variant++) {
         KernelOutputs first = {0}, other = {0};
         for (int i = 0; i < 4; i++) {
             Cpu cpu;
             Error err;
-            bool opened = cpu_open(&cpu, threads[i], false, &err);
+            bool opened = cpu_open(&cpu, threads[i], bf16, &err);
             CHECK(opened, "cpu_open: %s", opened ? "" : err.text);
             if (!opened) return;
             KernelOutputs *o = i == 0 ? &first : &other;
@@ -711,14 +711,20 @@ static void test_kernels(void) {
     Error err;
     CHECK_ERROR(cpu_open(&cpu, -1, false, &err), "threads");
     exp_case();
-    kernel_run("linear", linear_case, 2 * LINEAR_SHAPES);
-    kernel_run("norm", norm_case, 20);
-    kernel_run("qk", qk_case, 6);
-    kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES);
-    kernel_run("mlp", mlp_case, 4);
-    kernel_run("embedding", embedding_case, 4);
-    kernel_run("loss", loss_case, 5);
-    kernel_run("optimizer", optimizer_case, 4);
+    kernel_run("linear", linear_case, 2 * LINEAR_SHAPES, false);
+    // bf16: the plain version rounds both operands first and then sums in double, so that what is left
+    // is the error of fp32 sums and the same factors hold. Infinite operands stay so, NaN stays NaN.
+    if (cpu_open(&cpu, 1, true, &err)) {
+        cpu_close(&cpu);
+        kernel_run("linear bf16", linear_case, 2 * LINEAR_SHAPES, true);
+    } else CHECK(strstr(err.text, "bf16") && strstr(err.text, "--precision=fp32"), "bf16 was refused with '%s', which does not say what to do", err.text);
+    kernel_run("norm", norm_case, 20, false);
+    kernel_run("qk", qk_case, 6, false);
+    kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES, false);
+    kernel_run("mlp", mlp_case, 4, false);
+    kernel_run("embedding", embedding_case, 4, false);
+    kernel_run("loss", loss_case, 5, false);
+    kernel_run("optimizer", optimizer_case, 4, false);
 }
 
 #endif

@@ -229,18 +229,70 @@ typedef struct {
 } Cpu;
 
 // The feature that this build was compiled for and this machine lacks; NULL if there is none. To be
-// called first in main(): everything after it may use those instructions.
-static inline const char *cpu_missing_instructions(void) {
+// called first in main(): everything after it may use those instructions. It is itself compiled
+// without them, as far as attributes reach.
+#if defined(__x86_64__)
+__attribute__((noinline, unused, target("no-avx,no-bmi,no-bmi2")))
+#else
+__attribute__((noinline, unused))
+#endif
+static const char *cpu_missing_instructions(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+#ifdef __SSE4_2__
+    if (!__builtin_cpu_supports("sse4.2")) return "SSE4.2";
+#endif
+#ifdef __POPCNT__
+    if (!__builtin_cpu_supports("popcnt")) return "POPCNT";
+#endif
+#ifdef __AVX__
+    if (!__builtin_cpu_supports("avx")) return "AVX";
+#endif
 #ifdef __AVX2__
     if (!__builtin_cpu_supports("avx2")) return "AVX2";
 #endif
 #ifdef __FMA__
     if (!__builtin_cpu_supports("fma")) return "FMA";
 #endif
+#ifdef __BMI__
+    if (!__builtin_cpu_supports("bmi")) return "BMI";
+#endif
+#ifdef __BMI2__
+    if (!__builtin_cpu_supports("bmi2")) return "BMI2";
+#endif
 #ifdef __AVX512F__
-    if (!__builtin_cpu_supports("avx512f")) return "AVX-512F";
+    if (!__builtin_cpu_supports("avx512f")) return "AVX512F";
+#endif
+#ifdef __AVX512BW__
+    if (!__builtin_cpu_supports("avx512bw")) return "AVX512BW";
+#endif
+#ifdef __AVX512DQ__
+    if (!__builtin_cpu_supports("avx512dq")) return "AVX512DQ";
+#endif
+#ifdef __AVX512VL__
+    if (!__builtin_cpu_supports("avx512vl")) return "AVX512VL";
+#endif
+#ifdef __AVX512VBMI__
+    if (!__builtin_cpu_supports("avx512vbmi")) return "AVX512VBMI";
+#endif
+#ifdef __AVX512VNNI__
+    if (!__builtin_cpu_supports("avx512vnni")) return "AVX512VNNI";
+#endif
+#ifdef __AVX512BF16__
+    if (!__builtin_cpu_supports("avx512bf16")) return "AVX512_BF16";
+#endif
+#elif defined(__aarch64__) && defined(__linux__)
+#ifdef __ARM_FEATURE_ATOMICS
+    if (!(getauxval(AT_HWCAP) & (1UL << 8))) return "LSE atomics"; // bit numbers: Linux, asm/hwcap.h
+#endif
+#ifdef __ARM_FEATURE_SVE
+    if (!(getauxval(AT_HWCAP) & (1UL << 22))) return "SVE";
+#endif
+#ifdef __ARM_FEATURE_SVE2
+    if (!(getauxval(AT_HWCAP2) & (1UL << 1))) return "SVE2";
+#endif
+#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+    if (!(getauxval(AT_HWCAP2) & (1UL << 14))) return "BF16";
 #endif
 #endif
     return NULL;

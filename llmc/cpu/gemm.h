@@ -353,16 +353,25 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 // `rows` rows (a constant) of y, `step` neighbouring outputs at a time.
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C, int OC, int o, int rows, int step) {
     vreal s[LINEAR_FEW_ROWS][4];
+    UNROLL
     for (int n = 0; n < rows; n++)
+        UNROLL
         for (int j = 0; j < step; j++) s[n][j] = (vreal){0};
     int whole = C / VL * VL;
     const real *wr = w + (size_t)o * C;
     for (int c = 0; c < whole; c += VL)
+        UNROLL
         for (int j = 0; j < step; j++) {
+            // The same place in the group of rows that comes next: rows are short, and a prefetcher
+            // that follows a row finds its end too soon.
+            __builtin_prefetch(wr + (size_t)(j + step) * C + c, 0, 3);
             vreal wv = vload(wr + (size_t)j * C + c);
+            UNROLL
             for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c) * wv;
         }
+    UNROLL
     for (int j = 0; j < step; j++)
+        UNROLL
         for (int n = 0; n < rows; n++) {
             vreal v = s[n][j];
             if (whole < C) v += vload_part(x + (size_t)n * C + whole, C - whole) * vload_part(wr + (size_t)j * C + whole, C - whole);

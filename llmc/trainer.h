@@ -283,6 +283,9 @@ static inline void trainer_log_run(Trainer *t) {
         if (log->file) // to run.log alone: it is long
             fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->decay ? "decay" : "");
     }
+    Error err;
+    char hex[65];
+    if (sha256_file(hex, o->tokenizer, &err)) log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, t->tokenizer.vocab_size, hex);
     trainer_log_data(t, "training data", &t->train);
     trainer_log_data(t, "validation data", &t->val);
     int64_t sequences = o->steps * (t->step_tokens / t->T);

@@ -110,6 +110,7 @@ compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON
 
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
+	BUILD=$(BUILD) dev/bench/steps.sh
 
 clean:
 	rm -rf build train_gpt_cpu train_gpt train_gpt_emu test_gpt

@@ -84,13 +84,24 @@ static inline bool checkpoint_prune(const char *run_dir, int64_t keep, Error *er
     return ok;
 }
 
+// XXH64 and size of a file. Read in pieces, not mapped: mapped pages would count as this process's memory.
 static inline bool checkpoint_sum(uint64_t *sum, uint64_t *bytes, const char *path, Error *err) {
-    MappedFile f;
-    if (!file_map(&f, path, err)) return false;
-    *sum = xxh64(f.data, f.size, 0);
-    *bytes = f.size;
-    file_unmap(&f);
-    return true;
+    FILE *f = fopen(path, "rb");
+    if (!f) return error_set(err, "cannot open %s: %s", path, strerror(errno));
+    size_t piece = (size_t)1 << 20, n;
+    uint8_t *buffer = (uint8_t *)mem_alloc(piece);
+    Xxh64 state;
+    xxh64_init(&state, 0);
+    *bytes = 0;
+    while ((n = fread(buffer, 1, piece, f)) > 0) {
+        xxh64_update(&state, buffer, n);
+        *bytes += n;
+    }
+    bool ok = !ferror(f);
+    *sum = xxh64_value(&state);
+    free(buffer);
+    fclose(f);
+    return ok ? true : error_set(err, "cannot read %s: %s", path, strerror(errno));
 }
 
 // ---------------------------------------------------------------- writing
@@ -167,7 +178,7 @@ static inline bool checkpoint_open(RunState *state, const char *folder, Error *e
         ok = error_set(err, "%s does not describe a checkpoint; remove or rename %s to go on from an earlier one", path.text, folder);
     for (const Json *j = ok ? files->child : NULL; ok && j; j = j->next) {
         Path file = path_of("%s/%s", folder, j->key);
-        uint64_t sum, bytes;
+        uint64_t sum = 0, bytes = 0;
         ok = checkpoint_sum(&sum, &bytes, file.text, err);
         if (ok && bytes != (uint64_t)json_integer(json_get(j, "bytes"), -1))
             ok = error_set(err, "%s has %" PRIu64 " bytes, expected %lld: the checkpoint is damaged; remove or rename %s to go on from an earlier one", file.text,

@@ -21,6 +21,7 @@ never a half-made step. All ranks agree on stopping in the same step.
 #include "schedule.h"
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 
 #ifndef GIT_COMMIT
 #define GIT_COMMIT "unknown"
@@ -569,7 +570,10 @@ static inline int train(const Options *o, Dist *dist) {
     }
     if (exit_code == EXIT_DONE) {
         Path p = checkpoint_folder(o->out, t->state.step);
-        log_line(log, "finished: %lld steps, %.2fM tokens; the model is in %s", (long long)t->state.step, (double)t->state.tokens / 1e6, p.text);
+        struct rusage used;
+        getrusage(RUSAGE_SELF, &used); // ru_maxrss is in KiB on Linux
+        log_line(log, "finished: %lld steps, %.2fM tokens, peak memory %.2f GB; the model is in %s", (long long)t->state.step, (double)t->state.tokens / 1e6,
+                 (double)used.ru_maxrss * 1024 / 1e9, p.text);
     }
     log_close(log);
     model_destroy(t->model);

@@ -3,6 +3,8 @@
 # Settings: ARCH=native|x86-64-v3|x86-64-v4|armv8.2-a...  what the CPU program may use (-march; native: this machine)
 #           CC=gcc|clang, MPI=1|0 (default: 1 where mpicc is), OPENMP=1|0, SANITIZE=1 (address, undefined), RUNNER=qemu-...
 
+MAKEFLAGS += --jobs=$(shell nproc)
+
 CC      ?= gcc
 ifeq ($(origin CC),default)
 CC      := gcc

@@ -52,11 +52,14 @@ NVLIBS   := -lcublasLt $(filter -L% -l%,$(MPI_LIBS))
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
 help:
-	@sed -n 's/^#\( make.*\)/\1/p; s/^# \(Settings.*\)/ \1/p; s/^#  \( .*\)/\1/p' Makefile | head -5
-	@echo; echo "  make train_gpt_cpu   the CPU program"
-	@echo "  make test            every test, in float and in double; SANITIZE=1: under sanitizers"
-	@echo "  make bench           this machine's limits, and each kernel and step as a share of them"
-	@echo "  make clean           remove what was built"
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo "make train_gpt_cpu   the CPU program"
+	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
+	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
+	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
+	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
+	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
+	@echo "make clean           remove what was built"
 
 $(BUILD):
 	@mkdir -p $@
@@ -102,7 +105,9 @@ train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 FORCE:
 
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
-test: build-tests emu
+test:
+	@scripts/install.sh build test
+	@$(MAKE) --no-print-directory build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.

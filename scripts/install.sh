@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # install.sh: sees to it that the tools a script needs are there (Debian 12, Ubuntu 24.04 and later).
 #
-#   scripts/install.sh [--check] PART...      PART: build corpus plot lint
+#   scripts/install.sh [--check] PART...      PART: build test corpus plot lint
 #
 #   build   gcc make          corpus  perl mandoc gettext (for .mo files)
 #   plot    jq gnuplot        lint    shellcheck clang
+#   test    g++ jq perl gnuplot
 #
 # Installs with apt-get as root, or with sudo where sudo asks for no password. Where it may not, it
 # prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
@@ -18,7 +19,7 @@ for word in "$@"; do
     case $word in
         --help | -h) usage; exit 0 ;;
         --check) check_only=1 ;;
-        build | corpus | plot | lint) parts+=("$word") ;;
+        build | test | corpus | plot | lint) parts+=("$word") ;;
         *) echo "install.sh: unknown word '$word'; see install.sh --help" >&2; exit 1 ;;
     esac
 done
@@ -37,6 +38,13 @@ for part in "${parts[@]}"; do
             # Another compiler may be chosen with CC; the C library's headers are needed in any case.
             need gcc libc6-dev -- sh -c "printf '#include <stdio.h>\n#include <omp.h>\n' | ${CC:-gcc} -fopenmp -E - "
             need make -- command -v make
+            ;;
+        test)
+            need g++ -- sh -c "printf '#include <vector>\n' | ${CXX:-g++} -x c++ -E - "
+            need jq -- command -v jq
+            need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1
+            need gnuplot-nox -- command -v gnuplot
+            need procps -- command -v pgrep
             ;;
         corpus)
             need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1

@@ -75,8 +75,9 @@ $(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
 
 # The emulated CUDA program (dev/emu): sed turns launches into calls in a copy of the sources, then a host compiler builds them.
 CXX      ?= g++
+comma    := ,
 EMU      := $(BUILD)/emu
-EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
 EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
 EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
 $(EMU)/%: % dev/emu/launch.sed

@@ -179,9 +179,11 @@ static inline vreal vexp(vreal x) {
     vint n = (vint)shifted - 0x4B400000, half = n >> 1;
     return p * (vreal)((half + 127) << 23) * (vreal)((n - half + 127) << 23);
 }
+// Unsigned: where x is far below (masked, or a run that blows up), the sum wraps, and the mask takes it.
+typedef uint32_t vbits __attribute__((vector_size(VECTOR_BYTES)));
 static inline vreal vexp_falling(vreal x) {
     vreal shifted, p = exp_reduced(x, &shifted);
-    p *= (vreal)(((vint)shifted << 23) + (127 << 23));
+    p *= (vreal)(((vbits)shifted << 23) + (127u << 23));
     return (vreal)((vint)p & ~(x < -86.5f));
 }
 #endif

@@ -132,17 +132,17 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->table = param_table(c);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK);
-    m->weights = (real *)mem_alloc(sizeof(real) * m->table.elements);
-    m->activations = (real *)mem_alloc(sizeof(real) * m->acts.elements);
+    m->weights = (real *)cpu_alloc(sizeof(real) * m->table.elements);
+    m->activations = (real *)cpu_alloc(sizeof(real) * m->acts.elements);
     if (c->rope) {
         m->rope = (real *)mem_alloc(sizeof(real) * (size_t)setup->seq_len * (size_t)c->head_size);
         rope_table(m->rope, setup->seq_len, c->head_size, c->rope_theta);
     }
     size_t rows = LOGITS_BYTES / sizeof(real) / (size_t)c->vocab_size / 64 * 64;
     m->logits_rows = (int)(rows < 64 ? (N < 64 ? N : 64) : rows < N ? rows : N);
-    m->logits = (real *)mem_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
+    m->logits = (real *)cpu_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
     if (setup->gradients) {
-        m->gradients = (real *)mem_alloc(sizeof(real) * m->table.elements);
+        m->gradients = (real *)cpu_alloc(sizeof(real) * m->table.elements);
         ranks_open(&m->ranks, setup->dist, m->table.blocks);
         m->owned = (Range *)mem_alloc(sizeof(Range) * (size_t)m->table.blocks);
         m->moment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)m->table.blocks);
@@ -152,14 +152,14 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
             m->moment_start[block] = moments;
             moments += m->owned[block].count;
         }
-        m->moment1 = (real *)mem_alloc(sizeof(real) * moments);
-        m->moment2 = (real *)mem_alloc(sizeof(real) * moments);
+        m->moment1 = (real *)cpu_alloc(sizeof(real) * moments);
+        m->moment2 = (real *)cpu_alloc(sizeof(real) * moments);
         int64_t wide = int64_max(config_fc(c), config_qkv(c));
         int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
         int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
-        m->dx = (real *)mem_alloc(sizeof(real) * N * (size_t)c->channels);
-        m->dwide = (real *)mem_alloc(sizeof(real) * N * (size_t)wide);
-        m->dnarrow = (real *)mem_alloc(sizeof(real) * N * (size_t)narrow);
+        m->dx = (real *)cpu_alloc(sizeof(real) * N * (size_t)c->channels);
+        m->dwide = (real *)cpu_alloc(sizeof(real) * N * (size_t)wide);
+        m->dnarrow = (real *)cpu_alloc(sizeof(real) * N * (size_t)narrow);
     }
     return m;
 }
@@ -464,7 +464,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     Cpu *cpu = &m->cpu;
     int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
-    if (!m->cache) m->cache = (real *)mem_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
+    if (!m->cache) m->cache = (real *)cpu_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
     Weights w = weights_of(m, m->weights, 0);
     Activations a = activations_of(m, 0);
     const real *x = NULL;

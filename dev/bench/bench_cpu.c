@@ -10,8 +10,9 @@ JSON says for programs (lines that start with '{').
         --only      sections whose name contains TEXT: machine gemm bf16 gemv attention pointwise optimizer
         --seconds   time for each measurement (default 0.3)
 
-Times are medians. Weights rotate through 12 layers, as in a model, so that they come from memory
-where they would in training. The limit is measured again beside each group, since clocks drift.
+Times are medians; the matmuls take turns, all layers' weights of one shape, then the next shape, so that
+weights come from memory where they would in training and a disturbance does not fall on one shape
+alone. Their limit is measured in every round.
 */
 #include "../../llmc/cpu/attention.h"
 #include "../../llmc/cpu/embedding.h"
@@ -20,6 +21,7 @@ where they would in training. The limit is measured again beside each group, sin
 #include "../../llmc/cpu/mlp.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
+#include "../../llmc/cpu/peak.h"
 
 typedef struct {
     Cpu cpu;
@@ -63,44 +65,12 @@ static void report(const char *section, const char *name, double seconds, double
 
 // ---------------------------------------------------------------- the machine
 
-// Keeps a vector in a register without the compiler knowing its value.
-#if defined(__x86_64__)
-#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
-#elif defined(__aarch64__)
-#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
-#endif
-
-enum { CHAINS = TILE_M * TILE_V }; // independent sums, as the micro-kernel has
-
-static void fma_chains(int64_t rounds, bool bf16) {
-    vreal s[CHAINS], a = vset((real)1.0000001), b = vset((real)1e-9);
-    UNROLL
-    for (int i = 0; i < CHAINS; i++) s[i] = vset((real)i);
-    for (int64_t r = 0; r < rounds; r++) {
-        UNROLL
-        for (int i = 0; i < CHAINS; i++) s[i] = bf16 ? bf16_dot(s[i], a, b) : s[i] + a * b;
-        IN_REGISTER(a);
-        IN_REGISTER(b);
-    }
-    UNROLL
-    for (int i = 0; i < CHAINS; i++) IN_REGISTER(s[i]);
-}
-
-// FLOP/s of `threads` threads; the best of several: a limit is what the machine can do undisturbed.
+// FLOP/s; a best of several runs, see peak.h
 static double fma_rate(int threads, bool bf16) {
-    int64_t rounds = 2000000;
-    double best = 0;
-    for (int trial = 0; trial < 7; trial++) {
-        double start = clock_seconds();
-        OMP(parallel num_threads(threads))
-        {
-            if (bf16) fma_chains(rounds, true);
-            else fma_chains(rounds, false);
-        }
-        double rate = (double)threads * (double)rounds * CHAINS * VL * (bf16 ? 4 : 2) / (clock_seconds() - start);
-        if (rate > best) best = rate;
-    }
-    return best;
+    Cpu cpu;
+    memset(&cpu, 0, sizeof cpu);
+    cpu.threads = threads, cpu.bf16 = bf16;
+    return cpu_peak_flops(&cpu);
 }
 
 // bytes/s, counting what the program reads and what it writes. Copying also makes the caches read what
@@ -190,49 +160,58 @@ static void fill(real *x, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] = (real)((double)((i * 2654435761u) % 1000) / 1000 - 0.5);
 }
 
+enum { ROUNDS = 7 }; // odd; turns that all shapes take, so that a disturbance does not fall on one of them alone
+
 static void bench_gemm(Bench *bench, bool bf16) {
     static const char *forms[3] = {"forward", "backward input", "backward weight"};
-    const char *section = bf16 ? "gemm bf16" : "gemm fp32";
-    if (!wanted(bench, section)) return;
     Cpu cpu;
     Error err;
+    if (!wanted(bench, bf16 ? "gemm bf16" : "gemm fp32")) return;
     if (!cpu_open(&cpu, bench->cpu.threads, bf16, &err)) {
-        printf("%s: %s\n", section, err.text);
+        printf("gemm bf16: %s\n", err.text);
         return;
     }
-    size_t largest = 0;
+    size_t largest = 0, rows = 4096;
     for (int i = 0; i < SHAPES; i++) {
         size_t n = (size_t)shapes[i].C * (size_t)shapes[i].OC * (size_t)shapes[i].layers;
         if (n > largest) largest = n;
     }
-    static const int tokens[3] = {256, 1024, 4096};
-    size_t rows = 4096;
     Linear l;
     l.cpu = &cpu;
     l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
     l.x = (real *)cpu_alloc(rows * 3072 * sizeof(real)), l.y = (real *)cpu_alloc(1024 * (size_t)50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
+    static const int tokens[3] = {256, 1024, 4096};
     for (int t = 0; t < 3; t++) {
+        double times[SHAPES][3][ROUNDS], limit = 0;
         l.N = tokens[t];
-        double limit = bf16 ? fma_rate(cpu.threads, true) : fma_rate(cpu.threads, false), all_seconds = 0, all_flops = 0;
-        printf("%s, %d tokens, %d threads; limit %.1f GFLOP/s\n", section, l.N, cpu.threads, limit / 1e9);
-        for (int i = 0; i < SHAPES; i++) {
-            if (l.N > 1024 && shapes[i].layers == 1) continue;
-            for (l.form = 0; l.form < 3; l.form++) {
-                char name[100];
-                l.shape = &shapes[i];
-                double seconds = median_seconds(bench, linear_work, &l), flops = 2.0 * l.N * l.shape->C * l.shape->OC;
-                snprintf(name, sizeof name, "%s, %s, N=%d", l.shape->name, forms[l.form], l.N);
-                report(section, name, seconds, flops, limit, "GFLOP/s", 1e9);
-                all_seconds += seconds * l.shape->layers;
-                all_flops += flops * l.shape->layers;
-            }
+        for (int round = -1; round < ROUNDS; round++) { // the first does not count
+            limit = fmax(limit, fma_rate(cpu.threads, bf16));
+            for (int i = 0; i < SHAPES; i++)
+                for (l.form = 0; l.form < 3; l.form++) {
+                    l.shape = &shapes[i];
+                    if (l.N > 1024 && l.shape->layers == 1) continue; // its rows come in chunks
+                    double start = clock_seconds();
+                    for (int layer = 0; layer < l.shape->layers; layer++) linear_work(&l, layer);
+                    if (round >= 0) times[i][l.form][round] = (clock_seconds() - start) / l.shape->layers;
+                }
         }
+        double all_seconds = 0, all_flops = 0;
+        printf("%s, %d tokens, %d threads; limit %.1f GFLOP/s\n", bf16 ? "gemm bf16" : "gemm fp32", l.N, cpu.threads, limit / 1e9);
+        for (int i = 0; i < SHAPES; i++)
+            for (int form = 0; form < 3; form++) {
+                if (l.N > 1024 && shapes[i].layers == 1) continue;
+                char name[100];
+                qsort(times[i][form], ROUNDS, sizeof(double), compare_doubles);
+                double seconds = times[i][form][ROUNDS / 2], flops = 2.0 * l.N * shapes[i].C * shapes[i].OC;
+                snprintf(name, sizeof name, "%s, %s, N=%d", shapes[i].name, forms[form], l.N);
+                report(bf16 ? "gemm bf16" : "gemm fp32", name, seconds, flops, limit, "GFLOP/s", 1e9);
+                all_seconds += seconds * shapes[i].layers;
+                all_flops += flops * shapes[i].layers;
+            }
         char name[100];
         snprintf(name, sizeof name, "all matmuls of a step, N=%d", l.N);
-        report(section, name, all_seconds, all_flops, limit, "GFLOP/s", 1e9);
-        double again = bf16 ? fma_rate(cpu.threads, true) : fma_rate(cpu.threads, false);
-        printf("  limit measured again: %.1f GFLOP/s\n", again / 1e9);
+        report(bf16 ? "gemm bf16" : "gemm fp32", name, all_seconds, all_flops, limit, "GFLOP/s", 1e9);
     }
     free(l.w), free(l.dw), free(l.db), free(l.x), free(l.y);
     cpu_close(&cpu);

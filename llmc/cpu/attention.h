@@ -115,7 +115,6 @@ products run over the block with a probability of 0.
 */
 enum { ATTENTION_KEYS = 64 };      // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 4 };    // tunable: panels of TILE_N queries at a time in the backward pass
-enum { THIRD = TILE_V / 3, THIRD_N = THIRD * VL }; // vectors and numbers of a third of a tile's width: what the mask hides is left out in such steps
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
 enum { ATTENTION_CHUNK = 256 };    // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
 
@@ -124,7 +123,7 @@ ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / s
 // out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), thirds first .. end-1
 ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units, int first, int end) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, a, b, units, first * THIRD, end * THIRD, false);
+    tile_product(sums, a, b, units, first * THIRD, end * THIRD, false, NULL, 0);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
@@ -148,7 +147,7 @@ static inline void tiles_add(real *out, const real *a, size_t stride, const real
 // `first`; what the mask hides becomes -Inf; top: the running maximum of each query.
 ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS, const vint last[TILE_V], int key, bool masked, int first) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, k_panel, qt, HS, first * THIRD, TILE_V, false);
+    tile_product(sums, k_panel, qt, HS, first * THIRD, TILE_V, false, NULL, 0);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
@@ -343,12 +342,12 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
 // P and dS (TILE_M, TILE_N) of TILE_M queries and the first `end` thirds of a panel of keys.
 ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, const real *g_panel, const real *kt, const real *vt, const real *lse, const real *delta, real scale, int HS, int end) {
     vreal sums[TILE_M][TILE_V];
-    tile_product(sums, q_panel, kt, HS, 0, end * THIRD, false);
+    tile_product(sums, q_panel, kt, HS, 0, end * THIRD, false, NULL, 0);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
         for (int j = 0; j < end * THIRD; j++) vstore(p + i * TILE_N + j * VL, vexp_falling(sums[i][j] * scale - lse[i]));
-    tile_product(sums, g_panel, vt, HS, 0, end * THIRD, false);
+    tile_product(sums, g_panel, vt, HS, 0, end * THIRD, false, NULL, 0);
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL

@@ -9,13 +9,14 @@ All are one product out (M, N) = A (M, K) B (K, N), where each operand may lie i
 It is computed after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
 (2008), and Van Zee and van de Geijn, "BLIS" (2015): pieces of A and B are copied ("packed") into the
 order in which the innermost loop reads them, in sizes that stay in a cache, and the innermost loop
-holds a tile of the result in registers. The loops, from outside:
+holds a tile of the result in registers. One side, the smaller one, is kept; the other passes by, so
+that what is packed of it is used while it is still near. The loops, from outside:
 
-    5  rows of A in blocks of `m_block`: their packed form stays in a share of the L3 cache
+    5  the kept side in blocks: their packed form stays in a share of the L3 cache
     4  K in blocks of K_BLOCK: a packed panel of A (TILE_M x K_BLOCK) takes half of L1
-    3  columns of B in strips of panels (K_BLOCK x TILE_N): a strip takes an eighth of L2
-    2  panels of A, one after the other through L1
-    1  panels of B in the strip, from L2
+    3  the passing side in strips of panels: a strip takes an eighth of L2
+    2  panels of the block, one after the other
+    1  panels of the strip, from L2
     0  K: TILE_M x TILE_V vector FMAs an iteration (tile_product)
 
 Threads form a grid over rows and columns of the result and share nothing: each packs what it needs.
@@ -52,6 +53,7 @@ enum { TILE_M = 4, TILE_V = 6 };
 enum { TILE_M = 4, TILE_V = 3 };
 #endif
 enum { TILE_N = TILE_V * VL };
+enum { THIRD = TILE_V / 3, THIRD_N = THIRD * VL }; // vectors and numbers of a third of a tile's width: its parts that may be left out
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
@@ -90,6 +92,8 @@ ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + V
 
 // Stores wait for their cache line: asking for it this many bytes before it is written hides that.
 enum { PACK_AHEAD = 768 };
+// Rows that lie across k are asked for this many rows ahead: no prefetcher follows strides of pages.
+enum { PACK_ROWS_AHEAD = 8 };
 
 // Up to VL numbers at `at`, `have` of them; the usual whole vector is the fast case.
 ALWAYS_INLINE vreal load_up_to(const real *at, int have) { return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have); }
@@ -127,6 +131,10 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
         }
 }
 
+// Tunable: narrow panels are packed as many at a time as fill these columns, since the rows of a wide
+// matrix lie pages apart and each visit to one costs.
+enum { PACK_COLUMNS = 4 * VL };
+
 // Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
 // constant: one panel, or as many as fill a vector.
 ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width, int columns, bool bf16) {
@@ -134,6 +142,7 @@ ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i
     const real *at = from.data + (size_t)k0 * from.ld + i0;
     for (int u = 0; u < units; u++, panel += width, at += from.ld * (bf16 ? 2 : 1)) {
         bool two = bf16 && 2 * u + 1 < kc;
+        for (int g = 0; g < columns; g += 64 / (int)sizeof(real)) __builtin_prefetch(at + PACK_ROWS_AHEAD * from.ld * (bf16 ? 2 : 1) + g, 0, 3);
         UNROLL
         for (int g = 0; g < columns; g += VL) {
             vreal v = vload(at + g);
@@ -142,7 +151,7 @@ ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i
                 __builtin_prefetch((char *)(panel + g) + PACK_AHEAD, 1);
                 vstore(panel + g, v);
             } else
-                for (int p = 0; p < VL / width; p++) memcpy(panel + (size_t)p * stride, (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
+                for (int p = 0; p < VL / width; p++) memcpy(panel + (size_t)(g / width + p) * stride, (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
         }
     }
 }
@@ -153,8 +162,13 @@ ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0,
     if (from.k_contiguous)
         for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
     else {
-        int columns = width < VL ? VL : width, i = i0;
-        for (; i + columns <= i1; i += columns, panel += stride * (size_t)(columns / width)) pack_across_k(panel, stride, from, i, k0, kc, width, columns, bf16);
+        int i = i0;
+        if (width >= VL)
+            for (; i + width <= i1; i += width, panel += stride) pack_across_k(panel, stride, from, i, k0, kc, width, width, bf16);
+        else {
+            for (; i + PACK_COLUMNS <= i1; i += PACK_COLUMNS, panel += stride * (PACK_COLUMNS / width)) pack_across_k(panel, stride, from, i, k0, kc, width, PACK_COLUMNS, bf16);
+            for (; i + VL <= i1; i += VL, panel += stride * (VL / width)) pack_across_k(panel, stride, from, i, k0, kc, width, VL, bf16);
+        }
         // What is left is narrower than that, or its panels are: number by number.
         for (; i < i1; i += width, panel += stride)
             for (int u = 0; u < k_units(kc, bf16); u++)
@@ -181,21 +195,27 @@ ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, i
 
 // sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N).
 // Only vectors first .. end-1 of each row, constants: attention leaves out what its mask hides.
-ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end, bool bf16) {
+// soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are asked for one after
+// the other: all at once they would take the buffers in which misses of L1 wait from a and b.
+ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end, bool bf16, const real *soon, size_t ld) {
     vreal s[TILE_M][TILE_V];
     UNROLL
     for (int i = 0; i < TILE_M; i++)
         UNROLL
         for (int j = first; j < end; j++) s[i][j] = (vreal){0};
-    for (int k = 0; k < units; k++, a += TILE_M, b += TILE_N) { // loop 0
-        vreal bv[TILE_V];
-        UNROLL
-        for (int j = first; j < end; j++) bv[j] = vload(b + j * VL);
-        UNROLL
-        for (int i = 0; i < TILE_M; i++) {
-            vreal av = vset(a[i]);
+    for (int row = 0, k = 0; k < units; row++) {
+        for (int c = 0; soon && c < TILE_N; c += 64 / (int)sizeof(real)) __builtin_prefetch(soon + (size_t)row * ld + c, 1);
+        int stop = soon ? units * (row + 1) / TILE_M : units;
+        for (; k < stop; k++, a += TILE_M, b += TILE_N) { // loop 0
+            vreal bv[TILE_V];
             UNROLL
-            for (int j = first; j < end; j++) s[i][j] = bf16 ? bf16_dot(s[i][j], av, bv[j]) : s[i][j] + av * bv[j];
+            for (int j = first; j < end; j++) bv[j] = vload(b + j * VL);
+            UNROLL
+            for (int i = 0; i < TILE_M; i++) {
+                vreal av = vset(a[i]);
+                UNROLL
+                for (int j = first; j < end; j++) s[i][j] = bf16 ? bf16_dot(s[i][j], av, bv[j]) : s[i][j] + av * bv[j];
+            }
         }
     }
     UNROLL
@@ -206,8 +226,10 @@ ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const
 
 // out (rows, columns) = sums + bias + init, where bias (columns) and init (rows, columns) may be NULL
 ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real *init, const real *bias, size_t ld, int rows, int columns) {
+    UNROLL
     for (int i = 0; i < TILE_M; i++) {
         if (i >= rows) break;
+        UNROLL
         for (int j = 0; j < TILE_V; j++) {
             int n = columns - j * VL;
             if (n <= 0) break;
@@ -226,6 +248,15 @@ ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real 
     }
 }
 
+// A tile of which only `rows` x `columns` lie in the result.
+ALWAYS_INLINE void tile_at_edge(real *out, const real *init, const real *bias, const real *a, const real *b, int units, size_t ld, int rows, int columns, bool bf16) {
+    vreal sums[TILE_M][TILE_V] = {{{0}}};
+    if (columns <= THIRD_N) tile_product(sums, a, b, units, 0, THIRD, bf16, NULL, 0);
+    else if (columns <= 2 * THIRD_N) tile_product(sums, a, b, units, 0, 2 * THIRD, bf16, NULL, 0);
+    else tile_product(sums, a, b, units, 0, TILE_V, bf16, NULL, 0);
+    tile_store(sums, out, init, bias, ld, rows, columns);
+}
+
 // ---------------------------------------------------------------- the product
 
 typedef struct {
@@ -236,10 +267,10 @@ typedef struct {
 } Target;
 
 typedef struct {
-    int m_block; // rows of A that a thread packs at a time, a multiple of TILE_M
-    int n_strip; // columns of B that a thread packs at a time, a multiple of TILE_N
-    int k_block; // a multiple of two vectors
-    size_t a_size, b_size; // numbers in a packed block of A and a packed strip of B
+    bool keep_a;           // A is the side that is kept packed, else B
+    int block, strip;      // rows of A or columns of B that a thread packs at a time of the kept and of the passing side
+    int k_block;           // a multiple of two vectors
+    size_t block_size, strip_size; // numbers in a packed block and a packed strip
 } Blocking;
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
@@ -251,15 +282,18 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16
     s.k_block = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // blocks of even size
     if (s.k_block > k_most) s.k_block = k_most;
     size_t units = (size_t)panel_units(s.k_block, bf16), row = units * sizeof(real); // bytes of a packed row of A or column of B
-    // An eighth of L2 for the strip, an eighth for the one that is prefetched; the rest is for A and out.
-    s.n_strip = (int)int64_max(1, (int64_t)(cpu->l2 / 8 / row) / TILE_N) * TILE_N;
-    s.n_strip = (int)int64_min(s.n_strip, ceil_divide(N, TILE_N) * TILE_N);
-    // Half of this thread's share of L3, in blocks of even size; B is packed again for each of them,
-    // which costs little from 256 rows on.
-    int m_most = (int)int64_max(256, (int64_t)(cpu->l3 / 2 / (size_t)threads / row) / TILE_M * TILE_M);
-    s.m_block = ceil_divide(ceil_divide(M, ceil_divide(M, m_most)), TILE_M) * TILE_M;
-    s.a_size = (size_t)s.m_block * units;
-    s.b_size = (size_t)s.n_strip * units;
+    s.keep_a = M <= N;
+    int kept = s.keep_a ? M : N, passing = s.keep_a ? N : M;
+    int kept_tile = s.keep_a ? TILE_M : TILE_N, passing_tile = s.keep_a ? TILE_N : TILE_M;
+    // An eighth of L2 for the strip, an eighth for the one that is prefetched; the rest is for the other side and out.
+    s.strip = (int)int64_max(1, (int64_t)(cpu->l2 / 8 / row) / passing_tile) * passing_tile;
+    s.strip = (int)int64_min(s.strip, ceil_divide(passing, passing_tile) * passing_tile);
+    // Half of this thread's share of L3, in blocks of even size; the passing side is packed again for each
+    // of them, which costs little from 256 rows on.
+    int most = (int)int64_max(256, (int64_t)(cpu->l3 / 2 / (size_t)threads / row)) / kept_tile * kept_tile;
+    s.block = ceil_divide(ceil_divide(kept, ceil_divide(kept, most)), kept_tile) * kept_tile;
+    s.block_size = (size_t)s.block * units;
+    s.strip_size = (size_t)s.strip * units;
     return s;
 }
 
@@ -270,8 +304,8 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
     int64_t least = INT64_MAX;
     for (int rows = 1; rows <= threads; rows++) {
         if (threads % rows) continue;
-        int64_t m = ceil_divide(ceil_divide(M, TILE_M), rows), n = ceil_divide(ceil_divide(N, TILE_N), threads / rows);
-        int64_t cost = m * n * TILE_M * TILE_V + m * TILE_M + n * TILE_N;
+        int64_t m = (int64_t)ceil_divide(ceil_divide(M, TILE_M), rows) * TILE_M, n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, TILE_N), threads / rows) * TILE_N);
+        int64_t cost = m * ceil_divide((int)n, THIRD_N) * THIRD + m + n;
         if (cost < least) {
             least = cost;
             best = rows;
@@ -280,37 +314,40 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
     return best;
 }
 
-// Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a block of A
-// and a strip of B.
-ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed, bool bf16) {
-    real *a_block = packed, *b_strip = packed + s.a_size;
-    for (int m0 = m_first; m0 < m_last; m0 += s.m_block) { // loop 5
-        int m1 = m_last - m0 < s.m_block ? m_last : m0 + s.m_block;
+// Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a block and a
+// strip. keep_a is s.keep_a as a constant.
+ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed, bool bf16, bool keep_a) {
+    Operand kept = keep_a ? A : B, passing = keep_a ? B : A;
+    int kept_first = keep_a ? m_first : n_first, kept_last = keep_a ? m_last : n_last, kept_tile = keep_a ? TILE_M : TILE_N;
+    int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last, passing_tile = keep_a ? TILE_N : TILE_M;
+    real *block = packed, *strip = packed + s.block_size;
+    for (int b0 = kept_first; b0 < kept_last; b0 += s.block) { // loop 5
+        int b1 = kept_last - b0 < s.block ? kept_last : b0 + s.block;
         for (int k0 = 0; k0 < K; k0 += s.k_block) { // loop 4
             int kc = K - k0 < s.k_block ? K - k0 : s.k_block, units = k_units(kc, bf16);
-            size_t a_stride = (size_t)panel_units(kc, bf16) * TILE_M, b_stride = (size_t)panel_units(kc, bf16) * TILE_N;
-            pack_panels(a_block, a_stride, A, m0, m1, k0, kc, TILE_M, bf16);
-            for (int j0 = n_first; j0 < n_last; j0 += s.n_strip) { // loop 3
-                int j1 = n_last - j0 < s.n_strip ? n_last : j0 + s.n_strip;
-                pack_panels(b_strip, b_stride, B, j0, j1, k0, kc, TILE_N, bf16);
+            size_t row = (size_t)panel_units(kc, bf16), block_stride = row * (size_t)kept_tile, strip_stride = row * (size_t)passing_tile;
+            pack_panels(block, block_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
+            for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3
+                int s1 = passing_last - s0 < s.strip ? passing_last : s0 + s.strip;
+                pack_panels(strip, strip_stride, passing, s0, s1, k0, kc, passing_tile, bf16);
                 // The strip that comes next: beside this one, or at the start of the next block of K.
-                int next_j = j1 < n_last ? j1 : n_first, next_k = j1 < n_last ? k0 : k0 + s.k_block;
-                int next_columns = n_last - next_j < s.n_strip ? n_last - next_j : s.n_strip, next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
-                const real *a_panel = a_block;
-                for (int i = m0; i < m1; i += TILE_M, a_panel += a_stride) { // loop 2
-                    prefetch_rows(B, next_j, next_j + next_columns, next_k, next_kc, (i - m0) / TILE_M, ceil_divide(m1 - m0, TILE_M));
-                    const real *b_panel = b_strip;
-                    for (int j = j0; j < j1; j += TILE_N, b_panel += b_stride) { // loop 1
+                int next = s1 < passing_last ? s1 : passing_first, next_k = s1 < passing_last ? k0 : k0 + s.k_block;
+                int next_count = passing_last - next < s.strip ? passing_last - next : s.strip, next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
+                const real *block_panel = block;
+                for (int b = b0; b < b1; b += kept_tile, block_panel += block_stride) { // loop 2
+                    prefetch_rows(passing, next, next + next_count, next_k, next_kc, (b - b0) / kept_tile, ceil_divide(b1 - b0, kept_tile));
+                    const real *strip_panel = strip;
+                    for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1
+                        int i = keep_a ? b : p, j = keep_a ? p : b, rows = (keep_a ? b1 : s1) - i, columns = (keep_a ? s1 : b1) - j;
+                        const real *a_panel = keep_a ? block_panel : strip_panel, *b_panel = keep_a ? strip_panel : block_panel;
                         size_t at = (size_t)i * to.ld + (size_t)j;
                         real *out = to.out + at;
-                        int rows = m1 - i, columns = j1 - j;
-                        for (int r = 0; r < TILE_M; r++)
-                            for (int c = 0; c < TILE_N; c += 64 / (int)sizeof(real)) __builtin_prefetch(out + (size_t)r * to.ld + c, 1);
-                        vreal sums[TILE_M][TILE_V];
-                        tile_product(sums, a_panel, b_panel, units, 0, TILE_V, bf16);
                         const real *init = k0 > 0 ? out : to.init ? to.init + at : NULL, *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
-                        if (rows >= TILE_M && columns >= TILE_N) tile_store(sums, out, init, bias, to.ld, TILE_M, TILE_N);
-                        else tile_store(sums, out, init, bias, to.ld, rows, columns);
+                        if (rows >= TILE_M && columns >= TILE_N) {
+                            vreal sums[TILE_M][TILE_V];
+                            tile_product(sums, a_panel, b_panel, units, 0, TILE_V, bf16, out, to.ld);
+                            tile_store(sums, out, init, bias, to.ld, TILE_M, TILE_N);
+                        } else tile_at_edge(out, init, bias, a_panel, b_panel, units, to.ld, rows, columns, bf16);
                     }
                 }
             }
@@ -319,11 +356,13 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
 }
 
 static inline void gemm_part_real(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
-    gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false);
+    if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, true);
+    else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, false);
 }
 #ifdef BF16_PRODUCTS
 static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
-    gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true);
+    if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, true);
+    else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, false);
 }
 #endif
 
@@ -331,7 +370,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
     int threads = cpu->threads, grid_rows = gemm_grid_rows(threads, M, N), grid_columns = threads / grid_rows;
     int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M, n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
     Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu->bf16, cpu);
-    size_t packed_size = s.a_size + s.b_size + PACK_AHEAD / sizeof(real);
+    size_t packed_size = s.block_size + s.strip_size + PACK_AHEAD / sizeof(real);
     real *packed = (real *)cpu_workspace(cpu, sizeof(real) * packed_size * (size_t)threads);
     OMP(parallel for num_threads(threads) schedule(static, 1))
     for (int part = 0; part < threads; part++) {

@@ -1,43 +1,50 @@
 /*
 peak.h: what this machine can do at most, measured in a few milliseconds, so that speed can be given as
-a share of it: multiply-adds on registers alone, on all threads at once.
+a share of it: multiply-adds (or dot products of bf16 pairs) on registers alone, on all threads at once.
 */
 #ifndef LLMC_CPU_PEAK_H
 #define LLMC_CPU_PEAK_H
 
-#include "cpu.h"
+#include "gemm.h"
 
-// Enough independent chains to cover an FMA's latency of 4-5 cycles on two pipes, few enough to stay
-// in the 16 registers of AVX2 (32 in AVX-512 and NEON).
-#define PEAK_CHAINS 12
+// Keeps a vector in a register, and its value from the compiler.
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
+#endif
 
-// One run of the loop; returns something that depends on all of it, so that it is not optimised away.
-static inline real peak_fma_loop(int64_t rounds, real seed) {
-    vreal acc[PEAK_CHAINS], a = vset(seed), b = vset((real)1.0 - seed);
-    for (int i = 0; i < PEAK_CHAINS; i++) acc[i] = vset((real)i);
+enum { PEAK_CHAINS = TILE_M * TILE_V }; // independent sums, as the micro-kernel has
+
+ALWAYS_INLINE void peak_chains(int64_t rounds, bool bf16) {
+    vreal s[PEAK_CHAINS], a = vset((real)1.0000001), b = vset((real)1e-9);
+    UNROLL
+    for (int i = 0; i < PEAK_CHAINS; i++) s[i] = vset((real)i);
     for (int64_t r = 0; r < rounds; r++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < PEAK_CHAINS; i++) acc[i] = acc[i] * b + a;
+        UNROLL
+        for (int i = 0; i < PEAK_CHAINS; i++) s[i] = bf16 ? bf16_dot(s[i], a, b) : s[i] + a * b;
+        IN_REGISTER(a);
+        IN_REGISTER(b);
     }
-    vreal sum = {0};
-    for (int i = 0; i < PEAK_CHAINS; i++) sum += acc[i];
-    return vsum(sum);
+    UNROLL
+    for (int i = 0; i < PEAK_CHAINS; i++) IN_REGISTER(s[i]);
 }
 
-// FLOP/s of `real` multiply-adds over all threads: the best of 5 runs of about 2 ms.
+// FLOP/s of cpu->threads threads with cpu->bf16 or `real` operands: the best of 9 runs of about 4 ms.
+// A limit is what the machine can do undisturbed; the clock is read around all of a run's threads.
 static inline double cpu_peak_flops(const Cpu *cpu) {
-    const int64_t rounds = 400000;
+    const int64_t rounds = 600000;
     double best = 0;
-    volatile real sink = 0;
-    for (int attempt = 0; attempt < 5; attempt++) {
-        real total = 0;
+    for (int attempt = 0; attempt < 9; attempt++) {
         double start = clock_seconds();
-        OMP(parallel for num_threads(cpu->threads) reduction(+ : total) schedule(static, 1))
-        for (int t = 0; t < cpu->threads; t++) total += peak_fma_loop(rounds, (real)1e-9);
+        OMP(parallel for num_threads(cpu->threads) schedule(static, 1))
+        for (int t = 0; t < cpu->threads; t++) {
+            if (cpu->bf16) peak_chains(rounds, true);
+            else peak_chains(rounds, false);
+        }
         double seconds = clock_seconds() - start;
-        sink = sink + total;
-        double flops = 2.0 * VL * PEAK_CHAINS * (double)rounds * cpu->threads / seconds;
-        if (flops > best) best = flops;
+        double rate = (double)cpu->threads * (double)rounds * PEAK_CHAINS * VL * (cpu->bf16 ? 4 : 2) / seconds;
+        if (rate > best) best = rate;
     }
     return best;
 }

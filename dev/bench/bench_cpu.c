@@ -1,18 +1,17 @@
 /*
 bench_cpu.c: how near the CPU kernels come to what the machine can do.
 
-First the machine is measured: FMA rate with registers only (float or double), rate of bf16 dot
-products, memory bandwidth for reading and copying. Then each kernel is timed on the shapes of real
-models, and its figure is given as a share of that limit. What a table shows for people, a line of
-JSON says for programs (lines that start with '{').
+Each kernel is timed on the shapes of real models, in turns with the limit that binds it: multiply-adds
+(or bf16 dot products) on registers alone, or memory that is read, copied, or updated in place. Figures
+are medians and shares of the limit's median, so that what disturbs the machine for a while disturbs both.
+What a table shows for people, a line of JSON says for programs (lines that start with '{').
 
     bench_cpu [--threads=N] [--only=TEXT] [--seconds=S]
-        --only      sections whose name contains TEXT: machine gemm bf16 gemv attention pointwise optimizer
+        --only      sections whose name contains TEXT: machine, gemm fp32, gemm bf16, gemv, attention, pointwise, optimizer
         --seconds   time for each measurement (default 0.3)
 
-Times are medians; the matmuls take turns, all layers' weights of one shape, then the next shape, so that
-weights come from memory where they would in training and a disturbance does not fall on one shape
-alone. Their limit is measured in every round.
+In the matmuls the shapes take turns, too, each through the weights of 12 layers, so that weights come
+from memory where they would in training.
 */
 #include "../../llmc/cpu/attention.h"
 #include "../../llmc/cpu/embedding.h"
@@ -23,11 +22,17 @@ alone. Their limit is measured in every round.
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/peak.h"
 
+// What binds a kernel, and what its figure is a share of.
+typedef enum { LIMIT_FMA, LIMIT_BF16, LIMIT_READ, LIMIT_COPY, LIMIT_UPDATE, LIMITS } Limit;
+static const char *const limit_names[LIMITS] = {"FMA", "bf16 dot", "read", "copy", "update"};
+
+enum { MEMORY_BYTES = 256 << 20 }; // far beyond any L3
+
 typedef struct {
     Cpu cpu;
     const char *only;
     double seconds;
-    double fma, bf16, read, copy, update; // FLOP/s, FLOP/s, bytes/s, bytes/s, bytes/s
+    real *from, *to; // (MEMORY_BYTES) each
 } Bench;
 
 // ---------------------------------------------------------------- timing
@@ -39,97 +44,102 @@ static int compare_doubles(const void *a, const void *b) {
 
 typedef void (*Work)(void *context, int turn);
 
-// Median seconds of work(context, turn); at least 3 runs after one that does not count.
-static double median_seconds(Bench *bench, Work work, void *context) {
-    enum { MOST = 400 };
-    double times[MOST], start = clock_seconds();
-    int n = 0;
-    work(context, 0);
-    while (n < MOST && (n < 3 || clock_seconds() - start < bench->seconds)) {
-        double t = clock_seconds();
-        work(context, n + 1);
-        times[n++] = clock_seconds() - t;
-    }
-    qsort(times, (size_t)n, sizeof *times, compare_doubles);
-    return times[n / 2];
+static double median(double *values, int n) {
+    qsort(values, (size_t)n, sizeof *values, compare_doubles);
+    return values[n / 2];
 }
 
 static bool wanted(const Bench *bench, const char *section) { return !bench->only || strstr(section, bench->only); }
 
-// One result: `amount` per second (FLOP or bytes), its limit, the unit for the table.
-static void report(const char *section, const char *name, double seconds, double amount, double limit, const char *unit, double scale) {
+// One result: `amount` FLOP or bytes in `seconds`, and the limit in the same unit.
+static void report(const char *section, const char *name, double seconds, double amount, double limit, bool flops) {
     double rate = amount / seconds;
-    printf("  %-44s %10.3f ms %9.1f %-8s %5.1f%%\n", name, seconds * 1e3, rate / scale, unit, 100 * rate / limit);
+    printf("  %-46s %10.3f ms %9.1f of %6.1f %-8s %5.1f%%\n", name, seconds * 1e3, rate / 1e9, limit / 1e9, flops ? "GFLOP/s" : "GB/s", 100 * rate / limit);
     printf("{\"section\": \"%s\", \"name\": \"%s\", \"ms\": %.5f, \"rate\": %.5g, \"limit\": %.5g, \"share\": %.4f}\n", section, name, seconds * 1e3, rate, limit, rate / limit);
 }
 
 // ---------------------------------------------------------------- the machine
 
-// FLOP/s; a best of several runs, see peak.h
-static double fma_rate(int threads, bool bf16) {
+// bytes/s, counting what the program reads and what it writes. Copying also makes the caches read what
+// will be overwritten, which is not counted; updating in place does not, and is AdamW's limit.
+static double memory_rate(const Bench *bench, Limit limit, int threads) {
+    const int64_t n = MEMORY_BYTES / (int64_t)sizeof(real);
+    const real *from = bench->from;
+    real *to = bench->to;
+    volatile real sink;
+    double start = clock_seconds();
+    if (limit == LIMIT_READ) {
+        real total = 0;
+        OMP(parallel for num_threads(threads) schedule(static, 1) reduction(+ : total))
+        for (int part = 0; part < threads; part++) {
+            int64_t last = cpu_chunk(n, 4096, threads, part + 1);
+            vreal s[4] = {{0}, {0}, {0}, {0}};
+            for (int64_t i = cpu_chunk(n, 4096, threads, part); i < last; i += 4 * VL)
+                for (int j = 0; j < 4; j++) s[j] += vload(from + i + j * VL);
+            total += vsum(s[0] + s[1] + s[2] + s[3]);
+        }
+        sink = total;
+        (void)sink;
+    } else if (limit == LIMIT_COPY) {
+        OMP(parallel for num_threads(threads) schedule(static))
+        for (int64_t i = 0; i < n; i += VL) vstore(to + i, vload(from + i));
+    } else {
+        OMP(parallel for num_threads(threads) schedule(static))
+        for (int64_t i = 0; i < n; i += VL) vstore(to + i, vload(to + i) * (real)0.5);
+    }
+    return (limit == LIMIT_READ ? 1 : 2) * (double)MEMORY_BYTES / (clock_seconds() - start);
+}
+
+static double limit_rate(const Bench *bench, Limit limit, int threads) {
+    if (limit != LIMIT_FMA && limit != LIMIT_BF16) return memory_rate(bench, limit, threads);
     Cpu cpu;
     memset(&cpu, 0, sizeof cpu);
-    cpu.threads = threads, cpu.bf16 = bf16;
+    cpu.threads = threads, cpu.bf16 = limit == LIMIT_BF16;
     return cpu_peak_flops(&cpu);
 }
 
-// bytes/s, counting what the program reads and what it writes. Copying also makes the caches read what
-// will be overwritten, which is not counted; updating in place does not, and is AdamW's limit.
-static void memory_rates(int threads, double *read, double *copy, double *update) {
-    size_t n = (size_t)256 << 20;
-    real *a = (real *)cpu_alloc(n), *b = (real *)cpu_alloc(n);
-    *read = *copy = *update = 0;
-    real total = 0;
-    for (int trial = 0; trial < 5; trial++) {
-        double start = clock_seconds();
-        OMP(parallel num_threads(threads) reduction(+ : total))
-        {
-            int64_t first = 0, last = (int64_t)(n / sizeof(real));
-#ifdef _OPENMP
-            first = cpu_chunk((int64_t)(n / sizeof(real)), 4096, omp_get_num_threads(), omp_get_thread_num());
-            last = cpu_chunk((int64_t)(n / sizeof(real)), 4096, omp_get_num_threads(), omp_get_thread_num() + 1);
-#endif
-            vreal s[4] = {{0}, {0}, {0}, {0}};
-            for (int64_t i = first; i < last; i += 4 * VL)
-                for (int j = 0; j < 4; j++) s[j] += vload(a + i + j * VL);
-            total += vsum(s[0] + s[1] + s[2] + s[3]);
-        }
-        double rate = (double)n / (clock_seconds() - start);
-        if (rate > *read) *read = rate;
-        start = clock_seconds();
-        OMP(parallel for num_threads(threads) schedule(static))
-        for (int64_t i = 0; i < (int64_t)(n / sizeof(real)); i += VL) vstore(b + i, vload(a + i));
-        rate = 2 * (double)n / (clock_seconds() - start);
-        if (rate > *copy) *copy = rate;
-        start = clock_seconds();
-        OMP(parallel for num_threads(threads) schedule(static))
-        for (int64_t i = 0; i < (int64_t)(n / sizeof(real)); i += VL) vstore(b + i, vload(b + i) * (real)0.5);
-        rate = 2 * (double)n / (clock_seconds() - start);
-        if (rate > *update) *update = rate;
-    }
-    if (total != 0) printf("  (memory was not zero)\n");
-    free(a);
-    free(b);
-    (void)threads;
-}
-
-static void measure_machine(Bench *bench, bool print) {
+static void bench_machine(Bench *bench) {
     int most = bench->cpu.threads;
     for (int threads = 1;; threads = threads * 2 < most ? threads * 2 : most) {
-        double fma = fma_rate(threads, false), dot = 0, read, copy, update;
-#ifdef BF16_PRODUCTS
-        dot = fma_rate(threads, true);
+        printf("  %3d thread%s", threads, threads == 1 ? ": " : "s:");
+        double rates[LIMITS];
+        for (int limit = 0; limit < LIMITS; limit++) {
+#ifndef BF16_PRODUCTS
+            if (limit == LIMIT_BF16) {
+                rates[limit] = 0;
+                continue;
+            }
 #endif
-        memory_rates(threads, &read, &copy, &update);
-        if (print) {
-            printf("  %3d threads: FMA %.1f GFLOP/s (%s, vectors of %d bytes), bf16 dot %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s, update %.1f GB/s\n",
-                   threads, fma / 1e9, sizeof(real) == 4 ? "float" : "double", VECTOR_BYTES, dot / 1e9, read / 1e9, copy / 1e9, update / 1e9);
-            printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"fma_flops\": %.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, \"update_bytes\": %.5g}\n",
-                   threads, VECTOR_BYTES, fma, dot, read, copy, update);
+            double trials[5];
+            for (int i = 0; i < 5; i++) trials[i] = limit_rate(bench, (Limit)limit, threads);
+            rates[limit] = median(trials, 5);
+            printf(" %s %.1f %s%s", limit_names[limit], rates[limit] / 1e9, limit <= LIMIT_BF16 ? "GFLOP/s" : "GB/s", limit + 1 < LIMITS ? "," : "\n");
         }
-        bench->fma = fma, bench->bf16 = dot, bench->read = read, bench->copy = copy, bench->update = update;
+        printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"real_bytes\": %d, \"fma_flops\": %.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, \"update_bytes\": %.5g}\n",
+               threads, VECTOR_BYTES, (int)sizeof(real), rates[LIMIT_FMA], rates[LIMIT_BF16], rates[LIMIT_READ], rates[LIMIT_COPY], rates[LIMIT_UPDATE]);
         if (threads == most) break;
     }
+}
+
+typedef void (*Work)(void *context, int turn);
+
+// Times work(context, turn) and its limit in turns, and reports medians; at least 5 turns after one that
+// does not count. amount: FLOP or bytes of one run. Returns the median seconds.
+static double measure(Bench *bench, const char *section, const char *name, Work work, void *context, double amount, Limit limit) {
+    enum { MOST = 200 };
+    double times[MOST], limits[MOST], spent = 0;
+    int n = 0;
+    work(context, 0);
+    while (n < MOST && (n < 5 || spent < bench->seconds)) {
+        limits[n] = limit_rate(bench, limit, bench->cpu.threads);
+        double start = clock_seconds();
+        work(context, n + 1);
+        times[n] = clock_seconds() - start;
+        spent += times[n++];
+    }
+    double seconds = median(times, n);
+    report(section, name, seconds, amount, median(limits, n), limit <= LIMIT_BF16);
+    return seconds;
 }
 
 // ---------------------------------------------------------------- GEMM
@@ -183,10 +193,11 @@ static void bench_gemm(Bench *bench, bool bf16) {
     fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
     static const int tokens[3] = {256, 1024, 4096};
     for (int t = 0; t < 3; t++) {
-        double times[SHAPES][3][ROUNDS], limit = 0;
+        double times[SHAPES][3][ROUNDS], limits[ROUNDS];
         l.N = tokens[t];
         for (int round = -1; round < ROUNDS; round++) { // the first does not count
-            limit = fmax(limit, fma_rate(cpu.threads, bf16));
+            double rate = limit_rate(bench, bf16 ? LIMIT_BF16 : LIMIT_FMA, cpu.threads);
+            if (round >= 0) limits[round] = rate;
             for (int i = 0; i < SHAPES; i++)
                 for (l.form = 0; l.form < 3; l.form++) {
                     l.shape = &shapes[i];
@@ -196,28 +207,39 @@ static void bench_gemm(Bench *bench, bool bf16) {
                     if (round >= 0) times[i][l.form][round] = (clock_seconds() - start) / l.shape->layers;
                 }
         }
-        double all_seconds = 0, all_flops = 0;
-        printf("%s, %d tokens, %d threads; limit %.1f GFLOP/s\n", bf16 ? "gemm bf16" : "gemm fp32", l.N, cpu.threads, limit / 1e9);
+        double all_seconds = 0, all_flops = 0, limit = median(limits, ROUNDS);
+        printf("%s, %d tokens, %d threads\n", bf16 ? "gemm bf16" : "gemm fp32", l.N, cpu.threads);
         for (int i = 0; i < SHAPES; i++)
             for (int form = 0; form < 3; form++) {
                 if (l.N > 1024 && shapes[i].layers == 1) continue;
                 char name[100];
-                qsort(times[i][form], ROUNDS, sizeof(double), compare_doubles);
-                double seconds = times[i][form][ROUNDS / 2], flops = 2.0 * l.N * shapes[i].C * shapes[i].OC;
+                double seconds = median(times[i][form], ROUNDS), flops = 2.0 * l.N * shapes[i].C * shapes[i].OC;
                 snprintf(name, sizeof name, "%s, %s, N=%d", shapes[i].name, forms[form], l.N);
-                report(bf16 ? "gemm bf16" : "gemm fp32", name, seconds, flops, limit, "GFLOP/s", 1e9);
+                report(bf16 ? "gemm bf16" : "gemm fp32", name, seconds, flops, limit, true);
                 all_seconds += seconds * shapes[i].layers;
                 all_flops += flops * shapes[i].layers;
             }
         char name[100];
         snprintf(name, sizeof name, "all matmuls of a step, N=%d", l.N);
-        report(bf16 ? "gemm bf16" : "gemm fp32", name, all_seconds, all_flops, limit, "GFLOP/s", 1e9);
+        report(bf16 ? "gemm bf16" : "gemm fp32", name, all_seconds, all_flops, limit, true);
     }
     free(l.w), free(l.dw), free(l.db), free(l.x), free(l.y);
     cpu_close(&cpu);
 }
 
 // ---------------------------------------------------------------- generation: one row
+
+// One shape in all its layers, or (shape NULL) all shapes: what one token reads.
+static void gemv_work(void *context, int turn) {
+    Linear l = *(Linear *)context;
+    for (int i = 0; i < SHAPES; i++) {
+        if (l.shape && l.shape != &shapes[i]) continue;
+        Linear one = l;
+        one.shape = &shapes[i];
+        for (int layer = 0; layer < shapes[i].layers; layer++) linear_work(&one, layer);
+    }
+    (void)turn;
+}
 
 static void bench_gemv(Bench *bench) {
     if (!wanted(bench, "gemv")) return;
@@ -227,18 +249,19 @@ static void bench_gemv(Bench *bench) {
     size_t largest = (size_t)768 * 50304;
     l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)), l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, 4 * 3072);
-    printf("linear layers on few rows; limit %.1f GB/s of reading\n", bench->read / 1e9);
+    printf("linear layers on few rows\n");
     for (l.N = 1; l.N <= 4; l.N *= 4) {
-        double all = 0, bytes = 0;
+        char name[100];
         for (int i = 0; i < SHAPES; i++) {
-            char name[100];
             l.shape = &shapes[i];
-            double seconds = median_seconds(bench, linear_work, &l), size = (double)l.shape->C * l.shape->OC * sizeof(real);
-            snprintf(name, sizeof name, "%s, N=%d", l.shape->name, l.N);
-            report("gemv", name, seconds, size, bench->read, "GB/s", 1e9);
-            all += seconds * l.shape->layers, bytes += size * l.shape->layers;
+            snprintf(name, sizeof name, "%s, all layers, N=%d", l.shape->name, l.N);
+            measure(bench, "gemv", name, gemv_work, &l, (double)l.shape->layers * l.shape->C * l.shape->OC * sizeof(real), LIMIT_READ);
         }
-        report("gemv", l.N == 1 ? "all linear layers of 124M, N=1" : "all linear layers of 124M, N=4", all, bytes, bench->read, "GB/s", 1e9);
+        double all = 0;
+        for (int i = 0; i < SHAPES; i++) all += (double)shapes[i].layers * shapes[i].C * shapes[i].OC * sizeof(real);
+        l.shape = NULL;
+        snprintf(name, sizeof name, "all linear layers of 124M, N=%d", l.N);
+        measure(bench, "gemv", name, gemv_work, &l, all, LIMIT_READ);
     }
     free(l.w), free(l.x), free(l.y), free(l.db);
 }
@@ -275,16 +298,16 @@ static void bench_attention(Bench *bench) {
         size_t n = (size_t)a.B * (size_t)a.T * (size_t)a.NH * (size_t)a.HS;
         a.qkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.dqkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.out = (real *)cpu_alloc(n * sizeof(real)), a.dout = (real *)cpu_alloc(n * sizeof(real)), a.lse = (real *)cpu_alloc(n * sizeof(real));
         fill(a.qkv, 3 * n), fill(a.dout, n);
-        double limit = fma_rate(a.cpu->threads, false), flops = 2.0 * (double)n * (a.T + 1);
-        if (i == 0) printf("attention, causal FLOPs, %d threads; limit %.1f GFLOP/s\n", a.cpu->threads, limit / 1e9);
+        double flops = 2.0 * (double)n * (a.T + 1);
+        if (i == 0) printf("attention, causal FLOPs, %d threads\n", a.cpu->threads);
         char name[100];
         snprintf(name, sizeof name, "forward, B=%d T=%d NH=%d HS=%d", a.B, a.T, a.NH, a.HS);
-        report("attention", name, median_seconds(bench, attention_forward_work, &a), flops, limit, "GFLOP/s", 1e9);
+        measure(bench, "attention", name, attention_forward_work, &a, flops, LIMIT_FMA);
         snprintf(name, sizeof name, "backward, B=%d T=%d NH=%d HS=%d", a.B, a.T, a.NH, a.HS);
-        report("attention", name, median_seconds(bench, attention_backward_work, &a), 2.5 * flops, limit, "GFLOP/s", 1e9);
+        measure(bench, "attention", name, attention_backward_work, &a, 2.5 * flops, LIMIT_FMA);
         if (i == 1) {
             a.Tq = 1;
-            report("attention", "forward, one query, B=4 T=1024 NH=12 HS=64", median_seconds(bench, attention_forward_work, &a), 2.0 * (double)n * sizeof(real), bench->read, "GB/s", 1e9);
+            measure(bench, "attention", "forward, one query, B=4 T=1024 NH=12 HS=64", attention_forward_work, &a, 2.0 * (double)n * sizeof(real), LIMIT_READ);
         }
         free(a.qkv), free(a.dqkv), free(a.out), free(a.dout), free(a.lse);
     }
@@ -368,30 +391,27 @@ static void bench_streams(Bench *bench) {
     for (int i = 0; i < 65536; i++) s.targets[i] = (int32_t)((uint32_t)i * 2654435761u % 50257);
     double element = sizeof(real);
     if (wanted(bench, "pointwise")) {
-        printf("pointwise, bytes that must move (read once, written once); limit: copy %.1f GB/s, read %.1f GB/s\n", bench->copy / 1e9, bench->read / 1e9);
+        printf("pointwise, bytes that must move (read once, written once)\n");
         s.N = 4096, s.C = 3072;
         double size = (double)s.N * s.C * element;
-        report("pointwise", "gelu_forward 4096 x 3072", median_seconds(bench, gelu_forward_work, &s), 2 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "gelu_backward 4096 x 3072", median_seconds(bench, gelu_backward_work, &s), 3 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "swiglu_forward 4096 x 3072", median_seconds(bench, swiglu_forward_work, &s), 1.5 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "swiglu_backward 4096 x 3072", median_seconds(bench, swiglu_backward_work, &s), 2.5 * size, bench->copy, "GB/s", 1e9);
+        measure(bench, "pointwise", "gelu_forward 4096 x 3072", gelu_forward_work, &s, 2 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "gelu_backward 4096 x 3072", gelu_backward_work, &s, 3 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "swiglu_forward 4096 x 3072", swiglu_forward_work, &s, 1.5 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "swiglu_backward 4096 x 3072", swiglu_backward_work, &s, 2.5 * size, LIMIT_COPY);
         s.N = 16384, s.C = 768;
-        report("pointwise", "norm_forward 16384 x 768", median_seconds(bench, norm_forward_work, &s), 2 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "norm_backward 16384 x 768", median_seconds(bench, norm_backward_work, &s), 4 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "embedding_forward 16384 x 768", median_seconds(bench, embedding_forward_work, &s), 3 * size, bench->copy, "GB/s", 1e9);
-        report("pointwise", "embedding_backward 16384 x 768", median_seconds(bench, embedding_backward_work, &s), 6 * size, bench->copy, "GB/s", 1e9);
+        measure(bench, "pointwise", "norm_forward 16384 x 768", norm_forward_work, &s, 2 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "norm_backward 16384 x 768", norm_backward_work, &s, 4 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "embedding_forward 16384 x 768", embedding_forward_work, &s, 3 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "embedding_backward 16384 x 768", embedding_backward_work, &s, 6 * size, LIMIT_COPY);
         s.N = 256, s.C = 50257;
-        report("pointwise", "cross_entropy 256 x 50257", median_seconds(bench, loss_work, &s), 2.0 * s.N * s.C * element, bench->copy, "GB/s", 1e9);
+        measure(bench, "pointwise", "cross_entropy 256 x 50257", loss_work, &s, 2.0 * s.N * s.C * element, LIMIT_COPY);
     }
     if (wanted(bench, "optimizer")) {
         s.N = 1024, s.C = 40 << 10; // 42 M parameters
         double size = (double)s.N * s.C * element;
-        printf("optimizer; limit: update in place %.1f GB/s, read %.1f GB/s\n", bench->update / 1e9, bench->read / 1e9);
-        double norm = median_seconds(bench, squares_work, &s), update = median_seconds(bench, adamw_work, &s);
-        report("optimizer", "sum_of_squares, 42 M numbers", norm, size, bench->read, "GB/s", 1e9);
-        report("optimizer", "adamw, 42 M parameters", update, 7 * size, bench->update, "GB/s", 1e9);
-        double ideal = size / bench->read + 7 * size / bench->update; // each part at its own limit
-        report("optimizer", "both", norm + update, 8 * size, 8 * size / ideal, "GB/s", 1e9);
+        printf("optimizer\n");
+        measure(bench, "optimizer", "sum_of_squares, 42 M numbers", squares_work, &s, size, LIMIT_READ);
+        measure(bench, "optimizer", "adamw, 42 M parameters", adamw_work, &s, 7 * size, LIMIT_UPDATE);
     }
     for (int i = 0; i < 5; i++) free(*arrays[i]);
     free(s.targets);
@@ -412,13 +432,14 @@ int main(int argc, char **argv) {
     }
     Error err;
     if (!cpu_open(&bench.cpu, threads, false, &err)) fail("%s", err.text);
-    printf("machine\n");
-    measure_machine(&bench, true);
+    bench.from = (real *)cpu_alloc(MEMORY_BYTES), bench.to = (real *)cpu_alloc(MEMORY_BYTES);
+    if (wanted(&bench, "machine")) bench_machine(&bench);
     bench_gemm(&bench, false);
     bench_gemm(&bench, true);
     bench_gemv(&bench);
     bench_attention(&bench);
     if (wanted(&bench, "pointwise") || wanted(&bench, "optimizer")) bench_streams(&bench);
+    free(bench.from), free(bench.to);
     cpu_close(&bench.cpu);
     return 0;
 }

@@ -389,51 +389,44 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 
 // ---------------------------------------------------------------- few rows
 
-// `rows` rows (a constant) of y, `step` neighbouring outputs at a time.
-ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C, int OC, int o, int rows, int step) {
+// Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
+// next row: four rows at a time, or asking ahead, read a third slower.
+ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C, int OC, int o, int rows) {
+    const real *wr = w + (size_t)o * C;
     vreal s[LINEAR_FEW_ROWS][4];
     UNROLL
     for (int n = 0; n < rows; n++)
         UNROLL
-        for (int j = 0; j < step; j++) s[n][j] = (vreal){0};
-    int whole = C / VL * VL;
-    const real *wr = w + (size_t)o * C;
-    for (int c = 0; c < whole; c += VL)
+        for (int j = 0; j < 4; j++) s[n][j] = (vreal){0};
+    int c = 0;
+    for (; c + 4 * VL <= C; c += 4 * VL)
         UNROLL
-        for (int j = 0; j < step; j++) {
-            // The same place in the group of rows that comes next: rows are short, and a prefetcher
-            // that follows a row finds its end too soon.
-            __builtin_prefetch(wr + (size_t)(j + step) * C + c, 0, 3);
-            vreal wv = vload(wr + (size_t)j * C + c);
+        for (int j = 0; j < 4; j++) {
+            vreal wv = vload(wr + c + j * VL);
             UNROLL
-            for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c) * wv;
+            for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
         }
     UNROLL
-    for (int j = 0; j < step; j++)
-        UNROLL
-        for (int n = 0; n < rows; n++) {
-            vreal v = s[n][j];
-            if (whole < C) v += vload_part(x + (size_t)n * C + whole, C - whole) * vload_part(wr + (size_t)j * C + whole, C - whole);
-            real sum = vsum(v);
-            size_t at = (size_t)n * OC + (size_t)(o + j);
-            if (b) sum += b[o + j];
-            y[at] = residual ? residual[at] + sum : sum;
-        }
+    for (int n = 0; n < rows; n++) {
+        vreal v = s[n][0] + s[n][1] + (s[n][2] + s[n][3]);
+        for (int k = c; k < C; k += VL) v += load_up_to(x + (size_t)n * C + k, C - k) * load_up_to(wr + k, C - k);
+        real sum = vsum(v);
+        size_t at = (size_t)n * OC + (size_t)o;
+        if (b) sum += b[o];
+        y[at] = residual ? residual[at] + sum : sum;
+    }
 }
 
 // N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
 // products: reading w is the limit, not arithmetic.
 static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual, int N, int C, int OC, Cpu *cpu) {
-    int steps = OC / 4;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int i = 0; i < steps; i++) {
-        if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, i * 4, 1, 4);
-        else if (N == 2) few_rows_dots(y, x, w, b, residual, C, OC, i * 4, 2, 4);
-        else if (N == 3) few_rows_dots(y, x, w, b, residual, C, OC, i * 4, 3, 4);
-        else few_rows_dots(y, x, w, b, residual, C, OC, i * 4, 4, 4);
+    for (int o = 0; o < OC; o++) {
+        if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
+        else if (N == 2) few_rows_dots(y, x, w, b, residual, C, OC, o, 2);
+        else if (N == 3) few_rows_dots(y, x, w, b, residual, C, OC, o, 3);
+        else few_rows_dots(y, x, w, b, residual, C, OC, o, 4);
     }
-    for (int o = steps * 4; o < OC; o++)
-        for (int n = 0; n < N; n++) few_rows_dots(y + (size_t)n * OC, x + (size_t)n * C, w, b, residual ? residual + (size_t)n * OC : NULL, C, OC, o, 1, 1);
     (void)cpu;
 }
 

@@ -420,8 +420,8 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const re
 // N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
 // products: reading w is the limit, not arithmetic.
 static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual, int N, int C, int OC, Cpu *cpu) {
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int o = 0; o < OC; o++) {
+    OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
+    for (int o = 0; o < OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
         if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
         else if (N == 2) few_rows_dots(y, x, w, b, residual, C, OC, o, 2);
         else if (N == 3) few_rows_dots(y, x, w, b, residual, C, OC, o, 3);

@@ -1,43 +1,49 @@
 #!/usr/bin/env bash
-# Runs every test of a build and adds up what they report. Called by `make test`, which sets
-# BUILD (folder of the binaries), RUNNER (an emulator to run them with, or empty) and SANITIZE.
+# Runs every test of a build, as many at a time as there are cores, and adds up what they report. Called by
+# `make test`, which sets BUILD (folder of the binaries), RUNNER (an emulator to run them with, or empty) and
+# SANITIZE. The last line of a test's output that reads `N passed, N failed` counts; none is one failure.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test}" "${RUNNER=}" "${SANITIZE=0}"
-# Threads that wait give their core away: the tests may share the machine.
+# Threads that wait give their core away: the tests share the machine.
 export BUILD RUNNER SANITIZE OMP_WAIT_POLICY=passive
 
-passed=0 failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+tests=(dev/test/*_test.sh "$RUNNER $BUILD/test_gpt" "$RUNNER $BUILD/cuda_attention_test_emu" "$RUNNER $BUILD/test_gpt_double")
 
-# run NAME COMMAND...: its last line must be `N passed, N failed`; anything else is one failure.
-run() {
-    local name=$1 line
-    shift
-    printf -- '--- %s\n' "$name"
-    "$@" 2>&1 | tee "$log"
-    local code=${PIPESTATUS[0]}
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+at_once=$(nproc)
+{
+    for i in "${!tests[@]}"; do
+        while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n; done
+        {
+            started=$SECONDS
+            bash -c "${tests[$i]}" >"$logs/$i" 2>&1
+            echo "$? $((SECONDS - started))" >"$logs/$i.code.part" && mv "$logs/$i.code.part" "$logs/$i.code"
+        } &
+    done
+    wait
+} &
+
+passed=0 failed=0
+for i in "${!tests[@]}"; do
+    until [ -e "$logs/$i.code" ]; do sleep 0.2; done
+    read -r code seconds <"$logs/$i.code"
+    printf -- '--- %s (%d s)\n' "${tests[$i]# }" "$seconds"
+    cat "$logs/$i"
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$logs/$i" | tail -n 1)
     if [ -n "$line" ]; then
         passed=$((passed + ${line%% *}))
         line=${line#*, }
         failed=$((failed + ${line%% *}))
-        if [ "$code" -ne 0 ] && [ "${line%% *}" -eq 0 ]; then failed=$((failed + 1)); fi
+        if [ "$code" -ne 0 ] && [ "${line%% *}" -eq 0 ]; then
+            printf 'FAILED %s: exit code %d\n' "${tests[$i]}" "$code"
+            failed=$((failed + 1))
+        fi
     else
-        printf 'FAILED %s: exit code %d and no count\n' "$name" "$code"
+        printf 'FAILED %s: exit code %d and no count\n' "${tests[$i]}" "$code"
         failed=$((failed + 1))
     fi
-}
-
-# shellcheck disable=SC2086  # RUNNER is a command with its options
-{
-    run "test_gpt" $RUNNER "$BUILD/test_gpt"
-    run "test_gpt_double" $RUNNER "$BUILD/test_gpt_double"
-    run "cuda_attention_test" $RUNNER "$BUILD/cuda_attention_test_emu"
-}
-for script in dev/test/*_test.sh; do
-    run "$script" bash "$script"
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -3,7 +3,9 @@
 # Settings: ARCH=native|x86-64-v3|x86-64-v4|armv8.2-a...  what the CPU program may use (-march; native: this machine)
 #           CC=gcc|clang, MPI=1|0 (default: 1 where mpicc is), OPENMP=1|0, SANITIZE=1 (address, undefined), RUNNER=qemu-...
 
+ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=$(shell nproc)
+endif
 
 CC      ?= gcc
 ifeq ($(origin CC),default)
@@ -21,6 +23,8 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(s
 CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
 CFLAGS  += -std=c11 -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 CFLAGS  += -Wall -Wextra -Wpedantic -Werror -Wno-psabi -Wno-unknown-pragmas
+# GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
+CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
 LDLIBS  := -lm
 ifeq ($(OPENMP),1)
 CFLAGS  += -fopenmp

@@ -101,9 +101,10 @@ static inline bool config_check(const Config *c, Error *err) {
 // ---------------------------------------------------------------- presets
 
 // X(size, family, L, C, NH, NKV, HS, F, V, T, tied head). V is used where no tokenizer is given. Sources of the
-// shapes: gpt2 124M-1.5B Radford et al. 2019; 350M and 7B (6.7B) Brown et al. 2020, table 2.1; the
-// llama and qwen3 columns keep the depth-to-width range of the published models at each size, with
-// F about 8/3 C rounded to 128 so that the two MLP kinds have as many weights.
+// shapes: gpt2 124M-1.5B Radford et al. 2019; 350M and 7B (6.7B) Brown et al. 2020, table 2.1. llama and
+// qwen3 have the depth and width of gpt2 up to 774M, and F between 8/3 C and 3 C: a gated MLP has three
+// matrices where gpt2 has two, and F = 8/3 C gives it as many weights. 1.5B has the depth, width and heads of
+// published models of that size, 7B those of Llama 3 8B (Dubey et al. 2024).
 #define PRESETS(X)                                                                                                     \
     X("nano", FAMILY_GPT2, 2, 64, 4, 4, 16, 256, 512, 256, 1)                                                          \
     X("nano", FAMILY_LLAMA, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test}" "${RUNNER=}" "${SANITIZE=0}"
 # Threads that wait give their core away: the tests share the machine.
 export BUILD RUNNER SANITIZE OMP_WAIT_POLICY=passive
+unset MAKEFLAGS MFLAGS MAKELEVEL # a make inside a test is one of its own
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -59,16 +59,16 @@ if [ "$(id -u)" -eq 0 ]; then launch+=(--allow-run-as-root); fi
 # In a group of its own: Ctrl-C, too, reaches the program as SIGUSR1, which mpirun passes on; at SIGTERM it would kill.
 setsid "${launch[@]}" "$program" train "$@" --resume=auto &
 pid=$!
-trap 'kill -USR1 $pid 2>/dev/null' TERM INT USR1
-wait $pid
-code=$?
-while kill -0 $pid 2>/dev/null; do # the trap ended the wait
+trap 'signalled=1; kill -USR1 $pid 2>/dev/null' TERM INT USR1
+while :; do # a signal ends the wait, not the job
+    signalled=0
     wait $pid
     code=$?
+    [ $signalled -eq 1 ] || break
 done
 case $code in
     0) echo 'run_multi_node.sh: finished' ;;
     3) echo 'run_multi_node.sh: stopped with a checkpoint; the same command goes on from it' ;;
     *) echo "run_multi_node.sh: the job ended with an error (exit code $code; above); the same command goes on from the newest checkpoint; take a host that is gone out of $hostfile" >&2 ;;
 esac
-exit $code
+exit "$code"

@@ -16,6 +16,7 @@
 # on from it. When the run is finished (0), the tasks that wait are cancelled, and one that starts all the same sees the
 # last checkpoint and ends at once. A task that fails leaves the next one to try again, but two in a row
 # that failed without a new checkpoint end the chain: a mistake in the options should not burn ten jobs.
+# shellcheck disable=SC2154  # device, mpi, srun_options, container, in_container come from the site file
 set -uo pipefail
 
 root=${GPT_ROOT:-$SLURM_SUBMIT_DIR}

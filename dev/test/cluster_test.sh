@@ -256,6 +256,7 @@ END
         # What runs on a host has its name, too; a process that sleeps keeps it.
         # shellcheck disable=SC2016  # the inner shell expands them
         ip netns exec $host unshare --uts bash -c 'hostname "$1"; echo $$ >"$2"; exec sleep 3600' _ $host "$ssh/$host.pid" &
+        disown # no word when stop() ends it
         until [ -s "$ssh/$host.pid" ]; do sleep 0.05; done
         on $host "$(command -v sshd)" -f /dev/null -o Port=22 -o ListenAddress=10.77.0.$n -o HostKey="$ssh/host" -o PidFile="$ssh/$host.sshd" \
             -o AuthorizedKeysFile="$ssh/authorized" -o StrictModes=no -o PermitRootLogin=yes -o UsePAM=no || return 1
@@ -307,7 +308,8 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     multi_node --out="$work/term" --steps=1000000 --checkpoint_every=0 --val_every=0 >"$work/term.log" 2>&1 &
     pid=$!
     reach "$work/term" 5 60
-    kill -TERM "$(pgrep -f -- "run_multi_node.sh .*--out=$work/term" | head -n 1)"
+    check "two hosts start again: $(grep -v "^\[1,0\]" "$work/term.log" | head -n 20)" test "$(step_of "$work/term")" -ge 5
+    pgrep -f -- "run_multi_node.sh .*--out=$work/term" | head -n 1 | xargs -r kill -TERM
     wait $pid
     code=$?
     check "SIGTERM ends with 3, not $code" test $code -eq 3

@@ -25,7 +25,7 @@ say() { echo "$(date '+%F %T') job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_A
 end_chain() { if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then scancel --state=PENDING "$SLURM_ARRAY_JOB_ID" || true; fi; }
 newest() { find "$out" -maxdepth 1 -name 'step_*[0-9]' 2>/dev/null | sort | tail -n 1; }
 
-if [ ! -x "$program" ]; then
+if [ ${#in_container[@]} -eq 0 ] && [ ! -x "$program" ]; then
     say "error: $program is not there; build it on the login node (make train_gpt), or name another with PROGRAM=FILE sbatch ..."
     exit 1
 fi

@@ -5,7 +5,7 @@
 #           scripts/slurm/generic.sbatch with srun --mpi=pmix on several ranks; tasks of the array are signalled, a rank is killed, a
 #           task is requeued, and the chain ends with the bits of a run that nobody touched
 #   ssh     scripts/run_multi_node.sh over ssh between two hosts (network namespaces behind a switch): one is cut off
-#   kill    KILLS (100) kill -9 at random moments of a run of 200 steps, on 1 and on 4 ranks: the same bits
+#   kill    KILLS (100) kill -9 at random moments of a run of 200 steps, on 1 and on 4 ranks (KILL_RANKS): the same bits
 #   bytes   what a step sends, counted on the loopback interface of a namespace, against the formula of dev/scaling.md
 #
 #   dev/test/cluster_test.sh [--skip=PART,PART...]
@@ -14,7 +14,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
-: "${BUILD:?the folder of the binaries, as make test-cluster sets it}" "${KILLS:=100}"
+: "${BUILD:?the folder of the binaries, as make test-cluster sets it}" "${KILLS:=100}" "${KILL_RANKS:=1 4}"
 program=$root/$BUILD/train_gpt_cpu
 
 parts=' slurm ssh kill bytes '
@@ -365,8 +365,7 @@ kill_test() { # kill_test RANKS
     check "$ranks ranks: one line of metrics a step" test "$(wc -l <"$run/metrics.jsonl")" -eq $steps
 }
 if can kill mpirun jq shuf pgrep; then
-    kill_test 1
-    kill_test 4
+    for ranks in $KILL_RANKS; do kill_test "$ranks"; done
 fi
 
 # ------------------------------------------------------------------ bytes

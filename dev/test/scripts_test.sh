@@ -129,7 +129,8 @@ mkdir "$work/it's a_run"
 awk 'BEGIN { for (i = 1; i <= 120; i++) printf "{\"step\": %d, \"loss\": %.3f%s}\n", i, 3 + 5 / i, i % 40 ? "" : ", \"val_loss\": 3.5"; printf "{\"step\": 1" }' >"$work/it's a_run/metrics.jsonl"
 if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
     bash scripts/plot.sh "$work/it's a_run" >"$work/out" 2>&1
-    check "plot.sh: $(head -c 200 "$work/out")" test $? -eq 0
+    code=$?
+    check "plot.sh: exit code $code: $(head -c 200 "$work/out")" test $code -eq 0
     check 'plot.sh: SVG' has "$work/it's a_run/loss.svg" 'validation'
     check 'plot.sh: PNG' test "$(head -c 4 "$work/it's a_run/loss.png" | tail -c 3)" = PNG
     bash scripts/plot.sh --out="$work/two" "$work/it's a_run" "$work/it's a_run" >"$work/out" 2>&1
@@ -264,7 +265,8 @@ else
     # From another folder, with a relative path to the program.
     quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" "$@"); }
     quick --minutes=0.001 --out=q >"$work/out" 2>&1
-    check "quick start: $(tail -n 3 "$work/out")" test $? -eq 0
+    code=$?
+    check "quick start: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     run=$work/q/sample_de-llama-nano-640
     check 'quick start: a checkpoint' test -s "$run/model/step_00000050/model.safetensors"
     check 'quick start: samples' has "$run/samples.txt" 'Das Programm'

@@ -48,7 +48,7 @@ function ring(bytes, s, calls,   nodes, nic, t) {
     t = bytes * (s - 1) / s / bw_nvlink
     nodes = s / 4
     nic = s > 960 ? bw_nic * taper : bw_nic
-    if (nodes > 1) t = max(t, bytes * (nodes - 1) / nodes / (4 * nic)) # 4 cards carry a node`s share
+    if (nodes > 1) t = max(t, bytes * (nodes - 1) / nodes / (4 * nic)) # 4 cards carry the share of a node
     latency = calls * (s - 1) * alpha
     return t + latency
 }
@@ -59,7 +59,7 @@ function weigh(z, s, block,   r, act, state, gathered, tokens_gpu, micro, m, fwd
     gathered = 2 * (b_weight + b_gradient) * P / L # of two layers, the one at work and the next
     state = z == 0 ? (b_weight + b_gradient + b_state) * P : z == 1 ? (b_weight + b_gradient) * P + b_state * P / s : \
         z == 2 ? b_weight * P + (b_gradient + b_state) * P / s + gathered : (b_weight + b_gradient + b_state) * P / s + gathered
-    # bf16 of a token: what a block keeps (residual, norms` input, q k v, attention, the MLP`s two products), or its input alone and one block at work
+    # bf16 of a token: what a block keeps (residual, input of norms, q k v, attention, the two products of the MLP), or its input alone and one block at work
     act = block ? 2 * C * L + 2 * (3 * C + QKV + F3) : 2 * (3 * C + QKV + F3) * L
     act += 4 * C # logits come in chunks
     tokens_gpu = batch / N
@@ -73,15 +73,15 @@ function weigh(z, s, block,   r, act, state, gathered, tokens_gpu, micro, m, fwd
     # Inside a group. A stage that keeps a share of the gradients reduces in every micro-batch; stage 3 gathers twice in each.
     t_reduce = ring(b_gradient * P, s, L) * (z >= 2 ? m : 1) * (z == 0 ? 2 : 1); lat = latency * (z >= 2 ? m : 1) * (z == 0 ? 2 : 1)
     t_gather = z == 0 ? 0 : ring(b_weight * P, s, L) * (z == 3 ? 2 * m : 1); if (z > 0) lat += latency * (z == 3 ? 2 * m : 1)
-    # Across the copies: an all-reduce of each GPU`s share, over its own card; once a step.
+    # Across the copies: an all-reduce of the share of each GPU, over its own card; once a step.
     t_across = 0
     if (r > 1) {
         t_across = 2 * b_gradient * P / s * (r - 1) / r / (N > 960 ? bw_nic * taper : bw_nic) + 2 * L * (r - 1) * alpha
         lat += 2 * L * (r - 1) * alpha
     }
     comm = t_reduce + t_gather + t_across
-    # What hides: reductions beside the backward passes in which they run, gathers beside forward (stages 1 and 2: the next
-    # step`s first) or, in stage 3, all passes; each in its own window.
+    # What hides: reductions beside the backward passes in which they run, gathers beside forward (stages 1 and 2: of the next
+    # step) or, in stage 3, all passes; each in its own window.
     window = overlap * (z >= 2 ? m * bwd : bwd)
     exposed = max(0, t_reduce + t_across - window)
     window = overlap * (z == 3 ? m * (fwd + bwd) - min(m * bwd, t_reduce + t_across) : fwd)
@@ -120,7 +120,7 @@ function model(title, l, c, nh, nkv, hs, f, mats, v, tied, t, base, e,   i, s, z
                 }
         if (best == 1e99) { printf "| %d | %.2fM | does not fit: %.0f GB of state in all, %.0f GB a GPU | | | | | | | | | | | memory |\n", N, batch / 1e6, 18 * P / 1e9, 18 * P / N / 1e9; continue }
         # Checkpoints: training waits while rank 0 collects what is written; the file follows in the background. Interval: Young and
-        # Daly`s root of 2 delta M, not shorter than the writing takes.
+        # Daly: the root of 2 delta M, not shorter than the writing takes.
         M = mtbf_hours * 3600 / N; delta = b_checkpoint * P / bw_nic
         tau = max(sqrt(2 * delta * M), b_checkpoint * P / bw_disk)
         R = restart_min * 60
@@ -143,5 +143,5 @@ BEGIN {
     model("124M (gpt2-124M)", 12, 768, 12, 12, 64, 3072, 2, 50304, 1, 1024, 524288, 0.36)
     model("1.5B (llama-1.5B)", 28, 2048, 16, 4, 128, 5888, 3, 50304, 0, 4096, 2097152, 0.42)
     model("7B (llama-7B)", 32, 4096, 32, 8, 128, 14336, 3, 50304, 0, 4096, 4194304, 0.46)
-    model("70B (Llama 3`s shape)", 80, 8192, 64, 8, 128, 28672, 3, 50304, 0, 4096, 8388608, 0.46)
+    model("70B (shape of Llama 3)", 80, 8192, 64, 8, 128, 28672, 3, 50304, 0, 4096, 8388608, 0.46)
 }'

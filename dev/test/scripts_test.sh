@@ -257,6 +257,24 @@ check 'train_option.sh: a config file' test "$(option lr 5 --config="$work/o.con
 check 'train_option.sh: a later word wins' test "$(option lr 5 --config="$work/o.conf" --lr=2)$(option lr 5 --lr=2 --config="$work/o.conf")" = 21e-3
 check 'train_option.sh: spaces' test "$(option out x --config="$work/o.conf")" = 'a b'
 
+# The model of a step: its tables stand in dev/scaling.md as they are printed, and its models are the program's.
+dev/scaling.sh >"$work/out" 2>&1
+check 'scaling.sh: exit code' test $? -eq 0
+check 'scaling.md holds what scaling.sh prints; paste it again' cmp -s "$work/out" <(sed -n '/^Assumed: /,$p' dev/scaling.md)
+check 'scaling.sh: an assumption from the environment counts' has <(bw_nic=5e9 dev/scaling.sh) 'card 5 GB/s'
+if [ -z "$RUNNER" ]; then
+    while read -r preset length title; do
+        "$BUILD/train_gpt_cpu" info --model="$preset" --seq_len="$length" >"$work/info"
+        billions=$(sed -n 's/^parameters: \([0-9.]*\)M.*/\1/p' "$work/info" | awk '{ printf "%.2f", $1 / 1000 }')
+        flops=$(sed -n 's/^FLOPs a token of training at T=[0-9]*: \([0-9.e+]*\) .*/\1/p' "$work/info" | awk '{ printf "%.3g", $1 }')
+        check "scaling.sh: $preset has ${billions}B parameters, $flops FLOPs a token" grep -Eq "^### $title .*: ${billions}B parameters.* ${flops/+/\\+} FLOPs" "$work/out"
+    done <<'END'
+gpt2-124M 1024 124M
+llama-1.5B 4096 1.5B
+llama-7B 4096 7B
+END
+fi
+
 # ------------------------------------------------------------------ quick start
 
 if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then

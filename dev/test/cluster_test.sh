@@ -10,7 +10,8 @@
 #
 #   dev/test/cluster_test.sh [--skip=PART,PART...]
 #
-# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 8 minutes on 2 cores.
+# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 10 minutes on 2 quiet cores;
+# where others take the CPU, the limits on how long an end may take (60 to 90 s) can be missed.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
@@ -179,22 +180,22 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
     submit "$run" --array=0-7%1 --time=10 -- --steps=$steps --checkpoint_every=10
     check "sbatch takes scripts/slurm/generic.sbatch, job '$job'" test -n "$job"
     # Task 0: the signal that --signal=TERM@240 sends: to the steps, not to the shell.
-    reach "$run" 20 60 && scancel --signal=TERM "${job}_0"
-    until_gone "${job}_0" 60
+    reach "$run" 20 300 && scancel --signal=TERM "${job}_0"
+    until_gone "${job}_0" 300
     check "task 0 stopped by SIGTERM with a checkpoint: $(tail -n 3 "$run-0.log")" grep -q 'stopped with the checkpoint' "$run-0.log"
     stopped=$(step_of "$run")
     check "task 0 stopped in the middle, at step $stopped" test "$stopped" -ge 20 -a "$stopped" -lt $steps
     check "3 ranks met over PMIx: $(grep -h device: "$run/run.log")" grep -q '3 ranks' "$run/run.log"
     check "the log names tokens, FLOPs, hours and kWh" grep -Eq 'cost: .*tokens.* FLOPs .* hours .* kWh' "$run-0.log"
     # Task 1: a rank dies.
-    reach "$run" $((stopped + 15)) 60 && kill -9 "$(ranks_of "$run" | tail -n 1)"
+    reach "$run" $((stopped + 15)) 300 && kill -9 "$(ranks_of "$run" | tail -n 1)"
     died=$SECONDS
-    until_gone "${job}_1" 60
-    check "task 1 ends within 30 s of its rank's death, not $((SECONDS - died))" test $((SECONDS - died)) -le 30
+    until_gone "${job}_1" 300
+    check "task 1 ends within 60 s of its rank's death, not $((SECONDS - died))" test $((SECONDS - died)) -le 60
     check "task 1 says that it failed and that the next one tries again: $(tail -n 2 "$run-1.log")" grep -q 'error: exit code .* tries again' "$run-1.log"
     # Task 2: the node is lost: Slurm requeues the task.
-    reach "$run" $((stopped + 45)) 60 && scontrol requeue "${job}_2"
-    until_gone "$job" 240
+    reach "$run" $((stopped + 45)) 300 && scontrol requeue "${job}_2"
+    until_gone "$job" 600
     check "the chain ended: $(squeue -h)" test "$(queued "$job")" -eq 0
     check "task 2 was requeued: $(tail -n 2 "$run-2.log")" grep -q 'JOB REQUEUE' "$run-2.log"
     # It has to wait for two minutes then, so the next task goes on with the run, and in the end cancels it.
@@ -203,12 +204,12 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
     check 'the chain has the bits of the undisturbed run' test "$(bits "$run")" = "$(bits "$work/whole_3")"
     # Again: nothing to do.
     submit "$run" --array=0-3%1 --time=10 -- --steps=$steps --checkpoint_every=10
-    until_gone "$job" 60
+    until_gone "$job" 300
     check "a finished run submitted again ends at once: $(tail -n 1 "$run-0.log")" grep -q 'finished before' "$run-0.log"
     check 'and starts no step' test "$(grep -c 'nodes, 3 ranks on' "$run-0.log")" -eq 1
     # A mistake ends the chain after two tries.
     submit "$work/wrong" --array=0-7%1 --time=10 -- --steps=$steps --no_such_option=1
-    until_gone "$job" 60
+    until_gone "$job" 300
     check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-1.log")" grep -q 'twice in a row' "$work/wrong-1.log"
     check 'after two tries' test ! -e "$work/wrong-3.log"
     # The real thing: Slurm itself signals before the time is up. Its clock for this ticks once in half a minute.
@@ -281,7 +282,7 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     run=$work/cut
     multi_node --out="$run" --steps=$steps --checkpoint_every=10 >"$work/cut.log" 2>&1 &
     pid=$!
-    reach "$run" 35 90
+    reach "$run" 35 300
     check "two hosts train: $(tail -n 3 "$work/cut.log")" test "$(step_of "$run")" -ge 35
     ip -n gptswitch link set gptb down
     cut=$SECONDS
@@ -307,7 +308,7 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     # Stopped in good order: SIGTERM to the script.
     multi_node --out="$work/term" --steps=1000000 --checkpoint_every=0 --val_every=0 >"$work/term.log" 2>&1 &
     pid=$!
-    reach "$work/term" 5 60
+    reach "$work/term" 5 300
     check "two hosts start again: $(grep -v "^\[1,0\]" "$work/term.log" | head -n 20)" test "$(step_of "$work/term")" -ge 5
     pgrep -f -- "run_multi_node.sh .*--out=$work/term" | head -n 1 | xargs -r kill -TERM
     wait $pid
@@ -319,7 +320,7 @@ fi
 
 # ------------------------------------------------------------------ kill
 
-# A pace of two steps a kill: while the run is ahead of it, a kill comes early (in the start, in the first steps), else later.
+# A pace that spreads the kills over nine tenths of the run: while it is ahead, a kill comes in its start, else later.
 kill_test() { # kill_test RANKS
     local ranks=$1 run=$work/killed_$1 kills=0 attempts=0 pid start step_ms wait_ms victim early=0 writing=0 log=$work/killed.log
     whole "$ranks"
@@ -336,11 +337,11 @@ kill_test() { # kill_test RANKS
         pid=$!
         if [ $kills -ge "$KILLS" ]; then wait $pid; break; fi
         # How long until its first step? Measured as the runs go, for the next ones.
-        if [ $((attempts % 10)) -eq 1 ] && reach "$run" $((before + 1)) 60; then
+        if [ $((attempts % 10)) -eq 1 ] && reach "$run" $((before + 1)) 300; then
             start=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }')
         else
-            wait_ms=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$((before - 2 * kills)) \
-                'BEGIN { r /= 32768; printf "%.3f", (ahead > 0 ? r * (s + 4 * m) : s * 0.8 + r * (s * 0.4 + 30 * m)) / 1000 }')
+            wait_ms=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$((before * KILLS - steps * kills * 9 / 10)) \
+                'BEGIN { r /= 32768; printf "%.3f", (ahead > 0 ? r * s : s * 0.8 + r * (s * 0.4 + 20 * m)) / 1000 }')
             sleep "$wait_ms"
         fi
         victim=$( (ranks_of "$run"; if [ "$ranks" -gt 1 ]; then echo $pid; fi) | shuf -n 1)

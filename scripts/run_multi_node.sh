@@ -10,7 +10,7 @@
 #
 # Repository, data and --out lie on a file system that all hosts see. --resume=auto is added: called again, it goes on from the
 # newest checkpoint. SIGTERM or Ctrl-C: the run writes a checkpoint and ends with 3. A host that does not
-# answer for 30 seconds ends the job with an error; where the program knows --comm_timeout, the ranks say so, too. Ends with the
+# answer ends the job with an error: the ranks say so after --comm_timeout, mpirun after 30 seconds. Call it on one of the hosts. Ends with the
 # program's exit code: 0 finished, 3 stopped with a checkpoint, else an error. Further settings of Open MPI: OMPI_MCA_... in
 # the environment. Needs Open MPI 4.1 or later; tried with 4.1.4.
 set -uo pipefail
@@ -59,13 +59,24 @@ if [ "$(id -u)" -eq 0 ]; then launch+=(--allow-run-as-root); fi
 # In a group of its own: Ctrl-C, too, reaches the program as SIGUSR1, which mpirun passes on; at SIGTERM it would kill.
 setsid "${launch[@]}" "$program" train "$@" --resume=auto &
 pid=$!
-trap 'signalled=1; kill -USR1 $pid 2>/dev/null' TERM INT USR1
-while :; do # a signal ends the wait, not the job
-    signalled=0
-    wait $pid
-    code=$?
-    [ $signalled -eq 1 ] || break
+trap 'kill -USR1 "$pid" 2>/dev/null' TERM INT USR1
+# A rank that gave up on a host ends the job (MPI_Abort), and mpirun then waits for TCP to deliver that to the host that is gone: a
+# quarter of an hour. When this host has had no rank for 30 seconds, that is cut short.
+seen=0 without=0
+name=$(basename -- "$program")
+while kill -0 "$pid" 2>/dev/null; do
+    sleep 1 &
+    wait $! # a signal is heard meanwhile
+    if pgrep -P "$pid" -x -- "${name:0:15}" >/dev/null; then
+        seen=1 without=0
+    elif [ $seen -eq 1 ]; then without=$((without + 1)); fi
+    if [ $without -eq 30 ]; then
+        echo 'run_multi_node.sh: the ranks of this host have ended and mpirun has not: some other host does not answer; ending the job' >&2
+        kill -9 "$pid"
+    fi
 done
+wait "$pid"
+code=$?
 case $code in
     0) echo 'run_multi_node.sh: finished' ;;
     3) echo 'run_multi_node.sh: stopped with a checkpoint; the same command goes on from it' ;;

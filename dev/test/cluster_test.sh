@@ -67,6 +67,9 @@ stop() { # ends what this test started, by its own process ids
 }
 trap 'stop; rm -rf "$work"' EXIT
 PATH=$PATH:/usr/sbin:/sbin
+# Ports and names of namespaces are fixed: one of these tests at a time on a machine.
+exec 7>/tmp/gpt_cluster_test.lock
+flock 7
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 
 "$program" bpe --input=dev/test/sample_de.txt --vocab_size=512 --out="$work/tokenizer.json" >"$work/out" 2>&1 &&

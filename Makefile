@@ -52,7 +52,7 @@ NVFLAGS  += -std=c++17 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=
 NVFLAGS  += -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
 NVLIBS   := -lcublasLt $(filter -L% -l%,$(MPI_LIBS))
 
-.PHONY: all help build-tests emu test compare bench clean
+.PHONY: all help build-tests emu test test-cluster compare bench clean
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
 help:
@@ -60,6 +60,7 @@ help:
 	@echo "make train_gpt_cpu   the CPU program"
 	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
 	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
+	@echo "make test-cluster    Slurm, ssh, cut cables and a hundred kills, on this machine, as root; SKIP=slurm,ssh,kill,bytes"
 	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
 	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
@@ -114,6 +115,12 @@ test:
 	@scripts/install.sh build test
 	@$(MAKE) --no-print-directory build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
+
+# Not part of test: needs root and some minutes.
+test-cluster:
+	@scripts/install.sh build test cluster
+	@$(MAKE) --no-print-directory $(BUILD)/train_gpt_cpu
+	@BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.
 COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)

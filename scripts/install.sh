@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # install.sh: sees to it that the tools a script needs are there (Debian 12, Ubuntu 24.04 and later).
 #
-#   scripts/install.sh [--check] PART...      PART: build test corpus plot lint
+#   scripts/install.sh [--check] PART...      PART: build test cluster corpus plot lint
 #
 #   build   gcc make          corpus  perl mandoc gettext (for .mo files)
 #   plot    jq gnuplot        lint    shellcheck clang
-#   test    g++ jq perl gnuplot
+#   test    g++ jq perl gnuplot       cluster Open MPI, Slurm, munge, sshd, ip (for make test-cluster)
 #
 # Installs with apt-get as root, or with sudo where sudo asks for no password. Where it may not, it
 # prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
@@ -19,7 +19,7 @@ for word in "$@"; do
     case $word in
         --help | -h) usage; exit 0 ;;
         --check) check_only=1 ;;
-        build | test | corpus | plot | lint) parts+=("$word") ;;
+        build | test | cluster | corpus | plot | lint) parts+=("$word") ;;
         *) echo "install.sh: unknown word '$word'; see install.sh --help" >&2; exit 1 ;;
     esac
 done
@@ -45,6 +45,13 @@ for part in "${parts[@]}"; do
             need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1
             need gnuplot-nox -- command -v gnuplot
             need procps -- command -v pgrep
+            ;;
+        cluster)
+            need openmpi-bin libopenmpi-dev -- command -v mpicc mpirun
+            need slurm-wlm slurm-wlm-basic-plugins -- sh -c "command -v srun && PATH=\$PATH:/usr/sbin command -v slurmctld slurmd"
+            need munge -- sh -c "PATH=\$PATH:/usr/sbin command -v munged"
+            need openssh-server openssh-client -- sh -c "PATH=\$PATH:/usr/sbin command -v sshd ssh"
+            need iproute2 -- sh -c "PATH=\$PATH:/usr/sbin command -v ip"
             ;;
         corpus)
             need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1

@@ -32,17 +32,17 @@ trap 'rm -rf "${work%/*}"' EXIT
 
 # ------------------------------------------------------------------ words and lint
 
-for script in scripts/*.sh scripts/corpus/*.sh; do
+for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scaling.sh; do
     check "$script: bash -n" bash -n "$script"
     case $script in
-        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh)
+        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh | scripts/cost.sh | scripts/run_multi_node.sh)
             bash "$script" --help >"$work/out" 2>&1
             check "$script --help: exit code" test $? -eq 0
             check "$script --help: lists its options" grep -q -- '--' "$work/out"
             refuse "$script: unknown option" 'unknown' bash "$script" --no_such_option
             ;;
     esac
-    if command -v shellcheck >/dev/null; then check "$script: shellcheck" shellcheck "$script"; fi
+    if command -v shellcheck >/dev/null; then check "$script: shellcheck" shellcheck -x "$script"; fi
 done
 refuse 'quickstart.sh: no time' '--minutes=0' bash scripts/quickstart.sh --minutes=0 --out="$work/never"
 refuse 'quickstart.sh: a comma in the folder' 'in its name' bash scripts/quickstart.sh --out="$work/a,b"
@@ -129,7 +129,8 @@ mkdir "$work/it's a_run"
 awk 'BEGIN { for (i = 1; i <= 120; i++) printf "{\"step\": %d, \"loss\": %.3f%s}\n", i, 3 + 5 / i, i % 40 ? "" : ", \"val_loss\": 3.5"; printf "{\"step\": 1" }' >"$work/it's a_run/metrics.jsonl"
 if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
     bash scripts/plot.sh "$work/it's a_run" >"$work/out" 2>&1
-    check "plot.sh: $(head -c 200 "$work/out")" test $? -eq 0
+    code=$?
+    check "plot.sh: exit code $code: $(head -c 200 "$work/out")" test $code -eq 0
     check 'plot.sh: SVG' has "$work/it's a_run/loss.svg" 'validation'
     check 'plot.sh: PNG' test "$(head -c 4 "$work/it's a_run/loss.png" | tail -c 3)" = PNG
     bash scripts/plot.sh --out="$work/two" "$work/it's a_run" "$work/it's a_run" >"$work/out" 2>&1
@@ -141,6 +142,139 @@ else
     echo 'left out: plot (no jq or no gnuplot)'
 fi
 
+# ------------------------------------------------------------------ clusters
+
+sites=(generic jupiter juwels_booster horeka bwunicluster claix grete nhr_fau lrz_ai)
+check 'every sbatch file has a test here' test "$(find scripts/slurm -name '*.sbatch' | wc -l)" -eq ${#sites[@]}
+directive() { sed -n "s/^#SBATCH --$2=\([^ ]*\).*/\1/p" "$1"; } # directive FILE NAME
+for site in "${sites[@]}"; do
+    file=scripts/slurm/$site.sbatch
+    check "$site: bash -n" bash -n "$file"
+    if command -v shellcheck >/dev/null; then check "$site: shellcheck" shellcheck -x "$file" scripts/slurm/common.sh; fi
+    # Without B: the signal reaches the ranks; one task of the array at a time; a later task keeps the log; 240 s for a checkpoint.
+    check "$site: --signal" test "$(directive "$file" signal)" = TERM@240
+    check "$site: --array is a chain" grep -Eqx '0-[0-9]+%1' <(directive "$file" array)
+    check "$site: --open-mode, --output" test "$(directive "$file" open-mode) $(directive "$file" output)" = 'append %x-%A.log'
+    check "$site: --time" grep -Eqx '[0-9]+:00:00' <(directive "$file" time)
+    check "$site: --nodes, --cpus-per-task" test "$(directive "$file" nodes)" -ge 1 -a "$(directive "$file" cpus-per-task)" -ge 1
+    gpus=$(directive "$file" gres)$(directive "$file" gpus-per-node)
+    check "$site: a task for each GPU ($gpus)" test "$(directive "$file" ntasks-per-node)" = "${gpus##*:}"
+    case $(directive "$file" account) in YOUR_PROJECT | '') ;; *) check "$site: an account of its own" false ;; esac
+done
+check 'NHR@FAU: no environment, and srun gets one all the same' grep -q '^unset SLURM_EXPORT_ENV' scripts/slurm/nhr_fau.sbatch
+
+# What runs in a cluster, with stubs for its commands: srun starts one rank of the real program.
+stubs=$work/stubs
+mkdir "$stubs"
+cat >"$stubs/srun" <<'END'
+#!/usr/bin/env bash
+if [ "$1" = --mpi=list ]; then echo '	pmix'; exit 0; fi
+printf 'SRUN_CPUS_PER_TASK=%s OMP_NUM_THREADS=%s %s\n' "$SRUN_CPUS_PER_TASK" "$OMP_NUM_THREADS" "$*" >>"$CALLS"
+while [[ $1 = --* ]]; do shift; done
+export SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 OMP_NUM_THREADS=1
+exec "$@"
+END
+# shellcheck disable=SC2016  # the stub expands them
+for tool in module scancel; do printf '#!/bin/sh\necho %s "$@" >>"$CALLS"\n' $tool >"$stubs/$tool"; done
+chmod +x "$stubs"/*
+if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
+    echo 'left out: the sbatch files with the real program (in the plain build)'
+else
+    program=$root/$BUILD/train_gpt_cpu
+    "$program" bpe --input=dev/test/sample_de.txt --vocab_size=512 --out="$work/t/tokenizer.json" >"$work/out" 2>&1 &&
+        "$program" tokenize --tokenizer="$work/t/tokenizer.json" --input=dev/test/sample_de.txt --doc_split=formfeed --val_fraction=0.1 --out="$work/t/s" >>"$work/out" 2>&1
+    check "clusters: preparing: $(tail -n 1 "$work/out")" test -s "$work/t/s_val_00000.bin"
+    : >"$work/image.sqsh"
+    printf 'model = llama-nano # of both\nsteps = 1000\nbatch_size = 2\nseq_len = 32\nval_every = 0\nthreads = 1\n' >"$work/train.conf"
+    # A task of a chain, from a copy in a spool folder as slurmd makes it.
+    task() { # task NUMBER SITE TRAIN_OPTION...: output in $work/out, calls of stubs in $work/calls
+        local number=$1 site=$2
+        shift 2
+        : >"$work/calls"
+        mkdir -p "$work/spool"
+        cp "scripts/slurm/$site.sbatch" "$work/spool/slurm_script"
+        (cd "$work" && env -u DEVICE PATH="$stubs:$PATH" CALLS="$work/calls" SLURM_SUBMIT_DIR="$root" SLURM_JOB_ID=$((77 + number)) SLURM_ARRAY_JOB_ID=77 \
+            SLURM_ARRAY_TASK_ID="$number" SLURM_JOB_NUM_NODES=2 SLURM_NTASKS=8 SLURM_JOB_NODELIST='n[1-2]' SLURM_CPUS_PER_TASK=7 PROGRAM="$program" IMAGE="$work/image.sqsh" \
+            bash "$work/spool/slurm_script" --config="$work/train.conf" --train_data="$work/t/s_train_*.bin" --val_data="$work/t/s_val_*.bin" \
+            --tokenizer="$work/t/tokenizer.json" --steps=6 "$@") >"$work/out" 2>&1
+    }
+    for site in "${sites[@]}"; do
+        run=$work/run_$site
+        task 0 "$site" --out="$run" --max_minutes=0.000001
+        code=$?
+        check "$site: stopped: exit code 3, not $code: $(tail -n 3 "$work/out")" test $code -eq 3
+        check "$site: says that the chain goes on" has "$work/out" "stopped with the checkpoint $run/step_00000001; the next task"
+        # 6 steps of 2 x 32 tokens on 8 ranks.
+        check "$site: says what it costs: $(grep cost: "$work/out")" grep -Eq '^cost: 3072 tokens \(6 steps of 512\), [0-9.e+]+ FLOPs .* GPU hours .* on 8 (GH200|H100|A100)\), [0-9.e-]+ kWh$' "$work/out"
+        check "$site: srun gets the CPUs of a task" has "$work/calls" 'SRUN_CPUS_PER_TASK=7 OMP_NUM_THREADS=7 '
+        check "$site: a rank that fails ends the job" has "$work/calls" '--kill-on-bad-exit=1'
+        check "$site: nothing is cancelled" lacks "$work/calls" 'scancel'
+        task 1 "$site" --out="$run"
+        code=$?
+        check "$site: finished: exit code 0, not $code: $(tail -n 3 "$work/out")" test $code -eq 0
+        check "$site: went on from the checkpoint" has "$work/out" "resumed from $run/step_00000001"
+        check "$site: the tasks that wait are cancelled, not this one" grep -qx 'scancel --state=PENDING 77' "$work/calls"
+        task 2 "$site" --out="$run"
+        check "$site: a task behind the end: exit code 0, not $?" test $? -eq 0
+        check "$site: it starts nothing: $(cat "$work/calls")" lacks "$work/calls" ' train '
+    done
+    case $(task 0 jupiter --out="$work/run_j"; cat "$work/calls") in *'--mpi='*) check 'JUPITER: psslurm chooses the MPI' false ;; esac
+    check 'generic: PMIx where srun has it' has <(task 0 generic --out="$work/run_g"; cat "$work/calls") '--mpi=pmix'
+    # An error leaves the chain one more try, two without progress end it; progress between them counts.
+    task 0 generic --out="$work/wrong" --lr=none
+    check "an error: exit code 1, not $?" test $? -eq 1
+    check 'an error: the next task tries again' has "$work/out" 'tries again'
+    check 'an error: nothing is cancelled' lacks "$work/calls" 'scancel'
+    task 1 generic --out="$work/wrong" --lr=none
+    check 'twice the error: the chain ends' grep -qx 'scancel --state=PENDING 77' "$work/calls"
+    task 0 generic
+    check 'no --out: says so' has "$work/out" 'error: the options name no --out=FOLDER'
+    refuse 'submitted from elsewhere' 'set GPT_ROOT to it' env SLURM_SUBMIT_DIR="$work" PATH="$stubs:$PATH" CALLS="$work/calls" bash "$work/spool/slurm_script"
+    refuse 'LRZ without an image' 'IMAGE=' env SLURM_SUBMIT_DIR="$root" bash scripts/slurm/lrz_ai.sbatch
+
+    # What a run costs: 1000 steps of 524,288 tokens of gpt2-124M, 7.98e8 FLOPs a token (info), 40% of 8 x 312 TFLOP/s, 600 W.
+    bash scripts/cost.sh --device=A100 --devices=8 --program="$program" -- --model=gpt2-124M --seq_len=1024 --steps=1000 --total_batch_tokens=524288 >"$work/out" 2>&1
+    check "cost.sh: $(cat "$work/out")" has "$work/out" 'cost: 524 Mtokens (1000 steps of 524288), 4.18e+17 FLOPs (7.98e+08 a token), 0.931 GPU hours (0.116 h on 8 A100), 0.559 kWh'
+    refuse 'cost.sh: unknown device' 'expected GH200, H100, H200, A100 or CPU' bash scripts/cost.sh --device=TPU --devices=1 -- --model=llama-nano
+    refuse 'cost.sh: no model' 'no --model' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" --
+    # mpirun with a host file.
+    refuse 'run_multi_node.sh: no host file' 'one host a line' bash scripts/run_multi_node.sh --hostfile="$work/none" --device=CPU
+    echo localhost >"$work/hosts"
+    if command -v mpirun >/dev/null && [[ $BUILD = *mpi1* ]]; then
+        bash scripts/run_multi_node.sh --hostfile="$work/hosts" --device=CPU --ranks_per_node=2 --program="$program" -- --config="$work/train.conf" --steps=3 --out="$work/mpi" \
+            --train_data="$work/t/s_train_*.bin" --val_data="$work/t/s_val_*.bin" --tokenizer="$work/t/tokenizer.json" >"$work/out" 2>&1
+        check "run_multi_node.sh on this host: exit code $?: $(tail -n 2 "$work/out")" grep -q 'run_multi_node.sh: finished' "$work/out"
+        check 'run_multi_node.sh: 2 ranks' has "$work/mpi/run.log" '2 ranks'
+        check 'run_multi_node.sh: cost' grep -q '^cost: 384 tokens' "$work/out"
+    else
+        echo 'left out: run_multi_node.sh (no mpirun, or a build without MPI)'
+    fi
+fi
+option() { bash scripts/train_option.sh "$@"; }
+printf '  lr = 1e-3   # peak\nout=a b\n' >"$work/o.conf"
+check 'train_option.sh: default' test "$(option lr 5 --steps=3)" = 5
+check 'train_option.sh: a config file' test "$(option lr 5 --config="$work/o.conf")" = 1e-3
+check 'train_option.sh: a later word wins' test "$(option lr 5 --config="$work/o.conf" --lr=2)$(option lr 5 --lr=2 --config="$work/o.conf")" = 21e-3
+check 'train_option.sh: spaces' test "$(option out x --config="$work/o.conf")" = 'a b'
+
+# The model of a step: its tables stand in dev/scaling.md as they are printed, and its models are the program's.
+dev/scaling.sh >"$work/out" 2>&1
+check 'scaling.sh: exit code' test $? -eq 0
+check 'scaling.md holds what scaling.sh prints; paste it again' cmp -s "$work/out" <(sed -n '/^Assumed: /,$p' dev/scaling.md)
+check 'scaling.sh: an assumption from the environment counts' has <(bw_nic=5e9 dev/scaling.sh) 'card 5 GB/s'
+if [ -z "$RUNNER" ]; then
+    while read -r preset length title; do
+        "$BUILD/train_gpt_cpu" info --model="$preset" --seq_len="$length" >"$work/info"
+        billions=$(sed -n 's/^parameters: \([0-9.]*\)M.*/\1/p' "$work/info" | awk '{ printf "%.2f", $1 / 1000 }')
+        flops=$(sed -n 's/^FLOPs a token of training at T=[0-9]*: \([0-9.e+]*\) .*/\1/p' "$work/info" | awk '{ printf "%.3g", $1 }')
+        check "scaling.sh: $preset has ${billions}B parameters, $flops FLOPs a token" grep -Eq "^### $title .*: ${billions}B parameters.* ${flops/+/\\+} FLOPs" "$work/out"
+    done <<'END'
+gpt2-124M 1024 124M
+llama-1.5B 4096 1.5B
+llama-7B 4096 7B
+END
+fi
+
 # ------------------------------------------------------------------ quick start
 
 if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
@@ -149,7 +283,8 @@ else
     # From another folder, with a relative path to the program.
     quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" "$@"); }
     quick --minutes=0.001 --out=q >"$work/out" 2>&1
-    check "quick start: $(tail -n 3 "$work/out")" test $? -eq 0
+    code=$?
+    check "quick start: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     run=$work/q/sample_de-llama-nano-640
     check 'quick start: a checkpoint' test -s "$run/model/step_00000050/model.safetensors"
     check 'quick start: samples' has "$run/samples.txt" 'Das Programm'

@@ -1,0 +1,404 @@
+#!/usr/bin/env bash
+# cluster_test.sh: the ways a cluster starts, stops and breaks a run, for real, on one machine. `make test-cluster`.
+#
+#   slurm   Slurm (slurmctld, slurmd and munge of Debian's packages, on loopback, ports and files of their own) runs
+#           scripts/slurm/generic.sbatch with srun --mpi=pmix on several ranks; tasks of the array are signalled, a rank is killed, a
+#           task is requeued, and the chain ends with the bits of a run that nobody touched
+#   ssh     scripts/run_multi_node.sh over ssh between two hosts (network namespaces behind a switch): one is cut off
+#   kill    KILLS (100) kill -9 at random moments of a run of 200 steps, on 1 and on 4 ranks (KILL_RANKS): the same bits
+#   bytes   what a step sends, counted on the loopback interface of a namespace, against the formula of dev/scaling.md
+#
+#   dev/test/cluster_test.sh [--skip=PART,PART...]
+#
+# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 10 minutes on 2 quiet cores;
+# where others take the CPU, the limits on how long an end may take (60 to 90 s) can be missed.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+root=$PWD
+: "${BUILD:?the folder of the binaries, as make test-cluster sets it}" "${KILLS:=100}" "${KILL_RANKS:=1 4}"
+program=$root/$BUILD/train_gpt_cpu
+
+parts=' slurm ssh kill bytes '
+skip=
+for word in "$@"; do
+    case $word in
+        --skip=*) skip=,${word#*=}, ;;
+        *) echo "cluster_test.sh: unknown word '$word'; expected --skip=PART,PART... of$parts" >&2; exit 1 ;;
+    esac
+done
+for part in ${skip//,/ }; do
+    [[ $parts = *" $part "* ]] || { echo "cluster_test.sh: --skip: no part $part; there are$parts" >&2; exit 1; }
+done
+
+passed=0 failed=0
+check() { # check MESSAGE COMMAND...
+    local message=$1
+    shift
+    if "$@" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
+}
+# can PART TOOL...: shall it run, and can it? Says what is missing.
+can() {
+    local part=$1 missing=() tool
+    shift
+    if [[ $skip = *,$part,* ]]; then echo "$part: left out, as asked"; return 1; fi
+    [ "$(id -u)" -eq 0 ] || missing+=('root')
+    [[ $BUILD = *mpi1* ]] || missing+=('a build with MPI')
+    for tool in "$@"; do command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing+=("$tool"); done
+    if [ ${#missing[@]} -eq 0 ]; then echo "--- $part"; return 0; fi
+    check "$part: cannot run without ${missing[*]} (scripts/install.sh cluster installs what it needs; --skip=$part leaves it out)" false
+    return 1
+}
+
+work=$(mktemp -d)
+chmod 755 "$work" # munge wants nobody else to write there, and others to read
+namespaces=() daemons=()
+stop() { # ends what this test started, by its own process ids
+    local file name pid i
+    for file in "${daemons[@]}"; do
+        pid=$(cat "$file" 2>/dev/null) || continue
+        kill "$pid"
+        for ((i = 0; i < 200; i++)); do [ -e "/proc/$pid" ] || break; sleep 0.05; done
+    done
+    for name in "${namespaces[@]}"; do
+        ip netns pids "$name" 2>/dev/null | xargs -r kill -9
+        ip netns del "$name" 2>/dev/null
+    done
+    daemons=() namespaces=()
+}
+trap 'stop; rm -rf "$work"' EXIT
+PATH=$PATH:/usr/sbin:/sbin
+# Ports and names of namespaces are fixed: one of these tests at a time on a machine.
+exec 7>/tmp/gpt_cluster_test.lock
+flock 7
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+
+"$program" bpe --input=dev/test/sample_de.txt --vocab_size=512 --out="$work/tokenizer.json" >"$work/out" 2>&1 &&
+    "$program" tokenize --tokenizer="$work/tokenizer.json" --input=dev/test/sample_de.txt --doc_split=formfeed --val_fraction=0.1 --out="$work/s" >>"$work/out" 2>&1
+check "preparing: $(cat "$work/out")" test -f "$work/s_val_00000.bin"
+
+steps=200
+options=(--model=qwen3-nano --train_data="$work/s_train_*.bin" --val_data="$work/s_val_*.bin" --tokenizer="$work/tokenizer.json" --seq_len=48
+    --total_batch_tokens=1152 --lr=3e-3 --warmup_steps=5 --val_every=40 --val_tokens=480 --progress=off --threads=1)
+timeout_s=20
+if "$program" train --help | grep -q -- --comm_timeout; then options+=("--comm_timeout=$timeout_s")
+else echo 'the program has no --comm_timeout: that a host is gone is noticed by mpirun alone'; fi
+local_mpi=(mpirun --oversubscribe --bind-to none --allow-run-as-root)
+step_of() { # the newest step in a run's metrics, 0 if there is none
+    local line
+    line=$(tail -n 1 "$1/metrics.jsonl" 2>/dev/null | sed -n 's/^{"step": \([0-9]*\),.*/\1/p')
+    echo "${line:-0}"
+}
+reach() { # reach FOLDER STEP SECONDS: waits until the run is there
+    local until=$((SECONDS + $3))
+    while [ "$(step_of "$1")" -lt "$2" ]; do
+        [ $SECONDS -lt $until ] || return 1
+        sleep 0.02
+    done
+}
+bits() { # what a run must reproduce: weights, moments, config, metrics but for times
+    local last
+    last=$(printf '%s/step_%08d' "$1" $steps)
+    cat "$last/model.safetensors" "$last"/optimizer-*.safetensors "$last/config.json" | sha256sum
+    sed -E 's/"(step_ms|tokens_per_s|mfu)": [^,}]*//g' "$1/metrics.jsonl" | sha256sum
+}
+whole() { # whole RANKS: bits of the undisturbed run on so many ranks, in $work/whole_RANKS
+    [ -d "$work/whole_$1" ] ||
+        "${local_mpi[@]}" -n "$1" "$program" train "${options[@]}" --steps=$steps --batch_size=$((24 / $1)) --checkpoint_every=50 --out="$work/whole_$1" >"$work/out" 2>&1
+    check "the undisturbed run on $1 ranks: $(tail -n 3 "$work/out")" test -f "$(printf '%s/whole_%d/step_%08d/run.json' "$work" "$1" $steps)"
+}
+# Processes of this test: ranks of the run in FOLDER.
+ranks_of() {
+    local p
+    for p in $(pgrep -f -- "--out=$1( |\$)"); do if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = train_gpt_cpu ]; then echo "$p"; fi; done
+}
+
+# ------------------------------------------------------------------ slurm
+
+start_slurm() {
+    local host cluster=$work/slurm
+    host=$(hostname -s)
+    mkdir -p "$cluster/state" "$cluster/spool"
+    (umask 077 && head -c 1024 /dev/urandom >"$cluster/munge.key")
+    daemons+=("$cluster/slurmd.pid" "$cluster/slurmctld.pid" "$cluster/munged.pid")
+    munged --key-file="$cluster/munge.key" --socket="$cluster/munge.socket" --pid-file="$cluster/munged.pid" --log-file="$cluster/munged.log" \
+        --seed-file="$cluster/munge.seed" || return 1
+    cat >"$cluster/slurm.conf" <<END
+ClusterName=gpttest
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=26817
+SlurmdPort=26818
+AuthType=auth/munge
+AuthInfo=socket=$cluster/munge.socket
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation=$cluster/state
+SlurmdSpoolDir=$cluster/spool
+SlurmctldPidFile=$cluster/slurmctld.pid
+SlurmdPidFile=$cluster/slurmd.pid
+SlurmctldLogFile=$cluster/slurmctld.log
+SlurmdLogFile=$cluster/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=10
+PropagateResourceLimits=NONE
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+    export SLURM_CONF=$cluster/slurm.conf
+    slurmctld && slurmd || return 1
+    local until=$((SECONDS + 30))
+    while ! sinfo -h -o %T 2>/dev/null | grep -q idle; do
+        [ $SECONDS -lt $until ] || return 1
+        sleep 0.2
+    done
+}
+queued() { squeue -h -j "$1" -t PENDING,RUNNING,CONFIGURING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null | grep -c .; }
+until_gone() { # until_gone JOB SECONDS
+    local until=$((SECONDS + $2))
+    while [ "$(queued "$1")" -gt 0 ]; do
+        [ $SECONDS -lt $until ] || return 1
+        sleep 0.2
+    done
+}
+# submit OUT SBATCH_WORD... -- TRAIN_OPTION...: sets job
+submit() {
+    local out=$1 words=()
+    shift
+    while [ "$1" != -- ]; do words+=("$1"); shift; done
+    shift
+    job=$(cd "$root" && PROGRAM=$program DEVICE=CPU sbatch --parsable --gpus-per-node=0 --cpus-per-task=1 --ntasks-per-node=3 --output="$out-%a.log" "${words[@]}" \
+        scripts/slurm/generic.sbatch "${options[@]}" --batch_size=8 --out="$out" "$@")
+}
+
+if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
+    start_slurm
+    check "Slurm starts: $(tail -qn 3 "$work/slurm"/*.log 2>/dev/null)" test "$(sinfo -h -o %T)" = idle
+    check 'srun has PMIx (Debian: slurm-wlm-basic-plugins)' grep -qw pmix <(srun --mpi=list 2>&1)
+    whole 3
+    run=$work/chain
+    submit "$run" --array=0-7%1 --time=10 -- --steps=$steps --checkpoint_every=10
+    check "sbatch takes scripts/slurm/generic.sbatch, job '$job'" test -n "$job"
+    # Task 0: the signal that --signal=TERM@240 sends: to the steps, not to the shell.
+    reach "$run" 20 300 && scancel --signal=TERM "${job}_0"
+    until_gone "${job}_0" 300
+    check "task 0 stopped by SIGTERM with a checkpoint: $(tail -n 3 "$run-0.log")" grep -q 'stopped with the checkpoint' "$run-0.log"
+    stopped=$(step_of "$run")
+    check "task 0 stopped in the middle, at step $stopped" test "$stopped" -ge 20 -a "$stopped" -lt $steps
+    check "3 ranks met over PMIx: $(grep -h device: "$run/run.log")" grep -q '3 ranks' "$run/run.log"
+    check "the log names tokens, FLOPs, hours and kWh" grep -Eq 'cost: .*tokens.* FLOPs .* hours .* kWh' "$run-0.log"
+    # Task 1: a rank dies.
+    reach "$run" $((stopped + 15)) 300 && kill -9 "$(ranks_of "$run" | tail -n 1)"
+    died=$SECONDS
+    until_gone "${job}_1" 300
+    check "task 1 ends within 60 s of its rank's death, not $((SECONDS - died))" test $((SECONDS - died)) -le 60
+    check "task 1 says that it failed and that the next one tries again: $(tail -n 2 "$run-1.log")" grep -q 'error: exit code .* tries again' "$run-1.log"
+    # Task 2: the node is lost: Slurm requeues the task.
+    reach "$run" $((stopped + 45)) 300 && scontrol requeue "${job}_2"
+    until_gone "$job" 600
+    check "the chain ended: $(squeue -h)" test "$(queued "$job")" -eq 0
+    check "task 2 was requeued: $(tail -n 2 "$run-2.log")" grep -q 'JOB REQUEUE' "$run-2.log"
+    # It has to wait for two minutes then, so the next task goes on with the run, and in the end cancels it.
+    check "one task finished the run: $(tail -qn 1 "$run"-*.log)" test "$(cat "$run"-*.log | grep -c ': finished: ')" -eq 1
+    check "the tasks behind it did not start: $(ls "$work"/chain-*.log)" test ! -e "$run-4.log"
+    check 'the chain has the bits of the undisturbed run' test "$(bits "$run")" = "$(bits "$work/whole_3")"
+    # Again: nothing to do.
+    submit "$run" --array=0-3%1 --time=10 -- --steps=$steps --checkpoint_every=10
+    until_gone "$job" 300
+    check "a finished run submitted again ends at once: $(tail -n 1 "$run-0.log")" grep -q 'finished before' "$run-0.log"
+    check 'and starts no step' test "$(grep -c 'nodes, 3 ranks on' "$run-0.log")" -eq 1
+    # A mistake ends the chain after two tries.
+    submit "$work/wrong" --array=0-7%1 --time=10 -- --steps=$steps --no_such_option=1
+    until_gone "$job" 300
+    check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-1.log")" grep -q 'twice in a row' "$work/wrong-1.log"
+    check 'after two tries' test ! -e "$work/wrong-3.log"
+    # The real thing: Slurm itself signals before the time is up. Its clock for this ticks once in half a minute.
+    submit "$work/limit" --array=0-0 --time=2 --signal=TERM@60 -- --steps=1000000 --checkpoint_every=0 --val_every=0
+    begin=$SECONDS
+    until_gone "$job" 180
+    check "--signal reached the ranks before the limit of 120 s: $(tail -n 2 "$work/limit-0.log")" grep -q 'stopped with the checkpoint' "$work/limit-0.log"
+    check "the job ended after $((SECONDS - begin)) s" test $((SECONDS - begin)) -lt 120
+    stop
+    unset SLURM_CONF
+fi
+
+# ------------------------------------------------------------------ ssh
+
+# Two hosts, gpta and gptb, with names, addresses and sshd of their own, on a switch: cutting a host's cable leaves the
+# other's link up, as in a machine room.
+start_hosts() {
+    local ssh=$work/ssh host n=0
+    mkdir -p "$ssh" /run/sshd
+    ssh-keygen -q -t ed25519 -N '' -f "$ssh/key" && ssh-keygen -q -t ed25519 -N '' -f "$ssh/host" || return 1
+    cp "$ssh/key.pub" "$ssh/authorized"
+    chmod 600 "$ssh/authorized"
+    cat >"$ssh/config" <<END
+Host *
+    IdentityFile $ssh/key
+    IdentitiesOnly yes
+    User root
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    LogLevel ERROR
+    BatchMode yes
+    ConnectTimeout 10
+END
+    ip netns add gptswitch && namespaces+=(gptswitch)
+    ip -n gptswitch link add bridge type bridge
+    ip -n gptswitch link set bridge up
+    for host in gpta gptb; do
+        n=$((n + 1))
+        ip netns add $host && namespaces+=("$host")
+        ip -n $host link add eth0 type veth peer name $host netns gptswitch
+        ip -n gptswitch link set $host master bridge up
+        ip -n $host addr add 10.77.0.$n/24 dev eth0
+        ip -n $host link set eth0 up
+        ip -n $host link set lo up
+        # What runs on a host has its name, too; a process that sleeps keeps it.
+        # shellcheck disable=SC2016  # the inner shell expands them
+        ip netns exec $host unshare --uts bash -c 'hostname "$1"; echo $$ >"$2"; exec sleep 3600' _ $host "$ssh/$host.pid" &
+        disown # no word when stop() ends it
+        until [ -s "$ssh/$host.pid" ]; do sleep 0.05; done
+        on $host "$(command -v sshd)" -f /dev/null -o Port=22 -o ListenAddress=10.77.0.$n -o HostKey="$ssh/host" -o PidFile="$ssh/$host.sshd" \
+            -o AuthorizedKeysFile="$ssh/authorized" -o StrictModes=no -o PermitRootLogin=yes -o UsePAM=no || return 1
+    done
+    printf '10.77.0.1\n10.77.0.2\n' >"$ssh/hosts"
+}
+on() { # on HOST COMMAND...
+    local host=$1
+    shift
+    nsenter --net="/run/netns/$host" --uts="/proc/$(cat "$work/ssh/$host.pid")/ns/uts" "$@"
+}
+multi_node() { # multi_node OUT OPTION...: from gpta, one rank on each host, over TCP: they share a kernel, and must not notice
+    on gpta env OMPI_MCA_plm_rsh_args="-F $work/ssh/config" OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24 \
+        "$root/scripts/run_multi_node.sh" --hostfile="$work/ssh/hosts" --device=CPU --ranks_per_node=1 --program="$program" -- "${options[@]}" --batch_size=12 "$@"
+}
+
+if can ssh sshd ssh ip nsenter unshare mpirun jq; then
+    start_hosts >"$work/out" 2>&1
+    check "the hosts answer over ssh: $(cat "$work/out")" on gpta ssh -F "$work/ssh/config" 10.77.0.2 true
+    check 'the second host has a name of its own' test "$(on gpta ssh -F "$work/ssh/config" 10.77.0.2 hostname)" = gptb
+    whole 2
+    run=$work/cut
+    multi_node --out="$run" --steps=$steps --checkpoint_every=10 >"$work/cut.log" 2>&1 &
+    pid=$!
+    reach "$run" 35 300
+    check "two hosts train: $(tail -n 3 "$work/cut.log")" test "$(step_of "$run")" -ge 35
+    ip -n gptswitch link set gptb down
+    cut=$SECONDS
+    wait $pid
+    code=$?
+    check "a host is cut off: an error, not exit code $code" test $code -ne 0 -a $code -ne 3
+    check "within 90 s, not $((SECONDS - cut))" test $((SECONDS - cut)) -le 90
+    echo "ssh: a host cut off at step $(step_of "$run"): exit code $code after $((SECONDS - cut)) s"
+    check "the error names the host or the rank: $(tail -n 5 "$work/cut.log")" grep -Eq '10\.77\.0\.2|gptb|rank [01]' "$work/cut.log"
+    check 'and says how to go on' grep -q 'the same command goes on' "$work/cut.log"
+    until=$((SECONDS + 60))
+    while [ -n "$(ranks_of "$run")" ] && [ $SECONDS -lt $until ]; do sleep 0.5; done
+    check "no rank is left on either host, $((SECONDS - cut)) s after the cut" test -z "$(ranks_of "$run")"
+    check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
+    ip -n gptswitch link set gptb up
+    until on gpta ssh -F "$work/ssh/config" 10.77.0.2 true; do
+        [ $SECONDS -lt $((until + 60)) ] || break
+        sleep 1
+    done
+    multi_node --out="$run" --steps=$steps --checkpoint_every=10 >"$work/cut.log" 2>&1
+    check "the cable is back: the same command finishes the run, exit code $?: $(tail -n 3 "$work/cut.log")" grep -q 'run_multi_node.sh: finished' "$work/cut.log"
+    check 'with the bits of the undisturbed run' test "$(bits "$run")" = "$(bits "$work/whole_2")"
+    # Stopped in good order: SIGTERM to the script.
+    multi_node --out="$work/term" --steps=1000000 --checkpoint_every=0 --val_every=0 >"$work/term.log" 2>&1 &
+    pid=$!
+    reach "$work/term" 5 300
+    check "two hosts start again: $(grep -v "^\[1,0\]" "$work/term.log" | head -n 20)" test "$(step_of "$work/term")" -ge 5
+    pgrep -f -- "run_multi_node.sh .*--out=$work/term" | head -n 1 | xargs -r kill -TERM
+    wait $pid
+    code=$?
+    check "SIGTERM ends with 3, not $code" test $code -eq 3
+    check "and a checkpoint: $(tail -n 3 "$work/term.log")" test -n "$(find "$work/term" -maxdepth 1 -name 'step_*[0-9]')"
+    stop
+fi
+
+# ------------------------------------------------------------------ kill
+
+# A pace that spreads the kills over nine tenths of the run: while it is ahead, a kill comes in its start, else later.
+kill_test() { # kill_test RANKS
+    local ranks=$1 run=$work/killed_$1 kills=0 attempts=0 pid start step_ms wait_ms victim early=0 writing=0 log=$work/killed.log
+    whole "$ranks"
+    step_ms=$(jq -s 'map(.step_ms) | sort | .[length / 2 | floor]' "$work/whole_$ranks/metrics.jsonl")
+    local command=("$program")
+    if [ "$ranks" -gt 1 ]; then command=("${local_mpi[@]}" -n "$ranks" "$program"); fi
+    command+=(train "${options[@]}" "--steps=$steps" "--batch_size=$((24 / ranks))" --checkpoint_every=1 --keep_checkpoints=2 --out="$run" --resume=auto)
+    start=1500
+    while :; do
+        attempts=$((attempts + 1))
+        local before began=$EPOCHREALTIME
+        before=$(step_of "$run")
+        "${command[@]}" >"$log" 2>&1 & # the program or mpirun itself, not a shell around it
+        pid=$!
+        if [ $kills -ge "$KILLS" ]; then wait $pid; break; fi
+        # How long until its first step? Measured as the runs go, for the next ones.
+        if [ $((attempts % 10)) -eq 1 ] && reach "$run" $((before + 1)) 300; then
+            start=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }')
+        else
+            wait_ms=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$((before * KILLS - steps * kills * 9 / 10)) \
+                'BEGIN { r /= 32768; printf "%.3f", (ahead > 0 ? r * s : s * 0.8 + r * (s * 0.4 + 20 * m)) / 1000 }')
+            sleep "$wait_ms"
+        fi
+        victim=$( (ranks_of "$run"; if [ "$ranks" -gt 1 ]; then echo $pid; fi) | shuf -n 1)
+        [ -z "$(find "$run" -maxdepth 1 -name '*step_*' ! -name 'step_*[0-9]' 2>/dev/null)" ] || writing=$((writing + 1))
+        if [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null; then kills=$((kills + 1)); fi
+        wait $pid 2>/dev/null
+        # Ranks whose launcher was killed notice by themselves; until then the run's folder is theirs.
+        local until=$((SECONDS + timeout_s + 10))
+        while [ -n "$(ranks_of "$run")" ] && [ $SECONDS -lt $until ]; do sleep 0.02; done
+        [ -z "$(ranks_of "$run")" ] || { check "ranks still there $((timeout_s + 10)) s after process $victim was killed" false; ranks_of "$run" | xargs -r kill -9; }
+        [ "$(step_of "$run")" -gt "$before" ] || early=$((early + 1))
+        local folder
+        for folder in "$run"/step_*[0-9]; do
+            if [ -d "$folder" ] && [ ! -f "$folder/run.json" ]; then check "$folder is there and not whole" false; fi
+        done
+        [ "$(step_of "$run")" -lt $steps ] || break
+    done
+    wait $pid
+    echo "kill: $ranks ranks: $kills kills, $early of them before the first step of their start, $writing while a checkpoint was being written; $(tail -n 1 "$log")"
+    check "$ranks ranks: $kills kills before the run was through, expected $KILLS" test $kills -eq "$KILLS"
+    check "$ranks ranks: killed $kills times, the bits are others" test "$(bits "$run")" = "$(bits "$work/whole_$ranks")"
+    check "$ranks ranks: one line of metrics a step" test "$(wc -l <"$run/metrics.jsonl")" -eq $steps
+}
+if can kill mpirun jq shuf pgrep; then
+    for ranks in $KILL_RANKS; do kill_test "$ranks"; done
+fi
+
+# ------------------------------------------------------------------ bytes
+
+# All that R ranks send in one step of the CPU program: every rank sends all gradients but its own share, then its share of the
+# new weights to all others: 2 (R - 1) x 4 bytes x parameters. TCP's and IP's headers on a loopback of 64 KiB packets are 0.1%.
+traffic() { # traffic RANKS STEPS: bytes over the loopback of a namespace
+    local name=gptbytes before after
+    ip netns add $name
+    ip -n $name link set lo up
+    before=$(ip netns exec $name cat /sys/class/net/lo/statistics/tx_bytes)
+    ip netns exec $name "${local_mpi[@]}" --mca btl tcp,self --mca btl_tcp_if_include lo -n "$1" "$program" train "${options[@]}" --model=llama-5M --total_batch_tokens=0 --batch_size=1 \
+        --seq_len=8 --val_every=0 --checkpoint_every=0 --steps="$2" --out="$work/bytes_$1_$2" >"$work/out" 2>&1 || cat "$work/out" >&2
+    after=$(ip netns exec $name cat /sys/class/net/lo/statistics/tx_bytes)
+    ip netns del $name
+    echo $((after - before))
+}
+if can bytes ip mpirun; then
+    namespaces=(gptbytes) # traffic() runs in a subshell
+    parameters=$("$program" info --model=llama-5M --vocab_size=512 | sed -n 's/^parameters: \([0-9.]*\)M.*/\1/p')
+    for ranks in 2 4; do
+        few=$(traffic $ranks 4) many=$(traffic $ranks 12)
+        counted=$(((many - few) / 8))
+        formula=$(dev/scaling.sh --bytes "$ranks" "$parameters")
+        echo "bytes: $ranks ranks: counted $counted a step, formula $formula"
+        check "$ranks ranks send $counted bytes a step, the formula says $formula; expected within 3% (headers, acknowledgements, loss and norm)" \
+            awk -v c="$counted" -v f="$formula" 'BEGIN { exit !(f > 0 && c >= f && c < 1.03 * f) }'
+    done
+fi
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]

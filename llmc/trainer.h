@@ -701,6 +701,13 @@ static inline double trainer_z(double x, const SpikeStatistics *s) { return s->d
 
 typedef enum { STEP_TAKEN, STEP_SKIPPED, STEP_UNDONE } StepOutcome;
 
+// Ends the job for a step that cannot be gone on from, after the checkpoint that may be under way.
+static inline void trainer_give_up(Trainer *t, const Error *err) {
+    trainer_wait_for_writer(t);
+    trainer_look_at_writer(t);
+    dist_agree(t->dist, false, err);
+}
+
 // What becomes of a step after its update, or the refusal of it; ends the job where that is the answer. All
 // ranks see the same numbers and say the same.
 static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
@@ -727,7 +734,7 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
         log_line(&t->log, "%s", line.text);
         error_set(&err, "%.500s; the weights were not touched and no checkpoint was written: resume from the last one with a lower --lr or with --spike_action=skip, "
                         "or look at the data of this step", line.text);
-        dist_agree(t->dist, false, &err);
+        trainer_give_up(t, &err);
     }
     SpikeEvent *e = &t->event;
     e->action = o->spike_action == SPIKE_NONE ? "spike" : o->spike_action == SPIKE_SKIP ? "skip" : "rollback";
@@ -747,7 +754,7 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
         log_line(&t->log, "%s", line.text);
         error_set(&err, "%.500s; these are %lld spikes in a row, --spike_limit=%lld: resume from the last checkpoint with a lower --lr, or look at the data", line.text,
                   (long long)t->state.spikes, (long long)o->spike_limit);
-        dist_agree(t->dist, false, &err);
+        trainer_give_up(t, &err);
     }
     int64_t position = t->state.position + t->step_tokens / t->T;
     if (o->spike_action == SPIKE_ROLLBACK && trainer_roll_back(t, position)) {

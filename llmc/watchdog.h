@@ -12,6 +12,10 @@ alone some seconds later, which makes the launcher end the others. The rank that
 waited; the one that is missing in the messages is the one to look at.
 
 enter and leave belong to one thread. They may be nested; the outermost counts. w may be NULL.
+
+Limits: a rank that waits for another one's disk cannot tell that from a hang. What takes long on one
+rank alone is either done while the ranks meet now and then (a checkpoint's writing), or the time must
+be longer than it takes (reading a large checkpoint on a slow disk).
 */
 #ifndef LLMC_WATCHDOG_H
 #define LLMC_WATCHDOG_H
@@ -36,7 +40,7 @@ typedef struct Watchdog {
     char host[64];
     int64_t step;     // the newest that was begun
     const char *what; // NULL: not waiting
-    double since;     // clock_seconds()
+    double waited;    // seconds, as far as this process ran: one that was stopped must not accuse the others
 } Watchdog;
 
 static inline void watchdog_exit(int signal_number) {
@@ -62,17 +66,19 @@ static inline void job_abort(void) {
 
 static inline void *watchdog_run(void *argument) {
     Watchdog *w = (Watchdog *)argument;
-    double nap = w->timeout / 10 < 1 ? w->timeout / 10 : 1; // seconds between two looks
+    double nap = w->timeout / 10 < 1 ? w->timeout / 10 : 1, last = clock_seconds(); // seconds between two looks; the last one
     pthread_mutex_lock(&w->mutex);
     while (!w->closing) {
         double now = clock_seconds();
-        if (w->what && now - w->since > w->timeout) {
+        w->waited += now - last < 2 * nap + 1 ? now - last : nap;
+        last = now;
+        if (w->what && w->waited > w->timeout) {
             // stderr is not line-buffered everywhere: one write, so that lines of several ranks stay whole.
             char line[512];
             int n = snprintf(line, sizeof line,
                              "error: rank %d on %s, step %lld: waited %.0f s for: %s; a rank or its network hangs (look for the rank that does not say this), or "
                              "--comm_timeout=%g is too short; the job ends, resume from the last checkpoint\n",
-                             w->rank, w->host, (long long)w->step, now - w->since, w->what, w->timeout);
+                             w->rank, w->host, (long long)w->step, w->waited, w->what, w->timeout);
             ssize_t written = write(STDERR_FILENO, line, (size_t)n);
             (void)written;
             job_abort();
@@ -119,7 +125,7 @@ static inline void watchdog_enter(Watchdog *w, const char *what) {
     if (!w || !w->running || w->depth++) return;
     pthread_mutex_lock(&w->mutex);
     w->what = what;
-    w->since = clock_seconds();
+    w->waited = 0;
     pthread_mutex_unlock(&w->mutex);
 }
 

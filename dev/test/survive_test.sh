@@ -228,14 +228,16 @@ check "nothing was made" bash -c '! compgen -G "unmade*"'
 # A signal, and the file that stops a run, on 3 ranks; the same bits as undisturbed.
 job 3 ranks_whole
 for how in signal file; do
+    mkdir ranks_$how # a run looks for the file once a second, the first time after its first step
+    [ $how = file ] && touch ranks_file/stop
     set_options ranks_$how --resume=auto
     "${launch[@]}" -n 3 "$binary" "${options[@]}" >out 2>err &
     pid=$!
     await test -s ranks_$how/metrics.jsonl
-    if [ $how = signal ]; then kill -USR2 $pid; else touch ranks_file/stop; fi
+    [ $how = signal ] && kill -USR2 $pid
     finish
     check "stopped by a $how with 3, not $code: $(said)" test $code -eq 3
-    check "the file is gone, for the next job" test ! -e ranks_file/stop
+    check "no file is left to stop the next job" test ! -e ranks_$how/stop
     job 3 ranks_$how --resume=auto
     check "after the $how: exit code $?, other bits" test "$(bits ranks_$how)" = "$(bits ranks_whole)"
 done

@@ -64,8 +64,7 @@ for ((round = 0; round < 40 * KILLS; round++)); do
     if [ $kills -lt "$KILLS" ]; then
         sleep "$(awk -v r=$RANDOM -v s="$seconds" 'BEGIN { printf "%.3f", r / 32768 * s }')"
         if kill -9 $pid 2>/dev/null; then kills=$((kills + 1)); fi
-        wait $pid 2>/dev/null
-        if [ $? -eq 0 ]; then # it came to its end before: it is looked at, and killed from the start again
+        if wait $pid 2>/dev/null; then # it came to its end before: it is looked at, and killed from the start again
             check "killed $kills times and resumed: $(said)" test "$(bits "$work/killed")" = "$whole"
             rm -rf "$work/killed"
         fi

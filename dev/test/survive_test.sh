@@ -227,6 +227,16 @@ check "nothing was made" bash -c '! compgen -G "unmade*"'
 
 # A signal, and the file that stops a run, on 3 ranks; the same bits as undisturbed.
 job 3 ranks_whole
+job 3 ranks_waiting --background_checkpoints=off
+check "checkpoints of 3 ranks have the same bits in the background and not" test "$(bits ranks_waiting)" = "$(bits ranks_whole)"
+for background in on off; do
+    (
+        ulimit -f 64
+        job 3 ranks_limited_$background --background_checkpoints=$background --comm_timeout=30
+    )
+    check "3 ranks without room for checkpoints do all their steps: $(said)" test "$(wc -l <ranks_limited_$background/metrics.jsonl)" -eq $steps
+    check "and end with one error: $(grep -c '^warning: no checkpoint' err) warnings, $(tail -n 1 err)" once "^error: no checkpoint at step $steps: .*untouched"
+done
 for how in signal file; do
     mkdir ranks_$how # a run looks for the file once a second, the first time after its first step
     [ $how = file ] && touch ranks_file/stop

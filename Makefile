@@ -21,7 +21,7 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(s
 # Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
 # Under sanitizers -O1: the checks make -O3 take minutes to compile.
 CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
-CFLAGS  += -std=c11 -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
+CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 CFLAGS  += -Wall -Wextra -Wpedantic -Werror -Wno-psabi -Wno-unknown-pragmas
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
 CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
@@ -82,7 +82,7 @@ $(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
 CXX      ?= g++
 comma    := ,
 EMU      := $(BUILD)/emu
-EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
 EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
 EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
 $(EMU)/%: % dev/emu/launch.sed

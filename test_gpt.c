@@ -24,6 +24,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/kernels_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/tokenizer_test.h"
+#include "dev/test/trainer_test.h"
 
 int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
@@ -33,7 +34,7 @@ int main(int argc, char **argv) {
         return compare_dumps(argv[2], argv[3], argc == 5);
     }
     // X(area): the functions test_AREA
-#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf)
+#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf) X(trainer)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -27,6 +27,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cuda/norm.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
+#include "llmc/cuda/preflight.h"
 #include "llmc/cuda/ranks.h"
 #include "llmc/cuda/rope.h"
 #include "llmc/engine.h"
@@ -120,6 +121,16 @@ struct Model {
 static const char *engine_name(void) { return "train_gpt"; }
 
 // ---------------------------------------------------------------- memory
+
+static bool engine_preflight(const Dist *dist, Error *err) { return device_preflight(dist, err); }
+
+static void *engine_host_alloc(size_t bytes) {
+    void *p = NULL; // pinned: the device writes into it directly
+    if (cudaMallocHost(&p, bytes) != cudaSuccess) return NULL;
+    memset(p, 0, bytes);
+    return p;
+}
+static void engine_host_free(void *memory) { cudaFreeHost(memory); }
 
 template <typename T> static Tensors<T> tensors_of(const Model *m, T *base, int layer) {
     Tensors<T> w;
@@ -591,17 +602,20 @@ static double model_loss(Model *m) {
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
     *m->rule_host = adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
+    m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     // 1. loss and gradient norm over all ranks
     ranks_sum_loss(&m->ranks, m->loss, stream);
-    // 2. nothing that is not finite reaches the weights (the device decides)
+    // 2. nothing that is not finite, or above its bound, reaches the weights (the device decides)
     // 3. clip and update, all tensors at once; gradients back to zero
     GraphKey key = {0, 0, 0, false};
     replay(m, &m->update_graph, key, [=]() {
         adamw<real>(m->result, m->loss, m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->table.elements, m->rule, &m->gpu);
     });
     CUDA_CHECK(cudaMemcpyAsync(m->result_host, m->result, sizeof(AdamResult), cudaMemcpyDeviceToHost, stream));
+    watchdog_enter(m->setup.dist->watchdog, "the device, which waits for the other ranks' gradients (model_update)");
     device_synchronize(&m->gpu);
+    watchdog_leave(m->setup.dist->watchdog);
     UpdateResult result;
     result.loss = m->result_host->loss;
     result.grad_norm = m->result_host->grad_norm;

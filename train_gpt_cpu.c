@@ -81,6 +81,22 @@ static const char *engine_name(void) { return "train_gpt_cpu"; }
 
 // ---------------------------------------------------------------- memory
 
+static bool engine_preflight(const Dist *dist, Error *err) {
+    (void)err;
+#ifdef _OPENMP
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = omp_get_max_threads();
+    if (dist->rank == 0 && dist->local_size > 1 && (long)dist->local_size * threads > cores)
+        warn("%d ranks of %d threads on %s, which has %ld cores: expect them to wait for each other; set --threads", dist->local_size, threads, dist->host, cores);
+#else
+    (void)dist;
+#endif
+    return true;
+}
+
+static void *engine_host_alloc(size_t bytes) { return mem_alloc(bytes); }
+static void engine_host_free(void *memory) { free(memory); }
+
 static Weights weights_of(const Model *m, real *base, int layer) {
     Weights w;
 #define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama)                                             \
@@ -213,7 +229,9 @@ static void model_get(Model *m, int array, const Param *p, float *values) {
         }
         parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
     }
+    watchdog_enter(m->setup.dist->watchdog, "moments for a checkpoint (ranks_collect)");
     ranks_collect(&m->ranks, values, parts);
+    watchdog_leave(m->setup.dist->watchdog);
     free(parts);
 }
 
@@ -432,14 +450,18 @@ static double model_loss(Model *m) {
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     UpdateResult result;
     // 1. loss and gradient norm over all ranks, each from the ranges that it owns
+    Watchdog *watchdog = m->setup.dist->watchdog;
+    watchdog_enter(watchdog, "sums of the gradients (ranks_wait)");
     ranks_wait(&m->ranks);
+    watchdog_leave(watchdog);
     double sums[2] = {model_loss(m), 0}; // loss, squares
     for (int block = 0; block < m->table.blocks; block++) sums[1] += sum_of_squares(m->gradients + m->owned[block].first, m->owned[block].count, &m->cpu);
     dist_sum(m->setup.dist, sums, 2);
     result.loss = sums[0];
     result.grad_norm = sqrt(sums[1]);
-    // 2. nothing that is not finite reaches the weights
-    result.updated = isfinite(result.loss) && isfinite(result.grad_norm);
+    // 2. nothing that is not finite, or above its bound, reaches the weights
+    result.updated = isfinite(result.loss) && isfinite(result.grad_norm) && !(rule->max_loss > 0 && result.loss > rule->max_loss) &&
+                     !(rule->max_norm > 0 && result.grad_norm > rule->max_norm);
     if (!result.updated) return result;
     // 3. clip and update, tensor by tensor; finished blocks go to the other ranks meanwhile
     double clip = rule->grad_clip > 0 && result.grad_norm > rule->grad_clip ? rule->grad_clip / result.grad_norm : 1.0;
@@ -455,7 +477,9 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
         ranks_gather(&m->ranks, m->weights + from, m->table.block_start[p->block + 1] - from);
     }
     model_zero_gradients(m);
+    watchdog_enter(watchdog, "the other ranks' new weights (ranks_gather_wait)");
     ranks_gather_wait(&m->ranks);
+    watchdog_leave(watchdog);
     return result;
 }
 

@@ -30,16 +30,25 @@ typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_MOMENT1, MODEL_MOMENT2 } Mode
 typedef struct {
     int64_t step; // 1, 2, ...: for the bias correction
     double lr, beta1, beta2, eps, weight_decay, grad_clip;
+    double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound
 } UpdateRule;
 
 typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats
     double grad_norm; // before clipping, of the gradient summed over ranks
-    bool updated;     // false: loss or norm was not finite, and no weight or moment was touched
+    bool updated;     // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
 } UpdateResult;
 
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
 static const char *engine_name(void);
+
+// Looks at this rank's devices before anything is allocated: enough of them, healthy, none used twice.
+// Called by all ranks together.
+static bool engine_preflight(const Dist *dist, Error *err);
+
+// Host memory that model_get fills fastest, zeroed; NULL if there is not so much.
+static void *engine_host_alloc(size_t bytes);
+static void engine_host_free(void *memory);
 
 // The model with all weights zero. Memory for everything is taken here.
 static Model *model_create(const ModelSetup *setup, Error *err);
@@ -50,7 +59,8 @@ static const char *model_device(Model *m);
 static double model_peak_flops(Model *m);
 
 // Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
-// Moments may be spread over the ranks: all ranks call model_get for them, and rank 0 gets the values.
+// Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order,
+// and rank 0 gets the values.
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values);
 

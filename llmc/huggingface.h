@@ -205,6 +205,18 @@ static inline void disk_transpose(float *out, const float *in, int rows, int col
                 for (int k = c0; k < cols && k < c0 + tile; k++) out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
 }
 
+// Writes one parameter that disk_declare announced. values (rows, cols), turned: scratch of that size.
+static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c, const float *values, float *turned) {
+    DiskPart parts[DISK_PARTS];
+    int n = disk_parts(parts, p, c);
+    for (int j = 0; j < n; j++) {
+        const float *from = values + (size_t)parts[j].row * (size_t)p->cols;
+        size_t count = (size_t)parts[j].rows * (size_t)p->cols;
+        if (parts[j].transposed) disk_transpose(turned, from, parts[j].rows, p->cols);
+        safewriter_data(w, parts[j].transposed ? turned : from, count * sizeof(float));
+    }
+}
+
 // Writes what disk_declare announced, from the model's weights, gradients or moments. w is NULL on the
 // ranks that only hand over their part (model_get).
 static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, const Config *c) {
@@ -214,15 +226,8 @@ static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTab
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most);
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
         model_get(m, array, p, values);
-        for (int j = 0; w && j < n; j++) {
-            const float *from = values + (size_t)parts[j].row * (size_t)p->cols;
-            size_t count = (size_t)parts[j].rows * (size_t)p->cols;
-            if (parts[j].transposed) disk_transpose(turned, from, parts[j].rows, p->cols);
-            safewriter_data(w, parts[j].transposed ? turned : from, count * sizeof(float));
-        }
+        if (w) disk_write_one(w, p, c, values, turned);
     }
     free(values);
     free(turned);

@@ -13,7 +13,9 @@ checkpoint are cut off: the file is then what an undisturbed run would have writ
 
 typedef struct {
     FILE *file;     // run.log; NULL on ranks other than 0, which say nothing
-    FILE *metrics;  // metrics.jsonl
+    int metrics;    // metrics.jsonl, -1 or, before it is opened, 0: not open
+    off_t metrics_size;
+    Str pending;    // lines of metrics that a full disk did not take yet
     bool terminal;  // stdout is one: the progress line overwrites itself
     bool progress;
     int line_width; // of the progress line that stands there now
@@ -95,8 +97,28 @@ static inline bool log_open_metrics(Log *log, const char *path, int64_t last_ste
     bool ok = file_write_all(path, kept.size ? kept.data : "", kept.size, err);
     free(kept.data);
     if (!ok) return false;
-    log->metrics = fopen(path, "a");
-    return log->metrics ? true : error_set(err, "cannot write %s: %s", path, strerror(errno));
+    if (log->metrics > 0) close(log->metrics);
+    log->metrics = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    log->metrics_size = (off_t)kept.size;
+    log->pending.size = 0;
+    return log->metrics > 0 ? true : error_set(err, "cannot write %s: %s", path, strerror(errno));
+}
+
+// Appends whole lines to metrics.jsonl. False, with errno: the disk took nothing, and they are tried again with
+// the next ones. A part of a line is never left behind.
+static inline bool log_metrics(Log *log, const char *lines, size_t n) {
+    str_add(&log->pending, lines, n);
+    errno = 0;
+    ssize_t written = write(log->metrics, log->pending.data, log->pending.size);
+    if (written == (ssize_t)log->pending.size) {
+        log->metrics_size += written;
+        log->pending.size = 0;
+        return true;
+    }
+    int why = errno ? errno : ENOSPC;
+    if (written > 0 && ftruncate(log->metrics, log->metrics_size) != 0) why = errno;
+    errno = why;
+    return false;
 }
 
 static inline void log_close(Log *log) {
@@ -104,7 +126,8 @@ static inline void log_close(Log *log) {
         log_clear(log);
         fclose(log->file);
     }
-    if (log->metrics) fclose(log->metrics);
+    if (log->metrics > 0) close(log->metrics);
+    free(log->pending.data);
     memset(log, 0, sizeof *log);
 }
 

@@ -50,6 +50,8 @@ enum {
     O_ALL = (1 << VERB_COUNT) - 1
 };
 
+enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in run.json
+
 // X(TYPE, name, default, least, most, choices, verbs, help)
 // TYPE: TEXT (const char*), INT (int64_t), REAL (double), FLAG and CHOICE (int: index into choices).
 // least and most bound INT and REAL, both included.
@@ -100,7 +102,24 @@ enum {
     X(INT, keep_checkpoints, 3, 0, 1 << 30, "", O_TRAIN, "how many checkpoints to keep, the newest (0: all)")          \
     X(CHOICE, resume, "no", 0, 0, "no|auto", O_TRAIN,                                                                  \
       "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
-    X(REAL, max_minutes, 0, 0, 1e7, "", O_TRAIN, "stop with a checkpoint and exit code 3 after this time (0: off)")    \
+    X(FLAG, background_checkpoints, "on", 0, 0, "off|on", O_TRAIN,                                                     \
+      "write checkpoints while training goes on, from a copy in rank 0's memory (12 bytes a parameter); off: no "      \
+      "copy, training waits, and --comm_timeout must be longer than a write")                                          \
+    X(REAL, max_minutes, 0, 0, 1e7, "", O_TRAIN,                                                                       \
+      "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGUSR1, "    \
+      "SIGUSR2 and a file named stop in the run's folder")                                                             \
+    X(REAL, comm_timeout, 600, 0, 1e7, "", O_TRAIN,                                                                    \
+      "seconds that a rank waits for others before it ends the job with an error (0: for ever)")                       \
+    X(INT, spike_window, 100, 0, SPIKE_WINDOW_MOST, "", O_TRAIN,                                                       \
+      "steps whose losses and gradient norms a new step is compared with (0: no step is)")                             \
+    X(REAL, spike_threshold, 6, 0, 1e9, "", O_TRAIN,                                                                   \
+      "a step is a spike if its loss or gradient norm is this many standard deviations above the window's mean (0: "   \
+      "none is)")                                                                                                      \
+    X(CHOICE, spike_action, "none", 0, 0, "none|skip|rollback", O_TRAIN,                                               \
+      "what a spike brings: a line in the log; no update by this step; the weights of the last checkpoint that "       \
+      "--checkpoint_every made, and the data behind the spike. A step that is not finite is an error under none, "     \
+      "else a spike")                                                                                                  \
+    X(INT, spike_limit, 10, 1, 1 << 30, "", O_TRAIN, "more spikes in a row, skipped or rolled back, are an error")     \
     X(CHOICE, recompute, "auto", 0, 0, "none|cheap|block|auto", O_TRAIN | O_DUMP | O_INFO,                             \
       "what the backward pass computes again instead of keeping it: nothing; norms and activation functions; whole "   \
       "blocks; auto: cheap, but none for dump, which can write only what is kept")                                     \
@@ -143,6 +162,7 @@ enum { PRECISION_FP32, PRECISION_BF16, PRECISION_AUTO };
 enum { MASTER_FP32, MASTER_NONE };
 enum { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
 enum { RESUME_NO, RESUME_AUTO };
+enum { SPIKE_NONE, SPIKE_SKIP, SPIKE_ROLLBACK };
 enum { RECOMPUTE_AUTO = 3 }; // after the policies of model.h
 
 static inline const char *verb_name(int verb) {

@@ -254,7 +254,7 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
             disk_declare(&w, &l.table, &l.config, "updated.");
         } else {
             disk_write(&w, l.model, MODEL_GRADIENT, &l.table, &l.config);
-            UpdateRule rule = {1, o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->grad_clip};
+            UpdateRule rule = {1, o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->grad_clip, 0, 0};
             model_update(l.model, &rule);
             disk_write(&w, l.model, MODEL_WEIGHT, &l.table, &l.config);
             free(values);
@@ -379,9 +379,10 @@ static inline int program_main(int argc, char **argv) {
         }
     Options o;
     Error err;
-    if (!options_parse(&o, verb, argc - 2, argv + 2, &err) || !options_require(&o, &err)) fail("%s", err.text);
+    bool ok = options_parse(&o, verb, argc - 2, argv + 2, &err) && options_require(&o, &err);
     int code = EXIT_DONE;
     Dist dist;
+    dist_single(&dist);
     signal(SIGXFSZ, SIG_IGN); // a file at its size limit is a failed write with a message, not a death
 #ifdef _OPENMP
     if (o.threads > 0) omp_set_num_threads((int)o.threads);
@@ -389,9 +390,10 @@ static inline int program_main(int argc, char **argv) {
     if (verb == VERB_TRAIN) trainer_block_signals();
     bool ranks = verb == VERB_TRAIN || verb == VERB_EVAL || verb == VERB_GENERATE || verb == VERB_DUMP;
     if (ranks) dist_open(&dist, &argc, &argv);
+    dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     // --out=DIR/file: DIR need not be there yet.
     Path parent = path_parent(o.out);
-    if (*o.out && !path_make_folder(parent.text, &err)) fail("%s", err.text);
+    dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);
     switch (verb) {
     case VERB_TRAIN: code = train(&o, &dist); break;
     case VERB_BPE: code = verb_bpe(&o); break;

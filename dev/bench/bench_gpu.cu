@@ -116,7 +116,7 @@ int main(int argc, char **argv) {
     Dist one;
     memset(&b, 0, sizeof b);
     memset(&setup, 0, sizeof setup);
-    one.rank = 0, one.size = 1;
+    dist_single(&one);
     int passes = argc > 4 ? atoi(argv[4]) : 1, steps = argc > 5 ? atoi(argv[5]) : 20;
     const char *recompute = argc > 6 ? argv[6] : "none";
     if (!config_of_preset(&setup.config, argv[1], &err)) fail("%s", err.text);
@@ -152,7 +152,7 @@ int main(int argc, char **argv) {
             model_forward(m, tokens, tokens + 1, setup.batch_size, setup.seq_len, 1.0 / (double)N / passes, NULL);
             model_backward(m, p == passes - 1);
         }
-        UpdateRule rule = {step + 6, 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0};
+        UpdateRule rule = {step + 6, 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0, 0, 0};
         UpdateResult r = model_update(m, &rule);
         if (!r.updated) fail("bench_gpu: the loss is not finite");
         loss = r.loss / (double)N / passes;

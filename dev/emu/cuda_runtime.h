@@ -623,6 +623,10 @@ struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlockOptin;
     int major, minor, multiProcessorCount, maxThreadsPerMultiProcessor, l2CacheSize, clockRate;
+    struct {
+        char bytes[16];
+    } uuid;
+    int pciDomainID, pciBusID, pciDeviceID;
 };
 
 static inline const char *cudaGetErrorString(cudaError_t e) {
@@ -646,6 +650,7 @@ static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     p->major = 9;
     p->multiProcessorCount = 4;
     p->maxThreadsPerMultiProcessor = 2048;
+    snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "emu %ld", (long)getpid()); // every rank has a device of its own
     return cudaSuccess;
 }
 typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount, cudaDevAttrMemoryClockRate, cudaDevAttrGlobalMemoryBusWidth } cudaDeviceAttr;

@@ -154,9 +154,10 @@ refused 'not a folder|Not a directory|File exists' train "${data[@]}" "${small[@
 
 # ---- disk full: a file system of 700 kB, or where none may be mounted, a limit on the size of files
 if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
-    refused 'No space left' train "${data[@]}" "${small[@]}" --model=llama-nano --out=small/r --steps=2 --checkpoint_every=1
+    # Before a run it is told that the checkpoints will not fit; what happens in the middle of one: survive_test.sh.
+    refused 'has room for .* more checkpoints' train "${data[@]}" "${small[@]}" --model=llama-nano --out=small/r --steps=2 --checkpoint_every=1
     if compgen -G 'small/r/step_*' >/dev/null; then bad "a half-written checkpoint: $(ls small/r)"; else ok; fi
-    dd if=/dev/zero of=small/fill bs=1k count=680 2>/dev/null
+    dd if=/dev/zero of=small/fill bs=1k 2>/dev/null
     refused 'No space left' tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=small/s
     refused 'No space left' dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=small/d
     refused 'No space left' export --model=run_llama/step_00000006 --out=small/g

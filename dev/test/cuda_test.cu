@@ -270,7 +270,7 @@ template <typename T> static void test_loss(Test *t, int N, int V, double dscale
     cudaFree(total);
 }
 
-// kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite
+// kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite, 3 it is above its bound, 4 the norm is
 template <typename T> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
     Array<T> w(t, n);
     Array<float> m(t, n, 0.1), v(t, n, 0.05, 0.06), g(t, n), W(t, n);
@@ -280,6 +280,8 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
     AdamRule rule = adam_rule(7, 1e-2, 0.9, 0.95, 1e-8, 0.1, clip), *rule_device;
     AdamResult result, *result_device;
     double loss = kind == 2 ? (double)INFINITY : 3.5, *loss_device, norm = sqrt(ref_sum_of_squares(g.ref(), n));
+    rule.max_loss = kind == 3 ? 3.4999 : 3.5;
+    rule.max_norm = kind == 4 ? 0.9999 * norm : 1.0001 * norm;
     if (kind == 1) {
         float nan = NAN;
         CUDA_CHECK(cudaMemcpy(g.device + n / 2, &nan, 4, cudaMemcpyHostToDevice));
@@ -294,7 +296,7 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
     adamw<T>(result_device, loss_device, w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, rule_device, t->gpu);
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
-    expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite");
+    expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
     if (kind == 0) {
         expect(t, fabs(result.grad_norm - norm) <= 1e-6 * norm && result.loss == 3.5, "norm and loss");
         double scale = clip > 0 && norm > clip ? clip / norm : 1;
@@ -396,8 +398,8 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
     for (auto &s : losses)
         for (int k = 0; k < 2; k++)
             three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
-    for (int k = 0; k < 8; k++)
-        three_times(t, type + " adamw " + std::to_string(k), [&]() { test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k == 6 ? 1 : k == 7 ? 2 : 0, k & 2 ? 1 : 0); });
+    for (int k = 0; k < 10; k++)
+        three_times(t, type + " adamw " + std::to_string(k), [&]() { test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0); });
 }
 
 int main() {

@@ -64,7 +64,10 @@ for ((round = 0; round < 40 * KILLS; round++)); do
     if [ $kills -lt "$KILLS" ]; then
         sleep "$(awk -v r=$RANDOM -v s="$seconds" 'BEGIN { printf "%.3f", r / 32768 * s }')"
         if kill -9 $pid 2>/dev/null; then kills=$((kills + 1)); fi
-        wait $pid 2>/dev/null
+        if wait $pid 2>/dev/null; then # it came to its end before: it is looked at, and killed from the start again
+            check "killed $kills times and resumed: $(said)" test "$(bits "$work/killed")" = "$whole"
+            rm -rf "$work/killed"
+        fi
         for folder in "$work"/killed/step_*[0-9]; do
             if [ -d "$folder" ] && [ ! -f "$folder/run.json" ]; then check "$folder is there and not whole" false; fi
         done
@@ -76,13 +79,17 @@ done
 check "killed $kills times and resumed: $(said)" test "$(bits "$work/killed")" = "$whole"
 check "metrics after the kills hold one line a step" test "$(wc -l <"$work/killed/metrics.jsonl")" -eq $steps
 
-# The same run again has nothing to do, and says so.
+# The same run again has nothing to do, and says so at once: no model is made, nothing is written.
+before=$(sha256sum <"$work/killed/run.log")
 train "$work/killed" --resume=auto
-check "resuming a finished run: exit code $?" grep -q finished "$work/out"
+check "resuming a finished run ends with 0, not $?" test $? -eq 0
+check "it says that it is finished: $(said)" grep -q finished "$work/out"
+check "it says nothing else" test "$(wc -l <"$work/out")" -eq 1
+check "the log is as it was" test "$(sha256sum <"$work/killed/run.log")" = "$before"
 check "nothing changed" test "$(bits "$work/killed")" = "$whole"
 
 # Signals: finish the step, write a checkpoint, exit with 3; and resume to the same bits.
-for signal in TERM INT USR1; do
+for signal in TERM INT USR1 USR2; do
     rm -rf "$work/stopped"
     start "$work/stopped" --checkpoint_every=0 --resume=auto
     pid=$!
@@ -94,6 +101,14 @@ for signal in TERM INT USR1; do
     train "$work/stopped" --checkpoint_every=0 --resume=auto
     check "after SIG$signal: exit code $?" test "$(bits "$work/stopped")" = "$whole"
 done
+
+# A file that stops the run, and is gone afterwards.
+mkdir "$work/file" && touch "$work/file/stop"
+train "$work/file" --checkpoint_every=0
+check "the file stop ends with 3" test $? -eq 3
+check "it is removed after the checkpoint: $(ls "$work/file")" test ! -e "$work/file/stop" -a -d "$work/file/step_00000001"
+train "$work/file" --checkpoint_every=0 --resume=auto
+check "after the file: exit code $?" test "$(bits "$work/file")" = "$whole"
 
 # The time limit.
 train "$work/late" --max_minutes=0.000001

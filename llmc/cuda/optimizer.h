@@ -2,8 +2,8 @@
 optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over all
 tensors in one launch, as one flat array.
 
-The device itself decides whether a step happens: a loss or norm that is not finite leaves weights,
-moments and gradients as they are. What changes from step to step (rate, bias corrections) is read
+The device itself decides whether a step happens: a loss or norm that is not finite, or above the
+rule's bound, leaves weights, moments and gradients as they are. What changes from step to step (rate, bias corrections) is read
 from device memory, so that the launches can be replayed as a graph.
 
 Weights are held twice, as float masters and as `real` copies that the products read; or, without
@@ -25,6 +25,7 @@ typedef struct {
     float v_scale;                            // 1 / sqrt(1 - beta2^step)
     float eps, keep;                          // keep = 1 - lr * weight decay
     float grad_clip;                          // 0: none
+    double max_loss, max_norm;                // above these there is no update; 0: no bound
     uint32_t step_low, step_high;
 } AdamRule;
 
@@ -36,6 +37,7 @@ typedef struct {
 
 static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay, double grad_clip) {
     AdamRule r;
+    r.max_loss = r.max_norm = 0;
     r.beta1 = (float)beta1, r.beta2 = (float)beta2, r.one_beta1 = (float)(1 - beta1), r.one_beta2 = (float)(1 - beta2);
     r.rate = (float)(lr / (1 - pow(beta1, (double)step)));
     r.v_scale = (float)(1 / sqrt(1 - pow(beta2, (double)step)));
@@ -74,7 +76,7 @@ static __global__ void decide_kernel(AdamResult *result, double *loss, const dou
     double norm = sqrt(sum);
     result->loss = *loss;
     result->grad_norm = norm;
-    result->updated = isfinite(norm) && isfinite(*loss);
+    result->updated = isfinite(norm) && isfinite(*loss) && !(rule->max_loss > 0 && *loss > rule->max_loss) && !(rule->max_norm > 0 && norm > rule->max_norm);
     result->clip = rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
     *loss = 0;
 }

@@ -1,0 +1,256 @@
+/*
+trainer_test.h: tests of what a run stands on: spikes, refused updates, checkpoints from a copy and from the
+model, the state in run.json, which old checkpoints go, the watchdog. Whole runs: the shell scripts.
+*/
+#ifndef TRAINER_TEST_H
+#define TRAINER_TEST_H
+
+#include "check.h"
+#include <sys/wait.h>
+
+static void test_spikes(void) {
+    SpikeWindow w;
+    Options o;
+    Error err;
+    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
+    o.spike_window = 5, o.spike_threshold = 2;
+    memset(&w, 0, sizeof w);
+    for (int i = 0; i < 7; i++) {
+        SpikeBounds b = spike_bounds(&w, &o);
+        CHECK((b.max_loss > 0) == (i >= 5) && (b.max_norm > 0) == (i >= 5), "bounds %g and %g after %d steps of a window of 5", b.max_loss, b.max_norm, i);
+        spike_add(&w, o.spike_window, i, 10 * i + 1);
+    }
+    CHECK(w.count == 5 && w.loss[0] == 2 && w.loss[4] == 6 && w.grad_norm[0] == 21 && w.grad_norm[4] == 61, "the window holds %d values from %g to %g", w.count, w.loss[0],
+          w.loss[w.count - 1]);
+    // 2, 3, 4, 5, 6: mean 4, variance (4 + 1 + 0 + 1 + 4) / 5 = 2
+    SpikeBounds b = spike_bounds(&w, &o);
+    CHECK(fabs(b.max_loss - (4 + 2 * sqrt(2))) < 1e-14 && fabs(b.max_norm - (41 + 20 * sqrt(2))) < 1e-12, "bounds %.17g, %.17g", b.max_loss, b.max_norm);
+    double level[3] = {7, 7, 7};
+    CHECK(spike_statistics(level, 3).mean == 7 && spike_statistics(level, 3).deviation == 7e-3, "the deviation of a level is %g", spike_statistics(level, 3).deviation);
+    o.spike_threshold = 0;
+    CHECK(spike_bounds(&w, &o).max_loss == 0, "a threshold of 0 judges");
+    o.spike_threshold = 2, o.spike_window = 3;
+    spike_add(&w, o.spike_window, 9, 9);
+    CHECK(w.count == 3 && w.loss[0] == 5 && w.loss[2] == 9, "a window that got smaller keeps the newest, not %d from %g", w.count, w.loss[0]);
+    options_free(&o);
+}
+
+static Model *trainer_test_model(const Config *c, bool backward) {
+    static int32_t tokens[22], targets[22]; // (2, 11); model_backward reads the tokens again
+    ModelSetup setup;
+    Error err;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c;
+    setup.batch_size = 2, setup.seq_len = 11;
+    setup.threads = 1;
+    setup.gradients = true;
+    setup.dist = &model_test_dist;
+    Model *m = model_create(&setup, &err);
+    if (!m) fail("%s", err.text);
+    model_init_weights(m, &m->table, c, 5);
+    for (int i = 0; backward && i < 22; i++) tokens[i] = (i * 7 + 3) % c->vocab_size, targets[i] = (i * 5 + 1) % c->vocab_size;
+    if (backward) {
+        model_forward(m, tokens, targets, 2, 11, 1.0 / 22, NULL);
+        model_backward(m, true);
+    }
+    return m;
+}
+
+// An update above a bound touches nothing, and one below it does what it does without.
+static void test_refused_updates(const Config *c) {
+    Model *free_model = trainer_test_model(c, true), *m = trainer_test_model(c, true);
+    size_t n = m->table.elements, bytes = sizeof(real) * n;
+    real *weights = (real *)mem_alloc(bytes), *gradients = (real *)mem_alloc(bytes);
+    memcpy(weights, m->weights, bytes);
+    memcpy(gradients, m->gradients, bytes);
+    UpdateRule rule;
+    memset(&rule, 0, sizeof rule);
+    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.1, rule.grad_clip = 1;
+    UpdateResult r = model_update(free_model, &rule);
+    CHECK(r.updated && r.loss > 0 && r.grad_norm > 0, "loss %g, norm %g", r.loss, r.grad_norm);
+    for (int kind = 0; kind < 2; kind++) {
+        m->loss = r.loss; // model_update took it
+        rule.max_loss = kind == 0 ? r.loss * 0.9999 : 0;
+        rule.max_norm = kind == 1 ? r.grad_norm * 0.9999 : 0;
+        UpdateResult refused = model_update(m, &rule);
+        CHECK(!refused.updated && refused.loss == r.loss && refused.grad_norm == r.grad_norm, "kind %d: updated %d, loss %g, norm %g", kind, refused.updated, refused.loss,
+              refused.grad_norm);
+        bool touched = memcmp(m->weights, weights, bytes) != 0 || memcmp(m->gradients, gradients, bytes) != 0;
+        for (size_t i = 0; i < n; i++) touched |= m->moment1[i] != 0 || m->moment2[i] != 0;
+        CHECK(!touched, "kind %d: a refused update touched weights, gradients or moments", kind);
+    }
+    m->loss = r.loss;
+    rule.max_loss = r.loss, rule.max_norm = r.grad_norm; // at the bound is not above it
+    CHECK(model_update(m, &rule).updated, "an update within its bounds is refused");
+    CHECK(memcmp(m->weights, free_model->weights, bytes) == 0 && memcmp(m->moment2, free_model->moment2, bytes) == 0, "bounds change an update within them");
+    free(weights);
+    free(gradients);
+    model_destroy(m);
+    model_destroy(free_model);
+}
+
+static bool trainer_test_same(const char *a, const char *b) {
+    MappedFile x, y;
+    Error err;
+    if (!file_map(&x, a, &err) || !file_map(&y, b, &err)) return false;
+    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
+    file_unmap(&x);
+    file_unmap(&y);
+    return same;
+}
+
+static void test_checkpoint_copy(const Config *c) {
+    Error err;
+    Options o;
+    Tokenizer tok;
+    CheckpointWriter w;
+    RunState state, back;
+    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
+    CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
+    Model *m = trainer_test_model(c, true);
+    UpdateRule rule;
+    memset(&rule, 0, sizeof rule);
+    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8;
+    model_update(m, &rule);
+    memset(&state, 0, sizeof state);
+    state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11, state.data = 0xfedcba9876543210u;
+    state.skipped = 2, state.spikes = 1, state.spike_step = 6;
+    double x = 1;
+    for (int i = 0; i < 300; i++) {
+        x = fmod(x * 1.618033988749895 + 0.1, 7);
+        spike_add(&state.window, 256, x, x / 3e5);
+    }
+    Path copied = test_temp("copied"), direct = test_temp("direct");
+    for (int background = 0; background < 2; background++) {
+        const char *folder = background ? copied.text : direct.text;
+        CHECK(path_make_folder(folder, &err), "%s", err.text);
+        CHECK(checkpoint_writer_open(&w, folder, &o, m, &m->table, c, &tok, background, 0, &err), "%s", err.text);
+        if (background) checkpoint_copy(&w);
+        checkpoint_start(&w, &state, 0, background);
+        if (background) { // training goes on: what is written must not change
+            for (size_t i = 0; i < m->table.elements; i++) m->weights[i] = m->moment1[i] = m->moment2[i] = 1;
+            while (!checkpoint_ended(&w, 0.1)) {
+            }
+        }
+        checkpoint_finish(&w);
+        CHECK(w.ok, "%s", w.err.text);
+        checkpoint_writer_close(&w);
+    }
+    static const char *const files[] = {"model.safetensors", CHECKPOINT_OPTIMIZER, "config.json", "run.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        Path a = path_of("%.3000s/step_00000007/%s", copied.text, files[i]), b = path_of("%.3000s/step_00000007/%s", direct.text, files[i]);
+        CHECK(trainer_test_same(a.text, b.text), "%s differs between a checkpoint from a copy and one from the model", files[i]);
+    }
+    Path folder = checkpoint_folder(copied.text, 7), damaged = path_of("%.3000s/model.safetensors", folder.text);
+    CHECK(checkpoint_read(&back, folder.text, &err) && checkpoint_verify(folder.text, &err), "%s", err.text);
+    CHECK(memcmp(&back, &state, sizeof state) == 0, "the state in run.json is not the one that was written: step %lld, %d values in the window", (long long)back.step, back.window.count);
+    CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
+    CHECK_ERROR(checkpoint_verify(folder.text, &err), "damaged");
+    // No room, or no folder: an error, and the writer goes on being usable.
+    CHECK(checkpoint_writer_open(&w, "/proc/none", &o, m, &m->table, c, &tok, true, 0, &err), "%s", err.text);
+    for (int again = 0; again < 2; again++) {
+        checkpoint_copy(&w);
+        checkpoint_start(&w, &state, 0, true);
+        while (!checkpoint_ended(&w, 0.1)) {
+        }
+        checkpoint_finish(&w);
+        CHECK(!w.ok && strstr(w.err.text, "/proc/none"), "a checkpoint into /proc: %s", w.err.text);
+    }
+    checkpoint_writer_close(&w);
+    model_destroy(m);
+    tokenizer_free(&tok);
+    options_free(&o);
+}
+
+static void test_prune(void) {
+    static const int64_t made[] = {100, 200, 250, 270, 290};
+    Error err;
+    Options o;
+    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
+    o.checkpoint_every = 100, o.keep_checkpoints = 2;
+    for (int rollback = 0; rollback < 2; rollback++) {
+        Path run = test_temp(rollback ? "prune_rollback" : "prune");
+        for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+            Path p = checkpoint_folder(run.text, made[i]);
+            CHECK(path_make_folder(p.text, &err), "%s", err.text);
+        }
+        o.spike_action = rollback ? SPIKE_ROLLBACK : SPIKE_SKIP;
+        CHECK(checkpoint_prune(run.text, &o, &err), "%s", err.text);
+        int64_t *steps;
+        int n = checkpoint_list(&steps, run.text);
+        CHECK(n == 2 + rollback && steps[n - 1] == 290 && steps[n - 2] == 270 && (!rollback || steps[0] == 200), "%d checkpoints are left, from %lld on", n, (long long)steps[0]);
+        CHECK(checkpoint_regular(steps, n, 100, 280) == (rollback ? 200 : -1), "the regular one is %lld", (long long)checkpoint_regular(steps, n, 100, 280));
+        CHECK(checkpoint_regular(steps, n, 0, 280) == -1, "without --checkpoint_every none is regular");
+        free(steps);
+    }
+    options_free(&o);
+}
+
+static void test_config_equal(const Config *c) {
+    Config d = *c;
+    d.norm_eps = c->norm_eps * (1 + 2e-6), d.rope_theta = c->rope_theta * (1 - 2e-6);
+    CHECK(config_equal(c, &d), "rounding makes another model");
+    d.norm_eps = c->norm_eps * 1.01;
+    CHECK(!config_equal(c, &d), "another norm_eps is no other model");
+    d = *c;
+    d.rope_theta = c->rope_theta * 50;
+    CHECK(!config_equal(c, &d), "another rope_theta is no other model");
+}
+
+// In a process of its own: kind 0 waits too long; 1 leaves in time, again and again; 2 is nested, and waits too long
+// in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
+static int trainer_test_watchdog(int kind, char *said) {
+    int ends[2], status = 0;
+    fflush(stdout);
+    fflush(stderr);
+    if (pipe(ends) != 0) fail("pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        Watchdog w;
+        dup2(ends[1], STDERR_FILENO);
+        watchdog_open(&w, kind == 3 ? 0 : 0.3, 5, "here");
+        watchdog_step(&w, 42);
+        for (int i = 0; i < 5; i++) {
+            watchdog_enter(&w, "outer");
+            if (kind == 2) {
+                watchdog_enter(&w, "inner");
+                watchdog_leave(&w);
+            }
+            usleep(kind == 1 ? 100000 : 250000);
+            if (kind == 1) watchdog_leave(&w);
+        }
+        watchdog_close(&w);
+        _exit(0);
+    }
+    close(ends[1]);
+    size_t n = 0;
+    for (ssize_t k; n < 511 && (k = read(ends[0], said + n, 511 - n)) > 0;) n += (size_t)k;
+    said[n] = 0;
+    close(ends[0]);
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_watchdog(void) {
+    char said[512];
+    for (int kind = 0; kind < 4; kind++) {
+        bool ends = kind == 0 || kind == 2;
+        int code = trainer_test_watchdog(kind, said);
+        CHECK(code == ends, "kind %d: exit code %d, it said: %s", kind, code, said);
+        CHECK(ends ? strstr(said, "rank 5 on here, step 42: waited 0 s for: outer") != NULL : !said[0], "kind %d: it said: %s", kind, said);
+    }
+}
+
+static void test_trainer(void) {
+    Error err;
+    Config c;
+    CHECK(folder_read_config(&c, "dev/test/fixtures/models/qwen3-untied", &err), "%s", err.text);
+    test_spikes();
+    test_refused_updates(&c);
+    test_checkpoint_copy(&c);
+    test_prune();
+    test_config_equal(&c);
+    test_watchdog();
+}
+
+#endif

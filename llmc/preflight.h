@@ -1,0 +1,89 @@
+/*
+preflight.h: what would end a run after hours, looked for in its first seconds, before anything is
+allocated.
+
+    preflight_ranks    a sum with a known result; the same program and the same options on every rank
+    preflight_same     any text that must be the same on every rank, line by line: what the data are
+    preflight_disk     room for the checkpoints that the run will keep
+
+Devices are looked at by engine_preflight(). All functions but preflight_disk are called by all ranks;
+each fills its own Error, and dist_agree() says it once.
+*/
+#ifndef LLMC_PREFLIGHT_H
+#define LLMC_PREFLIGHT_H
+
+#include "checkpoint.h"
+#include "dist.h"
+#include <sys/statvfs.h>
+
+#ifndef GIT_COMMIT
+#define GIT_COMMIT "unknown"
+#endif
+
+// Compares lines with those of rank 0, and names the first that differs.
+static inline bool preflight_same(const Dist *d, const char *what, const char *text, Error *err) {
+    if (d->size == 1) return true;
+    uint64_t n = strlen(text) + 1;
+    dist_broadcast(d, &n, sizeof n);
+    char *theirs = (char *)mem_alloc((size_t)n);
+    if (d->rank == 0) memcpy(theirs, text, (size_t)n);
+    dist_broadcast(d, theirs, (size_t)n);
+    bool ok = strcmp(text, theirs) == 0;
+    if (!ok) {
+        const char *a = text, *b = theirs;
+        size_t na, nb;
+        while (na = strcspn(a, "\n"), nb = strcspn(b, "\n"), na == nb && memcmp(a, b, na) == 0 && a[na] && b[nb]) a += na + 1, b += nb + 1;
+        a += strspn(a, " "), b += strspn(b, " ");
+        na = strcspn(a, "\n"), nb = strcspn(b, "\n");
+        na -= na > 0 && a[na - 1] == ',', nb -= nb > 0 && b[nb - 1] == ',';
+        error_set(err, "%s not the same on all ranks: it has %.*s, rank 0 has %.*s", what, (int)(na < 400 ? na : 400), na ? a : "nothing", (int)(nb < 400 ? nb : 400),
+                  nb ? b : "nothing");
+    }
+    free(theirs);
+    return ok;
+}
+
+static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) {
+    double R = d->size, sums[3] = {1, (double)d->rank + 1, 0.5 * d->rank};
+    float gradients[8], triangle = (float)(0.5 * R * (R + 1));
+    for (int i = 0; i < 8; i++) gradients[i] = (float)(i * (d->rank + 1));
+    dist_sum(d, sums, 3);
+    dist_sum_gradients(d, gradients, 8, sizeof *gradients);
+    bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1);
+    for (int i = 0; i < 8; i++) right &= fabsf(gradients[i] - (float)i * triangle) <= 1e-5f * (float)i * triangle;
+    if (!right) return error_set(err, "a sum over %d ranks has a wrong result (%g, expected %g): the MPI library or the network is broken", d->size, sums[1], 0.5 * R * (R + 1));
+    Str s;
+    memset(&s, 0, sizeof s);
+    uint64_t sum = 0, bytes = 0;
+    Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
+    checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), GIT_COMMIT, __VERSION__, sum, bytes);
+    bool ok = preflight_same(d, "the program is", s.data, err);
+    s.size = 0;
+    options_json(&s, o);
+    Error options_err;
+    bool same = preflight_same(d, "the options are", s.data, &options_err); // compared in any case: all ranks take part
+    if (ok && !same) *err = options_err;
+    free(s.data);
+    return ok && same;
+}
+
+// The bytes of a checkpoint but for its small files.
+static inline double preflight_checkpoint_bytes(const ParamTable *t) { return 3.0 * sizeof(float) * (double)t->parameters; }
+
+// Room for what will be kept and for the one that is being written. Checkpoints that are there count as
+// room that they need no more. On rank 0.
+static inline bool preflight_disk(const Options *o, const ParamTable *t, int64_t step, Error *err) {
+    struct statvfs fs;
+    if (statvfs(o->out, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
+    int64_t *steps, coming = o->checkpoint_every > 0 ? (o->steps - 1) / o->checkpoint_every - step / o->checkpoint_every + 1 : 1;
+    int64_t there = checkpoint_list(&steps, o->out), kept = there + coming;
+    free(steps);
+    if (o->keep_checkpoints > 0) kept = int64_min(kept, o->keep_checkpoints + 1 + (o->spike_action == SPIKE_ROLLBACK));
+    double each = preflight_checkpoint_bytes(t), needed = each * (double)int64_max(kept - there, 1), room = (double)fs.f_bavail * (double)fs.f_frsize;
+    if (needed <= room) return true;
+    return error_set(err, "%s has room for %.3f GB, and %lld more checkpoints of %.3f GB are to be kept there: make room, choose another --out, or a smaller --keep_checkpoints",
+                     o->out, room / 1e9, (long long)int64_max(kept - there, 1), each / 1e9);
+}
+
+#endif

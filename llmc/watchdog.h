@@ -1,0 +1,146 @@
+/*
+watchdog.h: a thread that ends a job in which nothing moves any more.
+
+    watchdog_open(&w, seconds, rank, host);              seconds 0: no thread, nothing ever happens
+    watchdog_enter(w, "sum of the gradients");           around every place where this rank waits for another
+    ...                                                  one, or for its device
+    watchdog_leave(w);
+
+If a rank stays between the two for longer than `seconds`, its watchdog prints one line (rank, host,
+step, what was waited for) and ends the job: MPI_Abort, and should that hang as well, this process
+alone some seconds later, which makes the launcher end the others. The rank that prints is one that
+waited; the one that is missing in the messages is the one to look at.
+
+enter and leave belong to one thread. They may be nested; the outermost counts. w may be NULL.
+
+Limits: a rank that waits for another one's disk cannot tell that from a hang. What takes long on one
+rank alone is either done while the ranks meet now and then (a checkpoint's writing), or the time must
+be longer than it takes (reading a large checkpoint on a slow disk).
+*/
+#ifndef LLMC_WATCHDOG_H
+#define LLMC_WATCHDOG_H
+
+#include "common.h"
+#include <pthread.h>
+#include <signal.h>
+#ifdef USE_MPI
+#include <mpi.h>
+#endif
+
+// Seconds that MPI_Abort gets. Not to be tuned: launchers take one or two.
+#define WATCHDOG_ABORT_SECONDS 10
+
+typedef struct Watchdog {
+    pthread_t thread;
+    pthread_mutex_t mutex; // guards all that follows
+    pthread_cond_t wake;
+    bool running, closing;
+    double timeout; // seconds
+    int rank, depth;
+    char host[64];
+    int64_t step;     // the newest that was begun
+    const char *what; // NULL: not waiting
+    double waited;    // seconds, as far as this process ran: one that was stopped must not accuse the others
+} Watchdog;
+
+static inline void watchdog_exit(int signal_number) {
+    (void)signal_number;
+    _exit(1);
+}
+
+// Ends the job with exit code 1, whatever state MPI is in. For every thread.
+static inline void job_abort(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = watchdog_exit; // the alarm runs even where every thread hangs in a library
+    sigaction(SIGALRM, &action, NULL);
+    alarm(WATCHDOG_ABORT_SECONDS);
+#ifdef USE_MPI
+    int joined = 0, left = 0;
+    MPI_Initialized(&joined);
+    MPI_Finalized(&left);
+    if (joined && !left) MPI_Abort(MPI_COMM_WORLD, 1);
+#endif
+    _exit(1);
+}
+
+static inline void *watchdog_run(void *argument) {
+    Watchdog *w = (Watchdog *)argument;
+    double nap = w->timeout / 10 < 1 ? w->timeout / 10 : 1, last = clock_seconds(); // seconds between two looks; the last one
+    pthread_mutex_lock(&w->mutex);
+    while (!w->closing) {
+        double now = clock_seconds();
+        w->waited += now - last < 2 * nap + 1 ? now - last : nap;
+        last = now;
+        if (w->what && w->waited > w->timeout) {
+            // stderr is not line-buffered everywhere: one write, so that lines of several ranks stay whole.
+            char line[512];
+            int n = snprintf(line, sizeof line,
+                             "error: rank %d on %s, step %lld: waited %.0f s for: %s; a rank or its network hangs (look for the rank that does not say this), or "
+                             "--comm_timeout=%g is too short; the job ends, resume from the last checkpoint\n",
+                             w->rank, w->host, (long long)w->step, w->waited, w->what, w->timeout);
+            ssize_t written = write(STDERR_FILENO, line, (size_t)n);
+            (void)written;
+            job_abort();
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        long nanoseconds = until.tv_nsec + (long)((nap - (double)(long)nap) * 1e9);
+        until.tv_sec += (time_t)nap + nanoseconds / 1000000000;
+        until.tv_nsec = nanoseconds % 1000000000;
+        pthread_cond_timedwait(&w->wake, &w->mutex, &until);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return NULL;
+}
+
+static inline void watchdog_open(Watchdog *w, double timeout, int rank, const char *host) {
+    memset(w, 0, sizeof *w);
+    w->timeout = timeout;
+    w->rank = rank;
+    snprintf(w->host, sizeof w->host, "%s", host);
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->wake, NULL);
+    if (timeout <= 0) return;
+    int why = pthread_create(&w->thread, NULL, watchdog_run, w);
+    if (why) warn("no watchdog on rank %d: %s", rank, strerror(why));
+    w->running = why == 0;
+}
+
+static inline void watchdog_close(Watchdog *w) {
+    if (w->running) {
+        pthread_mutex_lock(&w->mutex);
+        w->closing = true;
+        pthread_cond_signal(&w->wake);
+        pthread_mutex_unlock(&w->mutex);
+        pthread_join(w->thread, NULL);
+    }
+    pthread_cond_destroy(&w->wake);
+    pthread_mutex_destroy(&w->mutex);
+    w->running = false;
+}
+
+// what: a literal, or text that lives until watchdog_leave.
+static inline void watchdog_enter(Watchdog *w, const char *what) {
+    if (!w || !w->running || w->depth++) return;
+    pthread_mutex_lock(&w->mutex);
+    w->what = what;
+    w->waited = 0;
+    pthread_mutex_unlock(&w->mutex);
+}
+
+static inline void watchdog_leave(Watchdog *w) {
+    if (!w || !w->running || --w->depth) return;
+    pthread_mutex_lock(&w->mutex);
+    w->what = NULL;
+    pthread_mutex_unlock(&w->mutex);
+}
+
+static inline void watchdog_step(Watchdog *w, int64_t step) {
+    if (!w || !w->running) return;
+    pthread_mutex_lock(&w->mutex);
+    w->step = step;
+    pthread_mutex_unlock(&w->mutex);
+}
+
+#endif

@@ -31,7 +31,7 @@ CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 override MPI := 0
 endif
 ifeq ($(MPI),1)
-MPI_CFLAGS := -DUSE_MPI $(addprefix -isystem ,$(patsubst -I%,%,$(filter -I%,$(shell mpicc -show 2>/dev/null))))
+MPI_CFLAGS := -DUSE_MPI -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(addprefix -isystem ,$(patsubst -I%,%,$(filter -I%,$(shell mpicc -show 2>/dev/null))))
 MPI_LIBS   := $(filter -L% -l% -Wl%,$(shell mpicc -show 2>/dev/null))
 endif
 
@@ -77,20 +77,21 @@ $(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
 CXX      ?= g++
 comma    := ,
 EMU      := $(BUILD)/emu
-EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS := -std=c++17 $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS += -Wall -Wextra -Wno-unknown-pragmas $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
 EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
 $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -E -f dev/emu/launch.sed $< >$@
 $(BUILD)/train_gpt_emu: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(MPI_LIBS)
 $(BUILD)/train_gpt_emu_fp32: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(MPI_LIBS)
 $(BUILD)/cuda_reference.o: dev/test/cuda_reference.c Makefile | $(BUILD)
 	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
 $(BUILD)/cuda_%_emu: $(EMU_FILES) $(BUILD)/cuda_reference.o $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@
+	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@ $(MPI_LIBS)
 emu: $(EMU_TESTS)
 
 $(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)

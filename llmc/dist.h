@@ -68,18 +68,13 @@ static inline void dist_sum(const Dist *d, double *values, int n) {
 #endif
 }
 
-// Element-wise sum of gradients over all ranks, in place; the same bits on every rank and in every
-// repeat, since the exchange has a fixed pattern. size: bytes of an element, 4 or 8.
-static inline void dist_sum_gradients(const Dist *d, void *values, size_t n, size_t size) {
+// Rank 0's bytes on all ranks.
+static inline void dist_broadcast(const Dist *d, void *values, size_t bytes) {
     (void)d;
     (void)values;
-    (void)n;
-    (void)size;
+    (void)bytes;
 #ifdef USE_MPI
-    if (d->size == 1) return;
-    size_t most = (size_t)1 << 28; // MPI counts are ints
-    for (size_t i = 0; i < n; i += most)
-        MPI_Allreduce(MPI_IN_PLACE, (char *)values + i * size, (int)(n - i < most ? n - i : most), size == 4 ? MPI_FLOAT : MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    if (d->size > 1) MPI_Bcast(values, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
 #endif
 }
 

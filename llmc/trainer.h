@@ -80,11 +80,14 @@ static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const T
     if (max_tokens > 0) sequences = int64_min(sequences, int64_max(1, max_tokens / T));
     double sums[3] = {0, 0, 0}; // loss, tokens, bytes
     model_loss(m);
-    for (int64_t first = (int64_t)dist->rank * B; first < sequences; first += (int64_t)dist->size * B) {
-        int n = (int)int64_min(B, sequences - first);
+    for (int64_t round = 0; round < sequences; round += (int64_t)dist->size * B) {
+        int64_t first = round + (int64_t)dist->rank * B;
+        int n = (int)int64_max(0, int64_min(B, sequences - first));
         for (int b = 0; b < n; b++)
             if (!dataset_sequence(d, first + b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, err)) return false;
-        model_forward(m, inputs, targets, n, T, 0, NULL);
+        // A rank with nothing left makes its pass all the same, over targets that count nothing.
+        if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
+        model_forward(m, inputs, targets, n ? n : 1, T, 0, NULL);
         sums[1] += (double)n * T;
         if (tok) sums[2] += (double)tokens_text_bytes(tok, targets, (int64_t)n * T);
     }
@@ -345,6 +348,8 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
     setup.precision = o->precision;
     setup.no_master = o->master_weights == MASTER_NONE;
+    setup.zero = (int)o->zero;
+    setup.zero_group = (int)o->zero_group;
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.dist = dist;
@@ -483,6 +488,7 @@ static inline void trainer_checkpoint(Trainer *t) {
         }
     }
     if (t->dist->rank > 0) {
+        disk_write(NULL, t->model, MODEL_WEIGHT, &t->table, &t->config);
         disk_write(NULL, t->model, MODEL_MOMENT1, &t->table, &t->config);
         disk_write(NULL, t->model, MODEL_MOMENT2, &t->table, &t->config);
     }
@@ -553,7 +559,7 @@ static inline int train(const Options *o, Dist *dist) {
         trainer_write_metrics(t, &r, lr, seconds, validate);
         trainer_progress(t, &r, seconds);
         if (validate) log_line(log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte", (long long)t->state.step, r.loss, t->val_loss, t->val_bits);
-        if (dist->rank == 0 && due(o->sample_every, t->state.step)) trainer_sample(t);
+        if (due(o->sample_every, t->state.step)) trainer_sample(t);
 
         int stop_signal = trainer_stop_signal(dist);
         bool late = dist_max(dist, o->max_minutes > 0 && clock_seconds() - t->started > 60 * o->max_minutes);

@@ -416,6 +416,7 @@ template <typename T> static void collect(Model *m, const T *own, const Param *p
                 from = (const T *)m->gpu.scratch;
             }
             if (r->dist->rank == 0) to_host(m, values + (part.first - p->offset) + done, from, n);
+            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and rank 0 waits
         }
     }
 }

@@ -228,8 +228,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->config = setup->config;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    static const Dist alone = {0, 1}; // without updates ranks have nothing to tell each other
-    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &alone, setup->zero, setup->zero_group, err) || !device_open(gpu, err)) {
+    static const Dist alone = {0, 1, 0, false, NULL}; // without updates ranks have nothing to tell each other
+    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &alone, setup->zero, setup->zero_group, err) || !device_open(gpu, setup->dist->local, err)) {
         free(m);
         return NULL;
     }

@@ -116,7 +116,8 @@ int main(int argc, char **argv) {
     Dist one;
     memset(&b, 0, sizeof b);
     memset(&setup, 0, sizeof setup);
-    one.rank = 0, one.size = 1;
+    memset(&one, 0, sizeof one);
+    one.size = 1;
     int passes = argc > 4 ? atoi(argv[4]) : 1, steps = argc > 5 ? atoi(argv[5]) : 20;
     const char *recompute = argc > 6 ? argv[6] : "none";
     if (!config_of_preset(&setup.config, argv[1], &err)) fail("%s", err.text);

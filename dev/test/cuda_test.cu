@@ -410,7 +410,7 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
 int main() {
     Device gpu;
     Error err;
-    if (!device_open(&gpu, &err)) fail("%s", err.text);
+    if (!device_open(&gpu, 0, &err)) fail("%s", err.text);
     gemm_open(&gpu);
     ref_open();
     Test t;

@@ -28,6 +28,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cuda/loss.h"
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
+#include "llmc/cuda/nvml.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
 #include "llmc/cuda/ranks.h"
@@ -91,6 +92,7 @@ struct Model {
     Config config;
     Device gpu;
     Ranks ranks;
+    Nvml nvml;
     char description[384];
     ParamTable table;
     ActTable acts;
@@ -235,6 +237,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     }
     gemm_open(gpu);
     ranks_open(&m->ranks);
+    nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
     m->table = param_table(c);
     ranks_pad(&m->ranks, &m->table);
@@ -335,6 +338,7 @@ static void model_destroy(Model *m) {
     free(m->logits_real);
     free(m->logits_host);
     param_table_free(&m->table);
+    nvml_close(&m->nvml);
     ranks_close(&m->ranks);
     gemm_close(&m->gpu);
     device_close(&m->gpu);
@@ -351,6 +355,8 @@ static const char *model_device(Model *m) {
 }
 
 static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
+
+static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 static float *model_array(const Model *m, int array) {
     return array == MODEL_WEIGHT ? m->master : array == MODEL_GRADIENT ? m->gradients : array == MODEL_MOMENT1 ? m->moment1 : m->moment2;

@@ -196,6 +196,8 @@ static double model_peak_flops(Model *m) {
     return m->peak_flops;
 }
 
+static DeviceReadings model_readings(Model *m) { return (void)m, no_readings(); }
+
 // Moments exist only for what this rank owns: element i of the flat array, for owned i.
 static real *moment_at(const Model *m, int array, int block, size_t i) {
     return (array == MODEL_MOMENT1 ? m->moment1 : m->moment2) + m->moment_start[block] + (i - m->owned[block].first);

@@ -9,6 +9,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 
 #include "dist.h"
 #include "model.h"
+#include <math.h>
 
 typedef struct Model Model;
 
@@ -49,6 +50,18 @@ static const char *model_device(Model *m);
 
 // The highest rate of the arithmetic in use, FLOP/s over all threads or the device; 0: not known.
 static double model_peak_flops(Model *m);
+
+// What the device tells of itself; NAN where it does not. Energy: since model_create.
+typedef struct {
+    double power_w, temperature_c, sm_mhz, memory_mhz, memory_gb, energy_kwh;
+} DeviceReadings;
+
+static inline DeviceReadings no_readings(void) {
+    double none = (double)NAN;
+    DeviceReadings r = {none, none, none, none, none, none};
+    return r;
+}
+static DeviceReadings model_readings(Model *m);
 
 // Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
 // Weights and moments may be spread over the ranks: all ranks call model_get for them, and rank 0 gets

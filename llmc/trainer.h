@@ -455,6 +455,14 @@ static inline void trainer_write_metrics(Trainer *t, const UpdateResult *r, doub
         str_printf(&s, ", \"val_loss\": %.9g", t->val_loss);
         if (isfinite(t->val_bits)) str_printf(&s, ", \"val_bits_per_byte\": %.9g", t->val_bits);
     }
+    DeviceReadings d = model_readings(t->model); // of rank 0's device
+    struct {
+        const char *name;
+        double value;
+    } readings[] = {{"power_w", d.power_w},       {"temperature_c", d.temperature_c}, {"sm_mhz", d.sm_mhz},
+                    {"memory_mhz", d.memory_mhz}, {"memory_gb", d.memory_gb},         {"energy_kwh", d.energy_kwh}};
+    for (size_t i = 0; i < sizeof readings / sizeof readings[0]; i++)
+        if (isfinite(readings[i].value)) str_printf(&s, ", \"gpu_%s\": %.9g", readings[i].name, readings[i].value);
     str_puts(&s, "}\n");
     // A full disk must not end the run here: the checkpoint will say it, and nothing is lost.
     if (fwrite(s.data, 1, s.size, t->log.metrics) != s.size || fflush(t->log.metrics) != 0)
@@ -574,6 +582,9 @@ static inline int train(const Options *o, Dist *dist) {
             break;
         }
     }
+    double kwh = model_readings(t->model).energy_kwh;
+    dist_sum(dist, &kwh, 1);
+    if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);
     if (exit_code == EXIT_DONE) {
         Path p = checkpoint_folder(o->out, t->state.step);
         struct rusage used;

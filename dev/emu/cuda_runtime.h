@@ -787,6 +787,7 @@ typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount, cudaDevAttr
 static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) { return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess; }
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
+static inline cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int) { return snprintf(bus, (size_t)n, "0000:00:00.0"), cudaSuccess; }
 static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) { return *left = *all = (size_t)8 << 30, cudaSuccess; }
 static inline cudaError_t cudaDeviceSynchronize() { return emu_run_all(), cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {

@@ -9,14 +9,24 @@
 #
 #     dev/test/cuda_ranks_test.sh [long]     long: 2, 3, 4 and 8 ranks, every stage, all families, 50 steps: half an hour
 #
+# With GPU=1 the real program, one rank a GPU, as many as there are: every stage, 50 steps.
+#
 # The models' sizes divide nothing, so that tensors lie across the borders of the ranks' ranges.
 # Needs mpirun, jq and a build with MPI; says so and counts nothing otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}"
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${GPU:=0}"
 mode=${1:-short}
 program=("$PWD/$BUILD/train_gpt_emu_fp32") # and what starts it
-if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
+if [ "$GPU" = 1 ]; then
+    mode=gpu gpus=$(nvidia-smi -L | wc -l)
+    program=("$PWD/$BUILD/train_gpt_fp32")
+    if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
+        echo "$gpus GPU, or no mpirun: several ranks are not tested"
+        echo '0 passed, 0 failed'
+        exit 0
+    fi
+elif ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
     echo 'no mpirun, or a build without MPI: the ranks of the CUDA program are not tested'
     echo '0 passed, 0 failed'
     exit 0
@@ -87,7 +97,16 @@ against_one() {
     check "$what: streams $streams and $again give other bits" test "$(bits new)" = "$(bits again)"
 }
 
-if [ "$mode" = long ]; then
+if [ "$mode" = gpu ]; then
+    sequences=$((2 * gpus)) steps=51
+    for family in gpt2 llama qwen3; do
+        train $family 1 1 one_$family
+        check "$family on 1 GPU: $(tail -n 1 out)" test -d "$(last one_$family)"
+        for zero in 0 1 2 3; do against_one $family "$gpus" $((1 + zero % 2)) $zero 0 '' again; done
+    done
+    printf 'largest distance of a loss curve from one rank: %s\n%d passed, %d failed\n' "$worst" $passed $failed
+    exit $((failed > 0))
+elif [ "$mode" = long ]; then
     sequences=48 steps=51
     for family in gpt2 llama qwen3; do
         train $family 1 2 one_$family

@@ -2,6 +2,8 @@
 # The CUDA program against the CPU program, whole: dumps tensor by tensor, training, accumulation,
 # resume, generation; all three families, both precisions. Runs the emulated builds of `make emu`, or
 # with GPU=1 the real ones ($BUILD/train_gpt, $BUILD/train_gpt_fp32).
+#
+#     dev/test/cuda_test.sh [long]     long, and on a GPU: also 200 steps of training against the CPU's
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test}" "${GPU:=0}"
@@ -108,6 +110,12 @@ check "fp32: the gradient norm follows the CPU's" close cpu fp32 grad_norm 1e-4
 check "fp32: the validation loss follows the CPU's" close cpu fp32 val_loss 1e-5
 check "bf16: the loss follows the CPU's" close cpu bf16 loss 1e-2
 check "bf16: the validation loss follows the CPU's" close cpu bf16 val_loss 1e-2
+if [ "${1:-}" = long ] || [ "$GPU" = 1 ]; then
+    check "200 steps on the CPU" train "$cpu" cpu200 --val_every=50 --steps=200
+    check "200 steps in bf16" train "$bf16" bf16_200 --val_every=50 --steps=200
+    check "bf16: 200 steps' losses stay within 1% of the CPU's" close cpu200 bf16_200 loss 1e-2
+    check "bf16: so do the validation losses" close cpu200 bf16_200 val_loss 1e-2
+fi
 check "train in fp32, one micro-batch" train "$fp32" whole --val_every=0 --batch_size=4
 check "two micro-batches give the gradient of one batch twice as large" close fp32 whole grad_norm 1e-4
 export LLMC_GRAPHS=0
@@ -142,6 +150,18 @@ END
     check "power, temperature, clocks, memory and energy are in the metrics" grep -q \
         '"gpu_power_w": 345.6, "gpu_temperature_c": 61, "gpu_sm_mhz": 1980, "gpu_memory_mhz": 2619, "gpu_memory_gb": 42.5, "gpu_energy_kwh": 0.001}' "$work/nvml/metrics.jsonl"
     check "the energy is in the log" grep -q 'energy: 0.00[1-9] kWh' "$work/nvml/run.log"
+fi
+
+# The products' algorithms, measured at the first start, come from the file at the next.
+choices=("$LLMC_CACHE"/gemm-*.txt)
+check "the file of measured choices" test -s "${choices[0]}" -a ${#choices[@]} -eq 1
+cp "${choices[0]}" "$work/choices"
+check "train with the file" train "$fp32" again --val_every=0 --steps=2
+check "nothing is measured again" cmp "$work/choices" "${choices[0]}"
+if [ "$GPU" = 0 ]; then # the emulated library refuses an algorithm of zeros
+    sed -E 's/( [0-9a-f]+){8}$/ 0 0 0 0 0 0 0 0/' "$work/choices" >"${choices[0]}"
+    check "the file's choices are the ones in use" "$BASH" -c '! "$@"' - "$fp32" dump --model=llama-nano --data="$work/d_train_*.bin" --batch_size=2 --seq_len=24 --out="$work/x.safetensors"
+    cp "$work/choices" "${choices[0]}"
 fi
 
 # The other verbs, from a checkpoint.

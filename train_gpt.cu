@@ -349,8 +349,10 @@ static const char *model_device(Model *m) {
     int runtime = 0, driver = 0;
     CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
     CUDA_CHECK(cudaDriverGetVersion(&driver));
-    snprintf(m->description, sizeof m->description, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME ", CUDA %d.%d, driver for CUDA %d.%d", m->gpu.name,
+    int n = snprintf(m->description, sizeof m->description, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME ", CUDA %d.%d, driver for CUDA %d.%d", m->gpu.name,
              m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30), runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
+        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero, m->ranks.group);
     return m->description;
 }
 

@@ -23,9 +23,10 @@ typedef struct {
     RanksLine *line; // several ranks, joined without
 } Dist;
 
-// The launcher's number of this rank on its node, -1 if it gives none.
+// The launcher's number of this rank on its node, -1 if it gives none. Slurm's comes last: ranks that mpirun
+// starts inside a Slurm job all inherit the same one.
 static inline int dist_local_rank(void) {
-    static const char *const names[] = {"SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK"};
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "SLURM_LOCALID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (getenv(names[i])) return bootstrap_variable(names[i], 0);
     return -1;
@@ -37,10 +38,12 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
     memset(d, 0, sizeof *d);
     d->size = 1;
     d->local = dist_local_rank();
+    // Ranks that mpirun started know each other, even if there is only one; Slurm's variables are then about mpirun.
+    bool asked = getenv("LLMC_BOOTSTRAP") != NULL, by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") || getenv("MPI_LOCALNRANKS");
 #ifdef USE_MPI
     static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS"};
     bool any = false;
-    for (size_t i = 0; i < sizeof launched / sizeof launched[0] && !getenv("LLMC_BOOTSTRAP"); i++) any |= getenv(launched[i]) != NULL;
+    for (size_t i = 0; i < sizeof launched / sizeof launched[0] && !asked; i++) any |= getenv(launched[i]) != NULL;
     if (any) {
         int provided;
         MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
@@ -60,7 +63,7 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
 #endif
     int rank, size;
     Error err;
-    if (d->size == 1 && bootstrap_found(&rank, &size)) {
+    if (d->size == 1 && (asked || !by_mpirun) && bootstrap_found(&rank, &size)) {
         d->line = bootstrap_open(rank, size, &err);
         if (!d->line) fail("%s", err.text);
         d->rank = rank;

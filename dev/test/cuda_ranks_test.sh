@@ -107,16 +107,18 @@ if [ "$mode" = gpu ]; then
     printf 'largest distance of a loss curve from one rank: %s\n%d passed, %d failed\n' "$worst" $passed $failed
     exit $((failed > 0))
 elif [ "$mode" = long ]; then
-    sequences=48 steps=51
+    sequences=24 steps=51
     for family in gpt2 llama qwen3; do
         train $family 1 2 one_$family
         check "$family on 1 rank: $(tail -n 1 out)" test -d "$(last one_$family)"
+        again=ahead
+        [ $family = llama ] || again=
         for ranks in 2 3 4 8; do
-            for zero in 0 1 2 3; do against_one $family $ranks $((1 + (ranks + zero) % 2)) $zero 0 shuffle:$ranks$zero ahead; done
+            for zero in 0 1 2 3; do against_one $family $ranks $((ranks == 8 ? 1 : 1 + (ranks + zero) % 2)) $zero 0 shuffle:$ranks$zero "$again"; done
         done
         for zero in 1 2 3; do
-            against_one $family 4 2 $zero 2 lazy shuffle:$zero
-            against_one $family 8 1 $zero 4 ahead lazy
+            against_one $family 4 2 $zero 2 lazy "$again"
+            against_one $family 8 1 $zero 4 ahead ''
         done
     done
 else

@@ -122,6 +122,10 @@ export LLMC_GRAPHS=0
 check "train in bf16 without graphs" train "$bf16" eager --val_every=4
 unset LLMC_GRAPHS
 check "graphs do not change the bits" same_metrics bf16 eager
+export CUDA_EMU_STREAMS=lazy
+check "train in bf16, the host far ahead of the device" train "$bf16" lazy --val_every=4
+unset CUDA_EMU_STREAMS
+check "a host that runs ahead does not change the bits" same_metrics bf16 lazy
 check "train in bf16 without masters" train "$bf16" rounded --val_every=0 --master_weights=none
 check "without masters the loss follows" close cpu rounded loss 2e-2
 check "train 3 steps and stop" train "$bf16" resumed --val_every=4 --steps=8 --checkpoint_every=3

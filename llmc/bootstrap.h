@@ -113,7 +113,10 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
     for (size_t i = 0; i < sizeof hello.key; i++) str_printf(&s, "%02x", hello.key[i]);
     str_printf(&s, " %d", ntohs(address.sin_port));
     struct ifaddrs *all = NULL;
-    if (getifaddrs(&all) != 0) all = NULL;
+    if (getifaddrs(&all) != 0) {
+        all = NULL;
+        str_puts(&s, " 127.0.0.1");
+    }
     for (int own = 0; own < 2; own++)
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
             if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || !(a->ifa_flags & IFF_UP) || ((a->ifa_flags & IFF_LOOPBACK) != 0) != own) continue;

@@ -14,6 +14,8 @@ each kind of call, as a ring would send them.
 #include "cuda_runtime.h"
 #include <mpi.h>
 
+#define NCCL_VERSION_CODE 21800
+
 typedef enum { ncclSuccess = 0, ncclSystemError = 2, ncclInvalidArgument = 4 } ncclResult_t;
 typedef enum { ncclUint8, ncclFloat32, ncclFloat64 } ncclDataType_t;
 typedef enum { ncclSum } ncclRedOp_t;

@@ -190,7 +190,7 @@ static inline void *device_alloc(Device *d, size_t bytes, const char *what) {
     if (cudaMalloc(&p, bytes ? bytes : 16) != cudaSuccess) {
         size_t left = 0, all = 0;
         cudaMemGetInfo(&left, &all);
-        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, or --recompute=block", what,
+        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, --recompute=block, or a higher --zero over several GPUs", what,
              (double)bytes / (1 << 30), (double)left / (1 << 30), (double)all / (1 << 30), d->name);
     }
     CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, d->stream));

@@ -34,6 +34,9 @@ Built without NCCL there is one rank.
 
 #ifdef USE_NCCL
 #include <nccl.h>
+#if NCCL_VERSION_CODE < 21800
+#error "NCCL 2.18 or later is needed (ncclCommSplit); build with NCCL=0 for one GPU"
+#endif
 #endif
 
 typedef struct {

@@ -2,6 +2,7 @@
 #
 # Settings: ARCH=native|x86-64-v3|x86-64-v4|armv8.2-a...  what the CPU program may use (-march; native: this machine)
 #           CC=gcc|clang, MPI=1|0 (default: 1 where mpicc is), OPENMP=1|0, SANITIZE=1 (address, undefined), RUNNER=qemu-...
+#           NCCL=1|0 several GPUs (default: 1 where nccl.h is: NCCL_HOME, EBROOTNCCL, CPATH, the CUDA toolkit, /usr)
 
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=$(shell nproc)
@@ -35,7 +36,7 @@ CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 override MPI := 0
 endif
 ifeq ($(MPI),1)
-MPI_CFLAGS := -DUSE_MPI $(addprefix -isystem ,$(patsubst -I%,%,$(filter -I%,$(shell mpicc -show 2>/dev/null))))
+MPI_CFLAGS := -DUSE_MPI -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(addprefix -isystem ,$(patsubst -I%,%,$(filter -I%,$(shell mpicc -show 2>/dev/null))))
 MPI_LIBS   := $(filter -L% -l% -Wl%,$(shell mpicc -show 2>/dev/null))
 endif
 
@@ -50,7 +51,14 @@ CUDA_ARCH ?= 80 90
 NVFLAGS  ?= -O3 -lineinfo
 NVFLAGS  += -std=c++17 $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
 NVFLAGS  += -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
-NVLIBS   := -lcublasLt $(filter -L% -l%,$(MPI_LIBS))
+NCCL_H   := $(firstword $(wildcard $(addsuffix /include/nccl.h,$(NCCL_HOME) $(EBROOTNCCL) $(NVCC:/bin/nvcc=)) $(addsuffix /nccl.h,$(subst :, ,$(CPATH))) \
+            /usr/local/include/nccl.h /usr/include/nccl.h))
+NCCL     ?= $(if $(NCCL_H),1,0)
+ifeq ($(NCCL),1)
+NCCL_FLAGS := -DUSE_NCCL $(if $(NCCL_H),-isystem $(dir $(NCCL_H)))
+NCCL_LIBS  := $(if $(NCCL_H),-L$(dir $(NCCL_H))../lib) -lnccl
+endif
+NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 
 .PHONY: all help build-tests emu test test-cluster compare bench clean
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
@@ -82,26 +90,28 @@ $(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
 CXX      ?= g++
 comma    := ,
 EMU      := $(BUILD)/emu
-EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -w -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS += -Wall -Wextra -Wno-unknown-pragmas $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
+EMULIBS  := $(MPI_LIBS) -ldl
 EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
 EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
 $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -E -f dev/emu/launch.sed $< >$@
 $(BUILD)/train_gpt_emu: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(EMULIBS)
 $(BUILD)/train_gpt_emu_fp32: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -o $@
+	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(EMULIBS)
 $(BUILD)/cuda_reference.o: dev/test/cuda_reference.c Makefile | $(BUILD)
 	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
 $(BUILD)/cuda_%_emu: $(EMU_FILES) $(BUILD)/cuda_reference.o $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@
+	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@ $(EMULIBS)
 emu: $(EMU_TESTS)
 
 $(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
-	$(NVCC) $(NVFLAGS) $(filter-out -Wl%,$(MPI_CFLAGS)) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
+	$(NVCC) $(NVFLAGS) $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
 $(BUILD)/train_gpt_fp32: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
-	$(NVCC) $(NVFLAGS) -DFLOAT32 $(MPI_CFLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
+	$(NVCC) $(NVFLAGS) -DFLOAT32 $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
 -include $(wildcard $(BUILD)/*.d)
 
 # The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.

@@ -9,6 +9,9 @@ Parameters and activations are `real`: bf16, or float when built with -DFLOAT32.
 statistics (means, rstd, lse, losses), gradients of parameters, which add up over micro-batches,
 Adam's moments, and the master copy of the weights that the update works on.
 
+Several ranks share out optimizer state, gradients and weights as llmc/cuda/ranks.h says. What a rank does
+not keep whole lies, while a block needs it, in a slot: see use_block(), begin_gradients(), reduce_block().
+
 The host runs ahead of the device: it waits only where a loss is read (model_update, model_loss) and
 where values are copied out. Forward, backward and update are each captured as a CUDA graph at their
 second use with the same shape, and replayed from then on; LLMC_GRAPHS=0 in the environment turns
@@ -25,6 +28,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cuda/loss.h"
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
+#include "llmc/cuda/nvml.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
 #include "llmc/cuda/preflight.h"
@@ -32,6 +36,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cuda/rope.h"
 #include "llmc/engine.h"
 #include "llmc/half.h"
+#include "llmc/hash.h"
 #include "llmc/options.h"
 #include <type_traits>
 
@@ -73,20 +78,36 @@ typedef struct {
     cudaGraphExec_t exec;
 } Graph;
 
+// Buffers for blocks that this rank does not keep whole. Two take turns among the layers' blocks, one or two
+// serve the blocks at the ends.
+enum { SLOTS = 4 };
+typedef struct {
+    void *buffer[SLOTS];       // NULL: not needed
+    int holds[SLOTS];          // a block, or -1
+    bool awaited[SLOTS];       // in this pass: the event was recorded
+    cudaEvent_t event[SLOTS];  // weights: they are there; gradients: they were summed
+} Slots;
+
 struct Model {
     ModelSetup setup;
+    Dist alone; // in place of setup.dist where nothing is updated: ranks have nothing to tell each other then
     Config config;
     Device gpu;
     Ranks ranks;
+    Nvml nvml;
     char description[384];
     ParamTable table;
     ActTable acts;
     size_t act_bytes[ACT_KINDS]; // where slot 0 of each kind starts in `activations`
 
-    real *weights;                          // (table.elements)
-    float *master;                          // (table.elements); NULL in a float build and without updates
-    float *gradients, *moment1, *moment2;   // (table.elements) each, only for training
-    unsigned char *decay;                   // (table.elements / 64): does weight decay apply?
+    size_t own_elements;                    // of table.elements those that this rank updates
+    real *weights;                          // (table.elements), with ZeRO-3 (own_elements)
+    float *master;                          // (own_elements); NULL in a float build and without updates
+    float *gradients;                       // (table.elements), with ZeRO-2 and 3 (own_elements); only for training
+    float *moment1, *moment2;               // (own_elements) each, only for training
+    unsigned char *decay;                   // (own_elements / 64): does weight decay apply?
+    Owned owned;
+    Slots weight_slots, gradient_slots;     // ZeRO-3; ZeRO-2 and 3
     char *activations;                      // one after the other, see act_bytes
     float *rope;                            // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;                           // (logits_rows, V): one chunk
@@ -107,6 +128,7 @@ struct Model {
     int32_t *counts; // (V) host, for token_groups
 
     double *loss; // sum since it was last read, on the device
+    double *sums; // (ranks, 2) on the device: loss and sum of squares of every rank
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
@@ -114,7 +136,7 @@ struct Model {
     real *logits_real;           // (V) host
     float *logits_host;          // (V) host
     int B, T;                    // of the last forward pass
-    bool use_graphs;
+    bool use_graphs, check_ranks;
     Graph forward_graph, eval_graph, backward_graph[2], update_graph; // [2]: of a last micro-batch or not
 };
 
@@ -132,19 +154,36 @@ static void *engine_host_alloc(size_t bytes) {
 }
 static void engine_host_free(void *memory) { cudaFreeHost(memory); }
 
-template <typename T> static Tensors<T> tensors_of(const Model *m, T *base, int layer) {
+static size_t block_size(const Model *m, int block) { return m->table.block_start[block + 1] - m->table.block_start[block]; }
+
+// Blocks that are needed at the same time have different slots: neighbouring layers; the embedding and the
+// head block where the head is the embedding.
+static int slot_of(const Model *m, int block) {
+    if (block > 0 && block < m->table.blocks - 1) return block % 2;
+    return block > 0 && m->config.tied ? 3 : 2;
+}
+
+// Where a block lies: in the whole array, or in its slot.
+static real *block_weights(const Model *m, int block) {
+    return m->ranks.zero == 3 ? (real *)m->weight_slots.buffer[slot_of(m, block)] : m->weights + m->table.block_start[block];
+}
+static float *block_gradients(const Model *m, int block) {
+    return m->ranks.zero >= 2 ? (float *)m->gradient_slots.buffer[slot_of(m, block)] : m->gradients + m->table.block_start[block];
+}
+
+template <typename T, typename BlockOf> static Tensors<T> tensors_of(const Model *m, BlockOf block_of, int layer) {
     Tensors<T> w;
 #define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama)                                             \
     {                                                                                                                  \
         const Param *p = param_find(&m->table, PARAM_##id, place == IN_LAYER ? layer : -1);                            \
-        w.id = p ? base + p->offset : NULL;                                                                            \
+        w.id = p ? block_of(m, p->block) + (p->offset - m->table.block_start[p->block]) : NULL;                        \
     }
     PARAMETERS(X)
 #undef X
     return w;
 }
-static Weights weights_of(const Model *m, int layer) { return tensors_of<const real>(m, m->weights, layer); }
-static Gradients gradients_of(const Model *m, int layer) { return tensors_of<float>(m, m->gradients, layer); }
+static Weights weights_of(const Model *m, int layer) { return tensors_of<const real>(m, block_weights, layer); }
+static Gradients gradients_of(const Model *m, int layer) { return tensors_of<float>(m, block_gradients, layer); }
 
 static size_t act_size(int kind) { return is_statistic(kind) ? sizeof(float) : sizeof(real); }
 
@@ -160,6 +199,31 @@ static Activations activations_of(const Model *m, int layer) {
     ACTIVATIONS(X)
 #undef X
     return a;
+}
+
+// The elements of a tensor that a member of the group owns, as offsets into the table's elements, and where
+// such an element stands in that member's arrays of own elements.
+static Range own_part(const Model *m, const Param *p, int member) { return overlap(p, ranks_owned(&m->ranks, &m->table, p->block, member)); }
+static size_t own_index(const Model *m, const Param *p, size_t element, int member) { return ranks_index(&m->ranks, &m->table, p->block, member, element); }
+
+static void slots_open(Model *m, Slots *s, size_t bytes) {
+    size_t most[SLOTS] = {0, 0, 0, 0};
+    for (int block = 0; block < m->table.blocks; block++) {
+        size_t *slot = &most[slot_of(m, block)];
+        if (block_size(m, block) > *slot) *slot = block_size(m, block);
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        s->holds[i] = -1;
+        if (most[i]) s->buffer[i] = device_alloc(&m->gpu, bytes * most[i], "a block shared out over the ranks");
+        CUDA_CHECK(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
+    }
+}
+
+static void slots_close(Slots *s) {
+    for (int i = 0; i < SLOTS; i++) {
+        cudaFree(s->buffer[i]);
+        if (s->event[i]) cudaEventDestroy(s->event[i]);
+    }
 }
 
 // Runs every shape of a step once, so that the fastest products are known before the first step.
@@ -178,23 +242,27 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->config = setup->config;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    if (!device_open(gpu, err)) {
+    dist_single(&m->alone);
+    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) || !device_open(gpu, setup->dist->local_rank, err)) {
         free(m);
         return NULL;
     }
     gemm_open(gpu);
-    ranks_open(&m->ranks, setup->dist);
+    ranks_open(&m->ranks);
+    nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
     m->table = param_table(c);
+    ranks_pad(&m->ranks, &m->table);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK);
-    size_t act_bytes = 0, n = m->table.elements;
+    size_t act_bytes = 0, n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
     for (int k = 0; k < ACT_KINDS; k++) {
         const Act *a = &m->acts.items[k];
         m->act_bytes[k] = act_bytes;
         if (a->present) act_bytes += a->stride * (size_t)a->slots * act_size(k);
     }
-    m->weights = (real *)device_alloc(gpu, sizeof(real) * n, "the weights");
+    m->weights = (real *)device_alloc(gpu, sizeof(real) * (m->ranks.zero == 3 ? own : n), "the weights");
+    if (m->ranks.zero == 3) slots_open(m, &m->weight_slots, sizeof(real));
     m->activations = (char *)device_alloc(gpu, act_bytes, "the activations");
     if (c->rope) {
         size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
@@ -218,6 +286,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     }
     m->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)c->vocab_size);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
+    m->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)m->ranks.dist->size, "the sums over the ranks");
     m->logits_real = (real *)mem_alloc(sizeof(real) * (size_t)c->vocab_size);
     m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
@@ -225,10 +294,11 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
     CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
     if (setup->gradients) {
-        if (sizeof(real) != sizeof(float) && !setup->no_master) m->master = (float *)device_alloc(gpu, sizeof(float) * n, "the master weights");
-        m->gradients = (float *)device_alloc(gpu, sizeof(float) * n, "the gradients");
-        m->moment1 = (float *)device_alloc(gpu, sizeof(float) * n, "the first moments");
-        m->moment2 = (float *)device_alloc(gpu, sizeof(float) * n, "the second moments");
+        if (sizeof(real) != sizeof(float) && !setup->no_master) m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
+        m->gradients = (float *)device_alloc(gpu, sizeof(float) * (m->ranks.zero >= 2 ? own : n), "the gradients");
+        if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
+        m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
+        m->moment2 = (float *)device_alloc(gpu, sizeof(float) * own, "the second moments");
         int64_t wide = int64_max(config_fc(c), config_qkv(c));
         int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
         int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
@@ -236,14 +306,25 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         m->dwide = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)wide, "the backward pass");
         m->dnarrow = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)narrow, "the backward pass");
         m->delta = (float *)device_alloc(gpu, sizeof(float) * N * (size_t)c->heads, "the backward pass");
-        m->decay = (unsigned char *)device_alloc(gpu, n / PARAM_ALIGN, "the table of weight decay");
+        m->decay = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of weight decay");
         for (int i = 0; i < m->table.count; i++) {
             const Param *p = &m->table.items[i];
-            if (p->decay) CUDA_CHECK(cudaMemsetAsync(m->decay + p->offset / PARAM_ALIGN, 1, (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
+            Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
+            size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
+            if (p->decay && part.count) CUDA_CHECK(cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
         }
+        if (m->ranks.group > 1) {
+            size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
+            size_t *start = (size_t *)device_alloc(gpu, bytes, "the table of blocks");
+            CUDA_CHECK(cudaMemcpyAsync(start, m->table.block_start, bytes, cudaMemcpyHostToDevice, gpu->stream));
+            m->owned.block_start = start;
+        }
+        m->owned.blocks = m->table.blocks, m->owned.group = m->ranks.group, m->owned.member = m->ranks.member;
+        m->owned.whole_gradients = m->ranks.zero < 2, m->owned.whole_weights = m->ranks.zero < 3;
         model_warm_up(m);
     }
     m->use_graphs = environment_int("LLMC_GRAPHS", 1) != 0;
+    m->check_ranks = environment_int("LLMC_CHECK_RANKS", 0) != 0;
     device_synchronize(gpu);
     return m;
 }
@@ -255,8 +336,10 @@ static void model_destroy(Model *m) {
     for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++)
         if (graphs[i]->exec) cudaGraphExecDestroy(graphs[i]->exec);
     void *all[] = {m->weights, m->master, m->gradients, m->moment1, m->moment2, m->decay, m->activations, m->rope, m->logits, m->dx,
-                   m->dwide,   m->dnarrow, m->delta,    m->batch,   m->loss,    m->rule,  m->result,      m->cache};
+                   m->dwide,   m->dnarrow, m->delta,    m->batch,   m->loss,    m->sums,  m->rule,  m->result,      m->cache, (void *)m->owned.block_start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    slots_close(&m->weight_slots);
+    slots_close(&m->gradient_slots);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(m->staging[i]);
         cudaEventDestroy(m->staged[i]);
@@ -267,6 +350,7 @@ static void model_destroy(Model *m) {
     free(m->logits_real);
     free(m->logits_host);
     param_table_free(&m->table);
+    nvml_close(&m->nvml);
     ranks_close(&m->ranks);
     gemm_close(&m->gpu);
     device_close(&m->gpu);
@@ -277,12 +361,16 @@ static const char *model_device(Model *m) {
     int runtime = 0, driver = 0;
     CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
     CUDA_CHECK(cudaDriverGetVersion(&driver));
-    snprintf(m->description, sizeof m->description, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME ", CUDA %d.%d, driver for CUDA %d.%d", m->gpu.name,
+    int n = snprintf(m->description, sizeof m->description, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME ", CUDA %d.%d, driver for CUDA %d.%d", m->gpu.name,
              m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30), runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
+        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero, m->ranks.group);
     return m->description;
 }
 
 static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
+
+static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 static float *model_array(const Model *m, int array) {
     return array == MODEL_WEIGHT ? m->master : array == MODEL_GRADIENT ? m->gradients : array == MODEL_MOMENT1 ? m->moment1 : m->moment2;
@@ -297,27 +385,77 @@ static void real_to_host(Model *m, float *out, const real *in, size_t n) {
     free(values);
 }
 
-static void model_set(Model *m, int array, const Param *p, const float *values) {
+// The tensor p of another table of this config, in this model's, whose blocks are padded for its ranks.
+static const Param *own_param(const Model *m, const Param *p) { return param_find(&m->table, p->kind, p->layer); }
+
+static void model_set(Model *m, int array, const Param *of, const float *values) {
+    const Param *p = own_param(m, of);
+    Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
     float *to = model_array(m, array);
-    if (to) CUDA_CHECK(cudaMemcpyAsync(to + p->offset, values, sizeof(float) * p->count, cudaMemcpyHostToDevice, m->gpu.stream));
-    if (array == MODEL_WEIGHT) {
-        real *rounded = (real *)mem_alloc(sizeof(real) * p->count);
-        for (size_t i = 0; i < p->count; i++) from_float(&rounded[i], values[i]);
-        CUDA_CHECK(cudaMemcpyAsync(m->weights + p->offset, rounded, sizeof(real) * p->count, cudaMemcpyHostToDevice, m->gpu.stream));
+    bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
+    Range r = whole ? all : part;
+    if (to && r.count)
+        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)), values + (r.first - p->offset), sizeof(float) * r.count,
+                                   cudaMemcpyHostToDevice, m->gpu.stream));
+    r = m->ranks.zero == 3 ? part : all;
+    if (array == MODEL_WEIGHT && r.count) {
+        real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
+        for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
+        CUDA_CHECK(cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first), rounded, sizeof(real) * r.count,
+                                   cudaMemcpyHostToDevice, m->gpu.stream));
         device_synchronize(&m->gpu);
         free(rounded);
     }
     device_synchronize(&m->gpu);
 }
 
-static void model_get(Model *m, int array, const Param *p, float *values) {
-    const float *from = model_array(m, array);
-    if (!from) {
-        real_to_host(m, values, m->weights + p->offset, p->count);
-        return;
+// out (n) = n numbers of `real` or float on the device
+template <typename T> static void to_host(Model *m, float *out, const T *in, size_t n) {
+    if (sizeof(T) == sizeof(real)) real_to_host(m, out, (const real *)in, n);
+    else {
+        CUDA_CHECK(cudaMemcpyAsync(out, in, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+        device_synchronize(&m->gpu);
     }
-    CUDA_CHECK(cudaMemcpyAsync(values, from + p->offset, sizeof(float) * p->count, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
+}
+
+// values (rows, cols) on rank 0 from the own elements of the first group's members, piece by piece through
+// scratch memory.
+template <typename T> static void collect(Model *m, const T *own, const Param *p, float *values) {
+    Ranks *r = &m->ranks;
+    for (int member = 0; r->dist->rank < r->group && member < r->group; member++) {
+        Range part = own_part(m, p, member);
+        size_t most = m->gpu.scratch_bytes / sizeof(T), at = own_index(m, p, part.first, member);
+        if (r->dist->rank != 0 && r->dist->rank != member) continue;
+        for (size_t done = 0, n; done < part.count; done += n) {
+            n = part.count - done < most ? part.count - done : most;
+            const T *from = own + at + done;
+            if (member > 0) {
+                ranks_fork(r, m->gpu.stream);
+                ranks_hand_over(r, m->gpu.scratch, from, sizeof(T) * n, member);
+                ranks_join(r, m->gpu.stream);
+                from = (const T *)m->gpu.scratch;
+            }
+            if (r->dist->rank == 0) to_host(m, values + (part.first - p->offset) + done, from, n);
+            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and rank 0 waits
+        }
+    }
+}
+
+static void model_get(Model *m, int array, const Param *of, float *values) {
+    const Param *p = own_param(m, of);
+    const float *from = model_array(m, array);
+    if (array == MODEL_GRADIENT) {
+        Range part = {p->offset, p->count};
+        size_t at = p->offset;
+        if (m->ranks.zero >= 2) {
+            part = own_part(m, p, m->ranks.member);
+            at = own_index(m, p, part.first, m->ranks.member);
+            memset(values, 0, sizeof(float) * p->count);
+        }
+        if (part.count) to_host(m, values + (part.first - p->offset), from + at, part.count);
+    } else if (from) collect(m, from, p, values);
+    else if (m->ranks.zero == 3) collect(m, m->weights, p, values);
+    else real_to_host(m, values, m->weights + p->offset, p->count);
 }
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
@@ -488,6 +626,50 @@ static real *layer_input(const Model *m, int layer) {
     return layer > 0 ? a.residual2 : a.embedding;
 }
 
+// A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
+// so it can be captured as a graph.
+static void begin_pass(Model *m, bool forward) {
+    memset(m->weight_slots.awaited, 0, sizeof m->weight_slots.awaited);
+    memset(m->gradient_slots.awaited, 0, sizeof m->gradient_slots.awaited);
+    // A backward pass finds in the slots what the forward pass left there.
+    for (int i = 0; i < SLOTS; i++) m->weight_slots.holds[i] = -1;
+    for (int block = 0; !forward && block < m->table.blocks; block++) m->weight_slots.holds[slot_of(m, block)] = block;
+    if (m->ranks.zero >= 2) ranks_fork(&m->ranks, m->gpu.stream);
+}
+static void end_pass(Model *m) { ranks_join(&m->ranks, m->gpu.stream); }
+
+// ZeRO-3: starts to gather a block's weights, beside the work that follows.
+static void gather_block(Model *m, int block) {
+    Slots *s = &m->weight_slots;
+    int slot = slot_of(m, block);
+    if (s->holds[slot] == block) return;
+    ranks_fork(&m->ranks, m->gpu.stream); // the block that was there is no longer needed
+    size_t own = block_size(m, block) / (size_t)m->ranks.group;
+    ranks_gather(&m->ranks, s->buffer[slot], m->weights + m->table.block_start[block] / (size_t)m->ranks.group, sizeof(real) * own);
+    CUDA_CHECK(cudaEventRecord(s->event[slot], ranks_stream(&m->ranks, m->gpu.stream)));
+    s->holds[slot] = block;
+    s->awaited[slot] = true;
+}
+
+// Work put on the stream after this may read the block's weights; those of `next` (-1: none) are on their way.
+static void use_block(Model *m, int block, int next) {
+    if (m->ranks.zero < 3 || m->ranks.quiet) return;
+    Slots *s = &m->weight_slots;
+    int slot = slot_of(m, block);
+    gather_block(m, block);
+    if (s->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, s->event[slot], 0));
+    if (next >= 0 && slot_of(m, next) != slot) gather_block(m, next);
+}
+
+// Work put on the stream after this may add to the block's gradients.
+static void begin_gradients(Model *m, int block) {
+    if (m->ranks.zero < 2) return;
+    Slots *s = &m->gradient_slots;
+    int slot = slot_of(m, block);
+    if (s->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, s->event[slot], 0));
+    CUDA_CHECK(cudaMemsetAsync(s->buffer[slot], 0, sizeof(float) * block_size(m, block), m->gpu.stream));
+}
+
 // Sends a batch to the device; targets may be NULL, groups are sent where gradients will be wanted.
 static void model_upload(Model *m, const int32_t *inputs, const int32_t *targets, size_t N, bool groups) {
     size_t count = 2 * N + (groups ? token_groups_size(N) : 0);
@@ -511,10 +693,16 @@ static void forward_pass(Model *m, int B, int T, double grad_scale, float *logit
     const int32_t *inputs = m->batch, *targets = m->batch + N;
 
     // 1. token and position embedding
+    begin_pass(m, true);
+    use_block(m, 0, 1);
     embedding_forward<real>(a.embedding, inputs, w.wte, w.wpe, 0, B, T, C, gpu);
     // 2. the blocks
-    for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, ALL, NULL, 0);
+    for (int l = 0; l < c->layers; l++) {
+        use_block(m, 1 + l, 2 + l);
+        block_forward(m, l, layer_input(m, l), B, T, ALL, NULL, 0);
+    }
     // 3. the last norm
+    use_block(m, 1 + c->layers, -1);
     const real *x = layer_input(m, c->layers);
     norm_forward<real>(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, N, C, (float)c->norm_eps, gpu);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
@@ -523,6 +711,7 @@ static void forward_pass(Model *m, int B, int T, double grad_scale, float *logit
     real *dnormf = m->dnarrow; // (N, C)
     if (grad_scale != 0) {
         Gradients dw = gradients_of(m, 0);
+        begin_gradients(m, c->tied ? 0 : 1 + c->layers);
         dhead = c->tied ? dw.wte : dw.head_w;
     }
     for (int row = 0; row < N; row += m->logits_rows) {
@@ -536,6 +725,7 @@ static void forward_pass(Model *m, int B, int T, double grad_scale, float *logit
         linear_backward_input<real>(dnormf + (size_t)row * (size_t)C, m->logits, head, rows, C, V, gpu);
     }
     sum_losses(m->loss, a.losses, N, gpu);
+    end_pass(m);
 }
 
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out) {
@@ -549,10 +739,26 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
     replay(m, grad_scale != 0 ? &m->forward_graph : &m->eval_graph, key, [=]() { forward_pass(m, B, T, grad_scale, NULL); });
 }
 
-// Sums a block's gradients over the ranks; called as soon as no pass will add to them.
-static void reduce_block(Model *m, int block) {
-    size_t from = m->table.block_start[block], n = m->table.block_start[block + 1] - from;
-    ranks_sum_gradients(&m->ranks, m->gradients + from, n, m->gpu.stream);
+// Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
+// go on beside the work that follows. Gradients that this rank keeps whole wait for the last pass.
+static void reduce_block(Model *m, int block, bool last) {
+    Ranks *r = &m->ranks;
+    size_t n = block_size(m, block), own = n / (size_t)r->group;
+    if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;
+    float *g = block_gradients(m, block), *sum = g + own * (size_t)r->member;
+    ranks_fork(r, m->gpu.stream);
+    ranks_sum_inside(r, g, n);
+    if (r->zero >= 2) {
+        Slots *s = &m->gradient_slots;
+        int slot = slot_of(m, block);
+        cudaStream_t stream = ranks_stream(r, m->gpu.stream);
+        float *total = m->gradients + m->table.block_start[block] / (size_t)r->group;
+        add_gradients(total, sum, own, stream);
+        CUDA_CHECK(cudaEventRecord(s->event[slot], stream));
+        s->awaited[slot] = true;
+        sum = total;
+    }
+    if (last) ranks_sum_across(r, sum, own);
 }
 
 static void backward_pass(Model *m, int B, int T, bool last) {
@@ -565,31 +771,36 @@ static void backward_pass(Model *m, int B, int T, bool last) {
     real *dnormf = m->dnarrow;
 
     // 3. the last norm (4, the head, went backward in model_forward)
+    begin_pass(m, false);
+    use_block(m, 1 + c->layers, c->layers);
+    if (c->tied) begin_gradients(m, 1 + c->layers);
     CUDA_CHECK(cudaMemsetAsync(m->dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
     norm_backward<real>(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean, a.normf_rstd, N, C, gpu);
-    if (last) reduce_block(m, m->table.blocks - 1);
+    reduce_block(m, 1 + c->layers, last);
     // 2. the blocks
     for (int l = c->layers - 1; l >= 0; l--) {
+        use_block(m, 1 + l, l > 0 ? l : -1);
+        begin_gradients(m, 1 + l);
         block_backward(m, l, layer_input(m, l), B, T);
-        if (last) reduce_block(m, 1 + l);
+        reduce_block(m, 1 + l, last);
     }
     // 1. embeddings
+    if (!c->tied) begin_gradients(m, 0);
     embedding_backward<real>(dw.wte, dw.wpe, m->dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, c->vocab_size, gpu);
-    if (last) reduce_block(m, 0);
-    if (last) ranks_join(&m->ranks, gpu->stream);
+    reduce_block(m, 0, last);
+    end_pass(m);
 }
 
 static void model_backward(Model *m, bool last) {
     int B = m->B, T = m->T;
-    if (last && !ranks_capturable(&m->ranks)) {
-        backward_pass(m, B, T, last);
-        return;
-    }
     GraphKey key = {B, T, 0, last};
     replay(m, &m->backward_graph[last], key, [=]() { backward_pass(m, B, T, last); });
 }
 
-static void model_zero_gradients(Model *m) { CUDA_CHECK(cudaMemsetAsync(m->gradients, 0, sizeof(float) * m->table.elements, m->gpu.stream)); }
+static void model_zero_gradients(Model *m) {
+    size_t n = m->ranks.zero >= 2 ? m->own_elements : m->table.elements;
+    CUDA_CHECK(cudaMemsetAsync(m->gradients, 0, sizeof(float) * n, m->gpu.stream));
+}
 
 static double model_loss(Model *m) {
     double loss = 0;
@@ -599,23 +810,74 @@ static double model_loss(Model *m) {
     return loss;
 }
 
+static void update_pass(Model *m) {
+    Ranks *r = &m->ranks;
+    Device *gpu = &m->gpu;
+    // 1. loss and gradient norm over all ranks, each from the ranges that it owns
+    gradient_squares(m->sums + 2 * r->dist->rank, m->loss, m->gradients, m->own_elements, m->owned, gpu);
+    ranks_fork(r, gpu->stream);
+    ranks_gather_sums(r, m->sums);
+    ranks_join(r, gpu->stream);
+    // 2. nothing that is not finite reaches the weights (the device decides)
+    adamw_decide(m->result, m->sums, r->dist->size, r->group, m->rule, gpu);
+    // 3. clip and update, all tensors at once, gradients back to zero; then everybody gets everybody's weights
+    adamw<real>(m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->own_elements, m->owned, m->rule, m->result, gpu);
+    if (r->zero == 1) clear_gradients(m->gradients, m->table.elements, m->result, gpu);
+    if (r->zero == 0 || r->zero == 3) return;
+    ranks_fork(r, gpu->stream);
+    for (int block = 0; block < m->table.blocks; block++) {
+        Range own = ranks_owned(r, &m->table, block, r->member);
+        ranks_gather(r, block_weights(m, block), m->weights + own.first, sizeof(real) * own.count);
+    }
+    ranks_join(r, gpu->stream);
+}
+
+// LLMC_CHECK_RANKS=1: ends the process where ranks that should hold the same bits do not. For debugging: it
+// reads everything back.
+static void check_ranks(Model *m, int64_t step) {
+    Ranks *r = &m->ranks;
+    int R = r->dist->size;
+    struct {
+        const char *what;
+        const void *array;
+        size_t bytes;
+        bool everywhere; // or only on ranks of the same place in their groups
+    } checks[] = {{"weights", m->weights, sizeof(real) * (r->zero == 3 ? m->own_elements : m->table.elements), r->zero < 3},
+                  {"master weights", m->master, m->master ? sizeof(float) * m->own_elements : 0, false},
+                  {"first moments", m->moment1, sizeof(float) * m->own_elements, false},
+                  {"second moments", m->moment2, sizeof(float) * m->own_elements, false}};
+    double *hashes = (double *)mem_alloc(sizeof(double) * (size_t)R);
+    for (size_t k = 0; k < sizeof checks / sizeof checks[0]; k++) {
+        void *host = mem_alloc(checks[k].bytes);
+        CUDA_CHECK(cudaMemcpyAsync(host, checks[k].array, checks[k].bytes, cudaMemcpyDeviceToHost, m->gpu.stream));
+        device_synchronize(&m->gpu);
+        memset(hashes, 0, sizeof(double) * (size_t)R);
+        Xxh64 hash;
+        xxh64_init(&hash, 0);
+        xxh64_update(&hash, host, checks[k].bytes);
+        hashes[r->dist->rank] = (double)(xxh64_value(&hash) >> 12); // exact in a double
+        dist_sum(r->dist, hashes, R);
+        for (int rank = 0; rank < R; rank++) {
+            int with = checks[k].everywhere ? 0 : rank % r->group;
+            if (hashes[rank] != hashes[with]) fail("step %lld: the %s of rank %d are not those of rank %d", (long long)step, checks[k].what, rank, with);
+        }
+        free(host);
+    }
+    free(hashes);
+}
+
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
     *m->rule_host = adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
     m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
-    // 1. loss and gradient norm over all ranks
-    ranks_sum_loss(&m->ranks, m->loss, stream);
-    // 2. nothing that is not finite, or above its bound, reaches the weights (the device decides)
-    // 3. clip and update, all tensors at once; gradients back to zero
     GraphKey key = {0, 0, 0, false};
-    replay(m, &m->update_graph, key, [=]() {
-        adamw<real>(m->result, m->loss, m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->table.elements, m->rule, &m->gpu);
-    });
+    replay(m, &m->update_graph, key, [=]() { update_pass(m); });
     CUDA_CHECK(cudaMemcpyAsync(m->result_host, m->result, sizeof(AdamResult), cudaMemcpyDeviceToHost, stream));
     watchdog_enter(m->setup.dist->watchdog, "the device, which waits for the other ranks' gradients (model_update)");
     device_synchronize(&m->gpu);
     watchdog_leave(m->setup.dist->watchdog);
+    if (m->check_ranks) check_ranks(m, rule->step);
     UpdateResult result;
     result.loss = m->result_host->loss;
     result.grad_norm = m->result_host->grad_norm;
@@ -633,15 +895,26 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     Activations a = activations_of(m, 0);
     const real *x = NULL;
     int T = 0;
+    begin_pass(m, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
         model_upload(m, tokens + done, NULL, (size_t)T, false);
+        use_block(m, 0, 1);
         embedding_forward<real>(a.embedding, m->batch, w.wte, w.wpe, position + done, 1, T, C, gpu);
-        for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), 1, T, ALL, m->cache + layer_cache * (size_t)l, position + done);
+        for (int l = 0; l < c->layers; l++) {
+            use_block(m, 1 + l, l + 1 < c->layers ? 2 + l : -1);
+            block_forward(m, l, layer_input(m, l), 1, T, ALL, m->cache + layer_cache * (size_t)l, position + done);
+        }
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }
+    use_block(m, 1 + c->layers, -1);
     norm_forward<real>(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, 1, C, (float)c->norm_eps, gpu);
     linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, 1, C, V, gpu);
+    if (m->ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
+        ranks_fork(&m->ranks, gpu->stream);
+        ranks_broadcast(&m->ranks, m->logits, sizeof(real) * (size_t)V);
+    }
+    end_pass(m);
     CUDA_CHECK(cudaMemcpyAsync(m->logits_real, m->logits, sizeof(real) * (size_t)V, cudaMemcpyDeviceToHost, gpu->stream));
     device_synchronize(gpu);
     for (int i = 0; i < V; i++) m->logits_host[i] = to_float(m->logits_real[i]);
@@ -654,18 +927,28 @@ static __global__ void fill_kernel(real *x, size_t n) {
     if (i < n) from_float(&x[i], (float)((uint32_t)i * 2654435761u >> 8) * (1.0f / 268435456.0f) - 0.03f);
 }
 
+static void fill(Model *m, real *x, size_t n) {
+    fill_kernel<<<blocks_for(n, 256), 256, 0, m->gpu.stream>>>(x, n);
+    LAUNCH_CHECK();
+}
+
 static void model_warm_up(Model *m) {
     Device *gpu = &m->gpu;
-    int B = m->setup.batch_size, T = m->setup.seq_len;
-    size_t n = m->table.elements, N = (size_t)B * (size_t)T;
+    int B = m->setup.batch_size, T = m->setup.seq_len, rank = m->ranks.dist->rank;
+    size_t n = m->ranks.zero == 3 ? m->own_elements : m->table.elements, N = (size_t)B * (size_t)T;
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     for (size_t i = 0; i < N; i++) tokens[i] = (int32_t)(i % (size_t)m->config.vocab_size);
-    fill_kernel<<<blocks_for(n, 256), 256, 0, gpu->stream>>>(m->weights, n);
-    LAUNCH_CHECK();
+    fill(m, m->weights, n);
+    for (int block = 0; m->ranks.zero == 3 && block < m->table.blocks; block++) fill(m, block_weights(m, block), block_size(m, block));
+    m->ranks.quiet = true;
+    if (rank > 0) gemm_share_choices(gpu, m->ranks.dist);
     gemm_measure(gpu, true);
     model_forward(m, tokens, tokens, B, T, 1.0 / (double)N, NULL);
     model_backward(m, false);
     gemm_measure(gpu, false);
+    if (rank == 0) gemm_share_choices(gpu, m->ranks.dist);
+    m->ranks.quiet = false;
+    m->forward_graph.runs = m->backward_graph[0].runs = 0; // their first real run makes the ranks' connections
     CUDA_CHECK(cudaMemsetAsync(m->weights, 0, sizeof(real) * n, gpu->stream));
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof(double), gpu->stream));
     model_zero_gradients(m);

@@ -118,12 +118,17 @@ static Activations activations_of(const Model *m, int layer) {
     return a;
 }
 
-// The elements of a block that a rank updates, as offsets into the flat array.
-static Range owned_range(const Model *m, int block, int rank) {
+// The elements of a block whose gradients a rank sums, as offsets into the flat array; and those that it
+// updates: the same, or with --zero=0 all of them.
+static Range summed_range(const Model *m, int block, int rank) {
     size_t from = m->table.block_start[block];
     Range r = ranks_range(m->table.block_start[block + 1] - from, rank, m->setup.dist->size);
     r.first += from;
     return r;
+}
+static Range owned_range(const Model *m, int block, int rank) {
+    Range all = {m->table.block_start[block], m->table.block_start[block + 1] - m->table.block_start[block]};
+    return m->setup.zero ? summed_range(m, block, rank) : all;
 }
 
 // The elements of a tensor that lie in a range: offset in the flat array, and how many.
@@ -136,6 +141,14 @@ static Range overlap(const Param *p, Range r) {
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
+    if (setup->zero > 1 || setup->zero_group) {
+        error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no --zero_group; train_gpt does more");
+        return NULL;
+    }
+    if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {
+        error_set(err, "%d ranks without MPI, which train_gpt_cpu sums gradients over: build it with MPI=1 and start it with mpirun, or with srun --mpi=pmix", setup->dist->size);
+        return NULL;
+    }
     Model *m = (Model *)mem_alloc(sizeof(Model));
     m->setup = *setup;
     m->config = setup->config;
@@ -199,6 +212,8 @@ static double model_peak_flops(Model *m) {
     return m->peak_flops;
 }
 
+static DeviceReadings model_readings(Model *m) { return (void)m, no_readings(); }
+
 // Moments exist only for what this rank owns: element i of the flat array, for owned i.
 static real *moment_at(const Model *m, int array, int block, size_t i) {
     return (array == MODEL_MOMENT1 ? m->moment1 : m->moment2) + m->moment_start[block] + (i - m->owned[block].first);
@@ -219,18 +234,18 @@ static void model_get(Model *m, int array, const Param *p, float *values) {
         for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
         return;
     }
-    int size = m->setup.dist->size;
+    int size = m->setup.zero ? m->setup.dist->size : 1; // else every rank has everything
     Range *parts = (Range *)mem_alloc(sizeof(Range) * (size_t)size);
     for (int rank = 0; rank < size; rank++) {
         parts[rank] = overlap(p, owned_range(m, p->block, rank));
-        if (rank == m->setup.dist->rank && parts[rank].count) {
+        if ((rank == m->setup.dist->rank || !m->setup.zero) && parts[rank].count) {
             const real *from = moment_at(m, array, p->block, parts[rank].first);
             for (size_t i = 0; i < parts[rank].count; i++) values[parts[rank].first - p->offset + i] = (float)from[i];
         }
         parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
     }
     watchdog_enter(m->setup.dist->watchdog, "moments for a checkpoint (ranks_collect)");
-    ranks_collect(&m->ranks, values, parts);
+    if (m->setup.zero) ranks_collect(&m->ranks, values, parts);
     watchdog_leave(m->setup.dist->watchdog);
     free(parts);
 }
@@ -449,13 +464,18 @@ static double model_loss(Model *m) {
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     UpdateResult result;
-    // 1. loss and gradient norm over all ranks, each from the ranges that it owns
+    // 1. loss and gradient norm over all ranks, each from the ranges that it has summed
     Watchdog *watchdog = m->setup.dist->watchdog;
     watchdog_enter(watchdog, "sums of the gradients (ranks_wait)");
     ranks_wait(&m->ranks);
     watchdog_leave(watchdog);
     double sums[2] = {model_loss(m), 0}; // loss, squares
-    for (int block = 0; block < m->table.blocks; block++) sums[1] += sum_of_squares(m->gradients + m->owned[block].first, m->owned[block].count, &m->cpu);
+    for (int block = 0; block < m->table.blocks; block++) {
+        Range part = summed_range(m, block, m->setup.dist->rank);
+        sums[1] += sum_of_squares(m->gradients + part.first, part.count, &m->cpu);
+        if (!m->setup.zero) ranks_gather(&m->ranks, m->gradients + m->table.block_start[block], m->table.block_start[block + 1] - m->table.block_start[block]);
+    }
+    ranks_gather_wait(&m->ranks);
     dist_sum(m->setup.dist, sums, 2);
     result.loss = sums[0];
     result.grad_norm = sqrt(sums[1]);
@@ -472,7 +492,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
             adamw(m->weights + part.first, moment_at(m, MODEL_MOMENT1, p->block, part.first), moment_at(m, MODEL_MOMENT2, p->block, part.first),
                   m->gradients + part.first, part.count, rule->lr, rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
         ranks_progress(&m->ranks);
-        if (i + 1 < m->table.count && m->table.items[i + 1].block == p->block) continue;
+        if (!m->setup.zero || (i + 1 < m->table.count && m->table.items[i + 1].block == p->block)) continue;
         size_t from = m->table.block_start[p->block];
         ranks_gather(&m->ranks, m->weights + from, m->table.block_start[p->block + 1] - from);
     }

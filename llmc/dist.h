@@ -1,5 +1,9 @@
 /*
-dist.h: the ranks of a job. Built with MPI (-DUSE_MPI) or without; without, there is one rank.
+dist.h: the ranks of a job, and the few numbers that they exchange on the host.
+
+They are joined by MPI where the program is built with it (-DUSE_MPI) and a launcher that speaks it
+started this process; else, where Slurm started several, by bootstrap.h; else there is one rank.
+LLMC_BOOTSTRAP in the environment asks for bootstrap.h even where MPI is.
 
 Results never depend on timing: every sum over ranks has a fixed order.
 
@@ -10,6 +14,7 @@ rank finds while the others go on.
 #ifndef LLMC_DIST_H
 #define LLMC_DIST_H
 
+#include "bootstrap.h"
 #include "watchdog.h"
 #ifdef USE_MPI
 #include <mpi.h>
@@ -20,6 +25,8 @@ typedef struct {
     int local_rank, local_size; // among the ranks on this host
     char host[64];
     Watchdog *watchdog; // NULL: none
+    bool mpi;           // several ranks, joined by MPI
+    RanksLine *line;    // several ranks, joined without
 } Dist;
 
 // The one rank of a job without a launcher.
@@ -29,32 +36,85 @@ static inline void dist_single(Dist *d) {
     if (gethostname(d->host, sizeof d->host - 1) != 0) snprintf(d->host, sizeof d->host, "unknown host");
 }
 
+// all (size, n) = the n bytes of every rank, on all ranks. n below 2 GiB.
+static inline void dist_gather(const Dist *d, void *all, const void *bytes, size_t n) {
+    if (d->size == 1) {
+        memcpy(all, bytes, n);
+        return;
+    }
+    watchdog_enter(d->watchdog, "messages of all ranks");
+    if (d->line) line_gather(d->line, all, bytes, n);
+#ifdef USE_MPI
+    else MPI_Allgather(bytes, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, MPI_COMM_WORLD);
+#endif
+    watchdog_leave(d->watchdog);
+}
+
+// The launcher's number of this rank on its node, -1 if it gives none. Slurm's comes last: ranks that mpirun
+// starts inside a Slurm job all inherit the same one.
+static inline int dist_launcher_local_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "SLURM_LOCALID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (getenv(names[i])) return bootstrap_variable(names[i], 0);
+    return -1;
+}
+
 // Joins the job, if a launcher started this process: without one MPI_Init would only cost time, and
 // in some installations fail. The names are those that Open MPI, MPICH, Intel MPI and PMIx set.
 static inline void dist_open(Dist *d, int *argc, char ***argv) {
     dist_single(d);
+    // Ranks that mpirun started know each other, even if there is only one; Slurm's variables are then about mpirun.
+    bool asked = getenv("LLMC_BOOTSTRAP") != NULL, by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") || getenv("MPI_LOCALNRANKS");
 #ifdef USE_MPI
     static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS"};
     bool any = false;
-    for (size_t i = 0; i < sizeof launched / sizeof launched[0]; i++) any |= getenv(launched[i]) != NULL;
-    if (!any) return;
-    int provided;
-    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
-    MPI_Comm_rank(MPI_COMM_WORLD, &d->rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &d->size);
-    MPI_Comm local;
-    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, d->rank, MPI_INFO_NULL, &local);
-    MPI_Comm_rank(local, &d->local_rank);
-    MPI_Comm_size(local, &d->local_size);
-    MPI_Comm_free(&local);
+    for (size_t i = 0; i < sizeof launched / sizeof launched[0] && !asked; i++) any |= getenv(launched[i]) != NULL;
+    if (any) {
+        int provided;
+        MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+        MPI_Comm_rank(MPI_COMM_WORLD, &d->rank);
+        MPI_Comm_size(MPI_COMM_WORLD, &d->size);
+        d->mpi = d->size > 1;
+    }
 #else
     (void)argc;
     (void)argv;
 #endif
+    int rank, size;
+    Error err;
+    if (d->size == 1 && (asked || !by_mpirun) && bootstrap_found(&rank, &size)) {
+        d->line = bootstrap_open(rank, size, &err);
+        if (!d->line) fail("%s", err.text);
+        d->rank = rank;
+        d->size = size;
+    }
+    if (d->size == 1) return;
+#ifdef USE_MPI
+    if (d->mpi) {
+        MPI_Comm local;
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, d->rank, MPI_INFO_NULL, &local);
+        MPI_Comm_rank(local, &d->local_rank);
+        MPI_Comm_size(local, &d->local_size);
+        MPI_Comm_free(&local);
+    }
+#endif
+    if (d->line) {
+        char *hosts = (char *)mem_alloc(sizeof d->host * (size_t)d->size);
+        dist_gather(d, hosts, d->host, sizeof d->host);
+        d->local_rank = d->local_size = 0;
+        for (int r = 0; r < d->size; r++) {
+            bool here = strcmp(hosts + (size_t)r * sizeof d->host, d->host) == 0;
+            d->local_size += here;
+            d->local_rank += here && r < d->rank;
+        }
+        free(hosts);
+    }
+    if (dist_launcher_local_rank() >= 0) d->local_rank = dist_launcher_local_rank();
 }
 
 static inline void dist_close(Dist *d) {
-    (void)d;
+    if (d->line) line_close(d->line);
+    d->line = NULL;
 #ifdef USE_MPI
     int joined = 0;
     MPI_Initialized(&joined);
@@ -62,92 +122,51 @@ static inline void dist_close(Dist *d) {
 #endif
 }
 
-static inline void dist_barrier(const Dist *d) {
-    (void)d;
-#ifdef USE_MPI
-    if (d->size == 1) return;
-    watchdog_enter(d->watchdog, "barrier (MPI_Barrier)");
-    MPI_Barrier(MPI_COMM_WORLD);
-    watchdog_leave(d->watchdog);
-#endif
-}
-
 // Element-wise sum over all ranks, in place, in rank order; the same bits on every rank.
 static inline void dist_sum(const Dist *d, double *values, int n) {
-    (void)d;
-    (void)values;
-    (void)n;
-#ifdef USE_MPI
     if (d->size == 1) return;
     double *all = (double *)mem_alloc(sizeof(double) * (size_t)n * (size_t)d->size);
-    watchdog_enter(d->watchdog, "sum of loss and norm over the ranks (MPI_Allgather)");
-    MPI_Allgather(values, n, MPI_DOUBLE, all, n, MPI_DOUBLE, MPI_COMM_WORLD);
+    watchdog_enter(d->watchdog, "sum of loss and norm over the ranks");
+    dist_gather(d, all, values, sizeof(double) * (size_t)n);
     watchdog_leave(d->watchdog);
     for (int i = 0; i < n; i++) {
         values[i] = 0;
         for (int r = 0; r < d->size; r++) values[i] += all[r * n + i];
     }
     free(all);
-#endif
-}
-
-// Element-wise sum of gradients over all ranks, in place; the same bits on every rank and in every
-// repeat, since the exchange has a fixed pattern. size: bytes of an element, 4 or 8.
-static inline void dist_sum_gradients(const Dist *d, void *values, size_t n, size_t size) {
-    (void)d;
-    (void)values;
-    (void)n;
-    (void)size;
-#ifdef USE_MPI
-    if (d->size == 1) return;
-    size_t most = (size_t)1 << 28; // MPI counts are ints
-    watchdog_enter(d->watchdog, "sum of the gradients over the ranks (MPI_Allreduce)");
-    for (size_t i = 0; i < n; i += most)
-        MPI_Allreduce(MPI_IN_PLACE, (char *)values + i * size, (int)(n - i < most ? n - i : most), size == 4 ? MPI_FLOAT : MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-    watchdog_leave(d->watchdog);
-#endif
 }
 
 // The largest value of any rank, on all ranks.
 static inline int dist_max(const Dist *d, int value) {
-    (void)d;
-#ifdef USE_MPI
     int most = value;
-    if (d->size == 1) return value;
-    watchdog_enter(d->watchdog, "agreement of the ranks (MPI_Allreduce)");
-    MPI_Allreduce(&value, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    if (d->size == 1) return most;
+    watchdog_enter(d->watchdog, "agreement of the ranks");
+#ifdef USE_MPI
+    if (d->mpi) MPI_Allreduce(&value, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+#endif
+    if (d->line) {
+        int *all = (int *)mem_alloc(sizeof(int) * (size_t)d->size);
+        line_gather(d->line, all, &value, sizeof value);
+        for (int r = 0; r < d->size; r++)
+            if (all[r] > most) most = all[r];
+        free(all);
+    }
     watchdog_leave(d->watchdog);
     return most;
-#else
-    return value;
-#endif
 }
 
-// What rank 0 has there, on all ranks. n below 2 GiB.
+// Returns when all ranks have come here.
+static inline void dist_barrier(const Dist *d) { dist_max(d, 0); }
+
+// Rank 0's bytes on all ranks. n below 2 GiB.
 static inline void dist_broadcast(const Dist *d, void *bytes, size_t n) {
-    (void)d;
-    (void)bytes;
-    (void)n;
-#ifdef USE_MPI
     if (d->size == 1) return;
-    watchdog_enter(d->watchdog, "message of rank 0 to all ranks (MPI_Bcast)");
-    MPI_Bcast(bytes, (int)n, MPI_BYTE, 0, MPI_COMM_WORLD);
-    watchdog_leave(d->watchdog);
-#endif
-}
-
-// all (size, n) = the n bytes of every rank, on all ranks.
-static inline void dist_gather(const Dist *d, void *all, const void *bytes, size_t n) {
-    (void)d;
+    watchdog_enter(d->watchdog, "message of rank 0 to all ranks");
+    if (d->line) line_broadcast(d->line, bytes, n);
 #ifdef USE_MPI
-    if (d->size > 1) {
-        watchdog_enter(d->watchdog, "messages of all ranks (MPI_Allgather)");
-        MPI_Allgather(bytes, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, MPI_COMM_WORLD);
-        watchdog_leave(d->watchdog);
-        return;
-    }
+    else MPI_Bcast(bytes, (int)n, MPI_BYTE, 0, MPI_COMM_WORLD);
 #endif
-    memcpy(all, bytes, n);
+    watchdog_leave(d->watchdog);
 }
 
 // Ends the job with one line on stderr, for an error that this rank alone has found.
@@ -203,7 +222,7 @@ static inline void dist_agree(const Dist *d, bool ok, const Error *err) {
     free(all);
     dist_barrier(d); // nobody leaves before it is said: the launcher kills the rest
 #ifdef USE_MPI
-    MPI_Finalize();
+    if (d->mpi) MPI_Finalize();
 #endif
     exit(1);
 }

@@ -9,6 +9,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 
 #include "dist.h"
 #include "model.h"
+#include <math.h>
 
 typedef struct Model Model;
 
@@ -20,6 +21,7 @@ typedef struct {
     int threads;             // CPU threads, 0: all
     bool gradients;          // backward and update will be called
     bool no_master;          // no float copy of weights that are stored in 16 bits
+    int zero, zero_group;    // what the ranks share out, and among how many of them; 0: all
     const Dist *dist;
 } ModelSetup;
 
@@ -58,9 +60,21 @@ static const char *model_device(Model *m);
 // The highest rate of the arithmetic in use, FLOP/s over all threads or the device; 0: not known.
 static double model_peak_flops(Model *m);
 
+// What the device tells of itself; NAN where it does not. Energy: since model_create.
+typedef struct {
+    double power_w, temperature_c, sm_mhz, memory_mhz, memory_gb, energy_kwh;
+} DeviceReadings;
+
+static inline DeviceReadings no_readings(void) {
+    double none = (double)NAN;
+    DeviceReadings r = {none, none, none, none, none, none};
+    return r;
+}
+static DeviceReadings model_readings(Model *m);
+
 // Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
 // Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order,
-// and rank 0 gets the values.
+// and rank 0 gets the values. Of a gradient a rank gets what it has.
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values);
 
@@ -73,6 +87,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values);
 // grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
+// Weights may be spread over the ranks (--zero=3): all ranks make as many passes; so with model_decode.
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out);
 
 // Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.

@@ -128,6 +128,11 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
       "built for on GPUs)")                                                                                            \
     X(CHOICE, master_weights, "fp32", 0, 0, "fp32|none", O_TRAIN,                                                      \
       "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
+    X(INT, zero, 1, 0, 3, "", O_TRAIN,                                                                                 \
+      "what the ranks share out instead of each keeping it: 0 nothing; 1 the optimizer's state; 2 and gradients; 3 "   \
+      "and weights (2 and 3: train_gpt only)")                                                                         \
+    X(INT, zero_group, 0, 0, 1 << 20, "", O_TRAIN,                                                                     \
+      "train_gpt: share out among groups of N neighbouring ranks, and keep a copy in each group (0: one group)")       \
     X(TEXT, prompt, "", 0, 0, "", O_GENERATE, "text to continue (empty: start a new document)")                        \
     X(INT, tokens, 128, 1, 1 << 24, "", O_GENERATE | O_TRAIN, "tokens to generate, at most")                           \
     X(INT, samples, 1, 1, 1 << 20, "", O_GENERATE, "how many continuations to print")                                  \

@@ -45,12 +45,8 @@ static inline bool preflight_same(const Dist *d, const char *what, const char *t
 
 static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) {
     double R = d->size, sums[3] = {1, (double)d->rank + 1, 0.5 * d->rank};
-    float gradients[8], triangle = (float)(0.5 * R * (R + 1));
-    for (int i = 0; i < 8; i++) gradients[i] = (float)(i * (d->rank + 1));
     dist_sum(d, sums, 3);
-    dist_sum_gradients(d, gradients, 8, sizeof *gradients);
-    bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1);
-    for (int i = 0; i < 8; i++) right &= fabsf(gradients[i] - (float)i * triangle) <= 1e-5f * (float)i * triangle;
+    bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1) && dist_max(d, d->rank) == d->size - 1;
     if (!right) return error_set(err, "a sum over %d ranks has a wrong result (%g, expected %g): the MPI library or the network is broken", d->size, sums[1], 0.5 * R * (R + 1));
     Str s;
     memset(&s, 0, sizeof s);

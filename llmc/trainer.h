@@ -105,11 +105,14 @@ static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const T
     if (max_tokens > 0) sequences = int64_min(sequences, int64_max(1, max_tokens / T));
     double sums[3] = {0, 0, 0}; // loss, tokens, bytes
     model_loss(m);
-    for (int64_t first = (int64_t)dist->rank * B; first < sequences; first += (int64_t)dist->size * B) {
-        int n = (int)int64_min(B, sequences - first);
+    for (int64_t round = 0; round < sequences; round += (int64_t)dist->size * B) {
+        int64_t first = round + (int64_t)dist->rank * B;
+        int n = (int)int64_max(0, int64_min(B, sequences - first));
         for (int b = 0; b < n; b++)
             if (!dataset_sequence(d, first + b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, err)) return false;
-        model_forward(m, inputs, targets, n, T, 0, NULL);
+        // A rank with nothing left makes its pass all the same, over targets that count nothing.
+        if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
+        model_forward(m, inputs, targets, n ? n : 1, T, 0, NULL);
         sums[1] += (double)n * T;
         if (tok) sums[2] += (double)tokens_text_bytes(tok, targets, (int64_t)n * T);
     }
@@ -431,6 +434,8 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
     setup.precision = o->precision;
     setup.no_master = o->master_weights == MASTER_NONE;
+    setup.zero = (int)o->zero;
+    setup.zero_group = (int)o->zero_group;
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.dist = dist;
@@ -570,6 +575,14 @@ static inline void trainer_write_metrics(Trainer *t, const UpdateResult *r, doub
         str_puts(&s, ", ");
         metrics_number(&s, "z_grad_norm", e->z_norm);
     }
+    DeviceReadings d = model_readings(t->model); // of rank 0's device
+    struct {
+        const char *name;
+        double value;
+    } readings[] = {{"power_w", d.power_w},       {"temperature_c", d.temperature_c}, {"sm_mhz", d.sm_mhz},
+                    {"memory_mhz", d.memory_mhz}, {"memory_gb", d.memory_gb},         {"energy_kwh", d.energy_kwh}};
+    for (size_t i = 0; i < sizeof readings / sizeof readings[0]; i++)
+        if (isfinite(readings[i].value)) str_printf(&s, ", \"gpu_%s\": %.9g", readings[i].name, readings[i].value);
     str_puts(&s, "}\n");
     // A full disk must not end the run here: the lines are kept and tried again.
     bool before = t->log.pending.size > 0;
@@ -864,7 +877,7 @@ static inline int train(const Options *o, Dist *dist) {
         memset(&t->event, 0, sizeof t->event);
         trainer_progress(t, &r, seconds);
         if (validate) log_line(log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte", (long long)t->state.step, r.loss, t->val_loss, t->val_bits);
-        if (dist->rank == 0 && due(o->sample_every, t->state.step)) trainer_sample(t);
+        if (due(o->sample_every, t->state.step)) trainer_sample(t); // on all ranks: weights may be spread over them
         trainer_look_at_writer(t);
         stop = trainer_stop(t);
         if (due(o->checkpoint_every, t->state.step) || last || stop) trainer_checkpoint(t, last || stop);
@@ -874,6 +887,11 @@ static inline int train(const Options *o, Dist *dist) {
     if (t->checkpoints)
         log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last", t->stalled, 100 * t->stalled / (clock_seconds() - began),
                  t->checkpoints);
+    if (t->model) {
+        double kwh = model_readings(t->model).energy_kwh;
+        dist_sum(dist, &kwh, 1);
+        if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);
+    }
     bool finished = t->state.step >= o->steps;
     if (finished && !t->finished) {
         Path p = checkpoint_folder(o->out, t->state.step);

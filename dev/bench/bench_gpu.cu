@@ -105,7 +105,7 @@ static void bench_kernels(Bench *b, double passes) {
     row(b, "embedding: backward", passes, 0, n * C * s, [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, V, gpu); });
     row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s, [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, gpu); });
     row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->master ? s : 0)),
-        [=]() { adamw<real>(m->result, m->loss, m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->table.elements, m->rule, gpu); });
+        [=]() { update_pass(m); });
 }
 
 int main(int argc, char **argv) {

@@ -161,12 +161,12 @@ static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A, cublasLtMatrixLayout_t la, const void *B,
                                             cublasLtMatrixLayout_t lb, const void *beta, const void *C, cublasLtMatrixLayout_t lc, void *D, cublasLtMatrixLayout_t ld,
-                                            const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
+                                            const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream) {
     if (!algo || !algo->data[0]) return CUBLAS_STATUS_INVALID_VALUE;
     EmuMatmul e = *d;
     EmuLayout a = *la, b = *lb, c = *lc, out = *ld;
     float x = *(const float *)alpha, y = *(const float *)beta;
-    emu_submit([=]() { emu_matmul(e, x, A, a, B, b, y, C, c, D, out); });
+    emu_submit(stream, [=]() { emu_matmul(e, x, A, a, B, b, y, C, c, D, out); });
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -15,10 +15,19 @@ The environment variable CUDA_EMU_ORDER sets the order in which fibers of a bloc
 grid, run: forwards (default), backwards, or shuffle:SEED. A missing barrier makes the results of
 these orders differ.
 
-Streams: work is done when it is submitted. During stream capture it is kept instead, and runs when
-the graph is launched, as on a device. Shuffles and barriers wait for all threads of the mask that
-have not ended, as on sm_70 and later (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Threads
-that wait for each other in vain end the program with a message that says which and where.
+Streams: work is done when it is submitted, unless CUDA_EMU_STREAMS asks for another order that a
+device could choose as well. Then work waits in its stream until the host waits for something, and is
+done
+    lazy          as late as allowed: only what the host waits for, and what that waits for by events
+    ahead         other streams first, as far as their events let them; the first stream last
+    shuffle:SEED  one piece of work at a time, of any stream that may go on
+so that an event that is missing between two streams makes the results differ. During stream capture
+work is kept, and runs when the graph is launched, as on a device; a capture that reaches outside
+itself, or whose streams do not come together at its end, is refused, as there.
+
+Shuffles and barriers wait for all threads of the mask that have not ended, as on sm_70 and later
+(CUDA C++ Programming Guide, "Warp Shuffle Functions"). Threads that wait for each other in vain end
+the program with a message that says which and where.
 
 x86-64 and aarch64 switch fibers in a few instructions; other machines use ucontext.
 Needs C++17.
@@ -36,6 +45,7 @@ Needs C++17.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -178,8 +188,6 @@ struct EmuState_ {
     int order = -1; // 0 forwards, 1 backwards, 2 shuffled
     uint64_t random = 0;
     int error = 0;
-    bool capturing = false;
-    std::vector<std::function<void()>> *captured = nullptr;
     std::map<const void *, size_t> shared_limit;
     size_t fibers = 0;
     unsigned long long launches = 0;
@@ -446,10 +454,132 @@ static inline void emu_run_block(const std::vector<int> &order) {
     }
 }
 
+// ---------------------------------------------------------------- streams
+
 typedef int cudaError_t;
-enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9, cudaErrorNoDevice = 100 };
-struct EmuStream { int unused; };
+enum {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorNoDevice = 100,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907
+};
+
+// What a recorded event stands for: done once the work before it is. Of a capture: the number of it.
+struct EmuTicket {
+    bool done = false;
+    int capture = 0;
+};
+typedef std::shared_ptr<EmuTicket> EmuTicketRef;
+
+// One piece of a stream's work: something to do, a ticket to wait for, or one to hand out.
+struct EmuOp {
+    std::function<void()> work;
+    EmuTicketRef wait, record;
+};
+struct EmuStream {
+    std::deque<EmuOp> ops;
+    int lane = -1; // in the capture that it takes part in, or -1
+    bool passing = false; // made for a graph's launch
+};
 typedef EmuStream *cudaStream_t;
+
+// What a capture kept, in the order of submission; lane 0 is the stream that it began in.
+struct EmuCaptured {
+    int lane;
+    EmuOp op;
+};
+typedef std::shared_ptr<std::vector<EmuCaptured>> EmuWork;
+
+enum { EMU_EAGER, EMU_LAZY, EMU_AHEAD, EMU_SHUFFLE };
+struct EmuStreams {
+    int order = EMU_EAGER;
+    uint64_t random = 0;
+    EmuStream first;                                // the default stream
+    std::vector<EmuStream *> all = {&first};        // in the order of creation
+    int capture = 0, captures = 0;                  // number of the running capture, 0: none; how many there were
+    EmuWork captured;
+    std::vector<EmuStream *> lanes;                 // of the running capture
+    EmuStreams() {
+        const char *text = getenv("CUDA_EMU_STREAMS");
+        if (!text || !*text || strcmp(text, "eager") == 0) order = EMU_EAGER;
+        else if (strcmp(text, "lazy") == 0) order = EMU_LAZY;
+        else if (strcmp(text, "ahead") == 0) order = EMU_AHEAD;
+        else if (strncmp(text, "shuffle:", 8) == 0) order = EMU_SHUFFLE, random = strtoull(text + 8, nullptr, 10);
+        else {
+            fprintf(stderr, "error: CUDA_EMU_STREAMS=%s: expected eager, lazy, ahead or shuffle:SEED\n", text);
+            exit(1);
+        }
+    }
+};
+inline EmuStreams &emu_streams = *new EmuStreams;
+
+static inline EmuStream *emu_stream(cudaStream_t s) { return s ? s : &emu_streams.first; }
+
+static inline void emu_do(EmuOp &op) {
+    if (op.work) op.work();
+    if (op.record) op.record->done = true;
+}
+
+static inline void emu_submit_op(cudaStream_t stream, EmuOp op) {
+    EmuStream *s = emu_stream(stream);
+    if (s->lane >= 0) emu_streams.captured->push_back({s->lane, std::move(op)});
+    else if (emu_streams.order == EMU_EAGER) emu_do(op);
+    else s->ops.push_back(std::move(op));
+}
+
+// Puts work into a stream.
+static inline void emu_submit(cudaStream_t stream, std::function<void()> work) { emu_submit_op(stream, {std::move(work), nullptr, nullptr}); }
+
+static inline bool emu_may_go_on(const EmuStream *s) { return !s->ops.empty() && (!s->ops.front().wait || s->ops.front().wait->done); }
+
+static inline void emu_go_on(EmuStream *s) {
+    EmuOp op = std::move(s->ops.front());
+    s->ops.pop_front();
+    emu_do(op);
+}
+
+static inline void emu_stuck() {
+    fprintf(stderr, "error: emulator: a stream waits for an event that no stream will record\n");
+    abort();
+}
+
+// Work in the order asked for, until the ticket is done, or, without one, until the stream is empty.
+static inline void emu_run_until(EmuStream *s, const EmuTicketRef &ticket) {
+    EmuStreams &e = emu_streams;
+    while (ticket ? !ticket->done : !s->ops.empty()) {
+        EmuStream *next = nullptr;
+        if (e.order == EMU_LAZY) {
+            next = s;
+            for (size_t hops = 0; next && !emu_may_go_on(next); hops++) {
+                EmuTicketRef wanted = next->ops.front().wait;
+                next = nullptr;
+                for (EmuStream *other : e.all)
+                    for (EmuOp &op : other->ops)
+                        if (op.record == wanted && hops < e.all.size()) next = other;
+            }
+        } else {
+            std::vector<EmuStream *> able;
+            for (EmuStream *other : e.all)
+                if (emu_may_go_on(other)) able.push_back(other);
+            if (!able.empty()) {
+                e.random = e.random * 6364136223846793005ull + 1442695040888963407ull;
+                next = e.order == EMU_AHEAD ? able.back() : able[(e.random >> 33) % able.size()];
+            }
+        }
+        if (!next) emu_stuck();
+        emu_go_on(next);
+    }
+}
+
+static inline void emu_run_all() {
+    EmuStreams &e = emu_streams;
+    for (size_t i = 0; i < e.all.size(); i++) emu_run_until(e.all[i], nullptr);
+}
 
 struct EmuConfig {
     dim3 grid, block;
@@ -482,12 +612,6 @@ static inline void emu_run_grid(const EmuConfig &c, const std::function<void()> 
 
 static inline void *emu_dynamic_shared() { return emu.dynamic_shared; }
 
-// Does the work now, or keeps it for a graph.
-static inline void emu_submit(std::function<void()> work) {
-    if (emu.capturing) emu.captured->push_back(std::move(work));
-    else work();
-}
-
 template <typename... P> struct EmuLaunch {
     EmuConfig c;
     void (*kernel)(P...);
@@ -502,7 +626,7 @@ template <typename... P> struct EmuLaunch {
         emu.launches++;
         EmuConfig config = c;
         void (*k)(P...) = kernel;
-        emu_submit([=]() { emu_run_grid(config, [=]() { k(a...); }); });
+        emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
     }
 };
 template <typename... P> static inline EmuLaunch<P...> emu_launch(EmuConfig c, void (*kernel)(P...)) { return {c, kernel}; }
@@ -613,9 +737,11 @@ typedef enum { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToH
 typedef enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaEventDefault = 0, cudaHostAllocDefault = 0 } EmuFlags;
 typedef enum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout } cudaFuncAttribute;
 typedef enum { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed } cudaStreamCaptureMode;
-struct EmuEvent { std::chrono::steady_clock::time_point when; };
+struct EmuEvent {
+    std::chrono::steady_clock::time_point when;
+    EmuTicketRef ticket;
+};
 typedef EmuEvent *cudaEvent_t;
-typedef std::shared_ptr<std::vector<std::function<void()>>> EmuWork;
 struct EmuGraph { EmuWork work; };
 typedef EmuGraph *cudaGraph_t;
 typedef EmuGraph *cudaGraphExec_t;
@@ -630,7 +756,16 @@ struct cudaDeviceProp {
 };
 
 static inline const char *cudaGetErrorString(cudaError_t e) {
-    return e == cudaSuccess ? "no error" : e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaErrorInvalidConfiguration ? "invalid configuration argument" : "invalid argument";
+    switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureUnjoined: return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation: return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent: return "operation not permitted on an event last recorded in a capturing stream";
+    default: return "invalid argument";
+    }
 }
 static inline const char *cudaGetErrorName(cudaError_t e) { return e == cudaSuccess ? "cudaSuccess" : "cudaError"; }
 static inline cudaError_t cudaPeekAtLastError() { return emu.error; }
@@ -657,43 +792,82 @@ typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount, cudaDevAttr
 static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) { return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess; }
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
+static inline cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int) { return snprintf(bus, (size_t)n, "0000:00:00.0"), cudaSuccess; }
 static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) { return *left = *all = (size_t)8 << 30, cudaSuccess; }
-static inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emu.capturing ? cudaErrorInvalidValue : cudaSuccess; }
+static inline cudaError_t cudaDeviceSynchronize() { return emu_run_all(), cudaSuccess; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    if (emu_stream(s)->lane >= 0) return cudaErrorStreamCaptureUnsupported;
+    return emu_run_until(emu_stream(s), nullptr), cudaSuccess;
+}
 static inline cudaError_t cudaMalloc(void **p, size_t n) {
-    if (emu.capturing || posix_memalign(p, 256, n ? n : 1) != 0) return cudaErrorMemoryAllocation;
+    if (emu_streams.capture || posix_memalign(p, 256, n ? n : 1) != 0) return cudaErrorMemoryAllocation;
     memset(*p, 0xff, n); // NaN in every format
     return cudaSuccess;
 }
 template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFree(void *p) { return free(p), cudaSuccess; }
+static inline cudaError_t cudaFree(void *p) { return emu_run_all(), free(p), cudaSuccess; }
 template <typename T> static inline cudaError_t cudaMallocHost(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFreeHost(void *p) { return free(p), cudaSuccess; }
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t = nullptr) {
-    emu_submit([=]() { memmove(to, from, n); });
+static inline cudaError_t cudaFreeHost(void *p) { return emu_run_all(), free(p), cudaSuccess; }
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t s = nullptr) {
+    emu_submit(s, [=]() { memmove(to, from, n); });
     return cudaSuccess;
 }
-static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind) { return memmove(to, from, n), cudaSuccess; }
-static inline cudaError_t cudaMemcpy2DAsync(void *to, size_t ldt, const void *from, size_t ldf, size_t width, size_t rows, cudaMemcpyKind, cudaStream_t = nullptr) {
-    emu_submit([=]() {
+static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind kind) {
+    return cudaMemcpyAsync(to, from, n, kind), cudaStreamSynchronize(nullptr);
+}
+static inline cudaError_t cudaMemcpy2DAsync(void *to, size_t ldt, const void *from, size_t ldf, size_t width, size_t rows, cudaMemcpyKind, cudaStream_t s = nullptr) {
+    emu_submit(s, [=]() {
         for (size_t r = 0; r < rows; r++) memmove((char *)to + r * ldt, (const char *)from + r * ldf, width);
     });
     return cudaSuccess;
 }
-static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t = nullptr) {
-    emu_submit([=]() { memset(to, value, n); });
+static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s = nullptr) {
+    emu_submit(s, [=]() { memset(to, value, n); });
     return cudaSuccess;
 }
-static inline cudaError_t cudaMemset(void *to, int value, size_t n) { return memset(to, value, n), cudaSuccess; }
-static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { return *s = new EmuStream, cudaSuccess; }
-static inline cudaError_t cudaStreamCreate(cudaStream_t *s) { return *s = new EmuStream, cudaSuccess; }
-static inline cudaError_t cudaStreamDestroy(cudaStream_t s) { return delete s, cudaSuccess; }
+static inline cudaError_t cudaMemset(void *to, int value, size_t n) { return cudaMemsetAsync(to, value, n), cudaStreamSynchronize(nullptr); }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
+    emu_streams.all.push_back(*s = new EmuStream);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaStreamCreate(cudaStream_t *s) { return cudaStreamCreateWithFlags(s, 0); }
+static inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    if (!s) return cudaErrorInvalidValue;
+    emu_run_until(s, nullptr);
+    emu_streams.all.erase(std::find(emu_streams.all.begin(), emu_streams.all.end(), s));
+    return delete s, cudaSuccess;
+}
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) { return *e = new EmuEvent, cudaSuccess; }
 static inline cudaError_t cudaEventCreate(cudaEvent_t *e) { return *e = new EmuEvent, cudaSuccess; }
-static inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete e, cudaSuccess; }
-static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t = nullptr) { return e->when = std::chrono::steady_clock::now(), cudaSuccess; }
-static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) { return cudaSuccess; }
+static inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return emu_run_all(), delete e, cudaSuccess; }
+static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
+    e->ticket = std::make_shared<EmuTicket>();
+    if (emu_stream(s)->lane >= 0) e->ticket->capture = emu_streams.capture;
+    emu_submit_op(s, {[=]() { e->when = std::chrono::steady_clock::now(); }, nullptr, e->ticket});
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    if (!e->ticket) return cudaSuccess;
+    if (e->ticket->capture) return cudaErrorCapturedEvent;
+    for (EmuStream *s : emu_streams.all)
+        for (EmuOp &op : s->ops)
+            if (op.record == e->ticket) return emu_run_until(s, e->ticket), cudaSuccess;
+    return cudaSuccess;
+}
+// A stream that waits for an event of a running capture takes part in it from then on.
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned = 0) {
+    EmuStream *s = emu_stream(stream);
+    if (!e->ticket) return cudaSuccess;
+    if (e->ticket->capture) {
+        if (e->ticket->capture != emu_streams.capture) return cudaErrorCapturedEvent;
+        if (s->lane < 0) {
+            s->lane = (int)emu_streams.lanes.size();
+            emu_streams.lanes.push_back(s);
+        }
+    } else if (s->lane >= 0) return cudaErrorStreamCaptureIsolation;
+    emu_submit_op(stream, {nullptr, e->ticket, nullptr});
+    return cudaSuccess;
+}
 static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {
     return *ms = std::chrono::duration<float, std::milli>(b->when - a->when).count(), cudaSuccess;
 }
@@ -704,19 +878,58 @@ template <typename K> static inline cudaError_t cudaFuncSetAttribute(K kernel, c
     }
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-    emu.capturing = true;
-    emu.captured = new std::vector<std::function<void()>>;
+static inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+    if (!s || emu_streams.capture) return cudaErrorStreamCaptureUnsupported;
+    emu_streams.capture = ++emu_streams.captures;
+    emu_streams.captured = std::make_shared<std::vector<EmuCaptured>>();
+    emu_streams.lanes = {s};
+    s->lane = 0;
     return cudaSuccess;
 }
+// Other streams must have come back: someone waits for what they did last.
 static inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g) {
-    emu.capturing = false;
-    *g = new EmuGraph{EmuWork(emu.captured)};
-    return cudaSuccess;
+    EmuStreams &e = emu_streams;
+    *g = new EmuGraph{e.captured};
+    bool joined = true;
+    for (size_t lane = 1; lane < e.lanes.size(); lane++) {
+        bool open = false; // work that no one waits for
+        for (const EmuCaptured &c : *e.captured) {
+            if (c.lane != (int)lane) continue;
+            if (c.op.work && !c.op.record) open = true;
+            for (const EmuCaptured &other : *e.captured)
+                if (c.op.record && other.lane != (int)lane && other.op.wait == c.op.record) open = false;
+        }
+        joined &= !open;
+    }
+    for (EmuStream *s : e.lanes) s->lane = -1;
+    e.capture = 0;
+    e.lanes.clear();
+    e.captured = nullptr;
+    return joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined;
 }
 static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long = 0) { return *e = new EmuGraph(*g), cudaSuccess; }
-static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t) {
-    for (auto &work : *e->work) work();
+// Lane 0 goes into the stream, the others into streams of their own; every launch has tickets of its own.
+static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t stream) {
+    std::map<EmuTicket *, EmuTicketRef> tickets;
+    std::vector<EmuStream *> lanes = {stream}, &all = emu_streams.all;
+    for (size_t i = all.size(); i-- > 0;)
+        if (all[i]->passing && all[i]->ops.empty()) { // of an earlier launch
+            delete all[i];
+            all.erase(all.begin() + (long)i);
+        }
+    auto fresh = [&](const EmuTicketRef &old) {
+        EmuTicketRef &t = tickets[old.get()];
+        if (old && !t) t = std::make_shared<EmuTicket>();
+        return t;
+    };
+    for (const EmuCaptured &c : *e->work) {
+        while ((int)lanes.size() <= c.lane) {
+            lanes.push_back(new EmuStream);
+            lanes.back()->passing = true;
+            all.push_back(lanes.back());
+        }
+        emu_submit_op(lanes[(size_t)c.lane], {c.op.work, fresh(c.op.wait), fresh(c.op.record)});
+    }
     return cudaSuccess;
 }
 static inline cudaError_t cudaGraphDestroy(cudaGraph_t g) { return delete g, cudaSuccess; }

@@ -293,7 +293,13 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
     CUDA_CHECK(cudaMemcpy(decay, flags.data(), flags.size(), cudaMemcpyHostToDevice));
     CUDA_CHECK(cudaMemcpy(rule_device, &rule, sizeof rule, cudaMemcpyHostToDevice));
     CUDA_CHECK(cudaMemcpy(loss_device, &loss, sizeof loss, cudaMemcpyHostToDevice));
-    adamw<T>(result_device, loss_device, w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, rule_device, t->gpu);
+    double *sums_device;
+    Owned everything;
+    memset(&everything, 0, sizeof everything);
+    CUDA_CHECK(cudaMalloc((void **)&sums_device, 2 * sizeof(double)));
+    gradient_squares(sums_device, loss_device, g.device, n, everything, t->gpu);
+    adamw_decide(result_device, sums_device, 1, 1, rule_device, t->gpu);
+    adamw<T>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device, result_device, t->gpu);
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
     expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
@@ -319,6 +325,7 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
         v.check("v untouched", 0);
     }
     cudaFree(decay);
+    cudaFree(sums_device);
     cudaFree(rule_device);
     cudaFree(result_device);
     cudaFree(loss_device);
@@ -405,7 +412,7 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
 int main() {
     Device gpu;
     Error err;
-    if (!device_open(&gpu, &err)) fail("%s", err.text);
+    if (!device_open(&gpu, 0, &err)) fail("%s", err.text);
     gemm_open(&gpu);
     ref_open();
     Test t;

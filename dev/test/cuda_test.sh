@@ -2,6 +2,8 @@
 # The CUDA program against the CPU program, whole: dumps tensor by tensor, training, accumulation,
 # resume, generation; all three families, both precisions. Runs the emulated builds of `make emu`, or
 # with GPU=1 the real ones ($BUILD/train_gpt, $BUILD/train_gpt_fp32).
+#
+#     dev/test/cuda_test.sh [long]     long, and on a GPU: also 200 steps of training against the CPU's
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test}" "${GPU:=0}"
@@ -97,7 +99,7 @@ close() {
         awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
 }
 same_metrics() { # but for times
-    local times='s/"step_ms.*"mfu": [^,}]*//'
+    local times='s/"step_ms.*"mfu": [^,}]*//; s/, "gpu_[^,}]*//g'
     cmp <(sed "$times" "$work/$1/metrics.jsonl") <(sed "$times" "$work/$2/metrics.jsonl")
 }
 check "train on the CPU" train "$cpu" cpu --val_every=4
@@ -108,12 +110,22 @@ check "fp32: the gradient norm follows the CPU's" close cpu fp32 grad_norm 1e-4
 check "fp32: the validation loss follows the CPU's" close cpu fp32 val_loss 1e-5
 check "bf16: the loss follows the CPU's" close cpu bf16 loss 1e-2
 check "bf16: the validation loss follows the CPU's" close cpu bf16 val_loss 1e-2
+if [ "${1:-}" = long ] || [ "$GPU" = 1 ]; then
+    check "200 steps on the CPU" train "$cpu" cpu200 --val_every=50 --steps=200
+    check "200 steps in bf16" train "$bf16" bf16_200 --val_every=50 --steps=200
+    check "bf16: 200 steps' losses stay within 1% of the CPU's" close cpu200 bf16_200 loss 1e-2
+    check "bf16: so do the validation losses" close cpu200 bf16_200 val_loss 1e-2
+fi
 check "train in fp32, one micro-batch" train "$fp32" whole --val_every=0 --batch_size=4
 check "two micro-batches give the gradient of one batch twice as large" close fp32 whole grad_norm 1e-4
 export LLMC_GRAPHS=0
 check "train in bf16 without graphs" train "$bf16" eager --val_every=4
 unset LLMC_GRAPHS
 check "graphs do not change the bits" same_metrics bf16 eager
+export CUDA_EMU_STREAMS=lazy
+check "train in bf16, the host far ahead of the device" train "$bf16" lazy --val_every=4
+unset CUDA_EMU_STREAMS
+check "a host that runs ahead does not change the bits" same_metrics bf16 lazy
 check "train in bf16 without masters" train "$bf16" rounded --val_every=0 --master_weights=none
 check "without masters the loss follows" close cpu rounded loss 2e-2
 check "train 3 steps and stop" train "$bf16" resumed --val_every=4 --steps=8 --checkpoint_every=3
@@ -123,6 +135,38 @@ check "a resumed run has the same metrics" same_metrics bf16 resumed
 check "a resumed run has the same weights" cmp "$work/bf16/step_00000008/model.safetensors" "$work/resumed/step_00000008/model.safetensors"
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
+
+# What the GPU says of itself comes from a library that is looked for at run time; here a made one, whose GPU has
+# used 3.6 kJ more at every question.
+if [ "$GPU" = 0 ]; then
+    check "without NVML the metrics say nothing of it" "$BASH" -c '! grep -q gpu_ "$1"' - "$work/bf16/metrics.jsonl"
+    cat >"$work/nvml.c" <<'END'
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **d) { return *d = (void *)bus, bus[0] != '0'; }
+int nvmlDeviceGetPowerUsage(void *d, unsigned *mw) { return *mw = 345600, !d; }
+int nvmlDeviceGetTemperature(void *d, int sensor, unsigned *c) { return *c = 61, !d || sensor != 0; }
+int nvmlDeviceGetClockInfo(void *d, int which, unsigned *mhz) { return *mhz = which == 1 ? 1980 : 2619, !d; }
+int nvmlDeviceGetMemoryInfo(void *d, unsigned long long *m) { return m[2] = 42500000000ull, !d; }
+int nvmlDeviceGetTotalEnergyConsumption(void *d, unsigned long long *mj) { static unsigned long long sum = 5000; return *mj = sum += 3600000, !d; }
+END
+    check "a made NVML" "${CC:-cc}" -shared -fPIC "$work/nvml.c" -o "$work/libnvidia-ml.so.1"
+    LD_LIBRARY_PATH=$work check "train with NVML" train "$fp32" nvml --val_every=0 --steps=1
+    check "power, temperature, clocks, memory and energy are in the metrics" grep -q \
+        '"gpu_power_w": 345.6, "gpu_temperature_c": 61, "gpu_sm_mhz": 1980, "gpu_memory_mhz": 2619, "gpu_memory_gb": 42.5, "gpu_energy_kwh": 0.001}' "$work/nvml/metrics.jsonl"
+    check "the energy is in the log" grep -q 'energy: 0.00[1-9] kWh' "$work/nvml/run.log"
+fi
+
+# The products' algorithms, measured at the first start, come from the file at the next.
+choices=("$LLMC_CACHE"/gemm-*.txt)
+check "the file of measured choices" test -s "${choices[0]}" -a ${#choices[@]} -eq 1
+cp "${choices[0]}" "$work/choices"
+check "train with the file" train "$fp32" again --val_every=0 --steps=2
+check "nothing is measured again" cmp "$work/choices" "${choices[0]}"
+if [ "$GPU" = 0 ]; then # the emulated library refuses an algorithm of zeros
+    sed -E 's/( [0-9a-f]+){8}$/ 0 0 0 0 0 0 0 0/' "$work/choices" >"${choices[0]}"
+    check "the file's choices are the ones in use" "$BASH" -c '! "$@"' - "$fp32" dump --model=llama-nano --data="$work/d_train_*.bin" --batch_size=2 --seq_len=24 --out="$work/x.safetensors"
+    cp "$work/choices" "${choices[0]}"
+fi
 
 # The other verbs, from a checkpoint.
 model=$work/cpu/step_00000008

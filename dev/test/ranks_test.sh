@@ -53,6 +53,8 @@ for family in gpt2 qwen3; do
         check "$family on $ranks ranks: the loss curve is $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
         check "$family on $ranks ranks: two runs differ" test "$(bits ${family}_$ranks)" = "$(bits ${family}_again_$ranks)"
     done
+    train $family 3 4 ${family}_zero0 --zero=0
+    check "$family on 3 ranks: --zero=0 and 1 give other bits" test "$(bits ${family}_zero0)" = "$(bits ${family}_3)"
     # Resumed: on as many ranks with the same bits, on others with the same losses.
     for ranks in 4 2 1; do
         rm -rf resumed && cp -r ${family}_4 resumed && rm -rf resumed/step_00000050
@@ -64,6 +66,9 @@ for family in gpt2 qwen3; do
         fi
     done
 done
+
+train gpt2 2 6 refused --zero=2
+check "--zero=2 is refused: $(cat out)" grep -q 'zero=0 or 1' out
 
 # A rank dies.
 set_command qwen3 4 3 dying --steps=100000 --checkpoint_every=5

@@ -150,16 +150,10 @@ static inline int environment_int(const char *name, int otherwise) {
     return text && *text ? atoi(text) : otherwise;
 }
 
-// The GPU for this rank: by the launcher's local rank, modulo the GPUs that are visible.
-static inline int device_number(int count) {
-    static const char *const names[] = {"SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i])) return environment_int(names[i], 0) % count;
-    return 0;
-}
-
-// One line when there is no usable GPU, with what to do.
-static inline bool device_open(Device *d, Error *err) {
+// The GPU for this rank: by its number on its node, modulo the GPUs that are visible, so that launchers that
+// show each rank one GPU and those that show it all both work. One line when there is no usable GPU, with
+// what to do.
+static inline bool device_open(Device *d, int local_rank, Error *err) {
     memset(d, 0, sizeof *d);
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
@@ -169,7 +163,7 @@ static inline bool device_open(Device *d, Error *err) {
     if (status != cudaSuccess || count == 0)
         return error_set(err, "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
                          status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
-    d->number = device_number(count);
+    d->number = local_rank % count;
     CUDA_CHECK(cudaSetDevice(d->number));
     cudaDeviceProp p;
     CUDA_CHECK(cudaGetDeviceProperties(&p, d->number));
@@ -196,7 +190,7 @@ static inline void *device_alloc(Device *d, size_t bytes, const char *what) {
     if (cudaMalloc(&p, bytes ? bytes : 16) != cudaSuccess) {
         size_t left = 0, all = 0;
         cudaMemGetInfo(&left, &all);
-        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, or --recompute=block", what,
+        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, --recompute=block, or a higher --zero over several GPUs", what,
              (double)bytes / (1 << 30), (double)left / (1 << 30), (double)all / (1 << 30), d->name);
     }
     CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, d->stream));

@@ -18,6 +18,7 @@ y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 #ifndef LLMC_CUDA_GEMM_H
 #define LLMC_CUDA_GEMM_H
 
+#include "../dist.h"
 #include "cuda.h"
 #include "mlp.h"
 #include <cublasLt.h>
@@ -139,6 +140,25 @@ static inline void gemm_close(Device *d) {
 static inline void gemm_measure(Device *d, bool on) {
     d->plans->measure = on;
     if (!on) gemm_write_choices(d->plans);
+}
+
+// Rank 0's choices on all ranks, where they have the same GPU: the same products give the same bits.
+// Called by all ranks, by rank 0 after its measurement, by the others before theirs.
+static inline void gemm_share_choices(Device *d, const Dist *dist) {
+    struct GemmPlans *p = d->plans;
+    char name[sizeof d->name];
+    memcpy(name, d->name, sizeof name);
+    uint64_t count = p->known_count;
+    dist_broadcast(dist, name, sizeof name);
+    dist_broadcast(dist, &count, sizeof count);
+    GemmChoice *choices = (GemmChoice *)mem_alloc(sizeof(GemmChoice) * (size_t)count);
+    if (dist->rank == 0 && count) memcpy(choices, p->known, sizeof(GemmChoice) * (size_t)count);
+    dist_broadcast(dist, choices, sizeof(GemmChoice) * (size_t)count);
+    if (dist->rank > 0 && strcmp(name, d->name) == 0) {
+        free(p->known);
+        p->known = choices;
+        p->known_count = p->known_capacity = (size_t)count;
+    } else free(choices);
 }
 
 // ---------------------------------------------------------------- plans

@@ -1,6 +1,6 @@
 /*
 optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over all
-tensors in one launch, as one flat array.
+tensors in one launch, as one flat array: of everything, or of what this rank owns (ranks.h).
 
 The device itself decides whether a step happens: a loss or norm that is not finite, or above the
 rule's bound, leaves weights, moments and gradients as they are. What changes from step to step (rate, bias corrections) is read
@@ -46,13 +46,35 @@ static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double b
     return r;
 }
 
+// Which elements the arrays of a rank hold. Arrays of own elements are numbered 0, 1, ...; where such an
+// element stands among all is worked out from the table's blocks.
+typedef struct {
+    const size_t *block_start; // (blocks + 1) on the device; NULL: this rank owns everything
+    int blocks, group, member;
+    bool whole_gradients, whole_weights; // these arrays hold the other members' elements too
+} Owned;
+
+// The place of own element i among all elements.
+__device__ inline size_t owned_at(const Owned &o, size_t i) {
+    if (!o.block_start) return i;
+    size_t at = i * (size_t)o.group; // lies in the block that element i belongs to
+    int low = 0, high = o.blocks;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (o.block_start[middle] <= at) low = middle;
+        else high = middle;
+    }
+    size_t start = o.block_start[low], own = (o.block_start[low + 1] - start) / (size_t)o.group;
+    return start + own * (size_t)o.member + (i - start / (size_t)o.group);
+}
+
 enum { SQUARES_BLOCKS = 1024, SQUARES_THREADS = 256 }; // most blocks; constants: the order of the sum must not depend on the device
 
-static __global__ void squares_kernel(double *partial, const float *g, size_t n) {
+static __global__ void squares_kernel(double *partial, const float *g, size_t n, Owned owned) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
     for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n; i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
-        float4 v = *(const float4 *)(g + i);
+        float4 v = *(const float4 *)(g + (owned.whole_gradients ? owned_at(owned, i) : i));
         sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z + (double)v.w * (double)v.w;
     }
     sums[threadIdx.x] = sum;
@@ -64,21 +86,31 @@ static __global__ void squares_kernel(double *partial, const float *g, size_t n)
     if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-static __global__ void decide_kernel(AdamResult *result, double *loss, const double *partial, int parts, const AdamRule *rule) {
-    __shared__ double sums[SQUARES_THREADS];
+// sums (2): the loss, which goes back to zero, and the sum of the partial sums of squares
+static __global__ void add_squares_kernel(double *sums, double *loss, const double *partial, int parts) {
+    __shared__ double part[SQUARES_THREADS];
     double sum = 0;
     for (int i = (int)threadIdx.x; i < parts; i += SQUARES_THREADS) sum += partial[i];
-    sums[threadIdx.x] = sum;
+    part[threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.x) return;
     sum = 0;
-    for (int i = 0; i < SQUARES_THREADS; i++) sum += sums[i];
-    double norm = sqrt(sum);
-    result->loss = *loss;
-    result->grad_norm = norm;
-    result->updated = isfinite(norm) && isfinite(*loss) && !(rule->max_loss > 0 && *loss > rule->max_loss) && !(rule->max_norm > 0 && norm > rule->max_norm);
-    result->clip = rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
+    for (int i = 0; i < SQUARES_THREADS; i++) sum += part[i];
+    sums[0] = *loss;
+    sums[1] = sum;
     *loss = 0;
+}
+
+// sums (ranks, 2): of every rank, in the order of the ranks; the first `group` own all elements together
+static __global__ void decide_kernel(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule) {
+    double loss = 0, squares = 0;
+    for (int r = 0; r < ranks; r++) loss += sums[2 * r];
+    for (int r = 0; r < group; r++) squares += sums[2 * r + 1];
+    double norm = sqrt(squares);
+    result->loss = loss;
+    result->grad_norm = norm;
+    result->updated = isfinite(norm) && isfinite(loss) && !(rule->max_loss > 0 && loss > rule->max_loss) && !(rule->max_norm > 0 && norm > rule->max_norm);
+    result->clip = rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
 }
 
 // x rounded to bf16, up with the probability of its distance from below: random 16 bits are added to
@@ -95,21 +127,25 @@ __device__ inline __nv_bfloat16 round_stochastic(float x, uint32_t random16) {
 __device__ inline float round_stochastic_to(float *, float x, uint32_t) { return x; }
 __device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, uint32_t random16) { return round_stochastic(x, random16); }
 
-// w (n), master (n) or NULL, m, v, g (n); decay (n / 64): does weight decay apply to these 64 numbers?
-// n is a multiple of 64 and all arrays start on 16 bytes, as model.h lays them out.
+// master (n) or NULL, m, v (n): own elements; w, g: own elements or all; decay (n / 64): does weight decay
+// apply to these 64 numbers? n and all ranges are multiples of 64 and all arrays start on 16 bytes.
 template <typename T>
-__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, const AdamRule *rule_, const AdamResult *result) {
+__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, Owned owned, const AdamRule *rule_,
+                             const AdamResult *result) {
     const int P = PackOf<T>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= n || !result->updated) return;
+    size_t at = owned_at(owned, i);
+    g += owned.whole_gradients ? at : i;
+    w += owned.whole_weights ? at : i;
     AdamRule r = *rule_;
     float clip = result->clip, keep = decay[i / 64] ? r.keep : 1.0f;
     float wi[P], mi[P], vi[P], gi[P];
     if (master) load_pack(wi, master + i, 0, P, true);
-    else load_pack(wi, w + i, 0, P, true);
+    else load_pack(wi, w, 0, P, true);
     load_pack(mi, m + i, 0, P, true);
     load_pack(vi, v + i, 0, P, true);
-    load_pack(gi, g + i, 0, P, true);
+    load_pack(gi, g, 0, P, true);
     for (int k = 0; k < P; k++) {
         float gk = gi[k] * clip;
         mi[k] = r.beta1 * mi[k] + r.one_beta1 * gk;
@@ -119,27 +155,64 @@ __global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, 
     }
     store_pack(m + i, mi, 0, P, true);
     store_pack(v + i, vi, 0, P, true);
-    store_pack(g + i, gi, 0, P, true);
+    store_pack(g, gi, 0, P, true);
     if (master) {
         store_pack(master + i, wi, 0, P, true);
-        store_pack(w + i, wi, 0, P, true);
+        store_pack(w, wi, 0, P, true);
     } else {
-        Philox random = philox4x32((uint32_t)(i / P), (uint32_t)(i / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
-        for (int k = 0; k < P; k++) w[i + k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
+        Philox random = philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
+        for (int k = 0; k < P; k++) w[k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
     }
 }
 
-// *result from the gradients g (n), *loss (which is zeroed) and *rule; then the update, if it is one.
-// All pointers are on the device.
-template <typename T>
-static inline void adamw(AdamResult *result, double *loss, T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, const AdamRule *rule,
-                         Device *d) {
-    if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
+// g (n) = 0, if there was an update: what other members own of it
+static __global__ void clear_kernel(float *g, size_t n, const AdamResult *result) {
+    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (i < n && result->updated) *(float4 *)(g + i) = make_float4(0, 0, 0, 0);
+}
+
+// total (n) += part (n), n a multiple of 64
+static __global__ void add_gradients_kernel(float *total, const float *part, size_t n) {
+    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (i >= n) return;
+    float4 a = *(const float4 *)(total + i), b = *(const float4 *)(part + i);
+    *(float4 *)(total + i) = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// ---------------------------------------------------------------- launchers; all pointers are on the device
+
+// sums (2) = this rank's loss, which goes back to zero, and the sum of squares of its n own gradients
+static inline void gradient_squares(double *sums, double *loss, const float *g, size_t n, Owned owned, Device *d) {
+    if (n % 64) fail("gradient_squares: %zu numbers are no multiple of 64", n);
     unsigned blocks = blocks_for(n, SQUARES_THREADS * 4);
     if (blocks > SQUARES_BLOCKS) blocks = SQUARES_BLOCKS;
-    squares_kernel<<<blocks, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n);
-    decide_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(result, loss, (const double *)d->scratch, (int)blocks, rule);
-    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, rule, result);
+    squares_kernel<<<blocks, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n, owned);
+    add_squares_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(sums, loss, (const double *)d->scratch, (int)blocks);
+    LAUNCH_CHECK();
+}
+
+// *result from the sums (ranks, 2) of all ranks and *rule
+static inline void adamw_decide(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule, Device *d) {
+    decide_kernel<<<1, 1, 0, d->stream>>>(result, sums, ranks, group, rule);
+    LAUNCH_CHECK();
+}
+
+// The update of n own elements, if *result says so; their gradients go back to zero.
+template <typename T>
+static inline void adamw(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, Owned owned, const AdamRule *rule, const AdamResult *result,
+                         Device *d) {
+    if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
+    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, owned, rule, result);
+    LAUNCH_CHECK();
+}
+
+static inline void clear_gradients(float *g, size_t n, const AdamResult *result, Device *d) {
+    clear_kernel<<<blocks_for(n, 1024), 256, 0, d->stream>>>(g, n, result);
+    LAUNCH_CHECK();
+}
+
+static inline void add_gradients(float *total, const float *part, size_t n, cudaStream_t stream) {
+    add_gradients_kernel<<<blocks_for(n, 1024), 256, 0, stream>>>(total, part, n);
     LAUNCH_CHECK();
 }
 

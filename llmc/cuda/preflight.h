@@ -57,7 +57,7 @@ static inline bool device_preflight(const Dist *dist, Error *err) {
     cudaDeviceProp p;
     memset(&p, 0, sizeof p);
     cudaError_t status = cudaGetDeviceCount(&count);
-    bool found = status == cudaSuccess && count > 0 && cudaGetDeviceProperties(&p, device_number(count)) == cudaSuccess;
+    bool found = status == cudaSuccess && count > 0 && cudaGetDeviceProperties(&p, dist->local_rank % count) == cudaSuccess;
     DeviceSeat mine, *all = (DeviceSeat *)mem_alloc(sizeof(DeviceSeat) * (size_t)dist->size);
     memset(&mine, 0, sizeof mine);
     snprintf(mine.host, sizeof mine.host, "%s", dist->host);

@@ -1,32 +1,109 @@
 /*
-ranks.h: sums over the ranks of a job, on device memory. One rank has one GPU.
+ranks.h: the ranks of a job, one GPU each: who keeps what, and the collectives on device memory.
 
-With -DUSE_NCCL (which needs -DUSE_MPI: MPI hands out NCCL's id) sums of gradients run on a stream of
-their own beside the backward pass, and can be captured in its graph. Without it they go through host
-memory and dist.h: right everywhere, slow. Both add in a fixed pattern, so that the ranks hold the same
-bits and so do two runs on the same machines.
+What ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054) leaves out is chosen by --zero:
+    0  every rank keeps everything; gradients are summed
+    1  the optimizer's state (master weights, moments) is shared out; each rank updates its part
+    2  and gradients: those of a block live only until they are summed
+    3  and weights: those of a block live only while it computes
+With --zero_group=G things are shared out among G neighbouring ranks (the GPUs of a node) and kept
+once in each such group (hybrid sharding, Zhao et al. 2023, arXiv:2304.11277): sums go through the
+group first, and then, G times smaller, across the groups.
+
+The unit is a block of the parameter table (model.h), padded to a multiple of 64 G elements. Member s of
+a group owns the s-th of G equal ranges of every block, whatever tensors lie in it. Arrays of own
+ranges hold them one behind the other: that of the block which starts at element b starts at b / G.
+
+A step moves, from and to each rank and with n weights: gradients (G-1)/G n floats in the group and
+2 (R/G - 1) / (R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice. With ZeRO-2 and -3
+gradients go through the group after every micro-batch, since no rank keeps them whole.
+
+All collectives run on one stream beside the model's, in the order in which they are called, so that no two
+of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
+from time: two runs have the same bits. Sums inside the switch (NVLS) do not promise that, and are
+switched off unless the environment says otherwise.
+
+Built without NCCL there is one rank.
 */
 #ifndef LLMC_CUDA_RANKS_H
 #define LLMC_CUDA_RANKS_H
 
 #include "../dist.h"
+#include "../model.h"
 #include "cuda.h"
 
 #ifdef USE_NCCL
-#ifndef USE_MPI
-#error "-DUSE_NCCL needs -DUSE_MPI: NCCL's id is handed out over MPI"
-#endif
 #include <nccl.h>
+#if NCCL_VERSION_CODE < 21800
+#error "NCCL 2.18 or later is needed (ncclCommSplit); build with NCCL=0 for one GPU"
+#endif
 #endif
 
 typedef struct {
+    size_t first, count;
+} Range;
+
+typedef struct {
     const Dist *dist;
+    int zero;   // 0 to 3; 0 where a group has one member
+    int group;  // G
+    int member; // s, this rank's place in its group
+    bool quiet; // collectives do nothing: while products are timed
+    bool open;  // there is work on the collectives' stream that the model's has not waited for
 #ifdef USE_NCCL
-    ncclComm_t comm;
-    cudaStream_t stream; // sums run here, beside the model's stream
-    cudaEvent_t ready, done;
+    ncclComm_t all, inside, across; // all ranks; those of this group; those of this place in every group
+    cudaStream_t stream;
+    cudaEvent_t there, back;
 #endif
 } Ranks;
+
+// Checks and settles who shares what with whom.
+static inline bool ranks_plan(Ranks *r, const Dist *dist, int zero, int zero_group, Error *err) {
+    memset(r, 0, sizeof *r);
+    r->dist = dist;
+    if (zero_group > dist->size || (zero_group && dist->size % zero_group))
+        return error_set(err, "--zero_group=%d does not divide the %d ranks; 0 makes them one group", zero_group, dist->size);
+    r->group = zero == 0 ? 1 : zero_group ? zero_group : dist->size;
+    r->zero = r->group == 1 ? 0 : zero;
+    r->member = dist->rank % r->group;
+#ifndef USE_NCCL
+    if (dist->size > 1) return error_set(err, "%d ranks, but this train_gpt was built without NCCL: build it where nccl.h is, or start one rank", dist->size);
+#endif
+    return true;
+}
+
+// Pads the blocks of a table so that G equal ranges of 64 elements each fit.
+static inline void ranks_pad(const Ranks *r, ParamTable *t) {
+    size_t unit = (size_t)PARAM_ALIGN * (size_t)r->group, shift = 0;
+    for (int block = 0, i = 0; block < t->blocks; block++) {
+        for (; i < t->count && t->items[i].block == block; i++) t->items[i].offset += shift;
+        t->block_start[block] += shift;
+        shift += (unit - (t->block_start[block + 1] + shift - t->block_start[block]) % unit) % unit;
+    }
+    t->elements += shift;
+    t->block_start[t->blocks] = t->elements;
+}
+
+// What a member of a group owns of a block, as offsets into the table's elements.
+static inline Range ranks_owned(const Ranks *r, const ParamTable *t, int block, int member) {
+    Range own;
+    own.count = (t->block_start[block + 1] - t->block_start[block]) / (size_t)r->group;
+    own.first = t->block_start[block] + own.count * (size_t)member;
+    return own;
+}
+
+// Where element i of a block, owned by `member`, stands in that member's arrays of own ranges.
+static inline size_t ranks_index(const Ranks *r, const ParamTable *t, int block, int member, size_t i) {
+    return t->block_start[block] / (size_t)r->group + (i - ranks_owned(r, t, block, member).first);
+}
+
+// The elements of a tensor that lie in a range: offset into the table's elements, and how many.
+static inline Range overlap(const Param *p, Range r) {
+    size_t first = p->offset > r.first ? p->offset : r.first;
+    size_t end = p->offset + p->count < r.first + r.count ? p->offset + p->count : r.first + r.count;
+    Range both = {first, end > first ? end - first : 0};
+    return both;
+}
 
 #ifdef USE_NCCL
 
@@ -35,81 +112,99 @@ static inline void nccl_check(ncclResult_t status, const char *expression, const
 }
 #define NCCL_CHECK(expression) nccl_check(expression, #expression, __FILE__, __LINE__)
 
-static inline void ranks_open(Ranks *r, const Dist *dist) {
-    r->dist = dist;
-    if (dist->size == 1) return;
+static inline void ranks_open(Ranks *r) {
+    int rank = r->dist->rank, size = r->dist->size;
+    if (size == 1) return;
     ncclUniqueId id;
-    if (dist->rank == 0) NCCL_CHECK(ncclGetUniqueId(&id));
-    MPI_Bcast(&id, (int)sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
-    NCCL_CHECK(ncclCommInitRank(&r->comm, dist->size, id, dist->rank));
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
+    if (rank == 0) NCCL_CHECK(ncclGetUniqueId(&id));
+    dist_broadcast(r->dist, &id, sizeof id);
+    NCCL_CHECK(ncclCommInitRank(&r->all, size, id, rank));
+    NCCL_CHECK(ncclCommSplit(r->all, rank / r->group, rank, &r->inside, NULL));
+    NCCL_CHECK(ncclCommSplit(r->all, r->member, rank, &r->across, NULL));
     CUDA_CHECK(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking));
-    CUDA_CHECK(cudaEventCreateWithFlags(&r->ready, cudaEventDisableTiming));
-    CUDA_CHECK(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
+    CUDA_CHECK(cudaEventCreateWithFlags(&r->there, cudaEventDisableTiming));
+    CUDA_CHECK(cudaEventCreateWithFlags(&r->back, cudaEventDisableTiming));
 }
 
 static inline void ranks_close(Ranks *r) {
-    if (r->dist->size == 1) return;
-    ncclCommDestroy(r->comm);
+    if (r->dist->size == 1 || !r->all) return;
+    ncclCommDestroy(r->inside);
+    ncclCommDestroy(r->across);
+    ncclCommDestroy(r->all);
     cudaStreamDestroy(r->stream);
-    cudaEventDestroy(r->ready);
-    cudaEventDestroy(r->done);
+    cudaEventDestroy(r->there);
+    cudaEventDestroy(r->back);
 }
 
-// Can the sums be part of a captured graph?
-static inline bool ranks_capturable(const Ranks *r) { return r != NULL; }
-
-// g (n) on the device becomes its sum over the ranks, some time before ranks_join(). What was put on
-// `stream` until now is waited for; nothing put on it later may touch g before ranks_join().
-static inline void ranks_sum_gradients(Ranks *r, float *g, size_t n, cudaStream_t stream) {
-    if (r->dist->size == 1 || n == 0) return;
-    CUDA_CHECK(cudaEventRecord(r->ready, stream));
-    CUDA_CHECK(cudaStreamWaitEvent(r->stream, r->ready, 0));
-    NCCL_CHECK(ncclAllReduce(g, g, n, ncclFloat32, ncclSum, r->comm, r->stream));
+// Collectives put in after this see all work that is on the model's stream now.
+static inline void ranks_fork(Ranks *r, cudaStream_t stream) {
+    if (r->dist->size == 1 || r->quiet) return;
+    CUDA_CHECK(cudaEventRecord(r->there, stream));
+    CUDA_CHECK(cudaStreamWaitEvent(r->stream, r->there, 0));
+    r->open = true;
 }
 
-// Work put on the stream after this sees all sums.
+// Work put on the model's stream after this sees all collectives until now.
 static inline void ranks_join(Ranks *r, cudaStream_t stream) {
-    if (r->dist->size == 1) return;
-    CUDA_CHECK(cudaEventRecord(r->done, r->stream));
-    CUDA_CHECK(cudaStreamWaitEvent(stream, r->done, 0));
+    if (!r->open) return;
+    CUDA_CHECK(cudaEventRecord(r->back, r->stream));
+    CUDA_CHECK(cudaStreamWaitEvent(stream, r->back, 0));
+    r->open = false;
 }
 
-// *loss on the device becomes its sum over the ranks.
-static inline void ranks_sum_loss(Ranks *r, double *loss, cudaStream_t stream) {
-    if (r->dist->size > 1) NCCL_CHECK(ncclAllReduce(loss, loss, 1, ncclFloat64, ncclSum, r->comm, stream));
+// The stream that collectives run on; the model's where there are none.
+static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return r->dist->size > 1 ? r->stream : stream; }
+
+// This rank's range of a block (n) of gradients becomes its sum over the group; the rest is used up.
+static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) {
+    size_t own = n / (size_t)r->group;
+    if (r->group == 1 || r->quiet) return;
+    NCCL_CHECK(ncclReduceScatter(block, block + own * (size_t)r->member, own, ncclFloat32, ncclSum, r->inside, r->stream));
+}
+
+// Own gradients (n) become their sum over the groups.
+static inline void ranks_sum_across(Ranks *r, float *own, size_t n) {
+    if (r->group == r->dist->size || r->quiet) return;
+    NCCL_CHECK(ncclAllReduce(own, own, n, ncclFloat32, ncclSum, r->across, r->stream));
+}
+
+// whole: G ranges of `bytes`, from the own range of every member; own may be this rank's part of whole.
+static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) {
+    if (r->group == 1 || r->quiet) return;
+    NCCL_CHECK(ncclAllGather(own, whole, bytes, ncclUint8, r->inside, r->stream));
+}
+
+// sums (R, 2): this rank's pair becomes known to all. They are added by each, in the order of the ranks.
+static inline void ranks_gather_sums(Ranks *r, double *sums) {
+    if (r->dist->size == 1 || r->quiet) return;
+    NCCL_CHECK(ncclAllGather(sums + 2 * r->dist->rank, sums, 2, ncclFloat64, r->all, r->stream));
+}
+
+// Rank 0's bytes on every rank.
+static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) {
+    if (r->dist->size > 1 && !r->quiet) NCCL_CHECK(ncclBroadcast(values, values, bytes, ncclUint8, 0, r->all, r->stream));
+}
+
+// Bytes of the first group's member `from` come to rank 0; both call it.
+static inline void ranks_hand_over(Ranks *r, void *to, const void *values, size_t bytes, int from) {
+    if (r->dist->rank == from) NCCL_CHECK(ncclSend(values, bytes, ncclUint8, 0, r->inside, r->stream));
+    else NCCL_CHECK(ncclRecv(to, bytes, ncclUint8, from, r->inside, r->stream));
 }
 
 #else
 
-static inline void ranks_open(Ranks *r, const Dist *dist) { r->dist = dist; }
-static inline void ranks_close(Ranks *r) { r->dist = NULL; }
-static inline bool ranks_capturable(const Ranks *r) { return r->dist->size == 1; }
-
-static inline void ranks_sum_gradients(Ranks *r, float *g, size_t n, cudaStream_t stream) {
-    if (r->dist->size == 1 || n == 0) return;
-    float *host = (float *)mem_alloc(sizeof(float) * n);
-    CUDA_CHECK(cudaMemcpyAsync(host, g, sizeof(float) * n, cudaMemcpyDeviceToHost, stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));
-    dist_sum_gradients(r->dist, host, n, sizeof(float));
-    CUDA_CHECK(cudaMemcpyAsync(g, host, sizeof(float) * n, cudaMemcpyHostToDevice, stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));
-    free(host);
-}
-
-static inline void ranks_join(Ranks *r, cudaStream_t stream) {
-    (void)r;
-    (void)stream;
-}
-
-static inline void ranks_sum_loss(Ranks *r, double *loss, cudaStream_t stream) {
-    if (r->dist->size == 1) return;
-    double host = 0;
-    CUDA_CHECK(cudaMemcpyAsync(&host, loss, sizeof host, cudaMemcpyDeviceToHost, stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));
-    dist_sum(r->dist, &host, 1);
-    CUDA_CHECK(cudaMemcpyAsync(loss, &host, sizeof host, cudaMemcpyHostToDevice, stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));
-}
+static inline void ranks_open(Ranks *r) { (void)r; }
+static inline void ranks_close(Ranks *r) { (void)r; }
+static inline void ranks_fork(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
+static inline void ranks_join(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
+static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return (void)r, stream; }
+static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) { (void)r, (void)block, (void)n; }
+static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (void)own, (void)n; }
+static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) { (void)r, (void)whole, (void)own, (void)bytes; }
+static inline void ranks_gather_sums(Ranks *r, double *sums) { (void)r, (void)sums; }
+static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }
+static inline void ranks_hand_over(Ranks *r, void *to, const void *values, size_t bytes, int from) { (void)r, (void)to, (void)values, (void)bytes, (void)from; }
 
 #endif
 #endif

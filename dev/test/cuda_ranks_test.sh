@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# The CUDA program on several ranks, emulated: NCCL's calls are carried by MPI (dev/emu/nccl.h), and the streams
+# run in orders that a GPU could choose as well (CUDA_EMU_STREAMS, dev/emu/cuda_runtime.h), so that an event
+# that is missing between two streams shows. Every ZeRO stage and hybrid sharding against one rank:
+#   the loss curve within 1e-5 (sums over ranks round in another order: 1e-7 a step, which training multiplies);
+#   the same bits on all ranks that should have them, after every update (LLMC_CHECK_RANKS);
+#   the same bits in a repeat, and in another order of the streams;
+#   checkpoints of n ranks resumed on m.
+#
+#     dev/test/cuda_ranks_test.sh [long]     long: 2, 3, 4 and 8 ranks, every stage, all families, 50 steps: half an hour
+#
+# With GPU=1 the real program, one rank a GPU, as many as there are: every stage, 50 steps.
+#
+# The models' sizes divide nothing, so that tensors lie across the borders of the ranks' ranges.
+# Needs mpirun, jq and a build with MPI; says so and counts nothing otherwise.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${GPU:=0}"
+mode=${1:-short}
+program=("$PWD/$BUILD/train_gpt_emu_fp32") # and what starts it
+if [ "$GPU" = 1 ]; then
+    mode=gpu gpus=$(nvidia-smi -L | wc -l)
+    program=("$PWD/$BUILD/train_gpt_fp32")
+    if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
+        echo "$gpus GPU, or no mpirun: several ranks are not tested"
+        echo '0 passed, 0 failed'
+        exit 0
+    fi
+elif ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
+    echo 'no mpirun, or a build without MPI: the ranks of the CUDA program are not tested'
+    echo '0 passed, 0 failed'
+    exit 0
+fi
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 LLMC_CHECK_RANKS=1
+unset CUDA_EMU_STREAMS CUDA_EMU_ORDER LLMC_GRAPHS
+launch=(timeout 300 mpirun --oversubscribe --bind-to none)
+[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
+
+passed=0 failed=0
+check() { # check MESSAGE COMMAND...
+    local message=$1
+    shift
+    if "$@" >/dev/null 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+sample=$PWD/dev/test/sample_de.txt
+cd "$work" || exit 1
+export LLMC_CACHE=$work/cache
+mkdir gpt2 llama qwen3
+cat >gpt2/config.json <<'END'
+{"model_type": "gpt2", "activation_function": "gelu_new", "n_embd": 20, "n_head": 2, "n_inner": 52, "n_layer": 3, "n_positions": 16, "vocab_size": 384, "layer_norm_epsilon": 1e-05}
+END
+cat >llama/config.json <<'END'
+{"model_type": "llama", "hidden_act": "silu", "hidden_size": 22, "head_dim": 10, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 43, "num_hidden_layers": 3,
+ "max_position_embeddings": 64, "rms_norm_eps": 1e-05, "tie_word_embeddings": false, "vocab_size": 384}
+END
+cat >qwen3/config.json <<'END'
+{"model_type": "qwen3", "hidden_act": "silu", "hidden_size": 24, "head_dim": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40, "num_hidden_layers": 2,
+ "max_position_embeddings": 64, "rms_norm_eps": 1e-06, "tie_word_embeddings": true, "vocab_size": 384}
+END
+"${program[@]}" bpe --input="$sample" --vocab_size=384 --out=tokenizer.json >out 2>&1 &&
+    "${program[@]}" tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=s >>out 2>&1
+check "preparing: $(cat out)" test -f s_val_00000.bin
+
+# train FAMILY RANKS MICRO_BATCHES OUT OPTION...: $sequences sequences of 7 tokens a step, $steps steps
+sequences=12 steps=6
+train() {
+    local family=$1 ranks=$2 micro=$3 out=$4
+    shift 4
+    "${launch[@]}" -n "$ranks" "${program[@]}" train --train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tokenizer.json --model="$family" --out="$out" \
+        --batch_size=$((sequences / ranks / micro)) --total_batch_tokens=$((sequences * 7)) --seq_len=7 --steps=$steps --lr=3e-3 --val_every=$((steps / 2)) --val_tokens=91 \
+        --sample_every=$((steps / 2)) --tokens=6 --checkpoint_every=$((steps / 3)) --progress=off "$@" >out 2>&1
+}
+last() { printf '%s/step_%08d' "$1" "$steps"; }
+bits() { cat "$(last "$1")"/{model,optimizer-*}.safetensors | sha256sum; }
+distance() { # the largest relative difference between two loss curves, validation included
+    jq -n --slurpfile a "$1/metrics.jsonl" --slurpfile b "$2/metrics.jsonl" --argjson n "$steps" \
+        'if ($a | length) != $n or ($b | length) != $n then 1
+         else [range($n) as $i | ($a[$i].loss / $b[$i].loss - 1), (($a[$i].val_loss // 1) / ($b[$i].val_loss // 1) - 1) | fabs] | max end'
+}
+samples() { grep '^sample' "$1/run.log"; }
+# against_one FAMILY RANKS MICRO_BATCHES ZERO GROUP STREAMS AGAIN: against one rank, and again in another order of the streams
+worst=0
+against_one() {
+    local family=$1 ranks=$2 micro=$3 zero=$4 group=$5 streams=$6 again=$7 away
+    local what="$family, $ranks ranks, $micro passes, zero $zero, group $group"
+    rm -rf new again
+    CUDA_EMU_STREAMS=$streams train "$family" "$ranks" "$micro" new --zero="$zero" --zero_group="$group"
+    check "$what, streams $streams: $(grep -m 1 error out)" test -d "$(last new)"
+    away=$(distance "one_$family" new)
+    check "$what, streams $streams: the loss curve is $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
+    check "$what: other samples" test "$(samples new)" = "$(samples "one_$family")"
+    worst=$(jq -n "[$worst, $away] | max")
+    [ -n "$again" ] || return
+    CUDA_EMU_STREAMS=$again train "$family" "$ranks" "$micro" again --zero="$zero" --zero_group="$group"
+    check "$what: streams $streams and $again give other bits" test "$(bits new)" = "$(bits again)"
+}
+
+if [ "$mode" = gpu ]; then
+    sequences=$((2 * gpus)) steps=51
+    for family in gpt2 llama qwen3; do
+        train $family 1 1 one_$family
+        check "$family on 1 GPU: $(tail -n 1 out)" test -d "$(last one_$family)"
+        for zero in 0 1 2 3; do against_one $family "$gpus" $((1 + zero % 2)) $zero 0 '' again; done
+    done
+    printf 'largest distance of a loss curve from one rank: %s\n%d passed, %d failed\n' "$worst" $passed $failed
+    exit $((failed > 0))
+elif [ "$mode" = long ]; then
+    sequences=24 steps=51
+    for family in gpt2 llama qwen3; do
+        train $family 1 2 one_$family
+        check "$family on 1 rank: $(tail -n 1 out)" test -d "$(last one_$family)"
+        again=ahead
+        [ $family = llama ] || again=
+        for ranks in 2 3 4 8; do
+            for zero in 0 1 2 3; do against_one $family $ranks $((ranks == 8 ? 1 : 1 + (ranks + zero) % 2)) $zero 0 shuffle:$ranks$zero "$again"; done
+        done
+        for zero in 1 2 3; do
+            against_one $family 4 2 $zero 2 lazy "$again"
+            against_one $family 8 1 $zero 4 ahead ''
+        done
+    done
+else
+    for family in gpt2 llama qwen3; do
+        train $family 1 1 one_$family
+        check "$family on 1 rank: $(tail -n 1 out)" test -d "$(last one_$family)"
+    done
+    against_one gpt2 2 2 0 0 ahead ''
+    against_one gpt2 3 2 2 0 shuffle:1 ''
+    against_one gpt2 4 1 3 2 ahead lazy
+    against_one llama 3 1 1 0 lazy ahead
+    against_one llama 2 2 3 0 shuffle:2 ''
+    against_one qwen3 4 3 1 2 ahead ''
+    against_one qwen3 2 1 2 0 lazy shuffle:4
+fi
+echo "largest distance of a loss curve from one rank's: $worst"
+
+# In bf16 the ranks share out master weights too. A sum that rounds the other way can turn a weight's last bit,
+# 2^-9 of it; a loss is a mean over many.
+fp32=("${program[@]}")
+program=("${program[0]%_fp32}")
+for masters in fp32 none; do
+    rm -rf one new
+    train qwen3 1 1 one --master_weights=$masters
+    CUDA_EMU_STREAMS=shuffle:6 train qwen3 3 1 new --zero=3 --master_weights=$masters
+    away=$(distance one new)
+    check "bf16, master weights $masters, 3 ranks, zero 3: $away away, expected 1e-3 at most: $(grep -m 1 error out)" jq -en "$away <= 1e-3"
+done
+program=("${fp32[@]}")
+
+# 4 ranks, interrupted, and resumed: on 4 with the same bits; on 2, then on 1, with the same losses.
+train llama 4 1 four --zero=2
+rm -rf resumed
+cp -r four resumed && rm -rf "$(last resumed)"
+train llama 4 1 resumed --zero=2 --resume=auto
+check "resumed on 4 ranks: other bits" test "$(bits resumed)" = "$(bits four)"
+rm -rf resumed/step_*"$steps" resumed/step_*$((steps / 3 * 2))
+train llama 2 1 resumed --zero=3 --resume=auto
+rm -rf "$(last resumed)"
+train llama 1 1 resumed --resume=auto
+away=$(distance four resumed)
+check "resumed on 2 ranks, then on 1: $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
+
+# The ranks find each other through a file, as under srun without PMIx; what they then compute is the same.
+slurm=(env SLURM_JOB_ID=77 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=4 LLMC_BOOTSTRAP=. bash -c 'SLURM_PROCID=$OMPI_COMM_WORLD_RANK exec "$@"' -)
+program=("${slurm[@]}" "${program[@]}")
+train llama 4 1 by_file --zero=2
+program=("${program[-1]}")
+check "ranks that found each other through a file: $(grep -m 1 error out)" test "$(bits by_file)" = "$(bits four)"
+check "the file is gone" test -z "$(find . -maxdepth 1 -name '.llmc-ranks*')"
+
+# What cannot be is refused in one line.
+train gpt2 3 1 refused --zero=1 --zero_group=2
+check "a group that does not divide the ranks: $(cat out)" grep -q 'zero_group=2 does not divide the 3 ranks' out
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]

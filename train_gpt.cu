@@ -386,10 +386,14 @@ static void real_to_host(Model *m, float *out, const real *in, size_t n) {
 }
 
 // The tensor p of another table of this config, in this model's, whose blocks are padded for its ranks.
-static const Param *own_param(const Model *m, const Param *p) { return param_find(&m->table, p->kind, p->layer); }
+// The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
+static Param own_param(const Model *m, const Param *p) {
+    Param own = param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
+    return own;
+}
 
 static void model_set(Model *m, int array, const Param *of, const float *values) {
-    const Param *p = own_param(m, of);
+    Param own = own_param(m, of), *p = &own;
     Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
     float *to = model_array(m, array);
     bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
@@ -442,7 +446,7 @@ template <typename T> static void collect(Model *m, const T *own, const Param *p
 }
 
 static void model_get(Model *m, int array, const Param *of, float *values) {
-    const Param *p = own_param(m, of);
+    Param own = own_param(m, of), *p = &own;
     const float *from = model_array(m, array);
     if (array == MODEL_GRADIENT) {
         Range part = {p->offset, p->count};

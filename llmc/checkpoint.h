@@ -145,10 +145,9 @@ static inline void checkpoint_put(SafeWriter *w, const CheckpointSource *from, i
         disk_write(w, from->model, checkpoint_arrays[k], t, from->config);
         return;
     }
-    size_t most = 0;
-    for (int i = 0; i < t->count; i++)
-        if (t->items[i].count > most) most = t->items[i].count;
-    float *turned = (float *)mem_alloc(sizeof(float) * most);
+    size_t most, most_turned;
+    disk_sizes(&most, &most_turned, t, from->config);
+    float *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     const float *values = from->copy + (size_t)k * t->parameters;
     for (int i = 0; w && i < t->count; values += t->items[i++].count) disk_write_one(w, &t->items[i], from->config, values, turned);
     free(turned);

@@ -72,7 +72,7 @@ static inline DeviceReadings no_readings(void) {
 }
 static DeviceReadings model_readings(Model *m);
 
-// Copies one parameter tensor (or its gradient or moments) in or out; values: (rows, cols) floats.
+// Copies one parameter tensor or a piece of one (or of its gradient or moments) in or out; values: p->count floats.
 // Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order,
 // and rank 0 gets the values. Of a gradient a rank gets what it has.
 static void model_set(Model *m, int array, const Param *p, const float *values);
@@ -108,18 +108,23 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
 
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {
+    const int64_t chunk = 1 << 16;
+    const size_t most = (size_t)1 << 22; // numbers at a time, a multiple of 4
+    float *values = (float *)mem_alloc(sizeof(float) * most);
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];
-        float *values = (float *)mem_alloc(sizeof(float) * p->count);
-        int64_t chunk = 1 << 16, chunks = ((int64_t)p->count + chunk - 1) / chunk;
+        for (size_t first = 0; first < p->count; first += most) {
+            Param piece = param_piece(p, first, p->count - first < most ? p->count - first : most);
+            int64_t chunks = ((int64_t)piece.count + chunk - 1) / chunk;
 #ifdef _OPENMP
 #pragma omp parallel for
 #endif
-        for (int64_t k = 0; k < chunks; k++)
-            param_init(values + k * chunk, p, c, seed, (size_t)(k * chunk), (size_t)int64_min(chunk, (int64_t)p->count - k * chunk));
-        model_set(m, MODEL_WEIGHT, p, values);
-        free(values);
+            for (int64_t k = 0; k < chunks; k++)
+                param_init(values + k * chunk, p, c, seed, first + (size_t)(k * chunk), (size_t)int64_min(chunk, (int64_t)piece.count - k * chunk));
+            model_set(m, MODEL_WEIGHT, &piece, values);
+        }
     }
+    free(values);
 }
 
 #endif

@@ -205,7 +205,22 @@ static inline void disk_transpose(float *out, const float *in, int rows, int col
                 for (int k = c0; k < cols && k < c0 + tile; k++) out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
 }
 
-// Writes one parameter that disk_declare announced. values (rows, cols), turned: scratch of that size.
+enum { DISK_PIECE = 1 << 22 }; // numbers that are on their way between model and disk at a time
+
+// The most numbers on their way at a time, and of a tensor that has to be transposed whole.
+static inline void disk_sizes(size_t *values, size_t *turned, const ParamTable *t, const Config *c) {
+    *values = *turned = 0;
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        DiskPart parts[DISK_PARTS];
+        bool transposed = disk_parts(parts, p, c) == 1 && parts[0].transposed; // only whole parameters are
+        size_t held = transposed || p->count < DISK_PIECE ? p->count : DISK_PIECE;
+        if (held > *values) *values = held;
+        if (transposed && p->count > *turned) *turned = p->count;
+    }
+}
+
+// Writes one parameter that disk_declare announced. values (rows, cols), turned: scratch, see disk_sizes.
 static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c, const float *values, float *turned) {
     DiskPart parts[DISK_PARTS];
     int n = disk_parts(parts, p, c);
@@ -220,14 +235,24 @@ static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c
 // Writes what disk_declare announced, from the model's weights, gradients or moments. w is NULL on the
 // ranks that only hand over their part (model_get).
 static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, const Config *c) {
-    size_t most = 0;
-    for (int i = 0; i < t->count; i++)
-        if (t->items[i].count > most) most = t->items[i].count;
-    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most);
+    size_t most, most_turned;
+    disk_sizes(&most, &most_turned, t, c);
+    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];
-        model_get(m, array, p, values);
-        if (w) disk_write_one(w, p, c, values, turned);
+        DiskPart parts[DISK_PARTS];
+        int n = disk_parts(parts, p, c);
+        if (n == 1 && parts[0].transposed) {
+            model_get(m, array, p, values);
+            if (w) disk_write_one(w, p, c, values, turned);
+            continue;
+        }
+        // The parts follow each other as the rows do.
+        for (size_t first = 0; first < p->count; first += DISK_PIECE) {
+            Param piece = param_piece(p, first, p->count - first < DISK_PIECE ? p->count - first : DISK_PIECE);
+            model_get(m, array, &piece, values);
+            if (w) safewriter_data(w, values, sizeof(float) * piece.count);
+        }
     }
     free(values);
     free(turned);
@@ -252,10 +277,9 @@ static inline const SafeTensor *disk_find(const SafeTensors *st, const char *pre
 // Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
 // there in its shape, and every tensor of the file with this prefix must be used.
 static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c, const char *prefix, const char *path, Error *err) {
-    size_t most = 0;
-    for (int i = 0; i < t->count; i++)
-        if (t->items[i].count > most) most = t->items[i].count;
-    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most);
+    size_t most, most_turned;
+    disk_sizes(&most, &most_turned, t, c);
+    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     char *used = (char *)mem_alloc((size_t)st->count + 1);
     bool ok = true;
     for (int i = 0; ok && i < t->count; i++) {
@@ -279,11 +303,19 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
                                p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
                 break;
             }
-            float *to = values + (size_t)part->row * (size_t)p->cols;
-            ok = safetensors_to_f32(part->transposed ? turned : to, tensor, 0, tensor->elements, err);
-            if (ok && part->transposed) disk_transpose(to, turned, p->cols, part->rows);
+            if (part->transposed) {
+                ok = safetensors_to_f32(turned, tensor, 0, tensor->elements, err);
+                if (ok) disk_transpose(values, turned, p->cols, part->rows);
+                if (ok) model_set(m, array, p, values);
+                continue;
+            }
+            size_t start = (size_t)part->row * (size_t)p->cols, count = (size_t)part->rows * (size_t)p->cols;
+            for (size_t first = 0; ok && first < count; first += DISK_PIECE) {
+                Param piece = param_piece(p, start + first, count - first < DISK_PIECE ? count - first : DISK_PIECE);
+                ok = safetensors_to_f32(values, tensor, first, piece.count, err);
+                if (ok) model_set(m, array, &piece, values);
+            }
         }
-        if (ok) model_set(m, array, p, values);
     }
     for (int i = 0; ok && i < st->count; i++) {
         const char *name = st->tensors[i].name;

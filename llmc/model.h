@@ -224,6 +224,7 @@ typedef struct {
     int rows, cols; // (rows, cols), or (rows) where is_vector
     int is_vector, init, decay, parts;
     size_t offset, count; // in elements of the flat allocation
+    size_t first;         // 0; of a piece: the element of the whole parameter that it begins with
     const char *disk_names; // as in PARAMETERS
 } Param;
 
@@ -291,6 +292,15 @@ static inline void param_table_free(ParamTable *t) {
 static inline const Param *param_find(const ParamTable *t, int kind, int layer) {
     int i = t->index[kind * (t->layers + 1) + layer + 1];
     return i < 0 ? NULL : &t->items[i];
+}
+
+// Elements [first, first + count) of a parameter, for model_set and model_get: large ones need not be held whole.
+static inline Param param_piece(const Param *p, size_t first, size_t count) {
+    Param piece = *p;
+    piece.offset += first;
+    piece.first += first;
+    piece.count = count;
+    return piece;
 }
 
 // Initial values of elements [first, first + n) of a tensor, keyed by seed and name: any rank and any

@@ -5,8 +5,8 @@ Sums are taken in the order of the ranks, one element after the other. As with N
 communicator must come in the same order on all its ranks; here the same holds for all of them
 together, since a call keeps the whole rank busy until the others have come.
 
-CUDA_EMU_BYTES=1 prints, when a communicator of all ranks is destroyed, how many bytes rank 0 sent in
-each kind of call, as a ring would send them.
+CUDA_EMU_BYTES=1 prints, when the first communicator of all ranks is destroyed, how many bytes rank 0 sent
+in each kind of call, as a ring would send them.
 */
 #ifndef EMU_NCCL_H
 #define EMU_NCCL_H
@@ -26,6 +26,7 @@ typedef struct { char internal[128]; } ncclUniqueId;
 
 enum { EMU_ALL_REDUCE, EMU_REDUCE_SCATTER, EMU_ALL_GATHER, EMU_SEND, EMU_CALLS };
 inline double emu_sent[EMU_CALLS];
+inline bool emu_bytes_printed;
 
 static inline void emu_mpi(int status, const char *call) {
     if (status == MPI_SUCCESS) return;
@@ -66,8 +67,10 @@ static inline ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     int size, rank;
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (getenv("CUDA_EMU_BYTES") && rank == 0 && comm->size == size)
+    if (getenv("CUDA_EMU_BYTES") && rank == 0 && comm->size == size && !emu_bytes_printed) {
+        emu_bytes_printed = true;
         printf("bytes sent: all-reduce %.0f, reduce-scatter %.0f, all-gather %.0f, send %.0f\n", emu_sent[0], emu_sent[1], emu_sent[2], emu_sent[3]);
+    }
     MPI_Comm_free(&comm->mpi);
     return delete comm, ncclSuccess;
 }

@@ -92,6 +92,7 @@ against_one() {
     check "$what, streams $streams: the loss curve is $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
     check "$what: other samples" test "$(samples new)" = "$(samples "one_$family")"
     worst=$(jq -n "[$worst, $away] | max")
+    [ "$mode" = short ] || echo "$what: the loss curve is $away away"
     [ -n "$again" ] || return
     CUDA_EMU_STREAMS=$again train "$family" "$ranks" "$micro" again --zero="$zero" --zero_group="$group"
     check "$what: streams $streams and $again give other bits" test "$(bits new)" = "$(bits again)"

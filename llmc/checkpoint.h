@@ -172,7 +172,8 @@ static inline bool checkpoint_write(const char *run_dir, const RunState *state, 
     const char *folder = temporary.text;
     Path model = path_of("%s/model.safetensors", folder), moments = path_of("%s/%s", folder, CHECKPOINT_OPTIMIZER);
     Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
-    bool ok = path_remove_tree(folder, err) && path_make_folder(folder, err) && folder_write_config(folder, c, tok->eot, err) &&
+    int pad = tokenizer_special(tok, "<|pad|>");
+    bool ok = path_remove_tree(folder, err) && path_make_folder(folder, err) && folder_write_config(folder, c, tok->eot, pad >= 0 ? pad : tok->eot, err) &&
               tokenizer_save(tok, tokens.text, err) && tokenizer_save_config(tok, tokens_config.text, c->max_seq_len, err);
     ok = checkpoint_write_tensors(ok, model.text, from, 0, 1, err);
     ok = checkpoint_write_tensors(ok, moments.text, from, 1, 3, err);

@@ -107,8 +107,9 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     return ok;
 }
 
-// end_of_text: the id that ends a document, -1 if there is none; it stands for the beginning, too.
-static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, Error *err) {
+// end_of_text: the id that ends a document, -1 if there is none; it stands for the beginning, too. padding: the
+// id that fills batches up, -1 for none.
+static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, int padding, Error *err) {
     Str s;
     memset(&s, 0, sizeof s);
     bool gpt2 = c->family == FAMILY_GPT2, llama = c->family == FAMILY_LLAMA;
@@ -131,16 +132,16 @@ static inline bool folder_write_config(const char *folder, const Config *c, int 
         else str_puts(&s, "  \"use_sliding_window\": false,\n");
     }
     str_printf(&s, "  \"initializer_range\": %.9g,\n  \"tie_word_embeddings\": %s,\n", c->init_std, c->tied ? "true" : "false");
-    char id[16];
+    char id[16] = "null", pad[16] = "null";
     if (end_of_text >= 0) snprintf(id, sizeof id, "%d", end_of_text);
-    else snprintf(id, sizeof id, "null");
+    if (padding >= 0) snprintf(pad, sizeof pad, "%d", padding);
     str_printf(&s, "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n", id, id);
     Path path = path_of("%s/config.json", folder);
     bool ok = file_write_all(path.text, s.data, s.size, err);
     free(s.data);
     if (!ok) return false;
     char generation[256];
-    snprintf(generation, sizeof generation, "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, id);
+    snprintf(generation, sizeof generation, "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, pad);
     path = path_of("%s/generation_config.json", folder);
     return file_write_all(path.text, generation, strlen(generation), err);
 }

@@ -59,9 +59,9 @@ cat >qwen3/config.json <<'END'
 {"model_type": "qwen3", "hidden_act": "silu", "hidden_size": 24, "head_dim": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40, "num_hidden_layers": 2,
  "max_position_embeddings": 64, "rms_norm_eps": 1e-06, "tie_word_embeddings": true, "vocab_size": 384}
 END
-"${program[@]}" bpe --input="$sample" --vocab_size=384 --out=tokenizer.json >out 2>&1 &&
-    "${program[@]}" tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=s >>out 2>&1
-check "preparing: $(cat out)" test -f s_val_00000.bin
+"${program[@]}" bpe --input="$sample" --vocab_size=384 --out=tokenizer.json >said 2>&1 &&
+    "${program[@]}" tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=s >>said 2>&1
+check "preparing: $(cat said)" test -f s_val_00000.bin
 
 # train FAMILY RANKS MICRO_BATCHES OUT OPTION...: $sequences sequences of 7 tokens a step, $steps steps
 sequences=12 steps=6
@@ -70,7 +70,7 @@ train() {
     shift 4
     "${launch[@]}" -n "$ranks" "${program[@]}" train --train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tokenizer.json --model="$family" --out="$out" \
         --batch_size=$((sequences / ranks / micro)) --total_batch_tokens=$((sequences * 7)) --seq_len=7 --steps=$steps --lr=3e-3 --val_every=$((steps / 2)) --val_tokens=91 \
-        --sample_every=$((steps / 2)) --tokens=6 --checkpoint_every=$((steps / 3)) --progress=off "$@" >out 2>&1
+        --sample_every=$((steps / 2)) --tokens=6 --checkpoint_every=$((steps / 3)) --progress=off "$@" >said 2>&1
 }
 last() { printf '%s/step_%08d' "$1" "$steps"; }
 bits() { cat "$(last "$1")"/{model,optimizer-*}.safetensors | sha256sum; }
@@ -87,7 +87,7 @@ against_one() {
     local what="$family, $ranks ranks, $micro passes, zero $zero, group $group"
     rm -rf new again
     CUDA_EMU_STREAMS=$streams train "$family" "$ranks" "$micro" new --zero="$zero" --zero_group="$group"
-    check "$what, streams $streams: $(grep -m 1 error out)" test -d "$(last new)"
+    check "$what, streams $streams: $(grep -m 1 error said)" test -d "$(last new)"
     away=$(distance "one_$family" new)
     check "$what, streams $streams: the loss curve is $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
     check "$what: other samples" test "$(samples new)" = "$(samples "one_$family")"
@@ -102,7 +102,7 @@ if [ "$mode" = gpu ]; then
     sequences=$((2 * gpus)) steps=51
     for family in gpt2 llama qwen3; do
         train $family 1 1 one_$family
-        check "$family on 1 GPU: $(tail -n 1 out)" test -d "$(last one_$family)"
+        check "$family on 1 GPU: $(tail -n 1 said)" test -d "$(last one_$family)"
         for zero in 0 1 2 3; do against_one $family "$gpus" $((1 + zero % 2)) $zero 0 '' again; done
     done
     printf 'largest distance of a loss curve from one rank: %s\n%d passed, %d failed\n' "$worst" $passed $failed
@@ -111,7 +111,7 @@ elif [ "$mode" = long ]; then
     sequences=24 steps=51
     for family in gpt2 llama qwen3; do
         train $family 1 2 one_$family
-        check "$family on 1 rank: $(tail -n 1 out)" test -d "$(last one_$family)"
+        check "$family on 1 rank: $(tail -n 1 said)" test -d "$(last one_$family)"
         again=ahead
         [ $family = llama ] || again=
         for ranks in 2 3 4 8; do
@@ -125,7 +125,7 @@ elif [ "$mode" = long ]; then
 else
     for family in gpt2 llama qwen3; do
         train $family 1 1 one_$family
-        check "$family on 1 rank: $(tail -n 1 out)" test -d "$(last one_$family)"
+        check "$family on 1 rank: $(tail -n 1 said)" test -d "$(last one_$family)"
     done
     against_one gpt2 2 2 0 0 ahead ''
     against_one gpt2 3 2 2 0 shuffle:1 ''
@@ -146,7 +146,7 @@ for masters in fp32 none; do
     train qwen3 1 1 one --master_weights=$masters
     CUDA_EMU_STREAMS=shuffle:6 train qwen3 3 1 new --zero=3 --master_weights=$masters
     away=$(distance one new)
-    check "bf16, master weights $masters, 3 ranks, zero 3: $away away, expected 1e-3 at most: $(grep -m 1 error out)" jq -en "$away <= 1e-3"
+    check "bf16, master weights $masters, 3 ranks, zero 3: $away away, expected 1e-3 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-3"
 done
 program=("${fp32[@]}")
 
@@ -156,7 +156,8 @@ rm -rf resumed
 cp -r four resumed && rm -rf "$(last resumed)"
 train llama 4 1 resumed --zero=2 --resume=auto
 check "resumed on 4 ranks: other bits" test "$(bits resumed)" = "$(bits four)"
-rm -rf resumed/step_*"$steps" resumed/step_*$((steps / 3 * 2))
+every=$((steps / 3))
+rm -rf resumed/step_*"$steps" resumed/step_*$((every * 2))
 train llama 2 1 resumed --zero=3 --resume=auto
 rm -rf "$(last resumed)"
 train llama 1 1 resumed --resume=auto
@@ -164,16 +165,17 @@ away=$(distance four resumed)
 check "resumed on 2 ranks, then on 1: $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
 
 # The ranks find each other through a file, as under srun without PMIx; what they then compute is the same.
+# shellcheck disable=SC2016  # expanded by the bash that each rank starts
 slurm=(env SLURM_JOB_ID=77 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=4 LLMC_BOOTSTRAP=. bash -c 'SLURM_PROCID=$OMPI_COMM_WORLD_RANK exec "$@"' -)
 program=("${slurm[@]}" "${program[@]}")
 train llama 4 1 by_file --zero=2
 program=("${program[-1]}")
-check "ranks that found each other through a file: $(grep -m 1 error out)" test "$(bits by_file)" = "$(bits four)"
+check "ranks that found each other through a file: $(grep -m 1 error said)" test "$(bits by_file)" = "$(bits four)"
 check "the file is gone" test -z "$(find . -maxdepth 1 -name '.llmc-ranks*')"
 
 # What cannot be is refused in one line.
 train gpt2 3 1 refused --zero=1 --zero_group=2
-check "a group that does not divide the ranks: $(cat out)" grep -q 'zero_group=2 does not divide the 3 ranks' out
+check "a group that does not divide the ranks: $(cat said)" grep -q 'zero_group=2 does not divide the 3 ranks' said
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ]

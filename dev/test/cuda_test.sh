@@ -141,6 +141,7 @@ check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --trai
 # What the GPU says of itself comes from a library that is looked for at run time; here a made one, whose GPU has
 # used 3.6 kJ more at every question.
 if [ "$GPU" = 0 ]; then
+    # shellcheck disable=SC2016  # expanded by that bash
     check "without NVML the metrics say nothing of it" "$BASH" -c '! grep -q gpu_ "$1"' - "$work/bf16/metrics.jsonl"
     cat >"$work/nvml.c" <<'END'
 int nvmlInit_v2(void) { return 0; }

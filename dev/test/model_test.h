@@ -538,7 +538,7 @@ static void test_model_folders(void) {
             model_randomise(a, 3);
             Path folder = test_temp("written"), path = path_of("%s/model.safetensors", folder.text);
             SafeWriter w;
-            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, &err) && safewriter_open(&w, path.text, &err);
+            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) && safewriter_open(&w, path.text, &err);
             if (ok) {
                 disk_declare(&w, &a->table, &c, "");
                 safewriter_begin_data(&w);

@@ -1,5 +1,5 @@
 /*
-nvml.h: what the GPU says about itself: power, temperature, clocks, memory, energy.
+nvml.h: what the GPU says about itself: power, temperature, clocks, memory, energy, and errors of its memory.
 
 NVIDIA's management library comes with the driver; it is looked for at run time, so that the program
 builds and runs without it, and what is not to be had is NAN. The declarations follow NVIDIA's "NVML API
@@ -16,15 +16,18 @@ typedef struct {
     unsigned long long total, free, used;
 } NvmlMemory;
 
-enum { NVML_CORE_TEMPERATURE = 0, NVML_CLOCK_OF_SM = 1, NVML_CLOCK_OF_MEMORY = 2 };
+enum { NVML_CORE_TEMPERATURE = 0, NVML_CLOCK_OF_SM = 1, NVML_CLOCK_OF_MEMORY = 2, NVML_UNCORRECTED = 1, NVML_SINCE_DRIVER_LOAD = 0 };
 
 typedef struct {
     void *library, *device; // NULL: not to be had
+    char bus[32];
     int (*power)(void *, unsigned *);                    // milliwatts
     int (*temperature)(void *, int, unsigned *);         // degrees Celsius
     int (*clock)(void *, int, unsigned *);               // MHz
     int (*memory)(void *, NvmlMemory *);                 // bytes
     int (*energy)(void *, unsigned long long *);         // millijoules since the driver was loaded
+    int (*ecc)(void *, int, int, unsigned long long *);  // errors
+    int (*rows)(void *, unsigned *, unsigned *, unsigned *, unsigned *); // remapped after corrected and uncorrected errors; pending; failed
     unsigned long long energy_before;
     DeviceReadings last;
     double last_read; // seconds: it is asked once a second at most, since an answer may take milliseconds
@@ -33,7 +36,6 @@ typedef struct {
 static inline void nvml_open(Nvml *n, int gpu) {
     memset(n, 0, sizeof *n);
     n->last_read = -1e9;
-    char bus[64] = "";
     int (*init)(void) = NULL, (*find)(const char *, void **) = NULL;
     n->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!n->library) return;
@@ -44,7 +46,9 @@ static inline void nvml_open(Nvml *n, int gpu) {
     *(void **)&n->clock = dlsym(n->library, "nvmlDeviceGetClockInfo");
     *(void **)&n->memory = dlsym(n->library, "nvmlDeviceGetMemoryInfo");
     *(void **)&n->energy = dlsym(n->library, "nvmlDeviceGetTotalEnergyConsumption");
-    if (!init || !find || init() != 0 || cudaDeviceGetPCIBusId(bus, (int)sizeof bus, gpu) != cudaSuccess || find(bus, &n->device) != 0) n->device = NULL;
+    *(void **)&n->ecc = dlsym(n->library, "nvmlDeviceGetTotalEccErrors");
+    *(void **)&n->rows = dlsym(n->library, "nvmlDeviceGetRemappedRows");
+    if (!init || !find || init() != 0 || cudaDeviceGetPCIBusId(n->bus, (int)sizeof n->bus, gpu) != cudaSuccess || find(n->bus, &n->device) != 0) n->device = NULL;
     if (n->device && (!n->energy || n->energy(n->device, &n->energy_before) != 0)) n->energy = NULL;
 }
 

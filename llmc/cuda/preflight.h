@@ -6,48 +6,31 @@ show each rank all devices or only its own), and a GPU whose memory waits for a 
 remapped after ECC errors, or a remapping that failed). Uncorrectable errors since the driver was
 loaded are a warning: the rows may be replaced already.
 
-ECC is asked for through NVML (docs.nvidia.com/deploy/nvml-api), loaded while running, so that the
-program starts where it is missing; without it, or where a GPU does not say, nothing is checked.
+ECC is asked for through nvml.h; without NVML, or where a GPU does not say, nothing is checked.
 */
 #ifndef LLMC_CUDA_PREFLIGHT_H
 #define LLMC_CUDA_PREFLIGHT_H
 
 #include "../dist.h"
 #include "cuda.h"
-#include <dlfcn.h>
+#include "nvml.h"
 
 typedef struct {
     char host[64], uuid[16];
 } DeviceSeat;
 
-// NVML's functions return 0 for success; its device handles are pointers.
-static inline bool device_ecc(const cudaDeviceProp *p, const Dist *dist, Error *err) {
-    void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
-    if (!nvml) return true;
-    int (*init)(void) = (int (*)(void))dlsym(nvml, "nvmlInit_v2");
-    int (*shutdown)(void) = (int (*)(void))dlsym(nvml, "nvmlShutdown");
-    int (*find)(const char *, void **) = (int (*)(const char *, void **))dlsym(nvml, "nvmlDeviceGetHandleByPciBusId_v2");
-    int (*errors)(void *, int, int, unsigned long long *) = (int (*)(void *, int, int, unsigned long long *))dlsym(nvml, "nvmlDeviceGetTotalEccErrors");
-    int (*rows)(void *, unsigned *, unsigned *, unsigned *, unsigned *) =
-        (int (*)(void *, unsigned *, unsigned *, unsigned *, unsigned *))dlsym(nvml, "nvmlDeviceGetRemappedRows");
-    const int uncorrected = 1, since_load = 0; // NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC
+static inline bool device_ecc(int gpu, const Dist *dist, Error *err) {
+    Nvml n;
+    nvml_open(&n, gpu);
+    unsigned long long errors = 0;
+    unsigned corrected = 0, uncorrected = 0, pending = 0, failed = 0;
     bool ok = true;
-    if (init && shutdown && find && init() == 0) {
-        char bus[32];
-        void *device = NULL;
-        unsigned long long count = 0;
-        unsigned corrected = 0, lost = 0, pending = 0, failed = 0;
-        snprintf(bus, sizeof bus, "%08x:%02x:%02x.0", (unsigned)p->pciDomainID, (unsigned)p->pciBusID, (unsigned)p->pciDeviceID);
-        if (find(bus, &device) == 0) {
-            if (errors && errors(device, uncorrected, since_load, &count) == 0 && count > 0)
-                warn("%s on %s (rank %d) has had %llu uncorrectable ECC errors since its driver was loaded", bus, dist->host, dist->rank, count);
-            if (rows && rows(device, &corrected, &lost, &pending, &failed) == 0 && (pending || failed))
-                ok = error_set(err, "the memory of GPU %s needs a repair (%s): reset the GPU, or leave %s out", bus,
-                               failed ? "remapping a row failed" : "rows wait to be remapped after ECC errors", dist->host);
-        }
-        shutdown();
-    }
-    dlclose(nvml);
+    if (n.device && n.ecc && n.ecc(n.device, NVML_UNCORRECTED, NVML_SINCE_DRIVER_LOAD, &errors) == 0 && errors > 0)
+        warn("%s on %s (rank %d) has had %llu uncorrectable ECC errors since its driver was loaded", n.bus, dist->host, dist->rank, errors);
+    if (n.device && n.rows && n.rows(n.device, &corrected, &uncorrected, &pending, &failed) == 0 && (pending || failed))
+        ok = error_set(err, "the memory of GPU %s needs a repair (%s): reset the GPU, or leave %s out", n.bus,
+                       failed ? "remapping a row failed" : "rows wait to be remapped after ECC errors", dist->host);
+    nvml_close(&n);
     return ok;
 }
 
@@ -71,7 +54,7 @@ static inline bool device_preflight(const Dist *dist, Error *err) {
         if (r != dist->rank && memcmp(&all[r], &mine, sizeof mine) == 0)
             ok = error_set(err, "shares its GPU with rank %d: %d ranks on %s, %d GPUs visible to this one; start one rank a GPU", r, dist->local_size, dist->host, count);
     free(all);
-    return ok && device_ecc(&p, dist, err);
+    return ok && device_ecc(dist->local_rank % count, dist, err);
 }
 
 #endif

@@ -50,10 +50,10 @@ if [ "$device" = CPU ]; then units=$((SLURM_NTASKS * SRUN_CPUS_PER_TASK)); fi
 
 if [ "$mpi" = auto ]; then
     mpi=
-    if srun --mpi=list 2>&1 | grep -qw pmix; then mpi=pmix; fi
+    if srun --mpi=list 2>&1 | grep -qw pmix; then mpi=pmix
+    else export LLMC_BOOTSTRAP=$out # without PMIx the ranks meet through a file, on a disk that all nodes see
+    fi
 fi
-# Where srun has no PMIx, NCCL's ranks meet through a file, on a disk that all nodes see.
-export LLMC_BOOTSTRAP=$out
 if [ -n "$mpi" ]; then srun_options+=(--mpi="$mpi"); fi
 
 say "$SLURM_JOB_NUM_NODES nodes, $SLURM_NTASKS ranks on $SLURM_JOB_NODELIST; out: $out; from: $(newest | grep . || echo 'the start')"

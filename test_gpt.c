@@ -1,5 +1,5 @@
 /*
-test_gpt.c: the tests of what is computed. The areas stand in dev/test/AREA_test.h.
+test_gpt.c: the tests of what is computed. The areas stand in dev/test/AREA_test.h, the watchdog in trainer_test.h.
 
     test_gpt              all areas;   test_gpt AREA ...   some of them
     test_gpt compare A B        two files of `dump`, tensor by tensor: B was computed in fp32
@@ -33,8 +33,9 @@ int main(int argc, char **argv) {
         if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], "bf16") != 0)) fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
         return compare_dumps(argv[2], argv[3], argc == 5);
     }
-    // X(area): the functions test_AREA
-#define AREAS(X) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf) X(trainer)
+    // X(area): the functions test_AREA. The watchdog's test forks, and comes before any thread is made: under
+    // qemu-user a child of a process with threads can make none.
+#define AREAS(X) X(watchdog) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf) X(trainer)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -250,7 +250,6 @@ static void test_trainer(void) {
     test_checkpoint_copy(&c);
     test_prune();
     test_config_equal(&c);
-    test_watchdog();
 }
 
 #endif

@@ -142,4 +142,4 @@ bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh
 
 clean:
-	rm -rf build train_gpt_cpu train_gpt train_gpt_emu test_gpt
+	rm -rf build train_gpt_cpu train_gpt test_gpt

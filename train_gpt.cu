@@ -388,8 +388,7 @@ static void real_to_host(Model *m, float *out, const real *in, size_t n) {
 // The tensor p of another table of this config, in this model's, whose blocks are padded for its ranks.
 // The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
 static Param own_param(const Model *m, const Param *p) {
-    Param own = param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
-    return own;
+    return param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
 }
 
 static void model_set(Model *m, int array, const Param *of, const float *values) {

@@ -131,14 +131,6 @@ static Range owned_range(const Model *m, int block, int rank) {
     return m->setup.zero ? summed_range(m, block, rank) : all;
 }
 
-// The elements of a tensor that lie in a range: offset in the flat array, and how many.
-static Range overlap(const Param *p, Range r) {
-    size_t first = p->offset > r.first ? p->offset : r.first;
-    size_t end = p->offset + p->count < r.first + r.count ? p->offset + p->count : r.first + r.count;
-    Range both = {first, end > first ? end - first : 0};
-    return both;
-}
-
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     if (setup->zero > 1 || setup->zero_group) {

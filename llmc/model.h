@@ -294,6 +294,19 @@ static inline const Param *param_find(const ParamTable *t, int kind, int layer) 
     return i < 0 ? NULL : &t->items[i];
 }
 
+// Elements of the flat allocation: from `first` on, `count` of them.
+typedef struct {
+    size_t first, count;
+} Range;
+
+// The elements of a parameter that lie in a range; count 0 if there are none.
+static inline Range overlap(const Param *p, Range r) {
+    size_t first = p->offset > r.first ? p->offset : r.first;
+    size_t end = p->offset + p->count < r.first + r.count ? p->offset + p->count : r.first + r.count;
+    Range both = {first, end > first ? end - first : 0};
+    return both;
+}
+
 // Elements [first, first + count) of a parameter, for model_set and model_get: large ones need not be held whole.
 static inline Param param_piece(const Param *p, size_t first, size_t count) {
     Param piece = *p;

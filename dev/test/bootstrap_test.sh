@@ -7,12 +7,8 @@ cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}"
 # shellcheck disable=SC2206  # RUNNER is a command with its options
 program=($RUNNER "$PWD/$BUILD/train_gpt_cpu")
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@" >/dev/null 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sample=$PWD/dev/test/sample_de.txt model=$PWD/dev/test/fixtures/models/llama-untied

@@ -30,12 +30,8 @@ for part in ${skip//,/ }; do
     [[ $parts = *" $part "* ]] || { echo "cluster_test.sh: --skip: no part $part; there are$parts" >&2; exit 1; }
 done
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 # can PART TOOL...: shall it run, and can it? Says what is missing.
 can() {
     local part=$1 missing=() tool

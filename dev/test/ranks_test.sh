@@ -15,12 +15,8 @@ export OMP_WAIT_POLICY=passive
 launch=(mpirun --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sample=$PWD/dev/test/sample_de.txt

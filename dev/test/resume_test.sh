@@ -12,12 +12,8 @@ program=("$BUILD/train_gpt_cpu")
 # shellcheck disable=SC2206  # a command with its options
 [ -n "$RUNNER" ] && program=($RUNNER "$BUILD/train_gpt_cpu")
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -9,12 +9,8 @@ root=$PWD
 # shellcheck disable=SC2012  # the newest build; its name is ours
 : "${BUILD:=build/$(ls -t build | head -n 1)}" "${RUNNER:=}" "${SANITIZE:=0}"
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 refuse() { # refuse MESSAGE TEXT COMMAND...: the command must fail with 1, and TEXT in its stderr
     local message=$1 text=$2 code=0
     shift 2

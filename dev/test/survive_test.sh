@@ -11,12 +11,8 @@ program=("$binary")
 [ -n "$RUNNER" ] && program=($RUNNER "$binary")
 export OMP_WAIT_POLICY=passive
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED %s\n' "$message"; fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 work=$(mktemp -d)
 pid=
 # shellcheck disable=SC2317  # called by the trap

@@ -136,7 +136,7 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
 enum { PACK_COLUMNS = 4 * VL };
 
 // Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
-// constant: one panel, or as many as fill a vector.
+// constant: one panel, or as many as fill a vector or PACK_COLUMNS.
 ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width, int columns, bool bf16) {
     int units = k_units(kc, bf16);
     const real *at = from.data + (size_t)k0 * from.ld + i0;
@@ -298,7 +298,7 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16
 }
 
 // Threads as a grid of rows x columns over the result. The cost of a thread, in cycles for each k: a
-// tile takes TILE_M * TILE_V, packing a number takes about one.
+// row takes one for each vector of its columns, packing a number takes about one.
 static inline int gemm_grid_rows(int threads, int M, int N) {
     int best = 1;
     int64_t least = INT64_MAX;

@@ -17,16 +17,13 @@ Without MPI, or with one rank, everything here does nothing.
 #define LLMC_CPU_RANKS_H
 
 #include "../dist.h"
+#include "../model.h"
 #include "cpu.h"
 
 // Elements of one piece: 1 MiB of float. Tunable: below, messages cost; above, pieces leave the cache.
 #define RANKS_PIECE ((size_t)1 << 18)
 // Pieces on the way at a time.
 #define RANKS_WINDOW 4
-
-typedef struct {
-    size_t first, count;
-} Range;
 
 // The range that a rank owns of n elements (n a multiple of 64, so that ranges stay aligned).
 static inline Range ranks_range(size_t n, int rank, int size) {

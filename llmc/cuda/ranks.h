@@ -40,10 +40,6 @@ Built without NCCL there is one rank.
 #endif
 
 typedef struct {
-    size_t first, count;
-} Range;
-
-typedef struct {
     const Dist *dist;
     int zero;   // 0 to 3; 0 where a group has one member
     int group;  // G
@@ -95,14 +91,6 @@ static inline Range ranks_owned(const Ranks *r, const ParamTable *t, int block, 
 // Where element i of a block, owned by `member`, stands in that member's arrays of own ranges.
 static inline size_t ranks_index(const Ranks *r, const ParamTable *t, int block, int member, size_t i) {
     return t->block_start[block] / (size_t)r->group + (i - ranks_owned(r, t, block, member).first);
-}
-
-// The elements of a tensor that lie in a range: offset into the table's elements, and how many.
-static inline Range overlap(const Param *p, Range r) {
-    size_t first = p->offset > r.first ? p->offset : r.first;
-    size_t end = p->offset + p->count < r.first + r.count ? p->offset + p->count : r.first + r.count;
-    Range both = {first, end > first ? end - first : 0};
-    return both;
 }
 
 #ifdef USE_NCCL

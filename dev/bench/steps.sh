@@ -3,8 +3,9 @@
 # which the program measures at its start (multiply-adds on registers; with --precision=bf16 the bf16 dot
 # products), the peak memory of the process, two MPI ranks of one thread against one rank of two, and
 # generation as a share of reading. A table for people, JSON lines for programs in $BUILD/steps.jsonl.
-# Part of `make bench`, which takes 10 minutes with ROUNDS=1. All runs take turns, ROUNDS times (default 2); figures are medians
-# of STEPS steps a run (default 4, the first is not counted). RUNS chooses: name:B:T:precision:ranks ...
+# Part of `make bench`, which takes 10 minutes with ROUNDS=1. All runs take turns, ROUNDS times (default 2);
+# figures are medians of STEPS steps a run (default 4, the first is not counted).
+# RUNS chooses: name:B:T:precision:ranks ...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${BUILD:?is set by make bench}" "${STEPS:=4}" "${ROUNDS:=2}"

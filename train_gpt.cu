@@ -13,9 +13,10 @@ Several ranks share out optimizer state, gradients and weights as llmc/cuda/rank
 not keep whole lies, while a block needs it, in a slot: see use_block(), begin_gradients(), reduce_block().
 
 The host runs ahead of the device: it waits only where a loss is read (model_update, model_loss) and
-where values are copied out. Forward, backward and update are each captured as a CUDA graph at their
-second use with the same shape, and replayed from then on; LLMC_GRAPHS=0 in the environment turns
-that off (for debuggers).
+where values are copied out. A step is one CUDA graph, captured at the second step of a shape and replayed
+from then on: forward, backward, the sums over the ranks and the update. To have it in one, model_forward and
+model_backward only note what is to be done (see catch_up()); micro-batches before a step's last one replay a
+graph of forward and backward. LLMC_GRAPHS=0 in the environment turns graphs off (for debuggers).
 
 B batch, T time, N = B T, C channels, L layers, NH query heads, NKV key/value heads, HS head size,
 F MLP size, V vocabulary. Gradients carry a d in front.
@@ -69,8 +70,11 @@ typedef struct {
 typedef struct {
     int B, T;
     double grad_scale;
-    bool last;
+    int passes; // of enum Pass
 } GraphKey;
+
+// What of a training pass is not on the stream yet: bits of Model.pending.
+enum Pass { PASS_FORWARD = 1, PASS_BACKWARD = 2 };
 
 typedef struct {
     GraphKey key;
@@ -136,8 +140,10 @@ struct Model {
     real *logits_real;           // (V) host
     float *logits_host;          // (V) host
     int B, T;                    // of the last forward pass
+    double grad_scale;           // and of its loss
+    int pending;                 // of enum Pass; a backward pass among them is a step's last
     bool use_graphs, check_ranks;
-    Graph forward_graph, eval_graph, backward_graph[2], update_graph; // [2]: of a last micro-batch or not
+    Graph eval_graph, micro_graph, step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
 
 static const char *engine_name(void) { return "train_gpt"; }
@@ -228,6 +234,9 @@ static void slots_close(Slots *s) {
 
 // Runs every shape of a step once, so that the fastest products are known before the first step.
 static void model_warm_up(Model *m);
+
+// Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
+static void catch_up(Model *m);
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
@@ -332,7 +341,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 static void model_destroy(Model *m) {
     if (!m) return;
     device_synchronize(&m->gpu);
-    Graph *graphs[] = {&m->forward_graph, &m->eval_graph, &m->backward_graph[0], &m->backward_graph[1], &m->update_graph};
+    Graph *graphs[] = {&m->eval_graph, &m->micro_graph, &m->step_graph};
     for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++)
         if (graphs[i]->exec) cudaGraphExecDestroy(graphs[i]->exec);
     void *all[] = {m->weights, m->master, m->gradients, m->moment1, m->moment2, m->decay, m->activations, m->rope, m->logits, m->dx,
@@ -392,6 +401,7 @@ static Param own_param(const Model *m, const Param *p) {
 }
 
 static void model_set(Model *m, int array, const Param *of, const float *values) {
+    catch_up(m);
     Param own = own_param(m, of), *p = &own;
     Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
     float *to = model_array(m, array);
@@ -445,6 +455,7 @@ template <typename T> static void collect(Model *m, const T *own, const Param *p
 }
 
 static void model_get(Model *m, int array, const Param *of, float *values) {
+    catch_up(m);
     Param own = own_param(m, of), *p = &own;
     const float *from = model_array(m, array);
     if (array == MODEL_GRADIENT) {
@@ -462,6 +473,7 @@ static void model_get(Model *m, int array, const Param *of, float *values) {
 }
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
+    catch_up(m);
     const Act *a = &m->acts.items[kind];
     // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
     if (!a->present || (a->place == IN_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
@@ -481,7 +493,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
 // its products are made, then as a captured graph for as long as the key stays the same.
 template <typename Work> static void replay(Model *m, Graph *g, GraphKey key, Work work) {
     cudaStream_t stream = m->gpu.stream;
-    bool same = g->runs && g->key.B == key.B && g->key.T == key.T && g->key.grad_scale == key.grad_scale && g->key.last == key.last;
+    bool same = g->runs && g->key.B == key.B && g->key.T == key.T && g->key.grad_scale == key.grad_scale && g->key.passes == key.passes;
     if (!same) {
         if (g->exec) CUDA_CHECK(cudaGraphExecDestroy(g->exec));
         g->exec = NULL;
@@ -687,10 +699,11 @@ static void model_upload(Model *m, const int32_t *inputs, const int32_t *targets
     m->turn ^= 1;
 }
 
-static void forward_pass(Model *m, int B, int T, double grad_scale, float *logits_out) {
+static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int N = B * T, C = c->channels, V = c->vocab_size;
+    int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size;
+    double grad_scale = m->grad_scale;
     Weights w = weights_of(m, 0);
     Activations a = activations_of(m, 0);
     const int32_t *inputs = m->batch, *targets = m->batch + N;
@@ -732,14 +745,13 @@ static void forward_pass(Model *m, int B, int T, double grad_scale, float *logit
 }
 
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out) {
-    m->B = B, m->T = T;
+    catch_up(m);
+    m->B = B, m->T = T, m->grad_scale = grad_scale;
     model_upload(m, inputs, targets, (size_t)B * (size_t)T, grad_scale != 0);
-    if (logits_out) { // copies to the host, which no graph can
-        forward_pass(m, B, T, grad_scale, logits_out);
-        return;
-    }
-    GraphKey key = {B, T, grad_scale, false};
-    replay(m, grad_scale != 0 ? &m->forward_graph : &m->eval_graph, key, [=]() { forward_pass(m, B, T, grad_scale, NULL); });
+    GraphKey key = {B, T, 0, PASS_FORWARD};
+    if (logits_out) forward_pass(m, logits_out); // copies to the host, which no graph can
+    else if (grad_scale != 0) m->pending = PASS_FORWARD;
+    else replay(m, &m->eval_graph, key, [=]() { forward_pass(m, NULL); });
 }
 
 // Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
@@ -764,10 +776,10 @@ static void reduce_block(Model *m, int block, bool last) {
     if (last) ranks_sum_across(r, sum, own);
 }
 
-static void backward_pass(Model *m, int B, int T, bool last) {
+static void backward_pass(Model *m, bool last) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int N = B * T, C = c->channels;
+    int B = m->B, T = m->T, N = B * T, C = c->channels;
     Weights w = weights_of(m, 0);
     Gradients dw = gradients_of(m, 0);
     Activations a = activations_of(m, 0);
@@ -794,18 +806,35 @@ static void backward_pass(Model *m, int B, int T, bool last) {
     end_pass(m);
 }
 
+static void run_passes(Model *m, int passes, bool last) {
+    if (passes & PASS_FORWARD) forward_pass(m, NULL);
+    if (passes & PASS_BACKWARD) backward_pass(m, last);
+}
+
+// What was pending, for a graph that does it.
+static GraphKey take_pending(Model *m) {
+    GraphKey key = {m->B, m->T, m->grad_scale, m->pending};
+    m->pending = 0;
+    return key;
+}
+
+static void catch_up(Model *m) { run_passes(m, take_pending(m).passes, true); }
+
 static void model_backward(Model *m, bool last) {
-    int B = m->B, T = m->T;
-    GraphKey key = {B, T, 0, last};
-    replay(m, &m->backward_graph[last], key, [=]() { backward_pass(m, B, T, last); });
+    m->pending |= PASS_BACKWARD;
+    if (last) return; // model_update completes the graph
+    GraphKey key = take_pending(m);
+    replay(m, &m->micro_graph, key, [=]() { run_passes(m, key.passes, false); });
 }
 
 static void model_zero_gradients(Model *m) {
+    catch_up(m);
     size_t n = m->ranks.zero >= 2 ? m->own_elements : m->table.elements;
     CUDA_CHECK(cudaMemsetAsync(m->gradients, 0, sizeof(float) * n, m->gpu.stream));
 }
 
 static double model_loss(Model *m) {
+    catch_up(m);
     double loss = 0;
     CUDA_CHECK(cudaMemcpyAsync(&loss, m->loss, sizeof loss, cudaMemcpyDeviceToHost, m->gpu.stream));
     device_synchronize(&m->gpu);
@@ -874,8 +903,11 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     *m->rule_host = adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
     m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
-    GraphKey key = {0, 0, 0, false};
-    replay(m, &m->update_graph, key, [=]() { update_pass(m); });
+    GraphKey key = take_pending(m);
+    replay(m, &m->step_graph, key, [=]() {
+        run_passes(m, key.passes, true);
+        update_pass(m);
+    });
     CUDA_CHECK(cudaMemcpyAsync(m->result_host, m->result, sizeof(AdamResult), cudaMemcpyDeviceToHost, stream));
     watchdog_enter(m->setup.dist->watchdog, "the device, which waits for the other ranks' gradients (model_update)");
     device_synchronize(&m->gpu);
@@ -892,6 +924,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
+    catch_up(m);
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
     if (!m->cache) m->cache = (real *)device_alloc(gpu, sizeof(real) * layer_cache * (size_t)c->layers, "the keys and values of generation");
     Weights w = weights_of(m, 0);
@@ -951,7 +984,7 @@ static void model_warm_up(Model *m) {
     gemm_measure(gpu, false);
     if (rank == 0) gemm_share_choices(gpu, m->ranks.dist);
     m->ranks.quiet = false;
-    m->forward_graph.runs = m->backward_graph[0].runs = 0; // their first real run makes the ranks' connections
+    m->micro_graph.runs = 0; // its first real run makes the ranks' connections
     CUDA_CHECK(cudaMemsetAsync(m->weights, 0, sizeof(real) * n, gpu->stream));
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof(double), gpu->stream));
     model_zero_gradients(m);

@@ -1,7 +1,7 @@
 /*
 cublasLt.h (emulator): the calls of cuBLASLt that llmc/cuda/gemm.h makes, as plain loops with the same
 epilogues. Products of bf16 are exact in float and summed in float; a result is rounded once, after
-the epilogue. What the real library refuses (a GELU auxiliary matrix whose leading dimension is not a
+the epilogue; with TF32, factors are rounded to 10 bits behind the point. What the real library refuses (a GELU auxiliary matrix whose leading dimension is not a
 multiple of 8) the heuristic here refuses too, so that the unfused path is tested.
 Matrices are stored by columns, as in BLAS.
 */
@@ -12,7 +12,7 @@ Matrices are stored by columns, as in BLAS.
 
 typedef enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 } cublasStatus_t;
 typedef enum { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
-typedef enum { CUBLAS_COMPUTE_32F = 68 } cublasComputeType_t;
+typedef enum { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 } cublasComputeType_t;
 typedef enum { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
 typedef enum {
     CUBLASLT_EPILOGUE_DEFAULT = 1,
@@ -41,6 +41,7 @@ typedef enum {
 enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_INPLACE = 1, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 
 struct EmuMatmul {
+    bool tf32;
     int transa, transb;
     uint32_t epilogue;
     void *bias, *aux;
@@ -67,8 +68,8 @@ static inline const char *cublasLtGetStatusString(cublasStatus_t s) { return s =
 static inline size_t cublasLtGetVersion() { return 0; }
 static inline cublasStatus_t cublasLtCreate(cublasLtHandle_t *h) { return *h = nullptr, CUBLAS_STATUS_SUCCESS; }
 static inline cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t, cudaDataType_t) {
-    *d = new EmuMatmul{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
+static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t) {
+    *d = new EmuMatmul{compute == CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 static inline cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) { return delete d, CUBLAS_STATUS_SUCCESS; }
@@ -120,17 +121,27 @@ static inline float emu_gelu_slope(float x) {
     return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
 }
 
+static inline float emu_tf32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits = (bits + 0x1000) & ~0x1fffu;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
 // rows x k floats, k contiguous, of op(A) or of the transpose of op(B)
-static inline std::vector<float> emu_panel(const void *p, const EmuLayout &l, bool k_is_rows) {
+static inline std::vector<float> emu_panel(const void *p, const EmuLayout &l, bool k_is_rows, bool tf32) {
     size_t rows = k_is_rows ? l.cols : l.rows, k = k_is_rows ? l.rows : l.cols;
     std::vector<float> out(rows * k);
     for (size_t c = 0; c < l.cols; c++)
         for (size_t r = 0; r < l.rows; r++) out[k_is_rows ? c * k + r : r * k + c] = emu_element(p, l.type, r + c * (size_t)l.ld);
+    for (float &x : out)
+        if (tf32) x = emu_tf32(x);
     return out;
 }
 
 static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout la, const void *B, EmuLayout lb, float beta, const void *C, EmuLayout lc, void *D, EmuLayout ld) {
-    std::vector<float> a = emu_panel(A, la, e.transa == CUBLAS_OP_T), b = emu_panel(B, lb, e.transb == CUBLAS_OP_N);
+    std::vector<float> a = emu_panel(A, la, e.transa == CUBLAS_OP_T, e.tf32), b = emu_panel(B, lb, e.transb == CUBLAS_OP_N, e.tf32);
     size_t m = ld.rows, n = ld.cols, k = a.size() / m;
     for (size_t j = 0; j < n; j++) {
         if (e.epilogue == CUBLASLT_EPILOGUE_BGRADB) {

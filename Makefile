@@ -55,8 +55,10 @@ NCCL_H   := $(firstword $(wildcard $(addsuffix /include/nccl.h,$(NCCL_HOME) $(EB
             /usr/local/include/nccl.h /usr/include/nccl.h))
 NCCL     ?= $(if $(NCCL_H),1,0)
 ifeq ($(NCCL),1)
-NCCL_FLAGS := -DUSE_NCCL $(if $(NCCL_H),-isystem $(dir $(NCCL_H)))
-NCCL_LIBS  := $(if $(NCCL_H),-L$(dir $(NCCL_H))../lib) -lnccl
+# Not where the compiler looks anyway: -isystem /usr/include would hide the C library's headers from those of C++.
+NCCL_DIR   := $(filter-out /usr/include/ /usr/local/include/,$(dir $(NCCL_H)))
+NCCL_FLAGS := -DUSE_NCCL $(if $(NCCL_DIR),-isystem $(NCCL_DIR))
+NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)../lib) -lnccl
 endif
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 

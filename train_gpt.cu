@@ -252,7 +252,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     dist_single(&m->alone);
-    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) || !device_open(gpu, setup->dist->local_rank, err)) {
+    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) || !device_open(gpu, setup->dist, err)) {
         free(m);
         return NULL;
     }
@@ -501,19 +501,22 @@ template <typename Work> static void replay(Model *m, Graph *g, GraphKey key, Wo
         g->runs = 0;
     }
     g->runs++;
-    if (!m->use_graphs || g->runs == 1) {
-        work();
-        return;
+    // NCCL may mix direct and captured work safely where the one has ended before the other begins.
+    if (m->use_graphs && !g->exec) device_synchronize(&m->gpu);
+    watchdog_enter(m->setup.dist->watchdog, "the other ranks, to begin a pass (replay)"); // the first collectives connect them
+    if (!m->use_graphs || g->runs == 1) work();
+    else {
+        if (!g->exec) {
+            cudaGraph_t graph;
+            CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+            work();
+            CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+            CUDA_CHECK(cudaGraphInstantiate(&g->exec, graph, 0));
+            CUDA_CHECK(cudaGraphDestroy(graph));
+        }
+        CUDA_CHECK(cudaGraphLaunch(g->exec, stream));
     }
-    if (!g->exec) {
-        cudaGraph_t graph;
-        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-        work();
-        CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-        CUDA_CHECK(cudaGraphInstantiate(&g->exec, graph, 0));
-        CUDA_CHECK(cudaGraphDestroy(graph));
-    }
-    CUDA_CHECK(cudaGraphLaunch(g->exec, stream));
+    watchdog_leave(m->setup.dist->watchdog);
 }
 
 // ---------------------------------------------------------------- one transformer block
@@ -689,7 +692,7 @@ static void begin_gradients(Model *m, int block) {
 static void model_upload(Model *m, const int32_t *inputs, const int32_t *targets, size_t N, bool groups) {
     size_t count = 2 * N + (groups ? token_groups_size(N) : 0);
     int32_t *to = m->staging[m->turn];
-    CUDA_CHECK(cudaEventSynchronize(m->staged[m->turn])); // of the upload before the last one: long done
+    device_wait(&m->gpu, m->staged[m->turn]); // of the upload before the last one: long done, if no rank is late
     memcpy(to, inputs, sizeof(int32_t) * N);
     if (targets) memcpy(to + N, targets, sizeof(int32_t) * N);
     else memset(to + N, 0, sizeof(int32_t) * N);

@@ -25,6 +25,9 @@ so that an event that is missing between two streams makes the results differ. D
 work is kept, and runs when the graph is launched, as on a device; a capture that reaches outside
 itself, or whose streams do not come together at its end, is refused, as there.
 
+Times between events say nothing of a device: all are 1 ms, or with CUDA_EMU_TIMES=SEED made-up ones, so that what is
+chosen by time is chosen otherwise.
+
 Shuffles and barriers wait for all threads of the mask that have not ended, as on sm_70 and later
 (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Threads that wait for each other in vain end
 the program with a message that says which and where.
@@ -38,7 +41,7 @@ Needs C++17.
 #define CUDA_EMU 1
 
 #include <algorithm>
-#include <chrono>
+#include <random>
 #include <climits>
 #include <cmath>
 #include <cstdint>
@@ -738,7 +741,6 @@ typedef enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaEventD
 typedef enum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout } cudaFuncAttribute;
 typedef enum { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed } cudaStreamCaptureMode;
 struct EmuEvent {
-    std::chrono::steady_clock::time_point when;
     EmuTicketRef ticket;
 };
 typedef EmuEvent *cudaEvent_t;
@@ -830,6 +832,8 @@ static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     emu_streams.all.push_back(*s = new EmuStream);
     return cudaSuccess;
 }
+static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) { return cudaStreamCreateWithFlags(s, flags); }
+static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *low, int *high) { return *low = 0, *high = -5, cudaSuccess; }
 static inline cudaError_t cudaStreamCreate(cudaStream_t *s) { return cudaStreamCreateWithFlags(s, 0); }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
     if (!s) return cudaErrorInvalidValue;
@@ -843,7 +847,7 @@ static inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return emu_run_all()
 static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
     e->ticket = std::make_shared<EmuTicket>();
     if (emu_stream(s)->lane >= 0) e->ticket->capture = emu_streams.capture;
-    emu_submit_op(s, {[=]() { e->when = std::chrono::steady_clock::now(); }, nullptr, e->ticket});
+    emu_submit_op(s, {nullptr, nullptr, e->ticket});
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
@@ -868,8 +872,10 @@ static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e
     emu_submit_op(stream, {nullptr, e->ticket, nullptr});
     return cudaSuccess;
 }
-static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {
-    return *ms = std::chrono::duration<float, std::milli>(b->when - a->when).count(), cudaSuccess;
+static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t) {
+    static const char *seed = getenv("CUDA_EMU_TIMES");
+    static std::minstd_rand random(seed ? (unsigned)atoi(seed) : 0);
+    return *ms = seed ? (float)random() * 1e-6f : 1.0f, cudaSuccess;
 }
 template <typename K> static inline cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int value) {
     if (a == cudaFuncAttributeMaxDynamicSharedMemorySize) {

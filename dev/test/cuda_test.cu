@@ -411,8 +411,10 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
 
 int main() {
     Device gpu;
+    Dist alone;
     Error err;
-    if (!device_open(&gpu, 0, &err)) fail("%s", err.text);
+    dist_single(&alone);
+    if (!device_open(&gpu, &alone, &err)) fail("%s", err.text);
     gemm_open(&gpu);
     ref_open();
     Test t;

@@ -17,7 +17,7 @@ Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 
 #ifndef LLMC_CUDA_H
 #define LLMC_CUDA_H
 
-#include "../common.h"
+#include "../dist.h"
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <math.h>
@@ -140,6 +140,7 @@ typedef struct {
     float *scratch; // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
     struct GemmPlans *plans;
+    const Dist *dist; // whose watchdog looks at every wait
 } Device;
 
 // Partial sums of a kernel never need more: launchers choose their grids so.
@@ -153,8 +154,9 @@ static inline int environment_int(const char *name, int otherwise) {
 // The GPU for this rank: by its number on its node, modulo the GPUs that are visible, so that launchers that
 // show each rank one GPU and those that show it all both work. One line when there is no usable GPU, with
 // what to do.
-static inline bool device_open(Device *d, int local_rank, Error *err) {
+static inline bool device_open(Device *d, const Dist *dist, Error *err) {
     memset(d, 0, sizeof *d);
+    d->dist = dist;
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
     int driver = 0;
@@ -163,7 +165,7 @@ static inline bool device_open(Device *d, int local_rank, Error *err) {
     if (status != cudaSuccess || count == 0)
         return error_set(err, "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
                          status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
-    d->number = local_rank % count;
+    d->number = dist->local_rank % count;
     CUDA_CHECK(cudaSetDevice(d->number));
     cudaDeviceProp p;
     CUDA_CHECK(cudaGetDeviceProperties(&p, d->number));
@@ -197,7 +199,17 @@ static inline void *device_alloc(Device *d, size_t bytes, const char *what) {
     return p;
 }
 
-static inline void device_synchronize(Device *d) { CUDA_CHECK(cudaStreamSynchronize(d->stream)); }
+// Waits for the device. What it does may wait for other ranks in turn, so the watchdog looks at every wait.
+static inline void device_synchronize(Device *d) {
+    watchdog_enter(d->dist->watchdog, "the device, or the other ranks for which it waits");
+    CUDA_CHECK(cudaStreamSynchronize(d->stream));
+    watchdog_leave(d->dist->watchdog);
+}
+static inline void device_wait(Device *d, cudaEvent_t event) {
+    watchdog_enter(d->dist->watchdog, "the device, or the other ranks for which it waits");
+    CUDA_CHECK(cudaEventSynchronize(event));
+    watchdog_leave(d->dist->watchdog);
+}
 
 // ---------------------------------------------------------------- sums of partial sums
 

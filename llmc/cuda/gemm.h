@@ -3,7 +3,7 @@ gemm.h: linear layers, through cuBLASLt.
 
 What comes behind a product is done by the product itself (an "epilogue") where the library can: bias,
 residual sum (beta = 1), GELU with its input kept, GELU's backward, the gradient of a bias. Where it
-cannot, for this shape and type, a kernel does it; which of the two is settled when the plan is made.
+cannot, for this shape and type, or is slower so, a kernel does it; which of the two is settled when the plan is made.
 
 A plan (descriptors and the algorithm) is made once for each shape and kept. While gemm_measure is on,
 which model_create switches on for one pass at the start, the library's candidates are timed and the
@@ -44,7 +44,8 @@ typedef struct {
 
 typedef struct {
     GemmKey key;
-    int supported; // 0: the library has nothing for this; the caller goes another way
+    int supported; // 0: the library has nothing for this, or is slower so; the caller goes another way
+    int compared;  // with the other way
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulAlgo_t algo;
@@ -52,6 +53,7 @@ typedef struct {
 
 typedef struct {
     GemmKey key;
+    int supported; // as in GemmPlan
     cublasLtMatmulAlgo_t algo;
 } GemmChoice;
 
@@ -59,7 +61,7 @@ struct GemmPlans {
     cublasLtHandle_t handle;
     void *workspace;
     GemmPlan *items;
-    size_t count, capacity;
+    size_t count, capacity, last; // last: the plan of the newest product
     GemmChoice *known; // from the file, and those measured now
     size_t known_count, known_capacity;
     bool measure, changed;
@@ -67,7 +69,9 @@ struct GemmPlans {
 };
 
 #define GEMM_WORKSPACE_BYTES ((size_t)64 << 20)
-enum { GEMM_CANDIDATES = 16, GEMM_TRIALS = 4 };
+// Every candidate is timed in ROUNDS rounds of TRIALS runs, the fastest round counts: the first plans meet a GPU that
+// still raises its clock.
+enum { GEMM_CANDIDATES = 16, GEMM_ROUNDS = 3, GEMM_TRIALS = 3 };
 
 // ---------------------------------------------------------------- the file of measured choices
 
@@ -78,8 +82,8 @@ static inline void gemm_read_choices(struct GemmPlans *p) {
         GemmChoice c;
         unsigned long long a[8];
         GemmKey *k = &c.key;
-        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n, &k->k, &k->transa, &k->transb, &k->in, &k->out,
-                   &k->accumulate, &k->epilogue, &k->alignment, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 18)
+        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n, &k->k, &k->transa, &k->transb, &k->in, &k->out,
+                   &k->accumulate, &k->epilogue, &k->alignment, &c.supported, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 19)
             continue;
         for (int i = 0; i < 8; i++) c.algo.data[i] = a[i];
         p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
@@ -88,16 +92,22 @@ static inline void gemm_read_choices(struct GemmPlans *p) {
     if (f) fclose(f);
 }
 
-// A cache that cannot be written is no error: the next start measures again.
+// A cache that cannot be written is no error: the next start measures again. But two starts may then have other bits.
 static inline void gemm_write_choices(struct GemmPlans *p) {
     OutFile f;
     Error err;
     Path folder = path_parent(p->path.text), above = path_parent(folder.text);
-    if (!p->changed || !p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) || !out_open(&f, p->path.text, &err)) return;
+    if (!p->changed) return;
+    if (!p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) || !out_open(&f, p->path.text, &err)) {
+        warn("the measured choice of products cannot be kept: %s; the next start measures again and may choose others, whose sums round otherwise; set LLMC_CACHE to a folder",
+             p->path.text[0] ? err.text : "no LLMC_CACHE, XDG_CACHE_HOME or HOME");
+        return;
+    }
     for (size_t i = 0; i < p->known_count; i++) {
         const GemmKey *k = &p->known[i].key;
         char line[512];
-        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out, k->accumulate, k->epilogue, k->alignment);
+        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out, k->accumulate, k->epilogue, k->alignment,
+                         p->known[i].supported);
         for (int w = 0; w < 8; w++) n += snprintf(line + n, sizeof line - (size_t)n, " %llx", (unsigned long long)p->known[i].algo.data[w]);
         out_puts(&f, line);
         out_puts(&f, "\n");
@@ -181,15 +191,14 @@ static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOpera
                           GEMM_WORKSPACE_BYTES, d->stream);
 }
 
-// Milliseconds of one run, or -1 if the algorithm does not run.
-static inline float gemm_time(Device *d, GemmPlan *plan, const GemmOperands *o, const cublasLtMatmulAlgo_t *algo) {
+// Milliseconds that `work`, which puts work on the stream, takes.
+template <typename Work> static inline float gemm_time(Device *d, Work work) {
     cudaEvent_t start, stop;
-    float ms = -1;
-    if (gemm_run(d, plan, o, algo) != CUBLAS_STATUS_SUCCESS) return -1; // also warms up
+    float ms;
     CUDA_CHECK(cudaEventCreate(&start));
     CUDA_CHECK(cudaEventCreate(&stop));
     CUDA_CHECK(cudaEventRecord(start, d->stream));
-    for (int i = 0; i < GEMM_TRIALS; i++) CUBLAS_CHECK(gemm_run(d, plan, o, algo));
+    for (int i = 0; i < GEMM_TRIALS; i++) work();
     CUDA_CHECK(cudaEventRecord(stop, d->stream));
     CUDA_CHECK(cudaEventSynchronize(stop));
     CUDA_CHECK(cudaEventElapsedTime(&ms, start, stop));
@@ -198,14 +207,35 @@ static inline float gemm_time(Device *d, GemmPlan *plan, const GemmOperands *o, 
     return ms / GEMM_TRIALS;
 }
 
+static inline GemmChoice *gemm_known(struct GemmPlans *p, const GemmKey *key) {
+    for (size_t i = 0; i < p->known_count; i++)
+        if (memcmp(&p->known[i].key, key, sizeof *key) == 0) return &p->known[i];
+    return NULL;
+}
+
+// What was found for a plan, for the file and the other ranks.
+static inline void gemm_remember(struct GemmPlans *p, const GemmPlan *plan) {
+    GemmChoice *c = gemm_known(p, &plan->key);
+    if (!c) {
+        p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
+        c = &p->known[p->known_count++];
+    }
+    c->key = plan->key, c->supported = plan->supported, c->algo = plan->algo;
+    p->changed = true;
+}
+
 static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o) {
     struct GemmPlans *p = d->plans;
-    for (size_t i = 0; i < p->known_count; i++)
-        if (memcmp(&p->known[i].key, &plan->key, sizeof(GemmKey)) == 0) {
-            plan->algo = p->known[i].algo;
-            plan->supported = 1;
-            return;
-        }
+    const GemmChoice *known = gemm_known(p, &plan->key);
+    cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
+    // A file may come from a library that differs in spite of its version: what does not fit is found anew.
+    if (known && (!known->supported || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, &known->algo, found) == CUBLAS_STATUS_SUCCESS &&
+                                        found[0].workspaceSize <= GEMM_WORKSPACE_BYTES))) {
+        plan->algo = known->algo;
+        plan->supported = known->supported;
+        plan->compared = 1;
+        return;
+    }
     cublasLtMatmulPreference_t preference;
     size_t workspace = GEMM_WORKSPACE_BYTES;
     uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = (uint32_t)plan->key.alignment;
@@ -216,33 +246,32 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
-    cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
     int count = 0;
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, preference, p->measure ? GEMM_CANDIDATES : 1, found, &count);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, preference, GEMM_CANDIDATES, found, &count);
     cublasLtMatmulPreferenceDestroy(preference);
-    if (status != CUBLAS_STATUS_SUCCESS || count == 0) return;
-    int best = -1;
-    float best_ms = 0;
-    for (int i = 0; i < count; i++) {
-        float ms = p->measure ? gemm_time(d, plan, o, &found[i].algo) : 0;
-        if (ms < 0 || (best >= 0 && ms >= best_ms)) continue;
-        best = i;
-        best_ms = ms;
-    }
-    if (best < 0) return;
-    plan->algo = found[best].algo;
+    if (status != CUBLAS_STATUS_SUCCESS) return;
+    // Those that run; each run also warms up.
+    int works[GEMM_CANDIDATES], n = 0, best = 0;
+    for (int i = 0; i < count && (p->measure || n == 0); i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && (!p->measure || gemm_run(d, plan, o, &found[i].algo) == CUBLAS_STATUS_SUCCESS)) works[n++] = i;
+    if (n == 0) return;
+    float ms[GEMM_CANDIDATES];
+    for (int round = 0; p->measure && round < GEMM_ROUNDS; round++)
+        for (int k = 0; k < n; k++) {
+            float t = gemm_time(d, [=]() { CUBLAS_CHECK(gemm_run(d, plan, o, &found[works[k]].algo)); });
+            if (round == 0 || t < ms[k]) ms[k] = t;
+        }
+    for (int k = 1; p->measure && k < n; k++)
+        if (ms[k] < ms[best]) best = k;
+    plan->algo = found[works[best]].algo;
     plan->supported = 1;
-    if (!p->measure) return;
-    p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
-    p->known[p->known_count].key = plan->key;
-    p->known[p->known_count++].algo = plan->algo;
-    p->changed = true;
+    if (p->measure) gemm_remember(p, plan);
 }
 
 static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOperands *o) {
     struct GemmPlans *p = d->plans;
-    for (size_t i = 0; i < p->count; i++)
-        if (memcmp(&p->items[i].key, key, sizeof *key) == 0) return &p->items[i];
+    for (p->last = 0; p->last < p->count; p->last++)
+        if (memcmp(&p->items[p->last].key, key, sizeof *key) == 0) return &p->items[p->last];
     p->items = (GemmPlan *)mem_grow(p->items, &p->capacity, p->count + 1, sizeof(GemmPlan));
     GemmPlan *plan = &p->items[p->count++];
     memset(plan, 0, sizeof *plan);
@@ -289,6 +318,33 @@ static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const vo
     }
     CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
     return true;
+}
+
+// Does a product with its epilogue (`fused`, false where the library has none) or product and kernel one after the other
+// (`apart`). While products are measured both are, and the faster is kept: a fused GELU writes two matrices, and on some
+// GPUs it and a fused bias gradient were slower than two kernels (llm.c, pull requests 338 and 591; CUDALibrarySamples,
+// issue 90).
+template <typename Fused, typename Apart> static inline void fused_or_apart(Device *d, Fused fused, Apart apart) {
+    struct GemmPlans *p = d->plans;
+    if (!fused()) {
+        apart();
+        return;
+    }
+    size_t plan = p->last;
+    if (!p->measure || p->items[plan].compared) return;
+    float best[2] = {0, 0};
+    apart(); // its own plan is measured first
+    for (int round = 0; round < GEMM_ROUNDS; round++)
+        for (int way = 0; way < 2; way++) {
+            float ms = gemm_time(d, [=]() {
+                if (way) apart();
+                else fused();
+            });
+            if (round == 0 || ms < best[way]) best[way] = ms;
+        }
+    p->items[plan].compared = 1;
+    p->items[plan].supported = best[1] >= best[0];
+    gemm_remember(p, &p->items[plan]);
 }
 
 // ---------------------------------------------------------------- biases, where the library has no epilogue
@@ -358,9 +414,12 @@ static inline void linear_forward(T *y, const T *x, const T *w, const T *b, cons
 // pre (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL); y (N, OC) = gelu(pre)
 template <typename T>
 static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, const T *b, int N, int C, int OC, Device *d) {
-    if (gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false, b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d)) return;
-    linear_forward(pre, x, w, b, (const T *)NULL, N, C, OC, d);
-    gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
+    fused_or_apart(
+        d, [=]() { return gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false, b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d); },
+        [=]() {
+            linear_forward(pre, x, w, b, (const T *)NULL, N, C, OC, d);
+            gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
+        });
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C)
@@ -371,21 +430,33 @@ template <typename T> static inline void linear_backward_input(T *dx, const T *d
 // dpre (N, C) = (dy (N, OC) w (OC, C)) * gelu'(pre (N, C))
 template <typename T>
 static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, const T *pre, int N, int C, int OC, Device *d) {
-    if (gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d)) return;
-    linear_backward_input(dpre, dy, w, N, C, OC, d);
-    gelu_backward(dpre, dpre, pre, (size_t)N * (size_t)C, d);
+    fused_or_apart(
+        d, [=]() { return gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d); },
+        [=]() {
+            linear_backward_input(dpre, dy, w, N, C, OC, d);
+            gelu_backward(dpre, dpre, pre, (size_t)N * (size_t)C, d);
+        });
 }
 
 // dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy, or NULL
 template <typename T>
 static inline void linear_backward_weight(float *dw, float *db, const T *dy, const T *x, int N, int C, int OC, Device *d) {
-    // The epilogue overwrites its sums; they go to scratch memory and are added from there.
-    if (db && gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d)) {
-        add_columns(db, NULL, d->scratch, 1, OC, OC, d);
+    auto product = [=]() { gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d); };
+    if (!db) {
+        product();
         return;
     }
-    gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d);
-    if (db) bias_backward(db, dy, N, OC, d);
+    fused_or_apart(
+        d,
+        [=]() { // the epilogue overwrites its sums; they go to scratch memory and are added from there
+            if (!gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d)) return false;
+            add_columns(db, NULL, d->scratch, 1, OC, OC, d);
+            return true;
+        },
+        [=]() {
+            product();
+            bias_backward(db, dy, N, OC, d);
+        });
 }
 
 #endif

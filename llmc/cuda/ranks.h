@@ -20,8 +20,10 @@ gradients go through the group after every micro-batch, since no rank keeps them
 
 All collectives run on one stream beside the model's, in the order in which they are called, so that no two
 of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
-from time: two runs have the same bits. Sums inside the switch (NVLS) do not promise that, and are
-switched off unless the environment says otherwise.
+from time: two runs have the same bits. Two things would change that order, and are switched off unless the
+environment says otherwise: sums inside the switch (NVLS; NCCL issue 1497: they differ between calls), and buffers
+registered with a graph (NCCL_GRAPH_REGISTER), with which a captured pass may use fewer channels than the direct
+pass before it.
 
 Built without NCCL there is one rank.
 */
@@ -105,12 +107,18 @@ static inline void ranks_open(Ranks *r) {
     if (size == 1) return;
     ncclUniqueId id;
     setenv("NCCL_NVLS_ENABLE", "0", 0);
+    setenv("NCCL_GRAPH_REGISTER", "0", 0);
+    watchdog_enter(r->dist->watchdog, "the other ranks' connections (ncclCommInitRank)");
     if (rank == 0) NCCL_CHECK(ncclGetUniqueId(&id));
     dist_broadcast(r->dist, &id, sizeof id);
     NCCL_CHECK(ncclCommInitRank(&r->all, size, id, rank));
     NCCL_CHECK(ncclCommSplit(r->all, rank / r->group, rank, &r->inside, NULL));
     NCCL_CHECK(ncclCommSplit(r->all, r->member, rank, &r->across, NULL));
-    CUDA_CHECK(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking));
+    watchdog_leave(r->dist->watchdog);
+    // A collective must not wait behind the blocks of a matrix product that fills the device.
+    int low, high;
+    CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&low, &high));
+    CUDA_CHECK(cudaStreamCreateWithPriority(&r->stream, cudaStreamNonBlocking, high));
     CUDA_CHECK(cudaEventCreateWithFlags(&r->there, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&r->back, cudaEventDisableTiming));
 }

@@ -19,13 +19,14 @@ model_backward only note what is to be done (see catch_up()); micro-batches befo
 graph of forward and backward. LLMC_GRAPHS=0 in the environment turns graphs off (for debuggers).
 
 B batch, T time, N = B T, C channels, L layers, NH query heads, NKV key/value heads, HS head size,
-F MLP size, V vocabulary. Gradients carry a d in front.
+F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 */
 #include "llmc/cuda/cuda.h"
 
 #include "llmc/cuda/attention.h"
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
+#include "llmc/cuda/graph.h"
 #include "llmc/cuda/loss.h"
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
@@ -44,6 +45,11 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
 // this size: large enough for an efficient matrix product, small beside the activations. Tunable.
 #define LOGITS_BYTES ((size_t)512 << 20)
+
+// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257), products
+// would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros behind the
+// head's weights, which stay zero: their logits are never read, their gradients are zero.
+#define VOCAB_ALIGN 64
 
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h.
 template <typename T> struct Tensors {
@@ -66,21 +72,8 @@ typedef struct {
 #undef X
 } Activations;
 
-// Work that is captured once and replayed while its key stays the same.
-typedef struct {
-    int B, T;
-    double grad_scale;
-    int passes; // of enum Pass
-} GraphKey;
-
 // What of a training pass is not on the stream yet: bits of Model.pending.
 enum Pass { PASS_FORWARD = 1, PASS_BACKWARD = 2 };
-
-typedef struct {
-    GraphKey key;
-    int runs; // with this key; 0: none
-    cudaGraphExec_t exec;
-} Graph;
 
 // Buffers for blocks that this rank does not keep whole. Two take turns among the layers' blocks, one or two
 // serve the blocks at the ends.
@@ -114,8 +107,8 @@ struct Model {
     Slots weight_slots, gradient_slots;     // ZeRO-3; ZeRO-2 and 3
     char *activations;                      // one after the other, see act_bytes
     float *rope;                            // (T, HS/2, 2) cosines and sines; NULL with learned positions
-    real *logits;                           // (logits_rows, V): one chunk
-    int logits_rows;
+    real *logits;                           // (logits_rows, logits_width): one chunk
+    int logits_rows, logits_width;          // width: V, filled up to VOCAB_ALIGN
 
     // Backward: gradients of activations. dx is (N, C), the gradient of the residual stream, which
     // every block turns from the gradient of its output into that of its input.
@@ -142,7 +135,7 @@ struct Model {
     int B, T;                    // of the last forward pass
     double grad_scale;           // and of its loss
     int pending;                 // of enum Pass; a backward pass among them is a step's last
-    bool use_graphs, check_ranks;
+    bool check_ranks;
     Graph eval_graph, micro_graph, step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
 
@@ -212,6 +205,21 @@ static Activations activations_of(const Model *m, int layer) {
 static Range own_part(const Model *m, const Param *p, int member) { return overlap(p, ranks_owned(&m->ranks, &m->table, p->block, member)); }
 static size_t own_index(const Model *m, const Param *p, size_t element, int member) { return ranks_index(&m->ranks, &m->table, p->block, member, element); }
 
+// Makes room in the table for the rows of zeros behind the head's weights.
+static void pad_head(ParamTable *t, const Config *c, int rows) {
+    size_t shift = 0, width = (size_t)c->channels;
+    for (int block = 0, i = 0; block <= t->blocks; block++) {
+        t->block_start[block] += shift;
+        for (; i < t->count && t->items[i].block == block; i++) {
+            Param *p = &t->items[i];
+            p->offset += shift;
+            if (p->kind != (c->tied ? PARAM_wte : PARAM_head_w)) continue;
+            shift += (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) * PARAM_ALIGN;
+        }
+    }
+    t->elements += shift;
+}
+
 static void slots_open(Model *m, Slots *s, size_t bytes) {
     size_t most[SLOTS] = {0, 0, 0, 0};
     for (int block = 0; block < m->table.blocks; block++) {
@@ -261,6 +269,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
     m->table = param_table(c);
+    m->logits_width = (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
+    pad_head(&m->table, c, m->logits_width);
     ranks_pad(&m->ranks, &m->table);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK);
@@ -282,11 +292,11 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         device_synchronize(gpu);
         free(table);
     }
-    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)c->vocab_size;
+    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
     m->logits_rows = (int)(rows < N ? rows : N);
-    m->logits = (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size, "the logits");
+    m->logits = (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
     size_t batch = 2 * N + token_groups_size(N);
     m->batch = (int32_t *)device_alloc(gpu, sizeof(int32_t) * batch, "the batch");
     for (int i = 0; i < 2; i++) {
@@ -332,7 +342,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         m->owned.whole_gradients = m->ranks.zero < 2, m->owned.whole_weights = m->ranks.zero < 3;
         model_warm_up(m);
     }
-    m->use_graphs = environment_int("LLMC_GRAPHS", 1) != 0;
+    gpu->graphs = environment_int("LLMC_GRAPHS", 1) != 0;
     m->check_ranks = environment_int("LLMC_CHECK_RANKS", 0) != 0;
     device_synchronize(gpu);
     return m;
@@ -341,9 +351,9 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 static void model_destroy(Model *m) {
     if (!m) return;
     device_synchronize(&m->gpu);
-    Graph *graphs[] = {&m->eval_graph, &m->micro_graph, &m->step_graph};
-    for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++)
-        if (graphs[i]->exec) cudaGraphExecDestroy(graphs[i]->exec);
+    graph_close(&m->eval_graph);
+    graph_close(&m->micro_graph);
+    graph_close(&m->step_graph);
     void *all[] = {m->weights, m->master, m->gradients, m->moment1, m->moment2, m->decay, m->activations, m->rope, m->logits, m->dx,
                    m->dwide,   m->dnarrow, m->delta,    m->batch,   m->loss,    m->sums,  m->rule,  m->result,      m->cache, (void *)m->owned.block_start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
@@ -485,38 +495,6 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     CUDA_CHECK(cudaMemcpyAsync(values, act_at(m, kind, layer), sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
     device_synchronize(&m->gpu);
     return true;
-}
-
-// ---------------------------------------------------------------- graphs
-
-// Does `work` (a function that only puts work on the stream): at first directly, which also settles how
-// its products are made, then as a captured graph for as long as the key stays the same.
-template <typename Work> static void replay(Model *m, Graph *g, GraphKey key, Work work) {
-    cudaStream_t stream = m->gpu.stream;
-    bool same = g->runs && g->key.B == key.B && g->key.T == key.T && g->key.grad_scale == key.grad_scale && g->key.passes == key.passes;
-    if (!same) {
-        if (g->exec) CUDA_CHECK(cudaGraphExecDestroy(g->exec));
-        g->exec = NULL;
-        g->key = key;
-        g->runs = 0;
-    }
-    g->runs++;
-    // NCCL may mix direct and captured work safely where the one has ended before the other begins.
-    if (m->use_graphs && !g->exec) device_synchronize(&m->gpu);
-    watchdog_enter(m->setup.dist->watchdog, "the other ranks, to begin a pass (replay)"); // the first collectives connect them
-    if (!m->use_graphs || g->runs == 1) work();
-    else {
-        if (!g->exec) {
-            cudaGraph_t graph;
-            CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-            work();
-            CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-            CUDA_CHECK(cudaGraphInstantiate(&g->exec, graph, 0));
-            CUDA_CHECK(cudaGraphDestroy(graph));
-        }
-        CUDA_CHECK(cudaGraphLaunch(g->exec, stream));
-    }
-    watchdog_leave(m->setup.dist->watchdog);
 }
 
 // ---------------------------------------------------------------- one transformer block
@@ -705,7 +683,7 @@ static void model_upload(Model *m, const int32_t *inputs, const int32_t *targets
 static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size;
+    int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size, W = m->logits_width;
     double grad_scale = m->grad_scale;
     Weights w = weights_of(m, 0);
     Activations a = activations_of(m, 0);
@@ -736,12 +714,12 @@ static void forward_pass(Model *m, float *logits_out) {
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
-        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, rows, C, V, gpu);
-        if (logits_out) real_to_host(m, logits_out + (size_t)row * (size_t)V, m->logits, (size_t)rows * (size_t)V);
-        cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, gpu);
+        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, rows, C, W, gpu);
+        for (int i = 0; logits_out && i < rows; i++) real_to_host(m, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W, (size_t)V);
+        cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
-        linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, rows, C, V, gpu);
-        linear_backward_input<real>(dnormf + (size_t)row * (size_t)C, m->logits, head, rows, C, V, gpu);
+        linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, rows, C, W, gpu);
+        linear_backward_input<real>(dnormf + (size_t)row * (size_t)C, m->logits, head, rows, C, W, gpu);
     }
     sum_losses(m->loss, a.losses, N, gpu);
     end_pass(m);
@@ -754,7 +732,7 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
     GraphKey key = {B, T, 0, PASS_FORWARD};
     if (logits_out) forward_pass(m, logits_out); // copies to the host, which no graph can
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
-    else replay(m, &m->eval_graph, key, [=]() { forward_pass(m, NULL); });
+    else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
 }
 
 // Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
@@ -827,7 +805,7 @@ static void model_backward(Model *m, bool last) {
     m->pending |= PASS_BACKWARD;
     if (last) return; // model_update completes the graph
     GraphKey key = take_pending(m);
-    replay(m, &m->micro_graph, key, [=]() { run_passes(m, key.passes, false); });
+    graph_run(&m->micro_graph, key, &m->gpu, [=]() { run_passes(m, key.passes, false); });
 }
 
 static void model_zero_gradients(Model *m) {
@@ -907,7 +885,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     GraphKey key = take_pending(m);
-    replay(m, &m->step_graph, key, [=]() {
+    graph_run(&m->step_graph, key, &m->gpu, [=]() {
         run_passes(m, key.passes, true);
         update_pass(m);
     });
@@ -948,7 +926,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     }
     use_block(m, 1 + c->layers, -1);
     norm_forward<real>(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, 1, C, (float)c->norm_eps, gpu);
-    linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, 1, C, V, gpu);
+    linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, 1, C, m->logits_width, gpu);
     if (m->ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
         ranks_fork(&m->ranks, gpu->stream);
         ranks_broadcast(&m->ranks, m->logits, sizeof(real) * (size_t)V);

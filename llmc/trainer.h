@@ -27,9 +27,10 @@ function of checkpoint and data, so a resumed run takes the same way.
 
 #include "checkpoint.h"
 #include "data.h"
+#include "evaluate.h"
+#include "generate.h"
 #include "log.h"
 #include "preflight.h"
-#include "sample.h"
 #include "schedule.h"
 #include <signal.h>
 #include <sys/file.h>
@@ -75,131 +76,6 @@ typedef struct {
     int checkpoints;                    // begun, and how long training stood still for them, seconds
     double stalled;
 } Trainer;
-
-// ---------------------------------------------------------------- what tokens stand for
-
-// The number of text bytes in n tokens; special tokens and ignored targets (-1) have none.
-static inline int64_t tokens_text_bytes(const Tokenizer *tok, const int32_t *tokens, int64_t n) {
-    int64_t bytes = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int length = 0;
-        if (tokens[i] >= 0 && tokens[i] < tok->vocab_size) tokenizer_bytes(tok, tokens[i], &length);
-        bytes += length;
-    }
-    return bytes;
-}
-
-// ---------------------------------------------------------------- evaluation
-
-typedef struct {
-    double loss;          // mean, nats a token
-    double bits_per_byte; // NAN where the bytes are not known
-    int64_t tokens, bytes;
-} EvalResult;
-
-// Mean loss over the first sequences of a data set, at most max_tokens of them (0: all), shared out
-// over the ranks by batches. tok may be NULL. inputs, targets: (B, T) scratch.
-static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const Tokenizer *tok, const Dist *dist, int B, int T, int64_t max_tokens,
-                            int32_t *inputs, int32_t *targets, Error *err) {
-    int64_t sequences = d->sequences;
-    if (max_tokens > 0) sequences = int64_min(sequences, int64_max(1, max_tokens / T));
-    double sums[3] = {0, 0, 0}; // loss, tokens, bytes
-    model_loss(m);
-    for (int64_t round = 0; round < sequences; round += (int64_t)dist->size * B) {
-        int64_t first = round + (int64_t)dist->rank * B;
-        int n = (int)int64_max(0, int64_min(B, sequences - first));
-        for (int b = 0; b < n; b++)
-            if (!dataset_sequence(d, first + b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, err)) return false;
-        // A rank with nothing left makes its pass all the same, over targets that count nothing.
-        if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
-        model_forward(m, inputs, targets, n ? n : 1, T, 0, NULL);
-        sums[1] += (double)n * T;
-        if (tok) sums[2] += (double)tokens_text_bytes(tok, targets, (int64_t)n * T);
-    }
-    sums[0] = model_loss(m);
-    dist_sum(dist, sums, 3);
-    out->loss = sums[0] / sums[1];
-    out->tokens = (int64_t)sums[1];
-    out->bytes = (int64_t)sums[2];
-    out->bits_per_byte = sums[2] > 0 ? sums[0] / sums[2] / 0.69314718055994530942 : (double)NAN;
-    return true;
-}
-
-// ---------------------------------------------------------------- generation
-
-// Continues `prompt` (n tokens, at least one) by at most `count` tokens, handing each to `each` (which
-// returns false to stop). Ends at end of text. When the context is full, the newer half of it is fed
-// again and generation goes on. draw: number of the first random draw.
-typedef bool (*TokenSink)(void *context, int token);
-
-static inline void generate_tokens(Model *m, const Tokenizer *tok, Sampler *sampler, const int32_t *prompt, int n, int count, int context_length,
-                                   uint64_t draw, TokenSink each, void *context) {
-    int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(context_length + 1));
-    int keep = n < context_length ? n : context_length;
-    memcpy(window, prompt + n - keep, sizeof(int32_t) * (size_t)keep);
-    int filled = keep, fed = 0;
-    for (int i = 0; i < count; i++) {
-        const float *logits = model_decode(m, window + fed, filled - fed, fed);
-        fed = filled;
-        int token = sample_token(sampler, logits, tok->vocab_size, draw + (uint64_t)i);
-        if (token == tok->eot || !each(context, token)) break;
-        if (filled == context_length) {
-            int half = context_length / 2;
-            memmove(window, window + filled - half, sizeof(int32_t) * (size_t)half);
-            filled = half;
-            fed = 0;
-        }
-        window[filled++] = token;
-    }
-    free(window);
-}
-
-// Collects generated text; only whole characters come out.
-typedef struct {
-    const Tokenizer *tok;
-    Utf8Stream utf8;
-    Str text;
-    FILE *echo; // prints as it goes, or NULL
-} TextSink;
-
-static inline bool text_sink(void *context, int token) {
-    TextSink *s = (TextSink *)context;
-    int length;
-    const uint8_t *bytes = tokenizer_bytes(s->tok, token, &length);
-    size_t before = s->text.size;
-    utf8_stream_push(&s->utf8, bytes, (size_t)length, &s->text);
-    if (s->echo) {
-        fwrite(s->text.data ? s->text.data + before : "", 1, s->text.size - before, s->echo);
-        fflush(s->echo);
-    }
-    return true;
-}
-
-// Tokens of a prompt; an empty one is the end-of-text token, behind which every document starts.
-static inline void prompt_tokens(IdList *ids, const Tokenizer *tok, const char *prompt) {
-    tokenizer_encode(tok, NULL, prompt, strlen(prompt), ids);
-    if (ids->count > 0) return;
-    if (tok->eot < 0) fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
-    id_list_add(ids, tok->eot);
-}
-
-static inline void trainer_sample(Trainer *t) {
-    const Options *o = t->o;
-    IdList prompt;
-    memset(&prompt, 0, sizeof prompt);
-    prompt_tokens(&prompt, &t->tokenizer, o->sample_prompt);
-    Sampler sampler = sampler_create(t->config.vocab_size, o->temperature, (int)o->top_k, o->top_p, (uint64_t)o->seed);
-    TextSink sink;
-    memset(&sink, 0, sizeof sink);
-    sink.tok = &t->tokenizer;
-    int length = t->T < t->config.max_seq_len ? t->T : t->config.max_seq_len;
-    generate_tokens(t->model, &t->tokenizer, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, length, (uint64_t)t->state.step << 32, text_sink, &sink);
-    utf8_stream_finish(&sink.utf8, &sink.text);
-    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, sink.text.data ? sink.text.data : "");
-    free(sink.text.data);
-    free(prompt.items);
-    sampler_free(&sampler);
-}
 
 // ---------------------------------------------------------------- preparing
 
@@ -600,6 +476,25 @@ static inline void trainer_progress(Trainer *t, const UpdateResult *r, double se
     if (t->peak_flops > 0) snprintf(share, sizeof share, " | mfu %.0f%%", 100 * rate * t->flops_per_token / t->peak_flops);
     log_progress(&t->log, "step %lld/%lld | loss %.4f%s | %.0f tokens/s%s | %s left", (long long)t->state.step, (long long)t->o->steps, r->loss, val, rate,
                  share, left);
+}
+
+// Generates from --sample_prompt, into the log.
+static inline void trainer_sample(Trainer *t) {
+    const Options *o = t->o;
+    IdList prompt;
+    memset(&prompt, 0, sizeof prompt);
+    prompt_tokens(&prompt, &t->tokenizer, o->sample_prompt);
+    Sampler sampler = sampler_create(t->config.vocab_size, o->temperature, (int)o->top_k, o->top_p, (uint64_t)o->seed);
+    TextSink sink;
+    memset(&sink, 0, sizeof sink);
+    sink.tok = &t->tokenizer;
+    int length = t->T < t->config.max_seq_len ? t->T : t->config.max_seq_len;
+    generate_tokens(t->model, &t->tokenizer, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, length, (uint64_t)t->state.step << 32, text_sink, &sink);
+    utf8_stream_finish(&sink.utf8, &sink.text);
+    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, sink.text.data ? sink.text.data : "");
+    free(sink.text.data);
+    free(prompt.items);
+    sampler_free(&sampler);
 }
 
 // ---------------------------------------------------------------- checkpoints

@@ -55,7 +55,7 @@ static void bench_kernels(Bench *b, double passes) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     int B = m->setup.batch_size, T = m->setup.seq_len, N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c), FC = config_fc(c),
-        V = c->vocab_size, rows = m->logits_rows;
+        V = c->vocab_size, W = m->logits_width, rows = m->logits_rows;
     double n = N, s = sizeof(real), L = c->layers * passes, chunks = passes * ((N + rows - 1) / rows), elements = (double)m->table.elements;
     Weights w = weights_of(m, 0);
     Gradients dw = gradients_of(m, 0);
@@ -78,9 +78,9 @@ static void bench_kernels(Bench *b, double passes) {
     row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0, [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu); });
     if (c->swiglu) row(b, "fcproj: dinput", L, 2 * n * F * C, 0, [=]() { linear_backward_input<real>(narrow, dx, w.fcproj_w, N, F, C, gpu); });
     else row(b, "fcproj: dinput + dGELU", L, 2 * n * F * C, 0, [=]() { linear_gelu_backward_input<real>(wide, dx, w.fcproj_w, a.fc, N, F, C, gpu); });
-    row(b, "head product", chunks, 2.0 * rows * C * V, 0, [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, rows, C, V, gpu); });
-    row(b, "head: dweight", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, rows, C, V, gpu); });
-    row(b, "head: dinput", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_input<real>(narrow, m->logits, head, rows, C, V, gpu); });
+    row(b, "head product", chunks, 2.0 * rows * C * V, 0, [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, rows, C, W, gpu); });
+    row(b, "head: dweight", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, rows, C, W, gpu); });
+    row(b, "head: dinput", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_input<real>(narrow, m->logits, head, rows, C, W, gpu); });
     Heads h = heads_of(c, &a);
     double pairs = (double)B * NH * T * T / 2 * HS;
     int NQ = NH * HS, NK = NKV * HS, ld = c->rope ? NQ + NK : QKV;
@@ -103,7 +103,7 @@ static void bench_kernels(Bench *b, double passes) {
     }
     row(b, "embedding", passes, 0, 2 * n * C * s, [=]() { embedding_forward<real>(x, m->batch, w.wte, w.wpe, 0, B, T, C, gpu); });
     row(b, "embedding: backward", passes, 0, n * C * s, [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, V, gpu); });
-    row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s, [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, gpu); });
+    row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s, [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, W, gpu); });
     row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->master ? s : 0)),
         [=]() { update_pass(m); });
 }

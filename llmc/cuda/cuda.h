@@ -140,6 +140,7 @@ typedef struct {
     float *scratch; // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
     struct GemmPlans *plans;
+    bool graphs; // graph.h; off while the model is being made
     const Dist *dist; // whose watchdog looks at every wait
 } Device;
 

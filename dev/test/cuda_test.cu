@@ -255,7 +255,7 @@ template <typename T> static void test_loss(Test *t, int N, int V, double dscale
     std::vector<int32_t> ids(N);
     for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
     Tokens targets(ids);
-    cross_entropy<T>(losses.device, logits.device, targets.device, (float)dscale, N, V, t->gpu);
+    cross_entropy<T>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
     ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
     losses.check("losses", FLOAT_BOUND);
     logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<T>());
@@ -268,6 +268,87 @@ template <typename T> static void test_loss(Test *t, int N, int V, double dscale
     for (int i = 0; i < N; i++) wanted += 2 * losses.host[i];
     expect(t, fabs(host - wanted) <= 1e-5 * fabs(wanted), "sum_losses adds");
     cudaFree(total);
+}
+
+// Rows ld apart: what lies behind a row is not read, and is zero after a gradient. And what is not finite: where it
+// must not be lost (the loss is not finite either), and where it is as good as any number.
+template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, double dscale) {
+    Array<T> logits(t, (size_t)N * V, 8), wide(t, (size_t)N * ld, 8);
+    Array<float> losses(t, N), again(t, N);
+    std::vector<int32_t> ids(N);
+    std::vector<T> values((size_t)N * ld), before;
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    for (int n = 0; n < N; n++)
+        for (int c = 0; c < ld; c++) from_float(&values[(size_t)n * ld + c], c < V ? (float)logits.host[(size_t)n * V + c] : c % 3 == 0 ? 1e30f : c % 3 == 1 ? NAN : INFINITY);
+    before = values;
+    CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(T) * values.size(), cudaMemcpyHostToDevice));
+    cross_entropy<T>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
+    cross_entropy<T>(again.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    again.host = losses.host;
+    losses.check("losses of rows apart", FLOAT_BOUND);
+    again.check("losses of rows side by side", FLOAT_BOUND);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(values.data(), wide.device, sizeof(T) * values.size(), cudaMemcpyDeviceToHost));
+    if (dscale == 0) {
+        expect(t, memcmp((const void *)values.data(), (const void *)before.data(), sizeof(T) * values.size()) == 0, "rows apart are left as they are");
+        return;
+    }
+    for (int n = 0; n < N; n++)
+        for (int c = 0; c < ld; c++) wide.host[(size_t)n * ld + c] = c < V ? logits.host[(size_t)n * V + c] : 0;
+    logits.check("gradient of rows side by side", bound_of<T>());
+    wide.check("gradient of rows apart", bound_of<T>());
+    bool zeros = true;
+    for (int n = 0; n < N; n++)
+        for (int c = V; c < ld; c++) zeros = zeros && to_float(values[(size_t)n * ld + c]) == 0;
+    expect(t, zeros, "the columns behind a row are zero");
+    if (ld % (int)PackOf<T>::SIZE || V % (int)PackOf<T>::SIZE) return; // else every row is read in the same order
+    std::vector<T> narrow((size_t)N * V);
+    std::vector<float> a(N), b(N);
+    CUDA_CHECK(cudaMemcpy(narrow.data(), logits.device, sizeof(T) * narrow.size(), cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(a.data(), losses.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(b.data(), again.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
+    bool same = a == b;
+    for (int n = 0; n < N; n++) same = same && memcmp((const void *)&values[(size_t)n * ld], (const void *)&narrow[(size_t)n * V], sizeof(T) * V) == 0;
+    expect(t, same, "the same bits, whatever lies behind the rows");
+}
+
+template <typename T> static void test_loss_not_finite(Test *t, int V) {
+    enum { KINDS = 7, PLACES = 4 };
+    static const char *const names[KINDS] = {"NaN", "+inf", "two +inf", "NaN, and its target +inf", "the target -inf", "-inf everywhere", "-inf elsewhere"};
+    const int places[PLACES] = {0, V / 2, V - 2, V - 1};
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int place : places) {
+            Array<T> logits(t, (size_t)3 * V, 8);
+            std::vector<T> values(logits.host.size());
+            std::vector<int32_t> ids(3, place);
+            int other = (place + 1) % V;
+            for (size_t i = 0; i < values.size(); i++) from_float(&values[i], (float)logits.host[i]);
+            auto put = [&](int c, float x) { // into the second of three rows
+                from_float(&values[(size_t)(V + c)], x);
+                logits.host[(size_t)(V + c)] = (double)x;
+            };
+            if (kind == 0 || kind == 3) put(other, NAN);
+            if (kind == 1 || kind == 2) put(other, INFINITY);
+            if (kind == 2 || kind == 3) put(place, INFINITY);
+            if (kind == 4) put(place, -INFINITY);
+            for (int c = 0; kind == 5 && c < V; c++) put(c, -INFINITY);
+            if (kind == 6) put(other, -INFINITY);
+            CUDA_CHECK(cudaMemcpy(logits.device, values.data(), sizeof(T) * values.size(), cudaMemcpyHostToDevice));
+            Array<float> losses(t, 3);
+            Tokens targets(ids);
+            std::vector<float> got(3);
+            cross_entropy<T>(losses.device, logits.device, targets.device, 1.0f, 3, V, V, t->gpu);
+            ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), 1.0, 3, V);
+            device_synchronize(t->gpu);
+            CUDA_CHECK(cudaMemcpy(got.data(), losses.device, sizeof(float) * 3, cudaMemcpyDeviceToHost));
+            expect(t, isfinite(got[0]) && isfinite(got[2]) && isfinite(got[1]) == (kind == 6), names[kind]);
+            if (kind == 6) {
+                losses.check(names[kind], FLOAT_BOUND);
+                logits.check(names[kind], bound_of<T>());
+            }
+        }
 }
 
 // kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite, 3 it is above its bound, 4 the norm is
@@ -405,6 +486,12 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
     for (auto &s : losses)
         for (int k = 0; k < 2; k++)
             three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
+    static const int wide[][3] = {{6, 5, 6}, {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024}, {4, 4097, 4104}, {7, 3, 160}, {6, 77, 79}};
+    for (auto &s : wide)
+        for (int k = 0; k < 2; k++)
+            three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", rows " + std::to_string(s[2]) + " apart",
+                        [&]() { test_loss_rows<T>(t, s[0], s[1], s[2], k ? 0.01 : 0); });
+    for (int V : {3, 129, 400}) three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<T>(t, V); });
     for (int k = 0; k < 10; k++)
         three_times(t, type + " adamw " + std::to_string(k), [&]() { test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0); });
 }

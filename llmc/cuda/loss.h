@@ -2,70 +2,129 @@
 loss.h: cross entropy of the softmax of logits, in nats, and its gradient in place.
 
 A row of logits is read from memory once for maximum and sum together (rescaling the sum whenever the
-maximum grows: Milakov and Gimelshein 2018, arXiv:1805.02867), and again, mostly from the L2 cache, to
-be replaced by its gradient. The logits of a whole batch never exist: the caller works in chunks.
+maximum grows: Milakov and Gimelshein 2018, arXiv:1805.02867), and again, from the L2 cache, to be
+replaced by its gradient: the second time backwards, so that it begins with what was read last. Two
+blocks of 1024 threads a multiprocessor keep 264 rows on the way on an H100; 53 MB, with 100 KB each,
+were more than its L2 holds when there were 528. The logits of a whole batch never exist: the caller
+works in chunks.
+
+Bound by memory: 2 bytes in and 2 out a number leave an H100's multiprocessors 34 instructions for it.
+So the loops go over whole packs and ask nothing of single numbers. A row may start anywhere: what lies
+before the first and behind the last 16 aligned bytes in it is done by one thread a number.
 */
 #ifndef LLMC_CUDA_LOSS_H
 #define LLMC_CUDA_LOSS_H
 
 #include "cuda.h"
+#include "ptx.h"
 
-enum { LOSS_THREADS = 512 };
+enum { LOSS_MAX_THREADS = 1024 };
 
-// A block a row. shared: maxima and sums of the warps.
-template <typename T>
-__global__ void cross_entropy_kernel(float *losses, T *logits, const int32_t *targets, float dscale, int V) {
-    const int P = PackOf<T>::SIZE;
-    __shared__ float maxima[LOSS_THREADS / 32], sums[LOSS_THREADS / 32];
-    size_t n = blockIdx.x;
-    T *x = logits + n * (size_t)V;
-    int target = targets[n];
-    bool fit = packs_fit<T>(V);
-    float v[P];
-    if (target < 0) {
-        if (threadIdx.x == 0) losses[n] = 0;
-        if (dscale == 0) return;
-        for (int i = 0; i < P; i++) v[i] = 0;
-        for (int c = (int)threadIdx.x * P; c < V; c += LOSS_THREADS * P) store_pack(x, v, c, V, fit);
-        return;
+// How exponentials are taken: bf16 logits, off by 2^-9, as 2^(x log2(e)), where one multiply-add gives the
+// exponent (2 ulp); float ones, which are compared with the CPU's, as exp(x).
+template <typename T> struct LossUnit {
+    static constexpr bool FAST = sizeof(T) == 2;
+    static constexpr float TO = FAST ? 1.4426950408889634f : 1.0f, BACK = FAST ? 0.6931471805599453f : 1.0f;
+    __device__ static inline float power(float x) {
+        if constexpr (FAST) return exp2_fast(x);
+        else return expf(x);
     }
-    float wanted = to_float(x[target]), m = -INFINITY, sum = 0;
-    for (int c = (int)threadIdx.x * P; c < V; c += LOSS_THREADS * P) {
-        load_pack(v, x, c, V, fit);
-        float top = m;
-        for (int i = 0; i < P; i++)
-            if (c + i < V) top = fmaxf(top, v[i]);
-        sum *= m == top ? 1.0f : expf(m - top);
-        for (int i = 0; i < P; i++)
-            if (c + i < V) sum += v[i] == top ? 1.0f : expf(v[i] - top);
-        m = top;
-    }
-    float warp_top = warp_max(m);
-    sum = warp_sum(m == warp_top ? sum : sum * expf(m - warp_top));
-    if (threadIdx.x % 32 == 0) {
-        maxima[threadIdx.x / 32] = warp_top;
-        sums[threadIdx.x / 32] = sum;
-    }
-    __syncthreads();
-    m = maxima[0];
-    for (int w = 1; w < LOSS_THREADS / 32; w++) m = fmaxf(m, maxima[w]);
-    sum = 0;
-    for (int w = 0; w < LOSS_THREADS / 32; w++) sum += maxima[w] == m ? sums[w] : sums[w] * expf(maxima[w] - m);
-    if (threadIdx.x == 0) losses[n] = logf(sum) + m - wanted;
-    if (dscale == 0) return;
-    float scale = dscale / sum;
-    for (int c = (int)threadIdx.x * P; c < V; c += LOSS_THREADS * P) {
-        load_pack(v, x, c, V, fit);
-        for (int i = 0; i < P; i++) v[i] = (v[i] == m ? 1.0f : expf(v[i] - m)) * scale - (c + i == target ? dscale : 0.0f);
-        store_pack(x, v, c, V, fit);
-    }
+};
+
+// Adds v to a sum of powers relative to the maximum m, both in units. A NaN among v, an infinite or (bf16) a maximum
+// above 2e38 make the sum NaN, as inf - inf is one; the maximum itself never is: no number needs to be looked at for that.
+template <typename T, int P> __device__ inline void loss_add(float *m, float *sum, const float (&v)[P]) {
+    typedef LossUnit<T> Unit;
+    float top = v[0], s = 0;
+#pragma unroll
+    for (int i = 1; i < P; i++) top = fmaxf(top, v[i]);
+    top = fmaxf(*m, top * Unit::TO);
+#pragma unroll
+    for (int i = 0; i < P; i++) s += Unit::power(fmaf(v[i], Unit::TO, -top));
+    *sum = fmaf(*sum, Unit::power(*m - top), s);
+    *m = top;
 }
 
-// losses (N). logits (N, V): in logits, out dlogits = (softmax - onehot) * dscale; left as they are when
-// dscale == 0. targets (N) on the device: in [0, V), or -1: ignored, loss 0 and gradient 0.
+// A block a row, P numbers a thread at once; the block's size is a multiple of 32.
 template <typename T>
-static inline void cross_entropy(float *losses, T *logits, const int32_t *targets, float dscale, int N, int V, Device *d) {
-    cross_entropy_kernel<T><<<blocks_for((size_t)N, 1), LOSS_THREADS, 0, d->stream>>>(losses, logits, targets, dscale, V);
+__global__ void __launch_bounds__(LOSS_MAX_THREADS, 2) cross_entropy_kernel(float *losses, T *logits, const int32_t *targets, float dscale, int V, int ld) {
+    const int P = PackOf<T>::SIZE;
+    typedef LossUnit<T> Unit;
+    __shared__ float maxima[32], sums[32];
+    int n = (int)blockIdx.x, thread = (int)threadIdx.x, step = (int)blockDim.x, target = targets[n];
+    T *x = logits + (size_t)n * (size_t)ld;
+    // x = `before` numbers, `packs` of them, the rest. Thread i stands for the i-th number outside of packs.
+    int before = min((int)(-(uintptr_t)x % 16 / sizeof(T)), V), packs = (V - before) / P, behind = before + packs * P;
+    int single = thread < before ? thread : thread - before + behind;
+    int4 *body = (int4 *)(x + before), next, bits;
+    float v[P], one[1] = {0};
+    if (target < 0) {
+        if (thread == 0) losses[n] = 0;
+        if (dscale == 0) return;
+        for (int p = thread; p < packs; p += step) body[p] = make_int4(0, 0, 0, 0);
+        if (single < V) from_float(&x[single], 0.0f);
+        for (int c = V + thread; c < ld; c += step) from_float(&x[c], 0.0f);
+        return;
+    }
+
+    // 1. maximum and sum; the next pack is on its way meanwhile
+    float wanted = to_float(x[target]), m = -1e38f /* finite: inf - inf is for inputs alone */, sum = 0;
+    if (single < V) {
+        one[0] = to_float(x[single]);
+        loss_add<T>(&m, &sum, one);
+    }
+    if (thread < packs) next = body[thread];
+#pragma unroll 1
+    for (int p = thread; p < packs; p += step) {
+        bits = next;
+        if (p + step < packs) next = body[p + step];
+        load_pack(v, (const T *)&bits, 0, P, true);
+        loss_add<T>(&m, &sum, v);
+    }
+    float top = warp_max(m);
+    sum = warp_sum(sum * Unit::power(m - top));
+    if (thread % 32 == 0) {
+        maxima[thread / 32] = top;
+        sums[thread / 32] = sum;
+    }
+    __syncthreads();
+    int lane = thread % 32; // of every warp: for the row's warp of that number
+    m = lane < step / 32 ? maxima[lane] : -1e38f;
+    top = warp_max(m);
+    sum = warp_sum(lane < step / 32 ? sums[lane] * Unit::power(m - top) : 0.0f);
+    wanted = fmaf(wanted, Unit::TO, -top);
+    if (thread == 0) losses[n] = logf(sum) - wanted * Unit::BACK;
+    if (dscale == 0) return;
+
+    // 2. the gradient, from the end
+    float scale = dscale / sum;
+    int p = thread + (packs - 1 - thread) / step * step;
+    if (thread < packs) {
+        next = body[p];
+#pragma unroll 1
+        for (; p >= 0; p -= step) {
+            bits = next;
+            if (p >= step) next = body[p - step];
+            load_pack(v, (const T *)&bits, 0, P, true);
+#pragma unroll
+            for (int i = 0; i < P; i++) v[i] = Unit::power(fmaf(v[i], Unit::TO, -top)) * scale;
+            store_pack((T *)&bits, v, 0, P, true);
+            body[p] = bits;
+        }
+    }
+    if (single < V) from_float(&x[single], Unit::power(fmaf(one[0], Unit::TO, -top)) * scale);
+    for (int c = V + thread; c < ld; c += step) from_float(&x[c], 0.0f);
+    __syncthreads(); // the target's number is replaced once more
+    if (thread == 0) from_float(&x[target], Unit::power(wanted) * scale - dscale);
+}
+
+// losses (N). logits (N, V), rows ld >= V apart: in logits, out dlogits = (softmax - onehot) * dscale, and zeros in the
+// columns from V on, whatever was there; left as they are when dscale == 0. targets (N) on the device: in [0, V), or
+// -1: ignored, loss 0 and gradient 0. A row with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
+template <typename T>
+static inline void cross_entropy(float *losses, T *logits, const int32_t *targets, float dscale, int N, int V, int ld, Device *d) {
+    int packs = V / (int)PackOf<T>::SIZE + 1, threads = packs < LOSS_MAX_THREADS ? (packs + 31) / 32 * 32 : LOSS_MAX_THREADS;
+    cross_entropy_kernel<T><<<blocks_for((size_t)N, 1), (unsigned)threads, 0, d->stream>>>(losses, logits, targets, dscale, V, ld);
     LAUNCH_CHECK();
 }
 

@@ -441,30 +441,37 @@ template <typename T> static void to_host(Model *m, float *out, const T *in, siz
     }
 }
 
-// values (rows, cols) on rank 0 from the own elements of the first group's members, piece by piece through
-// scratch memory.
-template <typename T> static void collect(Model *m, const T *own, const Param *p, float *values) {
+// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
+// memory.
+template <typename T> static void collect(Model *m, const T *own, const Param *p, float *values, int to) {
     Ranks *r = &m->ranks;
-    for (int member = 0; r->dist->rank < r->group && member < r->group; member++) {
+    int rank = r->dist->rank, receiver = to % r->group;
+    if (rank / r->group != to / r->group) return;
+    for (int member = 0; member < r->group; member++) {
         Range part = own_part(m, p, member);
         size_t most = m->gpu.scratch_bytes / sizeof(T), at = own_index(m, p, part.first, member);
-        if (r->dist->rank != 0 && r->dist->rank != member) continue;
+        if (rank != to && r->member != member) continue;
         for (size_t done = 0, n; done < part.count; done += n) {
             n = part.count - done < most ? part.count - done : most;
             const T *from = own + at + done;
-            if (member > 0) {
+            if (member != receiver) {
                 ranks_fork(r, m->gpu.stream);
-                ranks_hand_over(r, m->gpu.scratch, from, sizeof(T) * n, member);
+                ranks_hand_over(r, m->gpu.scratch, from, sizeof(T) * n, member, receiver);
                 ranks_join(r, m->gpu.stream);
                 from = (const T *)m->gpu.scratch;
             }
-            if (r->dist->rank == 0) to_host(m, values + (part.first - p->offset) + done, from, n);
-            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and rank 0 waits
+            if (rank == to) to_host(m, values + (part.first - p->offset) + done, from, n);
+            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and the receiver waits
         }
     }
 }
 
-static void model_get(Model *m, int array, const Param *of, float *values) {
+static bool model_keeps(const Model *m, int array, const Param *of) {
+    Param own = own_param(m, of);
+    return (array == MODEL_WEIGHT && m->ranks.zero < 3) || own_part(m, &own, m->ranks.member).count > 0;
+}
+
+static void model_get(Model *m, int array, const Param *of, float *values, int to) {
     catch_up(m);
     Param own = own_param(m, of), *p = &own;
     const float *from = model_array(m, array);
@@ -477,9 +484,9 @@ static void model_get(Model *m, int array, const Param *of, float *values) {
             memset(values, 0, sizeof(float) * p->count);
         }
         if (part.count) to_host(m, values + (part.first - p->offset), from + at, part.count);
-    } else if (from) collect(m, from, p, values);
-    else if (m->ranks.zero == 3) collect(m, m->weights, p, values);
-    else real_to_host(m, values, m->weights + p->offset, p->count);
+    } else if (from) collect(m, from, p, values, to);
+    else if (m->ranks.zero == 3) collect(m, m->weights, p, values, to);
+    else if (m->ranks.dist->rank == to) real_to_host(m, values, m->weights + p->offset, p->count);
 }
 
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {

@@ -220,8 +220,14 @@ static void model_set(Model *m, int array, const Param *p, const float *values) 
     for (size_t i = 0; i < part.count; i++) to[i] = (real)values[part.first - p->offset + i];
 }
 
-static void model_get(Model *m, int array, const Param *p, float *values) {
+static bool model_keeps(const Model *m, int array, const Param *p) {
+    bool moments = array == MODEL_MOMENT1 || array == MODEL_MOMENT2;
+    return !moments || overlap(p, m->owned[p->block]).count > 0;
+}
+
+static void model_get(Model *m, int array, const Param *p, float *values, int to) {
     if (array == MODEL_WEIGHT || array == MODEL_GRADIENT) {
+        if (array == MODEL_WEIGHT && to != m->setup.dist->rank) return;
         const real *from = (array == MODEL_WEIGHT ? m->weights : m->gradients) + p->offset;
         for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
         return;
@@ -237,7 +243,7 @@ static void model_get(Model *m, int array, const Param *p, float *values) {
         parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
     }
     watchdog_enter(m->setup.dist->watchdog, "moments for a checkpoint (ranks_collect)");
-    if (m->setup.zero) ranks_collect(&m->ranks, values, parts);
+    if (m->setup.zero) ranks_collect(&m->ranks, values, parts, to);
     watchdog_leave(m->setup.dist->watchdog);
     free(parts);
 }

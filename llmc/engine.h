@@ -73,10 +73,13 @@ static inline DeviceReadings no_readings(void) {
 static DeviceReadings model_readings(Model *m);
 
 // Copies one parameter tensor or a piece of one (or of its gradient or moments) in or out; values: p->count floats.
-// Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order,
-// and rank 0 gets the values. Of a gradient a rank gets what it has.
+// Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order, and rank
+// `to` gets the values; those of the others are scratch. Of a gradient every rank gets what it has.
 static void model_set(Model *m, int array, const Param *p, const float *values);
-static void model_get(Model *m, int array, const Param *p, float *values);
+static void model_get(Model *m, int array, const Param *p, float *values, int to);
+
+// Would model_set keep anything of it on this rank? What no rank but another keeps need not be read.
+static bool model_keeps(const Model *m, int array, const Param *p);
 
 // Copies an activation of the last forward pass out; values: its shape for the last (B, T). False if it
 // is not kept: the layers of a recompute policy share one slot, whose layer cannot be told.
@@ -115,6 +118,7 @@ static inline void model_init_weights(Model *m, const ParamTable *t, const Confi
         const Param *p = &t->items[i];
         for (size_t first = 0; first < p->count; first += most) {
             Param piece = param_piece(p, first, p->count - first < most ? p->count - first : most);
+            if (!model_keeps(m, MODEL_WEIGHT, &piece)) continue;
             int64_t chunks = ((int64_t)piece.count + chunk - 1) / chunk;
 #ifdef _OPENMP
 #pragma omp parallel for

@@ -182,9 +182,9 @@ static inline int disk_parts(DiskPart parts[DISK_PARTS], const Param *p, const C
     return n;
 }
 
-// Declares all parameters of a table in a safetensors file, each name behind `prefix`.
-static inline void disk_declare(SafeWriter *w, const ParamTable *t, const Config *c, const char *prefix) {
-    for (int i = 0; i < t->count; i++) {
+// Declares parameters number first to last - 1 of a table in a safetensors file, each name behind `prefix`.
+static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, int last, const Config *c, const char *prefix) {
+    for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
         DiskPart parts[DISK_PARTS];
         int n = disk_parts(parts, p, c);
@@ -233,25 +233,25 @@ static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c
     }
 }
 
-// Writes what disk_declare announced, from the model's weights, gradients or moments. w is NULL on the
-// ranks that only hand over their part (model_get).
-static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, const Config *c) {
+// Writes what disk_declare announced, from the model's weights, gradients or moments, on rank `to`. w is NULL on
+// the ranks that only hand over their part (model_get).
+static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, int first, int last, const Config *c, int to) {
     size_t most, most_turned;
     disk_sizes(&most, &most_turned, t, c);
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
-    for (int i = 0; i < t->count; i++) {
+    for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
         DiskPart parts[DISK_PARTS];
         int n = disk_parts(parts, p, c);
         if (n == 1 && parts[0].transposed) {
-            model_get(m, array, p, values);
+            model_get(m, array, p, values, to);
             if (w) disk_write_one(w, p, c, values, turned);
             continue;
         }
         // The parts follow each other as the rows do.
-        for (size_t first = 0; first < p->count; first += DISK_PIECE) {
-            Param piece = param_piece(p, first, p->count - first < DISK_PIECE ? p->count - first : DISK_PIECE);
-            model_get(m, array, &piece, values);
+        for (size_t at = 0; at < p->count; at += DISK_PIECE) {
+            Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
+            model_get(m, array, &piece, values, to);
             if (w) safewriter_data(w, values, sizeof(float) * piece.count);
         }
     }
@@ -305,6 +305,7 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
                 break;
             }
             if (part->transposed) {
+                if (!model_keeps(m, array, p)) continue;
                 ok = safetensors_to_f32(turned, tensor, 0, tensor->elements, err);
                 if (ok) disk_transpose(values, turned, p->cols, part->rows);
                 if (ok) model_set(m, array, p, values);
@@ -313,6 +314,7 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
             size_t start = (size_t)part->row * (size_t)p->cols, count = (size_t)part->rows * (size_t)p->cols;
             for (size_t first = 0; ok && first < count; first += DISK_PIECE) {
                 Param piece = param_piece(p, start + first, count - first < DISK_PIECE ? count - first : DISK_PIECE);
+                if (!model_keeps(m, array, &piece)) continue;
                 ok = safetensors_to_f32(values, tensor, first, piece.count, err);
                 if (ok) model_set(m, array, &piece, values);
             }
@@ -332,7 +334,7 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
 
 static inline bool folder_load_weights(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {
     SafeTensors st;
-    if (!safetensors_open(&st, folder, err)) return false;
+    if (!safetensors_open(&st, folder, err)) return false; // every rank reads what it keeps of them, and no more
     bool ok = disk_load(m, MODEL_WEIGHT, &st, t, c, "", folder, err);
     safetensors_close(&st);
     return ok;

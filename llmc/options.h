@@ -102,9 +102,12 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
     X(INT, keep_checkpoints, 3, 0, 1 << 30, "", O_TRAIN, "how many checkpoints to keep, the newest (0: all)")          \
     X(CHOICE, resume, "no", 0, 0, "no|auto", O_TRAIN,                                                                  \
       "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
+    X(INT, checkpoint_files, 0, 0, 1 << 16, "", O_TRAIN,                                                               \
+      "over how many files weights and moments are spread, each written by a rank of its own (0: so many that each "   \
+      "stays below 40 GB, as far as there are ranks)")                                                                 \
     X(FLAG, background_checkpoints, "on", 0, 0, "off|on", O_TRAIN,                                                     \
-      "write checkpoints while training goes on, from a copy in rank 0's memory (12 bytes a parameter); off: no "      \
-      "copy, training waits, and --comm_timeout must be longer than a write")                                          \
+      "write checkpoints while training goes on, from a copy in host memory (12 bytes a parameter, shared by the "     \
+      "ranks that write); off: no copy, training waits, and --comm_timeout must be longer than a write")               \
     X(REAL, max_minutes, 0, 0, 1e7, "", O_TRAIN,                                                                       \
       "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGUSR1, "    \
       "SIGUSR2 and a file named stop in the run's folder")                                                             \

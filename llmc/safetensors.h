@@ -242,7 +242,7 @@ static inline bool safetensors_make_table(SafeTensors *st, Error *err) {
     return true;
 }
 
-// The files that an index lists, each once, and then whether each tensor is where the index says.
+// The files of a folder that an index lists, each once, and then whether each tensor is where the index says.
 static inline bool safetensors_add_index(SafeTensors *st, const char *folder, const char *index_path, Error *err) {
     JsonDoc doc;
     const Json *map = json_get(json_load(&doc, index_path, err), "weight_map");
@@ -270,23 +270,27 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     return ok;
 }
 
+// Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left open.
+static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index, Error *err) {
+    memset(st, 0, sizeof *st);
+    Path one = path_of("%s/%s", folder, single), list = path_of("%s/%s", folder, index);
+    bool ok;
+    if (path_exists(one.text)) ok = safetensors_add_file(st, one.text, err) && safetensors_make_table(st, err);
+    else if (path_exists(list.text)) ok = safetensors_add_index(st, folder, list.text, err);
+    else {
+        Path pickle = path_of("%s/pytorch_model.bin", folder);
+        ok = error_set(err, "the folder %s has neither %s nor %s%s", folder, single, index,
+                       path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers (safe_serialization=True)" : "");
+    }
+    if (!ok) safetensors_close(st);
+    return ok;
+}
+
 // Opens a file or a model folder. On false nothing is left open.
 static inline bool safetensors_open(SafeTensors *st, const char *file_or_folder, Error *err) {
+    if (path_is_folder(file_or_folder)) return safetensors_open_folder(st, file_or_folder, "model.safetensors", "model.safetensors.index.json", err);
     memset(st, 0, sizeof *st);
-    bool ok;
-    if (path_is_folder(file_or_folder)) {
-        Path single = path_of("%s/model.safetensors", file_or_folder);
-        Path index = path_of("%s/model.safetensors.index.json", file_or_folder);
-        if (path_exists(single.text)) ok = safetensors_add_file(st, single.text, err) && safetensors_make_table(st, err);
-        else if (path_exists(index.text)) ok = safetensors_add_index(st, file_or_folder, index.text, err);
-        else {
-            Path pickle = path_of("%s/pytorch_model.bin", file_or_folder);
-            ok = error_set(err, "the folder %s has neither model.safetensors nor model.safetensors.index.json%s", file_or_folder,
-                           path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers (safe_serialization=True)" : "");
-        }
-    } else {
-        ok = safetensors_add_file(st, file_or_folder, err) && safetensors_make_table(st, err);
-    }
+    bool ok = safetensors_add_file(st, file_or_folder, err) && safetensors_make_table(st, err);
     if (!ok) safetensors_close(st);
     return ok;
 }

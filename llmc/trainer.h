@@ -25,7 +25,7 @@ function of checkpoint and data, so a resumed run takes the same way.
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
 
-#include "checkpoint.h"
+#include "checkpoint_writer.h"
 #include "data.h"
 #include "evaluate.h"
 #include "generate.h"
@@ -141,7 +141,6 @@ static inline bool trainer_find_checkpoint(Trainer *t, Path *folder, Error *err)
     else if (s.data != t->train.fingerprint) other = "training data";
     if (other) return error_set(err, "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out", folder->text, other);
     Config c;
-    if (s.step < o->steps && !checkpoint_verify(folder->text, err)) return false;
     if (!folder_read_config(&c, folder->text, err)) return false;
     if (!config_equal(&c, &t->config)) return error_set(err, "%s holds another model than --model=%s; choose another --out", folder->text, o->model);
     t->state = s;
@@ -278,6 +277,7 @@ static inline void trainer_preflight(Trainer *t, Path *checkpoint) {
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     t->finished = t->state.step >= o->steps;
+    if (!t->finished && checkpoint->text[0]) dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 
@@ -318,7 +318,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     t->model = model_create(&setup, &err);
     dist_agree(dist, t->model != NULL, &err);
     bool background = o->background_checkpoints && (dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
-    dist_agree(dist, checkpoint_writer_open(&t->writer, o->out, o, t->model, &t->table, &t->config, &t->tokenizer, background, dist->rank, &err), &err);
+    dist_agree(dist, checkpoint_writer_open(&t->writer, o->out, o, t->model, &t->table, &t->config, &t->tokenizer, dist, background, &err), &err);
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
     t->flops_per_token = config_flops_per_token(&t->config, t->T);
@@ -399,7 +399,7 @@ static inline void trainer_find_nonfinite(Trainer *t, char *name) {
     const int gradients = number;
     for (int i = t->table.count - 1; i >= 0; i--, number++) {
         const Param *p = &t->table.items[i];
-        model_get(t->model, MODEL_GRADIENT, p, values); // on all ranks: some engines spread them
+        model_get(t->model, MODEL_GRADIENT, p, values, t->dist->rank); // on all ranks: some engines spread them
         if (!found && !all_finite(values, p->count)) found = end - number;
     }
     free(values);
@@ -499,17 +499,6 @@ static inline void trainer_sample(Trainer *t) {
 
 // ---------------------------------------------------------------- checkpoints
 
-// Says what became of a write that has ended. On rank 0. False: it failed.
-static inline bool trainer_written(Trainer *t, bool waited) {
-    CheckpointWriter *w = &t->writer;
-    checkpoint_finish(w);
-    if (!w->ok) return false;
-    Path p = checkpoint_folder(t->o->out, w->state.step);
-    log_line(&t->log, "checkpoint %s (%.1f s%s)", p.text, w->seconds, waited ? "" : " in the background");
-    if (w->prune_err.text[0]) warn("%s", w->prune_err.text);
-    return true;
-}
-
 // A write that failed, and that the next one will make good.
 static inline void trainer_not_written(Trainer *t) {
     const CheckpointWriter *w = &t->writer;
@@ -519,38 +508,44 @@ static inline void trainer_not_written(Trainer *t) {
     warn("%s", line.text);
 }
 
-// Waits until no write is under way. Called by all ranks: they meet several times a second, so that a write of
-// any length is none of the watchdog's business, but a rank 0 that hangs is.
-static inline void trainer_wait_for_writer(Trainer *t) {
+// Ends a write that is no longer under way, and says on rank 0 what became of it. False, on rank 0: it failed.
+static inline bool trainer_written(Trainer *t, bool waited) {
     CheckpointWriter *w = &t->writer;
-    while (dist_max(t->dist, w->busy && !checkpoint_ended(w, 0.2))) {
-    }
+    bool busy = w->busy;
+    checkpoint_finish(w);
+    if (t->dist->rank > 0 || !busy) return true;
+    if (!w->ok) return false;
+    Path p = checkpoint_folder(t->o->out, w->state.step);
+    log_line(&t->log, "checkpoint %s (%.1f s%s)", p.text, w->seconds, waited ? "" : " in the background");
+    if (w->prune_err.text[0]) warn("%s", w->prune_err.text);
+    return true;
 }
 
-// Looks after a write in the background; between steps, on rank 0.
+// Looks after a write in the background; between steps, on all ranks.
 static inline void trainer_look_at_writer(Trainer *t) {
-    if (t->writer.busy && checkpoint_ended(&t->writer, 0) && !trainer_written(t, false)) trainer_not_written(t);
+    if (t->writer.busy && !checkpoint_under_way(&t->writer, 0) && !trainer_written(t, false)) trainer_not_written(t);
+}
+
+// Waits until no write is under way. Called by all ranks: they meet several times a second, so that a write of
+// any length is none of the watchdog's business, but a rank that hangs is.
+static inline void trainer_wait_for_writer(Trainer *t) {
+    while (dist_max(t->dist, t->writer.busy && checkpoint_under_way(&t->writer, 0.2))) {
+    }
 }
 
 // A checkpoint of the step that was just done. last: it is waited for, and the job ends if it cannot be written.
 static inline void trainer_checkpoint(Trainer *t, bool last) {
     CheckpointWriter *w = &t->writer;
-    Dist *dist = t->dist;
     double start = clock_seconds();
     if (w->busy && !checkpoint_ended(w, 0)) log_line(&t->log, "step %lld: waiting for the checkpoint of step %lld", (long long)t->state.step, (long long)w->state.step);
     trainer_wait_for_writer(t);
     trainer_look_at_writer(t);
-    bool copies = w->copy || w->values, ok = true;
-    if (copies) {
-        checkpoint_copy(w);
-        if (dist->rank == 0) checkpoint_start(w, &t->state, t->log.metrics, true);
-        if (last) trainer_wait_for_writer(t);
-    } else if (dist->rank == 0) {
-        checkpoint_start(w, &t->state, t->log.metrics, false);
-    } else {
-        checkpoint_hand_over(&w->from);
+    checkpoint_start(w, &t->state, t->dist->rank == 0 ? t->log.metrics : 0);
+    bool ok = true;
+    if (last || !w->copies) {
+        trainer_wait_for_writer(t);
+        ok = trainer_written(t, true);
     }
-    if (dist->rank == 0 && (last || !copies)) ok = trainer_written(t, true);
     if (!last) {
         double stood = clock_seconds() - start;
         log_line(&t->log, "step %lld: training stood still for %.1f ms for a checkpoint", (long long)t->state.step, 1e3 * stood);
@@ -561,7 +556,7 @@ static inline void trainer_checkpoint(Trainer *t, bool last) {
     }
     Error err;
     if (!ok) error_set(&err, "no checkpoint at step %lld: %.800s; earlier checkpoints are untouched", (long long)t->state.step, w->err.text);
-    dist_agree(dist, ok, &err);
+    dist_agree(t->dist, ok, &err);
 }
 
 // ---------------------------------------------------------------- spikes
@@ -585,7 +580,7 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     RunState s;
     memset(&s, 0, sizeof s);
     Path folder = checkpoint_folder(o->out, to), metrics = path_of("%s/metrics.jsonl", o->out);
-    dist_agree(dist, dist->rank > 0 || (checkpoint_read(&s, folder.text, &err) && checkpoint_verify(folder.text, &err)), &err);
+    dist_agree(dist, (dist->rank > 0 || checkpoint_read(&s, folder.text, &err)) && checkpoint_verify(folder.text, dist->rank, dist->size, &err), &err);
     dist_broadcast(dist, &s, sizeof s);
     dist_agree(dist, folder_load_weights(t->model, &t->table, &t->config, folder.text, &err) && checkpoint_load_moments(t->model, &t->table, &t->config, folder.text, &err),
                &err);

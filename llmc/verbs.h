@@ -250,13 +250,13 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
                 if (count > most) most = count;
             }
         if (!writing) {
-            disk_declare(&w, &l.table, &l.config, "grad.");
-            disk_declare(&w, &l.table, &l.config, "updated.");
+            disk_declare(&w, &l.table, 0, l.table.count, &l.config, "grad.");
+            disk_declare(&w, &l.table, 0, l.table.count, &l.config, "updated.");
         } else {
-            disk_write(&w, l.model, MODEL_GRADIENT, &l.table, &l.config);
+            disk_write(&w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
             UpdateRule rule = {1, o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->grad_clip, 0, 0};
             model_update(l.model, &rule);
-            disk_write(&w, l.model, MODEL_WEIGHT, &l.table, &l.config);
+            disk_write(&w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
             free(values);
             printf("%s: loss %.6f over %zu tokens, %d tensors\n", o->out, (double)loss, N, w.count);
         }

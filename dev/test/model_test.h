@@ -194,9 +194,9 @@ static void fixture_check_gradients(const ModelFixture *f, Model *m) {
     SafeWriter w;
     bool ok = safewriter_open(&w, path.text, &err);
     if (ok) {
-        disk_declare(&w, &m->table, &f->config, "grad.");
+        disk_declare(&w, &m->table, 0, m->table.count, &f->config, "grad.");
         safewriter_begin_data(&w);
-        disk_write(&w, m, MODEL_GRADIENT, &m->table, &f->config);
+        disk_write(&w, m, MODEL_GRADIENT, &m->table, 0, m->table.count, &f->config, 0);
         ok = safewriter_commit(&w, &err);
     }
     SafeTensors ours;
@@ -540,9 +540,9 @@ static void test_model_folders(void) {
             SafeWriter w;
             bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) && safewriter_open(&w, path.text, &err);
             if (ok) {
-                disk_declare(&w, &a->table, &c, "");
+                disk_declare(&w, &a->table, 0, a->table.count, &c, "");
                 safewriter_begin_data(&w);
-                disk_write(&w, a, MODEL_WEIGHT, &a->table, &c);
+                disk_write(&w, a, MODEL_WEIGHT, &a->table, 0, a->table.count, &c, 0);
                 ok = safewriter_commit(&w, &err);
             }
             ok = ok && folder_read_config(&back, folder.text, &err) && folder_load_weights(b, &b->table, &back, folder.text, &err);

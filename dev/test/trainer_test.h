@@ -104,9 +104,11 @@ static void test_checkpoint_copy(const Config *c) {
     Options o;
     Tokenizer tok;
     CheckpointWriter w;
+    Dist alone;
     RunState state, back;
     CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
+    dist_single(&alone);
     Model *m = trainer_test_model(c, true);
     UpdateRule rule;
     memset(&rule, 0, sizeof rule);
@@ -124,34 +126,32 @@ static void test_checkpoint_copy(const Config *c) {
     for (int background = 0; background < 2; background++) {
         const char *folder = background ? copied.text : direct.text;
         CHECK(path_make_folder(folder, &err), "%s", err.text);
-        CHECK(checkpoint_writer_open(&w, folder, &o, m, &m->table, c, &tok, background, 0, &err), "%s", err.text);
-        if (background) checkpoint_copy(&w);
-        checkpoint_start(&w, &state, 0, background);
+        CHECK(checkpoint_writer_open(&w, folder, &o, m, &m->table, c, &tok, &alone, background, &err), "%s", err.text);
+        checkpoint_start(&w, &state, 0);
         if (background) { // training goes on: what is written must not change
             for (size_t i = 0; i < m->table.elements; i++) m->weights[i] = m->moment1[i] = m->moment2[i] = 1;
-            while (!checkpoint_ended(&w, 0.1)) {
+            while (checkpoint_under_way(&w, 0.1)) {
             }
         }
         checkpoint_finish(&w);
         CHECK(w.ok, "%s", w.err.text);
         checkpoint_writer_close(&w);
     }
-    static const char *const files[] = {"model.safetensors", CHECKPOINT_OPTIMIZER, "config.json", "run.json"};
+    static const char *const files[] = {"model.safetensors", "optimizer-00001-of-00001.safetensors", "config.json", "run.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         Path a = path_of("%.3000s/step_00000007/%s", copied.text, files[i]), b = path_of("%.3000s/step_00000007/%s", direct.text, files[i]);
         CHECK(trainer_test_same(a.text, b.text), "%s differs between a checkpoint from a copy and one from the model", files[i]);
     }
     Path folder = checkpoint_folder(copied.text, 7), damaged = path_of("%.3000s/model.safetensors", folder.text);
-    CHECK(checkpoint_read(&back, folder.text, &err) && checkpoint_verify(folder.text, &err), "%s", err.text);
+    CHECK(checkpoint_read(&back, folder.text, &err) && checkpoint_verify(folder.text, 0, 1, &err), "%s", err.text);
     CHECK(memcmp(&back, &state, sizeof state) == 0, "the state in run.json is not the one that was written: step %lld, %d values in the window", (long long)back.step, back.window.count);
     CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
-    CHECK_ERROR(checkpoint_verify(folder.text, &err), "damaged");
+    CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "damaged");
     // No room, or no folder: an error, and the writer goes on being usable.
-    CHECK(checkpoint_writer_open(&w, "/proc/none", &o, m, &m->table, c, &tok, true, 0, &err), "%s", err.text);
+    CHECK(checkpoint_writer_open(&w, "/proc/none", &o, m, &m->table, c, &tok, &alone, true, &err), "%s", err.text);
     for (int again = 0; again < 2; again++) {
-        checkpoint_copy(&w);
-        checkpoint_start(&w, &state, 0, true);
-        while (!checkpoint_ended(&w, 0.1)) {
+        checkpoint_start(&w, &state, 0);
+        while (checkpoint_under_way(&w, 0.1)) {
         }
         checkpoint_finish(&w);
         CHECK(!w.ok && strstr(w.err.text, "/proc/none"), "a checkpoint into /proc: %s", w.err.text);

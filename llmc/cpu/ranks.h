@@ -215,17 +215,18 @@ static inline void ranks_gather_wait(Ranks *r) {
 #endif
 }
 
-// Completes values[0..n) on rank 0 from the parts that the ranks hold: rank q holds the elements
-// [first[q], first[q] + count[q]). Called by all ranks; values of the others stay as they are.
-static inline void ranks_collect(Ranks *r, float *values, const Range *parts) {
+// Completes values on rank `to` from the parts that the ranks hold: rank q holds the elements parts[q]. Called by all
+// ranks; values of the others stay as they are.
+static inline void ranks_collect(Ranks *r, float *values, const Range *parts, int to) {
     (void)r;
     (void)values;
     (void)parts;
+    (void)to;
 #ifdef USE_MPI
-    for (int q = 1; q < r->dist->size; q++) {
-        if (!parts[q].count) continue;
-        if (r->dist->rank == q) MPI_Send(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, 0, RANKS_TAG_COLLECT, MPI_COMM_WORLD);
-        if (r->dist->rank == 0) MPI_Recv(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, q, RANKS_TAG_COLLECT, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    for (int q = 0; q < r->dist->size; q++) {
+        if (!parts[q].count || q == to) continue;
+        if (r->dist->rank == q) MPI_Send(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, to, RANKS_TAG_COLLECT, MPI_COMM_WORLD);
+        if (r->dist->rank == to) MPI_Recv(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, q, RANKS_TAG_COLLECT, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     }
 #endif
 }

@@ -182,10 +182,10 @@ static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) {
     if (r->dist->size > 1 && !r->quiet) NCCL_CHECK(ncclBroadcast(values, values, bytes, ncclUint8, 0, r->all, r->stream));
 }
 
-// Bytes of the first group's member `from` come to rank 0; both call it.
-static inline void ranks_hand_over(Ranks *r, void *to, const void *values, size_t bytes, int from) {
-    if (r->dist->rank == from) NCCL_CHECK(ncclSend(values, bytes, ncclUint8, 0, r->inside, r->stream));
-    else NCCL_CHECK(ncclRecv(to, bytes, ncclUint8, from, r->inside, r->stream));
+// Bytes of the group's member `from` come to its member `to`, into `place`; both call it.
+static inline void ranks_hand_over(Ranks *r, void *place, const void *values, size_t bytes, int from, int to) {
+    if (r->member == from) NCCL_CHECK(ncclSend(values, bytes, ncclUint8, to, r->inside, r->stream));
+    else NCCL_CHECK(ncclRecv(place, bytes, ncclUint8, from, r->inside, r->stream));
 }
 
 #else
@@ -200,7 +200,9 @@ static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (
 static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) { (void)r, (void)whole, (void)own, (void)bytes; }
 static inline void ranks_gather_sums(Ranks *r, double *sums) { (void)r, (void)sums; }
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }
-static inline void ranks_hand_over(Ranks *r, void *to, const void *values, size_t bytes, int from) { (void)r, (void)to, (void)values, (void)bytes, (void)from; }
+static inline void ranks_hand_over(Ranks *r, void *place, const void *values, size_t bytes, int from, int to) {
+    (void)r, (void)place, (void)values, (void)bytes, (void)from, (void)to;
+}
 
 #endif
 #endif

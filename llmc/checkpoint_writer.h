@@ -1,0 +1,364 @@
+/*
+checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on, on as many ranks as it takes.
+
+    checkpoint_writer_open(...)         on all ranks: who writes which file, and the memory for it
+    checkpoint_start(&w, &state, ...)   on all ranks: copies the numbers and begins to write
+    checkpoint_under_way(&w, seconds)   on all ranks, while w.busy: false when it has ended
+    checkpoint_finish(&w)               w.ok, err, prune_err and seconds say on rank 0 what came of it
+
+Weights and moments are spread over `files` pairs of files, whole tensors in the order of the parameter table, a
+rank each, ranks far from each other so that nodes share the work. In the background a rank first copies the numbers
+of its files to host memory (12 bytes a number, allocated once), then a thread writes the copy; there is one copy,
+so who asks for the next checkpoint waits for the last one. Without the background the files are written from the
+model, one after the other, and training waits.
+
+Two stages: all files of numbers; then, once every rank has written its own, rank 0 writes the small ones, run.json
+last, and renames the folder. With one file both are one piece of work of rank 0, and no other rank is asked.
+*/
+#ifndef LLMC_CHECKPOINT_WRITER_H
+#define LLMC_CHECKPOINT_WRITER_H
+
+#include "checkpoint.h"
+#include "dist.h"
+
+// Above this a checkpoint is spread over more files (--checkpoint_files=0): host memory of a rank, bytes of a copy.
+#define CHECKPOINT_FILE_BYTES 40e9
+
+// What became of a rank's files.
+typedef struct {
+    bool ok;
+    uint64_t bytes[2], sums[2]; // weights, moments
+    char text[512];             // the error, where not ok
+} CheckpointPart;
+
+typedef enum { CHECKPOINT_NUMBERS, CHECKPOINT_WHOLE } CheckpointStage;
+
+typedef struct {
+    const char *run_dir;
+    const Options *o;
+    const Tokenizer *tokenizer;
+    Model *model;
+    const ParamTable *table;
+    const Config *config;
+    const Dist *dist;
+
+    int files;
+    int *first;    // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
+    int file;      // this rank's, or -1
+    bool copies;   // in the background
+    float *copy;   // (3, numbers of this rank's file): weights, first moments, second moments
+    float *values; // (the largest parameter): scratch of model_get on ranks that do not receive
+    CheckpointPart *parts; // (files) on rank 0
+
+    // The write under way, or the one that ended and was not yet looked at.
+    bool busy;
+    CheckpointStage stage;
+    RunState state;
+    int metrics; // file descriptor of metrics.jsonl
+    bool made;   // the folder; on rank 0
+    double began;
+    pthread_t thread;
+    bool threaded;
+    pthread_mutex_t mutex; // guards done; what follows it belongs to the thread until done
+    pthread_cond_t ended;
+    bool done;
+    CheckpointPart part;
+    bool ok;
+    Error err;
+    Error prune_err; // the checkpoint is written, but old ones could not be removed; empty: they could
+    double seconds;
+} CheckpointWriter;
+
+static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_MOMENT1, MODEL_MOMENT2}; // in the order of the files
+static const char *const checkpoint_prefixes[3] = {"", "moment1.", "moment2."};
+
+// The rank that writes a file.
+static inline int checkpoint_rank(const CheckpointWriter *w, int file) { return (int)((int64_t)file * w->dist->size / w->files); }
+
+// Spreads the parameters over the files, as evenly as whole tensors allow, at least one in each.
+static inline void checkpoint_spread(CheckpointWriter *w) {
+    const ParamTable *t = w->table;
+    double all = (double)t->parameters, before = 0;
+    w->first = (int *)mem_alloc(sizeof(int) * (size_t)(w->files + 1));
+    for (int i = 0, file = 0; i < t->count; before += (double)t->items[i++].count)
+        if (file < w->files && (before + (double)t->items[i].count / 2 >= all * file / w->files || t->count - i <= w->files - file)) w->first[file++] = i;
+    w->first[w->files] = t->count;
+}
+
+static inline size_t checkpoint_numbers(const CheckpointWriter *w, int file) {
+    size_t n = 0;
+    for (int i = w->first[file]; i < w->first[file + 1]; i++) n += w->table->items[i].count;
+    return n;
+}
+
+// background: takes the memory for the copy now, so that a lack of it shows before the first step.
+static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_dir, const Options *o, Model *m, const ParamTable *t, const Config *c, const Tokenizer *tok,
+                                          const Dist *dist, bool background, Error *err) {
+    memset(w, 0, sizeof *w);
+    w->run_dir = run_dir;
+    w->o = o;
+    w->tokenizer = tok;
+    w->model = m;
+    w->table = t;
+    w->config = c;
+    w->dist = dist;
+    w->copies = background;
+    int64_t files = o->checkpoint_files ? o->checkpoint_files : (int64_t)ceil(3 * sizeof(float) * (double)t->parameters / CHECKPOINT_FILE_BYTES);
+    w->files = (int)int64_min(int64_min(files, dist->size), t->count);
+    checkpoint_spread(w);
+    w->file = -1;
+    for (int f = 0; f < w->files; f++)
+        if (checkpoint_rank(w, f) == dist->rank) w->file = f;
+    if (dist->rank == 0) w->parts = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->files);
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->ended, NULL);
+    if (!background) return true;
+    if (dist->rank > 0 || w->files > 1) {
+        size_t most = 0;
+        for (int i = 0; i < t->count; i++)
+            if (t->items[i].count > most) most = t->items[i].count;
+        w->values = (float *)mem_alloc(sizeof(float) * most);
+    }
+    if (w->file < 0) return true;
+    size_t bytes = 3 * sizeof(float) * checkpoint_numbers(w, w->file);
+    w->copy = (float *)engine_host_alloc(bytes);
+    return w->copy ? true
+                   : error_set(err, "out of memory: checkpoints in the background need %.2f GiB of host memory; try more --checkpoint_files, or --background_checkpoints=off",
+                               (double)bytes / (1024.0 * 1024.0 * 1024.0));
+}
+
+static inline void checkpoint_writer_close(CheckpointWriter *w) {
+    if (w->copy) engine_host_free(w->copy);
+    free(w->values);
+    free(w->first);
+    free(w->parts);
+    pthread_mutex_destroy(&w->mutex);
+    pthread_cond_destroy(&w->ended);
+    memset(w, 0, sizeof *w);
+}
+
+// ---------------------------------------------------------------- the numbers
+
+// Copies weights and moments to the ranks that write them. Called by all ranks.
+static inline void checkpoint_copy(CheckpointWriter *w) {
+    float *to = w->copy;
+    for (int k = 0; k < 3; k++)
+        for (int file = 0; file < w->files; file++)
+            for (int i = w->first[file]; i < w->first[file + 1]; i++) {
+                const Param *p = &w->table->items[i];
+                model_get(w->model, checkpoint_arrays[k], p, file == w->file ? to : w->values, checkpoint_rank(w, file));
+                if (file == w->file) to += p->count;
+            }
+}
+
+// Writes arrays [from, to) of a file's parameters, from the copy or from the model; `number`: 0 weights, 1 moments. From the
+// model all ranks call this, and those that do not write only hand over.
+static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int number, int from, int to) {
+    SafeWriter s;
+    Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), folder = checkpoint_folder(w->run_dir, w->state.step);
+    Path path = path_of("%.3000s.tmp/%.100s", folder.text, name.text);
+    int first = w->first[file], last = w->first[file + 1];
+    CheckpointPart *part = &w->part;
+    Error err;
+    bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
+    for (int k = from; ok && k < to; k++) disk_declare(&s, w->table, first, last, w->config, checkpoint_prefixes[k]);
+    if (ok) safewriter_begin_data(&s);
+    if (w->copies && ok) {
+        size_t most, most_turned;
+        disk_sizes(&most, &most_turned, w->table, w->config);
+        float *turned = (float *)mem_alloc(sizeof(float) * most_turned);
+        const float *values = w->copy + (size_t)from * checkpoint_numbers(w, file);
+        for (int k = from; k < to; k++)
+            for (int i = first; i < last; values += w->table->items[i++].count) disk_write_one(&s, &w->table->items[i], w->config, values, turned);
+        free(turned);
+    }
+    for (int k = from; !w->copies && k < to; k++) disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k], w->table, first, last, w->config, checkpoint_rank(w, file));
+    if (!mine || !part->ok) return;
+    part->ok = ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[number], &part->bytes[number], path.text, &err);
+    if (!part->ok) snprintf(part->text, sizeof part->text, "%.500s", err.text);
+}
+
+// ---------------------------------------------------------------- the folder
+
+// The index of files `name`-0000X-of-0000N.safetensors, as Transformers writes it.
+static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int number, int from, int to, Error *err) {
+    Str s;
+    memset(&s, 0, sizeof s);
+    str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {", sizeof(float) * (size_t)(to - from) * w->table->parameters);
+    const char *comma = "";
+    for (int k = from; k < to; k++)
+        for (int file = 0; file < w->files; file++)
+            for (int i = w->first[file]; i < w->first[file + 1]; i++) {
+                DiskPart parts[DISK_PARTS];
+                int n = disk_parts(parts, &w->table->items[i], w->config);
+                Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files);
+                for (int j = 0; j < n; j++, comma = ",") str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k], parts[j].name, name.text);
+            }
+    str_puts(&s, "\n  }\n}\n");
+    Path path = path_of("%s/%s.safetensors.index.json", folder, number ? "optimizer" : "model");
+    bool ok = file_write_all(path.text, s.data, s.size, err);
+    free(s.data);
+    return ok;
+}
+
+// "NAME": {"bytes": ..., "xxh64": ...}
+static inline void checkpoint_list_file(Str *s, const char *name, uint64_t bytes, uint64_t sum) {
+    str_printf(s, "%s\n    \"%s\": {\"bytes\": %" PRIu64 ", \"xxh64\": \"%016" PRIx64 "\"}", s->data[s->size - 1] == '{' ? "" : ",", name, bytes, sum);
+}
+
+static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *folder, Error *err) {
+    const RunState *state = &w->state;
+    Str s;
+    memset(&s, 0, sizeof s);
+    str_printf(&s, "{\n  \"format\": 1,\n  \"program\": \"%s\",\n  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", engine_name(), (long long)state->step,
+               (long long)state->position, (long long)state->tokens);
+    str_printf(&s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {", (long long)state->skipped, (long long)state->spikes,
+               (long long)state->spike_step);
+    spike_json(&s, &state->window);
+    str_puts(&s, "},\n");
+    str_printf(&s, "  \"seed\": %lld,\n  \"seq_len\": %lld,\n  \"data\": \"%016" PRIx64 "\",\n  \"options\": {", (long long)state->seed, (long long)state->seq_len,
+               state->data);
+    options_json(&s, w->o);
+    str_puts(&s, "\n  },\n  \"files\": {");
+    static const char *const small[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json",
+                                        "optimizer.safetensors.index.json"};
+    bool ok = true;
+    for (int i = 0; ok && i < (w->files > 1 ? 6 : 4); i++) {
+        Path p = path_of("%s/%s", folder, small[i]);
+        uint64_t sum = 0, bytes = 0;
+        ok = checkpoint_sum(&sum, &bytes, p.text, err);
+        checkpoint_list_file(&s, small[i], bytes, sum);
+    }
+    for (int file = 0; file < w->files; file++) {
+        Path model = checkpoint_model_file(file, w->files), optimizer = checkpoint_optimizer_file(file, w->files);
+        checkpoint_list_file(&s, model.text, w->parts[file].bytes[0], w->parts[file].sums[0]);
+        checkpoint_list_file(&s, optimizer.text, w->parts[file].bytes[1], w->parts[file].sums[1]);
+    }
+    str_puts(&s, "\n  }\n}\n");
+    Path run = path_of("%s/run.json", folder);
+    ok = ok && file_write_all(run.text, s.data, s.size, err);
+    free(s.data);
+    return ok;
+}
+
+// On rank 0, when the numbers are written: everything else, and the folder's name. Nothing is left of one that fails.
+static inline void checkpoint_complete(CheckpointWriter *w) {
+    const Config *c = w->config;
+    Error *err = &w->err;
+    Path final = checkpoint_folder(w->run_dir, w->state.step), temporary = path_of("%s.tmp", final.text);
+    const char *folder = temporary.text;
+    bool ok = w->made; // else err says why not
+    for (int file = 0; ok && file < w->files; file++) {
+        const CheckpointPart *part = &w->parts[file];
+        if (part->ok) continue;
+        int rank = checkpoint_rank(w, file);
+        ok = rank ? error_set(err, "rank %d: %s", rank, part->text) : error_set(err, "%s", part->text);
+    }
+    Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
+    int pad = tokenizer_special(w->tokenizer, "<|pad|>");
+    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) && tokenizer_save(w->tokenizer, tokens.text, err) &&
+         tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
+    if (w->files > 1) ok = ok && checkpoint_write_index(w, folder, 0, 0, 1, err) && checkpoint_write_index(w, folder, 1, 1, 3, err);
+    ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) && path_remove_tree(final.text, err);
+    if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
+    if (!ok) path_remove_tree(folder, NULL);
+    ok = ok && path_sync_folder(w->run_dir, err);
+    if (ok) checkpoint_prune(w->run_dir, w->o, &w->prune_err);
+    w->ok = ok;
+    w->seconds = clock_seconds() - w->began;
+}
+
+// ---------------------------------------------------------------- the write
+
+static inline void *checkpoint_thread(void *argument) {
+    CheckpointWriter *w = (CheckpointWriter *)argument;
+    if (w->stage == CHECKPOINT_NUMBERS) {
+        // Metrics of these steps are on disk before the weights are: what is cut off on resuming is there.
+        if (w->metrics > 0) fsync(w->metrics);
+        for (int file = 0; file < w->files; file++) {
+            if (w->copies && file != w->file) continue;
+            checkpoint_write_numbers(w, file, 0, 0, 1);
+            checkpoint_write_numbers(w, file, 1, 1, 3);
+        }
+    }
+    if (w->files == 1 && w->dist->rank == 0) w->parts[0] = w->part;
+    if (w->dist->rank == 0 && (w->files == 1 || w->stage == CHECKPOINT_WHOLE)) checkpoint_complete(w);
+    pthread_mutex_lock(&w->mutex);
+    w->done = true;
+    pthread_cond_signal(&w->ended);
+    pthread_mutex_unlock(&w->mutex);
+    return NULL;
+}
+
+// Does this stage's work: in the background, or before it returns.
+static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
+    bool work = stage == CHECKPOINT_WHOLE ? w->dist->rank == 0 : w->file >= 0 || !w->copies;
+    w->stage = stage;
+    w->done = !work;
+    w->threaded = work && w->copies && pthread_create(&w->thread, NULL, checkpoint_thread, w) == 0;
+    if (work && !w->threaded) checkpoint_thread(w); // also where no thread is to be had
+}
+
+// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. metrics: the file descriptor of
+// metrics.jsonl, 0 for none.
+static inline void checkpoint_start(CheckpointWriter *w, const RunState *state, int metrics) {
+    w->began = clock_seconds();
+    w->state = *state;
+    w->metrics = metrics;
+    w->err.text[0] = w->prune_err.text[0] = 0;
+    w->ok = false;
+    w->made = true;
+    if (w->dist->rank == 0) {
+        Path folder = checkpoint_folder(w->run_dir, state->step), temporary = path_of("%s.tmp", folder.text);
+        w->made = path_remove_tree(temporary.text, &w->err) && path_make_folder(temporary.text, &w->err);
+    }
+    memset(&w->part, 0, sizeof w->part);
+    w->part.ok = !dist_max(w->dist, !w->made);
+    if (w->copies) checkpoint_copy(w);
+    w->busy = w->files > 1 || w->file >= 0;
+    checkpoint_run(w, CHECKPOINT_NUMBERS);
+}
+
+// Has this rank's work ended? Waits for it up to `seconds`.
+static inline bool checkpoint_ended(CheckpointWriter *w, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+    until.tv_sec += (time_t)seconds + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&w->mutex);
+    while (!w->done && seconds > 0 && pthread_cond_timedwait(&w->ended, &w->mutex, &until) == 0) {
+    }
+    bool done = w->done;
+    pthread_mutex_unlock(&w->mutex);
+    return done;
+}
+
+static inline void checkpoint_join(CheckpointWriter *w) {
+    if (w->threaded) pthread_join(w->thread, NULL);
+    w->threaded = false;
+}
+
+// Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files all
+// ranks call this together, and get the same answer.
+static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
+    bool ended = checkpoint_ended(w, seconds);
+    if (w->files == 1) return !ended;
+    if (dist_max(w->dist, !ended)) return true;
+    if (w->stage == CHECKPOINT_WHOLE) return false;
+    checkpoint_join(w);
+    CheckpointPart *all = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->dist->size);
+    dist_gather(w->dist, all, &w->part, sizeof w->part);
+    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) w->parts[file] = all[checkpoint_rank(w, file)];
+    free(all);
+    checkpoint_run(w, CHECKPOINT_WHOLE);
+    return true;
+}
+
+// After checkpoint_under_way() was false: the copy is free again.
+static inline void checkpoint_finish(CheckpointWriter *w) {
+    checkpoint_join(w);
+    w->busy = false;
+}
+
+#endif

@@ -62,57 +62,147 @@ static inline void norm_forward(T *y, float *mean, float *rstd, const T *x, cons
     LAUNCH_CHECK();
 }
 
-// A block takes rows blockIdx.x, blockIdx.x + gridDim.x, ... one after the other; a thread keeps to its
-// K packs of columns, so that dw and db gather in its registers. partial (gridDim.x, 2, C).
-template <typename T, int K>
-__global__ void norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C) {
+// 16 bytes of a row from c on, as they are, zeros from C on; number by number where rows do not start on 16 bytes
+template <bool FIT, typename T> __device__ inline int4 row_bits(const T *row, int c, int C) {
     const int P = PackOf<T>::SIZE;
-    __shared__ float sums[2][64]; // of two rows in turn, so that one barrier a row is enough
-    bool fit = packs_fit<T>(C);
-    float weight[K][P], dw[K][P], db[K][P];
+    int4 bits = make_int4(0, 0, 0, 0);
+    if constexpr (FIT) {
+        if (c < C) bits = *(const int4 *)(row + c);
+    } else {
+        T part[P];
+#pragma unroll
+        for (int i = 0; i < P; i++) {
+            from_float(&part[i], 0.0f);
+            if (c + i < C) part[i] = row[c + i];
+        }
+        memcpy(&bits, part, 16);
+    }
+    return bits;
+}
+
+enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 registers: what a multiprocessor holds
+
+// A block (columns, groups of threads) takes groups rows at a time: rows blockIdx.x groups + threadIdx.y, + gridDim.x
+// groups, ... A thread keeps to its K packs of columns, so that dw and db gather in its registers. One barrier and one
+// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx before
+// the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
+template <typename T, int K, bool FIT>
+__global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
+    norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C, float inverse) {
+    const int P = PackOf<T>::SIZE;
+    constexpr bool AHEAD = K == 1 && FIT; // what 64 registers allow
+    __shared__ float2 sums[2][32]; // a warp's, of two rows in turn, so that one barrier a row is enough
+    extern __shared__ float norm_smem[]; // (groups - 1, 2 P, columns): dw and db of the groups after the first
+    int width = (int)blockDim.x, y = (int)threadIdx.y, first = (int)threadIdx.x * P, group_warps = width / 32, warp = y * group_warps + (int)threadIdx.x / 32;
+    int step = (int)gridDim.x * (int)blockDim.y, turn = 0;
+    float dw[K][P], db[K][P], next_m = 0, next_rs = 0;
+    int4 x_bits[K], dy_bits[K];
+#pragma unroll
     for (int k = 0; k < K; k++) {
-        load_pack(weight[k], w, ((int)threadIdx.x + k * (int)blockDim.x) * P, C, fit && ((int)threadIdx.x + k * (int)blockDim.x) * P < C);
+        x_bits[k] = dy_bits[k] = make_int4(0, 0, 0, 0);
+#pragma unroll
         for (int i = 0; i < P; i++) dw[k][i] = db[k][i] = 0;
     }
-    int turn = 0;
-    for (int n = (int)blockIdx.x; n < N; n += (int)gridDim.x) {
-        const T *xr = x + (size_t)n * (size_t)C, *gr = dy + (size_t)n * (size_t)C;
-        T *dr = dx + (size_t)n * (size_t)C;
-        float m = mean ? mean[n] : 0.0f, rs = rstd[n], xhat[K][P], g[K][P], s1 = 0, s2 = 0;
+    // Rows from N on are zeros with rstd = 0: they add zeros to all sums.
+    auto fetch = [&](int row) {
+        next_m = mean && row < N ? mean[row] : 0.0f;
+        next_rs = row < N ? rstd[row] : 0.0f;
+#pragma unroll
         for (int k = 0; k < K; k++) {
-            int c = ((int)threadIdx.x + k * (int)blockDim.x) * P;
-            load_pack(xhat[k], xr, c, C, fit && c < C);
-            load_pack(g[k], gr, c, C, fit && c < C);
+            int c = row < N ? first + k * width * P : C;
+            x_bits[k] = row_bits<FIT>(x + (size_t)row * (size_t)C, c, C);
+            dy_bits[k] = row_bits<FIT>(dy + (size_t)row * (size_t)C, c, C);
+        }
+    };
+    if (AHEAD) fetch((int)blockIdx.x * (int)blockDim.y + y);
+#pragma unroll 1
+    for (int row = (int)blockIdx.x * (int)blockDim.y; row < N; row += step) {
+        int n = row + y;
+        T *dr = dx + (size_t)n * (size_t)C;
+        int4 old[K];
+        float xhat[K][P], g[K][P], s1 = 0, s2 = 0;
+        if (!AHEAD) fetch(n);
+        float m = next_m, rs = next_rs;
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            load_pack(xhat[k], (const T *)&x_bits[k], 0, P, true);
+            load_pack(g[k], (const T *)&dy_bits[k], 0, P, true);
+            if (AHEAD) old[k] = row_bits<FIT>(dr, n < N ? first : C, C);
+        }
+        if (AHEAD) fetch(n < N - step ? n + step : N);
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            float v[P];
+            int4 weight = row_bits<FIT>(w, first + k * width * P, C); // from the L1 cache: kept, it would cost registers
+            load_pack(v, (const T *)&weight, 0, P, true);
+#pragma unroll
             for (int i = 0; i < P; i++) {
-                xhat[k][i] = c + i < C ? (xhat[k][i] - m) * rs : 0.0f;
+                xhat[k][i] = (xhat[k][i] - m) * rs;
                 dw[k][i] += g[k][i] * xhat[k][i];
                 db[k][i] += g[k][i];
-                g[k][i] *= weight[k][i];
+                g[k][i] *= v[i];
                 s1 += g[k][i];
                 s2 += g[k][i] * xhat[k][i];
             }
         }
-        block_sum2(&s1, &s2, sums[turn]);
+        s1 = warp_sum(s1);
+        s2 = warp_sum(s2);
+        if (threadIdx.x % 32 == 0) sums[turn][warp] = make_float2(s1, s2);
+        __syncthreads();
+        s1 = s2 = 0;
+#pragma unroll 2
+        for (int i = 0; i < group_warps; i++) {
+            float2 of = sums[turn][y * group_warps + i];
+            s1 += of.x;
+            s2 += of.y;
+        }
         turn ^= 1;
-        s1 = mean ? s1 / (float)C : 0.0f;
-        s2 /= (float)C;
+        s1 = mean ? s1 * inverse : 0.0f;
+        s2 *= inverse;
+#pragma unroll
         for (int k = 0; k < K; k++) {
-            int c = ((int)threadIdx.x + k * (int)blockDim.x) * P;
-            if (c >= C) continue;
-            float old[P];
-            load_pack(old, dr, c, C, fit);
-            for (int i = 0; i < P; i++) old[i] += rs * (g[k][i] - s1 - xhat[k][i] * s2);
-            store_pack(dr, old, c, C, fit);
+            int c = n < N ? first + k * width * P : C;
+            float v[P];
+            if (!AHEAD) old[k] = row_bits<FIT>(dr, c, C);
+            load_pack(v, (const T *)&old[k], 0, P, true);
+#pragma unroll
+            for (int i = 0; i < P; i++) v[i] += rs * (g[k][i] - s1 - xhat[k][i] * s2);
+            if (c < C) store_pack(dr, v, c, C, FIT);
         }
     }
-    float *pw = partial + (size_t)blockIdx.x * 2 * (size_t)C, *pb = pw + C;
-    for (int k = 0; k < K; k++)
-        for (int i = 0; i < P; i++) {
-            int c = ((int)threadIdx.x + k * (int)blockDim.x) * P + i;
-            if (c >= C) continue;
-            pw[c] = dw[k][i];
-            pb[c] = db[k][i];
+    if (K == 1 && blockDim.y > 1) {
+        float *others = norm_smem + threadIdx.x;
+#pragma unroll
+        for (int i = 0; i < P && y > 0; i++) {
+            others[((y - 1) * 2 * P + i) * width] = dw[0][i];
+            others[((y - 1) * 2 * P + P + i) * width] = db[0][i];
         }
+        __syncthreads();
+        if (y > 0) return;
+#pragma unroll 1
+        for (int group = 0; group < (int)blockDim.y - 1; group++)
+#pragma unroll
+            for (int i = 0; i < P; i++) {
+                dw[0][i] += others[(group * 2 * P + i) * width];
+                db[0][i] += others[(group * 2 * P + P + i) * width];
+            }
+    }
+    float *pw = partial + (size_t)blockIdx.x * 2 * (size_t)C;
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        int c = first + k * width * P;
+        if (c >= C) continue;
+        store_pack(pw, dw[k], c, C, FIT);
+        store_pack(pw + C, db[k], c, C, FIT);
+    }
+}
+
+template <typename T, int K>
+static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C, int blocks, dim3 threads, Device *d) {
+    size_t shared = sizeof(float) * 2 * PackOf<T>::SIZE * threads.x * (threads.y - 1);
+    if (C % (int)PackOf<T>::SIZE == 0) norm_backward_kernel<T, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C, 1.0f / (float)C);
+    else norm_backward_kernel<T, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C, 1.0f / (float)C);
+    LAUNCH_CHECK();
 }
 
 // dx (N, C) +=, dw (C) +=, db (C) += or NULL, from dy (N, C), x (N, C), w (C), mean (N) or NULL, rstd (N).
@@ -124,13 +214,14 @@ static inline void norm_backward(T *dx, float *dw, float *db, const T *dy, const
     const int P = PackOf<T>::SIZE;
     int packs = (C + P - 1) / P;
     if (packs > 2048) fail("norm_backward: rows of %d numbers are longer than the %d it can hold", C, 2048 * P);
-    int blocks = N < 512 ? N : 512; // a constant: the sums' order must not depend on the device
-    if ((size_t)blocks * 2 * (size_t)C * sizeof(float) > d->scratch_bytes) blocks = (int)(d->scratch_bytes / (2 * (size_t)C * sizeof(float)));
-    int threads = packs <= 512 ? (packs + 31) / 32 * 32 : packs <= 1024 ? ((packs + 1) / 2 + 31) / 32 * 32 : 512;
-    if (packs <= 512) norm_backward_kernel<T, 1><<<blocks, threads, 0, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C);
-    else if (packs <= 1024) norm_backward_kernel<T, 2><<<blocks, threads, 0, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C);
-    else norm_backward_kernel<T, 4><<<blocks, threads, 0, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C);
-    LAUNCH_CHECK();
+    // Blocks of about 256 threads, or of one row; as many as an H100 holds at once, up to 4 on each of its 132
+    // multiprocessors. Constants: the order of sums must not depend on the device. Scratch: at most 17 MB.
+    int each = packs <= NORM_THREADS ? 1 : 4, columns = ((packs + each - 1) / each + 31) / 32 * 32, groups = columns <= 128 ? 256 / columns : 1;
+    int fitting = each > 1 ? 1 : NORM_THREADS / (columns * groups), blocks = 132 * (fitting < 4 ? fitting : 4), rows = (N + groups - 1) / groups;
+    if (blocks > rows) blocks = rows;
+    dim3 threads((unsigned)columns, (unsigned)groups);
+    if (each == 1) norm_backward_launch<T, 1>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
+    else norm_backward_launch<T, 4>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
     add_columns(dw, db, d->scratch, blocks, C, 2 * C, d);
 }
 

@@ -181,6 +181,16 @@ template <typename T> static void test_linear(Test *t, int N, int C, int OC, boo
     db.check("bias without epilogue", FLOAT_BOUND);
 }
 
+template <typename T> static void test_bias(Test *t, int N, int C) {
+    Array<T> dy(t, (size_t)N * C);
+    Array<float> db(t, C);
+    for (int twice = 0; twice < 2; twice++) {
+        bias_backward<T>(db.device, dy.device, N, C, t->gpu);
+        for (size_t i = 0; i < dy.host.size(); i++) db.host[i % (size_t)C] += dy.host[i];
+    }
+    db.check("sums of columns, twice", FLOAT_BOUND);
+}
+
 template <typename T> static void test_mlp(Test *t, int N, int F) {
     size_t n = (size_t)N * F;
     Array<T> x(t, n, 4), y(t, n), dy(t, n), dx(t, n), gu(t, 2 * n, 4), s(t, n), ds(t, 2 * n);
@@ -470,6 +480,8 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
         for (int k = 0; k < 4; k++)
             three_times(t, type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " + std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
                         [&]() { test_linear<T>(t, s[0], s[1], s[2], k & 1, k & 2); });
+    static const int biases[][2] = {{1, 5}, {31, 8}, {33, 600}, {8229, 8}, {8195, 5}}; // the last two: two turns
+    for (auto &s : biases) three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_bias<T>(t, s[0], s[1]); });
     static const int mlps[][2] = {{1, 1}, {3, 5}, {7, 40}, {4, 259}};
     for (auto &s : mlps) three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_mlp<T>(t, s[0], s[1]); });
     static const int heads[][5] = {{1, 1, 1, 1, 2}, {2, 5, 3, 1, 6}, {2, 9, 4, 2, 16}, {1, 7, 6, 3, 64}, {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};

@@ -363,34 +363,54 @@ template <typename T> __global__ void add_bias_kernel(T *y, const T *b, int N, i
     store_pack(y + i / packs * (size_t)C, v, c, C, fit);
 }
 
-// partial (gridDim.y, C): sums of columns over the rows blockIdx.y, + gridDim.y, ... of dy (N, C), eight
-// rows at a time
-template <typename T> __global__ void column_sums_kernel(float *partial, const T *dy, int N, int C) {
+enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at once, of a block
+
+// partial (gridDim.y, C): sums of columns over rows of dy (N, C). A warp takes COLUMN_ROWS rows at a time, all of them
+// on their way from memory together; a block's warps take turns, and so do the blocks.
+template <typename T> __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const T *dy, int N, int C) {
     const int P = PackOf<T>::SIZE;
-    __shared__ float sums[8][32 * P + 4];
-    int c = ((int)blockIdx.x * 32 + (int)threadIdx.x) * P;
+    __shared__ float sums[COLUMN_WARPS][32 * P + 4];
+    int c = ((int)blockIdx.x * 32 + (int)threadIdx.x) * P, y = (int)threadIdx.y;
     bool fit = packs_fit<T>(C);
-    float sum[P], v[P];
+    float sum[P], v[COLUMN_ROWS][P];
     for (int i = 0; i < P; i++) sum[i] = 0;
     if (c < C)
-        for (int n = (int)blockIdx.y * 8 + (int)threadIdx.y; n < N; n += (int)gridDim.y * 8) {
-            load_pack(v, dy + (size_t)n * (size_t)C, c, C, fit);
-            for (int i = 0; i < P; i++) sum[i] += v[i];
+#pragma unroll 1
+        for (int n = ((int)blockIdx.y * COLUMN_WARPS + y) * COLUMN_ROWS; n < N; n += (int)gridDim.y * COLUMN_WARPS * COLUMN_ROWS) {
+            if (fit) {
+                int4 bits[COLUMN_ROWS];
+#pragma unroll
+                for (int r = 0; r < COLUMN_ROWS; r++) bits[r] = n + r < N ? *(const int4 *)(dy + (size_t)(n + r) * (size_t)C + c) : make_int4(0, 0, 0, 0);
+#pragma unroll
+                for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], (const T *)&bits[r], 0, P, true);
+            } else {
+#pragma unroll
+                for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], dy + (size_t)(n + r) * (size_t)C, c, n + r < N ? C : 0, false);
+            }
+            for (int i = 0; i < P; i++)
+#pragma unroll
+                for (int r = 0; r < COLUMN_ROWS; r++) sum[i] += v[r][i];
         }
-    for (int i = 0; i < P; i++) sums[threadIdx.y][(int)threadIdx.x * P + i] = sum[i];
+    for (int i = 0; i < P; i++) sums[y][(int)threadIdx.x * P + i] = sum[i];
     __syncthreads();
-    if (threadIdx.y) return;
+    if (y) return;
     for (int i = 0; i < P; i++) {
         float s = 0;
-        for (int y = 0; y < 8; y++) s += sums[y][(int)threadIdx.x * P + i];
+        for (int w = 0; w < COLUMN_WARPS; w++) s += sums[w][(int)threadIdx.x * P + i];
         if (c + i < C) partial[(size_t)blockIdx.y * (size_t)C + (size_t)(c + i)] = s;
     }
 }
 
 // db (C) += column sums of dy (N, C)
 template <typename T> static inline void bias_backward(float *db, const T *dy, int N, int C, Device *d) {
-    int width = 32 * (int)PackOf<T>::SIZE, parts = (N + 63) / 64 < 64 ? (N + 63) / 64 : 64;
-    column_sums_kernel<T><<<dim3((unsigned)((C + width - 1) / width), (unsigned)parts), dim3(32, 8), 0, d->stream>>>(d->scratch, dy, N, C);
+    // About 528 blocks, 4 for each of an H100's multiprocessors, with at least one turn each; a constant, since the
+    // order of sums must not depend on the device. Scratch: up to 256 rows of C.
+    int wide = (C + 32 * (int)PackOf<T>::SIZE - 1) / (32 * (int)PackOf<T>::SIZE), turn = COLUMN_WARPS * COLUMN_ROWS, parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;
+    size_t room = d->scratch_bytes / (sizeof(float) * (size_t)C);
+    if (parts > 256) parts = 256;
+    if (parts > turns) parts = turns;
+    if ((size_t)parts > room) parts = (int)room;
+    column_sums_kernel<T><<<dim3((unsigned)wide, (unsigned)parts), dim3(32, COLUMN_WARPS), 0, d->stream>>>(d->scratch, dy, N, C);
     LAUNCH_CHECK();
     add_columns(db, NULL, d->scratch, parts, C, C, d);
 }

@@ -4,8 +4,8 @@ cuda_attention_test.cu: llmc/cuda/attention.h against attention in plain double 
 Runs on a GPU and, built with dev/emu, on the CPU. Checks: forward and backward, bf16 and float, head
 sizes with and without tensor cores, grouped queries, T on either side of every tile size, fewer
 queries than keys, one query; rows that are parts of wider ones; the guard around every output; the
-same bits in every run (in the emulator with the threads of a block run forwards, backwards and
-shuffled, so that a missing barrier shows); NaN where it belongs and nowhere else.
+same bits in every run (with blocks in sections of all heads, of one and of two; in the emulator with
+the threads of a block run forwards, backwards and shuffled, so that a missing barrier shows); NaN where it belongs and nowhere else.
 
     cuda_attention_test [SHAPE]    one shape only, by its number
     cuda_attention_test bench      on a GPU: times and TFLOP/s, causal: 2 products forward, 5 backward
@@ -115,6 +115,9 @@ static void set_order(int order) { emu.order = order; }
 static void set_order(int) {}
 #endif
 
+// Sections of all heads that share keys, of one, of two (of the forward and dq kernels)
+static void set_sections(int run, Shape s) { attention_section_bytes = run == 0 ? (size_t)24 << 20 : (size_t)run * s.Tkv * s.HS * 4; }
+
 static double worst_forward[2], worst_lse[2], worst_backward[2]; // [bf16]
 
 template <typename T> static void test_shape(Shape s, float scale) {
@@ -159,8 +162,10 @@ template <typename T> static void test_shape(Shape s, float scale) {
             }
 
     set_order(0);
+    set_sections(0, s);
     attention_forward<T>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
     set_order(1);
+    set_sections(2, s);
     attention_forward<T>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
@@ -180,6 +185,7 @@ template <typename T> static void test_shape(Shape s, float scale) {
         float *first = (float *)mem_alloc((nq * lddq + nk * lddk + nk * lddv) * sizeof(float));
         for (int run = 0; run < 3; run++) {
             set_order(run);
+            set_sections(run, s);
             attention_backward<T>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device, lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.NH, s.NKV, s.HS, 0);
             CUDA_CHECK(cudaDeviceSynchronize());
             array_read(&dq, "dq");
@@ -300,7 +306,7 @@ int main(int argc, char **argv) {
 #endif
     static const Shape shapes[] = {
         {1, 1, 1, 1, 1, 64},     {2, 17, 17, 2, 2, 64},   {1, 64, 64, 2, 1, 64},   {1, 65, 65, 2, 2, 64},  {1, 128, 128, 1, 1, 64}, {2, 193, 193, 4, 2, 64},
-        {1, 300, 300, 1, 1, 64}, {1, 5, 90, 2, 1, 64},    {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},   {1, 1, 700, 2, 1, 64},
+        {1, 300, 300, 1, 1, 64}, {1, 5, 90, 2, 1, 64},    {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},   {1, 1, 700, 2, 1, 64},   {5, 140, 140, 2, 1, 64},
         {1, 33, 33, 2, 2, 128},  {1, 129, 129, 2, 1, 128}, {1, 200, 200, 2, 2, 128}, {2, 40, 105, 2, 1, 128}, {2, 1, 200, 2, 1, 128},
         {2, 37, 37, 4, 2, 16},   {1, 70, 70, 3, 1, 80},    {1, 1, 50, 2, 2, 16},     {1, 33, 33, 1, 1, 256}, {2, 9, 60, 2, 2, 40},
     };

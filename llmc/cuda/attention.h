@@ -15,8 +15,11 @@ is made of it in place, and its registers are at once the left operand of O += P
 leaves them. K of the next tile arrives while P V is computed, V of this one while Q K^T is, both by
 cp.async. The maximum only moves when it would grow by more than 2^8 (as FlashAttention-4 does): P is
 then at most 256, the fp32 sums have room, bf16 has the same relative precision, and most tiles need
-not rescale O. Blocks with the longest rows start first, tiles past the diagonal are not visited, and
-only tiles on it are masked.
+not rescale O. Tiles past the diagonal are not visited, and only tiles on it are masked.
+
+Blocks start in sections: of as many heads of as many batches as have K and V (dkdv: Q and dO) that stay
+in the L2 cache together, so that each is read from memory once and not once for each tile of queries.
+Within a section the longest rows start first, and query heads that share keys are neighbours.
 
 Backward. FlashAttention-2 adds to dQ with atomics from all blocks of keys: other bits in every run.
 Here one kernel with rows of queries makes dQ, and one with rows of keys makes dK and dV:
@@ -53,10 +56,10 @@ Registers bound the number of warps to 8 a multiprocessor, as two blocks of 4 or
 no spills:
 
                         rows of a warp  registers sm_80, sm_90  shared memory  clocks of it for a mma
-    forward      64     32              221, 224                32 KB          1.0
+    forward      64     32              223, 226                32 KB          1.0
                  128    32              255, 255                64 KB          1.25
-    dQ           64     32              249, 249                48 KB          1.0
-                 128    16              225, 225                96 KB          2.0
+    dQ           64     32              248, 248                48 KB          1.0
+                 128    16              226, 226                96 KB          2.0
     dK, dV       64     32              255, 255                49 KB          1.0
                  128    16              255, 255                97 KB          2.0
 
@@ -213,6 +216,9 @@ __device__ inline void tile_clear(float (&x)[M][N][4]) {
             for (int i = 0; i < 4; i++) x[m][n][i] = 0;
 }
 
+// The block's b*heads + h. A section's blocks have one blockIdx.z; the last section may have some too many.
+__device__ inline int attention_pair() { return (int)(blockIdx.z * gridDim.x + blockIdx.x); }
+
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 
@@ -225,16 +231,17 @@ struct ForwardTile {
     static constexpr bool KEPT = HS == 64;
 };
 
-// grid (NH, B, query tiles); scale: log2(e) / sqrt(HS)
+// grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS) attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, float scale) {
+__global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS) attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, int pairs, float scale) {
     typedef ForwardTile<HS> Tile;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2, v_smem = k_smem + KEYS * HS * 2;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
-    int first = (int)(gridDim.z - 1 - blockIdx.z) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
+    if (pair >= pairs) return;
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
     int before = Tkv - Tq, tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
     int end = (b + 1) * Tkv; // of the rows of k and v
 
@@ -341,8 +348,10 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
             x += __shfl_xor_sync(0xffffffffu, x, 2);
             factor[m][half] = 1 / x;
             int t = row + m * 16 + half * 8 + lane / 4;
-            if (lse && lane % 4 == 0 && t < Tq) lse[((size_t)b * NH + h) * Tq + t] = top[m][half] * LN_2 + logf(x);
+            if (lse && lane % 4 == 0 && t < Tq) lse[(size_t)attention_pair() * Tq + t] = top[m][half] * LN_2 + logf(x);
         }
+    b = end / Tkv - 1; // anew: kept over the loop, two registers would spill
+    h = attention_pair() - b * NH;
     tile_store<HS, M>(out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS, Tq - row, o_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
 }
 
@@ -433,16 +442,17 @@ struct BackwardTile {
     __device__ static inline int stage(int i) { return i % 2 ? 0 : 2 * OWN; }
 };
 
-// dq, and delta (B, NH, T) for the next kernel; grid (NH, B, query tiles); scale: log2(e) / sqrt(HS)
+// dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS, PIECES = HS / 8;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
-    int first = (int)(gridDim.z - 1 - blockIdx.z) * Tile::ROWS, row = first + warp * M * 16;
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
+    if (pair >= pairs) return;
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
     int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
     int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
 
@@ -557,16 +567,17 @@ __device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16
     }
 }
 
-// dk and dv, summed over the query heads of the group in their order; grid (NKV, B, key tiles); scale: log2(e) / sqrt(HS)
+// dk and dv, summed over the query heads of the group in their order; grid: attention_sections() of `pairs` = B*NKV; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, float scale) {
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
-    int first = (int)blockIdx.z * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
+    int pair = attention_pair(), b = pair / NKV, kh = pair % NKV, group = NH / NKV;
+    if (pair >= pairs) return;
+    int first = (int)blockIdx.y * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
 
     tile_load<Tile::ROWS, HS, THREADS>(smem, k + kh * HS, ldk, b * T + first, (b + 1) * T);
     tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, v + kh * HS, ldv, b * T + first, (b + 1) * T);
@@ -684,18 +695,32 @@ static inline void attention_launch(const char *name, void (*kernel)(P...), dim3
 
 static inline dim3 attention_grid(int heads, int B, int T, int rows) { return dim3((unsigned)heads, (unsigned)B, (unsigned)((T + rows - 1) / rows)); }
 
+// Bytes that pass by in a section; half of an H100's L2 cache, since a section's last blocks still run when the next
+// one's first do. Changed by the test alone.
+static size_t attention_section_bytes = (size_t)24 << 20;
+
+// Grid (heads of a section, tiles, sections) over `pairs` = batches * heads: blocks start in the order of x, then y,
+// then z. `bytes` pass by for each of the groups of `group` heads. No division in the kernels by tiles or sections, and
+// no 32-bit product of them: x < 2^31, y and z < 2^16 (65536 sections have 768 GB of K and V).
+static inline dim3 attention_sections(int pairs, int group, size_t bytes, int T, int rows) {
+    size_t groups = (size_t)(pairs / group), most = attention_section_bytes / bytes;
+    if (most < 1) most = 1;
+    size_t sections = (groups + most - 1) / most;
+    return dim3((unsigned)((groups + sections - 1) / sections * (size_t)group), (unsigned)((T + rows - 1) / rows), (unsigned)sections);
+}
+
 template <int HS>
 static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
     typedef ForwardTile<HS> Tile;
-    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_grid(NH, B, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_sections(B * NH, NH / NKV, (size_t)Tkv * HS * 4, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, B * NH, LOG2_E / sqrtf((float)HS));
 }
 
 template <int HS>
 static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int T, int NH, int NKV, cudaStream_t stream) {
     typedef BackwardTile<HS> Tile;
     float scale = LOG2_E / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_grid(NH, B, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_grid(NKV, B, T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, scale);
+    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_sections(B * NH, NH / NKV, (size_t)T * HS * 4, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NH, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_sections(B * NKV, 1, (size_t)T * HS * 4 * (size_t)(NH / NKV), T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NKV, scale);
 }
 
 template <typename T, int HS>

@@ -160,11 +160,26 @@ train llama 4 1 resumed --zero=2 --resume=auto
 check "resumed on 4 ranks: other bits" test "$(bits resumed)" = "$(bits four)"
 every=$((steps / 3))
 rm -rf resumed/step_*"$steps" resumed/step_*$((every * 2))
-train llama 2 1 resumed --zero=3 --resume=auto
+train llama 2 1 resumed --zero=3 --resume=auto --checkpoint_files=2
+check "2 files: $(grep -m 1 error said)" test -f "$(last resumed)/optimizer-00002-of-00002.safetensors"
 rm -rf "$(last resumed)"
 train llama 1 1 resumed --resume=auto
 away=$(distance four resumed)
 check "resumed on 2 ranks, then on 1: $away away, expected 1e-5 at most" jq -en "$away <= 1e-5"
+
+# Groups of 2 among 4 ranks, 3 files, whose writers are in both groups; then resumed from them in one group.
+export_one() { "${program[0]}" export --model="$1" --format=gguf --dtype=f32 --out=x.gguf >said 2>&1 && sha256sum <x.gguf; }
+for zero in 1 3; do
+    rm -rf whole spread
+    train llama 4 1 whole --zero=$zero --zero_group=2
+    train llama 4 1 spread --zero=$zero --zero_group=2 --checkpoint_files=3
+    check "zero $zero, 3 files: $(grep -m 1 error said)" test -f "$(last spread)/model-00003-of-00003.safetensors"
+    check "zero $zero, 3 files: other weights than in one" test "$(export_one "$(last spread)")" = "$(export_one "$(last whole)")"
+    rm -rf "$(last spread)"
+    train llama 4 1 spread --zero=2 --resume=auto
+    away=$(distance whole spread)
+    check "zero $zero, resumed from 3 files: $away away, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
+done
 
 # The ranks find each other through a file, as under srun without PMIx; what they then compute is the same.
 # shellcheck disable=SC2016  # expanded by the bash that each rank starts

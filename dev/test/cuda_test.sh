@@ -172,7 +172,7 @@ choices=("$LLMC_CACHE"/gemm-*.txt)
 sed -E -i 's/( [0-9a-f]+){8}$/ 0 0 0 0 0 0 0 0/' "${choices[0]}"
 check "train with a broken file" train "$fp32" mended --val_every=0 --steps=2
 check "a broken file changes nothing" same_metrics first mended
-check "no broken choice is left" "$BASH" -c '! grep -E "( 0){8}$" "$1"' - "${choices[0]}"
+check "no broken choice is left" test "$(grep -Ec '( 0){8}$' "${choices[0]}")" -eq 0
 if [ "$GPU" = 0 ]; then # other times, other choices: the second algorithm, product and epilogue apart
     export LLMC_CACHE=$work/cache3 CUDA_EMU_TIMES=5
     check "train gpt2 on the CPU" train "$cpu" cpu_gpt2 --val_every=4 --model=gpt2-nano

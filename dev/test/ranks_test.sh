@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The CPU program over MPI: 1, 2, 3 and 4 ranks have the same loss curve within 1e-5, the same ranks twice
-# have the same bits, resuming continues with them, and a rank that dies takes the job down in seconds.
+# have the same bits, resuming continues with them, however many files a checkpoint is spread over, and a rank that
+# dies takes the job down in seconds.
 # Needs mpirun and a build with MPI; says so and counts nothing otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -62,6 +63,34 @@ for family in gpt2 qwen3; do
         fi
     done
 done
+
+# A checkpoint spread over 3 files, each of a rank of its own: the numbers of one file, whoever reads them.
+exported() { "$program" export --model="$1/step_00000050" --format=gguf --dtype=f32 --out="$1.gguf" >out 2>&1 && sha256sum <"$1.gguf"; }
+whole=$(exported qwen3_4)
+for background in on off; do
+    spread=(--checkpoint_files=3 "--background_checkpoints=$background")
+    run=spread_$background
+    train qwen3 4 3 $run "${spread[@]}"
+    check "3 files, background $background: $(cd $run/step_00000050 && echo ./*)" test "$(cd $run/step_00000050 && echo *.safetensors*)" = \
+        "$(echo {model,optimizer}-0000{1,2,3}-of-00003.safetensors {model,optimizer}.safetensors.index.json | tr ' ' '\n' | sort | xargs)"
+    check "run.json lists and sums up all files" test "$(jq -r '.files | keys[]' $run/step_00000050/run.json | sort)" = "$(cd $run/step_00000050 && printf '%s\n' * | grep -v run.json | sort)"
+    check "the index names every tensor once" test "$(jq '.weight_map | length' $run/step_00000050/model.safetensors.index.json)" -eq 24
+    check "the index has the size of all tensors" test "$(jq .metadata.total_size $run/step_00000050/model.safetensors.index.json)" -gt 100000
+    check "3 files, background $background: other weights: $(cat out)" test "$(exported $run)" = "$whole"
+    for ranks in 4 2; do # on 2 ranks both write
+        rm -rf resumed && cp -r $run resumed && rm -rf resumed/step_00000050
+        train qwen3 $ranks $((24 / ranks / 2)) resumed --resume=auto "${spread[@]}"
+        check "$ranks ranks write $ranks files, or 3" test -f "resumed/step_00000050/model-00001-of-0000$((ranks < 3 ? ranks : 3)).safetensors"
+        if [ $ranks -eq 4 ]; then check "resumed from 3 files on 4 ranks: other weights" test "$(exported resumed)" = "$whole"
+        else
+            away=$(distance qwen3_4 resumed)
+            check "resumed from 3 files on $ranks ranks: $away away" jq -en "$away <= 1e-5"
+        fi
+    done
+done
+truncate -s -8 spread_on/step_00000050/optimizer-00002-of-00003.safetensors
+train qwen3 4 3 spread_on --resume=auto --steps=60
+check "a damaged file of several is found, and by one rank: $(cat out)" grep -q '^error: .*optimizer-00002-of-00003.safetensors has [0-9]* bytes, expected' out
 
 train gpt2 2 6 refused --zero=2
 check "--zero=2 is refused: $(cat out)" grep -q 'zero=0 or 1' out

@@ -231,18 +231,18 @@ check "nothing was made" bash -c '! compgen -G "unmade*"'
 job 3 ranks_whole
 job 3 ranks_waiting --background_checkpoints=off
 check "checkpoints of 3 ranks have the same bits in the background and not" test "$(bits ranks_waiting)" = "$(bits ranks_whole)"
-# A disk without room for checkpoints: rank 0 fails, and the others must not wait for it for ever.
-for background in on off; do
+# A disk without room for checkpoints: rank 0 fails, or any that writes a file; the others must not wait for it for ever.
+for how in background_checkpoints={on,off} checkpoint_files=3; do
     if ! mount -t tmpfs -o size=16m none small 2>/dev/null; then break; fi
-    set_options small/run --steps=10000000 --background_checkpoints=$background --comm_timeout=60
+    set_options small/run --steps=10000000 "--$how" --comm_timeout=60
     "${launch[@]}" -n 3 "$binary" "${options[@]}" >out 2>err &
     pid=$!
     await has_checkpoint small/run
     dd if=/dev/zero of=small/fill bs=64k 2>/dev/null
-    check "3 ranks, background $background, a full disk: $(said)" await grep -q 'no checkpoint at step.*training goes on' out
+    check "3 ranks, $how, a full disk: $(said)" await grep -q 'no checkpoint at step.*training goes on' out
     kill -USR2 $pid
     finish
-    check "no room for the last checkpoint: exit code $code" test $code -eq 1
+    check "3 ranks, $how, no room for the last checkpoint: exit code $code" test $code -eq 1
     check "one rank says it: $(tail -n 1 err)" once '^error: rank 0 on .*: no checkpoint at step [0-9]+: .*untouched'
     umount small
 done

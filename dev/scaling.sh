@@ -28,6 +28,7 @@ assumptions=(
     b_gradient=4    # bytes of a reduced gradient
     b_state=12      # bytes of master weight and moments, per parameter
     b_checkpoint=12 # bytes written per parameter
+    file_bytes=40e9 # of them in one file: --checkpoint_files=0
     bw_disk=2e9     # bytes/s that one node writes to the file system
     mtbf_hours=50700 # of one GPU and its share of the node
     restart_min=10  # from a failure to the next step: detect, requeue, start, read
@@ -119,10 +120,12 @@ function model(title, l, c, nh, nkv, hs, f, mats, v, tied, t, base, e,   i, s, z
                     }
                 }
         if (best == 1e99) { printf "| %d | %.2fM | does not fit: %.0f GB of state in all, %.0f GB a GPU | | | | | | | | | | | memory |\n", N, batch / 1e6, 18 * P / 1e9, 18 * P / N / 1e9; continue }
-        # Checkpoints: training waits while rank 0 collects what is written; the file follows in the background. Interval: Young and
-        # Daly: the root of 2 delta M, not shorter than the writing takes.
-        M = mtbf_hours * 3600 / N; delta = b_checkpoint * P / bw_nic
-        tau = max(sqrt(2 * delta * M), b_checkpoint * P / bw_disk)
+        # Checkpoints: training waits while those who write collect what they write, one tensor after the other in a group, groups
+        # at the same time; the files follow in the background. Interval: Young and Daly: the root of 2 delta M, not shorter
+        # than the writing takes.
+        files = min(int(b_checkpoint * P / file_bytes) + 1, N)
+        M = mtbf_hours * 3600 / N; delta = b_checkpoint * P / bw_nic / min(files, N / bs)
+        tau = max(sqrt(2 * delta * M), b_checkpoint * P / bw_disk / min(files, max(1, N / 4)))
         R = restart_min * 60
         lost = delta / tau + (tau / 2 + R) / M
         eff = batch * flops / N / peak / best

@@ -554,7 +554,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
         }
         attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH, NKV, HS, gpu->stream);
     }
-    // 5. residual1 = x + attention Wproj^T + b
+    // 5. residual1 = x + attention Wproj^T + b. The product adds x: it and the norm behind it then read and write (N, C) four
+    //    times in all; a norm that added it would make it five, and round the product before the sum.
     if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.norm2_mean, a.norm2_rstd, a.residual1, w.norm2_w, w.norm2_b, N, C, (float)c->norm_eps, gpu);

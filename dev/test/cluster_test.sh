@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # cluster_test.sh: the ways a cluster starts, stops and breaks a run, for real, on one machine. `make test-cluster`.
 #
-#   slurm   Slurm (slurmctld, slurmd and munge of Debian's packages, on loopback, ports and files of their own) runs
-#           scripts/slurm/generic.sbatch with srun --mpi=pmix on several ranks; tasks of the array are signalled, a rank is killed, a
-#           task is requeued, and the chain ends with the bits of a run that nobody touched
-#   ssh     scripts/run_multi_node.sh over ssh between two hosts (network namespaces behind a switch): one is cut off
+#   slurm   Slurm (slurmctld, slurmd and munge of Debian's packages) on two hosts (network namespaces behind a switch) runs
+#           scripts/slurm/generic.sbatch with srun --mpi=pmix on several ranks; tasks of the array are signalled, a rank is
+#           killed, a task is requeued, a node is cut off, and each chain ends with the bits of a run that nobody touched;
+#           srun without PMIx
+#   ssh     scripts/run_multi_node.sh over ssh between two such hosts: one is cut off
 #   kill    KILLS (100) kill -9 at random moments of a run of 200 steps, on 1 and on 4 ranks (KILL_RANKS): the same bits
 #   bytes   what a step sends, counted on the loopback interface of a namespace, against the formula of dev/scaling.md
 #
@@ -108,19 +109,51 @@ ranks_of() {
     for p in $(pgrep -f -- "--out=$1( |\$)"); do if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = train_gpt_cpu ]; then echo "$p"; fi; done
 }
 
+# ------------------------------------------------------------------ hosts
+
+# Two hosts, gpta (10.77.0.1) and gptb (10.77.0.2), with names and addresses of their own, on a switch: cutting a host's
+# cable leaves the other's link up, as in a machine room.
+start_hosts() {
+    local host n=0
+    mkdir -p "$work/hosts"
+    ip netns add gptswitch && namespaces+=(gptswitch)
+    ip -n gptswitch link add bridge type bridge
+    ip -n gptswitch link set bridge up
+    for host in gpta gptb; do
+        n=$((n + 1))
+        ip netns add $host && namespaces+=("$host")
+        ip -n $host link add eth0 type veth peer name $host netns gptswitch
+        ip -n gptswitch link set $host master bridge up
+        ip -n $host addr add 10.77.0.$n/24 dev eth0
+        ip -n $host link set eth0 up
+        ip -n $host link set lo up
+        # What runs on a host has its name, too; a process that sleeps keeps it.
+        # shellcheck disable=SC2016  # the inner shell expands them
+        ip netns exec $host unshare --uts bash -c 'hostname "$1"; echo $$ >"$2"; exec sleep 3600' _ $host "$work/hosts/$host" &
+        disown # no word when stop() ends it
+        until [ -s "$work/hosts/$host" ]; do sleep 0.05; done
+    done
+}
+on() { # on HOST COMMAND...
+    local host=$1
+    shift
+    nsenter --net="/run/netns/$host" --uts="/proc/$(cat "$work/hosts/$host")/ns/uts" "$@"
+}
+cable() { ip -n gptswitch link set gptb "$1"; } # up or down
+
 # ------------------------------------------------------------------ slurm
 
+# slurmctld on gpta, a slurmd on each host. Its commands are given on gpta: slurm COMMAND...
 start_slurm() {
-    local host cluster=$work/slurm
-    host=$(hostname -s)
-    mkdir -p "$cluster/state" "$cluster/spool"
+    local cluster=$work/slurm host
+    mkdir -p "$cluster/state"
     (umask 077 && head -c 1024 /dev/urandom >"$cluster/munge.key")
-    daemons+=("$cluster/slurmd.pid" "$cluster/slurmctld.pid" "$cluster/munged.pid")
+    daemons+=("$cluster/slurmd.gpta.pid" "$cluster/slurmd.gptb.pid" "$cluster/slurmctld.pid" "$cluster/munged.pid")
     munged --key-file="$cluster/munge.key" --socket="$cluster/munge.socket" --pid-file="$cluster/munged.pid" --log-file="$cluster/munged.log" \
         --seed-file="$cluster/munge.seed" || return 1
     cat >"$cluster/slurm.conf" <<END
 ClusterName=gpttest
-SlurmctldHost=$host(127.0.0.1)
+SlurmctldHost=gpta(10.77.0.1)
 SlurmctldPort=26817
 SlurmdPort=26818
 AuthType=auth/munge
@@ -128,11 +161,11 @@ AuthInfo=socket=$cluster/munge.socket
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation=$cluster/state
-SlurmdSpoolDir=$cluster/spool
+SlurmdSpoolDir=$cluster/spool.%n
 SlurmctldPidFile=$cluster/slurmctld.pid
-SlurmdPidFile=$cluster/slurmd.pid
+SlurmdPidFile=$cluster/slurmd.%n.pid
 SlurmctldLogFile=$cluster/slurmctld.log
-SlurmdLogFile=$cluster/slurmd.log
+SlurmdLogFile=$cluster/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -140,19 +173,26 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=10
+SlurmdTimeout=20
 PropagateResourceLimits=NONE
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000
+NodeName=gpta NodeAddr=10.77.0.1 CPUs=8 RealMemory=1000
+NodeName=gptb NodeAddr=10.77.0.2 CPUs=8 RealMemory=1000
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
     export SLURM_CONF=$cluster/slurm.conf
-    slurmctld && slurmd || return 1
-    local until=$((SECONDS + 30))
-    while ! sinfo -h -o %T 2>/dev/null | grep -q idle; do
+    slurm slurmctld || return 1
+    for host in gpta gptb; do on $host slurmd || return 1; done
+    nodes_idle 30
+}
+slurm() { on gpta "$@"; }
+nodes_idle() { # nodes_idle SECONDS: waits until both are
+    local until=$((SECONDS + $1))
+    while [ "$(slurm sinfo -h -o '%D %T' 2>/dev/null)" != '2 idle' ]; do
         [ $SECONDS -lt $until ] || return 1
         sleep 0.2
     done
 }
-queued() { squeue -h -j "$1" -t PENDING,RUNNING,CONFIGURING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null | grep -c .; }
+queued() { slurm squeue -h -j "$1" -t PENDING,RUNNING,CONFIGURING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null | grep -c .; }
 until_gone() { # until_gone JOB SECONDS
     local until=$((SECONDS + $2))
     while [ "$(queued "$1")" -gt 0 ]; do
@@ -166,20 +206,20 @@ submit() {
     shift
     while [ "$1" != -- ]; do words+=("$1"); shift; done
     shift
-    job=$(cd "$root" && PROGRAM=$program DEVICE=CPU sbatch --parsable --gpus-per-node=0 --cpus-per-task=1 --ntasks-per-node=3 --output="$out-%a.log" "${words[@]}" \
+    job=$(cd "$root" && PROGRAM=$program DEVICE=CPU slurm sbatch --parsable --gpus-per-node=0 --cpus-per-task=1 --ntasks-per-node=3 --output="$out-%a.log" "${words[@]}" \
         scripts/slurm/generic.sbatch "${options[@]}" --batch_size=8 --out="$out" "$@")
 }
 
-if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
-    start_slurm
-    check "Slurm starts: $(tail -qn 3 "$work/slurm"/*.log 2>/dev/null)" test "$(sinfo -h -o %T)" = idle
+if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter unshare; then
+    start_hosts && start_slurm
+    check "Slurm starts: $(tail -qn 3 "$work/slurm"/*.log 2>/dev/null)" nodes_idle 0
     check 'srun has PMIx (Debian: slurm-wlm-basic-plugins)' grep -qw pmix <(srun --mpi=list 2>&1)
     whole 3
     run=$work/chain
     submit "$run" --array=0-7%1 --time=10 -- --steps=$steps --checkpoint_every=10
     check "sbatch takes scripts/slurm/generic.sbatch, job '$job'" test -n "$job"
     # Task 0: the signal that --signal=TERM@240 sends: to the steps, not to the shell.
-    reach "$run" 20 300 && scancel --signal=TERM "${job}_0"
+    reach "$run" 20 300 && slurm scancel --signal=TERM "${job}_0"
     until_gone "${job}_0" 300
     check "task 0 stopped by SIGTERM with a checkpoint: $(tail -n 3 "$run-0.log")" grep -q 'stopped with the checkpoint' "$run-0.log"
     stopped=$(step_of "$run")
@@ -193,9 +233,9 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
     check "task 1 ends within 60 s of its rank's death, not $((SECONDS - died))" test $((SECONDS - died)) -le 60
     check "task 1 says that it failed and that the next one tries again: $(tail -n 2 "$run-1.log")" grep -q 'error: exit code .* tries again' "$run-1.log"
     # Task 2: the node is lost: Slurm requeues the task.
-    reach "$run" $((stopped + 45)) 300 && scontrol requeue "${job}_2"
+    reach "$run" $((stopped + 45)) 300 && slurm scontrol requeue "${job}_2"
     until_gone "$job" 600
-    check "the chain ended: $(squeue -h)" test "$(queued "$job")" -eq 0
+    check "the chain ended: $(slurm squeue -h)" test "$(queued "$job")" -eq 0
     check "task 2 was requeued: $(tail -n 2 "$run-2.log")" grep -q 'JOB REQUEUE' "$run-2.log"
     # It has to wait for two minutes then, so the next task goes on with the run, and in the end cancels it.
     check "one task finished the run: $(tail -qn 1 "$run"-*.log)" test "$(cat "$run"-*.log | grep -c ': finished: ')" -eq 1
@@ -217,15 +257,41 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq; then
     until_gone "$job" 180
     check "--signal reached the ranks before the limit of 120 s: $(tail -n 2 "$work/limit-0.log")" grep -q 'stopped with the checkpoint' "$work/limit-0.log"
     check "the job ended after $((SECONDS - begin)) s" test $((SECONDS - begin)) -lt 120
+    # Two nodes, of which one is cut off. The task fails, or Slurm takes it down with the node and queues it again; the
+    # next one waits for the node, and goes on.
+    whole 2
+    run=$work/nodes
+    export OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=10.77.0.0/24
+    submit "$run" --nodes=2 --ntasks-per-node=1 --array=0-7%1 --time=20 -- --steps=$steps --batch_size=12 --checkpoint_every=10
+    unset OMPI_MCA_btl OMPI_MCA_btl_tcp_if_include
+    reach "$run" 35 300
+    check "two nodes train: $(tail -n 3 "$run-0.log")" test "$(step_of "$run")" -ge 35
+    check "on both: $(grep -h ' nodes, ' "$run-0.log")" grep -q '2 nodes, 2 ranks on gpt\[a-b\]' "$run-0.log"
+    cable down
+    cut=$SECONDS
+    while [ -n "$(ranks_of "$run")" ] && [ $((SECONDS - cut)) -lt 90 ]; do sleep 0.5; done
+    check "a node is cut off: no rank is left on either after $((SECONDS - cut)) s, expected 90 at most" test -z "$(ranks_of "$run")"
+    echo "slurm: a node cut off at step $(step_of "$run"): ranks ended after $((SECONDS - cut)) s"
+    check "the log names the node or what was waited for: $(tail -n 5 "$run-0.log")" grep -Eq 'gptb|error: rank [01]' "$run-0.log"
+    check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
+    cable up
+    check "the node comes back: $(slurm sinfo -h -o '%n %T')" nodes_idle 120
+    until_gone "$job" 600
+    check "the chain went on to the end: $(tail -qn 1 "$run"-*.log)" test "$(cat "$run"-*.log | grep -c ': finished: ')" -eq 1
+    check 'with the bits of the undisturbed run' test "$(bits "$run")" = "$(bits "$work/whole_2")"
+    # Without PMIx the ranks of two nodes meet through a file. (Training adds up gradients over MPI or NCCL; this needs neither.)
+    evaluate=("$program" eval --model="$(printf '%s/step_%08d' "$run" $steps)" --data="$work/s_val_*.bin" --seq_len=48 --batch_size=4 --threads=1)
+    "${evaluate[@]}" | sed 's/, "tokens_per_s.*//' >"$work/one"
+    LLMC_BOOTSTRAP=$work slurm srun --mpi=none --nodes=2 --ntasks=4 "${evaluate[@]}" 2>"$work/out" | sed 's/, "tokens_per_s.*//' >"$work/four"
+    check "4 ranks on 2 nodes without PMIx evaluate as one does: $(cat "$work/four" "$work/out"), expected $(cat "$work/one")" cmp "$work/one" "$work/four"
+    check "one rank evaluates: $(cat "$work/one")" grep -q '"loss"' "$work/one"
     stop
     unset SLURM_CONF
 fi
 
 # ------------------------------------------------------------------ ssh
 
-# Two hosts, gpta and gptb, with names, addresses and sshd of their own, on a switch: cutting a host's cable leaves the
-# other's link up, as in a machine room.
-start_hosts() {
+start_sshd() {
     local ssh=$work/ssh host n=0
     mkdir -p "$ssh" /run/sshd
     ssh-keygen -q -t ed25519 -N '' -f "$ssh/key" && ssh-keygen -q -t ed25519 -N '' -f "$ssh/host" || return 1
@@ -242,31 +308,12 @@ Host *
     BatchMode yes
     ConnectTimeout 10
 END
-    ip netns add gptswitch && namespaces+=(gptswitch)
-    ip -n gptswitch link add bridge type bridge
-    ip -n gptswitch link set bridge up
+    printf '10.77.0.1\n10.77.0.2\n' >"$ssh/hosts"
     for host in gpta gptb; do
         n=$((n + 1))
-        ip netns add $host && namespaces+=("$host")
-        ip -n $host link add eth0 type veth peer name $host netns gptswitch
-        ip -n gptswitch link set $host master bridge up
-        ip -n $host addr add 10.77.0.$n/24 dev eth0
-        ip -n $host link set eth0 up
-        ip -n $host link set lo up
-        # What runs on a host has its name, too; a process that sleeps keeps it.
-        # shellcheck disable=SC2016  # the inner shell expands them
-        ip netns exec $host unshare --uts bash -c 'hostname "$1"; echo $$ >"$2"; exec sleep 3600' _ $host "$ssh/$host.pid" &
-        disown # no word when stop() ends it
-        until [ -s "$ssh/$host.pid" ]; do sleep 0.05; done
         on $host "$(command -v sshd)" -f /dev/null -o Port=22 -o ListenAddress=10.77.0.$n -o HostKey="$ssh/host" -o PidFile="$ssh/$host.sshd" \
             -o AuthorizedKeysFile="$ssh/authorized" -o StrictModes=no -o PermitRootLogin=yes -o UsePAM=no || return 1
     done
-    printf '10.77.0.1\n10.77.0.2\n' >"$ssh/hosts"
-}
-on() { # on HOST COMMAND...
-    local host=$1
-    shift
-    nsenter --net="/run/netns/$host" --uts="/proc/$(cat "$work/ssh/$host.pid")/ns/uts" "$@"
 }
 multi_node() { # multi_node OUT OPTION...: from gpta, one rank on each host, over TCP: they share a kernel, and must not notice
     on gpta env OMPI_MCA_plm_rsh_args="-F $work/ssh/config" OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24 \
@@ -274,7 +321,7 @@ multi_node() { # multi_node OUT OPTION...: from gpta, one rank on each host, ove
 }
 
 if can ssh sshd ssh ip nsenter unshare mpirun jq; then
-    start_hosts >"$work/out" 2>&1
+    { start_hosts && start_sshd; } >"$work/out" 2>&1
     check "the hosts answer over ssh: $(cat "$work/out")" on gpta ssh -F "$work/ssh/config" 10.77.0.2 true
     check 'the second host has a name of its own' test "$(on gpta ssh -F "$work/ssh/config" 10.77.0.2 hostname)" = gptb
     whole 2
@@ -283,7 +330,7 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     pid=$!
     reach "$run" 35 300
     check "two hosts train: $(tail -n 3 "$work/cut.log")" test "$(step_of "$run")" -ge 35
-    ip -n gptswitch link set gptb down
+    cable down
     cut=$SECONDS
     wait $pid
     code=$?
@@ -296,7 +343,7 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     while [ -n "$(ranks_of "$run")" ] && [ $SECONDS -lt $until ]; do sleep 0.5; done
     check "no rank is left on either host, $((SECONDS - cut)) s after the cut" test -z "$(ranks_of "$run")"
     check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
-    ip -n gptswitch link set gptb up
+    cable up
     until on gpta ssh -F "$work/ssh/config" 10.77.0.2 true; do
         [ $SECONDS -lt $((until + 60)) ] || break
         sleep 1

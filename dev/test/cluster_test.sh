@@ -11,7 +11,7 @@
 #
 #   dev/test/cluster_test.sh [--skip=PART,PART...]
 #
-# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 10 minutes on 2 quiet cores;
+# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 8 minutes on 2 quiet cores;
 # where others take the CPU, the limits on how long an end may take (60 to 90 s) can be missed.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -73,12 +73,9 @@ export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
     "$program" tokenize --tokenizer="$work/tokenizer.json" --input=dev/test/sample_de.txt --doc_split=formfeed --val_fraction=0.1 --out="$work/s" >>"$work/out" 2>&1
 check "preparing: $(cat "$work/out")" test -f "$work/s_val_00000.bin"
 
-steps=200
+steps=200 timeout_s=20
 options=(--model=qwen3-nano --train_data="$work/s_train_*.bin" --val_data="$work/s_val_*.bin" --tokenizer="$work/tokenizer.json" --seq_len=48
-    --total_batch_tokens=1152 --lr=3e-3 --warmup_steps=5 --val_every=40 --val_tokens=480 --progress=off --threads=1)
-timeout_s=20
-if "$program" train --help | grep -q -- --comm_timeout; then options+=("--comm_timeout=$timeout_s")
-else echo 'the program has no --comm_timeout: that a host is gone is noticed by mpirun alone'; fi
+    --total_batch_tokens=1152 --lr=3e-3 --warmup_steps=5 --val_every=40 --val_tokens=480 --progress=off --threads=1 "--comm_timeout=$timeout_s")
 local_mpi=(mpirun --oversubscribe --bind-to none --allow-run-as-root)
 step_of() { # the newest step in a run's metrics, 0 if there is none
     local line
@@ -143,10 +140,12 @@ cable() { ip -n gptswitch link set gptb "$1"; } # up or down
 
 # ------------------------------------------------------------------ slurm
 
-# slurmctld on gpta, a slurmd on each host. Its commands are given on gpta: slurm COMMAND...
+# slurmctld on gpta, a slurmd on each host. Each host has a TmpFS of its own, as a machine has its own /tmp: there Slurm's
+# PMIx plugin makes a folder named after user and step, and does not start a step whose folder is there already.
+# Its commands are given on gpta: slurm COMMAND...
 start_slurm() {
     local cluster=$work/slurm host
-    mkdir -p "$cluster/state"
+    mkdir -p "$cluster/state" "$cluster/tmp.gpta" "$cluster/tmp.gptb"
     (umask 077 && head -c 1024 /dev/urandom >"$cluster/munge.key")
     daemons+=("$cluster/slurmd.gpta.pid" "$cluster/slurmd.gptb.pid" "$cluster/slurmctld.pid" "$cluster/munged.pid")
     munged --key-file="$cluster/munge.key" --socket="$cluster/munge.socket" --pid-file="$cluster/munged.pid" --log-file="$cluster/munged.log" \
@@ -162,6 +161,7 @@ SlurmUser=root
 SlurmdUser=root
 StateSaveLocation=$cluster/state
 SlurmdSpoolDir=$cluster/spool.%n
+TmpFS=$cluster/tmp.%n
 SlurmctldPidFile=$cluster/slurmctld.pid
 SlurmdPidFile=$cluster/slurmd.%n.pid
 SlurmctldLogFile=$cluster/slurmctld.log
@@ -193,6 +193,7 @@ nodes_idle() { # nodes_idle SECONDS: waits until both are
     done
 }
 queued() { slurm squeue -h -j "$1" -t PENDING,RUNNING,CONFIGURING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null | grep -c .; }
+node_down() { [[ $(slurm scontrol show node gptb 2>/dev/null) = *State=DOWN* ]]; }
 until_gone() { # until_gone JOB SECONDS
     local until=$((SECONDS + $2))
     while [ "$(queued "$1")" -gt 0 ]; do
@@ -257,28 +258,35 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter un
     until_gone "$job" 180
     check "--signal reached the ranks before the limit of 120 s: $(tail -n 2 "$work/limit-0.log")" grep -q 'stopped with the checkpoint' "$work/limit-0.log"
     check "the job ended after $((SECONDS - begin)) s" test $((SECONDS - begin)) -lt 120
-    # Two nodes, of which one is cut off. The task fails, or Slurm takes it down with the node and queues it again; the
-    # next one waits for the node, and goes on.
+    # Two nodes, of which one is cut off. Slurm takes the task down with the node and queues it again, or the task fails
+    # before that; either way a next one waits for the node, and goes on.
     whole 2
     run=$work/nodes
-    export OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=10.77.0.0/24
     submit "$run" --nodes=2 --ntasks-per-node=1 --array=0-7%1 --time=20 -- --steps=$steps --batch_size=12 --checkpoint_every=10
-    unset OMPI_MCA_btl OMPI_MCA_btl_tcp_if_include
     reach "$run" 35 300
     check "two nodes train: $(tail -n 3 "$run-0.log")" test "$(step_of "$run")" -ge 35
-    check "on both: $(grep -h ' nodes, ' "$run-0.log")" grep -q '2 nodes, 2 ranks on gpt\[a-b\]' "$run-0.log"
+    check "on both: $(grep -h ' nodes, ' "$run-0.log")" grep -q '2 nodes, 2 ranks on gpta,gptb' "$run-0.log"
     cable down
     cut=$SECONDS
     while [ -n "$(ranks_of "$run")" ] && [ $((SECONDS - cut)) -lt 90 ]; do sleep 0.5; done
     check "a node is cut off: no rank is left on either after $((SECONDS - cut)) s, expected 90 at most" test -z "$(ranks_of "$run")"
     echo "slurm: a node cut off at step $(step_of "$run"): ranks ended after $((SECONDS - cut)) s"
-    check "the log names the node or what was waited for: $(tail -n 5 "$run-0.log")" grep -Eq 'gptb|error: rank [01]' "$run-0.log"
+    # Whichever notices first: the rank that waits ($timeout_s s), or slurmctld, whose pings the node does not answer.
+    check "the log names the node or what was waited for: $(tail -n 5 "$run-0.log")" grep -Eq \
+        'error: rank [01] on gpt[ab], step [0-9]+: waited .* for: |Node failure on gptb' "$run-0.log"
     check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
+    # Slurm, too, must have noticed: only then it is the node's coming back that is tested, and not a short break.
+    until node_down || [ $((SECONDS - cut)) -gt 150 ]; do sleep 0.5; done
+    check "Slurm takes the node down: $(slurm scontrol show node gptb | grep State=)" node_down
+    echo "slurm: the node is down to Slurm $((SECONDS - cut)) s after the cut"
     cable up
-    check "the node comes back: $(slurm sinfo -h -o '%n %T')" nodes_idle 120
+    back=$SECONDS
     until_gone "$job" 600
     check "the chain went on to the end: $(tail -qn 1 "$run"-*.log)" test "$(cat "$run"-*.log | grep -c ': finished: ')" -eq 1
+    check 'from the checkpoint before the cut' grep -q "resumed from $run/step_" <(cat "$run"-*.log)
     check 'with the bits of the undisturbed run' test "$(bits "$run")" = "$(bits "$work/whole_2")"
+    check "both nodes are idle again: $(slurm sinfo -h -o '%n %T')" nodes_idle 60
+    echo "slurm: the run is finished and both nodes are idle $((SECONDS - back)) s after the cable is back"
     # Without PMIx the ranks of two nodes meet through a file. (Training adds up gradients over MPI or NCCL; this needs neither.)
     evaluate=("$program" eval --model="$(printf '%s/step_%08d' "$run" $steps)" --data="$work/s_val_*.bin" --seq_len=48 --batch_size=4 --threads=1)
     "${evaluate[@]}" | sed 's/, "tokens_per_s.*//' >"$work/one"

@@ -50,7 +50,8 @@ if [ "$device" = CPU ]; then units=$((SLURM_NTASKS * SRUN_CPUS_PER_TASK)); fi
 
 if [ "$mpi" = auto ]; then
     mpi=
-    if srun --mpi=list 2>&1 | grep -qw pmix; then mpi=pmix
+    # No pipe: a grep -q that has seen enough may end srun with SIGPIPE, which pipefail takes for a no.
+    if grep -qw pmix <(srun --mpi=list 2>&1); then mpi=pmix
     else export LLMC_BOOTSTRAP=$out # without PMIx the ranks meet through a file, on a disk that all nodes see
     fi
 fi

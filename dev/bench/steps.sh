@@ -13,7 +13,7 @@ program=$BUILD/train_gpt_cpu
 threads=$(nproc)
 if [ -z "${RUNS:-}" ]; then
     RUNS="124M:4:64:fp32:1 124M:4:256:fp32:1 124M:4:1024:fp32:1 124M:1:4096:fp32:1 small:8:256:fp32:1"
-    if "$BUILD/bench_cpu" --only=machine | grep -q '"bf16_flops": [1-9]'; then RUNS+=" 124M:4:256:bf16:1"; fi
+    if [[ $("$BUILD/bench_cpu" --only=machine) = *'"bf16_flops": '[1-9]* ]]; then RUNS+=" 124M:4:256:bf16:1"; fi
     if command -v mpirun >/dev/null && [[ $BUILD == *-mpi1-* ]]; then RUNS+=" small:8:256:fp32:2 124M:4:256:fp32:2"; fi
 fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

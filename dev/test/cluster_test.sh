@@ -325,6 +325,7 @@ END
 }
 multi_node() { # multi_node OUT OPTION...: from gpta, one rank on each host, over TCP: they share a kernel, and must not notice
     on gpta env OMPI_MCA_plm_rsh_args="-F $work/ssh/config" OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24 \
+        OMPI_MCA_orte_tmpdir_base="$work" \
         "$root/scripts/run_multi_node.sh" --hostfile="$work/ssh/hosts" --device=CPU --ranks_per_node=1 --program="$program" -- "${options[@]}" --batch_size=12 "$@"
 }
 

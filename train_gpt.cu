@@ -3,7 +3,8 @@ train_gpt.cu: the same program as train_gpt_cpu.c for NVIDIA GPUs, in fused kern
 
 This file holds the model: forward, backward, update, as lists of equations over the kernels of
 llmc/cuda/. It defines the functions of train_gpt_cpu.c in the same order with the same numbered
-steps; where one kernel or product does two steps, it stands under both numbers.
+steps (the passes of model_forward, model_backward and model_update as forward_pass, backward_pass and
+update_pass); where one kernel or product does two steps, it stands under both numbers.
 
 Parameters and activations are `real`: bf16, or float when built with -DFLOAT32. Always float:
 statistics (means, rstd, lse, losses), gradients of parameters, which add up over micro-batches,
@@ -404,7 +405,6 @@ static void real_to_host(Model *m, float *out, const real *in, size_t n) {
     free(values);
 }
 
-// The tensor p of another table of this config, in this model's, whose blocks are padded for its ranks.
 // The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
 static Param own_param(const Model *m, const Param *p) {
     return param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
@@ -774,7 +774,7 @@ static void backward_pass(Model *m, bool last) {
     Activations a = activations_of(m, 0);
     real *dnormf = m->dnarrow;
 
-    // 3. the last norm (4, the head, went backward in model_forward)
+    // 3. the last norm (4, the head, went backward in forward_pass)
     begin_pass(m, false);
     use_block(m, 1 + c->layers, c->layers);
     if (c->tied) begin_gradients(m, 1 + c->layers);

@@ -6,7 +6,7 @@
 #   dev/scaling.sh --bytes RANKS M        bytes that all ranks of the CPU program send in a step, for M million parameters
 #
 # Every assumption is a line NAME = VALUE below, with its reason in dev/scaling.md; NAME=VALUE in the environment
-# replaces it (dev/scaling.sh says which it used): bw_nic=10e9 dev/scaling.sh.
+# replaces it (dev/scaling.sh says which it used): bw_nic=10e9 dev/scaling.sh, gpus=256 dev/scaling.sh.
 set -euo pipefail
 
 if [ "${1:-}" = --bytes ]; then
@@ -28,6 +28,7 @@ assumptions=(
     b_gradient=4    # bytes of a reduced gradient
     b_state=12      # bytes of master weight and moments, per parameter
     b_checkpoint=12 # bytes written per parameter
+    gpus='8 64 512 4096' # the rows of the tables
     file_bytes=40e9 # of them in one file: --checkpoint_files=0
     bw_disk=2e9     # bytes/s that one node writes to the file system
     mtbf_hours=50700 # of one GPU and its share of the node
@@ -104,8 +105,8 @@ function model(title, l, c, nh, nkv, hs, f, mats, v, tied, t, base, e,   i, s, z
     printf "\n### %s: %.2fB parameters, T = %d, %.2fM tokens a step, %.3g FLOPs a token, %d%% of the peak alone\n\n", title, P / 1e9, t, base / 1e6, flops, 100 * e
     print "| GPUs | tokens a step | stage, group | recompute | sequences x passes | GB held | compute ms | comm. ms (hops) | exposed ms | step ms | tokens/s | share of peak | checkpoint every, lost | limit |"
     print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-    split("8 64 512 4096", count, " ")
-    for (i = 1; i <= 4; i++) {
+    counts = split(gpus, count, " ")
+    for (i = 1; i <= counts; i++) {
         N = count[i]
         b0 = batch = max(base, N * t) # a sequence for each GPU is the least
         best = 1e99; first = 1

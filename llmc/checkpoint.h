@@ -6,12 +6,12 @@ A checkpoint is a Hugging Face model folder (huggingface.h, tokenizer.h) with mo
 the names of the weights, moment1.NAME and moment2.NAME, and run.json, which holds the position in the run, every
 option, and size and XXH64 of every other file.
 
-    model.safetensors, optimizer-00001-of-00001.safetensors
+    model.safetensors, model.safetensors.index.json, optimizer-00001-of-00001.safetensors
 or, spread over N files, which N ranks write,
     model-00001-of-0000N.safetensors ..., model.safetensors.index.json
     optimizer-00001-of-0000N.safetensors ..., optimizer.safetensors.index.json
 
-It is written to step_N.tmp, every file flushed and synced, and the folder renamed at the end: it is
+It is written to step_N.MARK.tmp, every file flushed and synced, and the folder renamed at the end: it is
 there whole or it is not there. The newest checkpoint is found by looking; nothing points at it.
 */
 #ifndef LLMC_CHECKPOINT_H
@@ -164,8 +164,9 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
     JsonDoc doc;
     const Json *root = json_load(&doc, path.text, err), *files = json_get(root, "files");
     bool ok = root != NULL;
-    int number = 0;
+    int number = 0, listed = 0;
     for (const Json *j = ok && json_is(files, JSON_OBJECT) ? files->child : NULL; ok && j; j = j->next) {
+        listed += strcmp(j->key, "model.safetensors") == 0;
         if (number++ % ranks != rank) continue;
         Path file = path_of("%s/%s", folder, j->key);
         uint64_t sum = 0, bytes = 0;
@@ -177,6 +178,9 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
             ok = error_set(err, "%s does not match its checksum: the checkpoint is damaged; remove or rename %s to go on from an earlier one", file.text, folder);
     }
     if (root) json_free(&doc);
+    // One that somebody has put there would be taken before the files that an index names, and no sum covers it.
+    Path single = path_of("%s/model.safetensors", folder);
+    if (ok && !listed && path_exists(single.text)) ok = error_set(err, "%s is not part of this checkpoint, and would be read in place of its own files; remove it", single.text);
     return ok;
 }
 

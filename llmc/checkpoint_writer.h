@@ -47,7 +47,8 @@ typedef struct {
     int file;      // this rank's, or -1
     bool copies;   // in the background
     float *copy;   // (3, numbers of this rank's file): weights, first moments, second moments
-    float *values; // (the largest parameter): scratch of model_get on ranks that do not receive
+    float *values; // (DISK_PIECE): scratch of model_get on ranks that do not receive
+    uint32_t mark; // of this start: what another start of the run still writes has another folder
     CheckpointPart *parts; // (files) on rank 0
 
     // The write under way, or the one that ended and was not yet looked at.
@@ -72,6 +73,10 @@ typedef struct {
 static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_MOMENT1, MODEL_MOMENT2}; // in the order of the files
 static const char *const checkpoint_prefixes[3] = {"", "moment1.", "moment2."};
 
+static inline Path checkpoint_temporary(const CheckpointWriter *w) {
+    return path_of("%s/step_%08lld.%08x.tmp", w->run_dir, (long long)w->state.step, w->mark);
+}
+
 // The rank that writes a file.
 static inline int checkpoint_rank(const CheckpointWriter *w, int file) { return (int)((int64_t)file * w->dist->size / w->files); }
 
@@ -89,6 +94,20 @@ static inline size_t checkpoint_numbers(const CheckpointWriter *w, int file) {
     size_t n = 0;
     for (int i = w->first[file]; i < w->first[file + 1]; i++) n += w->table->items[i].count;
     return n;
+}
+
+// Can all ranks that write do so, in the folder that rank 0 sees? Called by all ranks, before the first step.
+static inline void checkpoint_probe(const CheckpointWriter *w) {
+    Error err;
+    if (w->files == 1) return;
+    Path mine = path_of("%s/.writer-%d", w->run_dir, w->dist->rank);
+    dist_agree(w->dist, w->file < 0 || file_write_all(mine.text, "", 0, &err), &err);
+    bool ok = true;
+    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
+        Path other = path_of("%s/.writer-%d", w->run_dir, checkpoint_rank(w, file));
+        if (unlink(other.text) != 0 && ok) ok = error_set(&err, "what rank %d writes to %s is not there for rank 0: --out must be the same folder on all hosts", checkpoint_rank(w, file), w->run_dir);
+    }
+    dist_agree(w->dist, ok, &err);
 }
 
 // background: takes the memory for the copy now, so that a lack of it shows before the first step.
@@ -112,13 +131,12 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_d
     if (dist->rank == 0) w->parts = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->files);
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->ended, NULL);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    w->mark = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16;
+    dist_broadcast(dist, &w->mark, sizeof w->mark);
     if (!background) return true;
-    if (dist->rank > 0 || w->files > 1) {
-        size_t most = 0;
-        for (int i = 0; i < t->count; i++)
-            if (t->items[i].count > most) most = t->items[i].count;
-        w->values = (float *)mem_alloc(sizeof(float) * most);
-    }
+    if (dist->rank > 0 || w->files > 1) w->values = (float *)mem_alloc(sizeof(float) * DISK_PIECE);
     if (w->file < 0) return true;
     size_t bytes = 3 * sizeof(float) * checkpoint_numbers(w, w->file);
     w->copy = (float *)engine_host_alloc(bytes);
@@ -146,8 +164,11 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
                 const Param *p = &w->table->items[i];
-                model_get(w->model, checkpoint_arrays[k], p, file == w->file ? to : w->values, checkpoint_rank(w, file));
-                if (file == w->file) to += p->count;
+                for (size_t at = 0; at < p->count; at += DISK_PIECE) {
+                    Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
+                    model_get(w->model, checkpoint_arrays[k], &piece, file == w->file ? to : w->values, checkpoint_rank(w, file));
+                    if (file == w->file) to += piece.count;
+                }
             }
 }
 
@@ -155,8 +176,8 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
 // model all ranks call this, and those that do not write only hand over.
 static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int number, int from, int to) {
     SafeWriter s;
-    Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), folder = checkpoint_folder(w->run_dir, w->state.step);
-    Path path = path_of("%.3000s.tmp/%.100s", folder.text, name.text);
+    Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), folder = checkpoint_temporary(w);
+    Path path = path_of("%.3000s/%.100s", folder.text, name.text);
     int first = w->first[file], last = w->first[file + 1];
     CheckpointPart *part = &w->part;
     Error err;
@@ -180,7 +201,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int n
 
 // ---------------------------------------------------------------- the folder
 
-// The index of files `name`-0000X-of-0000N.safetensors, as Transformers writes it.
+// The index of the files of weights or moments, as Transformers writes it. There is one even of a single file of weights: vLLM
+// would else take all *.safetensors of the folder for weights.
 static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int number, int from, int to, Error *err) {
     Str s;
     memset(&s, 0, sizeof s);
@@ -223,7 +245,7 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
     static const char *const small[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json",
                                         "optimizer.safetensors.index.json"};
     bool ok = true;
-    for (int i = 0; ok && i < (w->files > 1 ? 6 : 4); i++) {
+    for (int i = 0; ok && i < (w->files > 1 ? 6 : 5); i++) {
         Path p = path_of("%s/%s", folder, small[i]);
         uint64_t sum = 0, bytes = 0;
         ok = checkpoint_sum(&sum, &bytes, p.text, err);
@@ -245,20 +267,25 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
 static inline void checkpoint_complete(CheckpointWriter *w) {
     const Config *c = w->config;
     Error *err = &w->err;
-    Path final = checkpoint_folder(w->run_dir, w->state.step), temporary = path_of("%s.tmp", final.text);
+    Path final = checkpoint_folder(w->run_dir, w->state.step), temporary = checkpoint_temporary(w);
     const char *folder = temporary.text;
     bool ok = w->made; // else err says why not
     for (int file = 0; ok && file < w->files; file++) {
         const CheckpointPart *part = &w->parts[file];
-        if (part->ok) continue;
         int rank = checkpoint_rank(w, file);
-        ok = rank ? error_set(err, "rank %d: %s", rank, part->text) : error_set(err, "%s", part->text);
+        if (!part->ok) ok = rank ? error_set(err, "rank %d: %s", rank, part->text) : error_set(err, "%s", part->text);
+        for (int number = 0; ok && number < 2; number++) { // and where rank 0 sees it
+            Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), path = path_of("%.3000s/%.100s", folder, name.text);
+            struct stat st;
+            if (stat(path.text, &st) != 0 || (uint64_t)st.st_size != part->bytes[number])
+                ok = error_set(err, "%s, which rank %d wrote, is not there for rank 0: --out must be the same folder on all hosts", path.text, rank);
+        }
     }
     Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
     int pad = tokenizer_special(w->tokenizer, "<|pad|>");
     ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) && tokenizer_save(w->tokenizer, tokens.text, err) &&
          tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
-    if (w->files > 1) ok = ok && checkpoint_write_index(w, folder, 0, 0, 1, err) && checkpoint_write_index(w, folder, 1, 1, 3, err);
+    ok = ok && checkpoint_write_index(w, folder, 0, 0, 1, err) && (w->files == 1 || checkpoint_write_index(w, folder, 1, 1, 3, err));
     ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) && path_remove_tree(final.text, err);
     if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     if (!ok) path_remove_tree(folder, NULL);
@@ -295,8 +322,13 @@ static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
     bool work = stage == CHECKPOINT_WHOLE ? w->dist->rank == 0 : w->file >= 0 || !w->copies;
     w->stage = stage;
     w->done = !work;
-    w->threaded = work && w->copies && pthread_create(&w->thread, NULL, checkpoint_thread, w) == 0;
-    if (work && !w->threaded) checkpoint_thread(w); // also where no thread is to be had
+    int why = work && w->copies ? pthread_create(&w->thread, NULL, checkpoint_thread, w) : 0;
+    w->threaded = work && w->copies && why == 0;
+    if (why && stage == CHECKPOINT_NUMBERS && w->dist->size > 1) { // the others would wait, and their watchdogs end the job
+        w->part.ok = false;
+        snprintf(w->part.text, sizeof w->part.text, "cannot start a thread: %s", strerror(why));
+    }
+    if (work && !w->threaded) checkpoint_thread(w);
 }
 
 // Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. metrics: the file descriptor of
@@ -309,7 +341,7 @@ static inline void checkpoint_start(CheckpointWriter *w, const RunState *state, 
     w->ok = false;
     w->made = true;
     if (w->dist->rank == 0) {
-        Path folder = checkpoint_folder(w->run_dir, state->step), temporary = path_of("%s.tmp", folder.text);
+        Path temporary = checkpoint_temporary(w);
         w->made = path_remove_tree(temporary.text, &w->err) && path_make_folder(temporary.text, &w->err);
     }
     memset(&w->part, 0, sizeof w->part);

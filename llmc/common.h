@@ -95,8 +95,7 @@ PRINTF_LIKE(1, 2) static inline void warn(const char *format, ...) {
 // ---------------------------------------------------------------- memory
 
 // Zeroed memory, aligned to 64 bytes (one cache line, one AVX-512 register); freed with free().
-// Ends the process when there is none: nothing sensible can follow. The zero pages come from the
-// kernel untouched for large blocks, so memory that is never written is never resident.
+// Ends the process when there is none: nothing sensible can follow.
 static inline void *mem_alloc(size_t bytes) {
     void *p = NULL;
     size_t rounded = (bytes + 63) / 64 * 64;

@@ -23,6 +23,7 @@ Numbers with a point are read by strtod(3), which follows the locale: leave LC_N
 #define LLMC_JSON_H
 
 #include "common.h"
+#include <math.h>
 
 typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
 
@@ -436,7 +437,8 @@ static inline void json_add_number(Str *out, double x) {
         str_puts(out, "null");
         return;
     }
-    for (int digits = 1; digits <= 17; digits++) {
+    // The fewest digits that are the number again, but 600 as 600 and not 6e+02.
+    for (int digits = fabs(x) >= 10 && fabs(x) < 1e15 && x == floor(x) ? 16 : 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x) break;
     }

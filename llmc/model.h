@@ -20,7 +20,7 @@ The families differ by switches in Config, never by copies of code:
 
 Weights are stored as (out features, in features) for every family. Where a Hugging Face folder has
 another layout or splits a tensor (gpt2 stores the transpose; llama stores q, k and v apart), the
-table says so and checkpoint.h translates: no other code knows.
+table says so and huggingface.h (and for GGUF, gguf.h) translates: no other code knows.
 
 Adding a tensor is adding a row. Adding a family is adding switches, and rows that need them.
 */

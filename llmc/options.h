@@ -26,7 +26,7 @@ config table.
     X(TOKENIZE, "tokenize", "turn text into token shards for training and validation", "tokenizer,input,out")          \
     X(GENERATE, "generate", "continue a prompt", "model")                                                              \
     X(EVAL, "eval", "loss of a model on token shards, in nats a token and bits per byte", "model,data")                \
-    X(DUMP, "dump", "one forward and backward pass: every activation and gradient into a file", "model,data,out")      \
+    X(DUMP, "dump", "one training step: every activation, gradient and updated parameter into a file", "model,data,out")      \
     X(EXPORT, "export", "write a model in another format", "model,out")                                                \
     X(INFO, "info", "what a model consists of and costs; what shards hold", "")
 
@@ -64,20 +64,20 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
     X(TEXT, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
-      "text files: a file, a glob, or several with commas; UTF-8 (bytes that are not become byte tokens and are "      \
-      "counted)")                                                                                                      \
+      "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
+      "tokens of them, bpe leaves them out)")                                                                          \
     X(TEXT, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
       "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file")                                                                           \
     X(INT, vocab_size, 0, 0, 1 << 24, "", O_BPE | O_INFO,                                                              \
-      "bpe: size of the vocabulary, special and reserved tokens included, a multiple of 128 (0: 8192); info: the "     \
+      "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "     \
       "preset's size (0: its default)")                                                                                \
     X(REAL, val_fraction, 0.01, 0, 0.9, "", O_TOKENIZE, "share of the documents that go to the validation shards")     \
     X(CHOICE, doc_split, "blank", 0, 0, "blank|formfeed|file|none", O_TOKENIZE,                                        \
       "what ends a document: blank lines, a form feed, the file's end; none: the whole file, byte for byte, is one "   \
       "document")                                                                                                      \
     X(INT, shard_tokens, 100000000, 1024, 1ll << 40, "", O_TOKENIZE, "most tokens in one shard")                       \
-    X(INT, batch_size, 8, 1, 1 << 20, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO, "sequences in one forward pass, B")      \
+    X(INT, batch_size, 8, 1, 1 << 20, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO, "sequences in one pass of a rank, B")      \
     X(INT, seq_len, 256, 1, 1 << 24, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO,                                           \
       "tokens in a sequence, T; train: also the longest sequence that a new model is made for")                        \
     X(INT, total_batch_tokens, 0, 0, 1ll << 40, "", O_TRAIN,                                                           \
@@ -104,7 +104,7 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
       "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
     X(INT, checkpoint_files, 0, 0, 1 << 16, "", O_TRAIN,                                                               \
       "over how many files weights and moments are spread, each written by a rank of its own (0: so many that each "   \
-      "stays below 40 GB, as far as there are ranks)")                                                                 \
+      "holds about 40 GB at most, as far as there are ranks)")                                                         \
     X(FLAG, background_checkpoints, "on", 0, 0, "off|on", O_TRAIN,                                                     \
       "write checkpoints while training goes on, from a copy in host memory (12 bytes a parameter, shared by the "     \
       "ranks that write); off: no copy, training waits, and --comm_timeout must be longer than a write")               \
@@ -112,23 +112,23 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
       "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGUSR1, "    \
       "SIGUSR2 and a file named stop in the run's folder")                                                             \
     X(REAL, comm_timeout, 600, 0, 1e7, "", O_TRAIN,                                                                    \
-      "seconds that a rank waits for others before it ends the job with an error (0: for ever)")                       \
+      "seconds that a rank waits for others before it ends the job with an error (0: for ever); longer than a step, "  \
+      "and than a checkpoint takes to be read")                                                                        \
     X(INT, spike_window, 100, 0, SPIKE_WINDOW_MOST, "", O_TRAIN,                                                       \
       "steps whose losses and gradient norms a new step is compared with (0: no step is)")                             \
     X(REAL, spike_threshold, 6, 0, 1e9, "", O_TRAIN,                                                                   \
       "a step is a spike if its loss or gradient norm is this many standard deviations above the window's mean (0: "   \
       "none is)")                                                                                                      \
     X(CHOICE, spike_action, "none", 0, 0, "none|skip|rollback", O_TRAIN,                                               \
-      "what a spike brings: a line in the log; no update by this step; the weights of the last checkpoint that "       \
-      "--checkpoint_every made, and the data behind the spike. A step that is not finite is an error under none, "     \
-      "else a spike")                                                                                                  \
+      "none: a line in the log, and a step that is not finite is an error; skip: no update by a spike; rollback: "     \
+      "back to the last checkpoint that --checkpoint_every made, and on behind the spike's data")                      \
     X(INT, spike_limit, 10, 1, 1 << 30, "", O_TRAIN, "more spikes in a row, skipped or rolled back, are an error")     \
     X(CHOICE, recompute, "auto", 0, 0, "none|cheap|block|auto", O_TRAIN | O_DUMP | O_INFO,                             \
-      "what the backward pass computes again instead of keeping it: nothing; norms and activation functions; whole "   \
-      "blocks; auto: cheap, but none for dump, which can write only what is kept")                                     \
+      "what the backward pass computes again instead of keeping it: none; cheap: norms and activation functions; "     \
+      "block: whole blocks; auto: cheap, but none for dump, which can write only what is kept")                        \
     X(CHOICE, precision, "auto", 0, 0, "fp32|bf16|auto", O_COMPUTE,                                                    \
-      "operands of the matrix products; accumulation and weights are fp32 either way (auto: fp32 on CPUs, what it was " \
-      "built for on GPUs)")                                                                                            \
+      "train_gpt_cpu: operands of the matrix products, all else is fp32 (auto: fp32); train_gpt: the type that it "    \
+      "was built for, of weights and activations; sums are fp32")                                                      \
     X(CHOICE, master_weights, "fp32", 0, 0, "fp32|none", O_TRAIN,                                                      \
       "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
     X(INT, zero, 1, 0, 3, "", O_TRAIN,                                                                                 \
@@ -390,7 +390,7 @@ static inline bool options_parse(Options *o, int verb, int argc, char **argv, Er
 
 // Checks that the options without which the verb cannot run were given.
 static inline bool options_require(const Options *o, Error *err) {
-    char needed[256];
+    char needed[256], missing[320] = "";
     snprintf(needed, sizeof needed, "%s", verb_needs(o->verb));
     char *rest = NULL;
     for (char *name = strtok_r(needed, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
@@ -409,9 +409,10 @@ static inline bool options_require(const Options *o, Error *err) {
 #undef GIVEN_REAL
 #undef GIVEN_CHOICE
 #undef GIVEN_FLAG
-        if (!given) return error_set(err, "%s needs --%s=...; %s --help says what it is", verb_name(o->verb), name, verb_name(o->verb));
+        size_t n = strlen(missing);
+        if (!given) snprintf(missing + n, sizeof missing - n, "%s--%s=...", n ? ", " : "", name);
     }
-    return true;
+    return *missing ? error_set(err, "%s needs %s; %s --help says what they are", verb_name(o->verb), missing, verb_name(o->verb)) : true;
 }
 
 // Appends `"name": value` pairs of the verb's options, as a run records them.

@@ -236,8 +236,8 @@ static inline bool trainer_open_files(Trainer *t, Error *err) {
     int64_t pass = (int64_t)t->B * t->T * t->dist->size;
     t->step_tokens = o->total_batch_tokens ? o->total_batch_tokens : pass;
     if (t->step_tokens % pass)
-        return error_set(err, "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = %lld", (long long)t->step_tokens, t->B, t->T,
-                         t->dist->size, (long long)pass);
+        return error_set(err, "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = %lld; take %lld or another batch size",
+                         (long long)t->step_tokens, t->B, t->T, t->dist->size, (long long)pass, (long long)((t->step_tokens / pass + 1) * pass));
     t->micro_batches = (int)(t->step_tokens / pass);
     return true;
 }
@@ -319,6 +319,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     dist_agree(dist, t->model != NULL, &err);
     bool background = o->background_checkpoints && (dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
     dist_agree(dist, checkpoint_writer_open(&t->writer, o->out, o, t->model, &t->table, &t->config, &t->tokenizer, dist, background, &err), &err);
+    checkpoint_probe(&t->writer);
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
     t->flops_per_token = config_flops_per_token(&t->config, t->T);

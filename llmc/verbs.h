@@ -25,10 +25,14 @@ typedef struct {
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
     Error err;
     if (path_is_folder(o->model)) {
+        Path config = path_of("%s/config.json", o->model);
+        int64_t *steps;
+        int n = path_exists(config.text) ? 0 : checkpoint_list(&steps, o->model);
+        if (n) fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model, checkpoint_folder(o->model, steps[n - 1]).text);
         if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
         return;
     }
-    if (strchr(o->model, '/')) fail("--model=%s: no such folder", o->model);
+    if (strchr(o->model, '/')) fail("--model=%s: no such folder%s", o->model, path_exists(o->model) ? " (a file; name the folder that it is in)" : "");
     if (!config_of_preset(c, o->model, &err)) fail("%s", err.text);
     if (vocab_size) c->vocab_size = vocab_size;
     if (!config_check(c, &err)) fail("%s", err.text);
@@ -106,6 +110,7 @@ static inline int verb_generate(const Options *o, const Dist *dist) {
     LoadedModel l;
     Path path = path_of("%s/tokenizer.json", o->model);
     model_config_or_fail(&l.config, o, 0);
+    if (!path_is_folder(o->model)) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
     if (!tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
     if (tok.vocab_size > l.config.vocab_size) fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
     IdList prompt;
@@ -146,7 +151,8 @@ static inline int verb_eval(const Options *o, const Dist *dist) {
     Dataset data;
     Path path = path_of("%s/tokenizer.json", o->model);
     model_config_or_fail(&l.config, o, 0);
-    if (o->seq_len > l.config.max_seq_len) fail("--seq_len=%lld is longer than the model's %d positions", (long long)o->seq_len, l.config.max_seq_len);
+    if (o->seq_len > l.config.max_seq_len)
+        fail("--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less", (long long)o->seq_len, l.config.max_seq_len, l.config.max_seq_len);
     bool text = path_exists(path.text);
     if (text && !tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
@@ -194,7 +200,7 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
     if (!dataset_open(&data, o->data, T, &err)) fail("%s", err.text);
     model_config_or_fail(&l.config, o, (int)data.vocab_size);
-    if (T > l.config.max_seq_len) fail("--seq_len=%d is longer than the model's %d positions", T, l.config.max_seq_len);
+    if (T > l.config.max_seq_len) fail("--seq_len=%d is longer than the model's %d positions; give --seq_len=%d or less", T, l.config.max_seq_len, l.config.max_seq_len);
     if (data.sequences < B) fail("--data=%s holds %lld sequences of %d tokens, fewer than --batch_size=%d", o->data, (long long)data.sequences, T, B);
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;

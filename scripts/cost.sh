@@ -79,6 +79,6 @@ BEGIN {
     tokens = steps * total
     seconds = tokens * flops / (peak * 1e12 * mfu) # of one device
     unit = device == "CPU" ? "CPU core" : "GPU"
-    printf "cost: %stokens (%d steps of %d), %.3g FLOPs (%.3g a token), %.3g %s hours (%.3g h on %d %s), %.3g kWh\n", big(tokens), steps, total, tokens * flops, flops, seconds / 3600, unit, seconds / 3600 / n, n, device, seconds / 3.6e6 * (watts + host)
+    printf "cost: %stokens (%d steps of %d), %.3g FLOPs (%.3g a token), %.3g %s hours (%.3g h on %d %s), %.3g kWh\n", big(tokens), steps, total, tokens * flops, flops, seconds / 3600, unit, seconds / 3600 / n, n, device == "CPU" ? "CPU cores" : device, seconds / 3.6e6 * (watts + host)
     printf "      assumed: %g%% of the peak of %g TFLOP/s, %g + %g W for a device and its share of the host, nothing for cooling\n", 100 * mfu, peak, watts, host
 }'

@@ -52,7 +52,7 @@ launch=(mpirun --hostfile "$hostfile" --map-by "ppr:$ranks:node:oversubscribe" -
     # A host that is cut off says nothing: notice after 15 + 3 x 5 seconds, not after Open MPI's 8 minutes.
     --mca oob_tcp_keepalive_time 15 --mca oob_tcp_keepalive_intvl 5 --mca oob_tcp_keepalive_probes 3)
 for name in $(compgen -e); do # settings of the user's, to every host
-    case $name in NCCL_* | UCX_* | OMP_* | CUDA_*) launch+=(-x "$name") ;; esac
+    case $name in NCCL_* | UCX_* | OMP_* | CUDA_* | LLMC_*) launch+=(-x "$name") ;; esac
 done
 if [ "$(id -u)" -eq 0 ]; then launch+=(--allow-run-as-root); fi
 

@@ -12,6 +12,7 @@ for word in "$@"; do
     case $word in
         "--$name="*) value=${word#*=} ;;
         --config=?*)
+            [ -r "${word#*=}" ] || { echo "train_option.sh: error: cannot read ${word#*=}, which --config names" >&2; exit 1; }
             found=$(sed -n "s/#.*//; s/[[:space:]]*\$//; s/^[[:space:]]*${name}[[:space:]]*=[[:space:]]*/=/p" "${word#*=}" | tail -n 1)
             if [ -n "$found" ]; then value=${found#=}; fi
             ;;

@@ -113,7 +113,7 @@ refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=u
 mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
 refused 'model_type.*bert.*gpt2, llama and qwen3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
 refused 'model_type' generate --model=bert
-refused 'folder with weights|config.json|tokenizer.json' generate --model=llama-nano --prompt=x
+refused 'preset, which has no weights' generate --model=llama-nano --prompt=x
 cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
 refused 'cut/model.safetensors' generate --model=cut --prompt=x
 cp -r run_gpt2/step_00000006 wrong && sed -i 's/"n_embd": 64/"n_embd": 128/' wrong/config.json

@@ -88,6 +88,9 @@ for background in on off; do
         fi
     done
 done
+cp qwen3_4/step_00000050/model.safetensors spread_off/step_00000050/
+train qwen3 4 3 spread_off --resume=auto --steps=60
+check "a file that is none of the checkpoint's and would be read is refused: $(cat out)" grep -q '^error: spread_off/step_00000050/model.safetensors is not part of this' out
 truncate -s -8 spread_on/step_00000050/optimizer-00002-of-00003.safetensors
 train qwen3 4 3 spread_on --resume=auto --steps=60
 check "a damaged file of several is found, and by one rank: $(cat out)" grep -q '^error: .*optimizer-00002-of-00003.safetensors has [0-9]* bytes, expected' out

@@ -246,6 +246,14 @@ for how in background_checkpoints={on,off} checkpoint_files=3; do
     check "one rank says it: $(tail -n 1 err)" once '^error: rank 0 on .*: no checkpoint at step [0-9]+: .*untouched'
     umount small
 done
+# Ranks that write in a folder that only looks like rank 0's.
+if unshare -m true 2>/dev/null; then
+    set_options hidden/run --checkpoint_files=2
+    # shellcheck disable=SC2016  # expanded by that shell
+    "${launch[@]}" -n 1 "$binary" "${options[@]}" : -n 1 unshare -m sh -c 'mkdir -p hidden && mount -t tmpfs none hidden && mkdir hidden/run && exec "$@"' - \
+        "$binary" "${options[@]}" >out 2>err
+    check "another folder on another host: $(cat err)" once '^error: rank 0 on .*: what rank 1 writes to hidden/run is not there for rank 0'
+fi
 for how in signal file; do
     mkdir ranks_$how # a run looks for the file once a second, the first time after its first step
     [ $how = file ] && touch ranks_file/stop

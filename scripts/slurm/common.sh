@@ -29,7 +29,7 @@ if [ ${#in_container[@]} -eq 0 ] && [ ! -x "$program" ]; then
     say "error: $program is not there; build it on the login node (make train_gpt), or name another with PROGRAM=FILE sbatch ..."
     exit 1
 fi
-out=$("$root/scripts/train_option.sh" out '' "$@")
+out=$("$root/scripts/train_option.sh" out '' "$@") || exit 1
 if [ -z "$out" ]; then
     say "error: the options name no --out=FOLDER; options of train follow the sbatch file"
     exit 1

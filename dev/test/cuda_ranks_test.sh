@@ -10,7 +10,7 @@
 #     dev/test/cuda_ranks_test.sh [long [FAMILY...]]
 #
 # long: 2, 3, 4 and 8 ranks, every stage, groups, with and without micro-batches, 50 steps, each of the families
-# (gpt2 llama qwen3) unless some are named: about 40 minutes a family on two cores.
+# (gpt2 llama qwen3) unless some are named: 20 to 30 minutes a family on two cores.
 #
 # With GPU=1 the real program, one rank a GPU, as many as there are: every stage, 50 steps.
 #

@@ -377,7 +377,7 @@ fi
 
 # A pace that spreads the kills over nine tenths of the run: while it is ahead, a kill comes in its start, else later.
 kill_test() { # kill_test RANKS
-    local ranks=$1 run=$work/killed_$1 kills=0 attempts=0 pid start step_ms wait_ms victim early=0 writing=0 log=$work/killed.log
+    local ranks=$1 run=$work/killed_$1 kills=0 attempts=0 pid start step_ms wait_us until_us ahead enough victim early=0 writing=0 log=$work/killed.log
     whole "$ranks"
     step_ms=$(jq -s 'map(.step_ms) | sort | .[length / 2 | floor]' "$work/whole_$ranks/metrics.jsonl")
     local command=("$program")
@@ -397,9 +397,12 @@ kill_test() { # kill_test RANKS
         if [ $((attempts % 10)) -eq 1 ] && reach "$run" $((before + 1)) 300; then
             start=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }')
         else
-            wait_ms=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$((before * KILLS - steps * kills * 6 / 10)) \
-                'BEGIN { r /= 32768; printf "%.3f", (ahead > 0 ? r * s * 0.7 : s * 0.8 + r * (s * 0.4 + 20 * m)) / 1000 }')
-            sleep "$wait_ms"
+            ahead=$((before * KILLS - steps * kills * 6 / 10))
+            wait_us=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$ahead \
+                'BEGIN { r /= 32768; printf "%d", (ahead > 0 ? r * s * 0.7 : s * 0.8 + r * (s * 0.4 + 20 * m)) * 1000 }')
+            # The machine may be faster than it was: a step that comes too early ends the wait.
+            until_us=$((${EPOCHREALTIME/./} + wait_us)) enough=$((before + (ahead > 0 ? 1 : 8)))
+            while [ "${EPOCHREALTIME/./}" -lt $until_us ] && [ "$(step_of "$run")" -lt $enough ]; do sleep 0.01; done
         fi
         victim=$( (ranks_of "$run"; if [ "$ranks" -gt 1 ]; then echo $pid; fi) | shuf -n 1)
         [ -z "$(find "$run" -maxdepth 1 -name '*step_*' ! -name 'step_*[0-9]' 2>/dev/null)" ] || writing=$((writing + 1))

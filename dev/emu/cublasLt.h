@@ -1,8 +1,9 @@
 /*
 cublasLt.h (emulator): the calls of cuBLASLt that llmc/cuda/gemm.h makes, as plain loops with the same
-epilogues. Products of bf16 are exact in float and summed in float; a result is rounded once, after
-the epilogue; with TF32, factors are rounded to 10 bits behind the point. What the real library refuses (a GELU auxiliary matrix whose leading dimension is not a
-multiple of 8) the heuristic here refuses too, so that the unfused path is tested.
+epilogues. Products of bf16 are exact in float and summed in float; with TF32, factors are rounded to 10
+bits behind the point; a result is rounded once, after the epilogue. What the real library refuses (a
+GELU auxiliary matrix whose leading dimension is not a multiple of 8) the heuristic here refuses too, so
+that the unfused path is tested.
 Matrices are stored by columns, as in BLAS.
 */
 #ifndef EMU_CUBLASLT_H

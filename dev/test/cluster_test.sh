@@ -192,7 +192,8 @@ nodes_idle() { # nodes_idle SECONDS: waits until both are
         sleep 0.2
     done
 }
-queued() { slurm squeue -h -j "$1" -t PENDING,RUNNING,CONFIGURING,COMPLETING,REQUEUED,SUSPENDED 2>/dev/null | grep -c .; }
+# Without -t, which would leave out a job in the moment in which Slurm signals it (SIGNALING).
+queued() { slurm squeue -h -j "$1" 2>/dev/null | grep -c .; }
 node_down() { [[ $(slurm scontrol show node gptb 2>/dev/null) = *State=DOWN* ]]; }
 until_gone() { # until_gone JOB SECONDS
     local until=$((SECONDS + $2))

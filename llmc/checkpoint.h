@@ -37,11 +37,14 @@ typedef struct {
     uint64_t data; // Dataset.fingerprint of the training shards
 } RunState;
 
-// The names of a checkpoint's file number `file` (from 0) of `files`: weights, moments.
-static inline Path checkpoint_model_file(int file, int files) {
+// The two kinds of files with numbers: weights, Adam's moments.
+enum { CHECKPOINT_MODEL, CHECKPOINT_OPTIMIZER, CHECKPOINT_KINDS };
+
+// The name of file number `file` (from 0) of `files` of a kind.
+static inline Path checkpoint_file(int kind, int file, int files) {
+    if (kind == CHECKPOINT_OPTIMIZER) return path_of("optimizer-%05d-of-%05d.safetensors", file + 1, files);
     return files == 1 ? path_of("model.safetensors") : path_of("model-%05d-of-%05d.safetensors", file + 1, files);
 }
-static inline Path checkpoint_optimizer_file(int file, int files) { return path_of("optimizer-%05d-of-%05d.safetensors", file + 1, files); }
 
 static inline Path checkpoint_folder(const char *run_dir, int64_t step) { return path_of("%s/step_%08lld", run_dir, (long long)step); }
 
@@ -186,7 +189,7 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
 
 static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {
     SafeTensors st;
-    Path one = checkpoint_optimizer_file(0, 1);
+    Path one = checkpoint_file(CHECKPOINT_OPTIMIZER, 0, 1);
     if (!safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err)) return false;
     bool ok = disk_load(m, MODEL_MOMENT1, &st, t, c, "moment1.", folder, err) && disk_load(m, MODEL_MOMENT2, &st, t, c, "moment2.", folder, err);
     safetensors_close(&st);

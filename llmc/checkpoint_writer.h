@@ -27,7 +27,7 @@ last, and renames the folder. With one file both are one piece of work of rank 0
 // What became of a rank's files.
 typedef struct {
     bool ok;
-    uint64_t bytes[2], sums[2]; // weights, moments
+    uint64_t bytes[CHECKPOINT_KINDS], sums[CHECKPOINT_KINDS];
     char text[512];             // the error, where not ok
 } CheckpointPart;
 
@@ -72,6 +72,7 @@ typedef struct {
 
 static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_MOMENT1, MODEL_MOMENT2}; // in the order of the files
 static const char *const checkpoint_prefixes[3] = {"", "moment1.", "moment2."};
+static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, 3}; // of these, the first in a kind of file
 
 static inline Path checkpoint_temporary(const CheckpointWriter *w) {
     return path_of("%s/step_%08lld.%08x.tmp", w->run_dir, (long long)w->state.step, w->mark);
@@ -172,13 +173,12 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
             }
 }
 
-// Writes arrays [from, to) of a file's parameters, from the copy or from the model; `number`: 0 weights, 1 moments. From the
-// model all ranks call this, and those that do not write only hand over.
-static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int number, int from, int to) {
+// Writes a file of a kind, from the copy or from the model. From the model all ranks call this, and those that do not
+// write only hand over.
+static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int kind) {
     SafeWriter s;
-    Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), folder = checkpoint_temporary(w);
-    Path path = path_of("%.3000s/%.100s", folder.text, name.text);
-    int first = w->first[file], last = w->first[file + 1];
+    Path path = path_of("%.3000s/%.100s", checkpoint_temporary(w).text, checkpoint_file(kind, file, w->files).text);
+    int first = w->first[file], last = w->first[file + 1], from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
     CheckpointPart *part = &w->part;
     Error err;
     bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
@@ -195,7 +195,7 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int n
     }
     for (int k = from; !w->copies && k < to; k++) disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k], w->table, first, last, w->config, checkpoint_rank(w, file));
     if (!mine || !part->ok) return;
-    part->ok = ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[number], &part->bytes[number], path.text, &err);
+    part->ok = ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[kind], &part->bytes[kind], path.text, &err);
     if (!part->ok) snprintf(part->text, sizeof part->text, "%.500s", err.text);
 }
 
@@ -203,7 +203,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int n
 
 // The index of the files of weights or moments, as Transformers writes it. There is one even of a single file of weights: vLLM
 // would else take all *.safetensors of the folder for weights.
-static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int number, int from, int to, Error *err) {
+static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int kind, Error *err) {
+    int from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
     Str s;
     memset(&s, 0, sizeof s);
     str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {", sizeof(float) * (size_t)(to - from) * w->table->parameters);
@@ -213,11 +214,11 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
                 DiskPart parts[DISK_PARTS];
                 int n = disk_parts(parts, &w->table->items[i], w->config);
-                Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files);
+                Path name = checkpoint_file(kind, file, w->files);
                 for (int j = 0; j < n; j++, comma = ",") str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k], parts[j].name, name.text);
             }
     str_puts(&s, "\n  }\n}\n");
-    Path path = path_of("%s/%s.safetensors.index.json", folder, number ? "optimizer" : "model");
+    Path path = path_of("%s/%s.safetensors.index.json", folder, kind == CHECKPOINT_OPTIMIZER ? "optimizer" : "model");
     bool ok = file_write_all(path.text, s.data, s.size, err);
     free(s.data);
     return ok;
@@ -251,11 +252,9 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
         ok = checkpoint_sum(&sum, &bytes, p.text, err);
         checkpoint_list_file(&s, small[i], bytes, sum);
     }
-    for (int file = 0; file < w->files; file++) {
-        Path model = checkpoint_model_file(file, w->files), optimizer = checkpoint_optimizer_file(file, w->files);
-        checkpoint_list_file(&s, model.text, w->parts[file].bytes[0], w->parts[file].sums[0]);
-        checkpoint_list_file(&s, optimizer.text, w->parts[file].bytes[1], w->parts[file].sums[1]);
-    }
+    for (int file = 0; file < w->files; file++)
+        for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
+            checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind], w->parts[file].sums[kind]);
     str_puts(&s, "\n  }\n}\n");
     Path run = path_of("%s/run.json", folder);
     ok = ok && file_write_all(run.text, s.data, s.size, err);
@@ -274,10 +273,10 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
         const CheckpointPart *part = &w->parts[file];
         int rank = checkpoint_rank(w, file);
         if (!part->ok) ok = rank ? error_set(err, "rank %d: %s", rank, part->text) : error_set(err, "%s", part->text);
-        for (int number = 0; ok && number < 2; number++) { // and where rank 0 sees it
-            Path name = number ? checkpoint_optimizer_file(file, w->files) : checkpoint_model_file(file, w->files), path = path_of("%.3000s/%.100s", folder, name.text);
+        for (int kind = 0; ok && kind < CHECKPOINT_KINDS; kind++) { // and where rank 0 sees it
+            Path path = path_of("%.3000s/%.100s", folder, checkpoint_file(kind, file, w->files).text);
             struct stat st;
-            if (stat(path.text, &st) != 0 || (uint64_t)st.st_size != part->bytes[number])
+            if (stat(path.text, &st) != 0 || (uint64_t)st.st_size != part->bytes[kind])
                 ok = error_set(err, "%s, which rank %d wrote, is not there for rank 0: --out must be the same folder on all hosts", path.text, rank);
         }
     }
@@ -285,7 +284,7 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
     int pad = tokenizer_special(w->tokenizer, "<|pad|>");
     ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) && tokenizer_save(w->tokenizer, tokens.text, err) &&
          tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
-    ok = ok && checkpoint_write_index(w, folder, 0, 0, 1, err) && (w->files == 1 || checkpoint_write_index(w, folder, 1, 1, 3, err));
+    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) && (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
     ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) && path_remove_tree(final.text, err);
     if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     if (!ok) path_remove_tree(folder, NULL);
@@ -304,8 +303,7 @@ static inline void *checkpoint_thread(void *argument) {
         if (w->metrics > 0) fsync(w->metrics);
         for (int file = 0; file < w->files; file++) {
             if (w->copies && file != w->file) continue;
-            checkpoint_write_numbers(w, file, 0, 0, 1);
-            checkpoint_write_numbers(w, file, 1, 1, 3);
+            for (int kind = 0; kind < CHECKPOINT_KINDS; kind++) checkpoint_write_numbers(w, file, kind);
         }
     }
     if (w->files == 1 && w->dist->rank == 0) w->parts[0] = w->part;

@@ -110,9 +110,9 @@ $(BUILD)/cuda_%_emu: $(EMU_FILES) $(BUILD)/cuda_reference.o $(wildcard dev/emu/*
 	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@ $(EMULIBS)
 emu: $(EMU_TESTS)
 
-$(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
+$(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h) Makefile | $(BUILD)
 	$(NVCC) $(NVFLAGS) $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
-$(BUILD)/train_gpt_fp32: train_gpt.cu $(wildcard llmc/*.h llmc/cuda/*.h) Makefile | $(BUILD)
+$(BUILD)/train_gpt_fp32: train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h) Makefile | $(BUILD)
 	$(NVCC) $(NVFLAGS) -DFLOAT32 $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
 -include $(wildcard $(BUILD)/*.d)
 

@@ -38,9 +38,9 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/ranks.h"
 #include "llmc/cuda/rope.h"
 #include "llmc/engine.h"
-#include "llmc/half.h"
-#include "llmc/hash.h"
-#include "llmc/options.h"
+#include "llmc/base/half.h"
+#include "llmc/base/hash.h"
+#include "llmc/run/options.h"
 #include <type_traits>
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
@@ -982,7 +982,7 @@ static void model_warm_up(Model *m) {
 
 // ---------------------------------------------------------------- main
 
-#include "llmc/verbs.h"
+#include "llmc/run/verbs.h"
 
 #ifndef LLMC_NO_MAIN
 int main(int argc, char **argv) { return program_main(argc, argv); }

@@ -2,8 +2,8 @@
 train_gpt_cpu.c: the reference program: a GPT trained, evaluated and sampled on CPUs.
 
 This file holds the model: forward, backward, update, as lists of equations over the kernels of
-llmc/cpu/. What the tensors are stands in llmc/model.h; what happens around a step in llmc/trainer.h;
-the other verbs in llmc/verbs.h. train_gpt.cu defines the same functions in the same order.
+llmc/cpu/. What the tensors are stands in llmc/model.h; what happens around a step in llmc/run/trainer.h;
+the other verbs in llmc/run/verbs.h. train_gpt.cu defines the same functions in the same order.
 
 Reading order: Model, then block_forward() and block_backward() (one transformer block, step by step),
 then model_forward() (embedding, blocks, head and loss), then the rest.
@@ -26,7 +26,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/peak.h"
 #include "llmc/cpu/ranks.h"
 #include "llmc/engine.h"
-#include "llmc/options.h"
+#include "llmc/run/options.h"
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
 // this size: large enough that a chunk is an efficient matrix product, small beside the weights.
@@ -534,7 +534,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
 
 // ---------------------------------------------------------------- main
 
-#include "llmc/verbs.h"
+#include "llmc/run/verbs.h"
 
 #ifndef LLMC_NO_MAIN
 int main(int argc, char **argv) {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Writes llmc/unicode.h from the Unicode Character Database.
+# Writes llmc/text/unicode.h from the Unicode Character Database.
 #
-#     dev/unicode_tables.sh FOLDER VERSION > llmc/unicode.h
+#     dev/unicode_tables.sh FOLDER VERSION > llmc/text/unicode.h
 #
 # FOLDER holds UnicodeData.txt, PropList.txt, CompositionExclusions.txt and DerivedAge.txt of VERSION
 # (https://www.unicode.org/Public/VERSION/ucd/; Debian's package unicode-data has an older one in
@@ -12,7 +12,7 @@
 # VERSION, and NFC_AGE bounds the age of characters that compose, decompose or are reordered. Both
 # were established by asking tokenizers 0.23.3 about every code point.
 set -eu
-[ $# = 2 ] || { echo "usage: $0 FOLDER VERSION > llmc/unicode.h" >&2; exit 1; }
+[ $# = 2 ] || { echo "usage: $0 FOLDER VERSION > llmc/text/unicode.h" >&2; exit 1; }
 NFC_AGE=9.0
 export LC_ALL=C
 cd "$1"

@@ -7,7 +7,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 #ifndef LLMC_ENGINE_H
 #define LLMC_ENGINE_H
 
-#include "dist.h"
+#include "ranks/dist.h"
 #include "model.h"
 #include <math.h>
 

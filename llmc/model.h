@@ -27,8 +27,8 @@ Adding a tensor is adding a row. Adding a family is adding switches, and rows th
 #ifndef LLMC_MODEL_H
 #define LLMC_MODEL_H
 
-#include "common.h"
-#include "rng.h"
+#include "base/common.h"
+#include "base/rng.h"
 
 // ---------------------------------------------------------------- config
 

@@ -10,10 +10,10 @@ keep the promises of the headers: tensors lie inside the file and are readable, 
 again reads as the same, every sequence of a dataset has tokens below the vocabulary, documents lie
 inside the text in order and are not empty.
 */
-#include "../../llmc/data.h"
-#include "../../llmc/json.h"
-#include "../../llmc/safetensors.h"
-#include "../../llmc/tokenize.h"
+#include "../../llmc/text/data.h"
+#include "../../llmc/base/json.h"
+#include "../../llmc/files/safetensors.h"
+#include "../../llmc/text/tokenize.h"
 
 #define REQUIRE(condition)                                                          \
     do {                                                                            \

@@ -7,7 +7,7 @@ fuzz_tokenizer.c: whatever the bytes, tokenizer.json is read or refused, and tex
 Run from the repository's root. An input that begins with '{' is a tokenizer.json; anything else is text
 for the tokenizers in dev/test/fixtures/tokenizer, the first byte chooses which.
 */
-#include "../../llmc/tokenizer.h"
+#include "../../llmc/text/tokenizer.h"
 
 static Tokenizer tokenizers[6];
 

@@ -4,10 +4,10 @@ base_test.h: random numbers, options, schedules, sampling, the model tables, con
 #ifndef BASE_TEST_H
 #define BASE_TEST_H
 
-#include "../../llmc/huggingface.h"
-#include "../../llmc/rng.h"
-#include "../../llmc/sample.h"
-#include "../../llmc/schedule.h"
+#include "../../llmc/files/huggingface.h"
+#include "../../llmc/base/rng.h"
+#include "../../llmc/run/sample.h"
+#include "../../llmc/run/schedule.h"
 #include "check.h"
 
 static void test_rng(void) {

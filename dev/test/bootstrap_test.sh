@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ranks that find each other through a file (llmc/bootstrap.h), started as srun without PMIx starts them: the
+# Ranks that find each other through a file (llmc/ranks/bootstrap.h), started as srun without PMIx starts them: the
 # result of all is that of one; files of other jobs and tries are passed over; who does not come or goes away
 # is missed, with a message, in time.
 set -uo pipefail

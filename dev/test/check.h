@@ -8,7 +8,7 @@ test_temp("name")                           a path in a folder that the test pro
 #ifndef CHECK_H
 #define CHECK_H
 
-#include "../../llmc/common.h"
+#include "../../llmc/base/common.h"
 
 static int checks_passed, checks_failed;
 static Path test_folder;

@@ -28,7 +28,7 @@ others are judged by 3e-2, and by 1e-3 in fp32.
 #ifndef DEV_TEST_COMPARE_H
 #define DEV_TEST_COMPARE_H
 
-#include "../../llmc/safetensors.h"
+#include "../../llmc/files/safetensors.h"
 #include <math.h>
 
 #define COMPARE_U 1.65e-3

@@ -8,8 +8,8 @@ splitting. The numbers of test_permutation() are frozen: a change would give eve
 #ifndef DATA_TEST_H
 #define DATA_TEST_H
 
-#include "../../llmc/data.h"
-#include "../../llmc/tokenize.h"
+#include "../../llmc/text/data.h"
+#include "../../llmc/text/tokenize.h"
 #include "check.h"
 #include "files_test.h"
 

@@ -8,9 +8,9 @@ safetensors 0.8 (save() of five tensors), so that reading is not only tested aga
 #ifndef FILES_TEST_H
 #define FILES_TEST_H
 
-#include "../../llmc/hash.h"
-#include "../../llmc/json.h"
-#include "../../llmc/safetensors.h"
+#include "../../llmc/base/hash.h"
+#include "../../llmc/base/json.h"
+#include "../../llmc/files/safetensors.h"
 #include "check.h"
 #include <math.h>
 #include <signal.h>

@@ -18,7 +18,7 @@ contraction. The bytes of every tensor in every type: as the Python package gguf
 #ifndef GGUF_TEST_H
 #define GGUF_TEST_H
 
-#include "../../llmc/gguf.h"
+#include "../../llmc/files/gguf.h"
 #include "check.h"
 #include <math.h>
 #include <signal.h>

@@ -24,8 +24,8 @@ Tolerances, all on the relative L2 error |a - b| / |b|; measured: the largest on
 #ifndef MODEL_TEST_H
 #define MODEL_TEST_H
 
-#include "../../llmc/huggingface.h"
-#include "../../llmc/rng.h"
+#include "../../llmc/files/huggingface.h"
+#include "../../llmc/base/rng.h"
 #include "check.h"
 
 #define MODEL_FIXTURES "dev/test/fixtures/models/"

@@ -9,7 +9,7 @@ tokenizer_test.h: Unicode, split patterns, encoding, training, tokenizer.json.
 #ifndef TOKENIZER_TEST_H
 #define TOKENIZER_TEST_H
 
-#include "../../llmc/bpe.h"
+#include "../../llmc/text/bpe.h"
 #include "check.h"
 
 #define TOKENIZER_FIXTURES "dev/test/fixtures/tokenizer/"

@@ -16,7 +16,7 @@ Without MPI, or with one rank, everything here does nothing.
 #ifndef LLMC_CPU_RANKS_H
 #define LLMC_CPU_RANKS_H
 
-#include "../dist.h"
+#include "../ranks/dist.h"
 #include "../model.h"
 #include "cpu.h"
 

@@ -17,7 +17,7 @@ Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 
 #ifndef LLMC_CUDA_H
 #define LLMC_CUDA_H
 
-#include "../dist.h"
+#include "../ranks/dist.h"
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <math.h>

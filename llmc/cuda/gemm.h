@@ -18,7 +18,7 @@ y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 #ifndef LLMC_CUDA_GEMM_H
 #define LLMC_CUDA_GEMM_H
 
-#include "../dist.h"
+#include "../ranks/dist.h"
 #include "cuda.h"
 #include "mlp.h"
 #include <cublasLt.h>

@@ -16,7 +16,7 @@ gradient is written because it is zeroed here), and 2 more for the bf16 copy.
 #ifndef LLMC_CUDA_OPTIMIZER_H
 #define LLMC_CUDA_OPTIMIZER_H
 
-#include "../rng.h"
+#include "../base/rng.h"
 #include "cuda.h"
 
 typedef struct {

@@ -11,7 +11,7 @@ ECC is asked for through nvml.h; without NVML, or where a GPU does not say, noth
 #ifndef LLMC_CUDA_PREFLIGHT_H
 #define LLMC_CUDA_PREFLIGHT_H
 
-#include "../dist.h"
+#include "../ranks/dist.h"
 #include "cuda.h"
 #include "nvml.h"
 

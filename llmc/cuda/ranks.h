@@ -30,7 +30,7 @@ Built without NCCL there is one rank.
 #ifndef LLMC_CUDA_RANKS_H
 #define LLMC_CUDA_RANKS_H
 
-#include "../dist.h"
+#include "../ranks/dist.h"
 #include "../model.h"
 #include "cuda.h"
 

@@ -20,7 +20,7 @@ be longer than it takes (reading a large checkpoint on a slow disk).
 #ifndef LLMC_WATCHDOG_H
 #define LLMC_WATCHDOG_H
 
-#include "common.h"
+#include "../base/common.h"
 #include <pthread.h>
 #include <signal.h>
 #ifdef USE_MPI

@@ -19,7 +19,7 @@ last, and renames the folder. With one file both are one piece of work of rank 0
 #define LLMC_CHECKPOINT_WRITER_H
 
 #include "checkpoint.h"
-#include "dist.h"
+#include "../ranks/dist.h"
 
 // Above this a checkpoint is spread over more files (--checkpoint_files=0): host memory of a rank, bytes of a copy.
 #define CHECKPOINT_FILE_BYTES 40e9

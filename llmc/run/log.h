@@ -8,8 +8,8 @@ checkpoint are cut off: the file is then what an undisturbed run would have writ
 #ifndef LLMC_LOG_H
 #define LLMC_LOG_H
 
-#include "common.h"
-#include "json.h"
+#include "../base/common.h"
+#include "../base/json.h"
 
 typedef struct {
     FILE *file;     // run.log; NULL on ranks other than 0, which say nothing

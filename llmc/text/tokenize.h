@@ -25,9 +25,9 @@ shards that an earlier run left under the same prefix go away then.
 #ifndef LLMC_TOKENIZE_H
 #define LLMC_TOKENIZE_H
 
-#include "common.h"
+#include "../base/common.h"
 #include "data.h"
-#include "hash.h"
+#include "../base/hash.h"
 #include "text.h"
 #include "tokenizer.h"
 #ifdef _OPENMP

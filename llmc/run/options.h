@@ -13,8 +13,8 @@ config table.
 #ifndef LLMC_OPTIONS_H
 #define LLMC_OPTIONS_H
 
-#include "common.h"
-#include "json.h"
+#include "../base/common.h"
+#include "../base/json.h"
 #include <ctype.h>
 #include <math.h>
 

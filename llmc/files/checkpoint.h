@@ -17,11 +17,11 @@ there whole or it is not there. The newest checkpoint is found by looking; nothi
 #ifndef LLMC_CHECKPOINT_H
 #define LLMC_CHECKPOINT_H
 
-#include "hash.h"
+#include "../base/hash.h"
 #include "huggingface.h"
-#include "options.h"
-#include "spikes.h"
-#include "tokenizer.h"
+#include "../run/options.h"
+#include "../run/spikes.h"
+#include "../text/tokenizer.h"
 
 // Where a run stands, and what a resumed one must have in common with it.
 typedef struct {

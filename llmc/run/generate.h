@@ -4,10 +4,10 @@ generate.h: text from a model, token by token: the engine's logits, the sampler'
 #ifndef LLMC_GENERATE_H
 #define LLMC_GENERATE_H
 
-#include "engine.h"
+#include "../engine.h"
 #include "sample.h"
-#include "text.h"
-#include "tokenizer.h"
+#include "../text/text.h"
+#include "../text/tokenizer.h"
 
 // Continues `prompt` (n tokens, at least one) by at most `count` tokens, handing each to `each` (which
 // returns false to stop). Ends at end of text. When the context is full, the newer half of it is fed

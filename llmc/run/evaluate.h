@@ -6,9 +6,9 @@ Only the latter can be compared between tokenizers: the sum of the losses over t
 #ifndef LLMC_EVALUATE_H
 #define LLMC_EVALUATE_H
 
-#include "data.h"
-#include "engine.h"
-#include "tokenizer.h"
+#include "../text/data.h"
+#include "../engine.h"
+#include "../text/tokenizer.h"
 
 // The number of text bytes in n tokens; special tokens and ignored targets (-1) have none.
 static inline int64_t tokens_text_bytes(const Tokenizer *tok, const int32_t *tokens, int64_t n) {

@@ -8,7 +8,7 @@ logits, seed and index the choice is the same on every machine.
 #ifndef LLMC_SAMPLE_H
 #define LLMC_SAMPLE_H
 
-#include "rng.h"
+#include "../base/rng.h"
 
 typedef struct {
     float logit;

@@ -33,10 +33,10 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 #ifndef LLMC_GGUF_H
 #define LLMC_GGUF_H
 
-#include "half.h"
+#include "../base/half.h"
 #include "huggingface.h"
-#include "options.h"
-#include "tokenizer.h"
+#include "../run/options.h"
+#include "../text/tokenizer.h"
 #include <math.h>
 
 #define GGUF_MAGIC 0x46554747u // "GGUF"

@@ -19,8 +19,8 @@ ShardWriter writes shards to temporary names; they get their names together when
 #ifndef LLMC_DATA_H
 #define LLMC_DATA_H
 
-#include "common.h"
-#include "hash.h"
+#include "../base/common.h"
+#include "../base/hash.h"
 
 #define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
 #define SHARD_VERSION 1

@@ -7,9 +7,9 @@ those of --help. program_main() is what main() calls.
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
-#include "bpe.h"
-#include "gguf.h"
-#include "tokenize.h"
+#include "../text/bpe.h"
+#include "../files/gguf.h"
+#include "../text/tokenize.h"
 #include "trainer.h"
 
 // ---------------------------------------------------------------- a model to look at

@@ -24,10 +24,10 @@ byte are refused.
 #ifndef LLMC_SAFETENSORS_H
 #define LLMC_SAFETENSORS_H
 
-#include "common.h"
-#include "half.h"
-#include "hash.h"
-#include "json.h"
+#include "../base/common.h"
+#include "../base/half.h"
+#include "../base/hash.h"
+#include "../base/json.h"
 
 #define ST_MAX_DIMS 8
 #define ST_MAX_HEADER 100000000u

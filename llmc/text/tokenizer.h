@@ -30,9 +30,9 @@ Limits: 2^24 ids; a pre-token longer than 1 GiB is cut there.
 #ifndef LLMC_TOKENIZER_H
 #define LLMC_TOKENIZER_H
 
-#include "common.h"
-#include "hash.h"
-#include "json.h"
+#include "../base/common.h"
+#include "../base/hash.h"
+#include "../base/json.h"
 #include "text.h"
 
 #define TOKENIZER_MAX_IDS (1 << 24)

@@ -18,7 +18,7 @@ also matches U+017F, as everywhere in Unicode case folding.
 #ifndef LLMC_TEXT_H
 #define LLMC_TEXT_H
 
-#include "common.h"
+#include "../base/common.h"
 #include "unicode.h"
 
 // ---------------------------------------------------------------- UTF-8

@@ -15,8 +15,8 @@ fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; 
 #ifndef LLMC_HUGGINGFACE_H
 #define LLMC_HUGGINGFACE_H
 
-#include "engine.h"
-#include "json.h"
+#include "../engine.h"
+#include "../base/json.h"
 #include "safetensors.h"
 
 // ---------------------------------------------------------------- config.json

@@ -12,8 +12,8 @@ each fills its own Error, and dist_agree() says it once.
 #ifndef LLMC_PREFLIGHT_H
 #define LLMC_PREFLIGHT_H
 
-#include "checkpoint.h"
-#include "dist.h"
+#include "../files/checkpoint.h"
+#include "../ranks/dist.h"
 #include <sys/statvfs.h>
 
 #ifndef GIT_COMMIT

@@ -25,8 +25,8 @@ function of checkpoint and data, so a resumed run takes the same way.
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
 
-#include "checkpoint_writer.h"
-#include "data.h"
+#include "../files/checkpoint_writer.h"
+#include "../text/data.h"
 #include "evaluate.h"
 #include "generate.h"
 #include "log.h"

@@ -62,7 +62,7 @@ NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)..
 endif
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 
-.PHONY: all help build-tests emu test test-cluster compare bench clean
+.PHONY: all help build-tests emu test test-cluster compare bench format clean
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
 help:
@@ -74,6 +74,7 @@ help:
 	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
 	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
+	@echo "make format          lays out every source file as .clang-format says"
 	@echo "make clean           remove what was built"
 
 $(BUILD):
@@ -99,7 +100,7 @@ EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h d
 EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
 $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
-	@sed -E -f dev/emu/launch.sed $< >$@
+	@sed -z -E -f dev/emu/launch.sed $< >$@
 $(BUILD)/train_gpt_emu: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
 	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(EMULIBS)
 $(BUILD)/train_gpt_emu_fp32: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
@@ -142,6 +143,11 @@ compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh
+
+# Which files `make format` lays out: all but the generated tables.
+FORMATTED := $(filter-out llmc/text/unicode.h,$(shell git ls-files '*.c' '*.h' '*.cu' 2>/dev/null))
+format:
+	clang-format -i $(FORMATTED)
 
 clean:
 	rm -rf build train_gpt_cpu train_gpt test_gpt

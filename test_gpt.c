@@ -30,7 +30,8 @@ int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
     if (missing) fail("this binary was built for CPUs with %s, which this one lacks", missing);
     if (argc > 1 && strcmp(argv[1], "compare") == 0) {
-        if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], "bf16") != 0)) fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
+        if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], "bf16") != 0))
+            fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
         return compare_dumps(argv[2], argv[3], argc == 5);
     }
     // X(area): the functions test_AREA. The watchdog's test forks, and comes before any thread is made: under
@@ -45,7 +46,8 @@ int main(int argc, char **argv) {
             int passed = checks_passed, failed = checks_failed;                                                        \
             double start = clock_seconds();                                                                            \
             test_##area();                                                                                             \
-            printf("%-10s %7d passed, %d failed (%.1f s)\n", #area, checks_passed - passed, checks_failed - failed, clock_seconds() - start); \
+            printf("%-10s %7d passed, %d failed (%.1f s)\n", #area, checks_passed - passed, checks_failed - failed,    \
+                   clock_seconds() - start);                                                                           \
             fflush(stdout);                                                                                            \
             matched++;                                                                                                 \
         }                                                                                                              \

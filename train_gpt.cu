@@ -63,12 +63,14 @@ typedef Tensors<float> Gradients;
 
 // Activations that are statistics are float in every build.
 static constexpr bool is_statistic(int kind) {
-    return kind == ACT_norm1_mean || kind == ACT_norm1_rstd || kind == ACT_qk_rstd || kind == ACT_attention_lse || kind == ACT_norm2_mean || kind == ACT_norm2_rstd ||
-           kind == ACT_normf_mean || kind == ACT_normf_rstd || kind == ACT_losses;
+    return kind == ACT_norm1_mean || kind == ACT_norm1_rstd || kind == ACT_qk_rstd || kind == ACT_attention_lse ||
+           kind == ACT_norm2_mean || kind == ACT_norm2_rstd || kind == ACT_normf_mean || kind == ACT_normf_rstd ||
+           kind == ACT_losses;
 }
 
 typedef struct {
-#define X(id, width, per_head, place, present, lifetime) std::conditional<is_statistic(ACT_##id), float, real>::type *id;
+#define X(id, width, per_head, place, present, lifetime)                                                               \
+    std::conditional<is_statistic(ACT_##id), float, real>::type *id;
     ACTIVATIONS(X)
 #undef X
 } Activations;
@@ -80,10 +82,10 @@ enum Pass { PASS_FORWARD = 1, PASS_BACKWARD = 2 };
 // serve the blocks at the ends.
 enum { SLOTS = 4 };
 typedef struct {
-    void *buffer[SLOTS];       // NULL: not needed
-    int holds[SLOTS];          // a block, or -1
-    bool awaited[SLOTS];       // in this pass: the event was recorded
-    cudaEvent_t event[SLOTS];  // weights: they are there; gradients: they were summed
+    void *buffer[SLOTS];      // NULL: not needed
+    int holds[SLOTS];         // a block, or -1
+    bool awaited[SLOTS];      // in this pass: the event was recorded
+    cudaEvent_t event[SLOTS]; // weights: they are there; gradients: they were summed
 } Slots;
 
 struct Model {
@@ -98,18 +100,18 @@ struct Model {
     ActTable acts;
     size_t act_bytes[ACT_KINDS]; // where slot 0 of each kind starts in `activations`
 
-    size_t own_elements;                    // of table.elements those that this rank updates
-    real *weights;                          // (table.elements), with ZeRO-3 (own_elements)
-    float *master;                          // (own_elements); NULL in a float build and without updates
-    float *gradients;                       // (table.elements), with ZeRO-2 and 3 (own_elements); only for training
-    float *moment1, *moment2;               // (own_elements) each, only for training
-    unsigned char *decay;                   // (own_elements / 64): does weight decay apply?
+    size_t own_elements;      // of table.elements those that this rank updates
+    real *weights;            // (table.elements), with ZeRO-3 (own_elements)
+    float *master;            // (own_elements); NULL in a float build and without updates
+    float *gradients;         // (table.elements), with ZeRO-2 and 3 (own_elements); only for training
+    float *moment1, *moment2; // (own_elements) each, only for training
+    unsigned char *decay;     // (own_elements / 64): does weight decay apply?
     Owned owned;
-    Slots weight_slots, gradient_slots;     // ZeRO-3; ZeRO-2 and 3
-    char *activations;                      // one after the other, see act_bytes
-    float *rope;                            // (T, HS/2, 2) cosines and sines; NULL with learned positions
-    real *logits;                           // (logits_rows, logits_width): one chunk
-    int logits_rows, logits_width;          // width: V, filled up to VOCAB_ALIGN
+    Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
+    char *activations;                  // one after the other, see act_bytes
+    float *rope;                        // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    real *logits;                       // (logits_rows, logits_width): one chunk
+    int logits_rows, logits_width;      // width: V, filled up to VOCAB_ALIGN
 
     // Backward: gradients of activations. dx is (N, C), the gradient of the residual stream, which
     // every block turns from the gradient of its output into that of its input.
@@ -130,14 +132,15 @@ struct Model {
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
-    real *cache;                 // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *logits_real;           // (V) host
-    float *logits_host;          // (V) host
-    int B, T;                    // of the last forward pass
-    double grad_scale;           // and of its loss
-    int pending;                 // of enum Pass; a backward pass among them is a step's last
+    real *cache;        // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *logits_real;  // (V) host
+    float *logits_host; // (V) host
+    int B, T;           // of the last forward pass
+    double grad_scale;  // and of its loss
+    int pending;        // of enum Pass; a backward pass among them is a step's last
     bool check_ranks;
-    Graph eval_graph, micro_graph, step_graph; // a loss; a micro-batch before a step's last; the last one and the update
+    Graph eval_graph, micro_graph,
+        step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
 
 static const char *engine_name(void) { return "train_gpt"; }
@@ -154,7 +157,9 @@ static void *engine_host_alloc(size_t bytes) {
 }
 static void engine_host_free(void *memory) { cudaFreeHost(memory); }
 
-static size_t block_size(const Model *m, int block) { return m->table.block_start[block + 1] - m->table.block_start[block]; }
+static size_t block_size(const Model *m, int block) {
+    return m->table.block_start[block + 1] - m->table.block_start[block];
+}
 
 // Blocks that are needed at the same time have different slots: neighbouring layers; the embedding and the
 // head block where the head is the embedding.
@@ -165,10 +170,12 @@ static int slot_of(const Model *m, int block) {
 
 // Where a block lies: in the whole array, or in its slot.
 static real *block_weights(const Model *m, int block) {
-    return m->ranks.zero == 3 ? (real *)m->weight_slots.buffer[slot_of(m, block)] : m->weights + m->table.block_start[block];
+    return m->ranks.zero == 3 ? (real *)m->weight_slots.buffer[slot_of(m, block)]
+                              : m->weights + m->table.block_start[block];
 }
 static float *block_gradients(const Model *m, int block) {
-    return m->ranks.zero >= 2 ? (float *)m->gradient_slots.buffer[slot_of(m, block)] : m->gradients + m->table.block_start[block];
+    return m->ranks.zero >= 2 ? (float *)m->gradient_slots.buffer[slot_of(m, block)]
+                              : m->gradients + m->table.block_start[block];
 }
 
 template <typename T, typename BlockOf> static Tensors<T> tensors_of(const Model *m, BlockOf block_of, int layer) {
@@ -203,8 +210,12 @@ static Activations activations_of(const Model *m, int layer) {
 
 // The elements of a tensor that a member of the group owns, as offsets into the table's elements, and where
 // such an element stands in that member's arrays of own elements.
-static Range own_part(const Model *m, const Param *p, int member) { return overlap(p, ranks_owned(&m->ranks, &m->table, p->block, member)); }
-static size_t own_index(const Model *m, const Param *p, size_t element, int member) { return ranks_index(&m->ranks, &m->table, p->block, member, element); }
+static Range own_part(const Model *m, const Param *p, int member) {
+    return overlap(p, ranks_owned(&m->ranks, &m->table, p->block, member));
+}
+static size_t own_index(const Model *m, const Param *p, size_t element, int member) {
+    return ranks_index(&m->ranks, &m->table, p->block, member, element);
+}
 
 // Makes room in the table for the rows of zeros behind the head's weights.
 static void pad_head(ParamTable *t, const Config *c, int rows) {
@@ -215,7 +226,9 @@ static void pad_head(ParamTable *t, const Config *c, int rows) {
             Param *p = &t->items[i];
             p->offset += shift;
             if (p->kind != (c->tied ? PARAM_wte : PARAM_head_w)) continue;
-            shift += (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) * PARAM_ALIGN;
+            shift +=
+                (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) *
+                PARAM_ALIGN;
         }
     }
     t->elements += shift;
@@ -251,7 +264,9 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
     if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
-        error_set(err, "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, train_gpt_fp32: fp32)",
+        error_set(err,
+                  "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
+                  "train_gpt_fp32: fp32)",
                   built_for == PRECISION_FP32 ? "fp32" : "bf16");
         return NULL;
     }
@@ -261,7 +276,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     dist_single(&m->alone);
-    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) || !device_open(gpu, setup->dist, err)) {
+    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) ||
+        !device_open(gpu, setup->dist, err)) {
         free(m);
         return NULL;
     }
@@ -297,7 +313,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
     m->logits_rows = (int)(rows < N ? rows : N);
-    m->logits = (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
+    m->logits =
+        (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
     size_t batch = 2 * N + token_groups_size(N);
     m->batch = (int32_t *)device_alloc(gpu, sizeof(int32_t) * batch, "the batch");
     for (int i = 0; i < 2; i++) {
@@ -314,7 +331,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
     CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
     if (setup->gradients) {
-        if (sizeof(real) != sizeof(float) && !setup->no_master) m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
+        if (sizeof(real) != sizeof(float) && !setup->no_master)
+            m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
         m->gradients = (float *)device_alloc(gpu, sizeof(float) * (m->ranks.zero >= 2 ? own : n), "the gradients");
         if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
         m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
@@ -331,7 +349,9 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
             const Param *p = &m->table.items[i];
             Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
             size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
-            if (p->decay && part.count) CUDA_CHECK(cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
+            if (p->decay && part.count)
+                CUDA_CHECK(
+                    cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
         }
         if (m->ranks.group > 1) {
             size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
@@ -355,8 +375,10 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->weights, m->master, m->gradients, m->moment1, m->moment2, m->decay, m->activations, m->rope, m->logits, m->dx,
-                   m->dwide,   m->dnarrow, m->delta,    m->batch,   m->loss,    m->sums,  m->rule,  m->result,      m->cache, (void *)m->owned.block_start};
+    void *all[] = {m->weights, m->master,      m->gradients, m->moment1, m->moment2,
+                   m->decay,   m->activations, m->rope,      m->logits,  m->dx,
+                   m->dwide,   m->dnarrow,     m->delta,     m->batch,   m->loss,
+                   m->sums,    m->rule,        m->result,    m->cache,   (void *)m->owned.block_start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     slots_close(&m->weight_slots);
     slots_close(&m->gradient_slots);
@@ -381,10 +403,14 @@ static const char *model_device(Model *m) {
     int runtime = 0, driver = 0;
     CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
     CUDA_CHECK(cudaDriverGetVersion(&driver));
-    int n = snprintf(m->description, sizeof m->description, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME ", CUDA %d.%d, driver for CUDA %d.%d", m->gpu.name,
-             m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30), runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    int n = snprintf(m->description, sizeof m->description,
+                     "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
+                     ", CUDA %d.%d, driver for CUDA %d.%d",
+                     m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
+                     runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
     if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
-        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero, m->ranks.group);
+        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero,
+                 m->ranks.group);
     return m->description;
 }
 
@@ -393,7 +419,10 @@ static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
 static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 static float *model_array(const Model *m, int array) {
-    return array == MODEL_WEIGHT ? m->master : array == MODEL_GRADIENT ? m->gradients : array == MODEL_MOMENT1 ? m->moment1 : m->moment2;
+    return array == MODEL_WEIGHT     ? m->master
+           : array == MODEL_GRADIENT ? m->gradients
+           : array == MODEL_MOMENT1  ? m->moment1
+                                     : m->moment2;
 }
 
 // n numbers between the device's `real` and the host's float, through host memory
@@ -418,14 +447,16 @@ static void model_set(Model *m, int array, const Param *of, const float *values)
     bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
     Range r = whole ? all : part;
     if (to && r.count)
-        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)), values + (r.first - p->offset), sizeof(float) * r.count,
-                                   cudaMemcpyHostToDevice, m->gpu.stream));
+        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)),
+                                   values + (r.first - p->offset), sizeof(float) * r.count, cudaMemcpyHostToDevice,
+                                   m->gpu.stream));
     r = m->ranks.zero == 3 ? part : all;
     if (array == MODEL_WEIGHT && r.count) {
         real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
         for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
-        CUDA_CHECK(cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first), rounded, sizeof(real) * r.count,
-                                   cudaMemcpyHostToDevice, m->gpu.stream));
+        CUDA_CHECK(
+            cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first),
+                            rounded, sizeof(real) * r.count, cudaMemcpyHostToDevice, m->gpu.stream));
         device_synchronize(&m->gpu);
         free(rounded);
     }
@@ -499,7 +530,8 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
         real_to_host(m, values, (const real *)act_at(m, kind, layer), n);
         return true;
     }
-    CUDA_CHECK(cudaMemcpyAsync(values, act_at(m, kind, layer), sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+    CUDA_CHECK(
+        cudaMemcpyAsync(values, act_at(m, kind, layer), sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
     device_synchronize(&m->gpu);
     return true;
 }
@@ -533,7 +565,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Device *gpu = &m->gpu;
     Weights w = weights_of(m, layer);
     Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c);
+    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
+        QKV = config_qkv(c);
     bool products = extent != AGAIN_CHEAP;
 
     // 1. norm1 = norm(x)
@@ -541,24 +574,30 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 2. qkv = norm1 Wqkv^T + b
     if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu);
     // 3. qk = rotate(norm(q), norm(k))
-    if (c->rope) qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, first, B, T, NH, NKV, HS, (float)c->norm_eps, gpu);
+    if (c->rope)
+        qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, first, B, T, NH, NKV, HS,
+                         (float)c->norm_eps, gpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
     if (products) {
         Heads h = heads_of(c, &a);
         if (cache) {
             size_t NK = (size_t)(NKV * HS), row = sizeof(real) * NK;
             real *keys = cache, *values = cache + (size_t)m->setup.seq_len * NK; // (seq_len, NKV HS) each
-            CUDA_CHECK(cudaMemcpy2DAsync(keys + (size_t)first * NK, row, h.k, sizeof(real) * (size_t)h.ldk, row, (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
-            CUDA_CHECK(cudaMemcpy2DAsync(values + (size_t)first * NK, row, h.v, sizeof(real) * (size_t)h.ldv, row, (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
+            CUDA_CHECK(cudaMemcpy2DAsync(keys + (size_t)first * NK, row, h.k, sizeof(real) * (size_t)h.ldk, row,
+                                         (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
+            CUDA_CHECK(cudaMemcpy2DAsync(values + (size_t)first * NK, row, h.v, sizeof(real) * (size_t)h.ldv, row,
+                                         (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
             h.k = keys, h.v = values, h.ldk = h.ldv = (int)NK;
         }
-        attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH, NKV, HS, gpu->stream);
+        attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH,
+                                NKV, HS, gpu->stream);
     }
     // 5. residual1 = x + attention Wproj^T + b. The product adds x: it and the norm behind it then read and write (N, C) four
     //    times in all; a norm that added it would make it five, and round the product before the sum.
     if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu);
     // 6. norm2 = norm(residual1)
-    norm_forward<real>(a.norm2, a.norm2_mean, a.norm2_rstd, a.residual1, w.norm2_w, w.norm2_b, N, C, (float)c->norm_eps, gpu);
+    norm_forward<real>(a.norm2, a.norm2_mean, a.norm2_rstd, a.residual1, w.norm2_w, w.norm2_b, N, C, (float)c->norm_eps,
+                       gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = gelu(fc), or silu(gate) up
     if (products && c->swiglu) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, config_fc(c), gpu);
@@ -577,7 +616,8 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     Weights w = weights_of(m, layer);
     Gradients dw = gradients_of(m, layer);
     Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c);
+    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
+        QKV = config_qkv(c);
     int NQ = NH * HS, NK = NKV * HS;
     real *dx = m->dx, *dwide = m->dwide, *dnarrow = m->dnarrow;
 
@@ -599,7 +639,8 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     linear_backward_weight<real>(dw.fc_w, dw.fc_b, dfc, a.norm2, N, C, config_fc(c), gpu);
     linear_backward_input<real>(dnorm, dfc, w.fc_w, N, C, config_fc(c), gpu);
     // 6. dresidual1 = dx + norm2 backward
-    norm_backward<real>(dx, dw.norm2_w, dw.norm2_b, dnorm, a.residual1, w.norm2_w, a.norm2_mean, a.norm2_rstd, N, C, gpu);
+    norm_backward<real>(dx, dw.norm2_w, dw.norm2_b, dnorm, a.residual1, w.norm2_w, a.norm2_mean, a.norm2_rstd, N, C,
+                        gpu);
     // 5. dattention = dx Wproj
     real *dattention = dnarrow; // (N, NH HS)
     linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, N, NQ, C, gpu);
@@ -610,11 +651,12 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dq = c->rope ? dqk : dqkv, *dk = dq + NQ; // as heads_of() splits them
     int lddq = c->rope ? NQ + NK : QKV;
     Heads h = heads_of(c, &a);
-    attention_backward<real>(dq, lddq, dk, lddq, dqkv + NQ + NK, QKV, dattention, a.attention, a.attention_lse, m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV,
-                             HS, gpu->stream);
+    attention_backward<real>(dq, lddq, dk, lddq, dqkv + NQ + NK, QKV, dattention, a.attention, a.attention_lse,
+                             m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, gpu->stream);
     // 3. through rotation and norm
     if (c->rope)
-        qk_backward<real>(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH, NKV, HS, gpu);
+        qk_backward<real>(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH,
+                          NKV, HS, gpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, dqkv, a.norm1, N, C, QKV, gpu);
     linear_backward_input<real>(dnorm, dqkv, w.qkv_w, N, C, QKV, gpu);
@@ -649,7 +691,8 @@ static void gather_block(Model *m, int block) {
     if (s->holds[slot] == block) return;
     ranks_fork(&m->ranks, m->gpu.stream); // the block that was there is no longer needed
     size_t own = block_size(m, block) / (size_t)m->ranks.group;
-    ranks_gather(&m->ranks, s->buffer[slot], m->weights + m->table.block_start[block] / (size_t)m->ranks.group, sizeof(real) * own);
+    ranks_gather(&m->ranks, s->buffer[slot], m->weights + m->table.block_start[block] / (size_t)m->ranks.group,
+                 sizeof(real) * own);
     CUDA_CHECK(cudaEventRecord(s->event[slot], ranks_stream(&m->ranks, m->gpu.stream)));
     s->holds[slot] = block;
     s->awaited[slot] = true;
@@ -723,7 +766,8 @@ static void forward_pass(Model *m, float *logits_out) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
         linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, rows, C, W, gpu);
-        for (int i = 0; logits_out && i < rows; i++) real_to_host(m, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W, (size_t)V);
+        for (int i = 0; logits_out && i < rows; i++)
+            real_to_host(m, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W, (size_t)V);
         cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
         linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, rows, C, W, gpu);
@@ -733,7 +777,8 @@ static void forward_pass(Model *m, float *logits_out) {
     end_pass(m);
 }
 
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out) {
+static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
+                          float *logits_out) {
     catch_up(m);
     m->B = B, m->T = T, m->grad_scale = grad_scale;
     model_upload(m, inputs, targets, (size_t)B * (size_t)T, grad_scale != 0);
@@ -779,7 +824,8 @@ static void backward_pass(Model *m, bool last) {
     use_block(m, 1 + c->layers, c->layers);
     if (c->tied) begin_gradients(m, 1 + c->layers);
     CUDA_CHECK(cudaMemsetAsync(m->dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
-    norm_backward<real>(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean, a.normf_rstd, N, C, gpu);
+    norm_backward<real>(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean,
+                        a.normf_rstd, N, C, gpu);
     reduce_block(m, 1 + c->layers, last);
     // 2. the blocks
     for (int l = c->layers - 1; l >= 0; l--) {
@@ -790,7 +836,8 @@ static void backward_pass(Model *m, bool last) {
     }
     // 1. embeddings
     if (!c->tied) begin_gradients(m, 0);
-    embedding_backward<real>(dw.wte, dw.wpe, m->dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, c->vocab_size, gpu);
+    embedding_backward<real>(dw.wte, dw.wpe, m->dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C,
+                             c->vocab_size, gpu);
     reduce_block(m, 0, last);
     end_pass(m);
 }
@@ -842,7 +889,8 @@ static void update_pass(Model *m) {
     // 2. nothing that is not finite reaches the weights (the device decides)
     adamw_decide(m->result, m->sums, r->dist->size, r->group, m->rule, gpu);
     // 3. clip and update, all tensors at once, gradients back to zero; then everybody gets everybody's weights
-    adamw<real>(m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->own_elements, m->owned, m->rule, m->result, gpu);
+    adamw<real>(m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->own_elements, m->owned,
+                m->rule, m->result, gpu);
     if (r->zero == 1) clear_gradients(m->gradients, m->table.elements, m->result, gpu);
     if (r->zero == 0 || r->zero == 3) return;
     ranks_fork(r, gpu->stream);
@@ -863,7 +911,8 @@ static void check_ranks(Model *m, int64_t step) {
         const void *array;
         size_t bytes;
         bool everywhere; // or only on ranks of the same place in their groups
-    } checks[] = {{"weights", m->weights, sizeof(real) * (r->zero == 3 ? m->own_elements : m->table.elements), r->zero < 3},
+    } checks[] = {{"weights", m->weights, sizeof(real) * (r->zero == 3 ? m->own_elements : m->table.elements),
+                   r->zero < 3},
                   {"master weights", m->master, m->master ? sizeof(float) * m->own_elements : 0, false},
                   {"first moments", m->moment1, sizeof(float) * m->own_elements, false},
                   {"second moments", m->moment2, sizeof(float) * m->own_elements, false}};
@@ -880,7 +929,9 @@ static void check_ranks(Model *m, int64_t step) {
         dist_sum(r->dist, hashes, R);
         for (int rank = 0; rank < R; rank++) {
             int with = checks[k].everywhere ? 0 : rank % r->group;
-            if (hashes[rank] != hashes[with]) fail("step %lld: the %s of rank %d are not those of rank %d", (long long)step, checks[k].what, rank, with);
+            if (hashes[rank] != hashes[with])
+                fail("step %lld: the %s of rank %d are not those of rank %d", (long long)step, checks[k].what, rank,
+                     with);
         }
         free(host);
     }
@@ -889,7 +940,8 @@ static void check_ranks(Model *m, int64_t step) {
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
-    *m->rule_host = adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
+    *m->rule_host =
+        adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
     m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     GraphKey key = take_pending(m);
@@ -915,7 +967,9 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
     catch_up(m);
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
-    if (!m->cache) m->cache = (real *)device_alloc(gpu, sizeof(real) * layer_cache * (size_t)c->layers, "the keys and values of generation");
+    if (!m->cache)
+        m->cache = (real *)device_alloc(gpu, sizeof(real) * layer_cache * (size_t)c->layers,
+                                        "the keys and values of generation");
     Weights w = weights_of(m, 0);
     Activations a = activations_of(m, 0);
     const real *x = NULL;
@@ -940,7 +994,8 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         ranks_broadcast(&m->ranks, m->logits, sizeof(real) * (size_t)V);
     }
     end_pass(m);
-    CUDA_CHECK(cudaMemcpyAsync(m->logits_real, m->logits, sizeof(real) * (size_t)V, cudaMemcpyDeviceToHost, gpu->stream));
+    CUDA_CHECK(
+        cudaMemcpyAsync(m->logits_real, m->logits, sizeof(real) * (size_t)V, cudaMemcpyDeviceToHost, gpu->stream));
     device_synchronize(gpu);
     for (int i = 0; i < V; i++) m->logits_host[i] = to_float(m->logits_real[i]);
     return m->logits_host;
@@ -964,7 +1019,8 @@ static void model_warm_up(Model *m) {
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     for (size_t i = 0; i < N; i++) tokens[i] = (int32_t)(i % (size_t)m->config.vocab_size);
     fill(m, m->weights, n);
-    for (int block = 0; m->ranks.zero == 3 && block < m->table.blocks; block++) fill(m, block_weights(m, block), block_size(m, block));
+    for (int block = 0; m->ranks.zero == 3 && block < m->table.blocks; block++)
+        fill(m, block_weights(m, block), block_size(m, block));
     m->ranks.quiet = true;
     if (rank > 0) gemm_share_choices(gpu, m->ranks.dist);
     gemm_measure(gpu, true);

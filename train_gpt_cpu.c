@@ -56,13 +56,13 @@ struct Model {
     ParamTable table;
     ActTable acts;
 
-    real *weights, *gradients;  // (table.elements); gradients only for training
-    Range *owned;               // (table.blocks): what this rank updates, as offsets into weights; all of it on one rank
-    size_t *moment_start;       // (table.blocks): where the moments of owned[block] begin
-    real *moment1, *moment2;    // of the owned ranges, one behind the other; only for training
-    real *activations;                             // (acts.elements)
-    real *rope;                                    // (T, HS/2, 2) cosines and sines; NULL with learned positions
-    real *logits;                                  // (logits_rows, V): one chunk
+    real *weights, *gradients; // (table.elements); gradients only for training
+    Range *owned;              // (table.blocks): what this rank updates, as offsets into weights; all of it on one rank
+    size_t *moment_start;      // (table.blocks): where the moments of owned[block] begin
+    real *moment1, *moment2;   // of the owned ranges, one behind the other; only for training
+    real *activations;         // (acts.elements)
+    real *rope;                // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    real *logits;              // (logits_rows, V): one chunk
     int logits_rows;
 
     // Backward: gradients of activations. dx is (N, C), the gradient of the residual stream, which
@@ -71,8 +71,8 @@ struct Model {
     real *dwide;   // (N, max(fc, QKV)): d of fc, then of qkv
     real *dnarrow; // (N, max(F, C, (2 NH + NKV) HS)): d of mlp, of the norms' outputs, of attention and qk
 
-    real *cache; // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    int B, T;    // of the last forward pass
+    real *cache;           // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    int B, T;              // of the last forward pass
     const int32_t *inputs; // (B, T) of the last forward pass; the caller keeps them until backward
     double loss;
 };
@@ -87,7 +87,8 @@ static bool engine_preflight(const Dist *dist, Error *err) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = omp_get_max_threads();
     if (dist->rank == 0 && dist->local_size > 1 && (long)dist->local_size * threads > cores)
-        warn("%d ranks of %d threads on %s, which has %ld cores: expect them to wait for each other; set --threads", dist->local_size, threads, dist->host, cores);
+        warn("%d ranks of %d threads on %s, which has %ld cores: expect them to wait for each other; set --threads",
+             dist->local_size, threads, dist->host, cores);
 #else
     (void)dist;
 #endif
@@ -112,7 +113,9 @@ static Weights weights_of(const Model *m, real *base, int layer) {
 static Activations activations_of(const Model *m, int layer) {
     Activations a;
 #define X(id, width, per_head, place, is_there, lifetime)                                                              \
-    a.id = m->acts.items[ACT_##id].present ? m->activations + act_offset(&m->acts, ACT_##id, place == IN_LAYER ? layer : 0) : NULL;
+    a.id = m->acts.items[ACT_##id].present                                                                             \
+               ? m->activations + act_offset(&m->acts, ACT_##id, place == IN_LAYER ? layer : 0)                        \
+               : NULL;
     ACTIVATIONS(X)
 #undef X
     return a;
@@ -134,11 +137,15 @@ static Range owned_range(const Model *m, int block, int rank) {
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     if (setup->zero > 1 || setup->zero_group) {
-        error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no --zero_group; train_gpt does more");
+        error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no "
+                       "--zero_group; train_gpt does more");
         return NULL;
     }
     if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {
-        error_set(err, "%d ranks without MPI, which train_gpt_cpu sums gradients over: build it with MPI=1 and start it with mpirun, or with srun --mpi=pmix", setup->dist->size);
+        error_set(err,
+                  "%d ranks without MPI, which train_gpt_cpu sums gradients over: build it with MPI=1 and start it "
+                  "with mpirun, or with srun --mpi=pmix",
+                  setup->dist->size);
         return NULL;
     }
     Model *m = (Model *)mem_alloc(sizeof(Model));
@@ -190,7 +197,8 @@ static void model_destroy(Model *m) {
     ranks_close(&m->ranks);
     free(m->owned);
     free(m->moment_start);
-    real *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope, m->logits, m->dx, m->dwide, m->dnarrow, m->cache};
+    real *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope,
+                   m->logits,  m->dx,        m->dwide,   m->dnarrow, m->cache};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&m->table);
     cpu_close(&m->cpu);
@@ -216,7 +224,8 @@ static void model_set(Model *m, int array, const Param *p, const float *values) 
     Range part = {p->offset, p->count};
     if (moments) part = overlap(p, m->owned[p->block]);
     if (part.count == 0) return;
-    real *to = moments ? moment_at(m, array, p->block, part.first) : (array == MODEL_WEIGHT ? m->weights : m->gradients) + part.first;
+    real *to = moments ? moment_at(m, array, p->block, part.first)
+                       : (array == MODEL_WEIGHT ? m->weights : m->gradients) + part.first;
     for (size_t i = 0; i < part.count; i++) to[i] = (real)values[part.first - p->offset + i];
 }
 
@@ -287,7 +296,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Cpu *cpu = &m->cpu;
     Weights w = weights_of(m, m->weights, layer);
     Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c);
+    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
+        QKV = config_qkv(c);
     bool products = extent != AGAIN_CHEAP;
 
     // 1. norm1 = norm(x)
@@ -295,7 +305,9 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 2. qkv = norm1 Wqkv^T + b
     if (products) linear_forward(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, cpu);
     // 3. qk = rotate(norm(q), norm(k))
-    if (c->rope) qk_forward(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, first, B, T, NH, NKV, HS, (real)c->norm_eps, cpu);
+    if (c->rope)
+        qk_forward(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, first, B, T, NH, NKV, HS, (real)c->norm_eps,
+                   cpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
     if (products) {
         Heads h = heads_of(c, &a);
@@ -303,12 +315,15 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
             int NK = NKV * HS;
             real *keys = cache, *values = cache + (size_t)m->setup.seq_len * (size_t)NK; // (seq_len, NKV HS) each
             for (int t = 0; t < T; t++) {
-                memcpy(keys + (size_t)(first + t) * (size_t)NK, h.k + (size_t)t * (size_t)h.ldk, sizeof(real) * (size_t)NK);
-                memcpy(values + (size_t)(first + t) * (size_t)NK, h.v + (size_t)t * (size_t)h.ldv, sizeof(real) * (size_t)NK);
+                memcpy(keys + (size_t)(first + t) * (size_t)NK, h.k + (size_t)t * (size_t)h.ldk,
+                       sizeof(real) * (size_t)NK);
+                memcpy(values + (size_t)(first + t) * (size_t)NK, h.v + (size_t)t * (size_t)h.ldv,
+                       sizeof(real) * (size_t)NK);
             }
             h.k = keys, h.v = values, h.ldk = h.ldv = NK;
         }
-        attention_forward(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH, NKV, HS, cpu);
+        attention_forward(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH, NKV,
+                          HS, cpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
     if (products) linear_forward(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, cpu);
@@ -330,7 +345,8 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     Cpu *cpu = &m->cpu;
     Weights w = weights_of(m, m->weights, layer), dw = weights_of(m, m->gradients, layer);
     Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c);
+    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
+        QKV = config_qkv(c);
     int NQ = NH * HS, NK = NKV * HS;
     real *dx = m->dx, *dwide = m->dwide, *dnarrow = m->dnarrow;
 
@@ -360,16 +376,17 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     linear_backward_input(dattention, dx, w.proj_w, false, N, NQ, C, cpu);
     ranks_progress(&m->ranks);
     // 4. dq, dk, dv
-    real *dqkv = dwide;                                     // (N, QKV); dfc is used up
-    real *dqk = dnarrow + (size_t)N * (size_t)NQ;           // (N, (NH + NKV) HS), behind dattention
-    real *dq = c->rope ? dqk : dqkv, *dk = dq + NQ;         // as heads_of() splits them
+    real *dqkv = dwide;                             // (N, QKV); dfc is used up
+    real *dqk = dnarrow + (size_t)N * (size_t)NQ;   // (N, (NH + NKV) HS), behind dattention
+    real *dq = c->rope ? dqk : dqkv, *dk = dq + NQ; // as heads_of() splits them
     int lddq = c->rope ? NQ + NK : QKV;
     Heads h = heads_of(c, &a);
-    attention_backward(dq, lddq, dk, lddq, dqkv + NQ + NK, QKV, dattention, a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk,
-                       h.v, h.ldv, B, T, NH, NKV, HS, cpu);
+    attention_backward(dq, lddq, dk, lddq, dqkv + NQ + NK, QKV, dattention, a.attention, a.attention_lse, h.q, h.ldq,
+                       h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, cpu);
     // 3. through rotation and norm
     if (c->rope)
-        qk_backward(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH, NKV, HS, cpu);
+        qk_backward(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH, NKV,
+                    HS, cpu);
     ranks_progress(&m->ranks);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight(dw.qkv_w, dw.qkv_b, dqkv, a.norm1, N, C, QKV, cpu);
@@ -387,7 +404,8 @@ static real *layer_input(const Model *m, int layer) {
     return layer > 0 ? a.residual2 : a.embedding;
 }
 
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out) {
+static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
+                          float *logits_out) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
     int N = B * T, C = c->channels, V = c->vocab_size;
@@ -414,7 +432,8 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
         linear_forward(m->logits, x_chunk, head, NULL, NULL, rows, C, V, cpu);
         if (logits_out)
-            for (size_t i = 0; i < (size_t)rows * (size_t)V; i++) logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
+            for (size_t i = 0; i < (size_t)rows * (size_t)V; i++)
+                logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
         cross_entropy(a.losses + row, m->logits, targets + row, (real)grad_scale, rows, V, cpu);
         if (grad_scale == 0) continue;
         linear_backward_weight(dhead, NULL, m->logits, x_chunk, rows, C, V, cpu);
@@ -440,7 +459,8 @@ static void model_backward(Model *m, bool last) {
 
     // 3. the last norm (4, the head, went backward in model_forward)
     memset(m->dx, 0, sizeof(real) * (size_t)N * (size_t)C);
-    norm_backward(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean, a.normf_rstd, N, C, cpu);
+    norm_backward(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean,
+                  a.normf_rstd, N, C, cpu);
     if (last) reduce_block(m, m->table.blocks - 1);
     // 2. the blocks
     for (int l = c->layers - 1; l >= 0; l--) {
@@ -471,14 +491,17 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     for (int block = 0; block < m->table.blocks; block++) {
         Range part = summed_range(m, block, m->setup.dist->rank);
         sums[1] += sum_of_squares(m->gradients + part.first, part.count, &m->cpu);
-        if (!m->setup.zero) ranks_gather(&m->ranks, m->gradients + m->table.block_start[block], m->table.block_start[block + 1] - m->table.block_start[block]);
+        if (!m->setup.zero)
+            ranks_gather(&m->ranks, m->gradients + m->table.block_start[block],
+                         m->table.block_start[block + 1] - m->table.block_start[block]);
     }
     ranks_gather_wait(&m->ranks);
     dist_sum(m->setup.dist, sums, 2);
     result.loss = sums[0];
     result.grad_norm = sqrt(sums[1]);
     // 2. nothing that is not finite, or above its bound, reaches the weights
-    result.updated = isfinite(result.loss) && isfinite(result.grad_norm) && !(rule->max_loss > 0 && result.loss > rule->max_loss) &&
+    result.updated = isfinite(result.loss) && isfinite(result.grad_norm) &&
+                     !(rule->max_loss > 0 && result.loss > rule->max_loss) &&
                      !(rule->max_norm > 0 && result.grad_norm > rule->max_norm);
     if (!result.updated) return result;
     // 3. clip and update, tensor by tensor; finished blocks go to the other ranks meanwhile
@@ -487,8 +510,9 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
         const Param *p = &m->table.items[i];
         Range part = overlap(p, m->owned[p->block]);
         if (part.count)
-            adamw(m->weights + part.first, moment_at(m, MODEL_MOMENT1, p->block, part.first), moment_at(m, MODEL_MOMENT2, p->block, part.first),
-                  m->gradients + part.first, part.count, rule->lr, rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
+            adamw(m->weights + part.first, moment_at(m, MODEL_MOMENT1, p->block, part.first),
+                  moment_at(m, MODEL_MOMENT2, p->block, part.first), m->gradients + part.first, part.count, rule->lr,
+                  rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
         ranks_progress(&m->ranks);
         if (!m->setup.zero || (i + 1 < m->table.count && m->table.items[i + 1].block == p->block)) continue;
         size_t from = m->table.block_start[p->block];
@@ -539,7 +563,10 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
 #ifndef LLMC_NO_MAIN
 int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
-    if (missing) fail("this binary was built for CPUs with %s, which this one lacks; build it with make ARCH=x86-64-v3, or ARCH=native on this machine", missing);
+    if (missing)
+        fail("this binary was built for CPUs with %s, which this one lacks; build it with make ARCH=x86-64-v3, or "
+             "ARCH=native on this machine",
+             missing);
     return program_main(argc, argv);
 }
 #endif

@@ -93,7 +93,6 @@ END {
     print "#include <stdint.h>"
     print ""
     print "#define UNICODE_VERSION \"" version "\""
-    print "#define UNICODE_NFC_VERSION \"" nfc_age "\""
     print ""
     print "// The general categories that tokenizers tell apart; SPACE is the property White_Space."
     print "enum {"

@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats
     double grad_norm; // before clipping, of the gradient summed over ranks
-    bool updated;     // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
+    bool updated; // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
 } UpdateResult;
 
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
@@ -91,7 +91,8 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values);
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
 // Weights may be spread over the ranks (--zero=3): all ranks make as many passes; so with model_decode.
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale, float *logits_out);
+static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
+                          float *logits_out);
 
 // Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.
@@ -124,7 +125,8 @@ static inline void model_init_weights(Model *m, const ParamTable *t, const Confi
 #pragma omp parallel for
 #endif
             for (int64_t k = 0; k < chunks; k++)
-                param_init(values + k * chunk, p, c, seed, first + (size_t)(k * chunk), (size_t)int64_min(chunk, (int64_t)piece.count - k * chunk));
+                param_init(values + k * chunk, p, c, seed, first + (size_t)(k * chunk),
+                           (size_t)int64_min(chunk, (int64_t)piece.count - k * chunk));
             model_set(m, MODEL_WEIGHT, &piece, values);
         }
     }

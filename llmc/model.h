@@ -90,11 +90,16 @@ static inline bool config_check(const Config *c, Error *err) {
     };
     for (size_t i = 0; i < sizeof positive / sizeof positive[0]; i++)
         if (positive[i].value < 1 || positive[i].value > positive[i].most)
-            return error_set(err, "model config: %s is %d, expected 1 to %d", positive[i].name, positive[i].value, positive[i].most);
-    if (c->heads % c->kv_heads) return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
-    if (c->rope && c->head_size % 2) return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
-    if (!(c->norm_eps > 0 && c->norm_eps < 1)) return error_set(err, "model config: norm epsilon %g, expected above 0 and below 1", c->norm_eps);
-    if (c->rope && !(c->rope_theta > 1)) return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
+            return error_set(err, "model config: %s is %d, expected 1 to %d", positive[i].name, positive[i].value,
+                             positive[i].most);
+    if (c->heads % c->kv_heads)
+        return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
+    if (c->rope && c->head_size % 2)
+        return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
+    if (!(c->norm_eps > 0 && c->norm_eps < 1))
+        return error_set(err, "model config: norm epsilon %g, expected above 0 and below 1", c->norm_eps);
+    if (c->rope && !(c->rope_theta > 1))
+        return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
     return true;
 }
 
@@ -105,6 +110,7 @@ static inline bool config_check(const Config *c, Error *err) {
 // qwen3 have the depth and width of gpt2 up to 774M, and F between 8/3 C and 3 C: a gated MLP has three
 // matrices where gpt2 has two, and F = 8/3 C gives it as many weights. 1.5B has the depth, width and heads of
 // published models of that size, 7B those of Llama 3 8B (Dubey et al. 2024).
+// clang-format off
 #define PRESETS(X)                                                                                                     \
     X("nano", FAMILY_GPT2, 2, 64, 4, 4, 16, 256, 512, 256, 1)                                                          \
     X("nano", FAMILY_LLAMA, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \
@@ -130,10 +136,11 @@ static inline bool config_check(const Config *c, Error *err) {
     X("7B", FAMILY_GPT2, 32, 4096, 32, 32, 128, 16384, 50304, 2048, 1)                                                 \
     X("7B", FAMILY_LLAMA, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)                                                 \
     X("7B", FAMILY_QWEN3, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)
+// clang-format on
 
 // "llama-124M" -> config; false if there is no such preset (the names are then in err).
 static inline bool config_of_preset(Config *out, const char *name, Error *err) {
-#define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie)                                                                     \
+#define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie)                                                                  \
     {                                                                                                                  \
         char full[64];                                                                                                 \
         snprintf(full, sizeof full, "%s-%s", family_name(fam), size);                                                  \
@@ -147,7 +154,10 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
     }
     PRESETS(X)
 #undef X
-    return error_set(err, "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as gpt2-SIZE, llama-SIZE or qwen3-SIZE", name);
+    return error_set(err,
+                     "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as gpt2-SIZE, llama-SIZE or "
+                     "qwen3-SIZE",
+                     name);
 }
 
 // ---------------------------------------------------------------- parameters
@@ -171,6 +181,7 @@ typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
 // rows, cols and present are expressions of `const Config *c`. %d in a name is the layer. Several
 // names, in the order of the rows, are separated by '|'. gpt2 stores the matrices of its layers
 // transposed, as (in, out); a '^' before its name says so.
+// clang-format off
 #define PARAMETERS(X)                                                                                                  \
     X(wte, c->vocab_size, c->channels, AT_START, 1, INIT_NORMAL, 1, "transformer.wte.weight", WHOLE,                   \
       "model.embed_tokens.weight")                                                                                     \
@@ -207,6 +218,7 @@ typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
     X(normf_w, c->channels, 0, AT_END, 1, INIT_ONE, 0, "transformer.ln_f.weight", WHOLE, "model.norm.weight")          \
     X(normf_b, c->channels, 0, AT_END, !c->rms_norm, INIT_ZERO, 0, "transformer.ln_f.bias", WHOLE, "")                 \
     X(head_w, c->vocab_size, c->channels, AT_END, !c->tied, INIT_NORMAL, 1, "lm_head.weight", WHOLE, "lm_head.weight")
+// clang-format on
 
 typedef enum {
 #define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama) PARAM_##id,
@@ -217,14 +229,14 @@ typedef enum {
 
 // One parameter tensor of one model.
 typedef struct {
-    char name[48]; // "wte", "layer.3.qkv_w"
-    int kind;      // ParamKind
-    int layer;     // -1 outside the layers
-    int block;     // 0 embedding block, 1 + layer, L + 1 head block
+    char name[48];  // "wte", "layer.3.qkv_w"
+    int kind;       // ParamKind
+    int layer;      // -1 outside the layers
+    int block;      // 0 embedding block, 1 + layer, L + 1 head block
     int rows, cols; // (rows, cols), or (rows) where is_vector
     int is_vector, init, decay, parts;
-    size_t offset, count; // in elements of the flat allocation
-    size_t first;         // 0; of a piece: the element of the whole parameter that it begins with
+    size_t offset, count;   // in elements of the flat allocation
+    size_t first;           // 0; of a piece: the element of the whole parameter that it begins with
     const char *disk_names; // as in PARAMETERS
 } Param;
 
@@ -346,6 +358,7 @@ typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } Recompute;
 
 // X(id, width a token, per_head_first, place, present, lifetime)
 // Shape (B, T, width), or (B, width, T) where per_head_first, or (B, T) where width is 1.
+// clang-format off
 #define ACTIVATIONS(X)                                                                                                 \
     X(embedding, c->channels, 0, AT_START, 1, KEPT)                                                                    \
     X(norm1, c->channels, 0, IN_LAYER, 1, CHEAP)                                                                       \
@@ -367,6 +380,7 @@ typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } Recompute;
     X(normf_mean, 1, 0, AT_END, !c->rms_norm, KEPT)                                                                    \
     X(normf_rstd, 1, 0, AT_END, 1, KEPT)                                                                               \
     X(losses, 1, 0, AT_END, 1, KEPT)
+// clang-format on
 
 typedef enum {
 #define X(id, width, per_head, place, present, lifetime) ACT_##id,
@@ -395,8 +409,10 @@ static inline ActTable act_table(const Config *c, int B, int T, int recompute) {
 #define X(id, width_, per_head_, place_, present_, lifetime_)                                                          \
     {                                                                                                                  \
         Act *a = &t.items[ACT_##id];                                                                                   \
-        int shared = (lifetime_ == CHEAP && recompute >= RECOMPUTE_CHEAP) || (lifetime_ == BLOCK && recompute >= RECOMPUTE_BLOCK); \
-        a->name = #id, a->width = width_, a->per_head_first = per_head_, a->place = place_, a->present = (present_) != 0; \
+        int shared = (lifetime_ == CHEAP && recompute >= RECOMPUTE_CHEAP) ||                                           \
+                     (lifetime_ == BLOCK && recompute >= RECOMPUTE_BLOCK);                                             \
+        a->name = #id, a->width = width_, a->per_head_first = per_head_, a->place = place_,                            \
+        a->present = (present_) != 0;                                                                                  \
         a->slots = place_ == IN_LAYER && !shared ? c->layers : 1;                                                      \
         a->offset = t.elements;                                                                                        \
         a->stride = ((size_t)B * (size_t)T * (size_t)a->width + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;          \
@@ -429,7 +445,8 @@ static inline double config_matmul_parameters(const Config *c) {
     return n;
 }
 
-#define FLOPS_FORMULA "6 x matmul parameters + 6 x layers x heads x head size x T (attention counted causally), a token of training"
+#define FLOPS_FORMULA                                                                                                  \
+    "6 x matmul parameters + 6 x layers x heads x head size x T (attention counted causally), a token of training"
 
 // Model FLOPs of one token in training (forward + backward) at sequence length T, by FLOPS_FORMULA: a
 // multiply-add is 2, backward is twice forward, and a causal score matrix is half full, so that QK^T

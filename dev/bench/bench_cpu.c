@@ -54,8 +54,10 @@ static bool wanted(const Bench *bench, const char *section) { return !bench->onl
 // One result: `amount` FLOP or bytes in `seconds`, and the limit in the same unit.
 static void report(const char *section, const char *name, double seconds, double amount, double limit, bool flops) {
     double rate = amount / seconds;
-    printf("  %-46s %10.3f ms %9.1f of %6.1f %-8s %5.1f%%\n", name, seconds * 1e3, rate / 1e9, limit / 1e9, flops ? "GFLOP/s" : "GB/s", 100 * rate / limit);
-    printf("{\"section\": \"%s\", \"name\": \"%s\", \"ms\": %.5f, \"rate\": %.5g, \"limit\": %.5g, \"share\": %.4f}\n", section, name, seconds * 1e3, rate, limit, rate / limit);
+    printf("  %-46s %10.3f ms %9.1f of %6.1f %-8s %5.1f%%\n", name, seconds * 1e3, rate / 1e9, limit / 1e9,
+           flops ? "GFLOP/s" : "GB/s", 100 * rate / limit);
+    printf("{\"section\": \"%s\", \"name\": \"%s\", \"ms\": %.5f, \"rate\": %.5g, \"limit\": %.5g, \"share\": %.4f}\n",
+           section, name, seconds * 1e3, rate, limit, rate / limit);
 }
 
 // ---------------------------------------------------------------- the machine
@@ -113,10 +115,13 @@ static void bench_machine(Bench *bench) {
             double trials[5];
             for (int i = 0; i < 5; i++) trials[i] = limit_rate(bench, (Limit)limit, threads);
             rates[limit] = median(trials, 5);
-            printf(" %s %.1f %s%s", limit_names[limit], rates[limit] / 1e9, limit <= LIMIT_BF16 ? "GFLOP/s" : "GB/s", limit + 1 < LIMITS ? "," : "\n");
+            printf(" %s %.1f %s%s", limit_names[limit], rates[limit] / 1e9, limit <= LIMIT_BF16 ? "GFLOP/s" : "GB/s",
+                   limit + 1 < LIMITS ? "," : "\n");
         }
-        printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"real_bytes\": %d, \"fma_flops\": %.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, \"update_bytes\": %.5g}\n",
-               threads, VECTOR_BYTES, (int)sizeof(real), rates[LIMIT_FMA], rates[LIMIT_BF16], rates[LIMIT_READ], rates[LIMIT_COPY], rates[LIMIT_UPDATE]);
+        printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"real_bytes\": %d, \"fma_flops\": "
+               "%.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, \"update_bytes\": %.5g}\n",
+               threads, VECTOR_BYTES, (int)sizeof(real), rates[LIMIT_FMA], rates[LIMIT_BF16], rates[LIMIT_READ],
+               rates[LIMIT_COPY], rates[LIMIT_UPDATE]);
         if (threads == most) break;
     }
 }
@@ -125,7 +130,8 @@ typedef void (*Work)(void *context, int turn);
 
 // Times work(context, turn) and its limit in turns, and reports medians; at least 5 turns after one that
 // does not count. amount: FLOP or bytes of one run. Returns the median seconds.
-static double measure(Bench *bench, const char *section, const char *name, Work work, void *context, double amount, Limit limit) {
+static double measure(Bench *bench, const char *section, const char *name, Work work, void *context, double amount,
+                      Limit limit) {
     enum { MOST = 200 };
     double times[MOST], limits[MOST], spent = 0;
     int n = 0;
@@ -148,7 +154,11 @@ typedef struct {
     const char *name;
     int C, OC, layers; // layers: how many of it one forward pass of gpt2 124M has
 } Shape;
-static const Shape shapes[] = {{"qkv 768->2304", 768, 2304, 12}, {"attention out 768->768", 768, 768, 12}, {"fc 768->3072", 768, 3072, 12}, {"fc out 3072->768", 3072, 768, 12}, {"head 768->50304", 768, 50304, 1}};
+static const Shape shapes[] = {{"qkv 768->2304", 768, 2304, 12},
+                               {"attention out 768->768", 768, 768, 12},
+                               {"fc 768->3072", 768, 3072, 12},
+                               {"fc out 3072->768", 3072, 768, 12},
+                               {"head 768->50304", 768, 50304, 1}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 typedef struct {
@@ -163,7 +173,9 @@ static void linear_work(void *context, int turn) {
     size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
     if (l->form == 0) linear_forward(l->y, l->x, l->w + at, l->db, NULL, l->N, l->shape->C, l->shape->OC, l->cpu);
     else if (l->form == 1) linear_backward_input(l->x, l->y, l->w + at, false, l->N, l->shape->C, l->shape->OC, l->cpu);
-    else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, l->N, l->shape->C, l->shape->OC, l->cpu);
+    else
+        linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, l->N, l->shape->C,
+                               l->shape->OC, l->cpu);
 }
 
 static void fill(real *x, size_t n) {
@@ -188,7 +200,8 @@ static void bench_gemm(Bench *bench, bool bf16) {
     }
     Linear l;
     l.cpu = &cpu;
-    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
+    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)),
+    l.db = (real *)mem_alloc(50304 * sizeof(real));
     l.x = (real *)cpu_alloc(rows * 3072 * sizeof(real)), l.y = (real *)cpu_alloc(1024 * (size_t)50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
     static const int tokens[3] = {256, 1024, 4096};
@@ -247,7 +260,8 @@ static void bench_gemv(Bench *bench) {
     l.cpu = &bench->cpu;
     l.form = 0;
     size_t largest = (size_t)768 * 50304;
-    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)), l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
+    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)),
+    l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, 4 * 3072);
     printf("linear layers on few rows\n");
     for (l.N = 1; l.N <= 4; l.N *= 4) {
@@ -255,7 +269,8 @@ static void bench_gemv(Bench *bench) {
         for (int i = 0; i < SHAPES; i++) {
             l.shape = &shapes[i];
             snprintf(name, sizeof name, "%s, all layers, N=%d", l.shape->name, l.N);
-            measure(bench, "gemv", name, gemv_work, &l, (double)l.shape->layers * l.shape->C * l.shape->OC * sizeof(real), LIMIT_READ);
+            measure(bench, "gemv", name, gemv_work, &l,
+                    (double)l.shape->layers * l.shape->C * l.shape->OC * sizeof(real), LIMIT_READ);
         }
         double all = 0;
         for (int i = 0; i < SHAPES; i++) all += (double)shapes[i].layers * shapes[i].C * shapes[i].OC * sizeof(real);
@@ -277,13 +292,15 @@ typedef struct {
 static void attention_forward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
     int C = a->NH * a->HS;
-    attention_forward(a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->Tq, a->T, a->NH, a->NH, a->HS, a->cpu);
+    attention_forward(a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->Tq, a->T, a->NH,
+                      a->NH, a->HS, a->cpu);
     (void)turn;
 }
 static void attention_backward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
     int C = a->NH * a->HS;
-    attention_backward(a->dqkv, 3 * C, a->dqkv + C, 3 * C, a->dqkv + 2 * C, 3 * C, a->dout, a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->T, a->NH, a->NH, a->HS, a->cpu);
+    attention_backward(a->dqkv, 3 * C, a->dqkv + C, 3 * C, a->dqkv + 2 * C, 3 * C, a->dout, a->out, a->lse, a->qkv,
+                       3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->T, a->NH, a->NH, a->HS, a->cpu);
     (void)turn;
 }
 
@@ -296,7 +313,9 @@ static void bench_attention(Bench *bench) {
         a.cpu = &bench->cpu;
         a.B = cases[i][0], a.T = a.Tq = cases[i][1], a.NH = cases[i][2], a.HS = cases[i][3];
         size_t n = (size_t)a.B * (size_t)a.T * (size_t)a.NH * (size_t)a.HS;
-        a.qkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.dqkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.out = (real *)cpu_alloc(n * sizeof(real)), a.dout = (real *)cpu_alloc(n * sizeof(real)), a.lse = (real *)cpu_alloc(n * sizeof(real));
+        a.qkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.dqkv = (real *)cpu_alloc(3 * n * sizeof(real)),
+        a.out = (real *)cpu_alloc(n * sizeof(real)), a.dout = (real *)cpu_alloc(n * sizeof(real)),
+        a.lse = (real *)cpu_alloc(n * sizeof(real));
         fill(a.qkv, 3 * n), fill(a.dout, n);
         double flops = 2.0 * (double)n * (a.T + 1);
         if (i == 0) printf("attention, causal FLOPs, %d threads\n", a.cpu->threads);
@@ -307,7 +326,8 @@ static void bench_attention(Bench *bench) {
         measure(bench, "attention", name, attention_backward_work, &a, 2.5 * flops, LIMIT_FMA);
         if (i == 1) {
             a.Tq = 1;
-            measure(bench, "attention", "forward, one query, B=4 T=1024 NH=12 HS=64", attention_forward_work, &a, 2.0 * (double)n * sizeof(real), LIMIT_READ);
+            measure(bench, "attention", "forward, one query, B=4 T=1024 NH=12 HS=64", attention_forward_work, &a,
+                    2.0 * (double)n * sizeof(real), LIMIT_READ);
         }
         free(a.qkv), free(a.dqkv), free(a.out), free(a.dout), free(a.lse);
     }
@@ -402,7 +422,8 @@ static void bench_streams(Bench *bench) {
         measure(bench, "pointwise", "norm_forward 16384 x 768", norm_forward_work, &s, 2 * size, LIMIT_COPY);
         measure(bench, "pointwise", "norm_backward 16384 x 768", norm_backward_work, &s, 4 * size, LIMIT_COPY);
         measure(bench, "pointwise", "embedding_forward 16384 x 768", embedding_forward_work, &s, 3 * size, LIMIT_COPY);
-        measure(bench, "pointwise", "embedding_backward 16384 x 768", embedding_backward_work, &s, 6 * size, LIMIT_COPY);
+        measure(bench, "pointwise", "embedding_backward 16384 x 768", embedding_backward_work, &s, 6 * size,
+                LIMIT_COPY);
         s.N = 256, s.C = 50257;
         measure(bench, "pointwise", "cross_entropy 256 x 50257", loss_work, &s, 2.0 * s.N * s.C * element, LIMIT_COPY);
     }
@@ -419,7 +440,9 @@ static void bench_streams(Bench *bench) {
 
 int main(int argc, char **argv) {
     const char *missing = cpu_missing_instructions();
-    if (missing) fail("this program was built for a CPU with %s, which this machine lacks; build it with make ARCH=native here", missing);
+    if (missing)
+        fail("this program was built for a CPU with %s, which this machine lacks; build it with make ARCH=native here",
+             missing);
     Bench bench;
     memset(&bench, 0, sizeof bench);
     bench.seconds = 0.3;

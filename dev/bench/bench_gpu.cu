@@ -43,69 +43,110 @@ template <typename Work> static double bench_ms(Bench *b, Work work) {
 }
 
 // One row; flops or bytes is 0.
-template <typename Work> static void row(Bench *b, const char *name, double calls, double flops, double bytes, Work work) {
-    double ms = bench_ms(b, work), rate = (flops > 0 ? flops : bytes) / ms * 1e3, limit = flops > 0 ? b->peak_flops : b->peak_bytes;
+template <typename Work>
+static void row(Bench *b, const char *name, double calls, double flops, double bytes, Work work) {
+    double ms = bench_ms(b, work), rate = (flops > 0 ? flops : bytes) / ms * 1e3,
+           limit = flops > 0 ? b->peak_flops : b->peak_bytes;
     char share[32] = "-";
     if (limit > 0) snprintf(share, sizeof share, "%.0f%%", 100 * rate / limit);
-    printf("| %s | %.0f | %.4f | %.1f%% | %.1f %s | %s |\n", name, calls, ms, 100 * ms * calls / b->step_ms, rate / (flops > 0 ? 1e12 : 1e9), flops > 0 ? "TFLOP/s" : "GB/s", share);
+    printf("| %s | %.0f | %.4f | %.1f%% | %.1f %s | %s |\n", name, calls, ms, 100 * ms * calls / b->step_ms,
+           rate / (flops > 0 ? 1e12 : 1e9), flops > 0 ? "TFLOP/s" : "GB/s", share);
 }
 
 static void bench_kernels(Bench *b, double passes) {
     Model *m = b->m;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int B = m->setup.batch_size, T = m->setup.seq_len, N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c), FC = config_fc(c),
-        V = c->vocab_size, W = m->logits_width, rows = m->logits_rows;
-    double n = N, s = sizeof(real), L = c->layers * passes, chunks = passes * ((N + rows - 1) / rows), elements = (double)m->table.elements;
+    int B = m->setup.batch_size, T = m->setup.seq_len, N = B * T, C = c->channels, F = c->hidden, NH = c->heads,
+        NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c), FC = config_fc(c), V = c->vocab_size,
+        W = m->logits_width, rows = m->logits_rows;
+    double n = N, s = sizeof(real), L = c->layers * passes, chunks = passes * ((N + rows - 1) / rows),
+           elements = (double)m->table.elements;
     Weights w = weights_of(m, 0);
     Gradients dw = gradients_of(m, 0);
     Activations a = activations_of(m, 0);
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = c->tied ? dw.wte : dw.head_w;
     real *x = a.embedding, *dx = m->dx, *wide = m->dwide, *narrow = m->dnarrow;
-    printf("\n| kernel | calls a step | ms a call | share of the step | rate | of its limit |\n|---|---|---|---|---|---|\n");
-    row(b, "qkv product", L, 2 * n * C * QKV, 0, [=]() { linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu); });
-    row(b, "projection + residual", L, 2 * n * NH * HS * C, 0, [=]() { linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu); });
-    if (c->swiglu) row(b, "fc product", L, 2 * n * C * FC, 0, [=]() { linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, FC, gpu); });
-    else row(b, "fc product + GELU", L, 2 * n * C * F, 0, [=]() { linear_gelu_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, N, C, F, gpu); });
-    row(b, "fcproj product + residual", L, 2 * n * F * C, 0, [=]() { linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu); });
-    row(b, "qkv: dweight, dbias", L, 2 * n * C * QKV, 0, [=]() { linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, wide, a.norm1, N, C, QKV, gpu); });
-    row(b, "qkv: dinput", L, 2 * n * C * QKV, 0, [=]() { linear_backward_input<real>(narrow, wide, w.qkv_w, N, C, QKV, gpu); });
-    row(b, "projection: dweight, dbias", L, 2 * n * NH * HS * C, 0, [=]() { linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, N, NH * HS, C, gpu); });
-    row(b, "projection: dinput", L, 2 * n * NH * HS * C, 0, [=]() { linear_backward_input<real>(narrow, dx, w.proj_w, N, NH * HS, C, gpu); });
-    row(b, "fc: dweight, dbias", L, 2 * n * C * FC, 0, [=]() { linear_backward_weight<real>(dw.fc_w, dw.fc_b, wide, a.norm2, N, C, FC, gpu); });
-    row(b, "fc: dinput", L, 2 * n * C * FC, 0, [=]() { linear_backward_input<real>(narrow, wide, w.fc_w, N, C, FC, gpu); });
-    row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0, [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu); });
-    if (c->swiglu) row(b, "fcproj: dinput", L, 2 * n * F * C, 0, [=]() { linear_backward_input<real>(narrow, dx, w.fcproj_w, N, F, C, gpu); });
-    else row(b, "fcproj: dinput + dGELU", L, 2 * n * F * C, 0, [=]() { linear_gelu_backward_input<real>(wide, dx, w.fcproj_w, a.fc, N, F, C, gpu); });
-    row(b, "head product", chunks, 2.0 * rows * C * V, 0, [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, rows, C, W, gpu); });
-    row(b, "head: dweight", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, rows, C, W, gpu); });
-    row(b, "head: dinput", chunks, 2.0 * rows * C * V, 0, [=]() { linear_backward_input<real>(narrow, m->logits, head, rows, C, W, gpu); });
+    printf("\n| kernel | calls a step | ms a call | share of the step | rate | of its limit "
+           "|\n|---|---|---|---|---|---|\n");
+    row(b, "qkv product", L, 2 * n * C * QKV, 0,
+        [=]() { linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu); });
+    row(b, "projection + residual", L, 2 * n * NH * HS * C, 0,
+        [=]() { linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu); });
+    if (c->swiglu)
+        row(b, "fc product", L, 2 * n * C * FC, 0,
+            [=]() { linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, FC, gpu); });
+    else
+        row(b, "fc product + GELU", L, 2 * n * C * F, 0,
+            [=]() { linear_gelu_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, N, C, F, gpu); });
+    row(b, "fcproj product + residual", L, 2 * n * F * C, 0,
+        [=]() { linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu); });
+    row(b, "qkv: dweight, dbias", L, 2 * n * C * QKV, 0,
+        [=]() { linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, wide, a.norm1, N, C, QKV, gpu); });
+    row(b, "qkv: dinput", L, 2 * n * C * QKV, 0,
+        [=]() { linear_backward_input<real>(narrow, wide, w.qkv_w, N, C, QKV, gpu); });
+    row(b, "projection: dweight, dbias", L, 2 * n * NH * HS * C, 0,
+        [=]() { linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, N, NH * HS, C, gpu); });
+    row(b, "projection: dinput", L, 2 * n * NH * HS * C, 0,
+        [=]() { linear_backward_input<real>(narrow, dx, w.proj_w, N, NH * HS, C, gpu); });
+    row(b, "fc: dweight, dbias", L, 2 * n * C * FC, 0,
+        [=]() { linear_backward_weight<real>(dw.fc_w, dw.fc_b, wide, a.norm2, N, C, FC, gpu); });
+    row(b, "fc: dinput", L, 2 * n * C * FC, 0,
+        [=]() { linear_backward_input<real>(narrow, wide, w.fc_w, N, C, FC, gpu); });
+    row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0,
+        [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu); });
+    if (c->swiglu)
+        row(b, "fcproj: dinput", L, 2 * n * F * C, 0,
+            [=]() { linear_backward_input<real>(narrow, dx, w.fcproj_w, N, F, C, gpu); });
+    else
+        row(b, "fcproj: dinput + dGELU", L, 2 * n * F * C, 0,
+            [=]() { linear_gelu_backward_input<real>(wide, dx, w.fcproj_w, a.fc, N, F, C, gpu); });
+    row(b, "head product", chunks, 2.0 * rows * C * V, 0,
+        [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, rows, C, W, gpu); });
+    row(b, "head: dweight", chunks, 2.0 * rows * C * V, 0,
+        [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, rows, C, W, gpu); });
+    row(b, "head: dinput", chunks, 2.0 * rows * C * V, 0,
+        [=]() { linear_backward_input<real>(narrow, m->logits, head, rows, C, W, gpu); });
     Heads h = heads_of(c, &a);
     double pairs = (double)B * NH * T * T / 2 * HS;
     int NQ = NH * HS, NK = NKV * HS, ld = c->rope ? NQ + NK : QKV;
     real *dq = c->rope ? narrow + (size_t)N * (size_t)NQ : wide;
-    row(b, "attention", L, 4 * pairs, 0, [=]() { attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, T, NH, NKV, HS, gpu->stream); });
-    row(b, "attention: backward", L, 10 * pairs, 0, [=]() {
-        attention_backward<real>(dq, ld, dq + NQ, ld, wide + NQ + NK, QKV, narrow, a.attention, a.attention_lse, m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, gpu->stream);
+    row(b, "attention", L, 4 * pairs, 0, [=]() {
+        attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, T, NH, NKV, HS,
+                                gpu->stream);
     });
-    row(b, "norm", 2 * L + passes, 0, 2 * n * C * s, [=]() { norm_forward<real>(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, 1e-5f, gpu); });
-    row(b, "norm: backward + residual", 2 * L + passes, 0, 4 * n * C * s,
-        [=]() { norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, narrow, x, w.norm1_w, a.norm1_mean, a.norm1_rstd, N, C, gpu); });
+    row(b, "attention: backward", L, 10 * pairs, 0, [=]() {
+        attention_backward<real>(dq, ld, dq + NQ, ld, wide + NQ + NK, QKV, narrow, a.attention, a.attention_lse,
+                                 m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, gpu->stream);
+    });
+    row(b, "norm", 2 * L + passes, 0, 2 * n * C * s,
+        [=]() { norm_forward<real>(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, 1e-5f, gpu); });
+    row(b, "norm: backward + residual", 2 * L + passes, 0, 4 * n * C * s, [=]() {
+        norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, narrow, x, w.norm1_w, a.norm1_mean, a.norm1_rstd, N, C, gpu);
+    });
     if (c->rope) {
-        row(b, "rotation (+ QK-norm)", L, 0, 2 * n * (NQ + NK) * s, [=]() { qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, 0, B, T, NH, NKV, HS, 1e-5f, gpu); });
-        row(b, "rotation: backward", L, 0, (c->qk_norm ? 3 : 2) * n * (NQ + NK) * s,
-            [=]() { qk_backward<real>(wide, dw.qnorm_w, dw.knorm_w, dq, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH, NKV, HS, gpu); });
+        row(b, "rotation (+ QK-norm)", L, 0, 2 * n * (NQ + NK) * s, [=]() {
+            qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, 0, B, T, NH, NKV, HS, 1e-5f, gpu);
+        });
+        row(b, "rotation: backward", L, 0, (c->qk_norm ? 3 : 2) * n * (NQ + NK) * s, [=]() {
+            qk_backward<real>(wide, dw.qnorm_w, dw.knorm_w, dq, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T,
+                              NH, NKV, HS, gpu);
+        });
     }
     if (c->swiglu) {
         row(b, "SwiGLU", L, 0, 3 * n * F * s, [=]() { swiglu_forward<real>(a.mlp, a.fc, N, F, gpu); });
-        row(b, "SwiGLU: backward", L, 0, 5 * n * F * s, [=]() { swiglu_backward<real>(wide, narrow, a.fc, N, F, gpu); });
+        row(b, "SwiGLU: backward", L, 0, 5 * n * F * s,
+            [=]() { swiglu_backward<real>(wide, narrow, a.fc, N, F, gpu); });
     }
-    row(b, "embedding", passes, 0, 2 * n * C * s, [=]() { embedding_forward<real>(x, m->batch, w.wte, w.wpe, 0, B, T, C, gpu); });
-    row(b, "embedding: backward", passes, 0, n * C * s, [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, V, gpu); });
-    row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s, [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, W, gpu); });
-    row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->master ? s : 0)),
-        [=]() { update_pass(m); });
+    row(b, "embedding", passes, 0, 2 * n * C * s,
+        [=]() { embedding_forward<real>(x, m->batch, w.wte, w.wpe, 0, B, T, C, gpu); });
+    row(b, "embedding: backward", passes, 0, n * C * s, [=]() {
+        embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, V, gpu);
+    });
+    row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s,
+        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, W, gpu); });
+    row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->master ? s : 0)), [=]() { update_pass(m); });
 }
 
 int main(int argc, char **argv) {
@@ -122,9 +163,12 @@ int main(int argc, char **argv) {
     if (!config_of_preset(&setup.config, argv[1], &err)) fail("%s", err.text);
     setup.batch_size = atoi(argv[2]);
     setup.seq_len = atoi(argv[3]);
-    if (setup.batch_size < 1 || setup.seq_len < 1 || passes < 1 || steps < 1 || steps > 1000) fail("bench_gpu: B, T, MICRO_BATCHES and STEPS are whole numbers from 1, STEPS at most 1000");
+    if (setup.batch_size < 1 || setup.seq_len < 1 || passes < 1 || steps < 1 || steps > 1000)
+        fail("bench_gpu: B, T, MICRO_BATCHES and STEPS are whole numbers from 1, STEPS at most 1000");
     setup.config.max_seq_len = setup.seq_len;
-    setup.recompute = strcmp(recompute, "block") == 0 ? RECOMPUTE_BLOCK : strcmp(recompute, "cheap") == 0 ? RECOMPUTE_CHEAP : RECOMPUTE_NONE;
+    setup.recompute = strcmp(recompute, "block") == 0   ? RECOMPUTE_BLOCK
+                      : strcmp(recompute, "cheap") == 0 ? RECOMPUTE_CHEAP
+                                                        : RECOMPUTE_NONE;
     setup.precision = sizeof(real) == 4 ? PRECISION_FP32 : PRECISION_BF16;
     setup.gradients = true;
     setup.dist = &one;
@@ -144,7 +188,8 @@ int main(int argc, char **argv) {
     size_t N = (size_t)setup.batch_size * (size_t)setup.seq_len;
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * (N + 1));
     RngStream stream = rng_stream(1, "bench");
-    for (size_t i = 0; i <= N; i++) tokens[i] = (int32_t)(rng_block(stream, i).x[0] % (uint32_t)setup.config.vocab_size);
+    for (size_t i = 0; i <= N; i++)
+        tokens[i] = (int32_t)(rng_block(stream, i).x[0] % (uint32_t)setup.config.vocab_size);
     double *ms = (double *)mem_alloc(sizeof(double) * (size_t)steps), loss = 0;
     for (int step = -5; step < steps; step++) {
         double start = clock_seconds();
@@ -161,10 +206,13 @@ int main(int argc, char **argv) {
     qsort(ms, (size_t)steps, sizeof(double), compare_doubles);
     b.step_ms = ms[steps / 2];
     double rate = (double)N * passes / b.step_ms * 1e3, flops = config_flops_per_token(&m->config, setup.seq_len);
-    printf("### %s, B=%d T=%d, %d micro-batch%s, recompute %s\n\n%s. %s.\n\n", argv[1], setup.batch_size, setup.seq_len, passes, passes > 1 ? "es" : "", recompute, model_device(m),
-           "FLOPs a token: " FLOPS_FORMULA);
-    printf("| parameters | ms a step (median of %d; fastest, slowest) | tokens/s | TFLOP/s | MFU | device memory in use, GiB | loss |\n|---|---|---|---|---|---|---|\n", steps);
-    printf("| %.1fM | %.2f (%.2f, %.2f) | %.0f | %.1f | ", (double)m->table.parameters / 1e6, b.step_ms, ms[0], ms[steps - 1], rate, rate * flops / 1e12);
+    printf("### %s, B=%d T=%d, %d micro-batch%s, recompute %s\n\n%s. %s.\n\n", argv[1], setup.batch_size, setup.seq_len,
+           passes, passes > 1 ? "es" : "", recompute, model_device(m), "FLOPs a token: " FLOPS_FORMULA);
+    printf("| parameters | ms a step (median of %d; fastest, slowest) | tokens/s | TFLOP/s | MFU | device memory in "
+           "use, GiB | loss |\n|---|---|---|---|---|---|---|\n",
+           steps);
+    printf("| %.1fM | %.2f (%.2f, %.2f) | %.0f | %.1f | ", (double)m->table.parameters / 1e6, b.step_ms, ms[0],
+           ms[steps - 1], rate, rate * flops / 1e12);
     if (b.peak_flops > 0) printf("%.1f%%", 100 * rate * flops / b.peak_flops);
     else printf("-");
     printf(" | %.2f | %.4f |\n", (double)(all - after) / (1 << 30), loss);

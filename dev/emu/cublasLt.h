@@ -11,7 +11,11 @@ Matrices are stored by columns, as in BLAS.
 
 #include "cuda_bf16.h"
 
-typedef enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 } cublasStatus_t;
+typedef enum {
+    CUBLAS_STATUS_SUCCESS = 0,
+    CUBLAS_STATUS_INVALID_VALUE = 7,
+    CUBLAS_STATUS_NOT_SUPPORTED = 15
+} cublasStatus_t;
 typedef enum { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
 typedef enum { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 } cublasComputeType_t;
 typedef enum { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
@@ -39,7 +43,11 @@ typedef enum {
     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
 } cublasLtMatmulPreferenceAttributes_t;
-enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_INPLACE = 1, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
+enum {
+    CUBLASLT_REDUCTION_SCHEME_NONE = 0,
+    CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,
+    CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2
+};
 
 struct EmuMatmul {
     bool tf32;
@@ -57,7 +65,9 @@ typedef void *cublasLtHandle_t;
 typedef EmuMatmul *cublasLtMatmulDesc_t;
 typedef EmuLayout *cublasLtMatrixLayout_t;
 typedef int *cublasLtMatmulPreference_t;
-typedef struct { uint64_t data[8]; } cublasLtMatmulAlgo_t;
+typedef struct {
+    uint64_t data[8];
+} cublasLtMatmulAlgo_t;
 typedef struct {
     cublasLtMatmulAlgo_t algo;
     size_t workspaceSize;
@@ -65,16 +75,28 @@ typedef struct {
     float wavesCount;
 } cublasLtMatmulHeuristicResult_t;
 
-static inline const char *cublasLtGetStatusString(cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS ? "success" : "invalid value or not supported"; }
+static inline const char *cublasLtGetStatusString(cublasStatus_t s) {
+    return s == CUBLAS_STATUS_SUCCESS ? "success" : "invalid value or not supported";
+}
 static inline size_t cublasLtGetVersion() { return 0; }
 static inline cublasStatus_t cublasLtCreate(cublasLtHandle_t *h) { return *h = nullptr, CUBLAS_STATUS_SUCCESS; }
 static inline cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t) {
-    *d = new EmuMatmul{compute == CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0};
+static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute,
+                                                      cudaDataType_t) {
+    *d = new EmuMatmul{compute == CUBLAS_COMPUTE_32F_FAST_TF32,
+                       CUBLAS_OP_N,
+                       CUBLAS_OP_N,
+                       CUBLASLT_EPILOGUE_DEFAULT,
+                       nullptr,
+                       nullptr,
+                       0};
     return CUBLAS_STATUS_SUCCESS;
 }
-static inline cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) { return delete d, CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a, const void *v, size_t n) {
+static inline cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
+    return delete d, CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t a,
+                                                            const void *v, size_t n) {
     switch (a) {
     case CUBLASLT_MATMUL_DESC_TRANSA: memcpy(&d->transa, v, n); break;
     case CUBLASLT_MATMUL_DESC_TRANSB: memcpy(&d->transb, v, n); break;
@@ -85,18 +107,29 @@ static inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t
     }
     return CUBLAS_STATUS_SUCCESS;
 }
-static inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, int64_t ld) {
+static inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows,
+                                                        uint64_t cols, int64_t ld) {
     *l = new EmuLayout{type, rows, cols, ld};
     return ld >= (int64_t)rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
-static inline cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) { return delete l, CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p) { return *p = nullptr, CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t) { return CUBLAS_STATUS_SUCCESS; }
-static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *, size_t) {
+static inline cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
+    return delete l, CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p) {
+    return *p = nullptr, CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t) {
     return CUBLAS_STATUS_SUCCESS;
 }
-static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int wanted,
+static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                                  cublasLtMatmulPreferenceAttributes_t, const void *,
+                                                                  size_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                                            cublasLtMatmulPreference_t, int wanted,
                                                             cublasLtMatmulHeuristicResult_t *results, int *found) {
     *found = 0;
     if ((d->epilogue & 128) && (d->aux_ld % 8 || !d->aux)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -108,8 +141,10 @@ static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cu
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static inline cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                                     cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result) {
+static inline cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
+                                                     cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                                     cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algo,
+                                                     cublasLtMatmulHeuristicResult_t *result) {
     memset(result, 0, sizeof *result);
     return algo->data[0] ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -141,14 +176,17 @@ static inline std::vector<float> emu_panel(const void *p, const EmuLayout &l, bo
     size_t rows = k_is_rows ? l.cols : l.rows, k = k_is_rows ? l.rows : l.cols;
     std::vector<float> out(rows * k);
     for (size_t c = 0; c < l.cols; c++)
-        for (size_t r = 0; r < l.rows; r++) out[k_is_rows ? c * k + r : r * k + c] = emu_element(p, l.type, r + c * (size_t)l.ld);
+        for (size_t r = 0; r < l.rows; r++)
+            out[k_is_rows ? c * k + r : r * k + c] = emu_element(p, l.type, r + c * (size_t)l.ld);
     for (float &x : out)
         if (tf32) x = emu_tf32(x);
     return out;
 }
 
-static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout la, const void *B, EmuLayout lb, float beta, const void *C, EmuLayout lc, void *D, EmuLayout ld) {
-    std::vector<float> a = emu_panel(A, la, e.transa == CUBLAS_OP_T, e.tf32), b = emu_panel(B, lb, e.transb == CUBLAS_OP_N, e.tf32);
+static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout la, const void *B, EmuLayout lb,
+                              float beta, const void *C, EmuLayout lc, void *D, EmuLayout ld) {
+    std::vector<float> a = emu_panel(A, la, e.transa == CUBLAS_OP_T, e.tf32),
+                       b = emu_panel(B, lb, e.transb == CUBLAS_OP_N, e.tf32);
     size_t m = ld.rows, n = ld.cols, k = a.size() / m;
     for (size_t j = 0; j < n; j++) {
         if (e.epilogue == CUBLASLT_EPILOGUE_BGRADB) {
@@ -171,15 +209,18 @@ static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout
                 emu_store(e.aux, ld.type, i + j * (size_t)e.aux_ld, sum);
                 sum = emu_gelu(sum);
             }
-            if (e.epilogue == CUBLASLT_EPILOGUE_DGELU) sum *= emu_gelu_slope(emu_element(e.aux, ld.type, i + j * (size_t)e.aux_ld));
+            if (e.epilogue == CUBLASLT_EPILOGUE_DGELU)
+                sum *= emu_gelu_slope(emu_element(e.aux, ld.type, i + j * (size_t)e.aux_ld));
             emu_store(D, ld.type, i + j * (size_t)ld.ld, sum);
         }
     }
 }
 
-static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A, cublasLtMatrixLayout_t la, const void *B,
-                                            cublasLtMatrixLayout_t lb, const void *beta, const void *C, cublasLtMatrixLayout_t lc, void *D, cublasLtMatrixLayout_t ld,
-                                            const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream) {
+static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
+                                            cublasLtMatrixLayout_t la, const void *B, cublasLtMatrixLayout_t lb,
+                                            const void *beta, const void *C, cublasLtMatrixLayout_t lc, void *D,
+                                            cublasLtMatrixLayout_t ld, const cublasLtMatmulAlgo_t *algo, void *, size_t,
+                                            cudaStream_t stream) {
     if (!algo || !algo->data[0]) return CUBLAS_STATUS_INVALID_VALUE;
     EmuMatmul e = *d;
     EmuLayout a = *la, b = *lb, c = *lc, out = *ld;

@@ -78,23 +78,37 @@ Needs C++17.
 #define __launch_bounds__(...)
 #define __grid_constant__
 
-struct uint3 { unsigned x, y, z; };
+struct uint3 {
+    unsigned x, y, z;
+};
 struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 #define EMU_VECTOR(T, name)                                                                                            \
-    struct alignas(2 * sizeof(T)) name##2 { T x, y; };                                                                 \
-    struct name##3 { T x, y, z; };                                                                                     \
-    struct alignas(4 * sizeof(T)) name##4 { T x, y, z, w; };                                                           \
+    struct alignas(2 * sizeof(T)) name##2 {                                                                            \
+        T x, y;                                                                                                        \
+    };                                                                                                                 \
+    struct name##3 {                                                                                                   \
+        T x, y, z;                                                                                                     \
+    };                                                                                                                 \
+    struct alignas(4 * sizeof(T)) name##4 {                                                                            \
+        T x, y, z, w;                                                                                                  \
+    };                                                                                                                 \
     static inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                                  \
     static inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                                          \
     static inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 EMU_VECTOR(float, float)
 EMU_VECTOR(int, int)
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, z}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
@@ -161,7 +175,11 @@ struct EmuFiber {
 };
 
 // Copies that cp.async would make: done when waited for, never earlier.
-struct EmuCopy { void *to; const void *from; int bytes, zeros; };
+struct EmuCopy {
+    void *to;
+    const void *from;
+    int bytes, zeros;
+};
 
 struct EmuThread {
     int state = EMU_ENDED;
@@ -229,7 +247,8 @@ static inline EmuFiber *emu_take_fiber() {
         return f;
     }
     EmuFiber *f = new EmuFiber;
-    f->stack = (char *)mmap(nullptr, EMU_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    f->stack =
+        (char *)mmap(nullptr, EMU_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (f->stack == MAP_FAILED) {
         fprintf(stderr, "error: the emulator has no memory for another fiber's stack\n");
         exit(1);
@@ -258,7 +277,9 @@ static inline void emu_run_thread(EmuThread *t) {
     }
 }
 
-static inline int emu_thread_number() { return (int)(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)); }
+static inline int emu_thread_number() {
+    return (int)(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z));
+}
 static inline int emu_lane() { return emu_thread_number() % 32; }
 
 // ---------------------------------------------------------------- meeting points
@@ -284,8 +305,10 @@ static inline unsigned emu_awaited(int warp, unsigned mask) {
 static inline void emu_meet(unsigned mask, void *item, void (*combine)(void **items, unsigned lanes)) {
     int number = emu_thread_number(), warp = number / 32, lane = number % 32;
     if (!(mask >> lane & 1)) {
-        fprintf(stderr, "error: emulator: block (%u,%u,%u) thread %d takes part in a warp operation with mask %08x, which leaves it out\n", blockIdx.x, blockIdx.y,
-                blockIdx.z, number, mask);
+        fprintf(stderr,
+                "error: emulator: block (%u,%u,%u) thread %d takes part in a warp operation with mask %08x, which "
+                "leaves it out\n",
+                blockIdx.x, blockIdx.y, blockIdx.z, number, mask);
         abort();
     }
     EmuMeeting *m = nullptr, *all = &emu.meetings[(size_t)warp * 8];
@@ -328,7 +351,10 @@ static inline void __syncwarp(unsigned mask = 0xffffffffu) {
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 
-template <typename T> struct EmuShuffle { T value, result; int from; };
+template <typename T> struct EmuShuffle {
+    T value, result;
+    int from;
+};
 template <typename T> static inline T emu_shuffle(unsigned mask, T value, int from) {
     EmuShuffle<T> mine;
     memset((void *)&mine.result, 0xff, sizeof(T)); // what a lane that is not there gives: NaN
@@ -416,7 +442,8 @@ static inline void emu_run_block(const std::vector<int> &order) {
     for (size_t i = 0; i < n; i++) {
         EmuThread *t = &emu.threads[i];
         t->state = EMU_READY;
-        t->index = {(unsigned)i % blockDim.x, (unsigned)i / blockDim.x % blockDim.y, (unsigned)i / blockDim.x / blockDim.y};
+        t->index = {(unsigned)i % blockDim.x, (unsigned)i / blockDim.x % blockDim.y,
+                    (unsigned)i / blockDim.x / blockDim.y};
         t->copies.clear();
     }
     emu.waiting_at_barrier = emu.barrier_or = 0;
@@ -486,7 +513,7 @@ struct EmuOp {
 };
 struct EmuStream {
     std::deque<EmuOp> ops;
-    int lane = -1; // in the capture that it takes part in, or -1
+    int lane = -1;        // in the capture that it takes part in, or -1
     bool passing = false; // made for a graph's launch
 };
 typedef EmuStream *cudaStream_t;
@@ -502,11 +529,11 @@ enum { EMU_EAGER, EMU_LAZY, EMU_AHEAD, EMU_SHUFFLE };
 struct EmuStreams {
     int order = EMU_EAGER;
     uint64_t random = 0;
-    EmuStream first;                                // the default stream
-    std::vector<EmuStream *> all = {&first};        // in the order of creation
-    int capture = 0, captures = 0;                  // number of the running capture, 0: none; how many there were
+    EmuStream first;                         // the default stream
+    std::vector<EmuStream *> all = {&first}; // in the order of creation
+    int capture = 0, captures = 0;           // number of the running capture, 0: none; how many there were
     EmuWork captured;
-    std::vector<EmuStream *> lanes;                 // of the running capture
+    std::vector<EmuStream *> lanes; // of the running capture
     EmuStreams() {
         const char *text = getenv("CUDA_EMU_STREAMS");
         if (!text || !*text || strcmp(text, "eager") == 0) order = EMU_EAGER;
@@ -536,9 +563,13 @@ static inline void emu_submit_op(cudaStream_t stream, EmuOp op) {
 }
 
 // Puts work into a stream.
-static inline void emu_submit(cudaStream_t stream, std::function<void()> work) { emu_submit_op(stream, {std::move(work), nullptr, nullptr}); }
+static inline void emu_submit(cudaStream_t stream, std::function<void()> work) {
+    emu_submit_op(stream, {std::move(work), nullptr, nullptr});
+}
 
-static inline bool emu_may_go_on(const EmuStream *s) { return !s->ops.empty() && (!s->ops.front().wait || s->ops.front().wait->done); }
+static inline bool emu_may_go_on(const EmuStream *s) {
+    return !s->ops.empty() && (!s->ops.front().wait || s->ops.front().wait->done);
+}
 
 static inline void emu_go_on(EmuStream *s) {
     EmuOp op = std::move(s->ops.front());
@@ -589,7 +620,9 @@ struct EmuConfig {
     size_t shared;
     cudaStream_t stream;
 };
-static inline EmuConfig emu_config(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr) { return {grid, block, shared, stream}; }
+static inline EmuConfig emu_config(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr) {
+    return {grid, block, shared, stream};
+}
 
 static inline void emu_run_grid(const EmuConfig &c, const std::function<void()> &body) {
     std::vector<int> blocks, order;
@@ -622,7 +655,8 @@ template <typename... P> struct EmuLaunch {
         size_t threads = (size_t)c.block.x * c.block.y * c.block.z, limit = 48 << 10;
         auto found = emu.shared_limit.find((const void *)kernel);
         if (found != emu.shared_limit.end()) limit = found->second;
-        if (!threads || threads > 1024 || !c.grid.x || !c.grid.y || !c.grid.z || c.grid.x > 0x7fffffffu || c.grid.y > 65535 || c.grid.z > 65535 || c.shared > limit) {
+        if (!threads || threads > 1024 || !c.grid.x || !c.grid.y || !c.grid.z || c.grid.x > 0x7fffffffu ||
+            c.grid.y > 65535 || c.grid.z > 65535 || c.shared > limit) {
             emu.error = cudaErrorInvalidConfiguration;
             return;
         }
@@ -632,14 +666,32 @@ template <typename... P> struct EmuLaunch {
         emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
     }
 };
-template <typename... P> static inline EmuLaunch<P...> emu_launch(EmuConfig c, void (*kernel)(P...)) { return {c, kernel}; }
+template <typename... P> static inline EmuLaunch<P...> emu_launch(EmuConfig c, void (*kernel)(P...)) {
+    return {c, kernel};
+}
 
 // ---------------------------------------------------------------- device functions
 
-static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
-static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
-static inline int __float_as_int(float f) { int u; memcpy(&u, &f, 4); return u; }
-static inline float __int_as_float(int u) { float f; memcpy(&f, &u, 4); return f; }
+static inline float __uint_as_float(unsigned u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline unsigned __float_as_uint(float f) {
+    unsigned u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+static inline int __float_as_int(float f) {
+    int u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+static inline float __int_as_float(int u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 #define __expf expf // not functions: glibc declares these names
 #define __logf logf
@@ -654,11 +706,27 @@ template <typename T> static inline T __ldcs(const T *p) { return *p; }
 template <typename T> static inline T __ldcg(const T *p) { return *p; }
 template <typename T> static inline void __stcs(T *p, T v) { *p = v; }
 template <typename T> static inline void __stcg(T *p, T v) { *p = v; }
-template <typename A, typename B> static inline typename std::common_type<A, B>::type min(A a, B b) { return a < b ? a : b; }
-template <typename A, typename B> static inline typename std::common_type<A, B>::type max(A a, B b) { return a > b ? a : b; }
-static inline int atomicAdd(int *p, int v) { int old = *p; *p += v; return old; }
-static inline unsigned atomicAdd(unsigned *p, unsigned v) { unsigned old = *p; *p += v; return old; }
-static inline unsigned atomicInc(unsigned *p, unsigned most) { unsigned old = *p; *p = old >= most ? 0 : old + 1; return old; }
+template <typename A, typename B> static inline typename std::common_type<A, B>::type min(A a, B b) {
+    return a < b ? a : b;
+}
+template <typename A, typename B> static inline typename std::common_type<A, B>::type max(A a, B b) {
+    return a > b ? a : b;
+}
+static inline int atomicAdd(int *p, int v) {
+    int old = *p;
+    *p += v;
+    return old;
+}
+static inline unsigned atomicAdd(unsigned *p, unsigned v) {
+    unsigned old = *p;
+    *p += v;
+    return old;
+}
+static inline unsigned atomicInc(unsigned *p, unsigned most) {
+    unsigned old = *p;
+    *p = old >= most ? 0 : old + 1;
+    return old;
+}
 
 // cp.async: copies `bytes` and fills up to `size` with zeros, when the group is waited for.
 static inline void emu_cp_async(void *to, const void *from, int size, int bytes) {
@@ -686,16 +754,22 @@ static inline void emu_cp_async_wait(int pending) {
 // mma.sync.m16n8k16 bf16 x bf16 + fp32: d (16, 8) = a (16, 16) b (16, 8) + c, in the fragments of the
 // PTX manual ("Matrix Fragments for mma.m16n8k16"). d may be c.
 static inline void emu_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b, const float *c) {
-    struct Item { const uint32_t *a, *b; const float *c; float d[4]; } mine = {a, b, c, {0, 0, 0, 0}};
+    struct Item {
+        const uint32_t *a, *b;
+        const float *c;
+        float d[4];
+    } mine = {a, b, c, {0, 0, 0, 0}};
     emu_meet(0xffffffffu, &mine, [](void **items, unsigned) {
         float A[16][16], B[16][8];
         for (int lane = 0; lane < 32; lane++) {
             Item *t = (Item *)items[lane];
             int g = lane / 4, i = lane % 4 * 2;
             for (int r = 0; r < 4; r++)
-                for (int e = 0; e < 2; e++) A[g + r % 2 * 8][i + e + r / 2 * 8] = __uint_as_float(e ? t->a[r] & 0xffff0000u : t->a[r] << 16);
+                for (int e = 0; e < 2; e++)
+                    A[g + r % 2 * 8][i + e + r / 2 * 8] = __uint_as_float(e ? t->a[r] & 0xffff0000u : t->a[r] << 16);
             for (int r = 0; r < 2; r++)
-                for (int e = 0; e < 2; e++) B[i + e + r * 8][g] = __uint_as_float(e ? t->b[r] & 0xffff0000u : t->b[r] << 16);
+                for (int e = 0; e < 2; e++)
+                    B[i + e + r * 8][g] = __uint_as_float(e ? t->b[r] & 0xffff0000u : t->b[r] << 16);
         }
         for (int lane = 0; lane < 32; lane++) {
             Item *t = (Item *)items[lane];
@@ -713,14 +787,20 @@ static inline void emu_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint
 // ldmatrix.x1/.x2/.x4 (count matrices of 8 x 8 16-bit numbers), optionally transposed. row: this
 // lane's row address (lanes 0-7 the rows of matrix 0, 8-15 of matrix 1, ...).
 static inline void emu_ldmatrix(uint32_t *r, const void *row, int count, bool transposed) {
-    struct Item { const void *row; uint32_t *r; int count; bool transposed; } mine = {row, r, count, transposed};
+    struct Item {
+        const void *row;
+        uint32_t *r;
+        int count;
+        bool transposed;
+    } mine = {row, r, count, transposed};
     emu_meet(0xffffffffu, &mine, [](void **items, unsigned) {
         for (int lane = 0; lane < 32; lane++) {
             Item *t = (Item *)items[lane];
             for (int m = 0; m < t->count; m++) {
                 uint16_t e[2];
                 for (int j = 0; j < 2; j++) {
-                    int from = t->transposed ? lane % 4 * 2 + j : lane / 4, col = t->transposed ? lane / 4 : lane % 4 * 2 + j;
+                    int from = t->transposed ? lane % 4 * 2 + j : lane / 4,
+                        col = t->transposed ? lane / 4 : lane % 4 * 2 + j;
                     const char *address = (const char *)((Item *)items[m * 8 + from])->row;
                     if ((uintptr_t)address % 16) {
                         fprintf(stderr, "error: emulator: ldmatrix row address is not a multiple of 16\n");
@@ -736,15 +816,35 @@ static inline void emu_ldmatrix(uint32_t *r, const void *row, int count, bool tr
 
 // ---------------------------------------------------------------- runtime API
 
-typedef enum { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault } cudaMemcpyKind;
-typedef enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaEventDefault = 0, cudaHostAllocDefault = 0 } EmuFlags;
-typedef enum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout } cudaFuncAttribute;
-typedef enum { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed } cudaStreamCaptureMode;
+typedef enum {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+} cudaMemcpyKind;
+typedef enum {
+    cudaStreamNonBlocking = 1,
+    cudaEventDisableTiming = 2,
+    cudaEventDefault = 0,
+    cudaHostAllocDefault = 0
+} EmuFlags;
+typedef enum {
+    cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaFuncAttributePreferredSharedMemoryCarveout
+} cudaFuncAttribute;
+typedef enum {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+} cudaStreamCaptureMode;
 struct EmuEvent {
     EmuTicketRef ticket;
 };
 typedef EmuEvent *cudaEvent_t;
-struct EmuGraph { EmuWork work; };
+struct EmuGraph {
+    EmuWork work;
+};
 typedef EmuGraph *cudaGraph_t;
 typedef EmuGraph *cudaGraphExec_t;
 struct cudaDeviceProp {
@@ -790,12 +890,23 @@ static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "emu %ld", (long)getpid()); // every rank has a device of its own
     return cudaSuccess;
 }
-typedef enum { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount, cudaDevAttrMemoryClockRate, cudaDevAttrGlobalMemoryBusWidth } cudaDeviceAttr;
-static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) { return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess; }
+typedef enum {
+    cudaDevAttrClockRate,
+    cudaDevAttrMultiProcessorCount,
+    cudaDevAttrMemoryClockRate,
+    cudaDevAttrGlobalMemoryBusWidth
+} cudaDeviceAttr;
+static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
+    return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess;
+}
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
-static inline cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int) { return snprintf(bus, (size_t)n, "0000:00:00.0"), cudaSuccess; }
-static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) { return *left = *all = (size_t)8 << 30, cudaSuccess; }
+static inline cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int) {
+    return snprintf(bus, (size_t)n, "0000:00:00.0"), cudaSuccess;
+}
+static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
+    return *left = *all = (size_t)8 << 30, cudaSuccess;
+}
 static inline cudaError_t cudaDeviceSynchronize() { return emu_run_all(), cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     if (emu_stream(s)->lane >= 0) return cudaErrorStreamCaptureUnsupported;
@@ -810,14 +921,16 @@ template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t n) { re
 static inline cudaError_t cudaFree(void *p) { return emu_run_all(), free(p), cudaSuccess; }
 template <typename T> static inline cudaError_t cudaMallocHost(T **p, size_t n) { return cudaMalloc((void **)p, n); }
 static inline cudaError_t cudaFreeHost(void *p) { return emu_run_all(), free(p), cudaSuccess; }
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind, cudaStream_t s = nullptr) {
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind,
+                                          cudaStream_t s = nullptr) {
     emu_submit(s, [=]() { memmove(to, from, n); });
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind kind) {
     return cudaMemcpyAsync(to, from, n, kind), cudaStreamSynchronize(nullptr);
 }
-static inline cudaError_t cudaMemcpy2DAsync(void *to, size_t ldt, const void *from, size_t ldf, size_t width, size_t rows, cudaMemcpyKind, cudaStream_t s = nullptr) {
+static inline cudaError_t cudaMemcpy2DAsync(void *to, size_t ldt, const void *from, size_t ldf, size_t width,
+                                            size_t rows, cudaMemcpyKind, cudaStream_t s = nullptr) {
     emu_submit(s, [=]() {
         for (size_t r = 0; r < rows; r++) memmove((char *)to + r * ldt, (const char *)from + r * ldf, width);
     });
@@ -827,13 +940,19 @@ static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStr
     emu_submit(s, [=]() { memset(to, value, n); });
     return cudaSuccess;
 }
-static inline cudaError_t cudaMemset(void *to, int value, size_t n) { return cudaMemsetAsync(to, value, n), cudaStreamSynchronize(nullptr); }
+static inline cudaError_t cudaMemset(void *to, int value, size_t n) {
+    return cudaMemsetAsync(to, value, n), cudaStreamSynchronize(nullptr);
+}
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     emu_streams.all.push_back(*s = new EmuStream);
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) { return cudaStreamCreateWithFlags(s, flags); }
-static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *low, int *high) { return *low = 0, *high = -5, cudaSuccess; }
+static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(s, flags);
+}
+static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *low, int *high) {
+    return *low = 0, *high = -5, cudaSuccess;
+}
 static inline cudaError_t cudaStreamCreate(cudaStream_t *s) { return cudaStreamCreateWithFlags(s, 0); }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
     if (!s) return cudaErrorInvalidValue;
@@ -913,7 +1032,9 @@ static inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g) {
     e.captured = nullptr;
     return joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined;
 }
-static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long = 0) { return *e = new EmuGraph(*g), cudaSuccess; }
+static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long = 0) {
+    return *e = new EmuGraph(*g), cudaSuccess;
+}
 // Lane 0 goes into the stream, the others into streams of their own; every launch has tickets of its own.
 static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t stream) {
     std::map<EmuTicket *, EmuTicketRef> tickets;

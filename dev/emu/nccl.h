@@ -19,10 +19,15 @@ in each kind of call, as a ring would send them.
 typedef enum { ncclSuccess = 0, ncclSystemError = 2, ncclInvalidArgument = 4 } ncclResult_t;
 typedef enum { ncclUint8, ncclFloat32, ncclFloat64 } ncclDataType_t;
 typedef enum { ncclSum } ncclRedOp_t;
-struct EmuComm { MPI_Comm mpi; int rank, size; };
+struct EmuComm {
+    MPI_Comm mpi;
+    int rank, size;
+};
 typedef EmuComm *ncclComm_t;
 typedef struct ncclConfig ncclConfig_t;
-typedef struct { char internal[128]; } ncclUniqueId;
+typedef struct {
+    char internal[128];
+} ncclUniqueId;
 
 enum { EMU_ALL_REDUCE, EMU_REDUCE_SCATTER, EMU_ALL_GATHER, EMU_SEND, EMU_CALLS };
 inline double emu_sent[EMU_CALLS];
@@ -40,7 +45,9 @@ static inline int emu_count(size_t n) {
     abort();
 }
 
-static inline const char *ncclGetErrorString(ncclResult_t r) { return r == ncclSuccess ? "no error" : r == ncclInvalidArgument ? "invalid argument" : "system error"; }
+static inline const char *ncclGetErrorString(ncclResult_t r) {
+    return r == ncclSuccess ? "no error" : r == ncclInvalidArgument ? "invalid argument" : "system error";
+}
 static inline ncclResult_t ncclGetUniqueId(ncclUniqueId *id) { return memset(id, 7, sizeof *id), ncclSuccess; }
 static inline ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank) {
     EmuComm c;
@@ -50,7 +57,8 @@ static inline ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniq
     c.mpi = MPI_COMM_WORLD;
     MPI_Comm_rank(c.mpi, &c.rank);
     MPI_Comm_size(c.mpi, &c.size);
-    if (id.internal[127] != 7 || c.size != size || c.rank != rank) return ncclInvalidArgument; // the id must have come from rank 0
+    if (id.internal[127] != 7 || c.size != size || c.rank != rank)
+        return ncclInvalidArgument; // the id must have come from rank 0
     MPI_Comm_dup(MPI_COMM_WORLD, &c.mpi);
     *comm = new EmuComm(c);
     return ncclSuccess;
@@ -69,23 +77,28 @@ static inline ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (getenv("CUDA_EMU_BYTES") && rank == 0 && comm->size == size && !emu_bytes_printed) {
         emu_bytes_printed = true;
-        printf("bytes sent: all-reduce %.0f, reduce-scatter %.0f, all-gather %.0f, send %.0f\n", emu_sent[0], emu_sent[1], emu_sent[2], emu_sent[3]);
+        printf("bytes sent: all-reduce %.0f, reduce-scatter %.0f, all-gather %.0f, send %.0f\n", emu_sent[0],
+               emu_sent[1], emu_sent[2], emu_sent[3]);
     }
     MPI_Comm_free(&comm->mpi);
     return delete comm, ncclSuccess;
 }
 
 // out (n) = the sum over the ranks of elements [first, first + n) of `in`
-template <typename T> static inline void emu_sum(T *out, const T *in, size_t first, size_t n, size_t whole, const EmuComm &c) {
+template <typename T>
+static inline void emu_sum(T *out, const T *in, size_t first, size_t n, size_t whole, const EmuComm &c) {
     std::vector<T> all(whole * (size_t)c.size);
-    emu_mpi(MPI_Allgather(in, emu_count(whole * sizeof(T)), MPI_BYTE, all.data(), (int)(whole * sizeof(T)), MPI_BYTE, c.mpi), "MPI_Allgather");
+    emu_mpi(MPI_Allgather(in, emu_count(whole * sizeof(T)), MPI_BYTE, all.data(), (int)(whole * sizeof(T)), MPI_BYTE,
+                          c.mpi),
+            "MPI_Allgather");
     for (size_t i = 0; i < n; i++) {
         T sum = all[first + i];
         for (size_t r = 1; r < (size_t)c.size; r++) sum += all[r * whole + first + i];
         out[i] = sum;
     }
 }
-static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t,
+                                         ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
     if (type == ncclUint8) return ncclInvalidArgument;
     emu_submit(stream, [=]() {
@@ -95,7 +108,8 @@ static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, nc
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t,
+                                             ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
     if (type == ncclUint8) return ncclInvalidArgument;
     emu_submit(stream, [=]() {
@@ -106,17 +120,20 @@ static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
+                                         cudaStream_t stream) {
     EmuComm c = *comm;
     emu_submit(stream, [=]() {
         size_t bytes = n * emu_nccl_size(type);
         std::vector<char> own((const char *)in, (const char *)in + bytes); // `in` may lie in `out`
-        emu_mpi(MPI_Allgather(own.data(), emu_count(bytes), MPI_BYTE, out, (int)bytes, MPI_BYTE, c.mpi), "MPI_Allgather");
+        emu_mpi(MPI_Allgather(own.data(), emu_count(bytes), MPI_BYTE, out, (int)bytes, MPI_BYTE, c.mpi),
+                "MPI_Allgather");
         emu_sent[EMU_ALL_GATHER] += (double)bytes * (c.size - 1);
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root,
+                                         ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
     emu_submit(stream, [=]() {
         if (c.rank == root && in != out) memcpy(out, in, n * emu_nccl_size(type));
@@ -124,7 +141,8 @@ static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, nc
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
+                                    cudaStream_t stream) {
     EmuComm c = *comm;
     emu_submit(stream, [=]() {
         emu_mpi(MPI_Send(in, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi), "MPI_Send");
@@ -132,9 +150,13 @@ static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t typ
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclRecv(void *out, size_t n, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+static inline ncclResult_t ncclRecv(void *out, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
+                                    cudaStream_t stream) {
     EmuComm c = *comm;
-    emu_submit(stream, [=]() { emu_mpi(MPI_Recv(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi, MPI_STATUS_IGNORE), "MPI_Recv"); });
+    emu_submit(stream, [=]() {
+        emu_mpi(MPI_Recv(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi, MPI_STATUS_IGNORE),
+                "MPI_Recv");
+    });
     return ncclSuccess;
 }
 

@@ -15,12 +15,12 @@ inside the text in order and are not empty.
 #include "../../llmc/files/safetensors.h"
 #include "../../llmc/text/tokenize.h"
 
-#define REQUIRE(condition)                                                          \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
+#define REQUIRE(condition)                                                                                             \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition);                                    \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static void json_write(Str *out, const Json *j) {
@@ -93,7 +93,8 @@ static void fuzz_safetensors(const uint8_t *bytes, size_t n) {
         REQUIRE(safetensors_find(&st, t->name) == t);
         REQUIRE(elements == t->elements && t->bytes == (size_t)elements * safetype_size(t->dtype));
         REQUIRE((const uint8_t *)t->data >= bytes && (const uint8_t *)t->data + t->bytes <= bytes + n);
-        if (safetensors_to_f32(x, t, t->elements - count, count, &err)) REQUIRE(safetensors_to_f64(y, t, 0, count, &err));
+        if (safetensors_to_f32(x, t, t->elements - count, count, &err))
+            REQUIRE(safetensors_to_f64(y, t, 0, count, &err));
         REQUIRE(!safetensors_to_f32(x, t, t->elements, 1, &err));
     }
     REQUIRE(!ok || total <= n);
@@ -131,7 +132,9 @@ static void fuzz_shard(uint8_t *bytes, size_t n) {
     for (int64_t i = 0; i < d.sequences; i++) {
         int32_t inputs[5], targets[5];
         if (!dataset_sequence(&d, i, inputs, targets, &err)) continue;
-        for (int t = 0; t < 5; t++) REQUIRE(inputs[t] >= 0 && targets[t] >= 0 && (!d.vocab_size || (inputs[t] < d.vocab_size && targets[t] < d.vocab_size)));
+        for (int t = 0; t < 5; t++)
+            REQUIRE(inputs[t] >= 0 && targets[t] >= 0 &&
+                    (!d.vocab_size || (inputs[t] < d.vocab_size && targets[t] < d.vocab_size)));
     }
     dataset_verify(&d, &err);
 }

@@ -28,7 +28,9 @@ static void check(bool condition, const char *what) {
     abort();
 }
 
-static bool same(const void *a, size_t n, const void *b, size_t m) { return n == m && (n == 0 || memcmp(a, b, n) == 0); }
+static bool same(const void *a, size_t n, const void *b, size_t m) {
+    return n == m && (n == 0 || memcmp(a, b, n) == 0);
+}
 
 static void fuzz_encode(const Tokenizer *tok, const uint8_t *data, size_t n) {
     TokenizerCache cache;
@@ -44,7 +46,9 @@ static void fuzz_encode(const Tokenizer *tok, const uint8_t *data, size_t n) {
     tokenizer_encode(tok, NULL, (const char *)data, n, &plain);
     check(same(cold.items, cold.count * 4, plain.items, plain.count * 4), "the cold cache changes ids");
     check(same(warm.items, warm.count * 4, plain.items, plain.count * 4), "the warm cache changes ids");
-    for (size_t i = 0; i < plain.count; i++) check(tokenizer_kind(tok, plain.items[i]) == TOKEN_NORMAL || tokenizer_kind(tok, plain.items[i]) == TOKEN_ADDED, "a token that is not for text");
+    for (size_t i = 0; i < plain.count; i++)
+        check(tokenizer_kind(tok, plain.items[i]) == TOKEN_NORMAL || tokenizer_kind(tok, plain.items[i]) == TOKEN_ADDED,
+              "a token that is not for text");
     tokenizer_decode(tok, plain.items, plain.count, &back);
     if (!tok->nfc) check(same(back.data, back.size, data, n), "the text does not come back");
 
@@ -71,7 +75,8 @@ static void fuzz_encode(const Tokenizer *tok, const uint8_t *data, size_t n) {
     utf8_stream_finish(&whole, &a);
     utf8_stream_finish(&single, &b);
     check(same(a.data, a.size, b.data, b.size), "cuts change what is printed");
-    check(a.size == 0 || text_valid((const uint8_t *)a.data, (const uint8_t *)a.data + a.size) == a.size, "what is printed is not UTF-8");
+    check(a.size == 0 || text_valid((const uint8_t *)a.data, (const uint8_t *)a.data + a.size) == a.size,
+          "what is printed is not UTF-8");
     text_nfc(&once, a.data ? a.data : "", a.size);
     text_nfc(&twice, once.data ? once.data : "", once.size);
     check(same(once.data, once.size, twice.data, twice.size), "NFC of NFC differs");

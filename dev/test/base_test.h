@@ -14,13 +14,16 @@ static void test_rng(void) {
     // Known answers of Random123's kat_vectors for philox4x32, 10 rounds.
     static const uint32_t known[3][10] = {
         {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6,
+         0x6d5451fd},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420,
+         0x24126ea1},
     };
     for (int i = 0; i < 3; i++) {
         const uint32_t *k = known[i];
         Philox r = philox4x32(k[0], k[1], k[2], k[3], k[4], k[5]);
-        for (int j = 0; j < 4; j++) CHECK(r.x[j] == k[6 + j], "vector %d word %d is %08x, expected %08x", i, j, r.x[j], k[6 + j]);
+        for (int j = 0; j < 4; j++)
+            CHECK(r.x[j] == k[6 + j], "vector %d word %d is %08x, expected %08x", i, j, r.x[j], k[6 + j]);
     }
     // Moments of a million normal numbers; the bounds are 5 standard deviations of each estimate.
     RngStream s = rng_stream(7, "test");
@@ -37,7 +40,8 @@ static void test_rng(void) {
     CHECK(fabs(squares / n - 1) < 5 * sqrt(2 / n), "variance %g", squares / n);
     CHECK(fabs(cubes / n) < 5 * sqrt(15 / n), "third moment %g", cubes / n);
     CHECK(fabs(fourths / n - 3) < 5 * sqrt(96 / n), "fourth moment %g", fourths / n);
-    float a = rng_uniform(rng_stream(7, "a"), 3), b = rng_uniform(rng_stream(7, "b"), 3), c = rng_uniform(rng_stream(8, "a"), 3);
+    float a = rng_uniform(rng_stream(7, "a"), 3), b = rng_uniform(rng_stream(7, "b"), 3),
+          c = rng_uniform(rng_stream(8, "a"), 3);
     CHECK(a != b && a != c, "streams of other names or seeds agree: %g %g %g", (double)a, (double)b, (double)c);
 }
 
@@ -52,11 +56,17 @@ static bool test_parse(Options *o, int verb, const char *words, Error *err) {
 static void test_options(void) {
     Options o;
     Error err;
-    CHECK(test_parse(&o, VERB_TRAIN, "", &err) && o.batch_size == 8 && o.lr == 6e-4 && o.lr_schedule == SCHEDULE_COSINE && o.progress == 1, "%s", err.text);
-    CHECK(test_parse(&o, VERB_TRAIN, "--steps=1e6 --lr=1e-3 --lr_schedule=wsd --progress=off --out=a=b --steps=7", &err) && o.steps == 7 && o.lr == 1e-3 &&
-              o.lr_schedule == SCHEDULE_WSD && o.progress == 0 && strcmp(o.out, "a=b") == 0, "%s", err.text);
+    CHECK(test_parse(&o, VERB_TRAIN, "", &err) && o.batch_size == 8 && o.lr == 6e-4 &&
+              o.lr_schedule == SCHEDULE_COSINE && o.progress == 1,
+          "%s", err.text);
+    CHECK(test_parse(&o, VERB_TRAIN, "--steps=1e6 --lr=1e-3 --lr_schedule=wsd --progress=off --out=a=b --steps=7",
+                     &err) &&
+              o.steps == 7 && o.lr == 1e-3 && o.lr_schedule == SCHEDULE_WSD && o.progress == 0 &&
+              strcmp(o.out, "a=b") == 0,
+          "%s", err.text);
     options_free(&o);
-    CHECK(test_parse(&o, VERB_TRAIN, "--progress --steps=5e3", &err) && o.progress == 1 && o.steps == 5000, "%s", err.text);
+    CHECK(test_parse(&o, VERB_TRAIN, "--progress --steps=5e3", &err) && o.progress == 1 && o.steps == 5000, "%s",
+          err.text);
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--step=7", &err), "did you mean --steps?");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--warmup=7", &err), "unknown option --warmup");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--steps=0", &err), "expected 1 to");
@@ -76,7 +86,9 @@ static void test_options(void) {
     const char *config = "# a run\nsteps = 12   # of course\n\n lr=2e-4\nprompt = of another verb\nout = a folder\n";
     CHECK(file_write_all(p.text, config, strlen(config), &err), "%s", err.text);
     Path words = path_of("--steps=3 --config=%s --lr=0.5", p.text);
-    CHECK(test_parse(&o, VERB_TRAIN, words.text, &err) && o.steps == 12 && o.lr == 0.5 && strcmp(o.out, "a folder") == 0, "%s", err.text);
+    CHECK(test_parse(&o, VERB_TRAIN, words.text, &err) && o.steps == 12 && o.lr == 0.5 &&
+              strcmp(o.out, "a folder") == 0,
+          "%s", err.text);
     options_free(&o);
     config = "steps 12\n";
     CHECK(file_write_all(p.text, config, strlen(config), &err), "%s", err.text);
@@ -95,7 +107,9 @@ static void test_options(void) {
     options_json(&s, &o);
     str_puts(&s, "}");
     const Json *root = json_parse(&doc, s.data, s.size, &err);
-    CHECK(root && strcmp(json_string(json_get(root, "model"), ""), "m") == 0 && json_number(json_get(root, "beta2"), 0) == 0.95, "%s", s.data);
+    CHECK(root && strcmp(json_string(json_get(root, "model"), ""), "m") == 0 &&
+              json_number(json_get(root, "beta2"), 0) == 0.95,
+          "%s", s.data);
     if (root) json_free(&doc);
     free(s.data);
     options_free(&o);
@@ -103,15 +117,18 @@ static void test_options(void) {
 
 static void test_schedule(void) {
     Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110};
-    CHECK(schedule_lr(&s, 1) == 0.1 && schedule_lr(&s, 10) == 1.0, "warm-up: %g, %g", schedule_lr(&s, 1), schedule_lr(&s, 10));
+    CHECK(schedule_lr(&s, 1) == 0.1 && schedule_lr(&s, 10) == 1.0, "warm-up: %g, %g", schedule_lr(&s, 1),
+          schedule_lr(&s, 10));
     CHECK(fabs(schedule_lr(&s, 60) - 0.55) < 1e-12, "half-way down a cosine: %g", schedule_lr(&s, 60));
     CHECK(fabs(schedule_lr(&s, 110) - 0.1) < 1e-12, "the end: %g", schedule_lr(&s, 110));
     s.kind = SCHEDULE_LINEAR;
-    CHECK(fabs(schedule_lr(&s, 35) - 0.775) < 1e-12 && fabs(schedule_lr(&s, 110) - 0.1) < 1e-12, "line: %g", schedule_lr(&s, 35));
+    CHECK(fabs(schedule_lr(&s, 35) - 0.775) < 1e-12 && fabs(schedule_lr(&s, 110) - 0.1) < 1e-12, "line: %g",
+          schedule_lr(&s, 35));
     s.kind = SCHEDULE_CONSTANT;
     CHECK(schedule_lr(&s, 110) == 1.0, "constant: %g", schedule_lr(&s, 110));
     s.kind = SCHEDULE_WSD, s.steps = 100;
-    CHECK(schedule_lr(&s, 75) == 1.0 && schedule_lr(&s, 76) < 1.0 && fabs(schedule_lr(&s, 100) - 0.1) < 1e-12, "wsd: %g %g", schedule_lr(&s, 76), schedule_lr(&s, 100));
+    CHECK(schedule_lr(&s, 75) == 1.0 && schedule_lr(&s, 76) < 1.0 && fabs(schedule_lr(&s, 100) - 0.1) < 1e-12,
+          "wsd: %g %g", schedule_lr(&s, 76), schedule_lr(&s, 100));
     s.kind = SCHEDULE_COSINE, s.warmup = 0, s.steps = 1;
     CHECK(isfinite(schedule_lr(&s, 1)), "one step: %g", schedule_lr(&s, 1));
 }
@@ -127,7 +144,8 @@ static void test_sample(void) {
     for (int i = 0; i < n; i++) counts[sample_token(&s, logits, 5, (uint64_t)i)]++;
     for (int i = 0; i < 5; i++) { // 5 standard deviations of a binomial
         double p = want[i] / sum;
-        CHECK(fabs(counts[i] - n * p) <= 5 * sqrt(n * p * (1 - p)), "token %d: %d of %d, probability %g", i, counts[i], n, p);
+        CHECK(fabs(counts[i] - n * p) <= 5 * sqrt(n * p * (1 - p)), "token %d: %d of %d, probability %g", i, counts[i],
+              n, p);
     }
     s.top_k = 2;
     for (int i = 0; i < 1000; i++) CHECK(logits[sample_token(&s, logits, 5, (uint64_t)i)] == 2, "top_k=2");
@@ -153,8 +171,10 @@ static void test_model_tables(void) {
     CHECK(t.parameters == 1557611200, "gpt2-1.5B has %zu parameters", t.parameters);
     for (int i = 0; i < t.count; i++) {
         const Param *p = &t.items[i];
-        CHECK(p->offset % PARAM_ALIGN == 0 && (i == 0 || p->offset >= t.items[i - 1].offset + t.items[i - 1].count), "%s overlaps", p->name);
-        CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1], "%s lies outside its block", p->name);
+        CHECK(p->offset % PARAM_ALIGN == 0 && (i == 0 || p->offset >= t.items[i - 1].offset + t.items[i - 1].count),
+              "%s overlaps", p->name);
+        CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1],
+              "%s lies outside its block", p->name);
         CHECK(param_find(&t, p->kind, p->layer) == p, "%s is not found", p->name);
         CHECK(p->decay == !p->is_vector, "%s: decay %d", p->name, p->decay);
     }
@@ -187,7 +207,8 @@ static void test_config_file(void) {
         Config c, back;
         CHECK(config_of_preset(&c, presets[i], &err), "%s", err.text);
         c.rope_theta = c.rope ? 123456.0 : c.rope_theta;
-        CHECK(folder_write_config(folder.text, &c, 7, 3, &err) && folder_read_config(&back, folder.text, &err), "%s", err.text);
+        CHECK(folder_write_config(folder.text, &c, 7, 3, &err) && folder_read_config(&back, folder.text, &err), "%s",
+              err.text);
         CHECK(memcmp(&c, &back, sizeof c) == 0, "%s does not come back from config.json", presets[i]);
     }
     static const char *const bad[][2] = {

@@ -30,7 +30,7 @@ static Path test_folder;
         bool was_refused_ = !(call);                                                                                   \
         CHECK(was_refused_, "was accepted; expected an error with \"%s\"", part);                                      \
         CHECK(!was_refused_ || strstr(err.text, part), "the error is \"%s\"; expected \"%s\" in it", err.text, part);  \
-        CHECK(!was_refused_ || !strchr(err.text, '\n'), "the error \"%s\" has several lines", err.text);              \
+        CHECK(!was_refused_ || !strchr(err.text, '\n'), "the error \"%s\" has several lines", err.text);               \
     } while (0)
 
 static inline Path test_temp(const char *name) {

@@ -52,7 +52,8 @@ static inline double compare_bound(const char **reason, const char *name, int la
     if (strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0) return *reason = "input", 0.0;
     if (updated) {
         bool zero_start = compare_has(name, ".bias");
-        if (bf16 && zero_start) return *reason = "not judged: starts at 0, one step is the gradient's sign", (double)INFINITY;
+        if (bf16 && zero_start)
+            return *reason = "not judged: starts at 0, one step is the gradient's sign", (double)INFINITY;
         return *reason = "signs of gradients near 0", bf16 ? 3e-2 : 1e-3;
     }
     if (!bf16) {
@@ -114,7 +115,8 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
     int layers = 0, compared = 0, failed = 0;
     for (int i = 0; i < a.count; i++)
         if (compare_layer(a.tensors[i].name) >= layers) layers = compare_layer(a.tensors[i].name) + 1;
-    printf("%-52s %-18s %10s %10s %10s %10s  %s\n", "tensor", "shape", "max abs", "rel L2", "bound", "1-cosine", "reason");
+    printf("%-52s %-18s %10s %10s %10s %10s  %s\n", "tensor", "shape", "max abs", "rel L2", "bound", "1-cosine",
+           "reason");
     for (int i = 0; i < b.count; i++)
         if (!safetensors_find(&a, b.tensors[i].name) && strncmp(b.tensors[i].name, "act.", 4) != 0) {
             printf("%-52s only in %s  FAILED\n", b.tensors[i].name, path_b);
@@ -130,7 +132,8 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
             failed += !fine;
             continue;
         }
-        if (x->elements != y->elements || x->ndim != y->ndim || memcmp(x->shape, y->shape, sizeof(int64_t) * (size_t)x->ndim) != 0) {
+        if (x->elements != y->elements || x->ndim != y->ndim ||
+            memcmp(x->shape, y->shape, sizeof(int64_t) * (size_t)x->ndim) != 0) {
             printf("%-52s %-18s has another shape in %s  FAILED\n", x->name, shape, path_b);
             failed++;
             continue;
@@ -151,14 +154,20 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
         free(p);
         free(q);
         const char *reason;
-        double bound = compare_bound(&reason, x->name, layers, bf16), relative = pp > 0 ? sqrt(difference / pp) : difference > 0 ? (double)INFINITY : 0.0;
+        double bound = compare_bound(&reason, x->name, layers, bf16), relative = pp > 0 ? sqrt(difference / pp)
+                                                                                 : difference > 0 ? (double)INFINITY
+                                                                                                  : 0.0;
         double cosine = pp > 0 && qq > 0 ? pq / sqrt(pp) / sqrt(qq) : pp == qq ? 1.0 : 0.0;
         bool ok = finite && !(relative > bound);
         if (strncmp(x->name, "grad.", 5) == 0 && !(cosine >= 0.999)) {
             ok = false;
             reason = "cosine below 0.999";
         }
-        printf("%-52s %-18s %10.2e %10.2e %10.2e %10.1e  %s%s\n", x->name, shape, most, relative, bound, 1 - cosine, ok ? "" : finite ? "FAILED: " : "FAILED, not finite: ", reason);
+        printf("%-52s %-18s %10.2e %10.2e %10.2e %10.1e  %s%s\n", x->name, shape, most, relative, bound, 1 - cosine,
+               ok       ? ""
+               : finite ? "FAILED: "
+                        : "FAILED, not finite: ",
+               reason);
         compared++;
         failed += !ok;
     }

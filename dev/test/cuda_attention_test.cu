@@ -64,7 +64,8 @@ template <typename T> static void array_read(Array<T> *a, const char *name) {
     T *bits = (T *)mem_alloc((a->n + GUARD) * sizeof(T));
     CUDA_CHECK(cudaMemcpy(bits, a->device, (a->n + GUARD) * sizeof(T), cudaMemcpyDeviceToHost));
     for (size_t i = 0; i < a->n; i++) a->host[i] = to_float(bits[i]);
-    for (size_t i = 0; i < GUARD * sizeof(T); i++) CHECK(((unsigned char *)(bits + a->n))[i] == 0xff, "byte %zu behind %s was written", i, name);
+    for (size_t i = 0; i < GUARD * sizeof(T); i++)
+        CHECK(((unsigned char *)(bits + a->n))[i] == 0xff, "byte %zu behind %s was written", i, name);
     free(bits);
 }
 
@@ -100,7 +101,9 @@ static double plain_row(double *p, const float *q, int ldq, const float *k, int 
     double top = -INFINITY, sum = 0;
     for (int i = 0; i < n; i++) {
         p[i] = 0;
-        for (int d = 0; d < s.HS; d++) p[i] += (double)q[((size_t)b * s.Tq + t) * ldq + h * s.HS + d] * k[((size_t)b * s.Tkv + i) * ldk + kh * s.HS + d];
+        for (int d = 0; d < s.HS; d++)
+            p[i] += (double)q[((size_t)b * s.Tq + t) * ldq + h * s.HS + d] *
+                    k[((size_t)b * s.Tkv + i) * ldk + kh * s.HS + d];
         p[i] /= sqrt((double)s.HS);
         top = fmax(top, p[i]);
     }
@@ -116,7 +119,9 @@ static void set_order(int) {}
 #endif
 
 // Sections of all heads that share keys, of one, of two (of the forward and dq kernels)
-static void set_sections(int run, Shape s) { attention_section_bytes = run == 0 ? (size_t)24 << 20 : (size_t)run * s.Tkv * s.HS * 4; }
+static void set_sections(int run, Shape s) {
+    attention_section_bytes = run == 0 ? (size_t)24 << 20 : (size_t)run * s.Tkv * s.HS * 4;
+}
 
 static double worst_forward[2], worst_lse[2], worst_backward[2]; // [bf16]
 
@@ -124,16 +129,20 @@ template <typename T> static void test_shape(Shape s, float scale) {
     double gradient_bound = sizeof(T) == 4 ? 3e-6 : scale > 1 ? 1.2e-2 : 5e-3;
     constexpr bool half = sizeof(T) == 2;
     char name[200];
-    snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d", half ? "bf16" : "float", s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS);
+    snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d", half ? "bf16" : "float", s.B, s.Tq, s.Tkv,
+             s.NH, s.NKV, s.HS);
     random_state = (uint32_t)(s.Tq * 31 + s.Tkv * 7 + s.HS);
     int width = s.NH * s.HS, kv = s.NKV * s.HS, group = s.NH / s.NKV;
     int ldq = width + 16, ldk = kv + 24, ldv = kv + 8, lddq = width + 8, lddk = kv + 32, lddv = kv + 16;
     size_t nq = (size_t)s.B * s.Tq, nk = (size_t)s.B * s.Tkv;
-    Array<T> q = array_new<T>(nq * ldq, true, scale), k = array_new<T>(nk * ldk, true, scale), v = array_new<T>(nk * ldv, true, 1), dout = array_new<T>(nq * width, true, 1);
+    Array<T> q = array_new<T>(nq * ldq, true, scale), k = array_new<T>(nk * ldk, true, scale),
+             v = array_new<T>(nk * ldv, true, 1), dout = array_new<T>(nq * width, true, 1);
     Array<T> out = array_new<T>(nq * width, false, 0), again = array_new<T>(nq * width, false, 0);
     Array<float> lse = array_new<float>(nq * s.NH, false, 0);
-    double *y = (double *)mem_alloc(nq * width * sizeof(double)), *l = (double *)mem_alloc(nq * s.NH * sizeof(double)), *p = (double *)mem_alloc(s.Tkv * sizeof(double));
-    double *ydq = (double *)mem_alloc(nq * width * sizeof(double)), *ydk = (double *)mem_alloc(nk * kv * sizeof(double)), *ydv = (double *)mem_alloc(nk * kv * sizeof(double));
+    double *y = (double *)mem_alloc(nq * width * sizeof(double)), *l = (double *)mem_alloc(nq * s.NH * sizeof(double)),
+           *p = (double *)mem_alloc(s.Tkv * sizeof(double));
+    double *ydq = (double *)mem_alloc(nq * width * sizeof(double)),
+           *ydk = (double *)mem_alloc(nk * kv * sizeof(double)), *ydv = (double *)mem_alloc(nk * kv * sizeof(double));
 
     for (int b = 0; b < s.B; b++)
         for (int h = 0; h < s.NH; h++)
@@ -151,7 +160,8 @@ template <typename T> static void test_shape(Shape s, float scale) {
                 for (int i = 0; i < n; i++) {
                     size_t key = (size_t)b * s.Tkv + i;
                     double dp = 0;
-                    for (int d = 0; d < s.HS; d++) dp += (double)dout.host[row * width + h * s.HS + d] * v.host[key * ldv + kh * s.HS + d];
+                    for (int d = 0; d < s.HS; d++)
+                        dp += (double)dout.host[row * width + h * s.HS + d] * v.host[key * ldv + kh * s.HS + d];
                     double ds = p[i] * (dp - delta) / sqrt((double)s.HS);
                     for (int d = 0; d < s.HS; d++) {
                         ydq[row * width + h * s.HS + d] += ds * k.host[key * ldk + kh * s.HS + d];
@@ -163,10 +173,12 @@ template <typename T> static void test_shape(Shape s, float scale) {
 
     set_order(0);
     set_sections(0, s);
-    attention_forward<T>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
+    attention_forward<T>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
+                         s.NKV, s.HS, 0);
     set_order(1);
     set_sections(2, s);
-    attention_forward<T>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, 0);
+    attention_forward<T>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV,
+                         s.HS, 0);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&again, "out");
@@ -175,18 +187,22 @@ template <typename T> static void test_shape(Shape s, float scale) {
     for (size_t i = 0; i < nq * s.NH; i++) worst = fmax(worst, fabs(lse.host[i] - l[i]) / fmax(1, fabs(l[i])));
     CHECK(e <= (half ? 3e-3 : 3e-6), "%s: out is off by %g", name, e);
     CHECK(worst <= 1e-6, "%s: lse is off by %g", name, worst);
-    CHECK(memcmp(out.host, again.host, nq * width * sizeof(float)) == 0, "%s: out differs in a second run without lse", name);
+    CHECK(memcmp(out.host, again.host, nq * width * sizeof(float)) == 0, "%s: out differs in a second run without lse",
+          name);
     worst_forward[half] = fmax(worst_forward[half], e);
     worst_lse[half] = fmax(worst_lse[half], worst);
 
     if (s.Tq == s.Tkv) {
-        Array<T> dq = array_new<T>(nq * lddq, false, 0), dk = array_new<T>(nk * lddk, false, 0), dv = array_new<T>(nk * lddv, false, 0);
+        Array<T> dq = array_new<T>(nq * lddq, false, 0), dk = array_new<T>(nk * lddk, false, 0),
+                 dv = array_new<T>(nk * lddv, false, 0);
         Array<float> scratch = array_new<float>(nq * s.NH, false, 0);
         float *first = (float *)mem_alloc((nq * lddq + nk * lddk + nk * lddv) * sizeof(float));
         for (int run = 0; run < 3; run++) {
             set_order(run);
             set_sections(run, s);
-            attention_backward<T>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device, lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.NH, s.NKV, s.HS, 0);
+            attention_backward<T>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device,
+                                  lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq,
+                                  s.NH, s.NKV, s.HS, 0);
             CUDA_CHECK(cudaDeviceSynchronize());
             array_read(&dq, "dq");
             array_read(&dk, "dk");
@@ -195,13 +211,18 @@ template <typename T> static void test_shape(Shape s, float scale) {
             Array<T> *parts[] = {&dq, &dk, &dv};
             float *at = first;
             for (int i = 0; i < 3; at += parts[i++]->n) {
-                if (run > 0) CHECK(memcmp(at, parts[i]->host, parts[i]->n * sizeof(float)) == 0, "%s: gradient %d differs in run %d", name, i, run + 1);
+                if (run > 0)
+                    CHECK(memcmp(at, parts[i]->host, parts[i]->n * sizeof(float)) == 0,
+                          "%s: gradient %d differs in run %d", name, i, run + 1);
                 memcpy(at, parts[i]->host, parts[i]->n * sizeof(float));
             }
         }
-        double eq = relative_error(dq.host, lddq, ydq, nq, width, true), ek = relative_error(dk.host, lddk, ydk, nk, kv, true), ev = relative_error(dv.host, lddv, ydv, nk, kv, true);
+        double eq = relative_error(dq.host, lddq, ydq, nq, width, true),
+               ek = relative_error(dk.host, lddk, ydk, nk, kv, true),
+               ev = relative_error(dv.host, lddv, ydv, nk, kv, true);
         if (s.Tq == 1) eq = ek = 0; // with one key dS is 0 but for rounding: nothing to be relative to
-        CHECK(eq <= gradient_bound && ek <= gradient_bound && ev <= gradient_bound, "%s: dq, dk, dv are off by %g, %g, %g", name, eq, ek, ev);
+        CHECK(eq <= gradient_bound && ek <= gradient_bound && ev <= gradient_bound,
+              "%s: dq, dk, dv are off by %g, %g, %g", name, eq, ek, ev);
         worst_backward[half] = fmax(worst_backward[half], fmax(eq, fmax(ek, ev)));
         free(first);
         array_free(&dq);
@@ -228,12 +249,15 @@ template <typename T> static void test_shape(Shape s, float scale) {
 template <typename T> static void test_nan(int HS) {
     int n = 40, bad = 21, ld = 2 * HS, NH = 2;
     random_state = 5;
-    Array<T> q = array_new<T>((size_t)n * ld, true, 1), k = array_new<T>((size_t)n * ld, true, 1), v = array_new<T>((size_t)n * ld, true, 1), dout = array_new<T>((size_t)n * ld, true, 1);
-    Array<T> out = array_new<T>((size_t)n * ld, false, 0), dq = array_new<T>((size_t)n * ld, false, 0), dk = array_new<T>((size_t)n * ld, false, 0), dv = array_new<T>((size_t)n * ld, false, 0);
+    Array<T> q = array_new<T>((size_t)n * ld, true, 1), k = array_new<T>((size_t)n * ld, true, 1),
+             v = array_new<T>((size_t)n * ld, true, 1), dout = array_new<T>((size_t)n * ld, true, 1);
+    Array<T> out = array_new<T>((size_t)n * ld, false, 0), dq = array_new<T>((size_t)n * ld, false, 0),
+             dk = array_new<T>((size_t)n * ld, false, 0), dv = array_new<T>((size_t)n * ld, false, 0);
     Array<float> lse = array_new<float>((size_t)n * NH, false, 0), scratch = array_new<float>((size_t)n * NH, false, 0);
     array_write(&q, (size_t)bad * ld + 3, NAN); // head 0
     attention_forward<T>(out.device, lse.device, q.device, ld, k.device, ld, v.device, ld, 1, n, n, NH, NH, HS, 0);
-    attention_backward<T>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device, scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
+    attention_backward<T>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device,
+                          scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&dq, "dq");
@@ -243,9 +267,12 @@ template <typename T> static void test_nan(int HS) {
         for (int d = 0; d < ld; d++) {
             size_t i = (size_t)t * ld + d;
             bool row = t == bad && d < HS, keys = t <= bad && d < HS;
-            CHECK(isnan(out.host[i]) == row && isnan(dq.host[i]) == row, "HS=%d: out, dq are %g, %g at (%d, %d)", HS, out.host[i], dq.host[i], t, d);
-            CHECK(!keys || (isnan(dk.host[i]) && isnan(dv.host[i])), "HS=%d: a NaN is lost: dk, dv are %g, %g at (%d, %d)", HS, dk.host[i], dv.host[i], t, d);
-            CHECK(d < HS || !(isnan(dk.host[i]) || isnan(dv.host[i])), "HS=%d: a NaN of another head at (%d, %d)", HS, t, d);
+            CHECK(isnan(out.host[i]) == row && isnan(dq.host[i]) == row, "HS=%d: out, dq are %g, %g at (%d, %d)", HS,
+                  out.host[i], dq.host[i], t, d);
+            CHECK(!keys || (isnan(dk.host[i]) && isnan(dv.host[i])),
+                  "HS=%d: a NaN is lost: dk, dv are %g, %g at (%d, %d)", HS, dk.host[i], dv.host[i], t, d);
+            CHECK(d < HS || !(isnan(dk.host[i]) || isnan(dv.host[i])), "HS=%d: a NaN of another head at (%d, %d)", HS,
+                  t, d);
         }
     Array<T> *all[] = {&q, &k, &v, &dout, &out, &dq, &dk, &dv};
     for (int i = 0; i < 8; i++) array_free(all[i]);
@@ -276,18 +303,26 @@ template <typename F> static double milliseconds(F call) {
 
 static void bench(void) {
     typedef __nv_bfloat16 T;
-    printf("| HS | NH | NKV | B | T | forward ms | TFLOP/s | backward ms | TFLOP/s |\n|---|---|---|---|---|---|---|---|---|\n");
+    printf("| HS | NH | NKV | B | T | forward ms | TFLOP/s | backward ms | TFLOP/s "
+           "|\n|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < 12; i++) {
         int HS = i < 6 ? 64 : 128, t = 1024 << i % 6 / 2, B = 32768 / t, NH = 2048 / HS, NKV = i % 2 ? NH / 4 : NH;
         int ld = (NH + 2 * NKV) * HS;
         size_t rows = (size_t)B * t, heads = (size_t)B * NH * t;
-        Array<T> qkv = array_new<T>(rows * ld, true, 1), dqkv = array_new<T>(rows * ld, false, 0), out = array_new<T>(heads * HS, false, 0), dout = array_new<T>(heads * HS, true, 1);
+        Array<T> qkv = array_new<T>(rows * ld, true, 1), dqkv = array_new<T>(rows * ld, false, 0),
+                 out = array_new<T>(heads * HS, false, 0), dout = array_new<T>(heads * HS, true, 1);
         Array<float> lse = array_new<float>(heads, false, 0), scratch = array_new<float>(heads, false, 0);
-        T *q = qkv.device, *k = q + NH * HS, *v = k + NKV * HS, *dq = dqkv.device, *dk = dq + NH * HS, *dv = dk + NKV * HS;
-        double forward = milliseconds([&]() { attention_forward<T>(out.device, lse.device, q, ld, k, ld, v, ld, B, t, t, NH, NKV, HS, 0); });
-        double backward = milliseconds([&]() { attention_backward<T>(dq, ld, dk, ld, dv, ld, dout.device, out.device, lse.device, scratch.device, q, ld, k, ld, v, ld, B, t, NH, NKV, HS, 0); });
+        T *q = qkv.device, *k = q + NH * HS, *v = k + NKV * HS, *dq = dqkv.device, *dk = dq + NH * HS,
+          *dv = dk + NKV * HS;
+        double forward = milliseconds(
+            [&]() { attention_forward<T>(out.device, lse.device, q, ld, k, ld, v, ld, B, t, t, NH, NKV, HS, 0); });
+        double backward = milliseconds([&]() {
+            attention_backward<T>(dq, ld, dk, ld, dv, ld, dout.device, out.device, lse.device, scratch.device, q, ld, k,
+                                  ld, v, ld, B, t, NH, NKV, HS, 0);
+        });
         double product = (double)heads * (t + 1) * HS; // FLOP of one of them, half of T x T
-        printf("| %d | %d | %d | %d | %d | %.3f | %.0f | %.3f | %.0f |\n", HS, NH, NKV, B, t, forward, 2 * product / forward / 1e9, backward, 5 * product / backward / 1e9);
+        printf("| %d | %d | %d | %d | %d | %.3f | %.0f | %.3f | %.0f |\n", HS, NH, NKV, B, t, forward,
+               2 * product / forward / 1e9, backward, 5 * product / backward / 1e9);
         array_free(&qkv);
         array_free(&dqkv);
         array_free(&out);
@@ -301,14 +336,17 @@ static void bench(void) {
 int main(int argc, char **argv) {
 #ifndef CUDA_EMU
     int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) fail("no CUDA device: build this test with dev/emu to run it on the CPU");
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
+        fail("no CUDA device: build this test with dev/emu to run it on the CPU");
     if (argc > 1 && strcmp(argv[1], "bench") == 0) return bench(), 0;
 #endif
     static const Shape shapes[] = {
-        {1, 1, 1, 1, 1, 64},     {2, 17, 17, 2, 2, 64},   {1, 64, 64, 2, 1, 64},   {1, 65, 65, 2, 2, 64},  {1, 128, 128, 1, 1, 64}, {2, 193, 193, 4, 2, 64},
-        {1, 300, 300, 1, 1, 64}, {1, 5, 90, 2, 1, 64},    {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},   {1, 1, 700, 2, 1, 64},   {5, 140, 140, 2, 1, 64},
-        {1, 33, 33, 2, 2, 128},  {1, 129, 129, 2, 1, 128}, {1, 200, 200, 2, 2, 128}, {2, 40, 105, 2, 1, 128}, {2, 1, 200, 2, 1, 128},
-        {2, 37, 37, 4, 2, 16},   {1, 70, 70, 3, 1, 80},    {1, 1, 50, 2, 2, 16},     {1, 33, 33, 1, 1, 256}, {2, 9, 60, 2, 2, 40},
+        {1, 1, 1, 1, 1, 64},     {2, 17, 17, 2, 2, 64},    {1, 64, 64, 2, 1, 64},    {1, 65, 65, 2, 2, 64},
+        {1, 128, 128, 1, 1, 64}, {2, 193, 193, 4, 2, 64},  {1, 300, 300, 1, 1, 64},  {1, 5, 90, 2, 1, 64},
+        {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},     {1, 1, 700, 2, 1, 64},    {5, 140, 140, 2, 1, 64},
+        {1, 33, 33, 2, 2, 128},  {1, 129, 129, 2, 1, 128}, {1, 200, 200, 2, 2, 128}, {2, 40, 105, 2, 1, 128},
+        {2, 1, 200, 2, 1, 128},  {2, 37, 37, 4, 2, 16},    {1, 70, 70, 3, 1, 80},    {1, 1, 50, 2, 2, 16},
+        {1, 33, 33, 1, 1, 256},  {2, 9, 60, 2, 2, 40},
     };
     int only = argc > 1 ? atoi(argv[1]) : -1;
     for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {
@@ -325,7 +363,9 @@ int main(int argc, char **argv) {
             test_nan<float>(sizes[i]);
         }
     }
-    printf("attention: largest relative errors bf16 out %.2g gradients %.2g, float out %.2g gradients %.2g; lse %.2g %.2g\n", worst_forward[1], worst_backward[1], worst_forward[0], worst_backward[0], worst_lse[1], worst_lse[0]);
+    printf("attention: largest relative errors bf16 out %.2g gradients %.2g, float out %.2g gradients %.2g; lse %.2g "
+           "%.2g\n",
+           worst_forward[1], worst_backward[1], worst_forward[0], worst_backward[0], worst_lse[1], worst_lse[0]);
     printf("%d passed, %d failed\n", checks_passed, checks_failed);
     return checks_failed > 0;
 }

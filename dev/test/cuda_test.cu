@@ -26,7 +26,8 @@ extern "C" {
 void ref_open(void);
 void ref_close(void);
 void ref_norm_forward(double *, double *, double *, const double *, const double *, const double *, int, int, double);
-void ref_norm_backward(double *, double *, double *, const double *, const double *, const double *, const double *, const double *, int, int);
+void ref_norm_backward(double *, double *, double *, const double *, const double *, const double *, const double *,
+                       const double *, int, int);
 void ref_linear_forward(double *, const double *, const double *, const double *, const double *, int, int, int);
 void ref_linear_backward_input(double *, const double *, const double *, int, int, int);
 void ref_linear_backward_weight(double *, double *, const double *, const double *, int, int, int);
@@ -35,13 +36,16 @@ void ref_gelu_backward(double *, const double *, const double *, size_t);
 void ref_swiglu_forward(double *, const double *, int, int);
 void ref_swiglu_backward(double *, const double *, const double *, int, int);
 void ref_rope_table(double *, int, int, double);
-void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int, int, int, int, double);
-void ref_qk_backward(double *, double *, double *, const double *, const double *, const double *, const double *, const double *, const double *, int, int, int, int, int);
+void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int,
+                    int, int, int, double);
+void ref_qk_backward(double *, double *, double *, const double *, const double *, const double *, const double *,
+                     const double *, const double *, int, int, int, int, int);
 void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
 void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
 void ref_cross_entropy(double *, double *, const int32_t *, double, int, int);
 double ref_sum_of_squares(const double *, size_t);
-void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t, double);
+void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t,
+               double);
 }
 
 typedef std::vector<double> Numbers;
@@ -65,7 +69,8 @@ template <typename T> struct Array {
     T *device = NULL;
     Numbers host;
     Test *t;
-    explicit Array(Test *test, size_t n, double scale = 1, double offset = 0) : host(n), t(test) { // random in offset +- scale
+    explicit Array(Test *test, size_t n, double scale = 1, double offset = 0)
+        : host(n), t(test) { // random in offset +- scale
         std::vector<T> values(n);
         for (size_t i = 0; i < n; i++) {
             from_float(&values[i], (float)(offset + scale * ((double)next_random(t) / 1073741824.0 - 1)));
@@ -98,7 +103,8 @@ template <typename T> struct Array {
         if (finite && relative <= bound) t->passed++;
         else {
             t->failed++;
-            printf("FAILED %s: %s: relative L2 error %.3g, bound %.3g%s\n", t->name.c_str(), what, relative, bound, finite ? "" : ", not finite");
+            printf("FAILED %s: %s: relative L2 error %.3g, bound %.3g%s\n", t->name.c_str(), what, relative, bound,
+                   finite ? "" : ", not finite");
         }
     }
 };
@@ -129,10 +135,12 @@ template <typename T> static double bound_of() { return sizeof(T) == 4 ? FLOAT_B
 // ---------------------------------------------------------------- the kernels
 
 template <typename T> static void test_norm(Test *t, int N, int C, bool layer) {
-    Array<T> x(t, (size_t)N * C), w(t, C, 0.5, 1), b(t, C), y(t, (size_t)N * C), dy(t, (size_t)N * C), dx(t, (size_t)N * C);
+    Array<T> x(t, (size_t)N * C), w(t, C, 0.5, 1), b(t, C), y(t, (size_t)N * C), dy(t, (size_t)N * C),
+        dx(t, (size_t)N * C);
     Array<float> mean(t, N), rstd(t, N), dw(t, C), db(t, C);
     Numbers m(N), r(N);
-    norm_forward<T>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL, N, C, 1e-5f, t->gpu);
+    norm_forward<T>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL, N,
+                    C, 1e-5f, t->gpu);
     ref_norm_forward(y.ref(), layer ? m.data() : NULL, r.data(), x.ref(), w.ref(), layer ? b.ref() : NULL, N, C, 1e-5);
     y.check("y", bound_of<T>());
     rstd.host = r;
@@ -142,19 +150,25 @@ template <typename T> static void test_norm(Test *t, int N, int C, bool layer) {
         mean.check("mean", 1e-4); // a mean of numbers of both signs: they cancel
     }
     for (int twice = 0; twice < 2; twice++) {
-        norm_backward<T>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device, layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
-        ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(), layer ? m.data() : NULL, r.data(), N, C);
+        norm_backward<T>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device,
+                         layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
+        ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(),
+                          layer ? m.data() : NULL, r.data(), N, C);
     }
-    dx.check("dx, twice", C == 1 && layer ? 1e-2 : 1.5 * bound_of<T>()); // two roundings; a row of one has rstd 300 times its gradient
+    dx.check("dx, twice", C == 1 && layer
+                              ? 1e-2
+                              : 1.5 * bound_of<T>()); // two roundings; a row of one has rstd 300 times its gradient
     dw.check("dw, twice", C == 1 ? 1e-2 : FLOAT_BOUND);
     if (layer) db.check("db, twice", FLOAT_BOUND);
 }
 
 template <typename T> static void test_linear(Test *t, int N, int C, int OC, bool bias, bool residual) {
     size_t NC = (size_t)N * C, NO = (size_t)N * OC;
-    Array<T> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC), dpre(t, NC), act(t, NC);
+    Array<T> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC),
+        dpre(t, NC), act(t, NC);
     Array<float> dw(t, (size_t)OC * C), db(t, OC);
-    linear_forward<T>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC, t->gpu);
+    linear_forward<T>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC,
+                      t->gpu);
     ref_linear_forward(y.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, residual ? r.ref() : NULL, N, C, OC);
     y.check("forward", bound_of<T>());
     // Without the library's GELU its input is rounded before (twice with a bias): three times the bound.
@@ -210,7 +224,8 @@ template <typename T> static void test_mlp(Test *t, int N, int F) {
 
 template <typename T> static void test_qk(Test *t, int B, int Tn, int NH, int NKV, int HS, bool norm, int first) {
     size_t N = (size_t)B * Tn, heads = NH + NKV, wide = NH + 2 * NKV;
-    Array<T> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1), dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
+    Array<T> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1), dqk(t, N * heads * HS),
+        dqkv(t, N * wide * HS);
     Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + Tn) * HS);
     std::vector<float> table((size_t)(first + Tn) * HS);
     Numbers r(N * heads);
@@ -218,18 +233,21 @@ template <typename T> static void test_qk(Test *t, int B, int Tn, int NH, int NK
     ref_rope_table(rope.ref(), first + Tn, HS, 10000.0);
     CUDA_CHECK(cudaMemcpy(rope.device, table.data(), 4 * table.size(), cudaMemcpyHostToDevice));
     rope.check("table", 1e-7);
-    qk_forward<T>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, first, B, Tn, NH, NKV, HS, 1e-6f, t->gpu);
-    ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B, Tn, NH, NKV, HS, 1e-6);
+    qk_forward<T>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device,
+                  first, B, Tn, NH, NKV, HS, 1e-6f, t->gpu);
+    ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B,
+                   Tn, NH, NKV, HS, 1e-6);
     qk.check("forward", bound_of<T>());
     if (norm) {
         rstd.host = r;
         rstd.check("rstd", FLOAT_BOUND);
     }
     for (int twice = 0; twice < 2; twice++) {
-        qk_backward<T>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device, rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL,
-                       rope.device, B, Tn, NH, NKV, HS, t->gpu);
-        ref_qk_backward(dqkv.ref(), norm ? dqw.ref() : NULL, norm ? dkw.ref() : NULL, dqk.ref(), qkv.ref(), r.data(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B,
-                        Tn, NH, NKV, HS);
+        qk_backward<T>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device,
+                       rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, B, Tn, NH, NKV, HS,
+                       t->gpu);
+        ref_qk_backward(dqkv.ref(), norm ? dqw.ref() : NULL, norm ? dkw.ref() : NULL, dqk.ref(), qkv.ref(), r.data(),
+                        norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B, Tn, NH, NKV, HS);
     }
     dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<T>() : bound_of<T>());
     dqw.check("backward, query weight, twice", FLOAT_BOUND);
@@ -252,7 +270,8 @@ template <typename R> static void test_embedding(Test *t, int B, int T, int C, i
     ref_embedding_forward(x.ref(), ids.data(), wte.ref(), positions ? wpe.ref() : NULL, 2, B, T, C);
     x.check("forward", bound_of<R>());
     for (int twice = 0; twice < 2; twice++) {
-        embedding_backward<R>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N), B, T, C, V, t->gpu);
+        embedding_backward<R>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N), B,
+                              T, C, V, t->gpu);
         ref_embedding_backward(dwte.ref(), positions ? dwpe.ref() : NULL, dx.ref(), ids.data(), B, T, C, V);
     }
     dwte.check("backward, tokens, twice", FLOAT_BOUND);
@@ -290,7 +309,11 @@ template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, 
     for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
     Tokens targets(ids);
     for (int n = 0; n < N; n++)
-        for (int c = 0; c < ld; c++) from_float(&values[(size_t)n * ld + c], c < V ? (float)logits.host[(size_t)n * V + c] : c % 3 == 0 ? 1e30f : c % 3 == 1 ? NAN : INFINITY);
+        for (int c = 0; c < ld; c++)
+            from_float(&values[(size_t)n * ld + c], c < V        ? (float)logits.host[(size_t)n * V + c]
+                                                    : c % 3 == 0 ? 1e30f
+                                                    : c % 3 == 1 ? NAN
+                                                                 : INFINITY);
     before = values;
     CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(T) * values.size(), cudaMemcpyHostToDevice));
     cross_entropy<T>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
@@ -302,7 +325,8 @@ template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, 
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(values.data(), wide.device, sizeof(T) * values.size(), cudaMemcpyDeviceToHost));
     if (dscale == 0) {
-        expect(t, memcmp((const void *)values.data(), (const void *)before.data(), sizeof(T) * values.size()) == 0, "rows apart are left as they are");
+        expect(t, memcmp((const void *)values.data(), (const void *)before.data(), sizeof(T) * values.size()) == 0,
+               "rows apart are left as they are");
         return;
     }
     for (int n = 0; n < N; n++)
@@ -320,13 +344,16 @@ template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, 
     CUDA_CHECK(cudaMemcpy(a.data(), losses.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
     CUDA_CHECK(cudaMemcpy(b.data(), again.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
     bool same = a == b;
-    for (int n = 0; n < N; n++) same = same && memcmp((const void *)&values[(size_t)n * ld], (const void *)&narrow[(size_t)n * V], sizeof(T) * V) == 0;
+    for (int n = 0; n < N; n++)
+        same = same &&
+               memcmp((const void *)&values[(size_t)n * ld], (const void *)&narrow[(size_t)n * V], sizeof(T) * V) == 0;
     expect(t, same, "the same bits, whatever lies behind the rows");
 }
 
 template <typename T> static void test_loss_not_finite(Test *t, int V) {
     enum { KINDS = 7, PLACES = 4 };
-    static const char *const names[KINDS] = {"NaN", "+inf", "two +inf", "NaN, and its target +inf", "the target -inf", "-inf everywhere", "-inf elsewhere"};
+    static const char *const names[KINDS] =
+        {"NaN", "+inf", "two +inf", "NaN, and its target +inf", "the target -inf", "-inf everywhere", "-inf elsewhere"};
     const int places[PLACES] = {0, V / 2, V - 2, V - 1};
     for (int kind = 0; kind < KINDS; kind++)
         for (int place : places) {
@@ -390,7 +417,8 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
     CUDA_CHECK(cudaMalloc((void **)&sums_device, 2 * sizeof(double)));
     gradient_squares(sums_device, loss_device, g.device, n, everything, t->gpu);
     adamw_decide(result_device, sums_device, 1, 1, rule_device, t->gpu);
-    adamw<T>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device, result_device, t->gpu);
+    adamw<T>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device,
+             result_device, t->gpu);
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
     expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
@@ -399,7 +427,8 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
         double scale = clip > 0 && norm > clip ? clip / norm : 1;
         double *masters = master ? W.ref() : w.ref();
         for (size_t i = 0; i < n; i += 64)
-            ref_adamw(masters + i, m.ref() + i, v.ref() + i, g.ref() + i, 64, 1e-2, 0.9, 0.95, 1e-8, flags[i / 64] ? 0.1 : 0, 7, scale);
+            ref_adamw(masters + i, m.ref() + i, v.ref() + i, g.ref() + i, 64, 1e-2, 0.9, 0.95, 1e-8,
+                      flags[i / 64] ? 0.1 : 0, 7, scale);
         for (size_t i = 0; i < n; i++) g.host[i] = 0;
         if (master) {
             W.check("master weights", FLOAT_BOUND);
@@ -408,7 +437,8 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
         g.check("gradients are zeroed", 0);
         m.check("m", FLOAT_BOUND);
         v.check("v", FLOAT_BOUND);
-        w.check("weights", master || sizeof(T) == 4 ? bound_of<T>() : 2 * bound_of<T>()); // stochastic rounding: up to a whole unit
+        w.check("weights", master || sizeof(T) == 4 ? bound_of<T>()
+                                                    : 2 * bound_of<T>()); // stochastic rounding: up to a whole unit
     } else {
         w.check("weights untouched", 0);
         W.check("master weights untouched", 0);
@@ -437,7 +467,8 @@ static void test_rounding(Test *t) {
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(values.data(), out.device, 4 * n, cudaMemcpyDeviceToHost));
     int up = 0, other = 0;
-    for (int i = 0; i < n; i++) up += values[i] == 1.0f + 1.0f / 128, other += values[i] != 1.0f && values[i] != 1.0f + 1.0f / 128;
+    for (int i = 0; i < n; i++)
+        up += values[i] == 1.0f + 1.0f / 128, other += values[i] != 1.0f && values[i] != 1.0f + 1.0f / 128;
     expect(t, other == 0, "rounds to a neighbour");
     expect(t, fabs(up / (double)n - 0.3) < 0.03, "rounds up as often as it should"); // 4 standard deviations
 }
@@ -465,47 +496,72 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
         if (t->bits == first) t->passed++;
         else {
             t->failed++;
-            printf("FAILED %s: other bits when %s\n", name.c_str(), order == 1 ? "threads run backwards (run 2)" : "threads run shuffled (run 3)");
+            printf("FAILED %s: other bits when %s\n", name.c_str(),
+                   order == 1 ? "threads run backwards (run 2)" : "threads run shuffled (run 3)");
         }
     }
 }
 
 template <typename T> static void test_type(Test *t, const std::string &type) {
-    static const int rows[][2] = {{1, 1}, {3, 7}, {37, 40}, {5, 130}, {70, 64}, {2, 1100}, {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: blocks of several rows, in several turns
+    static const int rows[][2] =
+        {{1, 1},    {3, 7},    {37, 40},   {5, 130},   {70, 64}, {2, 1100},
+         {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: blocks of several rows, in several turns
     for (auto &s : rows)
         for (int layer = 0; layer < 2 && s[1] <= 2048 * (int)PackOf<T>::SIZE; layer++)
-            three_times(t, type + (layer ? " LayerNorm " : " RMSNorm ") + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_norm<T>(t, s[0], s[1], layer != 0); });
+            three_times(t,
+                        type + (layer ? " LayerNorm " : " RMSNorm ") + std::to_string(s[0]) + " x " +
+                            std::to_string(s[1]),
+                        [&]() { test_norm<T>(t, s[0], s[1], layer != 0); });
     static const int products[][3] = {{1, 1, 1}, {5, 7, 3}, {33, 40, 24}, {150, 65, 136}, {2, 300, 9}};
     for (auto &s : products)
         for (int k = 0; k < 4; k++)
-            three_times(t, type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " + std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
+            three_times(t,
+                        type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " +
+                            std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
                         [&]() { test_linear<T>(t, s[0], s[1], s[2], k & 1, k & 2); });
     static const int biases[][2] = {{1, 5}, {31, 8}, {33, 600}, {8229, 8}, {8195, 5}}; // the last two: two turns
-    for (auto &s : biases) three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_bias<T>(t, s[0], s[1]); });
+    for (auto &s : biases)
+        three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
+                    [&]() { test_bias<T>(t, s[0], s[1]); });
     static const int mlps[][2] = {{1, 1}, {3, 5}, {7, 40}, {4, 259}};
-    for (auto &s : mlps) three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_mlp<T>(t, s[0], s[1]); });
-    static const int heads[][5] = {{1, 1, 1, 1, 2}, {2, 5, 3, 1, 6}, {2, 9, 4, 2, 16}, {1, 7, 6, 3, 64}, {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};
+    for (auto &s : mlps)
+        three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
+                    [&]() { test_mlp<T>(t, s[0], s[1]); });
+    static const int heads[][5] = {{1, 1, 1, 1, 2},  {2, 5, 3, 1, 6},   {2, 9, 4, 2, 16},  {1, 7, 6, 3, 64},
+                                   {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};
     for (auto &s : heads)
         for (int norm = 0; norm < 2; norm++)
-            three_times(t, type + " qk " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) + "," + std::to_string(s[3]) + "," + std::to_string(s[4]) + (norm ? " norm" : ""),
+            three_times(t,
+                        type + " qk " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) +
+                            "," + std::to_string(s[3]) + "," + std::to_string(s[4]) + (norm ? " norm" : ""),
                         [&]() { test_qk<T>(t, s[0], s[1], s[2], s[3], s[4], norm != 0, norm ? 3 : 0); });
     static const int tables[][4] = {{1, 1, 1, 1}, {2, 5, 7, 3}, {3, 21, 40, 11}, {2, 30, 300, 1000}};
     for (auto &s : tables)
         for (int k = 0; k < 4; k++)
-            three_times(t, type + " embedding " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) + "," + std::to_string(s[3]) + (k & 1 ? " positions" : "") + (k & 2 ? " one token" : ""),
+            three_times(t,
+                        type + " embedding " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," +
+                            std::to_string(s[2]) + "," + std::to_string(s[3]) + (k & 1 ? " positions" : "") +
+                            (k & 2 ? " one token" : ""),
                         [&]() { test_embedding<T>(t, s[0], s[1], s[2], s[3], k & 1, k & 2); });
     static const int losses[][2] = {{1, 2}, {6, 5}, {9, 130}, {3, 8000}, {2, 4097}};
     for (auto &s : losses)
         for (int k = 0; k < 2; k++)
-            three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]), [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
-    static const int wide[][3] = {{6, 5, 6}, {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024}, {4, 4097, 4104}, {7, 3, 160}, {6, 77, 79}};
+            three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
+                        [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
+    static const int wide[][3] = {{6, 5, 6},       {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024},
+                                  {4, 4097, 4104}, {7, 3, 160},   {6, 77, 79}};
     for (auto &s : wide)
         for (int k = 0; k < 2; k++)
-            three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", rows " + std::to_string(s[2]) + " apart",
+            three_times(t,
+                        type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", rows " +
+                            std::to_string(s[2]) + " apart",
                         [&]() { test_loss_rows<T>(t, s[0], s[1], s[2], k ? 0.01 : 0); });
-    for (int V : {3, 129, 400}) three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<T>(t, V); });
+    for (int V : {3, 129, 400})
+        three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<T>(t, V); });
     for (int k = 0; k < 10; k++)
-        three_times(t, type + " adamw " + std::to_string(k), [&]() { test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0); });
+        three_times(t, type + " adamw " + std::to_string(k), [&]() {
+            test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0);
+        });
 }
 
 int main() {

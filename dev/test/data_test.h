@@ -28,9 +28,11 @@ static void test_permutation(void) {
             CHECK(wrong == 0, "permutation of %lld: %lld places wrong", (long long)n, (long long)wrong);
             free(seen);
         }
-    static const int64_t frozen[8] = {342985, 227600, 226477, 466527, 188165326466, 574581701760, 693533501970, 1062535291805};
+    static const int64_t frozen[8] = {342985,       227600,       226477,       466527,
+                                      188165326466, 574581701760, 693533501970, 1062535291805};
     for (int i = 0; i < 4; i++) {
-        CHECK(permutation(1337, 0, 1000000, i) == frozen[i], "permutation(1337, 0, 1000000, %d) is %lld", i, (long long)permutation(1337, 0, 1000000, i));
+        CHECK(permutation(1337, 0, 1000000, i) == frozen[i], "permutation(1337, 0, 1000000, %d) is %lld", i,
+              (long long)permutation(1337, 0, 1000000, i));
         CHECK(permutation(1337, 1, (int64_t)1 << 40, i) == frozen[4 + i], "permutation(1337, 1, 2^40, %d) is %lld", i,
               (long long)permutation(1337, 1, (int64_t)1 << 40, i));
     }
@@ -58,9 +60,12 @@ static void test_permutation(void) {
 // ---------------------------------------------------------------- shards
 
 // Token i of the made-up data.
-static int32_t shard_test_token(int64_t i, int64_t vocab_size) { return (int32_t)(permutation_mix((uint64_t)i) % (uint64_t)vocab_size); }
+static int32_t shard_test_token(int64_t i, int64_t vocab_size) {
+    return (int32_t)(permutation_mix((uint64_t)i) % (uint64_t)vocab_size);
+}
 
-static bool shard_test_write(const char *name, int64_t tokens, int64_t limit, int64_t vocab_size, uint64_t hash, Error *err) {
+static bool shard_test_write(const char *name, int64_t tokens, int64_t limit, int64_t vocab_size, uint64_t hash,
+                             Error *err) {
     ShardWriter w;
     shardwriter_open(&w, test_temp(name).text, vocab_size, hash, 7, limit);
     for (int64_t at = 0, n; at < tokens; at += n) {
@@ -83,7 +88,9 @@ static void test_shards(void) {
         CHECK(shard_test_write(name, 2500, 1000, vocab, 42, &err), "%s", err.text);
         Path glob = test_temp(wide ? "wide_*.bin" : "narrow_*.bin");
         CHECK(dataset_open(&d, glob.text, 33, &err), "%s", err.text);
-        CHECK(d.count == 3 && d.tokens == 2500 && d.bytes == 7500 && d.documents == 5 && d.vocab_size == vocab && d.tokenizer_hash == 42, "totals of the data");
+        CHECK(d.count == 3 && d.tokens == 2500 && d.bytes == 7500 && d.documents == 5 && d.vocab_size == vocab &&
+                  d.tokenizer_hash == 42,
+              "totals of the data");
         CHECK(d.shards[0].header.token_bytes == (wide ? 4u : 2u) && d.shards[0].header.eot == 7, "width of a token");
         CHECK(d.sequences == 999 / 33 + 999 / 33 + 499 / 33, "%lld sequences", (long long)d.sequences);
         CHECK(dataset_verify(&d, &err), "%s", err.text);
@@ -91,47 +98,58 @@ static void test_shards(void) {
         for (int64_t s = 0; s < d.sequences; s++) {
             int64_t at = s < 30 ? s * 33 : s < 60 ? 1000 + (s - 30) * 33 : 2000 + (s - 60) * 33;
             CHECK(dataset_sequence(&d, s, inputs, targets, &err), "%s", err.text);
-            for (int t = 0; t < 33; t++) wrong += inputs[t] != shard_test_token(at + t, vocab) || targets[t] != shard_test_token(at + t + 1, vocab);
+            for (int t = 0; t < 33; t++)
+                wrong +=
+                    inputs[t] != shard_test_token(at + t, vocab) || targets[t] != shard_test_token(at + t + 1, vocab);
         }
         CHECK(wrong == 0, "%d tokens came back differently", wrong);
         CHECK_ERROR(dataset_sequence(&d, d.sequences, inputs, targets, &err), "sequence 75");
         CHECK_ERROR(dataset_sequence(&d, -1, inputs, targets, &err), "sequence -1");
-        for (int64_t p = 0; p < d.sequences; p++) wrong += dataset_index(&d, 1, p + 2 * d.sequences) != permutation(1, 2, d.sequences, p);
+        for (int64_t p = 0; p < d.sequences; p++)
+            wrong += dataset_index(&d, 1, p + 2 * d.sequences) != permutation(1, 2, d.sequences, p);
         CHECK(wrong == 0, "order of the third epoch");
         uint64_t fingerprint = d.fingerprint;
         dataset_close(&d);
         CHECK_ERROR(dataset_open(&d, glob.text, 1000, &err), "1001");
-        CHECK(dataset_open(&d, glob.text, 999, &err) && d.sequences == 2 && d.fingerprint == fingerprint, "a sequence may fill a shard");
+        CHECK(dataset_open(&d, glob.text, 999, &err) && d.sequences == 2 && d.fingerprint == fingerprint,
+              "a sequence may fill a shard");
         dataset_close(&d);
     }
 
     // Shards too short for a sequence, before, between and after others.
-    CHECK(shard_test_write("long", 100, 1000, 500, 1, &err) && shard_test_write("short", 5, 1000, 500, 1, &err), "%s", err.text);
+    CHECK(shard_test_write("long", 100, 1000, 500, 1, &err) && shard_test_write("short", 5, 1000, 500, 1, &err), "%s",
+          err.text);
     Path a = test_temp("long_00000.bin"), b = test_temp("short_00000.bin");
     Path list = path_of("%.700s,%.700s,%.700s,%.700s,%.700s", b.text, a.text, b.text, a.text, b.text);
-    CHECK(dataset_open(&d, list.text, 10, &err) && d.sequences == 18, "%lld sequences: %s", (long long)d.sequences, err.text);
+    CHECK(dataset_open(&d, list.text, 10, &err) && d.sequences == 18, "%lld sequences: %s", (long long)d.sequences,
+          err.text);
     for (int s = 0; s < 18; s++)
-        CHECK(dataset_sequence(&d, s, inputs, targets, &err) && inputs[0] == shard_test_token(s % 9 * 10, 500), "sequence %d begins with %d", s, inputs[0]);
+        CHECK(dataset_sequence(&d, s, inputs, targets, &err) && inputs[0] == shard_test_token(s % 9 * 10, 500),
+              "sequence %d begins with %d", s, inputs[0]);
     uint64_t fingerprint = d.fingerprint;
     dataset_close(&d);
     list = path_of("%.700s,%.700s,%.700s,%.700s,%.700s", a.text, b.text, b.text, a.text, b.text);
-    CHECK(dataset_open(&d, list.text, 10, &err) && d.fingerprint != fingerprint, "another order must have another fingerprint");
+    CHECK(dataset_open(&d, list.text, 10, &err) && d.fingerprint != fingerprint,
+          "another order must have another fingerprint");
     dataset_close(&d);
     CHECK_ERROR(dataset_open(&d, b.text, 10, &err), "not enough data");
     CHECK_ERROR(dataset_open(&d, b.text, 0, &err), "seq_len");
     CHECK_ERROR(dataset_open(&d, test_temp("nothing_*.bin").text, 10, &err), "nothing_*.bin");
 
     // Another tokenizer, or another vocabulary.
-    CHECK(shard_test_write("other", 100, 1000, 500, 2, &err) && shard_test_write("wider", 100, 1000, 501, 1, &err), "%s", err.text);
+    CHECK(shard_test_write("other", 100, 1000, 500, 2, &err) && shard_test_write("wider", 100, 1000, 501, 1, &err),
+          "%s", err.text);
     list = path_of("%.1000s,%.1000s", a.text, test_temp("other_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
     list = path_of("%.1000s,%.1000s", a.text, test_temp("wider_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
 
     // Fewer and longer shards of a second run replace all of the first.
-    CHECK(shard_test_write("again", 1000, 100, 500, 1, &err) && count_files(test_folder.text, "again_") == 10, "ten shards: %s", err.text);
+    CHECK(shard_test_write("again", 1000, 100, 500, 1, &err) && count_files(test_folder.text, "again_") == 10,
+          "ten shards: %s", err.text);
     CHECK(file_write_all(test_temp("again_notes.bin").text, "x", 1, &err), "%s", err.text);
-    CHECK(shard_test_write("again", 1000, 700, 500, 1, &err) && count_files(test_folder.text, "again_") == 3, "two shards and a file of another name: %s", err.text);
+    CHECK(shard_test_write("again", 1000, 700, 500, 1, &err) && count_files(test_folder.text, "again_") == 3,
+          "two shards and a file of another name: %s", err.text);
 }
 
 // Opens `size` bytes as a shard and reads it whole.
@@ -150,7 +168,8 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
 static void test_shard_damage(void) {
     Error err;
     MappedFile f;
-    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) && file_map(&f, test_temp("good_00000.bin").text, &err), "%s", err.text);
+    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) && file_map(&f, test_temp("good_00000.bin").text, &err),
+          "%s", err.text);
     size_t size = f.size;
     uint8_t *good = (uint8_t *)mem_alloc(size + 2), *bad = (uint8_t *)mem_alloc(size + 2);
     memcpy(good, f.data, size);
@@ -219,8 +238,11 @@ static void test_shard_damage(void) {
         Dataset d;
         int32_t inputs[10], targets[10];
         CHECK(file_write_all(path.text, old, old_size, &err) && dataset_open(&d, path.text, 10, &err), "%s", err.text);
-        CHECK(d.sequences == 3 && d.tokens == 31 && d.vocab_size == 0 && d.tokenizer_hash == 0 && d.bytes == 0, "what is known of a shard of llm.c");
-        CHECK(dataset_sequence(&d, 2, inputs, targets, &err) && inputs[0] == (wide ? 100020 : 50020) && targets[9] == (wide ? 100030 : 50030), "%s", err.text);
+        CHECK(d.sequences == 3 && d.tokens == 31 && d.vocab_size == 0 && d.tokenizer_hash == 0 && d.bytes == 0,
+              "what is known of a shard of llm.c");
+        CHECK(dataset_sequence(&d, 2, inputs, targets, &err) && inputs[0] == (wide ? 100020 : 50020) &&
+                  targets[9] == (wide ? 100030 : 50030),
+              "%s", err.text);
         CHECK(dataset_verify(&d, &err), "%s", err.text);
         d.vocab_size = wide ? 100025 : 50025; // a caller who knows its model
         CHECK_ERROR(dataset_sequence(&d, 2, inputs, targets, &err), "token 25");
@@ -255,12 +277,17 @@ static bool data_test_tokenizer(Tokenizer *tok, Error *err) {
     str_puts(&s, "{\"version\":\"1.0\",\"added_tokens\":[");
     for (int id = 259; id < 384; id++) {
         Path name = id == 259 ? path_of(TOKENIZER_EOT) : path_of("<|reserved_%d|>", id);
-        str_printf(&s, "%s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}",
+        str_printf(&s,
+                   "%s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+                   "\"normalized\":false,\"special\":true}",
                    id > 259 ? "," : "", id, name.text);
     }
-    str_puts(&s, "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},"
-                 "\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-                 "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{");
+    str_puts(&s, "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_"
+                 "offsets\":true,\"use_regex\":true},"
+                 "\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"dropout\":"
+                 "null,\"unk_token\":null,"
+                 "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":"
+                 "false,\"vocab\":{");
     for (int b = 0; b < 256; b++) {
         char utf8[5] = {0};
         json_utf8_put(utf8, to_char[b]);
@@ -298,15 +325,16 @@ static Str data_test_text(const Tokenizer *tok, const char *pattern) {
             bytes += length;
             if (id == tok->eot) str_puts(&text, "|"), documents++;
         }
-        CHECK(bytes == s.header.bytes && documents == s.header.documents, "%s: %lld bytes, %lld documents", s.path, (long long)bytes, (long long)documents);
+        CHECK(bytes == s.header.bytes && documents == s.header.documents, "%s: %lld bytes, %lld documents", s.path,
+              (long long)bytes, (long long)documents);
         file_unmap(&s.file);
     }
     str_list_free(&paths);
     return text;
 }
 
-static bool data_test_run(const Tokenizer *tok, const char *inputs, const char *prefix, double val_fraction, DocSplit split, int64_t shard_tokens, TokenizeStats *stats,
-                          Error *err) {
+static bool data_test_run(const Tokenizer *tok, const char *inputs, const char *prefix, double val_fraction,
+                          DocSplit split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
     memset(stats, 0, sizeof *stats);
     return tokenize_files(tok, inputs, test_temp(prefix).text, val_fraction, split, shard_tokens, stats, err);
 }
@@ -317,25 +345,31 @@ static void test_tokenize_documents(const Tokenizer *tok) {
     static const struct {
         DocSplit split;
         const char *text, *expected;
-    } cases[] = {
-        {DOC_BLANK, "eins\nzwei\n\ndrei\n", "eins\nzwei|drei|"},
-        {DOC_BLANK, "\n \n\t\n  eins \r\n zwei\r\n\r\n\r\n\r\ndrei", "  eins \r\n zwei|drei|"},
-        {DOC_BLANK, "eins", "eins|"},
-        {DOC_BLANK, "eins\n \f\nzwei", "eins\n \f\nzwei|"},
-        {DOC_BLANK, "eins\n\n \n\t\r\n", "eins|"},
-        {DOC_BLANK, "\xef\xbb\xbf" "eins\n\nzwei\n", "eins|zwei|"},
-        {DOC_FORMFEED, "eins\n\nzwei\n\fdrei\f\f\n\f vier", "eins\n\nzwei|drei| vier|"},
-        {DOC_FILE, "\n\neins\n\nzwei\fdrei \n", "eins\n\nzwei\fdrei|"},
-        {DOC_NONE, "\xef\xbb\xbf\n\neins\n\nzwei \r\n", "\xef\xbb\xbf\n\neins\n\nzwei \r\n|"},
-        {DOC_NONE, "\n", "\n|"},
-        {DOC_FILE, "<|endoftext|> bleibt Text", "<|endoftext|> bleibt Text|"},
-        {DOC_FILE, "a\xff\xc3\xa4\xe2\x82 \x80 \xc3", "a\xff\xc3\xa4\xe2\x82 \x80 \xc3|"}};
+    } cases[] = {{DOC_BLANK, "eins\nzwei\n\ndrei\n", "eins\nzwei|drei|"},
+                 {DOC_BLANK, "\n \n\t\n  eins \r\n zwei\r\n\r\n\r\n\r\ndrei", "  eins \r\n zwei|drei|"},
+                 {DOC_BLANK, "eins", "eins|"},
+                 {DOC_BLANK, "eins\n \f\nzwei", "eins\n \f\nzwei|"},
+                 {DOC_BLANK, "eins\n\n \n\t\r\n", "eins|"},
+                 {DOC_BLANK,
+                  "\xef\xbb\xbf"
+                  "eins\n\nzwei\n",
+                  "eins|zwei|"},
+                 {DOC_FORMFEED, "eins\n\nzwei\n\fdrei\f\f\n\f vier", "eins\n\nzwei|drei| vier|"},
+                 {DOC_FILE, "\n\neins\n\nzwei\fdrei \n", "eins\n\nzwei\fdrei|"},
+                 {DOC_NONE, "\xef\xbb\xbf\n\neins\n\nzwei \r\n", "\xef\xbb\xbf\n\neins\n\nzwei \r\n|"},
+                 {DOC_NONE, "\n", "\n|"},
+                 {DOC_FILE, "<|endoftext|> bleibt Text", "<|endoftext|> bleibt Text|"},
+                 {DOC_FILE, "a\xff\xc3\xa4\xe2\x82 \x80 \xc3", "a\xff\xc3\xa4\xe2\x82 \x80 \xc3|"}};
     Path in = test_temp("in.txt");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        CHECK(file_write_quickly(in.text, cases[i].text, strlen(cases[i].text), &err) && data_test_run(tok, in.text, "t", 0, cases[i].split, 0, &stats, &err), "%s", err.text);
+        CHECK(file_write_quickly(in.text, cases[i].text, strlen(cases[i].text), &err) &&
+                  data_test_run(tok, in.text, "t", 0, cases[i].split, 0, &stats, &err),
+              "%s", err.text);
         Str text = data_test_text(tok, "t_train_*.bin");
-        CHECK(strcmp(text.data, cases[i].expected) == 0, "case %zu: the documents are \"%s\", expected \"%s\"", i, text.data, cases[i].expected);
-        CHECK(stats.invalid_bytes == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i, (long long)stats.invalid_bytes);
+        CHECK(strcmp(text.data, cases[i].expected) == 0, "case %zu: the documents are \"%s\", expected \"%s\"", i,
+              text.data, cases[i].expected);
+        CHECK(stats.invalid_bytes == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i,
+              (long long)stats.invalid_bytes);
         free(text.data);
     }
     // A block without a byte to spare, so that a sanitizer sees a look past the end of a file.
@@ -349,17 +383,25 @@ static void test_tokenize_documents(const Tokenizer *tok) {
     f.data = (const uint8_t *)exact;
     f.size = 5;
     doc_begin(&reader, &f, DOC_BLANK);
-    CHECK(doc_next(&reader, &document, &size) && document == exact && size == 1 && !doc_next(&reader, &document, &size), "a file that ends in an empty line");
+    CHECK(doc_next(&reader, &document, &size) && document == exact && size == 1 && !doc_next(&reader, &document, &size),
+          "a file that ends in an empty line");
     free(exact);
 
     // Two files are two documents, whatever stands at the seam; and a NUL is a byte like others.
     Path in2 = test_temp("in2.txt"), both = path_of("%.1000s,%.1000s", test_temp("in.txt").text, in2.text);
-    CHECK(file_write_quickly(in.text, "a\0b", 3, &err) && file_write_quickly(in2.text, "c", 1, &err) && data_test_run(tok, both.text, "t", 0, DOC_BLANK, 0, &stats, &err), "%s", err.text);
+    CHECK(file_write_quickly(in.text, "a\0b", 3, &err) && file_write_quickly(in2.text, "c", 1, &err) &&
+              data_test_run(tok, both.text, "t", 0, DOC_BLANK, 0, &stats, &err),
+          "%s", err.text);
     Str text = data_test_text(tok, "t_train_*.bin");
     CHECK(text.size == 6 && memcmp(text.data, "a\0b|c|", 6) == 0, "two files");
     free(text.data);
 
-    static const char *const refused[][2] = {{"\x1f\x8b\x08xxxx", "gunzip"}, {"\xff\xfe" "a\0", "iconv"}, {"", "no text"}, {"\n \n\n", "no text"}};
+    static const char *const refused[][2] = {{"\x1f\x8b\x08xxxx", "gunzip"},
+                                             {"\xff\xfe"
+                                              "a\0",
+                                              "iconv"},
+                                             {"", "no text"},
+                                             {"\n \n\n", "no text"}};
     for (size_t i = 0; i < 4; i++) {
         CHECK(file_write_quickly(in.text, refused[i][0], strlen(refused[i][0]), &err), "%s", err.text);
         CHECK_ERROR(data_test_run(tok, in.text, "t", 0, DOC_BLANK, 0, &stats, &err), refused[i][1]);
@@ -384,13 +426,18 @@ static void test_tokenize_split(const Tokenizer *tok) {
     // 1000 documents, of which each third is there twice.
     Str many;
     memset(&many, 0, sizeof many);
-    for (int i = 0; i < 1000; i++) str_printf(&many, "Dokument %d und der Rest\nmit zwei Zeilen\n\n", i % 3 == 2 ? i - 1 : i);
-    CHECK(file_write_quickly(in.text, many.data, many.size, &err) && data_test_run(tok, in.text, "m", 0.2, DOC_BLANK, 0, &stats, &err), "%s", err.text);
-    CHECK(stats.documents[0] + stats.documents[1] == 1000 && stats.documents[1] > 140 && stats.documents[1] < 260 && !stats.tail, "%lld of 1000 documents for validation",
-          (long long)stats.documents[1]);
+    for (int i = 0; i < 1000; i++)
+        str_printf(&many, "Dokument %d und der Rest\nmit zwei Zeilen\n\n", i % 3 == 2 ? i - 1 : i);
+    CHECK(file_write_quickly(in.text, many.data, many.size, &err) &&
+              data_test_run(tok, in.text, "m", 0.2, DOC_BLANK, 0, &stats, &err),
+          "%s", err.text);
+    CHECK(stats.documents[0] + stats.documents[1] == 1000 && stats.documents[1] > 140 && stats.documents[1] < 260 &&
+              !stats.tail,
+          "%lld of 1000 documents for validation", (long long)stats.documents[1]);
     Str train = data_test_text(tok, "m_train_*.bin"), val = data_test_text(tok, "m_val_*.bin");
     int leaked = 0;
-    for (char *rest = NULL, *doc = strtok_r(val.data, "|", &rest); doc; doc = strtok_r(NULL, "|", &rest)) leaked += strstr(train.data, doc) != NULL;
+    for (char *rest = NULL, *doc = strtok_r(val.data, "|", &rest); doc; doc = strtok_r(NULL, "|", &rest))
+        leaked += strstr(train.data, doc) != NULL;
     CHECK(leaked == 0, "%d documents are on both sides", leaked);
     free(train.data);
     free(val.data);
@@ -406,14 +453,18 @@ static void test_tokenize_split(const Tokenizer *tok) {
     omp_set_num_threads(threads);
 #endif
     Str parts = data_test_text(tok, "m3_train_*.bin");
-    CHECK(whole.size == parts.size && memcmp(whole.data, parts.data, whole.size) == 0, "shards of 5000 tokens hold another text than one shard");
+    CHECK(whole.size == parts.size && memcmp(whole.data, parts.data, whole.size) == 0,
+          "shards of 5000 tokens hold another text than one shard");
     free(whole.data);
     free(parts.data);
 
     // Leftovers: fewer shards, then none for validation.
     CHECK(data_test_run(tok, in.text, "m3", 0.2, DOC_BLANK, 20000, &stats, &err), "%s", err.text);
-    CHECK(count_files(test_folder.text, "m3_train_") == stats.shards[0] && count_files(test_folder.text, "m3_val_") == stats.shards[1], "leftovers of an earlier run");
-    CHECK(data_test_run(tok, in.text, "m3", 0, DOC_BLANK, 0, &stats, &err) && count_files(test_folder.text, "m3_") == 1, "leftovers of validation");
+    CHECK(count_files(test_folder.text, "m3_train_") == stats.shards[0] &&
+              count_files(test_folder.text, "m3_val_") == stats.shards[1],
+          "leftovers of an earlier run");
+    CHECK(data_test_run(tok, in.text, "m3", 0, DOC_BLANK, 0, &stats, &err) && count_files(test_folder.text, "m3_") == 1,
+          "leftovers of validation");
 
     // A long text in one document is cut into chunks, more of them than one batch takes, and nothing changes
     // at the seams.
@@ -422,15 +473,17 @@ static void test_tokenize_split(const Tokenizer *tok) {
 #endif
     str_puts(&many, "Ende");
     for (int i = 0; many.size < 18 * TOKENIZE_CHUNK; i++) str_printf(&many, " Zeile %d;\n\n\n%d und\nso weiter", i, i);
-    CHECK(file_write_quickly(in.text, many.data, many.size, &err) && data_test_run(tok, in.text, "l", 0, DOC_NONE, 0, &stats, &err), "%s", err.text);
+    CHECK(file_write_quickly(in.text, many.data, many.size, &err) &&
+              data_test_run(tok, in.text, "l", 0, DOC_NONE, 0, &stats, &err),
+          "%s", err.text);
 #ifdef _OPENMP
     omp_set_num_threads(threads);
 #endif
     IdList ids;
     memset(&ids, 0, sizeof ids);
     tokenizer_encode(tok, NULL, many.data, many.size, &ids);
-    CHECK(stats.tokens[0] == (int64_t)ids.count + 1 && stats.documents[0] == 1 && stats.bytes[0] == (int64_t)many.size, "%lld tokens, expected %zu", (long long)stats.tokens[0],
-          ids.count + 1);
+    CHECK(stats.tokens[0] == (int64_t)ids.count + 1 && stats.documents[0] == 1 && stats.bytes[0] == (int64_t)many.size,
+          "%lld tokens, expected %zu", (long long)stats.tokens[0], ids.count + 1);
     Dataset d;
     int wrong = 0;
     CHECK(dataset_open(&d, test_temp("l_train_*.bin").text, 1, &err), "%s", err.text);
@@ -442,27 +495,37 @@ static void test_tokenize_split(const Tokenizer *tok) {
     // Two documents: one for each side, for any fraction. One document: its tail is for validation.
     static const double fractions[4] = {1e-9, 0.01, 0.5, 0.999999};
     for (int i = 0; i < 4; i++) {
-        CHECK(file_write_quickly(in.text, "alpha\n\nbeta\n", 12, &err) && data_test_run(tok, in.text, "p", fractions[i], DOC_BLANK, 0, &stats, &err), "%s", err.text);
-        CHECK(stats.documents[0] == 1 && stats.documents[1] == 1 && !stats.tail, "two documents, fraction %g: %lld and %lld", fractions[i], (long long)stats.documents[0],
+        CHECK(file_write_quickly(in.text, "alpha\n\nbeta\n", 12, &err) &&
+                  data_test_run(tok, in.text, "p", fractions[i], DOC_BLANK, 0, &stats, &err),
+              "%s", err.text);
+        CHECK(stats.documents[0] == 1 && stats.documents[1] == 1 && !stats.tail,
+              "two documents, fraction %g: %lld and %lld", fractions[i], (long long)stats.documents[0],
               (long long)stats.documents[1]);
     }
     // Which document goes to validation depends on its text, not on its place.
     for (int i = 0; i < 2; i++) {
         const char *orders[2] = {"eins\n\nzwei\n\ndrei\n", "drei\n\neins\n\nzwei\n"};
-        CHECK(file_write_quickly(in.text, orders[i], strlen(orders[i]), &err) && data_test_run(tok, in.text, i ? "s2" : "s1", 1e-9, DOC_BLANK, 0, &stats, &err), "%s", err.text);
+        CHECK(file_write_quickly(in.text, orders[i], strlen(orders[i]), &err) &&
+                  data_test_run(tok, in.text, i ? "s2" : "s1", 1e-9, DOC_BLANK, 0, &stats, &err),
+              "%s", err.text);
     }
     train = data_test_text(tok, "s1_val_*.bin"), val = data_test_text(tok, "s2_val_*.bin");
-    CHECK(strcmp(train.data, val.data) == 0, "\"%s\" for validation in one order of documents, \"%s\" in another", train.data, val.data);
+    CHECK(strcmp(train.data, val.data) == 0, "\"%s\" for validation in one order of documents, \"%s\" in another",
+          train.data, val.data);
     free(train.data);
     free(val.data);
     static const char *const single[][3] = {{"eins zwei\ndrei vier\nende\n", "eins zwei\ndrei vier\n|", "ende|"},
                                             {"eins zwei drei vier", "eins zwei drei|", " vier|"},
-                                            {"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4", "\xc3\xa4\xc3\xa4|", "\xc3\xa4\xc3\xa4|"},
+                                            {"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4", "\xc3\xa4\xc3\xa4|",
+                                             "\xc3\xa4\xc3\xa4|"},
                                             {"a", "a|", ""}};
     for (size_t i = 0; i < 4; i++) {
-        CHECK(file_write_quickly(in.text, single[i][0], strlen(single[i][0]), &err) && data_test_run(tok, in.text, "q", 0.3, DOC_BLANK, 0, &stats, &err), "%s", err.text);
+        CHECK(file_write_quickly(in.text, single[i][0], strlen(single[i][0]), &err) &&
+                  data_test_run(tok, in.text, "q", 0.3, DOC_BLANK, 0, &stats, &err),
+              "%s", err.text);
         train = data_test_text(tok, "q_train_*.bin"), val = data_test_text(tok, "q_val_*.bin");
-        CHECK(strcmp(train.data, single[i][1]) == 0 && strcmp(val.data, single[i][2]) == 0, "the tail of a single document: \"%s\" and \"%s\"", train.data, val.data);
+        CHECK(strcmp(train.data, single[i][1]) == 0 && strcmp(val.data, single[i][2]) == 0,
+              "the tail of a single document: \"%s\" and \"%s\"", train.data, val.data);
         CHECK(stats.tail == (i < 3), "case %zu: tail is %d", i, stats.tail);
         free(train.data);
         free(val.data);
@@ -470,15 +533,20 @@ static void test_tokenize_split(const Tokenizer *tok) {
 
     // A full disk: one error, the shards of the run before are as they were, and no temporary files are left;
     // whether the first shard does not fit or a later one.
-    CHECK(file_write_quickly(in.text, many.data, many.size, &err) && data_test_run(tok, in.text, "d", 0.2, DOC_BLANK, 0, &stats, &err), "%s", err.text);
+    CHECK(file_write_quickly(in.text, many.data, many.size, &err) &&
+              data_test_run(tok, in.text, "d", 0.2, DOC_BLANK, 0, &stats, &err),
+          "%s", err.text);
     char before[65], after[65];
     CHECK(sha256_file(before, test_temp("d_train_00000.bin").text, &err), "%s", err.text);
     for (int i = 0; i < 2; i++) {
         limit_file_size(50000);
-        CHECK_ERROR(data_test_run(tok, in.text, "d", i ? 0.01 : 0.5, DOC_BLANK, i ? 25000 : 0, &stats, &err), "cannot write");
+        CHECK_ERROR(data_test_run(tok, in.text, "d", i ? 0.01 : 0.5, DOC_BLANK, i ? 25000 : 0, &stats, &err),
+                    "cannot write");
         limit_file_size(RLIM_INFINITY);
-        CHECK(sha256_file(after, test_temp("d_train_00000.bin").text, &err) && strcmp(before, after) == 0, "a failed run changed the shards");
-        CHECK(count_files(test_folder.text, "d_") == 2, "a failed run left %d files", count_files(test_folder.text, "d_"));
+        CHECK(sha256_file(after, test_temp("d_train_00000.bin").text, &err) && strcmp(before, after) == 0,
+              "a failed run changed the shards");
+        CHECK(count_files(test_folder.text, "d_") == 2, "a failed run left %d files",
+              count_files(test_folder.text, "d_"));
     }
     free(many.data);
 }

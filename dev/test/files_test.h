@@ -86,10 +86,13 @@ static void test_sha256(void) {
     }
     sha256_final(digest, &s);
     sha256_hex(hex, digest);
-    CHECK(strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0") == 0, "SHA-256 of a million a is %s", hex);
+    CHECK(strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0") == 0,
+          "SHA-256 of a million a is %s", hex);
     Error err;
     Path path = test_temp("sha256");
-    CHECK(file_write_all(path.text, "abc", 3, &err) && sha256_file(hex, path.text, &err) && strcmp(hex, expected[1]) == 0, "sha256_file");
+    CHECK(file_write_all(path.text, "abc", 3, &err) && sha256_file(hex, path.text, &err) &&
+              strcmp(hex, expected[1]) == 0,
+          "sha256_file");
     CHECK_ERROR(sha256_file(hex, test_temp("missing").text, &err), "missing");
 }
 
@@ -97,19 +100,19 @@ static void test_xxh64(void) {
     static const struct {
         size_t n;
         uint64_t plain, seeded;
-    } expected[] = {
-        {0, 0xef46db3751d8e999, 0xac75fda2929b17ef},  {1, 0x1f25c8d0bc1f4bb6, 0x79cf94f5ace37fe1},
-        {3, 0x31d2363f52e564c9, 0x96d2a5e583ddd738},  {4, 0x9bb64b7d66ee9fda, 0x4a862fbb4b73776e},
-        {7, 0x9a7b149959ce60d8, 0xddc5cf71d37a6368},  {8, 0xdab99d95c6f90092, 0xc6e75e2cbd8e07ee},
-        {12, 0xd52e407833af5133, 0x79b0b158fab0e5d6}, {31, 0xa2aa5f33cc4a6119, 0x381822f33376d6b6},
-        {32, 0x23c3c17ef790fd97, 0x9abd315470ac276a}, {33, 0x50a7cfc7ba588784, 0x72cdd3262f467933},
-        {63, 0x5e3e54b431c7493c, 0x634da7d265979e61}, {64, 0x0eb64b3ef6eeb01f, 0xbcb3847d70525180},
-        {100, 0xa61f8d4c170fe531, 0x86f549ede5ac87e2}, {1000, 0x5f235fa033f1a3fb, 0x83080310ee83cc20}};
+    } expected[] = {{0, 0xef46db3751d8e999, 0xac75fda2929b17ef},   {1, 0x1f25c8d0bc1f4bb6, 0x79cf94f5ace37fe1},
+                    {3, 0x31d2363f52e564c9, 0x96d2a5e583ddd738},   {4, 0x9bb64b7d66ee9fda, 0x4a862fbb4b73776e},
+                    {7, 0x9a7b149959ce60d8, 0xddc5cf71d37a6368},   {8, 0xdab99d95c6f90092, 0xc6e75e2cbd8e07ee},
+                    {12, 0xd52e407833af5133, 0x79b0b158fab0e5d6},  {31, 0xa2aa5f33cc4a6119, 0x381822f33376d6b6},
+                    {32, 0x23c3c17ef790fd97, 0x9abd315470ac276a},  {33, 0x50a7cfc7ba588784, 0x72cdd3262f467933},
+                    {63, 0x5e3e54b431c7493c, 0x634da7d265979e61},  {64, 0x0eb64b3ef6eeb01f, 0xbcb3847d70525180},
+                    {100, 0xa61f8d4c170fe531, 0x86f549ede5ac87e2}, {1000, 0x5f235fa033f1a3fb, 0x83080310ee83cc20}};
     uint8_t data[1000];
     for (int i = 0; i < 1000; i++) data[i] = (uint8_t)(i * 7 + 3);
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         CHECK(xxh64(data, expected[i].n, 0) == expected[i].plain, "XXH64 of %zu bytes", expected[i].n);
-        CHECK(xxh64(data, expected[i].n, 0x9e3779b1) == expected[i].seeded, "XXH64 of %zu bytes with a seed", expected[i].n);
+        CHECK(xxh64(data, expected[i].n, 0x9e3779b1) == expected[i].seeded, "XXH64 of %zu bytes with a seed",
+              expected[i].n);
     }
     for (size_t step = 1; step < 80; step++) {
         Xxh64 s;
@@ -127,20 +130,26 @@ static void test_half(void) {
     static const struct {
         uint32_t bits;
         uint16_t bf16;
-    } rounding[] = {{0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x7f7f7e82, 0x7f7f}, {0x7f7fffff, 0x7f80},
-                    {0x000116c2, 0x0001}, {0xbdcccccd, 0xbdcd}, {0x3eaaaaab, 0x3eab}, {0x7f800000, 0x7f80}, {0xff800000, 0xff80}};
+    } rounding[] = {{0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x7f7f7e82, 0x7f7f},
+                    {0x7f7fffff, 0x7f80}, {0x000116c2, 0x0001}, {0xbdcccccd, 0xbdcd},
+                    {0x3eaaaaab, 0x3eab}, {0x7f800000, 0x7f80}, {0xff800000, 0xff80}};
     for (size_t i = 0; i < sizeof rounding / sizeof rounding[0]; i++)
-        CHECK(float_to_bf16(float_of_bits(rounding[i].bits)) == rounding[i].bf16, "bf16 of %08x is %04x", rounding[i].bits,
-              float_to_bf16(float_of_bits(rounding[i].bits)));
-    CHECK(isnan(bf16_to_float(float_to_bf16(float_of_bits(0x7f800001)))) && isnan(bf16_to_float(float_to_bf16(float_of_bits(0xffffffff)))),
+        CHECK(float_to_bf16(float_of_bits(rounding[i].bits)) == rounding[i].bf16, "bf16 of %08x is %04x",
+              rounding[i].bits, float_to_bf16(float_of_bits(rounding[i].bits)));
+    CHECK(isnan(bf16_to_float(float_to_bf16(float_of_bits(0x7f800001)))) &&
+              isnan(bf16_to_float(float_to_bf16(float_of_bits(0xffffffff)))),
           "a NaN must stay one in bf16");
     int wrong = 0;
     for (uint32_t h = 0; h < 65536; h++) { // there and back, and the value itself from its definition
         float x = f16_to_float((uint16_t)h), y = bf16_to_float((uint16_t)h);
         int exponent = h >> 10 & 31, mantissa = h & 1023;
-        double value = exponent == 31 ? (mantissa ? NAN : INFINITY) : exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+        double value = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                       : exponent     ? ldexp(1024 + mantissa, exponent - 25)
+                                      : ldexp(mantissa, -24);
         if (h & 0x8000) value = -value;
-        if (isnan(value) ? !isnan(x) || !isnan(f16_to_float(float_to_f16(x))) : (double)x != value || float_to_f16(x) != h) wrong++;
+        if (isnan(value) ? !isnan(x) || !isnan(f16_to_float(float_to_f16(x)))
+                         : (double)x != value || float_to_f16(x) != h)
+            wrong++;
         if (!isnan(y) && float_to_bf16(y) != h) wrong++;
     }
     CHECK(wrong == 0, "%d of 65536 patterns do not survive f16 or bf16 -> float -> back", wrong);
@@ -148,10 +157,13 @@ static void test_half(void) {
     wrong = 0;
     for (uint32_t h = 0; h < 0x7bff; h++) {
         float low = f16_to_float((uint16_t)h), high = f16_to_float((uint16_t)(h + 1)), middle = 0.5f * (low + high);
-        if (float_to_f16(middle) != (h & 1 ? h + 1 : h) || float_to_f16(nextafterf(middle, 0)) != h || float_to_f16(nextafterf(middle, 1e9f)) != h + 1) wrong++;
+        if (float_to_f16(middle) != (h & 1 ? h + 1 : h) || float_to_f16(nextafterf(middle, 0)) != h ||
+            float_to_f16(nextafterf(middle, 1e9f)) != h + 1)
+            wrong++;
     }
     CHECK(wrong == 0, "%d of 31743 midpoints round wrongly to f16", wrong);
-    CHECK(float_to_f16(65519.9f) == 0x7bff && float_to_f16(65520.0f) == 0x7c00 && float_to_f16(-1e30f) == 0xfc00, "f16 must overflow to infinity");
+    CHECK(float_to_f16(65519.9f) == 0x7bff && float_to_f16(65520.0f) == 0x7c00 && float_to_f16(-1e30f) == 0xfc00,
+          "f16 must overflow to infinity");
 }
 
 // ---------------------------------------------------------------- JSON
@@ -169,15 +181,79 @@ static bool json_accepts(const char *text, size_t n, Error *err) {
 
 static void test_json(void) {
     Error err;
-    static const char *const good[] = {"0", " -0 ", "1e5", "-12.50E-3", "\"\"", "[]", "{}", "[[],{}]", "true", "null", "{\"a\":{\"a\":[1,2]}}",
-                                       "\"\\u00e4\\\\\\/\\\"\\b\\f\\n\\r\\t\"", "\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\"", "[1,\t2\r\n]", "\"\x7f\""};
-    static const char *const bad[] = {"", " ", "01", "-", "+1", ".5", "1.", "1e", "1e+", "0x1", "NaN", "Infinity", "'a'", "\"", "\"\\", "\"\\u12\"", "\"\\x41\"",
-                                      "[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{a:1}",
-                                      "{1:1}", "{\"a\" 1}", "tru", "truee", "nul", "1 2", "[]]", "{}x", "//\n1", "\"\n\"", "\"\t\"", "\"\\ud800\"",
-                                      "\"\\ude00\"", "\"\\ude00\\ude00\"", "\"\\ud800\\u0041\"", "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
-                                      "\"\xe4\"", "\"\xe2\x82\"", "\xef\xbb\xbf{}"};
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) CHECK(json_accepts(good[i], strlen(good[i]), &err), "%s is JSON: %s", good[i], err.text);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!json_accepts(bad[i], strlen(bad[i]), &err), "%s is not JSON", bad[i]);
+    static const char *const good[] = {"0",
+                                       " -0 ",
+                                       "1e5",
+                                       "-12.50E-3",
+                                       "\"\"",
+                                       "[]",
+                                       "{}",
+                                       "[[],{}]",
+                                       "true",
+                                       "null",
+                                       "{\"a\":{\"a\":[1,2]}}",
+                                       "\"\\u00e4\\\\\\/\\\"\\b\\f\\n\\r\\t\"",
+                                       "\"\\ud83d\\ude00\"",
+                                       "\"\xf0\x9f\x98\x80\"",
+                                       "[1,\t2\r\n]",
+                                       "\"\x7f\""};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "01",
+                                      "-",
+                                      "+1",
+                                      ".5",
+                                      "1.",
+                                      "1e",
+                                      "1e+",
+                                      "0x1",
+                                      "NaN",
+                                      "Infinity",
+                                      "'a'",
+                                      "\"",
+                                      "\"\\",
+                                      "\"\\u12\"",
+                                      "\"\\x41\"",
+                                      "[",
+                                      "]",
+                                      "[1",
+                                      "[1,",
+                                      "[1,]",
+                                      "[,1]",
+                                      "[1 2]",
+                                      "{",
+                                      "{\"a\"",
+                                      "{\"a\":",
+                                      "{\"a\":1",
+                                      "{\"a\":1,",
+                                      "{\"a\":1,}",
+                                      "{a:1}",
+                                      "{1:1}",
+                                      "{\"a\" 1}",
+                                      "tru",
+                                      "truee",
+                                      "nul",
+                                      "1 2",
+                                      "[]]",
+                                      "{}x",
+                                      "//\n1",
+                                      "\"\n\"",
+                                      "\"\t\"",
+                                      "\"\\ud800\"",
+                                      "\"\\ude00\"",
+                                      "\"\\ude00\\ude00\"",
+                                      "\"\\ud800\\u0041\"",
+                                      "\"\xff\"",
+                                      "\"\xc0\x80\"",
+                                      "\"\xed\xa0\x80\"",
+                                      "\"\xf4\x90\x80\x80\"",
+                                      "\"\xe4\"",
+                                      "\"\xe2\x82\"",
+                                      "\xef\xbb\xbf{}"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK(json_accepts(good[i], strlen(good[i]), &err), "%s is JSON: %s", good[i], err.text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!json_accepts(bad[i], strlen(bad[i]), &err), "%s is not JSON", bad[i]);
     CHECK(!json_accepts("1\0", 2, &err), "a NUL after the value is not JSON");
     CHECK_ERROR(json_accepts("{\"a\": 1,\n \"b\": x}", 18, &err), "line 2, column 7");
 
@@ -188,27 +264,35 @@ static void test_json(void) {
     CHECK_ERROR(json_accepts(deep, 2 * JSON_MAX_DEPTH + 2, &err), "levels");
 
     JsonDoc doc;
-    const char *text = "{\"s\": \"\\u00e4\\ud83d\\ude00\\u0000x\", \"i\": -9223372036854775808, \"j\": 9223372036854775808, \"d\": 0.1, \"e\": 1e400,"
-                       " \"t\": true, \"n\": null, \"l\": [1, [2], {\"k\": 3}], \"twice\": 1, \"twice\": 2, \"o\": {\"p\": {\"q\": \"deep\"}}}";
+    const char *text = "{\"s\": \"\\u00e4\\ud83d\\ude00\\u0000x\", \"i\": -9223372036854775808, \"j\": "
+                       "9223372036854775808, \"d\": 0.1, \"e\": 1e400,"
+                       " \"t\": true, \"n\": null, \"l\": [1, [2], {\"k\": 3}], \"twice\": 1, \"twice\": 2, \"o\": "
+                       "{\"p\": {\"q\": \"deep\"}}}";
     const Json *root = json_parse(&doc, text, strlen(text), &err);
     CHECK(root != NULL, "%s", err.text);
     const Json *s = json_get(root, "s"), *list = json_get(root, "l");
     CHECK(s && s->size == 8 && memcmp(s->text, "\xc3\xa4\xf0\x9f\x98\x80\0x", 9) == 0, "escapes in a string");
-    CHECK(json_get(root, "i") && json_get(root, "i")->is_integer && json_integer(json_get(root, "i"), 0) == INT64_MIN, "the smallest integer");
-    CHECK(json_integer(json_get(root, "j"), 5) == 5 && json_number(json_get(root, "j"), 0) == 9223372036854775808.0, "one more than the largest integer");
+    CHECK(json_get(root, "i") && json_get(root, "i")->is_integer && json_integer(json_get(root, "i"), 0) == INT64_MIN,
+          "the smallest integer");
+    CHECK(json_integer(json_get(root, "j"), 5) == 5 && json_number(json_get(root, "j"), 0) == 9223372036854775808.0,
+          "one more than the largest integer");
     CHECK(json_number(json_get(root, "d"), 0) == 0.1 && isinf(json_number(json_get(root, "e"), 0)), "numbers");
     CHECK(json_bool(json_get(root, "t"), false) && json_is(json_get(root, "n"), JSON_NULL), "true and null");
-    CHECK(list && list->size == 3 && json_integer(json_get(list->child->next->next, "k"), 0) == 3, "elements of a list");
+    CHECK(list && list->size == 3 && json_integer(json_get(list->child->next->next, "k"), 0) == 3,
+          "elements of a list");
     CHECK(json_integer(json_get(root, "twice"), 0) == 2, "of two members of the same name the last one counts");
     CHECK(strcmp(json_string(json_get(json_get(json_get(root, "o"), "p"), "q"), ""), "deep") == 0, "nested lookup");
-    CHECK(strcmp(json_string(json_get(json_get(json_get(root, "x"), "p"), "q"), "none"), "none") == 0, "lookup in what is not there");
-    CHECK(json_string(json_get(root, "i"), NULL) == NULL && json_number(s, 7) == 7 && json_bool(s, true), "a value of another type gives the fallback");
+    CHECK(strcmp(json_string(json_get(json_get(json_get(root, "x"), "p"), "q"), "none"), "none") == 0,
+          "lookup in what is not there");
+    CHECK(json_string(json_get(root, "i"), NULL) == NULL && json_number(s, 7) == 7 && json_bool(s, true),
+          "a value of another type gives the fallback");
     json_free(&doc);
 
     Str out;
     memset(&out, 0, sizeof out);
     json_escape(&out, "a\"\\\n\x01\x7f\xc3\xa4\xff", 9);
-    CHECK(strcmp(out.data, "\"a\\\"\\\\\\n\\u0001\\u007f\xc3\xa4\xef\xbf\xbd\"") == 0, "json_escape gives %s", out.data);
+    CHECK(strcmp(out.data, "\"a\\\"\\\\\\n\\u0001\\u007f\xc3\xa4\xef\xbf\xbd\"") == 0, "json_escape gives %s",
+          out.data);
     CHECK(json_accepts(out.data, out.size, &err), "%s", err.text);
     static const double numbers[] = {0.0, -0.0, 1.0, 0.1, 1.0 / 3, 1e-320, 1.7976931348623157e308, -123456789.125};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -261,12 +345,17 @@ static void test_safetensors_reading(void) {
         "00000000803f000020c0474403000000807fcdcccc3d00000080803f20c0cd3d627f003c00c1662e0100ff7b");
     Path path = test_temp("reference.safetensors");
     SafeTensors st;
-    CHECK(file_write_all(path.text, file.data, file.size, &err) && safetensors_open(&st, path.text, &err), "%s", err.text);
-    CHECK(st.count == 5 && safetensors_find(&st, "a") == NULL && safetensors_find(&st, "") == NULL, "%d tensors", st.count);
-    const SafeTensor *a = safetensors_find(&st, "a.f32"), *b = safetensors_find(&st, "b.bf16"), *c = safetensors_find(&st, "c.f16");
+    CHECK(file_write_all(path.text, file.data, file.size, &err) && safetensors_open(&st, path.text, &err), "%s",
+          err.text);
+    CHECK(st.count == 5 && safetensors_find(&st, "a") == NULL && safetensors_find(&st, "") == NULL, "%d tensors",
+          st.count);
+    const SafeTensor *a = safetensors_find(&st, "a.f32"), *b = safetensors_find(&st, "b.bf16"),
+                     *c = safetensors_find(&st, "c.f16");
     const SafeTensor *scalar = safetensors_find(&st, "scalar"), *empty = safetensors_find(&st, "empty");
     CHECK(a && b && c && scalar && empty, "a tensor is missing");
-    CHECK(a->dtype == ST_F32 && a->ndim == 2 && a->shape[0] == 2 && a->shape[1] == 3 && a->elements == 6 && a->bytes == 24, "a.f32");
+    CHECK(a->dtype == ST_F32 && a->ndim == 2 && a->shape[0] == 2 && a->shape[1] == 3 && a->elements == 6 &&
+              a->bytes == 24,
+          "a.f32");
     int64_t seven = 0;
     memcpy(&seven, scalar->data, 8);
     CHECK(scalar->dtype == ST_I64 && scalar->ndim == 0 && scalar->elements == 1 && seven == 7, "scalar");
@@ -274,10 +363,12 @@ static void test_safetensors_reading(void) {
     float x[8];
     double y[8];
     const float a_expected[6] = {1.0f, -2.5f, 3.0e-40f, INFINITY, 0.1f, -0.0f};
-    const float b_expected[4] = {1.0f, -2.5f, 0x1.9ap-4f, 0x1.c4p+127f}, c_expected[5] = {1.0f, -2.5f, 0.0999755859375f, 0x1p-24f, 65504.0f};
+    const float b_expected[4] = {1.0f, -2.5f, 0x1.9ap-4f, 0x1.c4p+127f},
+                c_expected[5] = {1.0f, -2.5f, 0.0999755859375f, 0x1p-24f, 65504.0f};
     CHECK(safetensors_to_f32(x, a, 0, 6, &err) && memcmp(x, a_expected, sizeof a_expected) == 0, "values of a.f32");
     CHECK(safetensors_to_f32(x, b, 0, 4, &err) && memcmp(x, b_expected, sizeof b_expected) == 0, "values of b.bf16");
-    CHECK(safetensors_to_f32(x, c, 1, 4, &err) && memcmp(x, c_expected + 1, 16) == 0, "values of c.f16 from the second on");
+    CHECK(safetensors_to_f32(x, c, 1, 4, &err) && memcmp(x, c_expected + 1, 16) == 0,
+          "values of c.f16 from the second on");
     CHECK(safetensors_to_f64(y, a, 4, 2, &err) && y[0] == (double)0.1f && y[1] == 0, "values of a.f32 as double");
     CHECK(safetensors_to_f32(x, a, 6, 0, &err), "no elements at the end");
     CHECK_ERROR(safetensors_to_f32(x, a, 5, 2, &err), "(2, 3)");
@@ -298,29 +389,41 @@ static void test_safetensors_reading(void) {
     free(file.data);
 
     CHECK(safetensors_open_made("{}", 0, &err), "a file without tensors: %s", err.text);
-    CHECK(safetensors_open_made("{\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]}}   ", 3, &err), "%s", err.text);
-    CHECK(safetensors_open_made("{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,9223372036854775807,0],\"data_offsets\":[0,0]}}", 0, &err), "%s", err.text);
-    static const char *const damaged[][2] = {
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", "4 bytes"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,4]}}", "whole numbers in order"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", "whole numbers in order"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}", "whole numbers in order"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4],\"data_offsets\":[0,0]}}", "does not take"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", "9 dimensions"},
-        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[1],\"data_offsets\":[0,4]}}", "F4"},
-        {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", "must have"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", "must have"},
-        {"{\"a\":[]}", "must have"},
-        {"{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "control"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "belong to no tensor"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[2,6]}}", "overlap"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "overlap"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "twice"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[16],\"data_offsets\":[0,64]}}", "truncated"},
-        {"{\"__metadata__\":{\"a\":1},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", "__metadata__"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", "header is damaged"},
-        {"[]", "not a safetensors file"}};
-    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) CHECK_ERROR(safetensors_open_made(damaged[i][0], 8, &err), damaged[i][1]);
+    CHECK(safetensors_open_made("{\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]}}   ", 3, &err), "%s",
+          err.text);
+    CHECK(safetensors_open_made("{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,9223372036854775807,0],"
+                                "\"data_offsets\":[0,0]}}",
+                                0, &err),
+          "%s", err.text);
+    static const char *const damaged[][2] =
+        {{"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", "4 bytes"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,4]}}", "whole numbers in order"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", "whole numbers in order"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}", "whole numbers in order"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4],\"data_offsets\":[0,0]}}", "does not take"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", "9 dimensions"},
+         {"{\"a\":{\"dtype\":\"F4\",\"shape\":[1],\"data_offsets\":[0,4]}}", "F4"},
+         {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", "must have"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", "must have"},
+         {"{\"a\":[]}", "must have"},
+         {"{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "control"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "belong to no tensor"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
+          "\"data_offsets\":[2,6]}}",
+          "overlap"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
+          "\"data_offsets\":[0,4]}}",
+          "overlap"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],"
+          "\"data_offsets\":[4,8]}}",
+          "twice"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[16],\"data_offsets\":[0,64]}}", "truncated"},
+         {"{\"__metadata__\":{\"a\":1},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+          "__metadata__"},
+         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", "header is damaged"},
+         {"[]", "not a safetensors file"}};
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++)
+        CHECK_ERROR(safetensors_open_made(damaged[i][0], 8, &err), damaged[i][1]);
     CHECK_ERROR(safetensors_open_bytes("PK\3\4aaaaaaaaaaaaaa", 18, &err), "PyTorch");
     CHECK_ERROR(safetensors_open_bytes("version https://git-lfs", 23, &err), "git lfs pull");
     CHECK_ERROR(safetensors_open_bytes("\0\0\0\0\0\0\0\2{}", 10, &err), "byte order");
@@ -353,16 +456,22 @@ static void test_safetensors_writing(void) {
     safewriter_data(&w, rest + 4, 17);
     safewriter_data(&w, longs, 8);
     CHECK(safewriter_commit(&w, &err) && safetensors_open(&st, path.text, &err), "%s", err.text);
-    const SafeTensor *half = safetensors_find(&st, "half"), *wide = safetensors_find(&st, "wei\xc3\x9f \"q\""), *scalar = safetensors_find(&st, "scalar");
+    const SafeTensor *half = safetensors_find(&st, "half"), *wide = safetensors_find(&st, "wei\xc3\x9f \"q\""),
+                     *scalar = safetensors_find(&st, "scalar");
     CHECK(st.count == 4 && half && wide && scalar && safetensors_find(&st, "empty"), "%d tensors came back", st.count);
-    CHECK(memcmp(half->data, halves, 6) == 0 && memcmp(wide->data, floats, 20) == 0 && memcmp(scalar->data, longs, 8) == 0, "values came back differently");
+    CHECK(memcmp(half->data, halves, 6) == 0 && memcmp(wide->data, floats, 20) == 0 &&
+              memcmp(scalar->data, longs, 8) == 0,
+          "values came back differently");
     for (int i = 0; i < st.count; i++)
-        CHECK((size_t)((const uint8_t *)st.tensors[i].data - st.files[0].data) % safetype_size(st.tensors[i].dtype) == 0, "%s is not aligned", st.tensors[i].name);
+        CHECK((size_t)((const uint8_t *)st.tensors[i].data - st.files[0].data) % safetype_size(st.tensors[i].dtype) ==
+                  0,
+              "%s is not aligned", st.tensors[i].name);
     safetensors_close(&st);
 
     // Mistakes of the caller: an error, and the file that was there is left alone.
     for (int mistake = 0; mistake < 6; mistake++) {
-        static const char *const expected[6] = {"less data", "more data", "twice", "impossible shape", "begin_data", "too late"};
+        static const char *const expected[6] = {"less data",        "more data",  "twice",
+                                                "impossible shape", "begin_data", "too late"};
         const int64_t negative[1] = {-1};
         CHECK(safewriter_open(&w, path.text, &err), "%s", err.text);
         safewriter_declare(&w, "a", ST_F32, 1, many);
@@ -413,18 +522,20 @@ static void test_safetensors_folders(void) {
     Path folder = test_temp("sharded"), index = test_temp("sharded/model.safetensors.index.json");
     CHECK(path_make_folder(folder.text, &err), "%s", err.text);
     CHECK_ERROR(safetensors_open(&st, folder.text, &err), "neither model.safetensors nor");
-    CHECK(safetensors_write_one(folder.text, "x-1.safetensors", "a", 1, &err) && safetensors_write_one(folder.text, "x-2.safetensors", "b", 2, &err), "%s", err.text);
-    static const char *const maps[][2] = {
-        {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-2.safetensors\"}}", NULL},
-        {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-1.safetensors\"}}", "tensor b"},
-        {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"c\":\"x-2.safetensors\"}}", "tensor c"},
-        {"{\"weight_map\":{\"a\":\"x-2.safetensors\",\"b\":\"x-1.safetensors\"}}", "tensor a"},
-        {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-3.safetensors\"}}", "x-3.safetensors"},
-        {"{\"weight_map\":{\"a\":\"../sharded/x-1.safetensors\"}}", "plain file name"},
-        {"{\"weight_map\":{\"a\":1}}", "plain file name"},
-        {"{\"weight_map\":{}}", "weight_map"},
-        {"{}", "weight_map"},
-        {"{", "index.json"}};
+    CHECK(safetensors_write_one(folder.text, "x-1.safetensors", "a", 1, &err) &&
+              safetensors_write_one(folder.text, "x-2.safetensors", "b", 2, &err),
+          "%s", err.text);
+    static const char *const maps[][2] =
+        {{"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-2.safetensors\"}}", NULL},
+         {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-1.safetensors\"}}", "tensor b"},
+         {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"c\":\"x-2.safetensors\"}}", "tensor c"},
+         {"{\"weight_map\":{\"a\":\"x-2.safetensors\",\"b\":\"x-1.safetensors\"}}", "tensor a"},
+         {"{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-3.safetensors\"}}", "x-3.safetensors"},
+         {"{\"weight_map\":{\"a\":\"../sharded/x-1.safetensors\"}}", "plain file name"},
+         {"{\"weight_map\":{\"a\":1}}", "plain file name"},
+         {"{\"weight_map\":{}}", "weight_map"},
+         {"{}", "weight_map"},
+         {"{", "index.json"}};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         CHECK(file_write_all(index.text, maps[i][0], strlen(maps[i][0]), &err), "%s", err.text);
         if (maps[i][1]) CHECK_ERROR(safetensors_open(&st, folder.text, &err), maps[i][1]);
@@ -435,10 +546,15 @@ static void test_safetensors_folders(void) {
             safetensors_close(&st);
         }
     }
-    const char *both = "{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-2.safetensors\",\"c\":\"x-3.safetensors\"}}";
-    CHECK(safetensors_write_one(folder.text, "x-3.safetensors", "a", 3, &err) && file_write_all(index.text, both, strlen(both), &err), "%s", err.text);
+    const char *both =
+        "{\"weight_map\":{\"a\":\"x-1.safetensors\",\"b\":\"x-2.safetensors\",\"c\":\"x-3.safetensors\"}}";
+    CHECK(safetensors_write_one(folder.text, "x-3.safetensors", "a", 3, &err) &&
+              file_write_all(index.text, both, strlen(both), &err),
+          "%s", err.text);
     CHECK_ERROR(safetensors_open(&st, folder.text, &err), "twice");
-    CHECK(safetensors_write_one(folder.text, "model.safetensors", "z", 4, &err) && safetensors_open(&st, folder.text, &err), "%s", err.text);
+    CHECK(safetensors_write_one(folder.text, "model.safetensors", "z", 4, &err) &&
+              safetensors_open(&st, folder.text, &err),
+          "%s", err.text);
     CHECK(st.count == 1 && safetensors_find(&st, "z"), "model.safetensors comes before the index");
     safetensors_close(&st);
 }

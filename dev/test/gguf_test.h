@@ -203,24 +203,34 @@ static Path gguf_hf_name(const char *name, bool gpt2) {
     char what[64] = "", end[16] = "";
     if (sscanf(name, "blk.%d.%63[^.].%15s", &layer, what, end) == 3)
         for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-            if (strcmp(pairs[i][0], what) == 0) return path_of(gpt2 ? "transformer.h.%d.%s.%s" : "model.layers.%d.%s.%s", layer, pairs[i][gpt2 ? 1 : 2], end);
-    if (strcmp(name, "token_embd.weight") == 0) return path_of(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
+            if (strcmp(pairs[i][0], what) == 0)
+                return path_of(gpt2 ? "transformer.h.%d.%s.%s" : "model.layers.%d.%s.%s", layer, pairs[i][gpt2 ? 1 : 2],
+                               end);
+    if (strcmp(name, "token_embd.weight") == 0)
+        return path_of(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
     if (strcmp(name, "position_embd.weight") == 0) return path_of("transformer.wpe.weight");
-    if (strncmp(name, "output_norm.", 12) == 0) return path_of(gpt2 ? "transformer.ln_f.%s" : "model.norm.%s", name + 12);
+    if (strncmp(name, "output_norm.", 12) == 0)
+        return path_of(gpt2 ? "transformer.ln_f.%s" : "model.norm.%s", name + 12);
     return path_of("%s", strcmp(name, "output.weight") == 0 ? "lm_head.weight" : "?");
 }
 
 // Compares a tensor with the one of the folder: shape, type, every element.
-static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const SafeTensors *st, const Config *c, int dtype) {
+static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const SafeTensors *st, const Config *c,
+                                int dtype) {
     bool gpt2 = c->family == FAMILY_GPT2;
     Path name = gguf_hf_name(t->name, gpt2);
     const SafeTensor *from = safetensors_find(st, name.text);
     CHECK(from, "%s comes from no tensor of the folder (%s)", t->name, name.text);
     if (!from) return;
     bool vector = from->ndim == 1, turned = gpt2 && !vector && strncmp(t->name, "blk.", 4) == 0;
-    int64_t rows = vector ? 1 : from->shape[turned ? 1 : 0], cols = vector ? from->shape[0] : from->shape[turned ? 0 : 1];
-    CHECK(t->ndim == (vector ? 1u : 2u) && t->shape[0] == (uint64_t)cols && (vector || t->shape[1] == (uint64_t)rows), "%s: shape", t->name);
-    uint32_t type = dtype == DTYPE_F32 || vector || strcmp(t->name, "position_embd.weight") == 0 ? 0 : dtype == DTYPE_BF16 ? 30 : dtype == DTYPE_Q8_0 && cols % 32 == 0 ? 8 : 1;
+    int64_t rows = vector ? 1 : from->shape[turned ? 1 : 0],
+            cols = vector ? from->shape[0] : from->shape[turned ? 0 : 1];
+    CHECK(t->ndim == (vector ? 1u : 2u) && t->shape[0] == (uint64_t)cols && (vector || t->shape[1] == (uint64_t)rows),
+          "%s: shape", t->name);
+    uint32_t type = dtype == DTYPE_F32 || vector || strcmp(t->name, "position_embd.weight") == 0 ? 0
+                    : dtype == DTYPE_BF16                                                        ? 30
+                    : dtype == DTYPE_Q8_0 && cols % 32 == 0                                      ? 8
+                                                                                                 : 1;
     CHECK(t->type == type, "%s: type %u, expected %u", t->name, t->type, type);
     size_t count = (size_t)from->elements;
     float *values = (float *)mem_alloc(sizeof(float) * count), *original = (float *)mem_alloc(sizeof(float) * count);
@@ -239,7 +249,8 @@ static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const Saf
         if (type == 30) x = bf16_to_float(float_to_bf16(x));
         if (type == 8) {
             for (size_t k = 0; k < 32; k++) {
-                size_t other = turned ? (col / 32 * 32 + k) * (size_t)rows + row : unit * (size_t)cols + col / 32 * 32 + k;
+                size_t other =
+                    turned ? (col / 32 * 32 + k) * (size_t)rows + row : unit * (size_t)cols + col / 32 * 32 + k;
                 most = fmaxf(most, fabsf(original[other]));
             }
         }
@@ -255,10 +266,14 @@ static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const Saf
 }
 
 static void gguf_compare_tokens(const GgufFile *g, const Json *root, int vocab_size) {
-    const GgufPair *tokens = gguf_find(g, "tokenizer.ggml.", "tokens"), *types = gguf_find(g, "tokenizer.ggml.", "token_type"), *merges = gguf_find(g, "tokenizer.ggml.", "merges");
-    CHECK(tokens && types && merges && tokens->element == 8 && types->element == 5 && merges->element == 8, "the tokenizer's arrays are missing or of another type");
+    const GgufPair *tokens = gguf_find(g, "tokenizer.ggml.", "tokens"),
+                   *types = gguf_find(g, "tokenizer.ggml.", "token_type"),
+                   *merges = gguf_find(g, "tokenizer.ggml.", "merges");
+    CHECK(tokens && types && merges && tokens->element == 8 && types->element == 5 && merges->element == 8,
+          "the tokenizer's arrays are missing or of another type");
     if (!tokens || !types || !merges) return;
-    CHECK(tokens->count == (uint64_t)vocab_size && types->count == (uint64_t)vocab_size, "%llu tokens, expected %d", (unsigned long long)tokens->count, vocab_size);
+    CHECK(tokens->count == (uint64_t)vocab_size && types->count == (uint64_t)vocab_size, "%llu tokens, expected %d",
+          (unsigned long long)tokens->count, vocab_size);
     char **names = (char **)mem_alloc(sizeof(char *) * (size_t)tokens->count);
     int *kinds = (int *)mem_alloc(sizeof(int) * (size_t)tokens->count);
     GgufCursor a = tokens->value, b = types->value;
@@ -272,22 +287,28 @@ static void gguf_compare_tokens(const GgufFile *g, const Json *root, int vocab_s
     CHECK(same == vocab->size, "%llu of %u tokens have their name", (unsigned long long)same, vocab->size);
     for (const Json *j = added->child; j; j = j->next) {
         int64_t id = json_integer(json_get(j, "id"), -1);
-        special += id >= 0 && id < vocab_size && strcmp(names[id], json_string(json_get(j, "content"), "")) == 0 && kinds[id] == 3;
+        special += id >= 0 && id < vocab_size && strcmp(names[id], json_string(json_get(j, "content"), "")) == 0 &&
+                   kinds[id] == 3;
     }
-    CHECK(special == added->size && special > 0, "%llu of %u special tokens are control tokens", (unsigned long long)special, added->size);
+    CHECK(special == added->size && special > 0, "%llu of %u special tokens are control tokens",
+          (unsigned long long)special, added->size);
     for (uint64_t i = 0; i < tokens->count; i++) {
-        CHECK(kinds[i] == 1 || kinds[i] == 3 || kinds[i] == 5, "token %llu is of type %d", (unsigned long long)i, kinds[i]);
+        CHECK(kinds[i] == 1 || kinds[i] == 3 || kinds[i] == 5, "token %llu is of type %d", (unsigned long long)i,
+              kinds[i]);
         unused += kinds[i] == 5;
         for (uint64_t k = 0; k < i; k++) repeated += strcmp(names[i], names[k]) == 0;
     }
     CHECK(unused == 12, "%llu unused tokens, expected 307 - 295", (unsigned long long)unused);
     CHECK(repeated == 0, "%llu names of tokens stand twice", (unsigned long long)repeated);
     const Json *list = json_get(json_get(root, "model"), "merges");
-    CHECK(merges->count == list->size && merges->count > 0, "%llu merges, expected %u", (unsigned long long)merges->count, list->size);
+    CHECK(merges->count == list->size && merges->count > 0, "%llu merges, expected %u",
+          (unsigned long long)merges->count, list->size);
     GgufCursor m = merges->value;
     for (const Json *j = list->child; j; j = j->next) {
         char *text = gguf_take_string(&m);
-        Path pair = j->type == JSON_STRING ? path_of("%s", j->text) : path_of("%s %s", json_string(j->child, ""), json_string(j->child->next, ""));
+        Path pair = j->type == JSON_STRING
+                        ? path_of("%s", j->text)
+                        : path_of("%s %s", json_string(j->child, ""), json_string(j->child->next, ""));
         CHECK(strcmp(text, pair.text) == 0, "merge \"%s\", expected \"%s\"", text, pair.text);
         free(text);
     }
@@ -302,21 +323,40 @@ static void gguf_compare_keys(const GgufFile *g, const Config *c, int dtype) {
     struct {
         const char *key;
         int value;
-    } whole[] = {{".vocab_size", c->vocab_size}, {".context_length", c->max_seq_len}, {".embedding_length", c->channels}, {".block_count", c->layers},
-                 {".feed_forward_length", c->hidden}, {".attention.head_count", c->heads}, {".attention.head_count_kv", c->kv_heads}};
+    } whole[] = {{".vocab_size", c->vocab_size},           {".context_length", c->max_seq_len},
+                 {".embedding_length", c->channels},       {".block_count", c->layers},
+                 {".feed_forward_length", c->hidden},      {".attention.head_count", c->heads},
+                 {".attention.head_count_kv", c->kv_heads}};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-        CHECK(gguf_number(g, family, whole[i].key, 4) == whole[i].value, "%s%s is %g, expected %d", family, whole[i].key, gguf_number(g, family, whole[i].key, 4), whole[i].value);
+        CHECK(gguf_number(g, family, whole[i].key, 4) == whole[i].value, "%s%s is %g, expected %d", family,
+              whole[i].key, gguf_number(g, family, whole[i].key, 4), whole[i].value);
     bool gpt2 = c->family == FAMILY_GPT2;
-    CHECK(gguf_number(g, family, gpt2 ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", 6) == (double)(float)c->norm_eps, "epsilon");
+    CHECK(gguf_number(g, family, gpt2 ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", 6) ==
+              (double)(float)c->norm_eps,
+          "epsilon");
     if (!gpt2) {
-        CHECK(gguf_number(g, family, ".attention.key_length", 4) == c->head_size && gguf_number(g, family, ".attention.value_length", 4) == c->head_size, "head size");
-        CHECK(gguf_number(g, family, ".rope.dimension_count", 4) == c->head_size && gguf_number(g, family, ".rope.freq_base", 6) == c->rope_theta, "rotary positions");
+        CHECK(gguf_number(g, family, ".attention.key_length", 4) == c->head_size &&
+                  gguf_number(g, family, ".attention.value_length", 4) == c->head_size,
+              "head size");
+        CHECK(gguf_number(g, family, ".rope.dimension_count", 4) == c->head_size &&
+                  gguf_number(g, family, ".rope.freq_base", 6) == c->rope_theta,
+              "rotary positions");
     }
     CHECK(gguf_is_text(g, "general.architecture", family) && gguf_is_text(g, "general.type", "model"), "architecture");
-    CHECK(gguf_number(g, "general.", "alignment", 4) == 32 && gguf_number(g, "general.", "file_type", 4) == file_types[dtype], "alignment or file type");
-    CHECK(gguf_is_text(g, "tokenizer.ggml.model", "gpt2") && gguf_is_text(g, "tokenizer.ggml.pre", gpt2 ? "gpt-2" : c->family == FAMILY_LLAMA ? "llama-bpe" : "qwen2"), "tokenizer");
-    CHECK(gguf_number(g, "tokenizer.ggml.", "eos_token_id", 4) == 0 && gguf_number(g, "tokenizer.ggml.", "bos_token_id", 4) == 0, "end of text");
-    CHECK(gguf_number(g, "tokenizer.ggml.", "add_bos_token", 7) == 0 && gguf_number(g, "tokenizer.ggml.", "add_eos_token", 7) == 0, "tokens are added to the text");
+    CHECK(gguf_number(g, "general.", "alignment", 4) == 32 &&
+              gguf_number(g, "general.", "file_type", 4) == file_types[dtype],
+          "alignment or file type");
+    CHECK(gguf_is_text(g, "tokenizer.ggml.model", "gpt2") && gguf_is_text(g, "tokenizer.ggml.pre",
+                                                                          gpt2                        ? "gpt-2"
+                                                                          : c->family == FAMILY_LLAMA ? "llama-bpe"
+                                                                                                      : "qwen2"),
+          "tokenizer");
+    CHECK(gguf_number(g, "tokenizer.ggml.", "eos_token_id", 4) == 0 &&
+              gguf_number(g, "tokenizer.ggml.", "bos_token_id", 4) == 0,
+          "end of text");
+    CHECK(gguf_number(g, "tokenizer.ggml.", "add_bos_token", 7) == 0 &&
+              gguf_number(g, "tokenizer.ggml.", "add_eos_token", 7) == 0,
+          "tokens are added to the text");
 }
 
 // Exports a folder and compares everything with it.
@@ -336,15 +376,20 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     if (opened) {
         gguf_compare_keys(&g, &c, dtype);
         int expected = st.count;
-        for (int i = 0; i < st.count; i++) expected -= disk_is_ballast(st.tensors[i].name) || (c.tied && strcmp(st.tensors[i].name, "lm_head.weight") == 0);
-        CHECK(g.tensor_count == (uint64_t)expected, "%s: %llu tensors, expected %d", folder, (unsigned long long)g.tensor_count, expected);
+        for (int i = 0; i < st.count; i++)
+            expected -=
+                disk_is_ballast(st.tensors[i].name) || (c.tied && strcmp(st.tensors[i].name, "lm_head.weight") == 0);
+        CHECK(g.tensor_count == (uint64_t)expected, "%s: %llu tensors, expected %d", folder,
+              (unsigned long long)g.tensor_count, expected);
         uint64_t end = 0;
         for (uint64_t i = 0; i < g.tensor_count; i++) {
             const GgufEntry *t = &g.tensors[i];
             for (uint64_t k = 0; k < i; k++) CHECK(strcmp(t->name, g.tensors[k].name) != 0, "%s stands twice", t->name);
             gguf_compare_tensor(&g, t, &st, &c, dtype);
-            uint64_t count = t->shape[0] * (t->ndim > 1 ? t->shape[1] : 1), bytes = t->type == 8 ? count / 32 * 34 : count * (t->type == 0 ? 4 : 2);
-            CHECK(t->offset == end, "%s begins at %llu, expected %llu", t->name, (unsigned long long)t->offset, (unsigned long long)end);
+            uint64_t count = t->shape[0] * (t->ndim > 1 ? t->shape[1] : 1),
+                     bytes = t->type == 8 ? count / 32 * 34 : count * (t->type == 0 ? 4 : 2);
+            CHECK(t->offset == end, "%s begins at %llu, expected %llu", t->name, (unsigned long long)t->offset,
+                  (unsigned long long)end);
             end = (t->offset + bytes + 31) / 32 * 32;
         }
         CHECK(g.file.size == g.data + end, "%zu bytes, expected %llu", g.file.size, (unsigned long long)(g.data + end));
@@ -375,7 +420,8 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
     err.text[0] = 0;
     Config c = config_of_family(f->family);
     c.vocab_size = 307, c.max_seq_len = 16, c.layers = 1, c.tied = 0;
-    c.channels = f->channels, c.heads = f->heads, c.kv_heads = f->kv_heads, c.head_size = f->head_size, c.hidden = f->hidden;
+    c.channels = f->channels, c.heads = f->heads, c.kv_heads = f->kv_heads, c.head_size = f->head_size,
+    c.hidden = f->hidden;
     if (f->bias) c.bias = 1;
     MappedFile text;
     bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err);
@@ -429,15 +475,18 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
 static GgufFolder gguf_folder(int family, int channels, int heads, int kv_heads, int head_size, int hidden) {
     GgufFolder f;
     memset(&f, 0, sizeof f);
-    f.family = family, f.channels = channels, f.heads = heads, f.kv_heads = kv_heads, f.head_size = head_size, f.hidden = hidden;
+    f.family = family, f.channels = channels, f.heads = heads, f.kv_heads = kv_heads, f.head_size = head_size,
+    f.hidden = hidden;
     return f;
 }
 
 // Tensors longer than GGUF_CHUNK: pieces that end inside a head, transposed matrices in strips.
 static void test_gguf_large(void) {
-    GgufFolder llama = gguf_folder(FAMILY_LLAMA, 1024, 14, 2, 24, 96), gpt2 = gguf_folder(FAMILY_GPT2, 512, 4, 4, 128, 96);
+    GgufFolder llama = gguf_folder(FAMILY_LLAMA, 1024, 14, 2, 24, 96),
+               gpt2 = gguf_folder(FAMILY_GPT2, 512, 4, 4, 128, 96);
     llama.bias = 1;
-    CHECK((int64_t)14 * 24 * 1024 > GGUF_CHUNK && GGUF_CHUNK / 1024 % 24 != 0, "the folder does not test what it should");
+    CHECK((int64_t)14 * 24 * 1024 > GGUF_CHUNK && GGUF_CHUNK / 1024 % 24 != 0,
+          "the folder does not test what it should");
     for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
         Path a = gguf_make_folder("gguf_llama", &llama, GGUF_FIXTURES "llama-untied/tokenizer.json");
         gguf_compare_folder(a.text, dtype, false);
@@ -450,7 +499,8 @@ static void test_gguf_large(void) {
 
 static void test_gguf_q8_0(void) {
     // x[i] = 0.37 i - 5, the second half 0.0015 x^2 with every third negative, in float arithmetic.
-    static const char *const expected = "852a9ea5acb4bbc2c9d1d8dfe6eef5fc040b121921282f363e454c535b626970787f0e1cee1416e81a1de12224d92a2dd03337c63e41bb494daf5559a26267957075867f";
+    static const char *const expected = "852a9ea5acb4bbc2c9d1d8dfe6eef5fc040b121921282f363e454c535b626970787f0e1cee1416"
+                                        "e81a1de12224d92a2dd03337c63e41bb494daf5559a26267957075867f";
     float x[64], block[32];
     uint8_t out[128]; // 64 numbers as q8_0, or 32 as f32
     char hex[2 * 68 + 1];
@@ -484,7 +534,8 @@ static void test_gguf_q8_0(void) {
         block[3] = -65520.0f; // rounds to infinity in f16; 127 times that is too much for q8_0
         CHECK(gguf_encode(out, block, 32, types[type]) == (types[type] != GGML_F16), "65520 as type %d", types[type]);
         block[3] = 127 * 65520.0f;
-        CHECK(gguf_encode(out, block, 32, types[type]) == (types[type] == GGML_F32 || types[type] == GGML_BF16), "127 * 65520 as type %d", types[type]);
+        CHECK(gguf_encode(out, block, 32, types[type]) == (types[type] == GGML_F32 || types[type] == GGML_BF16),
+              "127 * 65520 as type %d", types[type]);
     }
 }
 
@@ -505,7 +556,8 @@ static void gguf_replace(Str *s, const char *what, const char *with) {
 }
 
 // The name for a small tokenizer of bytes and merges; `merges` and `words` are put into its JSON.
-static void gguf_check_pattern(const char *fixture, bool ignore, const char *what, const char *with, const char *expected) {
+static void gguf_check_pattern(const char *fixture, bool ignore, const char *what, const char *with,
+                               const char *expected) {
     Path path = path_of(GGUF_FIXTURES "%s/tokenizer.json", fixture);
     MappedFile f;
     Error err;
@@ -523,7 +575,9 @@ static void gguf_check_pattern(const char *fixture, bool ignore, const char *wha
     CHECK(ok, "%s: %s", path.text, err.text);
     if (ok) {
         const char *name = gguf_pattern_name(&tok, &err);
-        if (expected) CHECK(name && strcmp(name, expected) == 0, "%s: the pattern is %s, expected %s", fixture, name ? name : "refused", expected);
+        if (expected)
+            CHECK(name && strcmp(name, expected) == 0, "%s: the pattern is %s, expected %s", fixture,
+                  name ? name : "refused", expected);
         else CHECK(!name && strstr(err.text, "ignores merges"), "%s: not refused", fixture);
         tokenizer_free(&tok);
     }
@@ -546,7 +600,9 @@ static void test_gguf_patterns(void) {
     gguf_check_pattern("llama-untied", false, word, "\"vocab\": {\"xq\xc4\xa0xz\": 295, ", "llama-bpe");
     // A special token with the name of a word would be found in plain text.
     gguf_check_pattern("llama-untied", false, "\"added_tokens\": [",
-                       "\"added_tokens\": [{\"id\": 295, \"content\": \"Wort\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}, ", "dbrx");
+                       "\"added_tokens\": [{\"id\": 295, \"content\": \"Wort\", \"single_word\": false, \"lstrip\": "
+                       "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, ",
+                       "dbrx");
 }
 
 // ---------------------------------------------------------------- errors
@@ -570,7 +626,8 @@ static void gguf_limit_files(rlim_t bytes) {
 
 static void test_gguf_errors(void) {
     const char *tokenizer = GGUF_FIXTURES "llama-untied/tokenizer.json", *q = "model.layers.0.self_attn.q_proj.weight";
-    Path place = test_temp("gguf_out"), out = path_of("%s/x.gguf", place.text), folder, missing = path_of("%s/nowhere/x.gguf", place.text);
+    Path place = test_temp("gguf_out"), out = path_of("%s/x.gguf", place.text), folder,
+         missing = path_of("%s/nowhere/x.gguf", place.text);
     Error err;
     CHECK(path_make_folder(place.text, &err), "%s", err.text);
     GgufFolder plain = gguf_folder(FAMILY_LLAMA, 32, 2, 1, 16, 32), f = plain;
@@ -603,8 +660,10 @@ static void test_gguf_errors(void) {
     CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F32, &err), "cannot write");
     gguf_limit_files(RLIM_INFINITY);
     struct stat st;
-    CHECK(stat(out.text, &st) == 0 && st.st_size == 3 && gguf_count_files(place.text, "x.gguf") == 1, "a full disk changed the old file or left a temporary one");
-    CHECK(gguf_export(folder.text, out.text, DTYPE_F32, &err) && stat(out.text, &st) == 0 && st.st_size > 20000, "the limit was not what failed");
+    CHECK(stat(out.text, &st) == 0 && st.st_size == 3 && gguf_count_files(place.text, "x.gguf") == 1,
+          "a full disk changed the old file or left a temporary one");
+    CHECK(gguf_export(folder.text, out.text, DTYPE_F32, &err) && stat(out.text, &st) == 0 && st.st_size > 20000,
+          "the limit was not what failed");
 
     // More tokens than rows of the embedding; a tokenizer without an end of text.
     MappedFile text;
@@ -626,7 +685,8 @@ static void test_gguf_errors(void) {
 }
 
 static void test_gguf(void) {
-    static const char *const fixtures[] = {"gpt2", "gpt2-untied", "llama-untied", "llama-tied-bf16", "qwen3-tied", "qwen3-untied"};
+    static const char *const fixtures[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
+                                           "qwen3-tied", "qwen3-untied"};
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++)
         for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
             Path folder = path_of(GGUF_FIXTURES "%s", fixtures[i]);

@@ -65,7 +65,8 @@ static real *kernel_garbage(size_t n) {
 static double *kernel_doubles(size_t n) { return (double *)mem_alloc(n * sizeof(double)); }
 
 // got (n) must be within factor * eps * magnitude of want; NaN where want is NaN, Inf where it is Inf.
-static void kernel_compare(const char *what, const real *got, const double *want, const double *magnitude, size_t n, double factor) {
+static void kernel_compare(const char *what, const real *got, const double *want, const double *magnitude, size_t n,
+                           double factor) {
     double worst = -1;
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -79,7 +80,8 @@ static void kernel_compare(const char *what, const real *got, const double *want
             at = i;
         }
     }
-    CHECK(worst <= factor, "%s: element %zu of %zu is %.9g, plain version %.9g: off by %.2f eps of its terms' magnitude, allowed %.2f",
+    CHECK(worst <= factor,
+          "%s: element %zu of %zu is %.9g, plain version %.9g: off by %.2f eps of its terms' magnitude, allowed %.2f",
           what, at, n, (double)got[at], want[at], worst, factor);
     if (getenv("KERNELS_TEST_VERBOSE")) printf("    %-40s worst %.2f of allowed %.2f\n", what, worst, factor);
 }
@@ -124,7 +126,8 @@ static double plain_bf16(double x) {
     memcpy(&f, &u, 4);
     return (double)f;
 }
-static void plain_product(double *z, double *magnitude, const real *a, size_t am, size_t ak, const real *b, size_t bk, size_t bn, int M, int N, int K, bool rounded) {
+static void plain_product(double *z, double *magnitude, const real *a, size_t am, size_t ak, const real *b, size_t bk,
+                          size_t bn, int M, int N, int K, bool rounded) {
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++)
             for (int k = 0; k < K; k++) {
@@ -139,14 +142,16 @@ static void plain_product(double *z, double *magnitude, const real *a, size_t am
 }
 
 // N rows, C in, OC out. The last two cross the blocks of every dimension; N <= 8 is the path of generation.
-static const int linear_shapes[][3] = {{37, 71, 53}, {1, 1, 1}, {1, 131, 77}, {3, 64, 48}, {8, 19, 257}, {5, 7, 3}, {16, 96, 96}, {131, 1101, 203}, {301, 67, 1201}};
+static const int linear_shapes[][3] = {{37, 71, 53}, {1, 1, 1},    {1, 131, 77},     {3, 64, 48},    {8, 19, 257},
+                                       {5, 7, 3},    {16, 96, 96}, {131, 1101, 203}, {301, 67, 1201}};
 enum { LINEAR_SHAPES = sizeof linear_shapes / sizeof linear_shapes[0] };
 
 static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     int N = linear_shapes[variant / 2][0], C = linear_shapes[variant / 2][1], OC = linear_shapes[variant / 2][2];
     bool poison = variant % 2; // some NaN and Inf among the inputs
     size_t nx = (size_t)N * C, nw = (size_t)OC * C, ny = (size_t)N * OC;
-    real *x = kernel_random(nx, 1), *w = kernel_random(nw, 2), *b = kernel_random((size_t)OC, 3), *res = kernel_random(ny, 4), *dy = kernel_random(ny, 5);
+    real *x = kernel_random(nx, 1), *w = kernel_random(nw, 2), *b = kernel_random((size_t)OC, 3),
+         *res = kernel_random(ny, 4), *dy = kernel_random(ny, 5);
     if (poison) {
         x[nx / 3] = (real)NAN;
         w[nw / 2] = (real)INFINITY;
@@ -193,7 +198,8 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     kernel_compare("linear_backward_input twice", dx, want_x, size_x, nx, factor_x);
     kernel_keep(out, dx, nx);
 
-    double *want_w = kernel_doubles(nw), *size_w = kernel_doubles(nw), *want_b = kernel_doubles((size_t)OC), *size_b = kernel_doubles((size_t)OC);
+    double *want_w = kernel_doubles(nw), *size_w = kernel_doubles(nw), *want_b = kernel_doubles((size_t)OC),
+           *size_b = kernel_doubles((size_t)OC);
     plain_product(want_w, size_w, dy, 1, OC, x, C, 1, OC, C, N, bf16);
     for (size_t i = 0; i < ny; i++) {
         want_b[i % OC] += (double)dy[i];
@@ -214,7 +220,8 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     kernel_keep(out, db, (size_t)OC);
     linear_backward_weight(dw, NULL, dy, x, N, C, OC, cpu); // no bias: must not crash
 
-    free(x), free(w), free(b), free(res), free(dy), free(want), free(size), free(y), free(want_x), free(size_x), free(dx);
+    free(x), free(w), free(b), free(res), free(dy), free(want), free(size), free(y), free(want_x), free(size_x),
+        free(dx);
     free(want_w), free(size_w), free(want_b), free(size_b), free(dw), free(db);
 }
 
@@ -226,15 +233,19 @@ static void norm_case(Cpu *cpu, KernelOutputs *out, int variant) {
     bool layer = variant / 2 % 2, poison = variant % 2;
     real eps = (real)1e-5;
     size_t n = (size_t)N * C;
-    real *x = kernel_random(n, 11), *w = kernel_random((size_t)C, 12), *b = kernel_random((size_t)C, 13), *dy = kernel_random(n, 14);
+    real *x = kernel_random(n, 11), *w = kernel_random((size_t)C, 12), *b = kernel_random((size_t)C, 13),
+         *dy = kernel_random(n, 14);
     for (size_t i = 0; i < n; i++) x[i] += (real)0.5;
     if (poison) {
         x[n / 2] = (real)NAN;
         dy[0] = (real)NAN;
     }
-    real *y = kernel_garbage(n), *mean = kernel_garbage((size_t)N), *rstd = kernel_garbage((size_t)N), *dx = kernel_zeros(n), *dw = kernel_zeros((size_t)C), *db = kernel_zeros((size_t)C);
-    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_dx = kernel_doubles(n), *size_dx = kernel_doubles(n);
-    double *want_dw = kernel_doubles((size_t)C), *size_dw = kernel_doubles((size_t)C), *want_db = kernel_doubles((size_t)C), *size_db = kernel_doubles((size_t)C);
+    real *y = kernel_garbage(n), *mean = kernel_garbage((size_t)N), *rstd = kernel_garbage((size_t)N),
+         *dx = kernel_zeros(n), *dw = kernel_zeros((size_t)C), *db = kernel_zeros((size_t)C);
+    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_dx = kernel_doubles(n),
+           *size_dx = kernel_doubles(n);
+    double *want_dw = kernel_doubles((size_t)C), *size_dw = kernel_doubles((size_t)C),
+           *want_db = kernel_doubles((size_t)C), *size_db = kernel_doubles((size_t)C);
     for (int i = 0; i < N; i++) {
         const real *xr = x + (size_t)i * C, *gr = dy + (size_t)i * C;
         double m = 0, v = 0, a = 0, q = 0, sa = 0, sq = 0;
@@ -274,7 +285,8 @@ static void norm_case(Cpu *cpu, KernelOutputs *out, int variant) {
         for (size_t i = 0; i < n; i++) want_dx[i] *= 2, size_dx[i] *= 2;
         for (int c = 0; c < C; c++) want_dw[c] *= 2, size_dw[c] *= 2, want_db[c] *= 2, size_db[c] *= 2;
     }
-    kernel_keep(out, y, n), kernel_keep(out, rstd, (size_t)N), kernel_keep(out, dx, n), kernel_keep(out, dw, (size_t)C), kernel_keep(out, db, (size_t)C);
+    kernel_keep(out, y, n), kernel_keep(out, rstd, (size_t)N), kernel_keep(out, dx, n), kernel_keep(out, dw, (size_t)C),
+        kernel_keep(out, db, (size_t)C);
     free(x), free(w), free(b), free(dy), free(y), free(mean), free(rstd), free(dx), free(dw), free(db);
     free(want), free(size), free(want_dx), free(size_dx), free(want_dw), free(size_dw), free(want_db), free(size_db);
 }
@@ -284,17 +296,23 @@ static void norm_case(Cpu *cpu, KernelOutputs *out, int variant) {
 static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
     static const int shapes[][5] = {{2, 13, 3, 1, 8}, {1, 70, 4, 2, 10}, {3, 5, 2, 2, 64}}; // B, T, NH, NKV, HS
     const int *s = shapes[variant / 2];
-    int B = s[0], T = s[1], NH = s[2], NKV = s[3], HS = s[4], N = B * T, heads = NH + NKV, width = (NH + 2 * NKV) * HS, half = HS / 2;
+    int B = s[0], T = s[1], NH = s[2], NKV = s[3], HS = s[4], N = B * T, heads = NH + NKV, width = (NH + 2 * NKV) * HS,
+        half = HS / 2;
     bool normed = variant % 2;
     real eps = (real)1e-6;
-    real *qkv = kernel_random((size_t)N * width, 21), *qw = kernel_random((size_t)HS, 22), *kw = kernel_random((size_t)HS, 23), *dqk = kernel_random((size_t)N * heads * HS, 24);
-    real *rope = kernel_garbage((size_t)(T + 3) * half * 2), *qk = kernel_garbage((size_t)N * heads * HS), *rstd = kernel_garbage((size_t)N * heads);
+    real *qkv = kernel_random((size_t)N * width, 21), *qw = kernel_random((size_t)HS, 22),
+         *kw = kernel_random((size_t)HS, 23), *dqk = kernel_random((size_t)N * heads * HS, 24);
+    real *rope = kernel_garbage((size_t)(T + 3) * half * 2), *qk = kernel_garbage((size_t)N * heads * HS),
+         *rstd = kernel_garbage((size_t)N * heads);
     real *dqkv = kernel_garbage((size_t)N * width), *dqw = kernel_zeros((size_t)HS), *dkw = kernel_zeros((size_t)HS);
     size_t n = (size_t)N * heads * HS;
-    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_d = kernel_doubles(n), *size_d = kernel_doubles(n);
-    double *want_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)}, *size_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)};
+    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_d = kernel_doubles(n),
+           *size_d = kernel_doubles(n);
+    double *want_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)},
+           *size_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)};
     rope_table(rope, T + 3, HS, 10000);
-    CHECK(fabs((double)rope[2] - (half > 1 ? 1 : 0)) < 2 && rope[0] == 1 && rope[1] == 0, "rope_table: position 0 is not the identity");
+    CHECK(fabs((double)rope[2] - (half > 1 ? 1 : 0)) < 2 && rope[0] == 1 && rope[1] == 0,
+          "rope_table: position 0 is not the identity");
 
     // Forward at positions 3 .. T+2, as when a prompt is continued.
     for (int i = 0; i < N; i++)
@@ -305,28 +323,33 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
             double rs = normed ? 1 / sqrt(q + (double)eps) : 1;
             for (int d = 0; d < HS; d++) {
                 int pair = d % half;
-                double angle = (i % T + 3) * pow(10000, -2.0 * pair / HS), a = (double)in[d] * rs, b = (double)in[(d + half) % HS] * rs;
+                double angle = (i % T + 3) * pow(10000, -2.0 * pair / HS), a = (double)in[d] * rs,
+                       b = (double)in[(d + half) % HS] * rs;
                 if (normed) a *= (double)w[d], b *= (double)w[(d + half) % HS];
                 want[((size_t)i * heads + h) * HS + d] = a * cos(angle) + (d < half ? -b : b) * sin(angle);
                 size[((size_t)i * heads + h) * HS + d] = fabs(a) + fabs(b);
             }
         }
-    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 3, B, T, NH, NKV, HS, eps, cpu);
+    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 3, B, T, NH, NKV, HS, eps,
+               cpu);
     kernel_compare("qk_forward", qk, want, size, n, 8);
     kernel_keep(out, qk, n);
 
     // Backward at positions 0 .. T-1: gradient through the rotation, then through the norm.
-    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 0, B, T, NH, NKV, HS, eps, cpu);
+    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 0, B, T, NH, NKV, HS, eps,
+               cpu);
     for (int i = 0; i < N; i++)
         for (int h = 0; h < heads; h++) {
-            const real *in = qkv + (size_t)i * width + (size_t)h * HS, *w = h < NH ? qw : kw, *g = dqk + ((size_t)i * heads + h) * HS;
+            const real *in = qkv + (size_t)i * width + (size_t)h * HS, *w = h < NH ? qw : kw,
+                       *g = dqk + ((size_t)i * heads + h) * HS;
             double q = 0, mixed = 0, mixed_size = 0;
             for (int d = 0; d < HS; d++) q += (double)in[d] * (double)in[d] / HS;
             double rs = normed ? 1 / sqrt(q + (double)eps) : 1;
             for (int pass = 0; pass < 2; pass++)
                 for (int d = 0; d < HS; d++) {
                     double angle = (i % T) * pow(10000, -2.0 * (d % half) / HS), other = (double)g[(d + half) % HS];
-                    double t = (double)g[d] * cos(angle) + (d < half ? other : -other) * sin(angle), t_size = fabs((double)g[d]) + fabs(other);
+                    double t = (double)g[d] * cos(angle) + (d < half ? other : -other) * sin(angle),
+                           t_size = fabs((double)g[d]) + fabs(other);
                     double xhat = (double)in[d] * rs, wd = normed ? (double)w[d] : 1;
                     size_t at = ((size_t)i * heads + h) * HS + d;
                     if (pass == 0) {
@@ -341,7 +364,8 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 }
         }
     for (int twice = 1; twice <= 2; twice++) {
-        qk_backward(dqkv, normed ? dqw : NULL, normed ? dkw : NULL, dqk, qkv, normed ? rstd : NULL, normed ? qw : NULL, normed ? kw : NULL, rope, B, T, NH, NKV, HS, cpu);
+        qk_backward(dqkv, normed ? dqw : NULL, normed ? dkw : NULL, dqk, qkv, normed ? rstd : NULL, normed ? qw : NULL,
+                    normed ? kw : NULL, rope, B, T, NH, NKV, HS, cpu);
         real *packed = kernel_garbage(n);
         bool v_left = true;
         for (int i = 0; i < N; i++) {
@@ -360,14 +384,17 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
         }
     }
     kernel_keep(out, dqw, (size_t)HS), kernel_keep(out, dkw, (size_t)HS);
-    free(qkv), free(qw), free(kw), free(dqk), free(rope), free(qk), free(rstd), free(dqkv), free(dqw), free(dkw), free(want), free(size), free(want_d), free(size_d);
+    free(qkv), free(qw), free(kw), free(dqk), free(rope), free(qk), free(rstd), free(dqkv), free(dqw), free(dkw),
+        free(want), free(size), free(want_d), free(size_d);
     for (int i = 0; i < 2; i++) free(want_w[i]), free(size_w[i]);
 }
 
 // ---------------------------------------------------------------- attention
 
 // B, Tq, Tkv, NH, NKV, HS. q, k and v are columns of one wider array, as in the model.
-static const int attention_shapes[][6] = {{2, 13, 13, 3, 1, 8}, {1, 1, 1, 1, 1, 1}, {1, 147, 147, 2, 2, 64}, {2, 75, 75, 4, 2, 10}, {1, 20, 61, 3, 3, 24}, {2, 1, 333, 6, 2, 64}, {1, 1, 50, 2, 1, 7}, {1, 331, 331, 2, 1, 33}, {1, 5, 200, 2, 1, 128}};
+static const int attention_shapes[][6] = {{2, 13, 13, 3, 1, 8},  {1, 1, 1, 1, 1, 1},      {1, 147, 147, 2, 2, 64},
+                                          {2, 75, 75, 4, 2, 10}, {1, 20, 61, 3, 3, 24},   {2, 1, 333, 6, 2, 64},
+                                          {1, 1, 50, 2, 1, 7},   {1, 331, 331, 2, 1, 33}, {1, 5, 200, 2, 1, 128}};
 enum { ATTENTION_SHAPES = sizeof attention_shapes / sizeof attention_shapes[0] };
 
 // attention.h says that a NaN behind the causal mask may reach queries and keys of the same block of
@@ -384,28 +411,34 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
     bool poison = variant % 2;
     int ldq = NH * HS + 5, ldk = 2 * NKV * HS + 3, ldo = NH * HS;
     size_t nq = (size_t)B * Tq * ldq, nk = (size_t)B * Tkv * ldk, no = (size_t)B * Tq * ldo, nl = (size_t)B * NH * Tq;
-    real *q = kernel_random(nq, 31), *k = kernel_random(nk, 32), *v = k + (size_t)NKV * HS, *dout = kernel_random(no, 33);
+    real *q = kernel_random(nq, 31), *k = kernel_random(nk, 32), *v = k + (size_t)NKV * HS,
+         *dout = kernel_random(no, 33);
     for (size_t i = 0; i < nq; i++) q[i] *= 4; // scores that are spread out, so that the running maximum moves
     if (poison) {
         q[(size_t)(Tq / 2) * ldq] = (real)NAN;
-        k[(size_t)(Tkv - 1) * ldk] = (real)NAN;              // only the last query may see it
+        k[(size_t)(Tkv - 1) * ldk] = (real)NAN; // only the last query may see it
         v[(size_t)(Tkv / 2) * ldk + HS - 1] = (real)NAN;
     }
     real *o = kernel_garbage(no), *lse = kernel_garbage(nl);
     size_t nd = (size_t)B * NH * Tq * HS, ndk = (size_t)B * NKV * Tkv * HS;
-    double *want = kernel_doubles(no), *size = kernel_doubles(no), *want_l = kernel_doubles(nl), *size_l = kernel_doubles(nl);
-    double *want_q = kernel_doubles(nd), *size_q = kernel_doubles(nd), *want_k = kernel_doubles(ndk), *size_k = kernel_doubles(ndk), *want_v = kernel_doubles(ndk), *size_v = kernel_doubles(ndk);
+    double *want = kernel_doubles(no), *size = kernel_doubles(no), *want_l = kernel_doubles(nl),
+           *size_l = kernel_doubles(nl);
+    double *want_q = kernel_doubles(nd), *size_q = kernel_doubles(nd), *want_k = kernel_doubles(ndk),
+           *size_k = kernel_doubles(ndk), *want_v = kernel_doubles(ndk), *size_v = kernel_doubles(ndk);
     double *p = kernel_doubles((size_t)Tkv), scale = 1 / sqrt(HS);
     for (int b = 0; b < B; b++)
         for (int h = 0; h < NH; h++)
             for (int t = 0; t < Tq; t++) {
                 int n = Tkv - Tq + t + 1, kh = h / group;
-                const real *qr = q + ((size_t)b * Tq + t) * ldq + (size_t)h * HS, *go = dout + ((size_t)b * Tq + t) * ldo + (size_t)h * HS;
+                const real *qr = q + ((size_t)b * Tq + t) * ldq + (size_t)h * HS,
+                           *go = dout + ((size_t)b * Tq + t) * ldo + (size_t)h * HS;
                 double m = -INFINITY, sum = 0, biggest = 0, delta = 0, delta_size = 0;
                 for (int i = 0; i < n; i++) {
                     const real *kr = k + ((size_t)b * Tkv + i) * ldk + (size_t)kh * HS;
                     double dot = 0, mag = 0;
-                    for (int d = 0; d < HS; d++) dot += (double)qr[d] * (double)kr[d] * scale, mag += fabs((double)qr[d] * (double)kr[d] * scale);
+                    for (int d = 0; d < HS; d++)
+                        dot += (double)qr[d] * (double)kr[d] * scale,
+                            mag += fabs((double)qr[d] * (double)kr[d] * scale);
                     p[i] = dot;
                     if (!(dot <= m)) m = dot;
                     if (mag > biggest) biggest = mag;
@@ -427,10 +460,13 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 }
                 if (Tq != Tkv) continue;
                 for (int i = 0; i < n; i++) {
-                    const real *kr = k + ((size_t)b * Tkv + i) * ldk + (size_t)kh * HS, *vr = v + ((size_t)b * Tkv + i) * ldk + (size_t)kh * HS;
+                    const real *kr = k + ((size_t)b * Tkv + i) * ldk + (size_t)kh * HS,
+                               *vr = v + ((size_t)b * Tkv + i) * ldk + (size_t)kh * HS;
                     double dp = 0, dp_size = 0;
-                    for (int d = 0; d < HS; d++) dp += (double)go[d] * (double)vr[d], dp_size += fabs((double)go[d] * (double)vr[d]);
-                    double ds = p[i] * (dp - delta) * scale, ds_size = p[i] * (dp_size + delta_size) * scale * (1 + biggest);
+                    for (int d = 0; d < HS; d++)
+                        dp += (double)go[d] * (double)vr[d], dp_size += fabs((double)go[d] * (double)vr[d]);
+                    double ds = p[i] * (dp - delta) * scale,
+                           ds_size = p[i] * (dp_size + delta_size) * scale * (1 + biggest);
                     for (int d = 0; d < HS; d++) {
                         size_t kd = (((size_t)b * NKV + kh) * Tkv + i) * HS + d;
                         want_q[at * HS + d] += ds * (double)kr[d];
@@ -446,7 +482,9 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
     attention_forward(o, lse, q, ldq, k, ldk, v, ldk, B, Tq, Tkv, NH, NKV, HS, cpu);
     int poisoned = Tkv - Tq + Tq / 2 < Tkv / 2 ? Tkv - Tq + Tq / 2 : Tkv / 2; // the first position with a NaN
     for (int t = 0; t < Tq && poison; t++)
-        for (int h = 0; h < NH; h++) attention_spread(o + ((size_t)t * NH + h) * HS, want + ((size_t)t * NH + h) * HS, h, Tkv - Tq + t, poisoned, group, HS);
+        for (int h = 0; h < NH; h++)
+            attention_spread(o + ((size_t)t * NH + h) * HS, want + ((size_t)t * NH + h) * HS, h, Tkv - Tq + t, poisoned,
+                             group, HS);
     kernel_compare("attention_forward", o, want, size, no, factor);
     kernel_compare("attention_forward, lse", lse, want_l, size_l, nl, factor);
     kernel_keep(out, o, no), kernel_keep(out, lse, nl);
@@ -458,16 +496,21 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
         int ld = (NH + 2 * NKV) * HS + 7, T = Tq;
         size_t n = (size_t)B * T * ld;
         real *d = kernel_garbage(n), *dq = kernel_garbage(nd), *dk = kernel_garbage(ndk), *dv = kernel_garbage(ndk);
-        attention_backward(d, ld, d + NH * HS, ld, d + (NH + NKV) * HS, ld, dout, o, lse, q, ldq, k, ldk, v, ldk, B, T, NH, NKV, HS, cpu);
+        attention_backward(d, ld, d + NH * HS, ld, d + (NH + NKV) * HS, ld, dout, o, lse, q, ldq, k, ldk, v, ldk, B, T,
+                           NH, NKV, HS, cpu);
         for (int b = 0; b < B; b++)
             for (int t = 0; t < T; t++)
                 for (int c = 0; c < NH + 2 * NKV; c++) {
                     const real *from = d + ((size_t)b * T + t) * ld + (size_t)c * HS;
-                    real *to = c < NH ? dq + (((size_t)b * NH + c) * T + t) * HS : c < NH + NKV ? dk + (((size_t)b * NKV + c - NH) * T + t) * HS : dv + (((size_t)b * NKV + c - NH - NKV) * T + t) * HS;
+                    real *to = c < NH         ? dq + (((size_t)b * NH + c) * T + t) * HS
+                               : c < NH + NKV ? dk + (((size_t)b * NKV + c - NH) * T + t) * HS
+                                              : dv + (((size_t)b * NKV + c - NH - NKV) * T + t) * HS;
                     memcpy(to, from, sizeof(real) * (size_t)HS);
                 }
         for (int t = 0; t < T && poison; t++) {
-            for (int h = 0; h < NH; h++) attention_spread(dq + ((size_t)h * T + t) * HS, want_q + ((size_t)h * T + t) * HS, h, t, poisoned, group, HS);
+            for (int h = 0; h < NH; h++)
+                attention_spread(dq + ((size_t)h * T + t) * HS, want_q + ((size_t)h * T + t) * HS, h, t, poisoned,
+                                 group, HS);
             attention_spread(dk + (size_t)t * HS, want_k + (size_t)t * HS, 0, t, poisoned, group, HS);
             attention_spread(dv + (size_t)t * HS, want_v + (size_t)t * HS, 0, t, poisoned, group, HS);
         }
@@ -512,7 +555,8 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double tiny = 1e-28, *want = kernel_doubles(2 * n), *size = kernel_doubles(2 * n);
     for (size_t i = 0; i < n; i++) {
         double v = (double)x[i], u = sqrt(2 / M_PI) * (v + 0.044715 * v * v * v), s = 1 / (1 + exp(-2 * u));
-        CHECK(!(fabs(u) < 5) || fabs(s - 0.5 * (1 + tanh(u))) < 1e-14, "the logistic function of 2u is not (1 + tanh(u)) / 2");
+        CHECK(!(fabs(u) < 5) || fabs(s - 0.5 * (1 + tanh(u))) < 1e-14,
+              "the logistic function of 2u is not (1 + tanh(u)) / 2");
         want[i] = v * s;
         size[i] = fabs(v * s) * (1 + (u < 0 ? 2 * fabs(u) : 0)) + tiny;
     }
@@ -521,7 +565,8 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
     mlp_finite("gelu_forward", y, want, size, x, n);
     kernel_compare("gelu_forward", y, want, size, n, 8);
     for (size_t i = 0; i < n; i++) {
-        double v = (double)x[i], u = sqrt(2 / M_PI) * (v + 0.044715 * v * v * v), du = sqrt(2 / M_PI) * (1 + 3 * 0.044715 * v * v);
+        double v = (double)x[i], u = sqrt(2 / M_PI) * (v + 0.044715 * v * v * v),
+               du = sqrt(2 / M_PI) * (1 + 3 * 0.044715 * v * v);
         double s = 1 / (1 + exp(-2 * u)), rest = 1 / (1 + exp(2 * u)), bend = 2 * v * s * rest * du, d = (double)dy[i];
         want[i] = d * (s + bend);
         size[i] = fabs(d) * (s + fabs(bend)) * (1 + 2 * fabs(u)) + tiny;
@@ -558,7 +603,8 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
     for (int r = 0; r < N; r++)
         for (int f = 0; f < F; f++) {
             size_t gate = (size_t)r * 2 * F + f, up = gate + F;
-            double g = (double)x[gate], u = (double)x[up], s = 1 / (1 + exp(-g)), rest = 1 / (1 + exp(g)), d = (double)dy[(size_t)r * F + f];
+            double g = (double)x[gate], u = (double)x[up], s = 1 / (1 + exp(-g)), rest = 1 / (1 + exp(g)),
+                   d = (double)dy[(size_t)r * F + f];
             want[up] = d * g * s;
             size[up] = fabs(d * g * s) * (1 + fabs(g)) + tiny;
             want[gate] = d * u * s * (1 + g * rest);
@@ -570,7 +616,8 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
         for (int f = 0; f < F; f++) {
             size_t gate = (size_t)r * 2 * F + f, up = gate + F;
             if (isfinite((double)x[gate]) && isfinite((double)x[up])) continue;
-            CHECK(!isfinite((double)dx[gate]) || !isfinite((double)dx[up]), "swiglu_backward lost %g, %g", (double)x[gate], (double)x[up]);
+            CHECK(!isfinite((double)dx[gate]) || !isfinite((double)dx[up]), "swiglu_backward lost %g, %g",
+                  (double)x[gate], (double)x[up]);
             dx[gate] = dx[up] = 0, want[gate] = want[up] = 0, size[gate] = size[up] = 1;
         }
     kernel_compare("swiglu_backward", dx, want, size, 2 * n, 8);
@@ -584,9 +631,12 @@ static void embedding_case(Cpu *cpu, KernelOutputs *out, int variant) {
     bool learned = variant < 2;
     int32_t tokens[87];
     for (int i = 0; i < B * T; i++) tokens[i] = (i * i * 7 + 3 * i) % V;
-    real *wte = kernel_random((size_t)V * C, 51), *wpe = kernel_random((size_t)(T + 4) * C, 52), *dx = kernel_random((size_t)B * T * C, 53), *x = kernel_garbage((size_t)B * T * C);
+    real *wte = kernel_random((size_t)V * C, 51), *wpe = kernel_random((size_t)(T + 4) * C, 52),
+         *dx = kernel_random((size_t)B * T * C, 53), *x = kernel_garbage((size_t)B * T * C);
     real *dwte = kernel_zeros((size_t)V * C), *dwpe = kernel_zeros((size_t)T * C);
-    double *want = kernel_doubles((size_t)B * T * C), *size = kernel_doubles((size_t)B * T * C), *want_e = kernel_doubles((size_t)V * C), *size_e = kernel_doubles((size_t)V * C), *want_p = kernel_doubles((size_t)T * C), *size_p = kernel_doubles((size_t)T * C);
+    double *want = kernel_doubles((size_t)B * T * C), *size = kernel_doubles((size_t)B * T * C),
+           *want_e = kernel_doubles((size_t)V * C), *size_e = kernel_doubles((size_t)V * C),
+           *want_p = kernel_doubles((size_t)T * C), *size_p = kernel_doubles((size_t)T * C);
     wte[5] = (real)NAN;
     for (int twice = 0; twice < 2; twice++)
         for (int i = 0; i < B * T * C; i++) {
@@ -598,11 +648,14 @@ static void embedding_case(Cpu *cpu, KernelOutputs *out, int variant) {
         }
     embedding_forward(x, tokens, wte, learned ? wpe : NULL, first, B, T, C, cpu);
     kernel_compare("embedding_forward", x, want, size, (size_t)B * T * C, 1);
-    for (int twice = 0; twice < 2; twice++) embedding_backward(dwte, learned ? dwpe : NULL, dx, tokens, B, T, C, V, cpu);
+    for (int twice = 0; twice < 2; twice++)
+        embedding_backward(dwte, learned ? dwpe : NULL, dx, tokens, B, T, C, V, cpu);
     kernel_compare("embedding_backward twice, tokens", dwte, want_e, size_e, (size_t)V * C, 4);
     if (learned) kernel_compare("embedding_backward twice, positions", dwpe, want_p, size_p, (size_t)T * C, 4);
-    kernel_keep(out, x, (size_t)B * T * C), kernel_keep(out, dwte, (size_t)V * C), kernel_keep(out, dwpe, (size_t)T * C);
-    free(wte), free(wpe), free(dx), free(x), free(dwte), free(dwpe), free(want), free(size), free(want_e), free(size_e), free(want_p), free(size_p);
+    kernel_keep(out, x, (size_t)B * T * C), kernel_keep(out, dwte, (size_t)V * C),
+        kernel_keep(out, dwpe, (size_t)T * C);
+    free(wte), free(wpe), free(dx), free(x), free(dwte), free(dwpe), free(want), free(size), free(want_e), free(size_e),
+        free(want_p), free(size_p);
 }
 
 // ---------------------------------------------------------------- loss
@@ -630,7 +683,8 @@ static void loss_case(Cpu *cpu, KernelOutputs *out, int variant) {
         for (int v = 0; v < V; v++) {
             double p = exp((double)x[(size_t)i * V + v] - m) / (double)sum;
             want[(size_t)i * V + v] = ignored ? 0 : (p - (v == targets[i])) * dscale;
-            size[(size_t)i * V + v] = ignored ? 0 : (p * (1 + fabs(m - (double)x[(size_t)i * V + v])) + (v == targets[i])) * dscale;
+            size[(size_t)i * V + v] =
+                ignored ? 0 : (p * (1 + fabs(m - (double)x[(size_t)i * V + v])) + (v == targets[i])) * dscale;
         }
     }
     cross_entropy(losses, x, targets, 0, N, V, cpu);
@@ -639,7 +693,8 @@ static void loss_case(Cpu *cpu, KernelOutputs *out, int variant) {
     real *first = kernel_garbage((size_t)N);
     memcpy(first, losses, sizeof(real) * (size_t)N);
     cross_entropy(losses, x, targets, (real)dscale, N, V, cpu);
-    CHECK(memcmp(first, losses, sizeof(real) * (size_t)N) == 0, "cross_entropy: the loss depends on whether the gradient is wanted");
+    CHECK(memcmp(first, losses, sizeof(real) * (size_t)N) == 0,
+          "cross_entropy: the loss depends on whether the gradient is wanted");
     kernel_compare("cross_entropy, gradient", x, want, size, n, 8 + 0.1 * sqrt(V));
     kernel_keep(out, losses, (size_t)N), kernel_keep(out, x, n);
     free(first), free(x), free(kept), free(losses), free(want), free(size);
@@ -652,7 +707,8 @@ static void optimizer_case(Cpu *cpu, KernelOutputs *out, int variant) {
     long double sum = 0; // a plain sum in double would be the less exact of the two
     size_t n = sizes[variant];
     real *w = kernel_random(n, 71), *m = kernel_random(n, 72), *v = kernel_random(n, 73), *g = kernel_random(n, 74);
-    double *want[3] = {kernel_doubles(n), kernel_doubles(n), kernel_doubles(n)}, *size[3] = {kernel_doubles(n), kernel_doubles(n), kernel_doubles(n)};
+    double *want[3] = {kernel_doubles(n), kernel_doubles(n), kernel_doubles(n)},
+           *size[3] = {kernel_doubles(n), kernel_doubles(n), kernel_doubles(n)};
     if (n > 100) g[77] = (real)NAN;
     for (size_t i = 0; i < n; i++) v[i] *= v[i], sum += isnan((double)g[i]) ? 0 : (double)g[i] * (double)g[i];
     double lr = 0.01, b1 = 0.9, b2 = 0.95, eps = 1e-8, decay = 0.1, gs = 0.7;
@@ -665,7 +721,8 @@ static void optimizer_case(Cpu *cpu, KernelOutputs *out, int variant) {
         }
         mag += fabs(gi);
         want[0][i] = wi, want[1][i] = mi, want[2][i] = vi;
-        size[0][i] = fabs((double)w[i]) + 2 * lr * mag / (sqrt(vi / (1 - pow(b2, 3))) + eps) / (1 - pow(b1, 3)), size[1][i] = mag, size[2][i] = fabs(vi);
+        size[0][i] = fabs((double)w[i]) + 2 * lr * mag / (sqrt(vi / (1 - pow(b2, 3))) + eps) / (1 - pow(b1, 3)),
+        size[1][i] = mag, size[2][i] = fabs(vi);
     }
     double got = 0;
     if (n > 100) {
@@ -676,7 +733,8 @@ static void optimizer_case(Cpu *cpu, KernelOutputs *out, int variant) {
         g[77] = kept;
     } else got = sum_of_squares(g, n, cpu);
     // At most 6 roundings of a positive number before it is a double.
-    CHECK(fabs(got - (double)sum) <= (sizeof(real) == 4 ? 6 * 5.97e-8 : 1e-13) * (double)sum, "sum_of_squares of %zu numbers is %.17g, plain version %.17g", n, got, (double)sum);
+    CHECK(fabs(got - (double)sum) <= (sizeof(real) == 4 ? 6 * 5.97e-8 : 1e-13) * (double)sum,
+          "sum_of_squares of %zu numbers is %.17g, plain version %.17g", n, got, (double)sum);
     adamw(w, m, v, g, n, lr, b1, b2, eps, decay, 3, gs, cpu);
     adamw(w, m, v, g, n, lr, b1, b2, eps, decay, 4, gs, cpu);
     kernel_compare("adamw, w", w, want[0], size[0], n, 16);
@@ -702,12 +760,14 @@ static void exp_case(void) {
         if (fabs(got - want) / ulp > worst) worst = fabs(got - want) / ulp, at = x;
     }
     CHECK(worst <= 1.1, "vexp(%g) is off by %.3f ulp, promised 1.1", at, worst);
-    CHECK(vexp(vset((real)INFINITY))[0] == (real)INFINITY && vexp(vset(-(real)INFINITY))[0] == 0 && isnan((double)vexp(vset((real)NAN))[0]) && vexp(vset(0))[0] == 1,
+    CHECK(vexp(vset((real)INFINITY))[0] == (real)INFINITY && vexp(vset(-(real)INFINITY))[0] == 0 &&
+              isnan((double)vexp(vset((real)NAN))[0]) && vexp(vset(0))[0] == 1,
           "vexp at Inf, -Inf, NaN and 0");
 }
 
 static void test_kernels(void) {
-    CHECK(cpu_missing_instructions() == NULL, "this machine lacks %s, which this build uses", cpu_missing_instructions());
+    CHECK(cpu_missing_instructions() == NULL, "this machine lacks %s, which this build uses",
+          cpu_missing_instructions());
     Cpu cpu;
     Error err;
     CHECK_ERROR(cpu_open(&cpu, -1, false, &err), "threads");
@@ -718,7 +778,9 @@ static void test_kernels(void) {
     if (cpu_open(&cpu, 1, true, &err)) {
         cpu_close(&cpu);
         kernel_run("linear bf16", linear_case, 2 * LINEAR_SHAPES, true);
-    } else CHECK(strstr(err.text, "bf16") && strstr(err.text, "--precision=fp32"), "bf16 was refused with '%s', which does not say what to do", err.text);
+    } else
+        CHECK(strstr(err.text, "bf16") && strstr(err.text, "--precision=fp32"),
+              "bf16 was refused with '%s', which does not say what to do", err.text);
     kernel_run("norm", norm_case, 20, false);
     kernel_run("qk", qk_case, 6, false);
     kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES, false);

@@ -73,7 +73,8 @@ typedef struct {
 
 static ModelShape model_shape(int recompute, int threads, int batch_size, int seq_len, bool gradients) {
     ModelShape s;
-    s.recompute = recompute, s.threads = threads, s.batch_size = batch_size, s.seq_len = seq_len, s.gradients = gradients;
+    s.recompute = recompute, s.threads = threads, s.batch_size = batch_size, s.seq_len = seq_len,
+    s.gradients = gradients;
     return s;
 }
 
@@ -125,7 +126,8 @@ static void model_random_ids(int32_t *ids, int n, int V, uint64_t seed) {
 }
 
 // One pass over B sequences; the gradient is that of scale times the sum of losses. Returns that sum.
-static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale, float *logits) {
+static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale,
+                         float *logits) {
     model_forward(m, tokens, targets, B, T, scale, logits);
     if (scale != 0) model_backward(m, true);
     return model_loss(m);
@@ -154,10 +156,11 @@ static bool fixture_open(ModelFixture *f, const char *name) {
     ok = safetensors_open(&f->expected, path.text, &err);
     CHECK(ok, "%s: %s", name, ok ? "" : err.text);
     if (!ok) return false;
-    const SafeTensor *tokens = safetensors_find(&f->expected, "tokens"), *targets = safetensors_find(&f->expected, "targets");
+    const SafeTensor *tokens = safetensors_find(&f->expected, "tokens"),
+                     *targets = safetensors_find(&f->expected, "targets");
     const SafeTensor *logits = safetensors_find(&f->expected, "logits"), *loss = safetensors_find(&f->expected, "loss");
-    ok = tokens && targets && logits && loss && tokens->dtype == ST_I32 && targets->dtype == ST_I32 && tokens->ndim == 2 && logits->ndim == 3 &&
-         logits->shape[2] == f->config.vocab_size;
+    ok = tokens && targets && logits && loss && tokens->dtype == ST_I32 && targets->dtype == ST_I32 &&
+         tokens->ndim == 2 && logits->ndim == 3 && logits->shape[2] == f->config.vocab_size;
     CHECK(ok, "%s: tokens, targets, loss or logits are missing or have another shape", path.text);
     if (!ok) return false;
     f->B = (int)tokens->shape[0], f->T = (int)tokens->shape[1];
@@ -166,7 +169,8 @@ static bool fixture_open(ModelFixture *f, const char *name) {
     f->logits = (float *)mem_alloc(logits->bytes);
     memcpy(f->tokens, tokens->data, tokens->bytes);
     memcpy(f->targets, targets->data, targets->bytes);
-    ok = safetensors_to_f32(f->logits, logits, 0, logits->elements, &err) && safetensors_to_f32(&f->loss, loss, 0, 1, &err);
+    ok = safetensors_to_f32(f->logits, logits, 0, logits->elements, &err) &&
+         safetensors_to_f32(&f->loss, loss, 0, 1, &err);
     CHECK(ok, "%s: %s", path.text, ok ? "" : err.text);
     return ok;
 }
@@ -211,15 +215,18 @@ static void fixture_check_gradients(const ModelFixture *f, Model *m) {
         bool shape = o && o->ndim == e->ndim && memcmp(o->shape, e->shape, sizeof e->shape[0] * (size_t)e->ndim) == 0;
         CHECK(shape, "%s: %s is missing or has another shape than PyTorch's", f->folder.text, e->name);
         if (!shape) continue;
-        float *a = (float *)mem_alloc(sizeof(float) * (size_t)o->elements), *b = (float *)mem_alloc(sizeof(float) * (size_t)o->elements);
+        float *a = (float *)mem_alloc(sizeof(float) * (size_t)o->elements),
+              *b = (float *)mem_alloc(sizeof(float) * (size_t)o->elements);
         ok = safetensors_to_f32(a, o, 0, o->elements, &err) && safetensors_to_f32(b, e, 0, o->elements, &err);
         double error = ok ? model_error(a, b, (size_t)o->elements) : INFINITY;
-        CHECK(error <= MODEL_PYTORCH, "%s: %s is off by %.2e (relative L2), allowed %.2e", f->folder.text, e->name, error, MODEL_PYTORCH);
+        CHECK(error <= MODEL_PYTORCH, "%s: %s is off by %.2e (relative L2), allowed %.2e", f->folder.text, e->name,
+              error, MODEL_PYTORCH);
         compared++;
         free(a);
         free(b);
     }
-    CHECK(compared == ours.count, "%s: %d gradients in the file, %d of them in PyTorch's", f->folder.text, ours.count, compared);
+    CHECK(compared == ours.count, "%s: %d gradients in the file, %d of them in PyTorch's", f->folder.text, ours.count,
+          compared);
     safetensors_close(&ours);
 }
 
@@ -229,7 +236,8 @@ static void fixture_check(const char *name) {
     int B = f.B, T = f.T, V = f.config.vocab_size;
     double scale = 1.0 / (B * T);
     size_t logits_count = (size_t)B * (size_t)T * (size_t)V;
-    float *logits = (float *)mem_alloc(sizeof(float) * logits_count), *again = (float *)mem_alloc(sizeof(float) * logits_count);
+    float *logits = (float *)mem_alloc(sizeof(float) * logits_count),
+          *again = (float *)mem_alloc(sizeof(float) * logits_count);
 
     // 1. against PyTorch
     Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, B, T, true));
@@ -251,9 +259,10 @@ static void fixture_check(const char *name) {
             model_pass(n, f.targets, f.tokens, B, T - 1, scale, NULL);
             model_zero_gradients(n);
             double same = model_pass(n, f.tokens, f.targets, B, T, scale, again);
-            CHECK(same == loss && memcmp(logits, again, sizeof(float) * logits_count) == 0, "%s: recompute %d, %d threads: another loss or logits", name, recompute,
-                  threads);
-            CHECK(model_same_bits(n->gradients, m->gradients, elements), "%s: recompute %d, %d threads: other gradients", name, recompute, threads);
+            CHECK(same == loss && memcmp(logits, again, sizeof(float) * logits_count) == 0,
+                  "%s: recompute %d, %d threads: another loss or logits", name, recompute, threads);
+            CHECK(model_same_bits(n->gradients, m->gradients, elements),
+                  "%s: recompute %d, %d threads: other gradients", name, recompute, threads);
             model_destroy(n);
         }
 
@@ -296,7 +305,8 @@ static void fixture_check(const char *name) {
     for (int i = 0; i < m->table.count; i++) {
         const Param *p = &m->table.items[i];
         error = model_error_real(m->gradients + p->offset, kept + p->offset, p->count);
-        CHECK(error <= 2 * MODEL_ORDER, "%s: %s after adding and taking away a gradient is off by %.2e", name, p->name, error);
+        CHECK(error <= 2 * MODEL_ORDER, "%s: %s after adding and taking away a gradient is off by %.2e", name, p->name,
+              error);
     }
 
     // 6. targets of -1: every second one; then all of the second sequence, which is as if it were not there
@@ -308,7 +318,8 @@ static void fixture_check(const char *name) {
         rest += i % 2 ? 0 : (double)losses[i];
     }
     model_zero_gradients(m);
-    CHECK(model_pass(m, f.tokens, masked, B, T, scale, NULL) == rest, "%s: the loss with every second target ignored is not the sum of the others", name);
+    CHECK(model_pass(m, f.tokens, masked, B, T, scale, NULL) == rest,
+          "%s: the loss with every second target ignored is not the sum of the others", name);
     for (int i = 0; i < B * T; i++) masked[i] = i < T ? f.targets[i] : -1;
     model_zero_gradients(m);
     model_pass(m, f.tokens, masked, B, T, scale, NULL);
@@ -316,7 +327,8 @@ static void fixture_check(const char *name) {
     model_zero_gradients(m);
     model_pass(m, f.tokens, f.targets, 1, T, scale, NULL);
     error = model_error_real(kept, m->gradients, elements);
-    CHECK(error <= MODEL_ORDER, "%s: with a sequence ignored, gradients are off by %.2e from those without it", name, error);
+    CHECK(error <= MODEL_ORDER, "%s: with a sequence ignored, gradients are off by %.2e from those without it", name,
+          error);
     free(masked);
 
     // 7. model_decode: token by token, in chunks, from the start again
@@ -328,7 +340,8 @@ static void fixture_check(const char *name) {
                     int n = t + chunk < T ? chunk : T - t;
                     const float *next = model_decode(d, f.tokens + b * T + t, n, t);
                     error = model_error(next, logits + (size_t)(b * T + t + n - 1) * (size_t)V, (size_t)V);
-                    CHECK(error <= MODEL_LOGITS, "%s: logits of decoding %d tokens at %d are off by %.2e", name, n, t, error);
+                    CHECK(error <= MODEL_LOGITS, "%s: logits of decoding %d tokens at %d are off by %.2e", name, n, t,
+                          error);
                 }
         model_destroy(d);
     }
@@ -350,7 +363,8 @@ static void test_model_update(void) {
     model_random_ids(tokens, 26, c.vocab_size, 1);
     model_random_ids(targets, 26, c.vocab_size, 2);
     size_t n = m->table.elements;
-    double *w = (double *)mem_alloc(sizeof(double) * n), *m1 = (double *)mem_alloc(sizeof(double) * n), *m2 = (double *)mem_alloc(sizeof(double) * n);
+    double *w = (double *)mem_alloc(sizeof(double) * n), *m1 = (double *)mem_alloc(sizeof(double) * n),
+           *m2 = (double *)mem_alloc(sizeof(double) * n);
     real *start = (real *)mem_alloc(sizeof(real) * n);
     memcpy(start, m->weights, sizeof(real) * n);
     for (size_t i = 0; i < n; i++) w[i] = (double)m->weights[i];
@@ -364,7 +378,9 @@ static void test_model_update(void) {
         for (int i = 0; i < 26; i++) loss += (double)activations_of(m, 0).losses[i];
         for (size_t i = 0; i < n; i++) squares += (double)m->gradients[i] * (double)m->gradients[i];
         rule.step = step;
-        rule.grad_clip = step == 1 ? 0 : step == 2 ? sqrt(squares) * 2 : sqrt(squares) / 2; // off, too high to matter, halving
+        rule.grad_clip = step == 1   ? 0
+                         : step == 2 ? sqrt(squares) * 2
+                                     : sqrt(squares) / 2; // off, too high to matter, halving
         double clip = step == 3 ? 0.5 : 1;
         for (int k = 0; k < m->table.count; k++) {
             const Param *p = &m->table.items[k];
@@ -377,9 +393,11 @@ static void test_model_update(void) {
             }
         }
         UpdateResult r = model_update(m, &rule);
-        CHECK(r.updated && fabs(r.loss - loss) <= 1e-12 * loss, "update %d: loss %.9g, expected %.9g", step, r.loss, loss);
+        CHECK(r.updated && fabs(r.loss - loss) <= 1e-12 * loss, "update %d: loss %.9g, expected %.9g", step, r.loss,
+              loss);
         // Half of sum_of_squares's bound: 6 roundings of a positive number.
-        CHECK(fabs(r.grad_norm - sqrt(squares)) <= (sizeof(real) == 4 ? 3 * 5.97e-8 : 1e-12) * sqrt(squares), "update %d: gradient norm %.9g, expected %.9g", step, r.grad_norm, sqrt(squares));
+        CHECK(fabs(r.grad_norm - sqrt(squares)) <= (sizeof(real) == 4 ? 3 * 5.97e-8 : 1e-12) * sqrt(squares),
+              "update %d: gradient norm %.9g, expected %.9g", step, r.grad_norm, sqrt(squares));
         for (size_t i = 0; i < n; i++)
             if (m->gradients[i] != 0) {
                 CHECK(false, "update %d left gradients behind", step);
@@ -395,7 +413,8 @@ static void test_model_update(void) {
             moved += pow(w[i] - (double)start[i], 2);
         }
         double error = sqrt(difference / moved), allowed = sizeof(real) == 4 ? 1e-5 : 1e-12;
-        CHECK(error <= allowed, "three updates of %s are off by %.2e of the movement, allowed %.0e", p->name, error, allowed);
+        CHECK(error <= allowed, "three updates of %s are off by %.2e of the movement, allowed %.0e", p->name, error,
+              allowed);
     }
     // What is not finite touches nothing.
     real *moments = (real *)mem_alloc(sizeof(real) * n);
@@ -407,8 +426,8 @@ static void test_model_update(void) {
         memcpy(start, m->weights, sizeof(real) * n);
         memcpy(moments, m->moment1, sizeof(real) * n);
         UpdateResult r = model_update(m, &rule);
-        CHECK(!r.updated && model_same_bits(start, m->weights, n) && model_same_bits(moments, m->moment1, n), "an update went ahead with a %s that is not finite",
-              where ? "gradient" : "loss");
+        CHECK(!r.updated && model_same_bits(start, m->weights, n) && model_same_bits(moments, m->moment1, n),
+              "an update went ahead with a %s that is not finite", where ? "gradient" : "loss");
         model_zero_gradients(m);
     }
     free(moments);
@@ -436,20 +455,30 @@ static bool config_of_text(Config *c, const char *config, Error *err) {
     return folder_read_config(c, folder.text, err);
 }
 
-#define LLAMA_TEXT                                                                                                                      \
-    "\"model_type\": \"llama\", \"vocab_size\": 99, \"hidden_size\": 24, \"intermediate_size\": 40, \"num_hidden_layers\": 1, "           \
+#define LLAMA_TEXT                                                                                                     \
+    "\"model_type\": \"llama\", \"vocab_size\": 99, \"hidden_size\": 24, \"intermediate_size\": 40, "                  \
+    "\"num_hidden_layers\": 1, "                                                                                       \
     "\"num_attention_heads\": 3, \"max_position_embeddings\": 32"
-#define GPT2_TEXT "\"model_type\": \"gpt2\", \"vocab_size\": 99, \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 3, \"n_positions\": 32"
+#define GPT2_TEXT                                                                                                      \
+    "\"model_type\": \"gpt2\", \"vocab_size\": 99, \"n_embd\": 24, \"n_layer\": 1, \"n_head\": 3, \"n_positions\": 32"
 
 static void test_model_configs(void) {
     Config c;
     Error err;
-    bool ok = config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": null, \"num_key_value_heads\": null, \"rope_scaling\": null}", &err);
-    CHECK(ok && c.head_size == 8 && c.kv_heads == 3 && !c.tied && c.rope_theta == 10000 && c.norm_eps == 1e-6, "defaults of LlamaConfig: %s", ok ? "" : err.text);
-    ok = config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true, \"mlp_bias\": true, \"rope_theta\": 5e5, \"rms_norm_eps\": 1e-5}", &err);
+    bool ok =
+        config_of_text(&c,
+                       "{" LLAMA_TEXT ", \"head_dim\": null, \"num_key_value_heads\": null, \"rope_scaling\": null}",
+                       &err);
+    CHECK(ok && c.head_size == 8 && c.kv_heads == 3 && !c.tied && c.rope_theta == 10000 && c.norm_eps == 1e-6,
+          "defaults of LlamaConfig: %s", ok ? "" : err.text);
+    ok = config_of_text(&c,
+                        "{" LLAMA_TEXT
+                        ", \"attention_bias\": true, \"mlp_bias\": true, \"rope_theta\": 5e5, \"rms_norm_eps\": 1e-5}",
+                        &err);
     CHECK(ok && c.bias && c.rope_theta == 5e5 && c.norm_eps == 1e-5, "llama with biases: %s", ok ? "" : err.text);
     ok = config_of_text(&c, "{" GPT2_TEXT "}", &err);
-    CHECK(ok && c.tied && c.hidden == 96 && c.norm_eps == 1e-5 && !c.rope, "defaults of GPT2Config: %s", ok ? "" : err.text);
+    CHECK(ok && c.tied && c.hidden == 96 && c.norm_eps == 1e-5 && !c.rope, "defaults of GPT2Config: %s",
+          ok ? "" : err.text);
 
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mixtral\"}", &err), "mixtral");
     CHECK_ERROR(config_of_text(&c, "{}", &err), "model_type");
@@ -457,9 +486,16 @@ static void test_model_configs(void) {
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true}", &err), "attention_bias");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"num_key_value_heads\": 2}", &err), "key/value");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": 7}", &err), "even");
-    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}", &err), "yarn");
-    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}", &err), "linear");
-    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 5e5}}", &err), "llama3");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}",
+                               &err),
+                "yarn");
+    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}", &err),
+                "linear");
+    CHECK_ERROR(config_of_text(&c,
+                               "{" LLAMA_TEXT
+                               ", \"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 5e5}}",
+                               &err),
+                "llama3");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
@@ -503,18 +539,21 @@ static void test_model_folders(void) {
     ModelFixture f;
     if (!fixture_open(&f, "gpt2")) return;
     Error err;
-    Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)), *n = model_make(&f.config, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
+    Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
+          *n = model_make(&f.config, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
     if (m && n) {
         const ParamTable *t = &n->table;
         size_t bytes = sizeof(real) * t->elements;
         // Names as the bare GPT2Model saves them, with a mask that no parameter is.
         Path folder = folder_renamed("transformer.", "", NULL, "h.0.attn.bias");
         bool ok = folder_load_weights(n, t, &f.config, folder.text, &err);
-        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a bare model's names: %s", ok ? "other weights" : err.text);
+        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a bare model's names: %s",
+              ok ? "other weights" : err.text);
         // A copy of the tied embedding under the head's name changes nothing.
         folder = folder_renamed("x", "x", NULL, "lm_head.weight");
         ok = folder_load_weights(n, t, &f.config, folder.text, &err);
-        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a stored copy of a tied head: %s", ok ? "other weights" : err.text);
+        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a stored copy of a tied head: %s",
+              ok ? "other weights" : err.text);
         folder = folder_renamed("x", "x", "transformer.h.1.mlp.c_fc.bias", NULL);
         CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "transformer.h.1.mlp.c_fc.bias");
         folder = folder_renamed("x", "x", NULL, "transformer.h.2.ln_1.weight");
@@ -532,26 +571,32 @@ static void test_model_folders(void) {
     // What we write, we read: config and weights, bit for bit.
     for (int family = 0; family < FAMILIES; family++)
         for (int tied = 0; tied < 2; tied++) {
-            Config c = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, family == FAMILY_GPT2 ? 8 : 10, tied != 0), back;
+            Config c = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, family == FAMILY_GPT2 ? 8 : 10,
+                                          tied != 0),
+                   back;
             c.rope_theta = family == FAMILY_GPT2 ? c.rope_theta : 123456.0;
-            Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)), *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
+            Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
+                  *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
             model_randomise(a, 3);
             Path folder = test_temp("written"), path = path_of("%s/model.safetensors", folder.text);
             SafeWriter w;
-            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) && safewriter_open(&w, path.text, &err);
+            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) &&
+                      safewriter_open(&w, path.text, &err);
             if (ok) {
                 disk_declare(&w, &a->table, 0, a->table.count, &c, "");
                 safewriter_begin_data(&w);
                 disk_write(&w, a, MODEL_WEIGHT, &a->table, 0, a->table.count, &c, 0);
                 ok = safewriter_commit(&w, &err);
             }
-            ok = ok && folder_read_config(&back, folder.text, &err) && folder_load_weights(b, &b->table, &back, folder.text, &err);
+            ok = ok && folder_read_config(&back, folder.text, &err) &&
+                 folder_load_weights(b, &b->table, &back, folder.text, &err);
             CHECK(ok, "%s written and read back: %s", family_name(family), ok ? "" : err.text);
             // In parts: the struct has padding between its ints and its doubles.
-            bool same = ok && memcmp(&c, &back, offsetof(Config, tied) + sizeof c.tied) == 0 && c.norm_eps == back.norm_eps && c.rope_theta == back.rope_theta &&
-                        c.init_std == back.init_std;
+            bool same = ok && memcmp(&c, &back, offsetof(Config, tied) + sizeof c.tied) == 0 &&
+                        c.norm_eps == back.norm_eps && c.rope_theta == back.rope_theta && c.init_std == back.init_std;
             CHECK(same, "%s: another config came back", family_name(family));
-            CHECK(model_same_bits(a->weights, b->weights, a->table.elements) || sizeof(real) == 8, "%s: other weights came back", family_name(family));
+            CHECK(model_same_bits(a->weights, b->weights, a->table.elements) || sizeof(real) == 8,
+                  "%s: other weights came back", family_name(family));
             model_destroy(a);
             model_destroy(b);
         }
@@ -597,7 +642,8 @@ static double fd_slope(FiniteDifference *f, real *w, const double *direction, si
 // in gpt2 has no influence at all, and other slopes may cancel.
 static void fd_check(const char *what, const Param *p, const char *where, double ours, double theirs, double gradient) {
     double size = fmax(fmax(fabs(ours), fabs(theirs)), 1e-3 * gradient), error = fabs(ours - theirs) / size;
-    CHECK(error <= 1e-6, "%s: %s, %s: gradient %.12g, finite differences %.12g, relative error %.2e, allowed 1e-6", what, p->name, where, ours, theirs, error);
+    CHECK(error <= 1e-6, "%s: %s, %s: gradient %.12g, finite differences %.12g, relative error %.2e, allowed 1e-6",
+          what, p->name, where, ours, theirs, error);
 }
 
 static void fd_config(const char *what, Config c, int recompute, bool accumulate) {
@@ -671,7 +717,8 @@ static void test_model_finite_differences(void) {
 #endif
 
 static void test_model(void) {
-    static const char *const folders[] = {"gpt2", "gpt2-untied", "llama-untied", "llama-tied-bf16", "qwen3-tied", "qwen3-untied"};
+    static const char *const folders[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
+                                          "qwen3-tied", "qwen3-untied"};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_update();
     test_model_configs();

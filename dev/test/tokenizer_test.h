@@ -24,10 +24,14 @@ static uint32_t test_tokenizer_random(uint64_t *state) {
 // Words put together from German syllables, with umlauts, capitals, numbers, punctuation and lines; the
 // frequent syllables come first. The fixture trained.json was trained on test_tokenizer_text(200000).
 static void test_tokenizer_text(Str *out, size_t size) {
-    static const char *const syllables[] = {"en", "er", "ge", "te", "ein", "der", "be", "ung", "sch", "ver", "st", "lich", "und", "an", "auf", "mit", "le",
-                                            "ra", "tion", "heit", "für", "über", "größ", "maß", "kön", "ßen", "äu", "öl", "mo", "ti", "ka", "ba", "no", "zu",
-                                            "pro", "fen", "ster", "land", "haus", "wasser", "zeit", "recht", "éa", "naï", "ıx", "жи", "漢"};
-    static const char *const ends[] = {" ", " ", " ", " ", " ", " ", ", ", ". ", " – ", "\n", "\n\n", ": ", " (", ") ", "  ", "! ", "'s ", "\t", "…\r\n", "-"};
+    static const char *const syllables[] = {"en",   "er",    "ge",   "te",   "ein",  "der",  "be",   "ung",
+                                            "sch",  "ver",   "st",   "lich", "und",  "an",   "auf",  "mit",
+                                            "le",   "ra",    "tion", "heit", "für",  "über", "größ", "maß",
+                                            "kön",  "ßen",   "äu",   "öl",   "mo",   "ti",   "ka",   "ba",
+                                            "no",   "zu",    "pro",  "fen",  "ster", "land", "haus", "wasser",
+                                            "zeit", "recht", "éa",   "naï",  "ıx",   "жи",   "漢"};
+    static const char *const ends[] = {" ",    " ",  " ",  " ",  " ",  " ",  ", ",  ". ", " – ",   "\n",
+                                       "\n\n", ": ", " (", ") ", "  ", "! ", "'s ", "\t", "…\r\n", "-"};
     uint64_t state = 1;
     int count = (int)(sizeof syllables / sizeof *syllables);
     while (out->size < size) {
@@ -37,7 +41,8 @@ static void test_tokenizer_text(Str *out, size_t size) {
         } else {
             int parts = 1 + (int)(test_tokenizer_random(&state) % 4);
             for (int i = 0; i < parts; i++) {
-                int a = (int)(test_tokenizer_random(&state) % (uint32_t)count), b = (int)(test_tokenizer_random(&state) % (uint32_t)count);
+                int a = (int)(test_tokenizer_random(&state) % (uint32_t)count),
+                    b = (int)(test_tokenizer_random(&state) % (uint32_t)count);
                 const char *s = syllables[a < b ? a : b];
                 if (i == 0 && kind < 10 && s[0] >= 'a' && s[0] <= 'z') str_printf(out, "%c%s", s[0] - 32, s + 1);
                 else str_puts(out, s);
@@ -67,21 +72,26 @@ static void test_tokenizer_utf8(void) {
         uint32_t c;
         bool t1 = b[1] >= 0x80 && b[1] <= 0xbf, t2 = b[2] >= 0x80 && b[2] <= 0xbf;
         int n = b[0] < 0x80 ? 1 : b[0] >= 0xc2 && b[0] <= 0xdf && t1 ? 2 : 0;
-        if ((b[0] & 0xf0) == 0xe0 && t1 && t2 && !(b[0] == 0xe0 && b[1] < 0xa0) && !(b[0] == 0xed && b[1] > 0x9f)) n = 3;
-        if (b[0] >= 0xf0 && b[0] <= 0xf4 && t1 && t2 && !(b[0] == 0xf0 && b[1] < 0x90) && !(b[0] == 0xf4 && b[1] > 0x8f)) n = 4;
+        if ((b[0] & 0xf0) == 0xe0 && t1 && t2 && !(b[0] == 0xe0 && b[1] < 0xa0) && !(b[0] == 0xed && b[1] > 0x9f))
+            n = 3;
+        if (b[0] >= 0xf0 && b[0] <= 0xf4 && t1 && t2 && !(b[0] == 0xf0 && b[1] < 0x90) &&
+            !(b[0] == 0xf4 && b[1] > 0x8f))
+            n = 4;
         wrong += text_decode(b, b + 4, &c) != n;
     }
     CHECK(wrong == 0, "%d byte sequences", wrong);
 
     // A stream gives whole characters only, however the bytes are cut, and U+FFFD for what is none.
-    static const char *const streams[][2] = {
-        {"Größe 😀!", "Größe 😀!"},
-        {"a\xc3", "a\xef\xbf\xbd"},
-        {"\xf0\x9f\x98" "b", "\xef\xbf\xbd" "b"},
-        {"\x80\xc3\xc3\xa4", "\xef\xbf\xbd\xef\xbf\xbdä"},
-        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xe2\x82\xe2\x82\xac", "\xef\xbf\xbd€"},
-        {"\xff\xf5\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}};
+    static const char *const streams[][2] = {{"Größe 😀!", "Größe 😀!"},
+                                             {"a\xc3", "a\xef\xbf\xbd"},
+                                             {"\xf0\x9f\x98"
+                                              "b",
+                                              "\xef\xbf\xbd"
+                                              "b"},
+                                             {"\x80\xc3\xc3\xa4", "\xef\xbf\xbd\xef\xbf\xbdä"},
+                                             {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+                                             {"\xe2\x82\xe2\x82\xac", "\xef\xbf\xbd€"},
+                                             {"\xff\xf5\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         for (size_t step = 1; step < 6; step++) {
             Utf8Stream s;
@@ -93,7 +103,8 @@ static void test_tokenizer_utf8(void) {
             for (size_t at = 0; at < n; at += step) {
                 part.size = 0;
                 utf8_stream_push(&s, streams[i][0] + at, step < n - at ? step : n - at, &part);
-                CHECK(part.size == 0 || text_valid((uint8_t *)part.data, (uint8_t *)part.data + part.size) == part.size, "half a character in case %zu", i);
+                CHECK(part.size == 0 || text_valid((uint8_t *)part.data, (uint8_t *)part.data + part.size) == part.size,
+                      "half a character in case %zu", i);
                 str_add(&out, part.data, part.size);
             }
             utf8_stream_finish(&s, &out);
@@ -111,11 +122,14 @@ static void test_tokenizer_nfc(const Json *root) {
         const Json *in = pair->child, *expected = in->next;
         out.size = 0;
         text_nfc(&out, in->text, in->size);
-        CHECK(out.size == expected->size && memcmp(out.data, expected->text, out.size) == 0, "NFC of text %d \"%s\" is \"%.*s\", expected \"%s\"", count, in->text, (int)out.size, out.data, expected->text);
+        CHECK(out.size == expected->size && memcmp(out.data, expected->text, out.size) == 0,
+              "NFC of text %d \"%s\" is \"%.*s\", expected \"%s\"", count, in->text, (int)out.size, out.data,
+              expected->text);
         Str again;
         memset(&again, 0, sizeof again);
         text_nfc(&again, out.data, out.size);
-        CHECK(again.size == out.size && (out.size == 0 || memcmp(again.data, out.data, out.size) == 0), "NFC of NFC of text %d differs", count);
+        CHECK(again.size == out.size && (out.size == 0 || memcmp(again.data, out.data, out.size) == 0),
+              "NFC of NFC of text %d differs", count);
         free(again.data);
     }
     CHECK(count > 50, "only %d texts", count);
@@ -129,7 +143,8 @@ static void test_tokenizer_nfc(const Json *root) {
     text_nfc(&out, marks.data, marks.size);
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     CHECK(seconds < 2, "%.1f s for 200 kB of accents: quadratic?", seconds); // 5 ms without sanitizers
-    CHECK(out.size == marks.size && memcmp(out.data, "\xe1\xba\xb9\xcc\xa3", 5) == 0, "%zu bytes, expected %zu", out.size, marks.size);
+    CHECK(out.size == marks.size && memcmp(out.data, "\xe1\xba\xb9\xcc\xa3", 5) == 0, "%zu bytes, expected %zu",
+          out.size, marks.size);
     free(marks.data);
     free(out.data);
 }
@@ -145,7 +160,8 @@ static void test_tokenizer_splits(const Json *root) {
         if (!expected) continue;
         const Json *lengths = expected->child;
         int index = 0;
-        for (const Json *text = json_get(root, "texts")->child; text && lengths; text = text->next, lengths = lengths->next, index++) {
+        for (const Json *text = json_get(root, "texts")->child; text && lengths;
+             text = text->next, lengths = lengths->next, index++) {
             const uint8_t *p = (const uint8_t *)text->text, *end = p + text->size;
             const Json *length = lengths->child;
             for (; p < end && length; length = length->next) {
@@ -153,12 +169,15 @@ static void test_tokenizer_splits(const Json *root) {
                 if (q - p != length->integer) break;
                 p = q;
             }
-            CHECK(p == end && !length, "%s, text %d \"%.60s\": other pre-tokens from byte %d on", info.name, index, text->text, (int)(p - (const uint8_t *)text->text));
+            CHECK(p == end && !length, "%s, text %d \"%.60s\": other pre-tokens from byte %d on", info.name, index,
+                  text->text, (int)(p - (const uint8_t *)text->text));
 
             // No pre-token reaches over a safe cut.
             size_t cut = text_safe_cut(text->text, text->size, text->size / 3);
-            for (p = (const uint8_t *)text->text; p < (const uint8_t *)text->text + cut;) p = text_split((TextPattern)pattern, p, end);
-            CHECK(p == (const uint8_t *)text->text + cut, "%s, text %d: a pre-token reaches over the cut at byte %zu", info.name, index, cut);
+            for (p = (const uint8_t *)text->text; p < (const uint8_t *)text->text + cut;)
+                p = text_split((TextPattern)pattern, p, end);
+            CHECK(p == (const uint8_t *)text->text + cut, "%s, text %d: a pre-token reaches over the cut at byte %zu",
+                  info.name, index, cut);
         }
         CHECK(index > 100, "%s: %d texts", info.name, index);
     }
@@ -183,7 +202,8 @@ static void test_tokenizer_plain(const Tokenizer *tok, const uint8_t *p, size_t 
     }
 }
 
-static void test_tokenizer_round_trip(const Tokenizer *tok, const char *name, const IdList *ids, const char *text, size_t n, int index) {
+static void test_tokenizer_round_trip(const Tokenizer *tok, const char *name, const IdList *ids, const char *text,
+                                      size_t n, int index) {
     Str back;
     memset(&back, 0, sizeof back);
     tokenizer_decode(tok, ids->items, ids->count, &back);
@@ -199,7 +219,8 @@ static void test_tokenizer_expected(const Json *root, const Json *of, Tokenizer 
     for (int pass = 0; pass < 3; pass++) {
         int index = 0;
         const Json *expected = json_get(of, "ids")->child;
-        for (const Json *text = json_get(root, "texts")->child; text; text = text->next, expected = expected->next, index++) {
+        for (const Json *text = json_get(root, "texts")->child; text;
+             text = text->next, expected = expected->next, index++) {
             ids.count = 0;
             // The text without its terminating NUL, so that sanitizers see a byte read too many.
             char *exact = (char *)malloc(text->size + !text->size);
@@ -207,8 +228,10 @@ static void test_tokenizer_expected(const Json *root, const Json *of, Tokenizer 
             size_t n = tokenizer_encode(tok, pass < 2 ? cache : NULL, exact, text->size, &ids);
             bool same = n == ids.count && n == expected->size;
             size_t first = 0;
-            for (const Json *id = expected->child; id && first < n && id->integer == ids.items[first]; id = id->next) first++;
-            CHECK(same && first == n, "%s, pass %d, text %d \"%.60s\": %zu ids, expected %u; the first %zu agree", name, pass, index, text->text, n, expected->size, first);
+            for (const Json *id = expected->child; id && first < n && id->integer == ids.items[first]; id = id->next)
+                first++;
+            CHECK(same && first == n, "%s, pass %d, text %d \"%.60s\": %zu ids, expected %u; the first %zu agree", name,
+                  pass, index, text->text, n, expected->size, first);
             if (!tok->nfc) test_tokenizer_round_trip(tok, name, &ids, exact, text->size, index);
             free(exact);
         }
@@ -218,15 +241,18 @@ static void test_tokenizer_expected(const Json *root, const Json *of, Tokenizer 
     for (const Json *unit = json_get(root, "repeats")->child; unit; unit = unit->next, expected = expected->next) {
         Str text;
         memset(&text, 0, sizeof text);
-        for (int64_t i = json_integer(unit->child->next, 0); i > 0; i--) str_add(&text, unit->child->text, unit->child->size);
+        for (int64_t i = json_integer(unit->child->next, 0); i > 0; i--)
+            str_add(&text, unit->child->text, unit->child->size);
         ids.count = 0;
         clock_t start = clock();
         tokenizer_encode(tok, NULL, text.data, text.size, &ids);
         double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
         char hash[17];
         snprintf(hash, sizeof hash, "%016" PRIx64, fnv1a64(ids.items, ids.count * sizeof(int32_t), FNV1A64_START));
-        CHECK((int64_t)ids.count == json_integer(expected->child, -1) && strcmp(hash, expected->child->next->text) == 0, "%s: %zu bytes of \"%s\": %zu ids, hash %s", name, text.size, unit->child->text, ids.count, hash);
-        CHECK(seconds < 3, "%s: %.1f s for %zu bytes: quadratic?", name, seconds, text.size); // 20 ms without sanitizers
+        CHECK((int64_t)ids.count == json_integer(expected->child, -1) && strcmp(hash, expected->child->next->text) == 0,
+              "%s: %zu bytes of \"%s\": %zu ids, hash %s", name, text.size, unit->child->text, ids.count, hash);
+        CHECK(seconds < 3, "%s: %.1f s for %zu bytes: quadratic?", name, seconds,
+              text.size); // 20 ms without sanitizers
         free(text.data);
     }
     free(ids.items);
@@ -247,7 +273,7 @@ static void test_tokenizer_merging(const Tokenizer *tok) {
         size_t at = test_tokenizer_random(&state) % (text.size - n);
         memcpy(p, text.data + at, n);
         if (i % 3 == 0) // few different bytes: many ties
-            for (size_t k = 0; k < n; k++) p[k] = (uint8_t)"aenn "[test_tokenizer_random(&state) % 5];
+            for (size_t k = 0; k < n; k++) p[k] = (uint8_t) "aenn "[test_tokenizer_random(&state) % 5];
         plain.count = list.count = 0;
         test_tokenizer_plain(tok, p, n, &plain);
         tokenizer_merge_long(tok, p, n, &list);
@@ -283,7 +309,9 @@ static void test_tokenizer_invalid(const Tokenizer *tok) {
         tokenizer_encode(tok, &cache, text, n, &ids);
         test_tokenizer_round_trip(tok, "random bytes", &ids, text, n, i);
     }
-    static const char mixed[] = "Gr\xc3\xb6\xc3\x9f" "e \xff\xfe Gr\xf6\xdf" "e\xe2\x82";
+    static const char mixed[] = "Gr\xc3\xb6\xc3\x9f"
+                                "e \xff\xfe Gr\xf6\xdf"
+                                "e\xe2\x82";
     const size_t bounds[] = {0, 8, 10, 13, 15, 16, 18};
     ids.count = parts.count = 0;
     tokenizer_encode(tok, &cache, mixed, sizeof mixed - 1, &ids);
@@ -292,7 +320,9 @@ static void test_tokenizer_invalid(const Tokenizer *tok) {
         else
             for (size_t k = bounds[i]; k < bounds[i + 1]; k++) id_list_add(&parts, tok->byte_ids[(uint8_t)mixed[k]]);
     }
-    CHECK(sizeof mixed - 1 == 18 && ids.count == parts.count && memcmp(ids.items, parts.items, ids.count * sizeof(int32_t)) == 0, "%zu ids, its parts %zu", ids.count, parts.count);
+    CHECK(sizeof mixed - 1 == 18 && ids.count == parts.count &&
+              memcmp(ids.items, parts.items, ids.count * sizeof(int32_t)) == 0,
+          "%zu ids, its parts %zu", ids.count, parts.count);
     tokenizer_cache_free(&cache);
     free(ids.items);
     free(parts.items);
@@ -313,8 +343,10 @@ static void test_tokenizer_cache(const Tokenizer *tok) {
     }
     tokenizer_encode(tok, &cache, text.data, text.size, &with);
     tokenizer_encode(tok, NULL, text.data, text.size, &without);
-    CHECK(with.count == without.count && memcmp(with.items, without.items, with.count * sizeof(int32_t)) == 0, "%zu ids with the cache, %zu without", with.count, without.count);
-    CHECK(cache.used > 10000 && cache.mask > 4095, "the cache holds %zu words in %llu slots", cache.used, (unsigned long long)cache.mask + 1);
+    CHECK(with.count == without.count && memcmp(with.items, without.items, with.count * sizeof(int32_t)) == 0,
+          "%zu ids with the cache, %zu without", with.count, without.count);
+    CHECK(cache.used > 10000 && cache.mask > 4095, "the cache holds %zu words in %llu slots", cache.used,
+          (unsigned long long)cache.mask + 1);
     tokenizer_cache_free(&cache);
     free(with.items);
     free(without.items);
@@ -335,16 +367,23 @@ static void test_tokenizer_training(void) {
     ok = ok && tokenizer_load(&kept, TOKENIZER_FIXTURES "trained.json", &err);
     CHECK(ok, "%s", err.text);
     if (!ok) return;
-    CHECK(tok.vocab_size == 1024 && tok.eot == 1024 - BPE_SPECIALS, "vocabulary %d, end of text %d", tok.vocab_size, tok.eot);
-    CHECK(tok.json_size == kept.json_size && memcmp(tok.json, kept.json, tok.json_size) == 0, "not the bytes of trained.json");
+    CHECK(tok.vocab_size == 1024 && tok.eot == 1024 - BPE_SPECIALS, "vocabulary %d, end of text %d", tok.vocab_size,
+          tok.eot);
+    CHECK(tok.json_size == kept.json_size && memcmp(tok.json, kept.json, tok.json_size) == 0,
+          "not the bytes of trained.json");
     CHECK(tok.hash == kept.hash, "hash %016" PRIx64 ", that of trained.json is %016" PRIx64, tok.hash, kept.hash);
     for (int id = 0; id < tok.vocab_size; id++) {
         int length;
         tokenizer_bytes(&tok, id, &length);
         bool special = id >= tok.eot;
-        CHECK(tokenizer_kind(&tok, id) == (special ? TOKEN_SPECIAL : TOKEN_NORMAL) && (length > 0) != special && *tokenizer_name(&tok, id), "token %d: kind %d, %d bytes, name \"%s\"", id, tokenizer_kind(&tok, id), length, tokenizer_name(&tok, id));
+        CHECK(tokenizer_kind(&tok, id) == (special ? TOKEN_SPECIAL : TOKEN_NORMAL) && (length > 0) != special &&
+                  *tokenizer_name(&tok, id),
+              "token %d: kind %d, %d bytes, name \"%s\"", id, tokenizer_kind(&tok, id), length,
+              tokenizer_name(&tok, id));
     }
-    CHECK(tokenizer_special(&tok, "<|im_start|>") == tok.eot + 1 && tokenizer_special(&tok, "<|im_end|>") == tok.eot + 2 && tokenizer_special(&tok, "<|none|>") == -1, "special tokens are not where they should be");
+    CHECK(tokenizer_special(&tok, "<|im_start|>") == tok.eot + 1 &&
+              tokenizer_special(&tok, "<|im_end|>") == tok.eot + 2 && tokenizer_special(&tok, "<|none|>") == -1,
+          "special tokens are not where they should be");
     // Text that looks like special tokens is text.
     IdList ids;
     memset(&ids, 0, sizeof ids);
@@ -363,7 +402,8 @@ static void test_tokenizer_training(void) {
         Path p = test_temp(i == 0 ? "bpe0.txt" : i == 1 ? "bpe1.txt" : "bpe2.txt");
         Str part;
         memset(&part, 0, sizeof part);
-        for (int k = 0; k <= i * 5; k++) str_add(&part, text.data, text_safe_cut(text.data, text.size, text.size - 100));
+        for (int k = 0; k <= i * 5; k++)
+            str_add(&part, text.data, text_safe_cut(text.data, text.size, text.size - 100));
         CHECK(file_write_all(p.text, part.data, part.size, &err), "%s", err.text);
         str_list_add(&files, p.text);
         str_add(&large, part.data, part.size);
@@ -374,29 +414,38 @@ static void test_tokenizer_training(void) {
     bpe_words_open(&chunks);
     bpe_words_count(&whole, large.data, large.size);
     bpe_words_count_parallel(&chunks, large.data, large.size);
-    CHECK(large.size > 3 * BPE_CHUNK && whole.pretokens == chunks.pretokens && whole.used == chunks.used, "%lld pre-tokens, %lld in chunks", (long long)whole.pretokens, (long long)chunks.pretokens);
+    CHECK(large.size > 3 * BPE_CHUNK && whole.pretokens == chunks.pretokens && whole.used == chunks.used,
+          "%lld pre-tokens, %lld in chunks", (long long)whole.pretokens, (long long)chunks.pretokens);
     bpe_words_free(&whole);
     bpe_words_free(&chunks);
     Tokenizer from_files;
     memset(&from_files, 0, sizeof from_files);
     memset(&again, 0, sizeof again);
-    ok = bpe_train(&from_files, &files, 1024, &stats, &err) && bpe_train_text(&again, large.data, large.size, 1024, NULL, &err);
+    ok = bpe_train(&from_files, &files, 1024, &stats, &err) &&
+         bpe_train_text(&again, large.data, large.size, 1024, NULL, &err);
     CHECK(ok, "%s", err.text);
-    CHECK(stats.bytes == (int64_t)large.size && stats.invalid_bytes == 0 && stats.merges == 752, "%lld bytes, %d merges", (long long)stats.bytes, stats.merges);
-    CHECK(from_files.json_size == again.json_size && memcmp(from_files.json, again.json, again.json_size) == 0, "files and one text give different tokenizers");
+    CHECK(stats.bytes == (int64_t)large.size && stats.invalid_bytes == 0 && stats.merges == 752,
+          "%lld bytes, %d merges", (long long)stats.bytes, stats.merges);
+    CHECK(from_files.json_size == again.json_size && memcmp(from_files.json, again.json, again.json_size) == 0,
+          "files and one text give different tokenizers");
 
     // Saved and loaded: the same bytes, the same hash.
     Path path = test_temp("tokenizer.json"), config = test_temp("tokenizer_config.json");
     Tokenizer loaded;
     memset(&loaded, 0, sizeof loaded);
-    ok = tokenizer_save(&again, path.text, &err) && tokenizer_load(&loaded, path.text, &err) && tokenizer_save_config(&again, config.text, 512, &err);
-    CHECK(ok && loaded.hash == again.hash && loaded.json_size == again.json_size, "%s", ok ? "saved and loaded differ" : err.text);
+    ok = tokenizer_save(&again, path.text, &err) && tokenizer_load(&loaded, path.text, &err) &&
+         tokenizer_save_config(&again, config.text, 512, &err);
+    CHECK(ok && loaded.hash == again.hash && loaded.json_size == again.json_size, "%s",
+          ok ? "saved and loaded differ" : err.text);
     JsonDoc doc;
     Json *root = json_load(&doc, config.text, &err);
     CHECK(root, "%s", err.text);
     if (root) {
-        CHECK(json_integer(json_get(root, "model_max_length"), 0) == 512 && strcmp(json_string(json_get(root, "eos_token"), ""), TOKENIZER_EOT) == 0, "tokenizer_config.json");
-        CHECK(json_get(root, "added_tokens_decoder")->size == BPE_SPECIALS, "%u added tokens", json_get(root, "added_tokens_decoder")->size);
+        CHECK(json_integer(json_get(root, "model_max_length"), 0) == 512 &&
+                  strcmp(json_string(json_get(root, "eos_token"), ""), TOKENIZER_EOT) == 0,
+              "tokenizer_config.json");
+        CHECK(json_get(root, "added_tokens_decoder")->size == BPE_SPECIALS, "%u added tokens",
+              json_get(root, "added_tokens_decoder")->size);
         json_free(&doc);
     }
     test_tokenizer_merging(&tok);
@@ -459,32 +508,36 @@ static void test_tokenizer_foreign(void) {
     memset(&text, 0, sizeof text);
     str_add(&text, f.data, f.size);
     file_unmap(&f);
-    static const char *const refused[][3] = {
-        {"\"normalizer\": null", "\"normalizer\": {\"type\": \"NFKC\"}", "NFKC"},
-        {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Lowercase\"}]}", "Lowercase"},
-        {"{1,3}", "{1,2}", "split pattern"},
-        {"Isolated", "MergedWithNext", "MergedWithNext"},
-        {"\"invert\": false", "\"invert\": true", "invert true"},
-        {"\"add_prefix_space\": false", "\"add_prefix_space\": true", "add_prefix_space"},
-        {"\"use_regex\": false", "\"use_regex\": true", "use_regex"},
-        {"\"type\": \"ByteLevel\", \"add_prefix_space\": false", "\"type\": \"Digits\", \"add_prefix_space\": false", "Digits"},
-        {"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "Unigram"},
-        {"\"dropout\": null", "\"dropout\": 0.1", "dropout"},
-        {"\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"##\"", "continuing_subword_prefix"},
-        {"\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", "end_of_word_suffix"},
-        {"\"vocab\"", "\"words\"", "model.vocab"},
-        {"\"model\"", "\"modell\"", "not a tokenizer.json"},
-        {"\"!\": 0", "\"!!!!\": 0", "byte 0x21"},
-        {"\"!\": 0", "\"!\": -1", "the id must be"},
-        {"\"!\": 0", "\"!\": 4000000000", "the id must be"},
-        {"\"!\": 0", "\"!\": 1", "id 1 is given to"},
-        {"\"!\": 0", "\"\": 0", "empty"},
-        {"[\"e\", \"n\"]", "[\"e\", \"???\"]", "???"},
-        {"[\"e\", \"n\"]", "[\"e\", \"n\", \"n\"]", "neither"},
-        {"[\"e\", \"n\"]", "7", "neither"},
-        {"\"content\": \"<|im_end|>\"", "\"text\": \"<|im_end|>\"", "no content"},
-        {"{\n", "[\n", "JSON"}};
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) test_tokenizer_refused(&text, refused[i][0], refused[i][1], refused[i][2]);
+    static const char *const refused[][3] =
+        {{"\"normalizer\": null", "\"normalizer\": {\"type\": \"NFKC\"}", "NFKC"},
+         {"\"normalizer\": null",
+          "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Lowercase\"}]}",
+          "Lowercase"},
+         {"{1,3}", "{1,2}", "split pattern"},
+         {"Isolated", "MergedWithNext", "MergedWithNext"},
+         {"\"invert\": false", "\"invert\": true", "invert true"},
+         {"\"add_prefix_space\": false", "\"add_prefix_space\": true", "add_prefix_space"},
+         {"\"use_regex\": false", "\"use_regex\": true", "use_regex"},
+         {"\"type\": \"ByteLevel\", \"add_prefix_space\": false", "\"type\": \"Digits\", \"add_prefix_space\": false",
+          "Digits"},
+         {"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "Unigram"},
+         {"\"dropout\": null", "\"dropout\": 0.1", "dropout"},
+         {"\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"##\"", "continuing_subword_prefix"},
+         {"\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", "end_of_word_suffix"},
+         {"\"vocab\"", "\"words\"", "model.vocab"},
+         {"\"model\"", "\"modell\"", "not a tokenizer.json"},
+         {"\"!\": 0", "\"!!!!\": 0", "byte 0x21"},
+         {"\"!\": 0", "\"!\": -1", "the id must be"},
+         {"\"!\": 0", "\"!\": 4000000000", "the id must be"},
+         {"\"!\": 0", "\"!\": 1", "id 1 is given to"},
+         {"\"!\": 0", "\"\": 0", "empty"},
+         {"[\"e\", \"n\"]", "[\"e\", \"???\"]", "???"},
+         {"[\"e\", \"n\"]", "[\"e\", \"n\", \"n\"]", "neither"},
+         {"[\"e\", \"n\"]", "7", "neither"},
+         {"\"content\": \"<|im_end|>\"", "\"text\": \"<|im_end|>\"", "no content"},
+         {"{\n", "[\n", "JSON"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        test_tokenizer_refused(&text, refused[i][0], refused[i][1], refused[i][2]);
     Tokenizer tok;
     for (size_t n = 0; n < text.size; n += 997) { // cut anywhere
         Str cut;
@@ -514,7 +567,8 @@ static void test_tokenizer(void) {
         bool ok = tokenizer_load(&tok, path.text, &err);
         CHECK(ok, "%s", err.text);
         if (!ok) continue;
-        CHECK(tok.eot == json_integer(json_get(of, "eot"), -2) && tok.bos == json_integer(json_get(of, "bos"), -2) && tok.vocab_size == json_integer(json_get(of, "vocab_size"), 0),
+        CHECK(tok.eot == json_integer(json_get(of, "eot"), -2) && tok.bos == json_integer(json_get(of, "bos"), -2) &&
+                  tok.vocab_size == json_integer(json_get(of, "vocab_size"), 0),
               "%s: end of text %d, begin of text %d, vocabulary %d", of->key, tok.eot, tok.bos, tok.vocab_size);
         test_tokenizer_expected(root, of, &tok, &cache);
         tokenizer_cache_free(&cache);

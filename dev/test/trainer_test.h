@@ -17,21 +17,25 @@ static void test_spikes(void) {
     memset(&w, 0, sizeof w);
     for (int i = 0; i < 7; i++) {
         SpikeBounds b = spike_bounds(&w, &o);
-        CHECK((b.max_loss > 0) == (i >= 5) && (b.max_norm > 0) == (i >= 5), "bounds %g and %g after %d steps of a window of 5", b.max_loss, b.max_norm, i);
+        CHECK((b.max_loss > 0) == (i >= 5) && (b.max_norm > 0) == (i >= 5),
+              "bounds %g and %g after %d steps of a window of 5", b.max_loss, b.max_norm, i);
         spike_add(&w, o.spike_window, i, 10 * i + 1);
     }
-    CHECK(w.count == 5 && w.loss[0] == 2 && w.loss[4] == 6 && w.grad_norm[0] == 21 && w.grad_norm[4] == 61, "the window holds %d values from %g to %g", w.count, w.loss[0],
-          w.loss[w.count - 1]);
+    CHECK(w.count == 5 && w.loss[0] == 2 && w.loss[4] == 6 && w.grad_norm[0] == 21 && w.grad_norm[4] == 61,
+          "the window holds %d values from %g to %g", w.count, w.loss[0], w.loss[w.count - 1]);
     // 2, 3, 4, 5, 6: mean 4, variance (4 + 1 + 0 + 1 + 4) / 5 = 2
     SpikeBounds b = spike_bounds(&w, &o);
-    CHECK(fabs(b.max_loss - (4 + 2 * sqrt(2))) < 1e-14 && fabs(b.max_norm - (41 + 20 * sqrt(2))) < 1e-12, "bounds %.17g, %.17g", b.max_loss, b.max_norm);
+    CHECK(fabs(b.max_loss - (4 + 2 * sqrt(2))) < 1e-14 && fabs(b.max_norm - (41 + 20 * sqrt(2))) < 1e-12,
+          "bounds %.17g, %.17g", b.max_loss, b.max_norm);
     double level[3] = {7, 7, 7};
-    CHECK(spike_statistics(level, 3).mean == 7 && spike_statistics(level, 3).deviation == 7e-3, "the deviation of a level is %g", spike_statistics(level, 3).deviation);
+    CHECK(spike_statistics(level, 3).mean == 7 && spike_statistics(level, 3).deviation == 7e-3,
+          "the deviation of a level is %g", spike_statistics(level, 3).deviation);
     o.spike_threshold = 0;
     CHECK(spike_bounds(&w, &o).max_loss == 0, "a threshold of 0 judges");
     o.spike_threshold = 2, o.spike_window = 3;
     spike_add(&w, o.spike_window, 9, 9);
-    CHECK(w.count == 3 && w.loss[0] == 5 && w.loss[2] == 9, "a window that got smaller keeps the newest, not %d from %g", w.count, w.loss[0]);
+    CHECK(w.count == 3 && w.loss[0] == 5 && w.loss[2] == 9,
+          "a window that got smaller keeps the newest, not %d from %g", w.count, w.loss[0]);
     options_free(&o);
 }
 
@@ -48,7 +52,8 @@ static Model *trainer_test_model(const Config *c, bool backward) {
     Model *m = model_create(&setup, &err);
     if (!m) fail("%s", err.text);
     model_init_weights(m, &m->table, c, 5);
-    for (int i = 0; backward && i < 22; i++) tokens[i] = (i * 7 + 3) % c->vocab_size, targets[i] = (i * 5 + 1) % c->vocab_size;
+    for (int i = 0; backward && i < 22; i++)
+        tokens[i] = (i * 7 + 3) % c->vocab_size, targets[i] = (i * 5 + 1) % c->vocab_size;
     if (backward) {
         model_forward(m, tokens, targets, 2, 11, 1.0 / 22, NULL);
         model_backward(m, true);
@@ -65,7 +70,8 @@ static void test_refused_updates(const Config *c) {
     memcpy(gradients, m->gradients, bytes);
     UpdateRule rule;
     memset(&rule, 0, sizeof rule);
-    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.1, rule.grad_clip = 1;
+    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.1,
+    rule.grad_clip = 1;
     UpdateResult r = model_update(free_model, &rule);
     CHECK(r.updated && r.loss > 0 && r.grad_norm > 0, "loss %g, norm %g", r.loss, r.grad_norm);
     for (int kind = 0; kind < 2; kind++) {
@@ -73,8 +79,8 @@ static void test_refused_updates(const Config *c) {
         rule.max_loss = kind == 0 ? r.loss * 0.9999 : 0;
         rule.max_norm = kind == 1 ? r.grad_norm * 0.9999 : 0;
         UpdateResult refused = model_update(m, &rule);
-        CHECK(!refused.updated && refused.loss == r.loss && refused.grad_norm == r.grad_norm, "kind %d: updated %d, loss %g, norm %g", kind, refused.updated, refused.loss,
-              refused.grad_norm);
+        CHECK(!refused.updated && refused.loss == r.loss && refused.grad_norm == r.grad_norm,
+              "kind %d: updated %d, loss %g, norm %g", kind, refused.updated, refused.loss, refused.grad_norm);
         bool touched = memcmp(m->weights, weights, bytes) != 0 || memcmp(m->gradients, gradients, bytes) != 0;
         for (size_t i = 0; i < n; i++) touched |= m->moment1[i] != 0 || m->moment2[i] != 0;
         CHECK(!touched, "kind %d: a refused update touched weights, gradients or moments", kind);
@@ -82,7 +88,8 @@ static void test_refused_updates(const Config *c) {
     m->loss = r.loss;
     rule.max_loss = r.loss, rule.max_norm = r.grad_norm; // at the bound is not above it
     CHECK(model_update(m, &rule).updated, "an update within its bounds is refused");
-    CHECK(memcmp(m->weights, free_model->weights, bytes) == 0 && memcmp(m->moment2, free_model->moment2, bytes) == 0, "bounds change an update within them");
+    CHECK(memcmp(m->weights, free_model->weights, bytes) == 0 && memcmp(m->moment2, free_model->moment2, bytes) == 0,
+          "bounds change an update within them");
     free(weights);
     free(gradients);
     model_destroy(m);
@@ -115,7 +122,8 @@ static void test_checkpoint_copy(const Config *c) {
     rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8;
     model_update(m, &rule);
     memset(&state, 0, sizeof state);
-    state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11, state.data = 0xfedcba9876543210u;
+    state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11,
+    state.data = 0xfedcba9876543210u;
     state.skipped = 2, state.spikes = 1, state.spike_step = 6;
     double x = 1;
     for (int i = 0; i < 300; i++) {
@@ -130,29 +138,32 @@ static void test_checkpoint_copy(const Config *c) {
         checkpoint_start(&w, &state, 0);
         if (background) { // training goes on: what is written must not change
             for (size_t i = 0; i < m->table.elements; i++) m->weights[i] = m->moment1[i] = m->moment2[i] = 1;
-            while (checkpoint_under_way(&w, 0.1)) {
-            }
+            while (checkpoint_under_way(&w, 0.1)) {}
         }
         checkpoint_finish(&w);
         CHECK(w.ok, "%s", w.err.text);
         checkpoint_writer_close(&w);
     }
-    static const char *const files[] = {"model.safetensors", "optimizer-00001-of-00001.safetensors", "config.json", "run.json"};
+    static const char *const files[] = {"model.safetensors", "optimizer-00001-of-00001.safetensors", "config.json",
+                                        "run.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        Path a = path_of("%.3000s/step_00000007/%s", copied.text, files[i]), b = path_of("%.3000s/step_00000007/%s", direct.text, files[i]);
-        CHECK(trainer_test_same(a.text, b.text), "%s differs between a checkpoint from a copy and one from the model", files[i]);
+        Path a = path_of("%.3000s/step_00000007/%s", copied.text, files[i]),
+             b = path_of("%.3000s/step_00000007/%s", direct.text, files[i]);
+        CHECK(trainer_test_same(a.text, b.text), "%s differs between a checkpoint from a copy and one from the model",
+              files[i]);
     }
     Path folder = checkpoint_folder(copied.text, 7), damaged = path_of("%.3000s/model.safetensors", folder.text);
     CHECK(checkpoint_read(&back, folder.text, &err) && checkpoint_verify(folder.text, 0, 1, &err), "%s", err.text);
-    CHECK(memcmp(&back, &state, sizeof state) == 0, "the state in run.json is not the one that was written: step %lld, %d values in the window", (long long)back.step, back.window.count);
+    CHECK(memcmp(&back, &state, sizeof state) == 0,
+          "the state in run.json is not the one that was written: step %lld, %d values in the window",
+          (long long)back.step, back.window.count);
     CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
     CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "damaged");
     // No room, or no folder: an error, and the writer goes on being usable.
     CHECK(checkpoint_writer_open(&w, "/proc/none", &o, m, &m->table, c, &tok, &alone, true, &err), "%s", err.text);
     for (int again = 0; again < 2; again++) {
         checkpoint_start(&w, &state, 0);
-        while (checkpoint_under_way(&w, 0.1)) {
-        }
+        while (checkpoint_under_way(&w, 0.1)) {}
         checkpoint_finish(&w);
         CHECK(!w.ok && strstr(w.err.text, "/proc/none"), "a checkpoint into /proc: %s", w.err.text);
     }
@@ -178,8 +189,10 @@ static void test_prune(void) {
         CHECK(checkpoint_prune(run.text, &o, &err), "%s", err.text);
         int64_t *steps;
         int n = checkpoint_list(&steps, run.text);
-        CHECK(n == 2 + rollback && steps[n - 1] == 290 && steps[n - 2] == 270 && (!rollback || steps[0] == 200), "%d checkpoints are left, from %lld on", n, (long long)steps[0]);
-        CHECK(checkpoint_regular(steps, n, 100, 280) == (rollback ? 200 : -1), "the regular one is %lld", (long long)checkpoint_regular(steps, n, 100, 280));
+        CHECK(n == 2 + rollback && steps[n - 1] == 290 && steps[n - 2] == 270 && (!rollback || steps[0] == 200),
+              "%d checkpoints are left, from %lld on", n, (long long)steps[0]);
+        CHECK(checkpoint_regular(steps, n, 100, 280) == (rollback ? 200 : -1), "the regular one is %lld",
+              (long long)checkpoint_regular(steps, n, 100, 280));
         CHECK(checkpoint_regular(steps, n, 0, 280) == -1, "without --checkpoint_every none is regular");
         free(steps);
     }
@@ -237,7 +250,8 @@ static void test_watchdog(void) {
         bool ends = kind == 0 || kind == 2;
         int code = trainer_test_watchdog(kind, said);
         CHECK(code == ends, "kind %d: exit code %d, it said: %s", kind, code, said);
-        CHECK(ends ? strstr(said, "rank 5 on here, step 42: waited 0 s for: outer") != NULL : !said[0], "kind %d: it said: %s", kind, said);
+        CHECK(ends ? strstr(said, "rank 5 on here, step 42: waited 0 s for: outer") != NULL : !said[0],
+              "kind %d: it said: %s", kind, said);
     }
 }
 

@@ -113,7 +113,8 @@ static inline void *mem_grow(void *block, size_t *capacity, size_t need, size_t 
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < need) wanted *= 2;
     void *grown = realloc(block, wanted * size);
-    if (!grown) fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
+    if (!grown)
+        fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
     *capacity = wanted;
     return grown;
 }
@@ -229,7 +230,8 @@ static inline Path path_parent(const char *path) {
 // folder is fine.
 static inline bool path_remove_tree(const char *path, Error *err) {
     struct stat st;
-    if (lstat(path, &st) != 0) return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
+    if (lstat(path, &st) != 0)
+        return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return unlink(path) == 0 ? true : error_set(err, "cannot remove %s: %s", path, strerror(errno));
     DIR *dir = opendir(path);

@@ -106,9 +106,11 @@ static inline bool json_error(JsonReader *r, const char *at, const char *what) {
     for (const char *c = r->start; c < at; c++)
         if (*c == '\n') line++, line_start = c + 1;
     size_t column = (size_t)(at - line_start) + 1;
-    if (at >= r->end) return error_set(r->err, "not JSON: line %zu, column %zu: %s, found the end of the text", line, column, what);
+    if (at >= r->end)
+        return error_set(r->err, "not JSON: line %zu, column %zu: %s, found the end of the text", line, column, what);
     unsigned char c = (unsigned char)*at;
-    if (c >= 0x20 && c < 0x7f) return error_set(r->err, "not JSON: line %zu, column %zu: %s, found '%c'", line, column, what, c);
+    if (c >= 0x20 && c < 0x7f)
+        return error_set(r->err, "not JSON: line %zu, column %zu: %s, found '%c'", line, column, what, c);
     return error_set(r->err, "not JSON: line %zu, column %zu: %s, found byte 0x%02x", line, column, what, c);
 }
 
@@ -163,7 +165,10 @@ static inline int json_hex4(JsonReader *r) {
     int value = 0;
     for (int i = 0; i < 4; i++) {
         char c = *r->p;
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) return -1;
         value = value * 16 + digit;
         r->p++;
@@ -176,7 +181,9 @@ static inline int json_escape_sequence(JsonReader *r, char *out) {
     if (r->p >= r->end) return json_error(r, r->p, "expected the rest of an escape");
     char c = *r->p++;
     switch (c) {
-    case '"': case '\\': case '/': *out = c; return 1;
+    case '"':
+    case '\\':
+    case '/': *out = c; return 1;
     case 'b': *out = '\b'; return 1;
     case 'f': *out = '\f'; return 1;
     case 'n': *out = '\n'; return 1;
@@ -300,11 +307,13 @@ static inline bool json_read_children(JsonReader *r, Json *parent, char close) {
             Json *j = (Json *)json_alloc(r->doc, sizeof(Json));
             memset(j, 0, sizeof *j);
             if (close == '}') {
-                if (r->p >= r->end || *r->p != '"') return json_error(r, r->p, "expected '\"' before the name of a member");
+                if (r->p >= r->end || *r->p != '"')
+                    return json_error(r, r->p, "expected '\"' before the name of a member");
                 r->p++;
                 if (!json_read_string(r, &j->key, &j->key_size)) return false;
                 json_skip_space(r);
-                if (r->p >= r->end || *r->p != ':') return json_error(r, r->p, "expected ':' after the name of a member");
+                if (r->p >= r->end || *r->p != ':')
+                    return json_error(r, r->p, "expected ':' after the name of a member");
                 r->p++;
                 json_skip_space(r);
             }
@@ -317,7 +326,8 @@ static inline bool json_read_children(JsonReader *r, Json *parent, char close) {
                 r->p++;
                 break;
             }
-            if (r->p >= r->end || *r->p != ',') return json_error(r, r->p, close == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
+            if (r->p >= r->end || *r->p != ',')
+                return json_error(r, r->p, close == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
             r->p++;
             json_skip_space(r);
         }
@@ -327,14 +337,35 @@ static inline bool json_read_children(JsonReader *r, Json *parent, char close) {
 
 static inline bool json_read_value(JsonReader *r, Json *j) {
     switch (r->p < r->end ? *r->p : 0) {
-    case '{': r->p++; j->type = JSON_OBJECT; return json_read_children(r, j, '}');
-    case '[': r->p++; j->type = JSON_ARRAY; return json_read_children(r, j, ']');
-    case '"': r->p++; j->type = JSON_STRING; return json_read_string(r, &j->text, &j->size);
-    case 't': j->type = JSON_BOOL; j->boolean = true; return json_read_word(r, "true");
+    case '{':
+        r->p++;
+        j->type = JSON_OBJECT;
+        return json_read_children(r, j, '}');
+    case '[':
+        r->p++;
+        j->type = JSON_ARRAY;
+        return json_read_children(r, j, ']');
+    case '"':
+        r->p++;
+        j->type = JSON_STRING;
+        return json_read_string(r, &j->text, &j->size);
+    case 't':
+        j->type = JSON_BOOL;
+        j->boolean = true;
+        return json_read_word(r, "true");
     case 'f': j->type = JSON_BOOL; return json_read_word(r, "false");
     case 'n': return json_read_word(r, "null");
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9': return json_read_number(r, j);
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9': return json_read_number(r, j);
     default: return json_error(r, r->p, "expected a value");
     }
 }
@@ -395,9 +426,15 @@ static inline Json *json_get(const Json *object, const char *key) {
 }
 
 static inline bool json_is(const Json *j, JsonType type) { return j && j->type == type; }
-static inline const char *json_string(const Json *j, const char *fallback) { return json_is(j, JSON_STRING) ? j->text : fallback; }
-static inline double json_number(const Json *j, double fallback) { return json_is(j, JSON_NUMBER) ? j->number : fallback; }
-static inline int64_t json_integer(const Json *j, int64_t fallback) { return json_is(j, JSON_NUMBER) && j->is_integer ? j->integer : fallback; }
+static inline const char *json_string(const Json *j, const char *fallback) {
+    return json_is(j, JSON_STRING) ? j->text : fallback;
+}
+static inline double json_number(const Json *j, double fallback) {
+    return json_is(j, JSON_NUMBER) ? j->number : fallback;
+}
+static inline int64_t json_integer(const Json *j, int64_t fallback) {
+    return json_is(j, JSON_NUMBER) && j->is_integer ? j->integer : fallback;
+}
 static inline bool json_bool(const Json *j, bool fallback) { return json_is(j, JSON_BOOL) ? j->boolean : fallback; }
 
 // ---------------------------------------------------------------- writing

@@ -19,7 +19,9 @@ static inline void rope_table(real *rope, int T, int HS, double theta) {
 // qk (N, (NH+NKV)*HS) from qkv (N, (NH+2 NKV)*HS), N = B*T: each head is normalised (RMS over its HS
 // numbers, times q_weight or k_weight (HS)) where these are given, rstd (N, NH+NKV) is then kept;
 // then rotated in Hugging Face's convention: dimension i pairs with i + HS/2.
-static inline void qk_forward(real *qk, real *rstd, const real *qkv, const real *q_weight, const real *k_weight, const real *rope, int first_position, int B, int T, int NH, int NKV, int HS, real eps, Cpu *cpu) {
+static inline void qk_forward(real *qk, real *rstd, const real *qkv, const real *q_weight, const real *k_weight,
+                              const real *rope, int first_position, int B, int T, int NH, int NKV, int HS, real eps,
+                              Cpu *cpu) {
     int heads = NH + NKV, half = HS / 2;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < B * T; n++) {
@@ -52,9 +54,12 @@ enum { QK_CHUNKS = 64 }; // partial sums of the weights' gradients; fixed, so th
 
 // dqkv (N, (NH+2 NKV)*HS): its q and k parts are written; dq_weight, dk_weight (HS) += or NULL;
 // from dqk (N, (NH+NKV)*HS). Positions start at 0.
-static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, const real *dqk, const real *qkv, const real *rstd, const real *q_weight, const real *k_weight, const real *rope, int B, int T, int NH, int NKV, int HS, Cpu *cpu) {
+static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, const real *dqk, const real *qkv,
+                               const real *rstd, const real *q_weight, const real *k_weight, const real *rope, int B,
+                               int T, int NH, int NKV, int HS, Cpu *cpu) {
     int heads = NH + NKV, half = HS / 2, N = B * T, chunks = N < QK_CHUNKS ? N : QK_CHUNKS;
-    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)chunks * 3 * HS); // (chunks, 3, HS): q weight, k weight, scratch
+    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)chunks * 3 *
+                                                   HS); // (chunks, 3, HS): q weight, k weight, scratch
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int chunk = 0; chunk < chunks; chunk++) {
         real *pq = partial + (size_t)chunk * 3 * HS, *pk = pq + HS, *g = pk + HS;
@@ -63,7 +68,8 @@ static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, con
         for (int n = (int)cpu_chunk(N, 1, chunks, chunk); n < end; n++) {
             const real *table = rope + (size_t)(n % T) * half * 2;
             for (int h = 0; h < heads; h++) {
-                const real *dr = dqk + ((size_t)n * heads + h) * HS, *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS, *weight = h < NH ? q_weight : k_weight;
+                const real *dr = dqk + ((size_t)n * heads + h) * HS, *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS,
+                           *weight = h < NH ? q_weight : k_weight;
                 real *out = dqkv + ((size_t)n * (NH + 2 * NKV) + h) * HS, *pw = h < NH ? pq : pk;
                 for (int i = 0; i < half; i++) {
                     real a = dr[i], b = dr[i + half], c = table[2 * i], s = table[2 * i + 1];
@@ -113,10 +119,12 @@ which needs one transposition, of dS.
 A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
 products run over the block with a probability of 0.
 */
-enum { ATTENTION_KEYS = 64 };      // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
-enum { ATTENTION_QUERIES = 4 };    // tunable: panels of TILE_N queries at a time in the backward pass
+enum { ATTENTION_KEYS = 64 };   // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
+enum { ATTENTION_QUERIES = 4 }; // tunable: panels of TILE_N queries at a time in the backward pass
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
-enum { ATTENTION_CHUNK = 256 };    // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
+enum {
+    ATTENTION_CHUNK = 256
+}; // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
 
 ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
@@ -125,16 +133,20 @@ ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units, 
     vreal sums[TILE_M][TILE_V];
     tile_product(sums, a, b, units, first * THIRD, end * THIRD, false, NULL, 0);
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
-        for (int j = first * THIRD; j < end * THIRD; j++) vstore(out + i * TILE_N + j * VL, vload(out + i * TILE_N + j * VL) + sums[i][j]);
+        for (int j = first * THIRD; j < end * THIRD; j++)
+            vstore(out + i * TILE_N + j * VL, vload(out + i * TILE_N + j * VL) + sums[i][j]);
+    }
 }
 
 // rows / TILE_M of these, one below the other; the panels of A are `stride` numbers apart.
-ALWAYS_INLINE void tiles_add_of(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first, int end) {
+ALWAYS_INLINE void tiles_add_of(real *out, const real *a, size_t stride, const real *b, size_t rows, int units,
+                                int first, int end) {
     for (size_t d = 0; d < rows; d += TILE_M) tile_add(out + d * TILE_N, a + d / TILE_M * stride, b, units, first, end);
 }
-static inline void tiles_add(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first, int end) {
+static inline void tiles_add(real *out, const real *a, size_t stride, const real *b, size_t rows, int units, int first,
+                             int end) {
     if (units <= 0) return;
     if (first == 1) tiles_add_of(out, a, stride, b, rows, units, 1, 3);
     else if (first == 2) tiles_add_of(out, a, stride, b, rows, units, 2, 3);
@@ -145,17 +157,19 @@ static inline void tiles_add(real *out, const real *a, size_t stride, const real
 
 // Scores of TILE_M keys: s (TILE_M, TILE_N) = K panel (HS, TILE_M)^T Q^T (HS, TILE_N), thirds from
 // `first`; what the mask hides becomes -Inf; top: the running maximum of each query.
-ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS, const vint last[TILE_V], int key, bool masked, int first) {
+ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS,
+                                    const vint last[TILE_V], int key, bool masked, int first) {
     vreal sums[TILE_M][TILE_V];
     tile_product(sums, k_panel, qt, HS, first * THIRD, TILE_V, false, NULL, 0);
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
         for (int j = first * THIRD; j < TILE_V; j++) {
             if (masked) sums[i][j] = vselect(last[j] >= key + i, sums[i][j], vset(-(real)INFINITY));
             top[j] = vmax(sums[i][j], top[j]);
             vstore(s + i * TILE_N + j * VL, sums[i][j]);
         }
+    }
 }
 
 // to (count, HS), rows ld apart = from (HS, TILE_N)^T, column q times factor[q]
@@ -164,7 +178,8 @@ static inline void store_transposed(real *to, size_t ld, const real *from, const
         vreal f = vload(factor + q);
         for (int d = 0; d < HS; d += VL) {
             vreal r[VL > TILE_M ? VL : TILE_M];
-            for (int i = 0; i < VL; i++) r[i] = d + i < HS ? vload(from + (size_t)(d + i) * TILE_N + q) * f : (vreal){0};
+            for (int i = 0; i < VL; i++)
+                r[i] = d + i < HS ? vload(from + (size_t)(d + i) * TILE_N + q) * f : (vreal){0};
             transpose_rows(r, VL);
             for (int i = 0; i < VL && q + i < count; i++) {
                 real *at = to + (size_t)(q + i) * ld + d;
@@ -185,9 +200,12 @@ static inline int this_thread(void) {
 
 // One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and v_panels
 // (HS/TILE_M, Tkv, TILE_M) are packed. limit: the last key that the first query sees.
-static inline void attention_block(real *out, size_t ldo, real *lse, const real *q, int ldq, const real *k_panels, const real *v_panels, int count, int limit, int Tkv, int HS, real *scratch) {
-    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M), t_rows = round_up((size_t)Tkv, TILE_M);
-    real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N, *factor = ot + hs_rows * TILE_N;
+static inline void attention_block(real *out, size_t ldo, real *lse, const real *q, int ldq, const real *k_panels,
+                                   const real *v_panels, int count, int limit, int Tkv, int HS, real *scratch) {
+    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
+           t_rows = round_up((size_t)Tkv, TILE_M);
+    real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N,
+         *factor = ot + hs_rows * TILE_N;
     Operand Q = {q, (size_t)ldq, true};
     pack_panels(qt, 0, Q, 0, count, 0, HS, TILE_N, false);
     real scale = (real)(1 / sqrt((double)HS));
@@ -216,7 +234,9 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
             else attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 2);
         }
         int seen[3]; // keys of this block that each third sees
-        for (int i = 0; i < 3; i++) seen[i] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (i + 1) * THIRD_N - k0 + TILE_M - 1) / TILE_M * TILE_M));
+        for (int i = 0; i < 3; i++)
+            seen[i] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (i + 1) * THIRD_N - k0 + TILE_M - 1) /
+                                                            TILE_M * TILE_M));
         for (int j = 0; j < TILE_V; j++) {
             vreal alpha = vexp_falling(m[j] - top[j]), sum = {0};
             m[j] = top[j];
@@ -231,10 +251,13 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
             bool any = false;
             for (int i = 0; i < VL; i++) any = any || changed[i];
             if (any)
-                for (size_t d = 0; d < hs_rows; d++) vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
+                for (size_t d = 0; d < hs_rows; d++)
+                    vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
         }
         const real *v_block = v_panels + (size_t)k0 * TILE_M;
-        for (int i = 0, k = 0; i < 3; k = seen[i++]) tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[i] - k, i, 3);
+        for (int i = 0, k = 0; i < 3; k = seen[i++])
+            tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[i] - k,
+                      i, 3);
     }
     for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
     store_transposed(out, ldo, ot, factor, HS, count);
@@ -244,22 +267,27 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
 
 // Few queries: each piece of work is one head and ATTENTION_CHUNK keys and leaves maximum, sum and
 // output (2 + HS) of its keys; these are put together at the end. Bound by reading keys and values.
-static inline void attention_few_queries(real *out, real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, Cpu *cpu) {
+static inline void attention_few_queries(real *out, real *lse, const real *q, int ldq, const real *k, int ldk,
+                                         const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
+                                         Cpu *cpu) {
     int chunks = ceil_divide(Tkv, ATTENTION_CHUNK);
     size_t width = round_up((size_t)HS + 2, 16), rows = (size_t)B * (size_t)NH * (size_t)Tq;
-    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * rows * (size_t)chunks * width); // (B, NH, Tq, chunks, width)
+    real *partial =
+        (real *)cpu_workspace(cpu, sizeof(real) * rows * (size_t)chunks * width); // (B, NH, Tq, chunks, width)
     real scale = (real)(1 / sqrt((double)HS));
     int whole = HS / VL * VL, rest = HS - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int64_t task = 0; task < (int64_t)rows * chunks; task++) {
-        int chunk = (int)(task % chunks), t = (int)(task / chunks % Tq), h = (int)(task / chunks / Tq % NH), b = (int)(task / chunks / Tq / NH), kh = h / (NH / NKV);
+        int chunk = (int)(task % chunks), t = (int)(task / chunks % Tq), h = (int)(task / chunks / Tq % NH),
+            b = (int)(task / chunks / Tq / NH), kh = h / (NH / NKV);
         int first = chunk * ATTENTION_CHUNK, end = (int)int64_min(first + ATTENTION_CHUNK, Tkv - Tq + t + 1);
         real *p = partial + (size_t)task * width, *o = p + 2, s[ATTENTION_CHUNK + VL], m = -(real)INFINITY;
         memset(p, 0, sizeof(real) * width);
         p[0] = m;
         if (first >= end) continue;
         const real *qr = q + ((size_t)b * (size_t)Tq + (size_t)t) * (size_t)ldq + (size_t)h * HS;
-        const real *kr = k + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldk + (size_t)kh * HS, *vr = v + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldv + (size_t)kh * HS;
+        const real *kr = k + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldk + (size_t)kh * HS,
+                   *vr = v + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldv + (size_t)kh * HS;
         for (int i = 0; i < end - first; i++, kr += ldk) {
             vreal dot = {0};
             for (int d = 0; d < whole; d += VL) dot += vload(qr + d) * vload(kr + d);
@@ -285,12 +313,14 @@ static inline void attention_few_queries(real *out, real *lse, const real *q, in
                     if (n >= (j + 1) * VL) acc[j] += s[i] * vload(at);
                     else if (n > j * VL) acc[j] += s[i] * vload_part(at, n - j * VL);
                 }
-            for (int j = 0; j < 4 && n > j * VL; j++) vstore_part(o + d + j * VL, acc[j], n - j * VL < VL ? n - j * VL : VL);
+            for (int j = 0; j < 4 && n > j * VL; j++)
+                vstore_part(o + d + j * VL, acc[j], n - j * VL < VL ? n - j * VL : VL);
         }
     }
     for (size_t row = 0; row < rows; row++) {
         const real *p = partial + row * (size_t)chunks * width;
-        int t = (int)(row % (size_t)Tq), h = (int)(row / (size_t)Tq % (size_t)NH), b = (int)(row / (size_t)Tq / (size_t)NH);
+        int t = (int)(row % (size_t)Tq), h = (int)(row / (size_t)Tq % (size_t)NH),
+            b = (int)(row / (size_t)Tq / (size_t)NH);
         real *o = out + (((size_t)b * (size_t)Tq + (size_t)t) * (size_t)NH + (size_t)h) * (size_t)HS, m = p[0], l = 0;
         for (int c = 1; c < chunks; c++) m = p[(size_t)c * width] > m ? p[(size_t)c * width] : m;
         memset(o, 0, sizeof(real) * (size_t)HS);
@@ -308,15 +338,20 @@ static inline void attention_few_queries(real *out, real *lse, const real *q, in
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL, from q (NH heads), k and v (NKV heads), whose rows are
 // ldq, ldk, ldv apart. Query i sees keys 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Batch b of q
 // starts at q + b*Tq*ldq, of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv.
-static inline void attention_forward(real *out, real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, Cpu *cpu) {
+static inline void attention_forward(real *out, real *lse, const real *q, int ldq, const real *k, int ldk,
+                                     const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
+                                     Cpu *cpu) {
     if (Tq <= ATTENTION_FEW_QUERIES) {
         attention_few_queries(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, cpu);
         return;
     }
-    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M), t_rows = round_up((size_t)Tkv, TILE_M);
+    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
+           t_rows = round_up((size_t)Tkv, TILE_M);
     size_t head = t_rows * (hs_units + hs_rows); // packed keys and values of one head
-    size_t own = cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows + 1) * TILE_N + PACK_AHEAD) / sizeof(real);
-    real *packed = (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
+    size_t own = cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows + 1) * TILE_N + PACK_AHEAD) /
+                 sizeof(real);
+    real *packed =
+        (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < B * NKV; i++) {
@@ -325,33 +360,42 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
         real *kp = packed + (size_t)i * head, *vp = kp + t_rows * hs_units;
         pack_panels(kp, hs_units * TILE_M, K, 0, Tkv, 0, HS, TILE_M, false);
         pack_panels(vp, t_rows * TILE_M, V, 0, HS, 0, Tkv, TILE_M, false);
-        for (size_t d = 0; d < hs_rows; d += TILE_M) memset(vp + d * t_rows + (size_t)Tkv * TILE_M, 0, sizeof(real) * (t_rows - (size_t)Tkv) * TILE_M);
+        for (size_t d = 0; d < hs_rows; d += TILE_M)
+            memset(vp + d * t_rows + (size_t)Tkv * TILE_M, 0, sizeof(real) * (t_rows - (size_t)Tkv) * TILE_M);
     }
     int blocks = ceil_divide(Tq, TILE_N);
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < B * NH * blocks; task++) {
         // The last blocks see the most keys: first the long tasks, then the short ones.
-        int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILE_N, count = Tq - t < TILE_N ? Tq - t : TILE_N;
+        int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILE_N,
+            count = Tq - t < TILE_N ? Tq - t : TILE_N;
         const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
         size_t row = (size_t)b * (size_t)Tq + (size_t)t;
-        attention_block(out + row * (size_t)NH * (size_t)HS + (size_t)h * HS, (size_t)NH * (size_t)HS, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL,
-                        q + row * (size_t)ldq + (size_t)h * HS, ldq, kp, kp + t_rows * hs_units, count, Tkv - Tq + t, Tkv, HS, scratch + own * (size_t)this_thread());
+        attention_block(out + row * (size_t)NH * (size_t)HS + (size_t)h * HS, (size_t)NH * (size_t)HS,
+                        lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL,
+                        q + row * (size_t)ldq + (size_t)h * HS, ldq, kp, kp + t_rows * hs_units, count, Tkv - Tq + t,
+                        Tkv, HS, scratch + own * (size_t)this_thread());
     }
 }
 
 // P and dS (TILE_M, TILE_N) of TILE_M queries and the first `end` thirds of a panel of keys.
-ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, const real *g_panel, const real *kt, const real *vt, const real *lse, const real *delta, real scale, int HS, int end) {
+ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, const real *g_panel, const real *kt,
+                                    const real *vt, const real *lse, const real *delta, real scale, int HS, int end) {
     vreal sums[TILE_M][TILE_V];
     tile_product(sums, q_panel, kt, HS, 0, end * THIRD, false, NULL, 0);
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
-        for (int j = 0; j < end * THIRD; j++) vstore(p + i * TILE_N + j * VL, vexp_falling(sums[i][j] * scale - lse[i]));
+        for (int j = 0; j < end * THIRD; j++)
+            vstore(p + i * TILE_N + j * VL, vexp_falling(sums[i][j] * scale - lse[i]));
+    }
     tile_product(sums, g_panel, vt, HS, 0, end * THIRD, false, NULL, 0);
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
-        for (int j = 0; j < end * THIRD; j++) vstore(ds + i * TILE_N + j * VL, vload(p + i * TILE_N + j * VL) * (sums[i][j] - delta[i]));
+        for (int j = 0; j < end * THIRD; j++)
+            vstore(ds + i * TILE_N + j * VL, vload(p + i * TILE_N + j * VL) * (sums[i][j] - delta[i]));
+    }
 }
 
 // Numbers of scratch memory that attention_backward needs for one thread; see there for the parts.
@@ -362,51 +406,62 @@ typedef struct {
 
 static inline AttentionScratch attention_scratch(int T, int HS) {
     AttentionScratch s;
-    s.hs_units = (size_t)panel_units(HS, false), s.hs_rows = round_up((size_t)HS, TILE_M), s.t_rows = round_up((size_t)T, TILE_N);
+    s.hs_units = (size_t)panel_units(HS, false), s.hs_rows = round_up((size_t)HS, TILE_M),
+    s.t_rows = round_up((size_t)T, TILE_N);
     s.q_panels = s.t_rows * s.hs_units;
     s.q_across = s.t_rows * s.hs_rows;
     s.keys = s.hs_units * TILE_N;
     s.block = (size_t)ATTENTION_QUERIES * TILE_N * TILE_N;
     s.stats = s.t_rows;
-    s.total = round_up(2 * s.q_panels + 2 * s.q_across + 3 * s.keys + 3 * s.block + 2 * s.stats + TILE_N + 3 * s.q_across + PACK_AHEAD / sizeof(real), 64);
+    s.total = round_up(2 * s.q_panels + 2 * s.q_across + 3 * s.keys + 3 * s.block + 2 * s.stats + TILE_N +
+                           3 * s.q_across + PACK_AHEAD / sizeof(real),
+                       64);
     return s;
 }
 
 // dq, dk, dv are overwritten; shapes as in attention_forward with Tq == Tkv == T. A task is one head of
 // keys and a range of keys; the ranges add to dq separately, and these parts are summed at the end in
 // a fixed order. Their number depends on the shape alone.
-static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, real *dv, int lddv, const real *dout, const real *out, const real *lse, const real *q, int ldq, const real *k, int ldk, const real *v, int ldv, int B, int T, int NH, int NKV, int HS, Cpu *cpu) {
+static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, real *dv, int lddv, const real *dout,
+                                      const real *out, const real *lse, const real *q, int ldq, const real *k, int ldk,
+                                      const real *v, int ldv, int B, int T, int NH, int NKV, int HS, Cpu *cpu) {
     AttentionScratch size = attention_scratch(T, HS);
     int group = NH / NKV, panels = ceil_divide(T, TILE_N);
     // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
     int ranges = (int)int64_min(panels, int64_max(1, int64_min(T / 1024, 96 / (B * NKV))));
     size_t dq_size = (size_t)B * (size_t)NH * size.q_across; // dQ^T (B, NH, panels, hs_rows, TILE_N), for each range
-    real *dq_parts = (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)), *scratch = dq_parts + dq_size * (size_t)ranges;
+    real *dq_parts =
+             (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)),
+         *scratch = dq_parts + dq_size * (size_t)ranges;
     real scale = (real)(1 / sqrt((double)HS));
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < ranges * B * NKV; task++) {
         int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
         // Equal areas under the diagonal: key i is seen by T - i queries.
-        int p_first = (int)(panels * (1 - sqrt(1 - (double)range / ranges))), p_last = range + 1 == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)(range + 1) / ranges)));
-        int start = p_first * TILE_N; // queries before it see none of these keys
+        int p_first = (int)(panels * (1 - sqrt(1 - (double)range / ranges))),
+            p_last = range + 1 == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)(range + 1) / ranges)));
+        int start = p_first * TILE_N;                            // queries before it see none of these keys
         real *qp = scratch + size.total * (size_t)this_thread(); // Q (T/TILE_M, hs_units, TILE_M), as rows of A
-        real *gp = qp + size.q_panels;      // dO, likewise
-        real *qa = gp + size.q_panels;      // Q (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
-        real *ga = qa + size.q_across;      // dO, likewise
-        real *kt = ga + size.q_across;      // K^T (HS, TILE_N) of one panel of keys
-        real *vt = kt + size.keys;          // V^T, likewise
-        real *ka = vt + size.keys;          // K (hs_rows/TILE_M, TILE_N, TILE_M)
-        real *p = ka + size.keys;           // P (queries, TILE_N)
-        real *ds = p + size.block;          // dS (queries, TILE_N)
-        real *dst = ds + size.block;        // dS^T (panel of queries, TILE_N keys, TILE_N queries)
-        real *stat = dst + size.block;      // lse (t_rows), Inf behind T: probability 0
-        real *delta = stat + size.stats;    // (t_rows)
-        real *factor = delta + size.stats;  // (TILE_N)
-        real *dkt = factor + TILE_N;        // dK^T (panels, hs_rows, TILE_N)
-        real *dvt = dkt + size.q_across;    // dV^T, likewise
-        memset(dkt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
-        memset(dvt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
-        const real *kb = k + (size_t)b * (size_t)T * (size_t)ldk + (size_t)kh * HS, *vb = v + (size_t)b * (size_t)T * (size_t)ldv + (size_t)kh * HS;
+        real *gp = qp + size.q_panels;                           // dO, likewise
+        real *qa = gp + size.q_panels;                           // Q (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
+        real *ga = qa + size.q_across;                           // dO, likewise
+        real *kt = ga + size.q_across;                           // K^T (HS, TILE_N) of one panel of keys
+        real *vt = kt + size.keys;                               // V^T, likewise
+        real *ka = vt + size.keys;                               // K (hs_rows/TILE_M, TILE_N, TILE_M)
+        real *p = ka + size.keys;                                // P (queries, TILE_N)
+        real *ds = p + size.block;                               // dS (queries, TILE_N)
+        real *dst = ds + size.block;                             // dS^T (panel of queries, TILE_N keys, TILE_N queries)
+        real *stat = dst + size.block;                           // lse (t_rows), Inf behind T: probability 0
+        real *delta = stat + size.stats;                         // (t_rows)
+        real *factor = delta + size.stats;                       // (TILE_N)
+        real *dkt = factor + TILE_N;                             // dK^T (panels, hs_rows, TILE_N)
+        real *dvt = dkt + size.q_across;                         // dV^T, likewise
+        memset(dkt + (size_t)start * size.hs_rows, 0,
+               sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
+        memset(dvt + (size_t)start * size.hs_rows, 0,
+               sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
+        const real *kb = k + (size_t)b * (size_t)T * (size_t)ldk + (size_t)kh * HS,
+                   *vb = v + (size_t)b * (size_t)T * (size_t)ldv + (size_t)kh * HS;
         for (int h = kh * group; h < (kh + 1) * group; h++) {
             size_t first_row = (size_t)b * (size_t)T, head = (size_t)b * (size_t)NH + (size_t)h;
             const real *qb = q + first_row * (size_t)ldq + (size_t)h * HS;
@@ -415,12 +470,15 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
             real *dqt = dq_parts + (size_t)range * dq_size + head * size.q_across;
             memset(dqt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
             // 1. Pack Q and dO both ways, with rows of zeros up to a whole panel.
-            Operand Q = {qb, (size_t)ldq, true}, G = {gb, ldo, true}, Qt = {qb, (size_t)ldq, false}, Gt = {gb, ldo, false};
+            Operand Q = {qb, (size_t)ldq, true}, G = {gb, ldo, true}, Qt = {qb, (size_t)ldq, false},
+                    Gt = {gb, ldo, false};
             int t_whole = (int)round_up((size_t)T, TILE_M);
             pack_panels(qp + (size_t)start * size.hs_units, size.hs_units * TILE_M, Q, start, T, 0, HS, TILE_M, false);
             pack_panels(gp + (size_t)start * size.hs_units, size.hs_units * TILE_M, G, start, T, 0, HS, TILE_M, false);
-            memset(qp + (size_t)t_whole * size.hs_units, 0, sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
-            memset(gp + (size_t)t_whole * size.hs_units, 0, sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
+            memset(qp + (size_t)t_whole * size.hs_units, 0,
+                   sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
+            memset(gp + (size_t)t_whole * size.hs_units, 0,
+                   sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
             pack_panels(qa + (size_t)start * TILE_M, size.t_rows * TILE_M, Qt, 0, HS, start, T - start, TILE_M, false);
             pack_panels(ga + (size_t)start * TILE_M, size.t_rows * TILE_M, Gt, 0, HS, start, T - start, TILE_M, false);
             for (size_t d = 0; d < size.hs_rows; d += TILE_M) {
@@ -430,7 +488,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
             for (int t = start; t < (int)size.t_rows; t++) {
                 stat[t] = t < T ? lse[head * (size_t)T + (size_t)t] : (real)INFINITY;
                 vreal sum = {0};
-                for (int d = 0; t < T && d < HS; d += VL) sum += load_up_to(ob + (size_t)t * ldo + d, HS - d) * load_up_to(gb + (size_t)t * ldo + d, HS - d);
+                for (int d = 0; t < T && d < HS; d += VL)
+                    sum += load_up_to(ob + (size_t)t * ldo + d, HS - d) * load_up_to(gb + (size_t)t * ldo + d, HS - d);
                 delta[t] = vsum(sum);
             }
             for (int panel = p_first; panel < p_last; panel++) {
@@ -440,19 +499,24 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                 pack_panels(kt, 0, K, k0, k1, 0, HS, TILE_N, false);
                 pack_panels(vt, 0, V, k0, k1, 0, HS, TILE_N, false);
                 pack_panels(ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);
-                for (size_t d = 0; d < size.hs_rows && k1 - k0 < TILE_N; d += TILE_M) memset(ka + d * TILE_N + (size_t)(k1 - k0) * TILE_M, 0, sizeof(real) * (size_t)(TILE_N - (k1 - k0)) * TILE_M);
+                for (size_t d = 0; d < size.hs_rows && k1 - k0 < TILE_N; d += TILE_M)
+                    memset(ka + d * TILE_N + (size_t)(k1 - k0) * TILE_M, 0,
+                           sizeof(real) * (size_t)(TILE_N - (k1 - k0)) * TILE_M);
                 for (int q0 = k0; q0 < (int)size.t_rows; q0 += ATTENTION_QUERIES * TILE_N) {
                     int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, (int64_t)size.t_rows - q0);
                     // 3. P and dS of these queries and keys.
                     for (int i0 = 0; i0 < rows; i0 += TILE_M) {
-                        const real *qr = qp + (size_t)(q0 + i0) * size.hs_units, *gr = gp + (size_t)(q0 + i0) * size.hs_units;
+                        const real *qr = qp + (size_t)(q0 + i0) * size.hs_units,
+                                   *gr = gp + (size_t)(q0 + i0) * size.hs_units;
                         real *pr = p + (size_t)i0 * TILE_N, *dsr = ds + (size_t)i0 * TILE_N;
                         const real *st = stat + q0 + i0, *de = delta + q0 + i0;
                         int row = q0 + i0 - k0; // the first of these queries, counted from the first key
                         if (row >= TILE_N) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
                         else {
-                            if ((row + TILE_M - 1) / THIRD_N == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
-                            else if ((row + TILE_M - 1) / THIRD_N == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
+                            if ((row + TILE_M - 1) / THIRD_N == 0)
+                                attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
+                            else if ((row + TILE_M - 1) / THIRD_N == 1)
+                                attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
                             else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
                             for (int i = 0; i < TILE_M; i++)
                                 for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
@@ -464,23 +528,31 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                             vreal r[VL > TILE_M ? VL : TILE_M];
                             for (int i = 0; i < VL; i++) r[i] = vload(ds + (size_t)(i0 + i) * TILE_N + j * VL);
                             transpose_rows(r, VL);
-                            for (int i = 0; i < VL; i++) vstore(dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N + (size_t)(i0 % TILE_N), r[i]);
+                            for (int i = 0; i < VL; i++)
+                                vstore(dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N +
+                                           (size_t)(i0 % TILE_N),
+                                       r[i]);
                         }
                     // 5. The three products that are sums over blocks.
                     real *dv_sum = dvt + (size_t)k0 * size.hs_rows, *dk_sum = dkt + (size_t)k0 * size.hs_rows;
                     const real *g_block = ga + (size_t)q0 * TILE_M, *q_block = qa + (size_t)q0 * TILE_M;
                     size_t t_stride = size.t_rows * TILE_M;
                     for (int i0 = 0; i0 < rows;) { // queries that see the same thirds of the keys
-                        int seen = q0 + i0 - k0 >= TILE_N ? 3 : (q0 + i0 - k0) / THIRD_N + 1, n = seen < 3 ? THIRD_N : rows - i0;
-                        tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, p + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
-                        tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, ds + (size_t)i0 * TILE_N, size.hs_rows, n, 0, seen);
+                        int seen = q0 + i0 - k0 >= TILE_N ? 3 : (q0 + i0 - k0) / THIRD_N + 1,
+                            n = seen < 3 ? THIRD_N : rows - i0;
+                        tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, p + (size_t)i0 * TILE_N,
+                                  size.hs_rows, n, 0, seen);
+                        tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, ds + (size_t)i0 * TILE_N,
+                                  size.hs_rows, n, 0, seen);
                         i0 += n;
                     }
                     for (int i0 = 0; i0 < rows; i0 += TILE_N) {
                         real *dq_sum = dqt + (size_t)(q0 + i0) * size.hs_rows;
                         const real *ds_block = dst + (size_t)i0 * TILE_N;
                         if (q0 + i0 == k0) // key c is seen by queries from c on
-                            for (int i = 0; i < 3; i++) tiles_add(dq_sum, ka + (size_t)(i * THIRD_N) * TILE_M, TILE_N * TILE_M, ds_block + (size_t)(i * THIRD_N) * TILE_N, size.hs_rows, THIRD_N, i, 3);
+                            for (int i = 0; i < 3; i++)
+                                tiles_add(dq_sum, ka + (size_t)(i * THIRD_N) * TILE_M, TILE_N * TILE_M,
+                                          ds_block + (size_t)(i * THIRD_N) * TILE_N, size.hs_rows, THIRD_N, i, 3);
                         else tiles_add(dq_sum, ka, TILE_N * TILE_M, ds_block, size.hs_rows, TILE_N, 0, 3);
                     }
                 }
@@ -500,12 +572,14 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
         int panel = task % panels, head = task / panels, t = panel * TILE_N, count = T - t < TILE_N ? T - t : TILE_N;
         real factor[TILE_N], *sum = dq_parts + (size_t)head * size.q_across + (size_t)t * size.hs_rows;
         for (int range = 1; range < ranges; range++) {
-            if ((int)(panels * (1 - sqrt(1 - (double)range / ranges))) > panel) break; // the ranges from here on are behind the mask
+            if ((int)(panels * (1 - sqrt(1 - (double)range / ranges))) > panel)
+                break; // the ranges from here on are behind the mask
             const real *part = sum + (size_t)range * dq_size;
             for (size_t i = 0; i < size.hs_rows * TILE_N; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
         }
         for (int i = 0; i < TILE_N; i++) factor[i] = scale;
-        store_transposed(dq + ((size_t)(head / NH) * (size_t)T + (size_t)t) * (size_t)lddq + (size_t)(head % NH) * HS, (size_t)lddq, sum, factor, HS, count);
+        store_transposed(dq + ((size_t)(head / NH) * (size_t)T + (size_t)t) * (size_t)lddq + (size_t)(head % NH) * HS,
+                         (size_t)lddq, sum, factor, HS, count);
     }
 }
 

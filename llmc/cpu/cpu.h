@@ -101,8 +101,12 @@ static inline vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
 #define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
 #define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
-static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
-static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+static inline vreal interleave_low(vreal a, vreal b) {
+    return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+static inline vreal interleave_high(vreal a, vreal b) {
+    return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
 #elif VL == 8
 #define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
 #define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
@@ -196,21 +200,31 @@ static inline vreal vexp_falling(vreal x) {
 #define BF16_PRODUCTS
 #include <immintrin.h>
 // sum + a.even * b.even + a.odd * b.odd
-static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (vreal)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) {
+    return (vreal)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
 // k, k+1, ... of one row: VL numbers and the VL behind them -> VL pairs; rounded to nearest even
-static inline vreal bf16_pairs(vreal first, vreal second) { return (vreal)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first); }
+static inline vreal bf16_pairs(vreal first, vreal second) {
+    return (vreal)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+}
 // VL numbers with an even k and the ones with the k behind it -> VL pairs
 static inline vreal bf16_merge(vreal even, vreal odd) {
-    __m512i e = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)even)), o = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)odd));
+    __m512i e = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)even)),
+            o = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)odd));
     return (vreal)_mm512_or_si512(e, _mm512_slli_epi32(o, 16));
 }
 #elif !defined(REAL_DOUBLE) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define BF16_PRODUCTS
 #include <arm_neon.h>
-static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (vreal)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b); }
-static inline vreal bf16_pairs(vreal first, vreal second) { return (vreal)vcvtq_high_bf16_f32(vcvtq_low_bf16_f32((float32x4_t)first), (float32x4_t)second); }
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) {
+    return (vreal)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b);
+}
+static inline vreal bf16_pairs(vreal first, vreal second) {
+    return (vreal)vcvtq_high_bf16_f32(vcvtq_low_bf16_f32((float32x4_t)first), (float32x4_t)second);
+}
 static inline vreal bf16_merge(vreal even, vreal odd) {
-    uint32x4_t e = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)even)), 0), o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
+    uint32x4_t e = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)even)), 0),
+               o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
     return (vreal)vorrq_u32(e, vshlq_n_u32(o, 16));
 }
 #else
@@ -224,9 +238,9 @@ static inline vreal bf16_merge(vreal even, vreal odd) { return (void)odd, even; 
 
 typedef struct {
     int threads;
-    int bf16;                       // products of linear layers take bf16 operands, sums stay fp32
-    size_t l1, l2, l3;              // data cache bytes: l1 and l2 of one core, l3 shared
-    void *workspace;                // grows as kernels need it, never shrinks
+    int bf16;          // products of linear layers take bf16 operands, sums stay fp32
+    size_t l1, l2, l3; // data cache bytes: l1 and l2 of one core, l3 shared
+    void *workspace;   // grows as kernels need it, never shrinks
     size_t workspace_bytes;
 } Cpu;
 
@@ -238,7 +252,8 @@ __attribute__((noinline, unused, target("no-avx,no-bmi,no-bmi2")))
 #else
 __attribute__((noinline, unused))
 #endif
-static const char *cpu_missing_instructions(void) {
+static const char *
+cpu_missing_instructions(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
 #ifdef __SSE4_2__
@@ -306,11 +321,16 @@ static inline size_t cpu_cache_bytes(int which, size_t otherwise) {
 }
 
 #if defined(REAL_DOUBLE)
-#define BF16_MISSING "bf16 products need a build with float numbers, and this one was made for double; use --precision=fp32"
+#define BF16_MISSING                                                                                                   \
+    "bf16 products need a build with float numbers, and this one was made for double; use --precision=fp32"
 #elif defined(__aarch64__)
-#define BF16_MISSING "bf16 products need the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16; use --precision=fp32"
+#define BF16_MISSING                                                                                                   \
+    "bf16 products need the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16; use "     \
+    "--precision=fp32"
 #else
-#define BF16_MISSING "bf16 products need the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU; use --precision=fp32"
+#define BF16_MISSING                                                                                                   \
+    "bf16 products need the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU; use "    \
+    "--precision=fp32"
 #endif
 
 // threads 0: as many as OpenMP would use. Fails if bf16 is asked for and the build or machine has no
@@ -346,7 +366,8 @@ static inline void *cpu_alloc(size_t bytes) {
     void *p = NULL;
     if (bytes < huge) return mem_alloc(bytes);
     if (bytes > SIZE_MAX - huge || posix_memalign(&p, huge, (bytes + huge - 1) / huge * huge) != 0)
-        fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len", (double)bytes / (1024.0 * 1024.0 * 1024.0));
+        fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
+             (double)bytes / (1024.0 * 1024.0 * 1024.0));
 #ifdef MADV_HUGEPAGE
     madvise(p, (bytes + huge - 1) / huge * huge, MADV_HUGEPAGE); // a wish: failure changes nothing but speed
 #endif

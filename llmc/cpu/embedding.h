@@ -8,7 +8,8 @@ embedding.h: rows of the token table (and of the learned position table) in, the
 
 // x (B, T, C) = wte[token] (+ wpe[first_position + t]); tokens (B, T) must be rows of wte (V, C),
 // first_position + T must not pass the rows of wpe (Tmax, C), which may be NULL
-static inline void embedding_forward(real *x, const int32_t *tokens, const real *wte, const real *wpe, int first_position, int B, int T, int C, Cpu *cpu) {
+static inline void embedding_forward(real *x, const int32_t *tokens, const real *wte, const real *wpe,
+                                     int first_position, int B, int T, int C, Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < B * T; n++) {
         const real *e = wte + (size_t)tokens[n] * C, *p = wpe ? wpe + (size_t)(first_position + n % T) * C : NULL;
@@ -23,7 +24,8 @@ static inline void embedding_forward(real *x, const int32_t *tokens, const real 
 // dwte (V, C) += , dwpe (T, C) += or NULL, from dx (B, T, C). The rows of the table are dealt out to
 // the threads by token id, and every thread walks all tokens in order: a row is always summed in the
 // order of the tokens.
-static inline void embedding_backward(real *dwte, real *dwpe, const real *dx, const int32_t *tokens, int B, int T, int C, int V, Cpu *cpu) {
+static inline void embedding_backward(real *dwte, real *dwpe, const real *dx, const int32_t *tokens, int B, int T,
+                                      int C, int V, Cpu *cpu) {
     int parts = cpu->threads;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int part = 0; part < parts; part++) {

@@ -53,7 +53,10 @@ enum { TILE_M = 4, TILE_V = 6 };
 enum { TILE_M = 4, TILE_V = 3 };
 #endif
 enum { TILE_N = TILE_V * VL };
-enum { THIRD = TILE_V / 3, THIRD_N = THIRD * VL }; // vectors and numbers of a third of a tile's width: its parts that may be left out
+enum {
+    THIRD = TILE_V / 3,
+    THIRD_N = THIRD * VL
+}; // vectors and numbers of a third of a tile's width: its parts that may be left out
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
@@ -96,7 +99,9 @@ enum { PACK_AHEAD = 768 };
 enum { PACK_ROWS_AHEAD = 8 };
 
 // Up to VL numbers at `at`, `have` of them; the usual whole vector is the fast case.
-ALWAYS_INLINE vreal load_up_to(const real *at, int have) { return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have); }
+ALWAYS_INLINE vreal load_up_to(const real *at, int have) {
+    return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have);
+}
 
 // One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
 ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
@@ -119,7 +124,9 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
             } else
                 for (int i = 0; i < group; i++, at += from.ld) {
                     if (g + i >= count) r[i] = (vreal){0};
-                    else if (bf16) r[i] = bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
+                    else if (bf16)
+                        r[i] =
+                            bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
                     else r[i] = load_up_to(at, left);
                 }
             transpose_rows(r, group); // now (VL, group): a vector holds VL/group units of `group` rows
@@ -137,12 +144,14 @@ enum { PACK_COLUMNS = 4 * VL };
 
 // Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
 // constant: one panel, or as many as fill a vector or PACK_COLUMNS.
-ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width, int columns, bool bf16) {
+ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width,
+                                 int columns, bool bf16) {
     int units = k_units(kc, bf16);
     const real *at = from.data + (size_t)k0 * from.ld + i0;
     for (int u = 0; u < units; u++, panel += width, at += from.ld * (bf16 ? 2 : 1)) {
         bool two = bf16 && 2 * u + 1 < kc;
-        for (int g = 0; g < columns; g += 64 / (int)sizeof(real)) __builtin_prefetch(at + PACK_ROWS_AHEAD * from.ld * (bf16 ? 2 : 1) + g, 0, 3);
+        for (int g = 0; g < columns; g += 64 / (int)sizeof(real))
+            __builtin_prefetch(at + PACK_ROWS_AHEAD * from.ld * (bf16 ? 2 : 1) + g, 0, 3);
         UNROLL
         for (int g = 0; g < columns; g += VL) {
             vreal v = vload(at + g);
@@ -151,23 +160,29 @@ ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i
                 __builtin_prefetch((char *)(panel + g) + PACK_AHEAD, 1);
                 vstore(panel + g, v);
             } else
-                for (int p = 0; p < VL / width; p++) memcpy(panel + (size_t)(g / width + p) * stride, (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
+                for (int p = 0; p < VL / width; p++)
+                    memcpy(panel + (size_t)(g / width + p) * stride,
+                           (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
         }
     }
 }
 
 // Rows i0 .. i1 of the operand as panels of `width` (TILE_M or TILE_N, a constant), columns
 // k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
-ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width, bool bf16) {
+ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width,
+                               bool bf16) {
     if (from.k_contiguous)
         for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
     else {
         int i = i0;
         if (width >= VL)
-            for (; i + width <= i1; i += width, panel += stride) pack_across_k(panel, stride, from, i, k0, kc, width, width, bf16);
+            for (; i + width <= i1; i += width, panel += stride)
+                pack_across_k(panel, stride, from, i, k0, kc, width, width, bf16);
         else {
-            for (; i + PACK_COLUMNS <= i1; i += PACK_COLUMNS, panel += stride * (PACK_COLUMNS / width)) pack_across_k(panel, stride, from, i, k0, kc, width, PACK_COLUMNS, bf16);
-            for (; i + VL <= i1; i += VL, panel += stride * (VL / width)) pack_across_k(panel, stride, from, i, k0, kc, width, VL, bf16);
+            for (; i + PACK_COLUMNS <= i1; i += PACK_COLUMNS, panel += stride * (PACK_COLUMNS / width))
+                pack_across_k(panel, stride, from, i, k0, kc, width, PACK_COLUMNS, bf16);
+            for (; i + VL <= i1; i += VL, panel += stride * (VL / width))
+                pack_across_k(panel, stride, from, i, k0, kc, width, VL, bf16);
         }
         // What is left is narrower than that, or its panels are: number by number.
         for (; i < i1; i += width, panel += stride)
@@ -185,7 +200,8 @@ ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0,
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
     const int line = 64 / (int)sizeof(real);
     int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
-    const real *start = from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
+    const real *start =
+        from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
     int last = (int)((int64_t)lines * (part + 1) / parts);
     for (int r = (int)((int64_t)lines * part / parts); r < last; r++)
         for (int c = 0; c < length; c += line) __builtin_prefetch(start + (size_t)r * from.ld + c, 0, 2);
@@ -197,14 +213,17 @@ ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, i
 // Only vectors first .. end-1 of each row, constants: attention leaves out what its mask hides.
 // soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are asked for one after
 // the other: all at once they would take the buffers in which misses of L1 wait from a and b.
-ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end, bool bf16, const real *soon, size_t ld) {
+ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end,
+                                bool bf16, const real *soon, size_t ld) {
     vreal s[TILE_M][TILE_V];
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
         for (int j = first; j < end; j++) s[i][j] = (vreal){0};
+    }
     for (int row = 0, k = 0; k < units; row++) {
-        for (int c = 0; soon && c < TILE_N; c += 64 / (int)sizeof(real)) __builtin_prefetch(soon + (size_t)row * ld + c, 1);
+        for (int c = 0; soon && c < TILE_N; c += 64 / (int)sizeof(real))
+            __builtin_prefetch(soon + (size_t)row * ld + c, 1);
         int stop = soon ? units * (row + 1) / TILE_M : units;
         for (; k < stop; k++, a += TILE_M, b += TILE_N) { // loop 0
             vreal bv[TILE_V];
@@ -219,13 +238,15 @@ ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const
         }
     }
     UNROLL
-    for (int i = 0; i < TILE_M; i++)
+    for (int i = 0; i < TILE_M; i++) {
         UNROLL
         for (int j = first; j < end; j++) sums[i][j] = s[i][j];
+    }
 }
 
 // out (rows, columns) = sums + bias + init, where bias (columns) and init (rows, columns) may be NULL
-ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real *init, const real *bias, size_t ld, int rows, int columns) {
+ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real *init, const real *bias, size_t ld,
+                              int rows, int columns) {
     UNROLL
     for (int i = 0; i < TILE_M; i++) {
         if (i >= rows) break;
@@ -249,7 +270,8 @@ ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real 
 }
 
 // A tile of which only `rows` x `columns` lie in the result.
-ALWAYS_INLINE void tile_at_edge(real *out, const real *init, const real *bias, const real *a, const real *b, int units, size_t ld, int rows, int columns, bool bf16) {
+ALWAYS_INLINE void tile_at_edge(real *out, const real *init, const real *bias, const real *a, const real *b, int units,
+                                size_t ld, int rows, int columns, bool bf16) {
     vreal sums[TILE_M][TILE_V] = {{{0}}};
     if (columns <= THIRD_N) tile_product(sums, a, b, units, 0, THIRD, bf16, NULL, 0);
     else if (columns <= 2 * THIRD_N) tile_product(sums, a, b, units, 0, 2 * THIRD, bf16, NULL, 0);
@@ -267,9 +289,9 @@ typedef struct {
 } Target;
 
 typedef struct {
-    bool keep_a;           // A is the side that is kept packed, else B
-    int block, strip;      // rows of A or columns of B that a thread packs at a time of the kept and of the passing side
-    int k_block;           // a multiple of two vectors
+    bool keep_a;      // A is the side that is kept packed, else B
+    int block, strip; // rows of A or columns of B that a thread packs at a time of the kept and of the passing side
+    int k_block;      // a multiple of two vectors
     size_t block_size, strip_size; // numbers in a packed block and a packed strip
 } Blocking;
 
@@ -281,7 +303,8 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16
     int k_most = bf16 ? 2 * K_BLOCK : K_BLOCK;
     s.k_block = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // blocks of even size
     if (s.k_block > k_most) s.k_block = k_most;
-    size_t units = (size_t)panel_units(s.k_block, bf16), row = units * sizeof(real); // bytes of a packed row of A or column of B
+    size_t units = (size_t)panel_units(s.k_block, bf16),
+           row = units * sizeof(real); // bytes of a packed row of A or column of B
     s.keep_a = M <= N;
     int kept = s.keep_a ? M : N, passing = s.keep_a ? N : M;
     int kept_tile = s.keep_a ? TILE_M : TILE_N, passing_tile = s.keep_a ? TILE_N : TILE_M;
@@ -304,7 +327,8 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
     int64_t least = INT64_MAX;
     for (int rows = 1; rows <= threads; rows++) {
         if (threads % rows) continue;
-        int64_t m = (int64_t)ceil_divide(ceil_divide(M, TILE_M), rows) * TILE_M, n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, TILE_N), threads / rows) * TILE_N);
+        int64_t m = (int64_t)ceil_divide(ceil_divide(M, TILE_M), rows) * TILE_M,
+                n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, TILE_N), threads / rows) * TILE_N);
         int64_t cost = m * ceil_divide((int)n, THIRD_N) * THIRD + m + n;
         if (cost < least) {
             least = cost;
@@ -316,33 +340,44 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
 
 // Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a block and a
 // strip. keep_a is s.keep_a as a constant.
-ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed, bool bf16, bool keep_a) {
+ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K,
+                             Blocking s, real *packed, bool bf16, bool keep_a) {
     Operand kept = keep_a ? A : B, passing = keep_a ? B : A;
-    int kept_first = keep_a ? m_first : n_first, kept_last = keep_a ? m_last : n_last, kept_tile = keep_a ? TILE_M : TILE_N;
-    int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last, passing_tile = keep_a ? TILE_N : TILE_M;
+    int kept_first = keep_a ? m_first : n_first, kept_last = keep_a ? m_last : n_last,
+        kept_tile = keep_a ? TILE_M : TILE_N;
+    int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last,
+        passing_tile = keep_a ? TILE_N : TILE_M;
     real *block = packed, *strip = packed + s.block_size;
     for (int b0 = kept_first; b0 < kept_last; b0 += s.block) { // loop 5
         int b1 = kept_last - b0 < s.block ? kept_last : b0 + s.block;
         for (int k0 = 0; k0 < K; k0 += s.k_block) { // loop 4
             int kc = K - k0 < s.k_block ? K - k0 : s.k_block, units = k_units(kc, bf16);
-            size_t row = (size_t)panel_units(kc, bf16), block_stride = row * (size_t)kept_tile, strip_stride = row * (size_t)passing_tile;
+            size_t row = (size_t)panel_units(kc, bf16), block_stride = row * (size_t)kept_tile,
+                   strip_stride = row * (size_t)passing_tile;
             pack_panels(block, block_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
             for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3
                 int s1 = passing_last - s0 < s.strip ? passing_last : s0 + s.strip;
                 pack_panels(strip, strip_stride, passing, s0, s1, k0, kc, passing_tile, bf16);
                 // The strip that comes next: beside this one, or at the start of the next block of K.
                 int next = s1 < passing_last ? s1 : passing_first, next_k = s1 < passing_last ? k0 : k0 + s.k_block;
-                int next_count = passing_last - next < s.strip ? passing_last - next : s.strip, next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
+                int next_count = passing_last - next < s.strip ? passing_last - next : s.strip,
+                    next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
                 const real *block_panel = block;
                 for (int b = b0; b < b1; b += kept_tile, block_panel += block_stride) { // loop 2
-                    prefetch_rows(passing, next, next + next_count, next_k, next_kc, (b - b0) / kept_tile, ceil_divide(b1 - b0, kept_tile));
+                    prefetch_rows(passing, next, next + next_count, next_k, next_kc, (b - b0) / kept_tile,
+                                  ceil_divide(b1 - b0, kept_tile));
                     const real *strip_panel = strip;
                     for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1
-                        int i = keep_a ? b : p, j = keep_a ? p : b, rows = (keep_a ? b1 : s1) - i, columns = (keep_a ? s1 : b1) - j;
-                        const real *a_panel = keep_a ? block_panel : strip_panel, *b_panel = keep_a ? strip_panel : block_panel;
+                        int i = keep_a ? b : p, j = keep_a ? p : b, rows = (keep_a ? b1 : s1) - i,
+                            columns = (keep_a ? s1 : b1) - j;
+                        const real *a_panel = keep_a ? block_panel : strip_panel,
+                                   *b_panel = keep_a ? strip_panel : block_panel;
                         size_t at = (size_t)i * to.ld + (size_t)j;
                         real *out = to.out + at;
-                        const real *init = k0 > 0 ? out : to.init ? to.init + at : NULL, *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
+                        const real *init = k0 > 0    ? out
+                                           : to.init ? to.init + at
+                                                     : NULL,
+                                   *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
                         if (rows >= TILE_M && columns >= TILE_N) {
                             vreal sums[TILE_M][TILE_V];
                             tile_product(sums, a_panel, b_panel, units, 0, TILE_V, bf16, out, to.ld);
@@ -355,12 +390,14 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
     }
 }
 
-static inline void gemm_part_real(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
+static inline void gemm_part_real(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last,
+                                  int K, Blocking s, real *packed) {
     if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, true);
     else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, false);
 }
 #ifdef BF16_PRODUCTS
-static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K, Blocking s, real *packed) {
+static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last,
+                                  int K, Blocking s, real *packed) {
     if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, true);
     else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, false);
 }
@@ -368,7 +405,8 @@ static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, 
 
 static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cpu *cpu) {
     int threads = cpu->threads, grid_rows = gemm_grid_rows(threads, M, N), grid_columns = threads / grid_rows;
-    int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M, n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
+    int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M,
+        n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
     Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu->bf16, cpu);
     size_t packed_size = s.block_size + s.strip_size + PACK_AHEAD / sizeof(real);
     real *packed = (real *)cpu_workspace(cpu, sizeof(real) * packed_size * (size_t)threads);
@@ -376,7 +414,8 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
     for (int part = 0; part < threads; part++) {
         int row = part % grid_rows, column = part / grid_rows;
         int m_first = (int)cpu_chunk(M, TILE_M, grid_rows, row), m_last = (int)cpu_chunk(M, TILE_M, grid_rows, row + 1);
-        int n_first = (int)cpu_chunk(N, TILE_N, grid_columns, column), n_last = (int)cpu_chunk(N, TILE_N, grid_columns, column + 1);
+        int n_first = (int)cpu_chunk(N, TILE_N, grid_columns, column),
+            n_last = (int)cpu_chunk(N, TILE_N, grid_columns, column + 1);
 #ifdef BF16_PRODUCTS
         if (cpu->bf16) {
             gemm_part_bf16(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
@@ -391,21 +430,24 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
 // next row: four rows at a time, or asking ahead, read a third slower.
-ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C, int OC, int o, int rows) {
+ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C,
+                                 int OC, int o, int rows) {
     const real *wr = w + (size_t)o * C;
     vreal s[LINEAR_FEW_ROWS][4];
     UNROLL
-    for (int n = 0; n < rows; n++)
+    for (int n = 0; n < rows; n++) {
         UNROLL
         for (int j = 0; j < 4; j++) s[n][j] = (vreal){0};
+    }
     int c = 0;
-    for (; c + 4 * VL <= C; c += 4 * VL)
+    for (; c + 4 * VL <= C; c += 4 * VL) {
         UNROLL
         for (int j = 0; j < 4; j++) {
             vreal wv = vload(wr + c + j * VL);
             UNROLL
             for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
         }
+    }
     UNROLL
     for (int n = 0; n < rows; n++) {
         vreal v = s[n][0] + s[n][1] + (s[n][2] + s[n][3]);
@@ -419,7 +461,8 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const re
 
 // N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
 // products: reading w is the limit, not arithmetic.
-static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual, int N, int C, int OC, Cpu *cpu) {
+static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual, int N,
+                                   int C, int OC, Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
     for (int o = 0; o < OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
         if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
@@ -433,7 +476,8 @@ static inline void linear_few_rows(real *y, const real *x, const real *w, const 
 // ---------------------------------------------------------------- the three products of a linear layer
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC) + residual (N, OC); b and residual may be NULL, residual may be y
-static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual, int N, int C, int OC, Cpu *cpu) {
+static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual, int N,
+                                  int C, int OC, Cpu *cpu) {
     if (N <= LINEAR_FEW_ROWS) {
         linear_few_rows(y, x, w, b, residual, N, C, OC, cpu);
         return;
@@ -444,14 +488,16 @@ static inline void linear_forward(real *y, const real *x, const real *w, const r
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C), or += where accumulate
-static inline void linear_backward_input(real *dx, const real *dy, const real *w, bool accumulate, int N, int C, int OC, Cpu *cpu) {
+static inline void linear_backward_input(real *dx, const real *dy, const real *w, bool accumulate, int N, int C, int OC,
+                                         Cpu *cpu) {
     Target to = {dx, accumulate ? dx : NULL, NULL, (size_t)C};
     Operand A = {dy, (size_t)OC, true}, B = {w, (size_t)C, false};
     gemm(to, A, B, N, C, OC, cpu);
 }
 
 // dw (OC, C) += dy (N, OC)^T x (N, C), db (OC) += column sums of dy; db may be NULL
-static inline void linear_backward_weight(real *dw, real *db, const real *dy, const real *x, int N, int C, int OC, Cpu *cpu) {
+static inline void linear_backward_weight(real *dw, real *db, const real *dy, const real *x, int N, int C, int OC,
+                                          Cpu *cpu) {
     if (db) {
         OMP(parallel for num_threads(cpu->threads) schedule(static))
         for (int o0 = 0; o0 < OC; o0 += 64) {

@@ -11,7 +11,8 @@ enum { LOSS_BLOCK = 1024 }; // numbers that are summed as real, a multiple of VL
 // losses (N). logits (N, V): in logits, out dlogits = (softmax - onehot) * dscale; left as they are
 // when dscale == 0. targets (N): in [0, V), or -1: ignored, loss 0 and gradient 0.
 // A row is read three times (maximum; exponentials and their sum; scaling), once from memory.
-static inline void cross_entropy(real *losses, real *logits, const int32_t *targets, real dscale, int N, int V, Cpu *cpu) {
+static inline void cross_entropy(real *losses, real *logits, const int32_t *targets, real dscale, int N, int V,
+                                 Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
         real *x = logits + (size_t)n * V;

@@ -64,7 +64,8 @@ static inline void swiglu_forward(real *y, const real *x, int N, int F, Cpu *cpu
         vreal s, c;
         for (int f = 0; f < F; f += VL) {
             int k = F - f < VL ? F - f : VL;
-            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k), u = k == VL ? vload(up + f) : vload_part(up + f, k);
+            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k),
+                  u = k == VL ? vload(up + f) : vload_part(up + f, k);
             sigmoid_pair(g, &s, &c);
             if (k == VL) vstore(yr + f, g * s * u);
             else vstore_part(yr + f, g * s * u, k);
@@ -82,7 +83,8 @@ static inline void swiglu_backward(real *dx, const real *dy, const real *x, int 
         vreal s, c;
         for (int f = 0; f < F; f += VL) {
             int k = F - f < VL ? F - f : VL;
-            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k), u = k == VL ? vload(up + f) : vload_part(up + f, k);
+            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k),
+                  u = k == VL ? vload(up + f) : vload_part(up + f, k);
             vreal d = k == VL ? vload(dyr + f) : vload_part(dyr + f, k);
             sigmoid_pair(g, &s, &c);
             vreal dg = d * u * s * (1 + g * c), du = d * g * s;

@@ -13,7 +13,8 @@ Both are bound by memory: each pass reads a row once from memory and then from t
 #include "cpu.h"
 
 // y (N, C), mean (N) or NULL, rstd (N) from x (N, C), w (C), b (C) or NULL
-static inline void norm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b, int N, int C, real eps, Cpu *cpu) {
+static inline void norm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b, int N,
+                                int C, real eps, Cpu *cpu) {
     int whole = C / VL * VL, rest = C - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
@@ -51,7 +52,8 @@ enum { NORM_CHUNKS = 64 }; // partial sums of dw and db; fixed, so that bits do 
 // With xhat = (x - mean) * rstd and g = dy * w:
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
-static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w, const real *mean, const real *rstd, int N, int C, Cpu *cpu) {
+static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                                 const real *mean, const real *rstd, int N, int C, Cpu *cpu) {
     size_t width = cpu_align((size_t)C * sizeof(real)) / sizeof(real);
     int chunks = N < NORM_CHUNKS ? N : NORM_CHUNKS;
     real *partial = (real *)cpu_workspace(cpu, (size_t)chunks * 2 * width * sizeof(real)); // (chunks, 2, width): dw, db
@@ -74,7 +76,8 @@ static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, c
                 vstore(pb + c, vload(pb + c) + d);
             }
             if (rest) {
-                vreal d = vload_part(gr + whole, rest), xhat = (vload_part(xr + whole, rest) - m) * rs, g = d * vload_part(w + whole, rest);
+                vreal d = vload_part(gr + whole, rest), xhat = (vload_part(xr + whole, rest) - m) * rs,
+                      g = d * vload_part(w + whole, rest);
                 s1 += g;
                 s2 += g * xhat;
                 vstore_part(pw + whole, vload_part(pw + whole, rest) + d * xhat, rest);

@@ -9,7 +9,7 @@ bound by memory: AdamW reads and writes 28 bytes a float parameter.
 
 enum { SQUARES_CHUNK = 1 << 14 }; // numbers summed in one piece; fixed, so that bits do not depend on threads
 
-enum { SQUARES_RUN = 16 };       // numbers of a lane that are summed as real before they go to double, a multiple of 4
+enum { SQUARES_RUN = 16 }; // numbers of a lane that are summed as real before they go to double, a multiple of 4
 
 // Sum of x^2 over x (n), in a fixed order. Runs are summed as real, which costs a relative 1e-7 in float,
 // and runs in double: to widen every number took a third longer than to read it. In float a number
@@ -43,9 +43,11 @@ static inline double sum_of_squares(const real *x, size_t n, Cpu *cpu) {
 // w, m, v, g (n). g is multiplied by grad_scale first (clipping); step counts from 1.
 //     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //     w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m / (1 - beta1^step), vhat likewise
-static inline void adamw(real *w, real *m, real *v, const real *g, size_t n, double lr, double beta1, double beta2, double eps, double weight_decay, int64_t step, double grad_scale, Cpu *cpu) {
+static inline void adamw(real *w, real *m, real *v, const real *g, size_t n, double lr, double beta1, double beta2,
+                         double eps, double weight_decay, int64_t step, double grad_scale, Cpu *cpu) {
     real b1 = (real)beta1, b2 = (real)beta2, c1 = (real)(1 - beta1), c2 = (real)(1 - beta2), gs = (real)grad_scale;
-    real rate = (real)(lr / (1 - pow(beta1, (double)step))), vs = (real)(1 / sqrt(1 - pow(beta2, (double)step))), e = (real)eps, keep = (real)(1 - lr * weight_decay);
+    real rate = (real)(lr / (1 - pow(beta1, (double)step))), vs = (real)(1 / sqrt(1 - pow(beta2, (double)step))),
+         e = (real)eps, keep = (real)(1 - lr * weight_decay);
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int64_t i = 0; i < (int64_t)n; i++) {
         real gi = g[i] * gs, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;

@@ -52,7 +52,10 @@ static inline double cpu_peak_flops(const Cpu *cpu) {
 // "2 threads, AVX-512, fp32". The text lies in `out` (64 bytes).
 static inline const char *cpu_description(char *out, const Cpu *cpu) {
     const char *vectors = VECTOR_BYTES == 64 ? "AVX-512" : VECTOR_BYTES == 32 ? "AVX2" : "128-bit vectors";
-    snprintf(out, 64, "%d thread%s, %s, %s", cpu->threads, cpu->threads == 1 ? "" : "s", vectors, cpu->bf16 ? "bf16 products" : sizeof(real) == 8 ? "fp64" : "fp32");
+    snprintf(out, 64, "%d thread%s, %s, %s", cpu->threads, cpu->threads == 1 ? "" : "s", vectors,
+             cpu->bf16           ? "bf16 products"
+             : sizeof(real) == 8 ? "fp64"
+                                 : "fp32");
     return out;
 }
 

@@ -113,8 +113,12 @@ static inline void ranks_post(Ranks *r, RanksJob *job) {
         if (other == me) continue;
         Range theirs = ranks_piece(job->n, other, R, job->posted);
         q[2 * k] = q[2 * k + 1] = MPI_REQUEST_NULL;
-        if (mine.count) MPI_Irecv(in + (size_t)k * RANKS_PIECE, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM, MPI_COMM_WORLD, &q[2 * k]);
-        if (theirs.count) MPI_Isend(job->values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM, MPI_COMM_WORLD, &q[2 * k + 1]);
+        if (mine.count)
+            MPI_Irecv(in + (size_t)k * RANKS_PIECE, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM,
+                      MPI_COMM_WORLD, &q[2 * k]);
+        if (theirs.count)
+            MPI_Isend(job->values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM,
+                      MPI_COMM_WORLD, &q[2 * k + 1]);
         k++;
     }
     job->posted++;
@@ -129,7 +133,8 @@ static inline void ranks_add(Ranks *r, RanksJob *job) {
     real *own = job->values + mine.first;
     for (size_t i = 0; i < mine.count; i += VL) { // counts are multiples of 64, VL divides 64
         vreal sum = me == 0 ? vload(own + i) : vload(in + i);
-        for (int rank = 1; rank < R; rank++) sum += rank == me ? vload(own + i) : vload(in + (size_t)(rank < me ? rank : rank - 1) * RANKS_PIECE + i);
+        for (int rank = 1; rank < R; rank++)
+            sum += rank == me ? vload(own + i) : vload(in + (size_t)(rank < me ? rank : rank - 1) * RANKS_PIECE + i);
         vstore(own + i, sum);
     }
 }
@@ -152,7 +157,8 @@ static inline void ranks_progress(Ranks *r) {
         }
         if (r->first == r->count) break;
         int done = 0;
-        MPI_Testall((int)(2 * others), r->requests + r->oldest_slot % RANKS_WINDOW * 2 * others, &done, MPI_STATUSES_IGNORE);
+        MPI_Testall((int)(2 * others), r->requests + r->oldest_slot % RANKS_WINDOW * 2 * others, &done,
+                    MPI_STATUSES_IGNORE);
         if (!done) break;
         RanksJob *job = &r->jobs[r->first];
         ranks_add(r, job);
@@ -201,8 +207,10 @@ static inline void ranks_gather(Ranks *r, real *values, size_t n) {
     for (int other = 0; other < R; other++) {
         if (other == me) continue;
         Range theirs = ranks_range(n, other, R);
-        MPI_Irecv(values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
-        MPI_Isend(values + mine.first, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
+        MPI_Irecv(values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD,
+                  &r->gathers[r->gather_count++]);
+        MPI_Isend(values + mine.first, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD,
+                  &r->gathers[r->gather_count++]);
     }
 #endif
 }
@@ -225,8 +233,11 @@ static inline void ranks_collect(Ranks *r, float *values, const Range *parts, in
 #ifdef USE_MPI
     for (int q = 0; q < r->dist->size; q++) {
         if (!parts[q].count || q == to) continue;
-        if (r->dist->rank == q) MPI_Send(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, to, RANKS_TAG_COLLECT, MPI_COMM_WORLD);
-        if (r->dist->rank == to) MPI_Recv(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, q, RANKS_TAG_COLLECT, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        if (r->dist->rank == q)
+            MPI_Send(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, to, RANKS_TAG_COLLECT, MPI_COMM_WORLD);
+        if (r->dist->rank == to)
+            MPI_Recv(values + parts[q].first, (int)parts[q].count, MPI_FLOAT, q, RANKS_TAG_COLLECT, MPI_COMM_WORLD,
+                     MPI_STATUS_IGNORE);
     }
 #endif
 }

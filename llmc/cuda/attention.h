@@ -79,8 +79,7 @@ launchers by the device's architecture; interface, lse and delta are the same.
 // ---------------------------------------------------------------- tiles in shared memory
 
 // Byte offset of 16-byte piece `piece` of row `row` in a tile (rows, HS)
-template <int HS>
-__device__ constexpr uint32_t tile_offset(int row, int piece) {
+template <int HS> __device__ constexpr uint32_t tile_offset(int row, int piece) {
     return (uint32_t)(row * HS * 2 + ((piece ^ (row & 7)) << 4));
 }
 
@@ -88,9 +87,9 @@ __device__ constexpr uint32_t tile_offset(int row, int piece) {
 // of the four 8 x 8 matrices: down the left half, then the right half, as a left operand and a transposed right one
 // need them; ACROSS: the upper half from left to right, then the lower one, which puts the two registers of a right
 // operand side by side. k = 0 .. 3 take four registers, more are further along the row; all else is a sum.
-template <int HS, bool ACROSS>
-__device__ inline uint32_t lane_offset(int k) {
-    int lane = (int)(threadIdx.x % 32), row = ACROSS ? lane / 16 * 8 + lane % 8 : lane % 16, half = ACROSS ? lane / 8 % 2 : lane / 16;
+template <int HS, bool ACROSS> __device__ inline uint32_t lane_offset(int k) {
+    int lane = (int)(threadIdx.x % 32), row = ACROSS ? lane / 16 * 8 + lane % 8 : lane % 16,
+        half = ACROSS ? lane / 8 % 2 : lane / 16;
     return (tile_offset<HS>(row, half) ^ (uint32_t)(k % 4 * 32)) + (uint32_t)(k / 4 * 128);
 }
 
@@ -112,8 +111,7 @@ __device__ inline void tile_load(SmemAddress tile, const __nv_bfloat16 *x, int l
 }
 
 // The left operand: M * 16 rows of a tile, all of them in registers (KEPT) or fetched when used.
-template <int HS, int M, bool KEPT>
-struct LeftOperand {
+template <int HS, int M, bool KEPT> struct LeftOperand {
     SmemAddress tile; // of the warp's first row
     uint32_t kept[KEPT ? HS / 16 : 1][M][4];
 
@@ -175,20 +173,21 @@ __device__ inline void tile_multiply(float (&acc)[M][HS / 8][4], const uint32_t 
 }
 
 // Sums of a product, rounded, as left operand of the next
-template <int M, int N>
-__device__ inline void tile_pack(uint32_t (&p)[M][N / 2][4], const float (&s)[M][N][4]) {
+template <int M, int N> __device__ inline void tile_pack(uint32_t (&p)[M][N / 2][4], const float (&s)[M][N][4]) {
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-            for (int half = 0; half < 2; half++) p[m][n / 2][n % 2 * 2 + half] = pack_bf16(s[m][n][2 * half], s[m][n][2 * half + 1]);
+            for (int half = 0; half < 2; half++)
+                p[m][n / 2][n % 2 * 2 + half] = pack_bf16(s[m][n][2 * half], s[m][n][2 * half + 1]);
 }
 
 // x (rows <= M*16, HS) = acc * factor, rows ld apart; factor[m][half] belongs to row m*16 + half*8 + lane/4.
 // `staging` holds M*16 rows of a tile that only this warp uses by now.
 template <int HS, int M>
-__device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const float (&acc)[M][HS / 8][4], const float (&factor)[M][2], unsigned char *staging) {
+__device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const float (&acc)[M][HS / 8][4],
+                                  const float (&factor)[M][2], unsigned char *staging) {
     int lane = (int)(threadIdx.x % 32);
 #pragma unroll
     for (int m = 0; m < M; m++)
@@ -196,18 +195,19 @@ __device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const floa
         for (int half = 0; half < 2; half++)
 #pragma unroll
             for (int n = 0; n < HS / 8; n++)
-                *(uint32_t *)(staging + tile_offset<HS>(m * 16 + half * 8 + lane / 4, n) + lane % 4 * 4) = pack_bf16(acc[m][n][2 * half] * factor[m][half], acc[m][n][2 * half + 1] * factor[m][half]);
+                *(uint32_t *)(staging + tile_offset<HS>(m * 16 + half * 8 + lane / 4, n) + lane % 4 * 4) =
+                    pack_bf16(acc[m][n][2 * half] * factor[m][half], acc[m][n][2 * half + 1] * factor[m][half]);
     __syncwarp();
     constexpr int PIECES = HS / 8;
 #pragma unroll
     for (int i = 0; i < M * 16 * PIECES / 32; i++) {
         int row = (i * 32 + lane) / PIECES, piece = lane % PIECES;
-        if (row < rows) *(uint4 *)(x + (size_t)row * ld + piece * 8) = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
+        if (row < rows)
+            *(uint4 *)(x + (size_t)row * ld + piece * 8) = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
     }
 }
 
-template <int M, int N>
-__device__ inline void tile_clear(float (&x)[M][N][4]) {
+template <int M, int N> __device__ inline void tile_clear(float (&x)[M][N][4]) {
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -225,25 +225,38 @@ __device__ inline int attention_pair() { return (int)(blockIdx.z * gridDim.x + b
 // ---------------------------------------------------------------- forward
 
 // M: 16-row tiles of a warp. KEPT: Q stays in registers. May be tuned, as long as nothing spills.
-template <int HS>
-struct ForwardTile {
-    enum { WARPS = 4, M = 2, QUERIES = WARPS * M * 16, KEYS = 64, THREADS = WARPS * 32, BLOCKS = 2, SMEM = (QUERIES + 2 * KEYS) * HS * 2 };
+template <int HS> struct ForwardTile {
+    enum {
+        WARPS = 4,
+        M = 2,
+        QUERIES = WARPS * M * 16,
+        KEYS = 64,
+        THREADS = WARPS * 32,
+        BLOCKS = 2,
+        SMEM = (QUERIES + 2 * KEYS) * HS * 2
+    };
     static constexpr bool KEPT = HS == 64;
 };
 
 // grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS) attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, int pairs, float scale) {
+__global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS)
+    attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k,
+                             int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, int pairs,
+                             float scale) {
     typedef ForwardTile<HS> Tile;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
-    SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2, v_smem = k_smem + KEYS * HS * 2;
+    SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2,
+                v_smem = k_smem + KEYS * HS * 2;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
     if (pair >= pairs) return;
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES, row = first + warp * M * 16; // the block's first query, the warp's
-    int before = Tkv - Tq, tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
-    int end = (b + 1) * Tkv; // of the rows of k and v
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES,
+        row = first + warp * M * 16; // the block's first query, the warp's
+    int before = Tkv - Tq,
+        tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
+    int end = (b + 1) * Tkv;                                                  // of the rows of k and v
 
     tile_load<Tile::QUERIES, HS, THREADS>(q_smem, q + h * HS, ldq, b * Tq + first, (b + 1) * Tq);
     tile_load<KEYS, HS, THREADS>(k_smem, k + kh * HS, ldk, end - Tkv, end);
@@ -352,7 +365,8 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         }
     b = end / Tkv - 1; // anew: kept over the loop, two registers would spill
     h = attention_pair() - b * NH;
-    tile_store<HS, M>(out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS, Tq - row, o_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS, Tq - row, o_rmem, factor,
+                      attention_smem + warp * M * 16 * HS * 2);
 }
 
 // ---------------------------------------------------------------- forward for one query: generation
@@ -375,11 +389,14 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
 // One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of HS*sizeof(T)/16
 // share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
 template <typename T, int HS>
-__global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tkv, int NH, int NKV, float scale) {
+__global__ void __launch_bounds__(DECODE_THREADS)
+    attention_decode_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tkv,
+                            int NH, int NKV, float scale) {
     constexpr int PER = 16 / (int)sizeof(T), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
     __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
-    int group = (int)(threadIdx.x / LANES), first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
+    int group = (int)(threadIdx.x / LANES),
+        first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
     k += (size_t)b * Tkv * ldk + (size_t)kh * HS + first;
     v += (size_t)b * Tkv * ldv + (size_t)kh * HS + first;
     float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
@@ -435,18 +452,36 @@ __global__ void __launch_bounds__(DECODE_THREADS) attention_decode_kernel(T *out
 // M and WARPS: 16-row tiles of a warp and warps, always 128 rows of a block. *_STEP: rows of the passing tile that are
 // in registers at once as scores. May be tuned, as long as nothing spills. A stage is the two tiles that pass by. The
 // block's own two tiles move to registers before the loop, so stage 1 takes their place: 99 KB suffice for HS=128.
-template <int HS>
-struct BackwardTile {
-    enum { M = HS == 64 ? 2 : 1, WARPS = 8 / M, ROWS = WARPS * M * 16, THREADS = WARPS * 32, BLOCKS = HS == 64 ? 2 : 1, PASSING = 64, DQ_STEP = 32, DKDV_STEP = 16 };
-    enum { OWN = ROWS * HS * 2, PASSED = PASSING * HS * 2, NUMBERS = 2 * OWN + 2 * PASSED /* stage 0 */, DQ_SMEM = NUMBERS, DKDV_SMEM = NUMBERS + 2 * 2 * PASSING * 4 };
+template <int HS> struct BackwardTile {
+    enum {
+        M = HS == 64 ? 2 : 1,
+        WARPS = 8 / M,
+        ROWS = WARPS * M * 16,
+        THREADS = WARPS * 32,
+        BLOCKS = HS == 64 ? 2 : 1,
+        PASSING = 64,
+        DQ_STEP = 32,
+        DKDV_STEP = 16
+    };
+    enum {
+        OWN = ROWS * HS * 2,
+        PASSED = PASSING * HS * 2,
+        NUMBERS = 2 * OWN + 2 * PASSED /* stage 0 */,
+        DQ_SMEM = NUMBERS,
+        DKDV_SMEM = NUMBERS + 2 * 2 * PASSING * 4
+    };
     __device__ static inline int stage(int i) { return i % 2 ? 0 : 2 * OWN; }
 };
 
 // dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
+    attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out,
+                        const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk,
+                        const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
     typedef BackwardTile<HS> Tile;
-    constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS, PIECES = HS / 8;
+    constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS,
+                  PIECES = HS / 8;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
@@ -475,7 +510,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         float sum = 0, x[8], y[8];
         if (row + r < T) {
             decode_unpack(x, *(const uint4 *)(out + ((int64_t)(start + row + r) * NH + h) * HS + piece * 8), out);
-            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + r, piece)), out);
+            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + r, piece)),
+                          out);
 #pragma unroll
             for (int d = 0; d < 8; d++) sum = fmaf(x[d], y[d], sum);
         }
@@ -536,7 +572,9 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 #pragma unroll
                 for (int n = 0; n < N; n++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++) s_rmem[m][n][i] = exp2_fast(fmaf(s_rmem[m][n][i], scale, -row_lse[m][i / 2])) * dp_rmem[m][n][i];
+                    for (int i = 0; i < 4; i++)
+                        s_rmem[m][n][i] =
+                            exp2_fast(fmaf(s_rmem[m][n][i], scale, -row_lse[m][i / 2])) * dp_rmem[m][n][i];
 
             // 4. dQ += dS K
             uint32_t ds_rmem[M][N / 2][4];
@@ -549,16 +587,19 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     float factor[M][2];
 #pragma unroll
     for (int i = 0; i < M * 2; i++) factor[i / 2][i % 2] = scale * LN_2;
-    tile_store<HS, M>(dq + ((size_t)b * T + row) * lddq + (size_t)h * HS, lddq, T - row, dq_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(dq + ((size_t)b * T + row) * lddq + (size_t)h * HS, lddq, T - row, dq_rmem, factor,
+                      attention_smem + warp * M * 16 * HS * 2);
 }
 
 // Stage i of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
 template <int HS>
-__device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout, const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
+__device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout,
+                                    const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
     typedef BackwardTile<HS> Tile;
     SmemAddress stage = smem + Tile::stage(i), numbers = smem + Tile::NUMBERS + i * 2 * Tile::PASSING * 4;
     tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + h * HS, ldq, b * T + query, (b + 1) * T);
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, dout + h * HS, NH * HS, b * T + query, (b + 1) * T);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, dout + h * HS, NH * HS, b * T + query,
+                                                (b + 1) * T);
     if ((int)threadIdx.x < Tile::PASSING) {
         int t = query + (int)threadIdx.x;
         int at = (b * NH + h) * T + min(t, T - 1);
@@ -569,7 +610,10 @@ __device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16
 
 // dk and dv, summed over the query heads of the group in their order; grid: attention_sections() of `pairs` = B*NKV; scale: log2(e) / sqrt(HS)
 template <int HS>
-__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS) attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
+    attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout,
+                          const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k,
+                          int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
     typedef BackwardTile<HS> Tile;
     constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
@@ -665,35 +709,46 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         factor[i / 2][i % 2] = scale * LN_2;
         one[i / 2][i % 2] = 1;
     }
-    tile_store<HS, M>(dk + ((size_t)b * T + row) * lddk + (size_t)kh * HS, lddk, T - row, dk_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
-    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one, attention_smem + Tile::OWN + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(dk + ((size_t)b * T + row) * lddk + (size_t)kh * HS, lddk, T - row, dk_rmem, factor,
+                      attention_smem + warp * M * 16 * HS * 2);
+    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one,
+                      attention_smem + Tile::OWN + warp * M * 16 * HS * 2);
 }
 
 // ---------------------------------------------------------------- launchers
 
 // Shapes that no kernel can have, as our own mistakes: they end the program with the value that broke the rule.
-static inline void attention_check(const char *name, const void *const *pointers, const int *ld, int count, int B, int Tq, int Tkv, int NH, int NKV, int HS, int size) {
+static inline void attention_check(const char *name, const void *const *pointers, const int *ld, int count, int B,
+                                   int Tq, int Tkv, int NH, int NKV, int HS, int size) {
     if (B < 1 || Tq < 1 || Tkv < Tq || NKV < 1 || NH < 1 || NH % NKV != 0 || HS < 1 || HS > PLAIN_MAX_HS)
-        fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, HS <= %d", name, B, Tq, Tkv, NH, NKV, HS, PLAIN_MAX_HS);
+        fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, "
+             "HS <= %d",
+             name, B, Tq, Tkv, NH, NKV, HS, PLAIN_MAX_HS);
     if ((int64_t)B * NH * Tkv > INT32_MAX - 256 || B > 65535 || Tq > 65535 * PLAIN_TILE)
         fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, B, NH, Tkv);
     for (int i = 0; i < count && (HS == 64 || HS == 128); i++)
         if ((uintptr_t)pointers[i] % 16 || (size_t)ld[i] * (size_t)size % 16)
-            fail("%s: operand %d at %p with rows %d apart: expected both on multiples of 16 bytes", name, i, pointers[i], ld[i]);
+            fail("%s: operand %d at %p with rows %d apart: expected both on multiples of 16 bytes", name, i,
+                 pointers[i], ld[i]);
 }
 
 // Launches `kernel` with more shared memory than the 48 KB that need no permission.
 template <typename... P, typename... A>
-static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem, cudaStream_t stream, A... args) {
+static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem,
+                                    cudaStream_t stream, A... args) {
     cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem);
     if (error == cudaSuccess) {
         kernel<<<grid, dim3((unsigned)threads), (size_t)smem, stream>>>(args...);
         error = cudaGetLastError();
     }
-    if (error != cudaSuccess) fail("%s: %s (grid %u x %u x %u, %d threads, %d bytes of shared memory)", name, cudaGetErrorString(error), grid.x, grid.y, grid.z, threads, smem);
+    if (error != cudaSuccess)
+        fail("%s: %s (grid %u x %u x %u, %d threads, %d bytes of shared memory)", name, cudaGetErrorString(error),
+             grid.x, grid.y, grid.z, threads, smem);
 }
 
-static inline dim3 attention_grid(int heads, int B, int T, int rows) { return dim3((unsigned)heads, (unsigned)B, (unsigned)((T + rows - 1) / rows)); }
+static inline dim3 attention_grid(int heads, int B, int T, int rows) {
+    return dim3((unsigned)heads, (unsigned)B, (unsigned)((T + rows - 1) / rows));
+}
 
 // Bytes that pass by in a section; half of an H100's L2 cache, since a section's last blocks still run when the next
 // one's first do. Changed by the test alone.
@@ -706,47 +761,78 @@ static inline dim3 attention_sections(int pairs, int group, size_t bytes, int T,
     size_t groups = (size_t)(pairs / group), most = attention_section_bytes / bytes;
     if (most < 1) most = 1;
     size_t sections = (groups + most - 1) / most;
-    return dim3((unsigned)((groups + sections - 1) / sections * (size_t)group), (unsigned)((T + rows - 1) / rows), (unsigned)sections);
+    return dim3((unsigned)((groups + sections - 1) / sections * (size_t)group), (unsigned)((T + rows - 1) / rows),
+                (unsigned)sections);
 }
 
 template <int HS>
-static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
+static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq,
+                                         const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B,
+                                         int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
     typedef ForwardTile<HS> Tile;
-    attention_launch("attention_forward", attention_forward_kernel<HS>, attention_sections(B * NH, NH / NKV, (size_t)Tkv * HS * 4, Tq, Tile::QUERIES), Tile::THREADS, Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, B * NH, LOG2_E / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_kernel<HS>,
+                     attention_sections(B * NH, NH / NKV, (size_t)Tkv * HS * 4, Tq, Tile::QUERIES), Tile::THREADS,
+                     Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, B * NH,
+                     LOG2_E / sqrtf((float)HS));
 }
 
 template <int HS>
-static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out, const float *lse, float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B, int T, int NH, int NKV, cudaStream_t stream) {
+static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv,
+                                          int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out,
+                                          const float *lse, float *delta, const __nv_bfloat16 *q, int ldq,
+                                          const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B,
+                                          int T, int NH, int NKV, cudaStream_t stream) {
     typedef BackwardTile<HS> Tile;
     float scale = LOG2_E / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_kernel<HS>, attention_sections(B * NH, NH / NKV, (size_t)T * HS * 4, T, Tile::ROWS), Tile::THREADS, Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NH, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>, attention_sections(B * NKV, 1, (size_t)T * HS * 4 * (size_t)(NH / NKV), T, Tile::ROWS), Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NKV, scale);
+    attention_launch("attention_backward: dq", attention_dq_kernel<HS>,
+                     attention_sections(B * NH, NH / NKV, (size_t)T * HS * 4, T, Tile::ROWS), Tile::THREADS,
+                     Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NH,
+                     scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>,
+                     attention_sections(B * NKV, 1, (size_t)T * HS * 4 * (size_t)(NH / NKV), T, Tile::ROWS),
+                     Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q,
+                     ldq, k, ldk, v, ldv, T, NH, NKV, B * NKV, scale);
 }
 
 template <typename T, int HS>
-static inline void attention_decode(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
-    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, attention_grid(NH, B, 1, 1), DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV, LOG2_E / sqrtf((float)HS));
+static inline void attention_decode(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
+                                    int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
+    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, attention_grid(NH, B, 1, 1),
+                     DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV,
+                     LOG2_E / sqrtf((float)HS));
 }
 
 template <int E, typename T>
-static inline void attention_forward_plain(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
+static inline void attention_forward_plain(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v,
+                                           int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
+                                           cudaStream_t stream) {
     int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
-    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(NH, B, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(NH, B, Tq, PLAIN_TILE),
+                     PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS,
+                     1 / sqrtf((float)HS));
 }
 
 template <int E, typename T>
-static inline void attention_backward_plain(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out, const float *lse, float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS, cudaStream_t stream) {
+static inline void attention_backward_plain(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout,
+                                            const T *out, const float *lse, float *delta, const T *q, int ldq,
+                                            const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV,
+                                            int HS, cudaStream_t stream) {
     int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
     float scale = 1 / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(NH, B, Tn, PLAIN_TILE), threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>, attention_grid(NKV, B, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(NH, B, Tn, PLAIN_TILE),
+                     threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS,
+                     scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>,
+                     attention_grid(NKV, B, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse,
+                     (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
 }
 
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys
 // 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Rows are ld numbers apart; batch b of q starts at q + b*Tq*ldq,
 // of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv. At head sizes 64 and 128 all must lie on multiples of 16 bytes.
 template <typename T>
-static inline void attention_forward(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
+static inline void attention_forward(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
+                                     int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
     const void *pointers[] = {out, q, k, v};
     const int ld[] = {NH * HS, ldq, ldk, ldv};
     attention_check("attention_forward", pointers, ld, 4, B, Tq, Tkv, NH, NKV, HS, (int)sizeof(T));
@@ -754,12 +840,16 @@ static inline void attention_forward(T *out, float *lse, const T *q, int ldq, co
     else if (Tq == 1 && HS == 128) attention_decode<T, 128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
     else {
         if constexpr (sizeof(T) == 2) {
-            if (HS == 64) return attention_forward_mma<64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
-            if (HS == 128) return attention_forward_mma<128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
+            if (HS == 64)
+                return attention_forward_mma<64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
+            if (HS == 128)
+                return attention_forward_mma<128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
         }
         if (HS <= 32) attention_forward_plain<1>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
-        else if (HS <= 64) attention_forward_plain<2>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
-        else if (HS <= 128) attention_forward_plain<4>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+        else if (HS <= 64)
+            attention_forward_plain<2>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+        else if (HS <= 128)
+            attention_forward_plain<4>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
         else attention_forward_plain<8>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
     }
 }
@@ -767,18 +857,33 @@ static inline void attention_forward(T *out, float *lse, const T *q, int ldq, co
 // dq, dk, dv are overwritten (rows ld apart, so they may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out
 // (B, T, NH*HS), lse (B, NH, T) of the forward pass; scratch (B, NH, T) floats. Shapes as above with Tq == Tkv == T.
 template <typename T>
-static inline void attention_backward(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out, const float *lse, float *scratch, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS, cudaStream_t stream) {
+static inline void attention_backward(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out,
+                                      const float *lse, float *scratch, const T *q, int ldq, const T *k, int ldk,
+                                      const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS,
+                                      cudaStream_t stream) {
     const void *pointers[] = {dq, dk, dv, dout, out, q, k, v};
     const int ld[] = {lddq, lddk, lddv, NH * HS, NH * HS, ldq, ldk, ldv};
     attention_check("attention_backward", pointers, ld, 8, B, Tn, Tn, NH, NKV, HS, (int)sizeof(T));
     if constexpr (sizeof(T) == 2) {
-        if (HS == 64) return attention_backward_mma<64>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, stream);
-        if (HS == 128) return attention_backward_mma<128>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, stream);
+        if (HS == 64)
+            return attention_backward_mma<64>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
+                                              ldv, B, Tn, NH, NKV, stream);
+        if (HS == 128)
+            return attention_backward_mma<128>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
+                                               ldv, B, Tn, NH, NKV, stream);
     }
-    if (HS <= 32) attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
-    else if (HS <= 64) attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
-    else if (HS <= 128) attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
-    else attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, Tn, NH, NKV, HS, stream);
+    if (HS <= 32)
+        attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
+                                    Tn, NH, NKV, HS, stream);
+    else if (HS <= 64)
+        attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
+                                    Tn, NH, NKV, HS, stream);
+    else if (HS <= 128)
+        attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
+                                    Tn, NH, NKV, HS, stream);
+    else
+        attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
+                                    Tn, NH, NKV, HS, stream);
 }
 
 #endif

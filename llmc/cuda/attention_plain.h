@@ -21,8 +21,7 @@ of 32 rows use 32 banks.
 enum { PLAIN_TILE = 32, PLAIN_WARPS = 8, PLAIN_ROWS = PLAIN_TILE / PLAIN_WARPS, PLAIN_MAX_HS = 256 };
 
 // tile (32, 32 E + 1) = x (rows <= 32, HS), rows ld apart, zeros around it
-template <int E, typename T>
-__device__ void plain_load(float *tile, const T *x, int ld, int rows, int HS) {
+template <int E, typename T> __device__ void plain_load(float *tile, const T *x, int ld, int rows, int HS) {
     for (int i = (int)threadIdx.x; i < PLAIN_TILE * 32 * E; i += PLAIN_WARPS * 32) {
         int r = i / (32 * E), d = i % (32 * E);
         tile[r * (32 * E + 1) + d] = r < rows && d < HS ? to_float(x[(size_t)r * ld + d]) : 0;
@@ -30,8 +29,7 @@ __device__ void plain_load(float *tile, const T *x, int ld, int rows, int HS) {
 }
 
 // s[u] = row u of the warp's rows a . row `lane` of the tile b
-template <int E>
-__device__ void plain_dot(float (&s)[PLAIN_ROWS], const float *a, const float *b) {
+template <int E> __device__ void plain_dot(float (&s)[PLAIN_ROWS], const float *a, const float *b) {
     b += (int)(threadIdx.x % 32) * (32 * E + 1);
     for (int u = 0; u < PLAIN_ROWS; u++) s[u] = 0;
 #pragma unroll 8
@@ -40,8 +38,7 @@ __device__ void plain_dot(float (&s)[PLAIN_ROWS], const float *a, const float *b
 }
 
 // acc[u][e] += sum over c of p[u][c] x[c][lane + 32 e]; p (4, 32) was written by this warp's lanes
-template <int E>
-__device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], const float *p, const float *x) {
+template <int E> __device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], const float *p, const float *x) {
     __syncwarp();
 #pragma unroll 4
     for (int c = 0; c < PLAIN_TILE; c++)
@@ -53,7 +50,8 @@ __device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], const float *p, co
 }
 
 template <int E, typename T>
-__device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E], const float (&factor)[PLAIN_ROWS]) {
+__device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E],
+                            const float (&factor)[PLAIN_ROWS]) {
     for (int u = 0; u < PLAIN_ROWS; u++)
         for (int e = 0; e < E; e++) {
             int d = (int)(threadIdx.x % 32) + 32 * e;
@@ -63,7 +61,9 @@ __device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[P
 
 // grid (NH, B, query tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
+    attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
+                                   int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *k_smem = q_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
@@ -107,15 +107,21 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_forward_plain_k
 
 // delta (B, NH, T) = sum over HS of out * dout, and dq; grid (NH, B, query tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
+    attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q,
+                              int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS,
+                              float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
-    float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
+    float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS,
+          *v_smem = k_smem + TILE_FLOATS;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *ds_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE;
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
-    int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS, keys = min(Tn, first + PLAIN_TILE);
-    const T *out_rows = out + (((size_t)b * Tn + first) * NH + h) * HS, *dout_rows = dout + (((size_t)b * Tn + first) * NH + h) * HS;
+    int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS,
+        keys = min(Tn, first + PLAIN_TILE);
+    const T *out_rows = out + (((size_t)b * Tn + first) * NH + h) * HS,
+            *dout_rows = dout + (((size_t)b * Tn + first) * NH + h) * HS;
     k += (size_t)b * Tn * ldk + (size_t)kh * HS;
     v += (size_t)b * Tn * ldv + (size_t)kh * HS;
 
@@ -127,7 +133,9 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dq_plain_kernel
         bool inside = first + row + u < Tn;
         size_t at = ((size_t)b * NH + h) * Tn + first + row + u;
         float sum = 0;
-        for (int d = lane; inside && d < HS; d += 32) sum = fmaf(to_float(out_rows[(size_t)(row + u) * NH * HS + d]), dout_smem[(row + u) * (32 * E + 1) + d], sum);
+        for (int d = lane; inside && d < HS; d += 32)
+            sum =
+                fmaf(to_float(out_rows[(size_t)(row + u) * NH * HS + d]), dout_smem[(row + u) * (32 * E + 1) + d], sum);
         row_delta[u] = warp_sum(sum);
         row_lse[u] = inside ? lse[at] : 0;
         if (inside && lane == 0) delta[at] = row_delta[u];
@@ -148,17 +156,23 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dq_plain_kernel
         }
         plain_accumulate<E>(acc, ds_smem, k_smem);
     }
-    plain_write<E>(dq + ((size_t)b * Tn + first + row) * lddq + (size_t)h * HS, lddq, Tn - first - row, HS, acc, factor);
+    plain_write<E>(dq + ((size_t)b * Tn + first + row) * lddq + (size_t)h * HS, lddq, Tn - first - row, HS, acc,
+                   factor);
 }
 
 // dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (NKV, B, key tiles)
 template <int E, typename T>
-__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS, float scale) {
+__global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
+    attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta,
+                                const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV,
+                                int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
-    float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS, *dout_smem = q_smem + TILE_FLOATS;
+    float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS,
+          *dout_smem = q_smem + TILE_FLOATS;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    float *p_smem = dout_smem + TILE_FLOATS + warp * 2 * PLAIN_ROWS * PLAIN_TILE, *ds_smem = p_smem + PLAIN_ROWS * PLAIN_TILE;
+    float *p_smem = dout_smem + TILE_FLOATS + warp * 2 * PLAIN_ROWS * PLAIN_TILE,
+          *ds_smem = p_smem + PLAIN_ROWS * PLAIN_TILE;
     int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
     int first = (int)blockIdx.z * PLAIN_TILE, row = warp * PLAIN_ROWS;
 
@@ -189,8 +203,10 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1) attention_dkdv_plain_kern
             plain_accumulate<E>(dv_acc, p_smem, dout_smem);
             plain_accumulate<E>(dk_acc, ds_smem, q_smem);
         }
-    plain_write<E>(dk + ((size_t)b * Tn + first + row) * lddk + (size_t)kh * HS, lddk, Tn - first - row, HS, dk_acc, factor);
-    plain_write<E>(dv + ((size_t)b * Tn + first + row) * lddv + (size_t)kh * HS, lddv, Tn - first - row, HS, dv_acc, one);
+    plain_write<E>(dk + ((size_t)b * Tn + first + row) * lddk + (size_t)kh * HS, lddk, Tn - first - row, HS, dk_acc,
+                   factor);
+    plain_write<E>(dv + ((size_t)b * Tn + first + row) * lddv + (size_t)kh * HS, lddv, Tn - first - row, HS, dv_acc,
+                   one);
 }
 
 #endif

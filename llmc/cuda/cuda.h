@@ -140,7 +140,7 @@ typedef struct {
     float *scratch; // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
     struct GemmPlans *plans;
-    bool graphs; // graph.h; off while the model is being made
+    bool graphs;      // graph.h; off while the model is being made
     const Dist *dist; // whose watchdog looks at every wait
 } Device;
 
@@ -164,7 +164,9 @@ static inline bool device_open(Device *d, const Dist *dist, Error *err) {
     if ((status != cudaSuccess || count == 0) && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0))
         return error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
     if (status != cudaSuccess || count == 0)
-        return error_set(err, "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+        return error_set(err,
+                         "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and "
+                         "CUDA_VISIBLE_DEVICES",
                          status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
     d->number = dist->local_rank % count;
     CUDA_CHECK(cudaSetDevice(d->number));
@@ -174,7 +176,9 @@ static inline bool device_open(Device *d, const Dist *dist, Error *err) {
     d->major = p.major, d->minor = p.minor;
     d->multiprocessors = p.multiProcessorCount;
     d->memory = p.totalGlobalMem;
-    if (d->major < 8) return error_set(err, "%s has compute capability %d.%d; 8.0 (A100) or later is needed", d->name, d->major, d->minor);
+    if (d->major < 8)
+        return error_set(err, "%s has compute capability %d.%d; 8.0 (A100) or later is needed", d->name, d->major,
+                         d->minor);
     CUDA_CHECK(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_CHECK(cudaMalloc((void **)&d->scratch, DEVICE_SCRATCH_BYTES));
     d->scratch_bytes = DEVICE_SCRATCH_BYTES;
@@ -193,8 +197,9 @@ static inline void *device_alloc(Device *d, size_t bytes, const char *what) {
     if (cudaMalloc(&p, bytes ? bytes : 16) != cudaSuccess) {
         size_t left = 0, all = 0;
         cudaMemGetInfo(&left, &all);
-        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, --recompute=block, or a higher --zero over several GPUs", what,
-             (double)bytes / (1 << 30), (double)left / (1 << 30), (double)all / (1 << 30), d->name);
+        fail("%s needs %.2f GiB of device memory, %.2f of %.2f GiB are free on %s; try a smaller --batch_size, "
+             "--recompute=block, or a higher --zero over several GPUs",
+             what, (double)bytes / (1 << 30), (double)left / (1 << 30), (double)all / (1 << 30), d->name);
     }
     CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, d->stream));
     return p;
@@ -233,14 +238,16 @@ static __global__ void add_columns_kernel(float *out1, float *out2, const float 
 }
 
 static inline void add_columns(float *out1, float *out2, const float *partial, int rows, int C, int width, Device *d) {
-    add_columns_kernel<<<(unsigned)((width + 31) / 32), dim3(32, 8), 0, d->stream>>>(out1, out2, partial, rows, C, width);
+    add_columns_kernel<<<(unsigned)((width + 31) / 32), dim3(32, 8), 0, d->stream>>>(out1, out2, partial, rows, C,
+                                                                                     width);
     LAUNCH_CHECK();
 }
 
 // Blocks for n items of `each`, refusing what a grid cannot hold.
 static inline unsigned blocks_for(size_t n, size_t each) {
     size_t blocks = (n + each - 1) / each;
-    if (blocks > 0x7fffffffu) fail("a kernel over %zu items is more than a grid can hold; use a smaller --batch_size", n);
+    if (blocks > 0x7fffffffu)
+        fail("a kernel over %zu items is more than a grid can hold; use a smaller --batch_size", n);
     return blocks ? (unsigned)blocks : 1;
 }
 

@@ -12,7 +12,8 @@ and a block a token adds them: no atomics.
 
 // x (N, C) = wte[token] (+ wpe[first_position + n % T]); a thread a pack
 template <typename T>
-__global__ void embedding_forward_kernel(T *x, const int32_t *tokens, const T *wte, const T *wpe, int first_position, int N, int Tn, int C) {
+__global__ void embedding_forward_kernel(T *x, const int32_t *tokens, const T *wte, const T *wpe, int first_position,
+                                         int N, int Tn, int C) {
     const int P = PackOf<T>::SIZE;
     size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)N * packs) return;
@@ -30,9 +31,13 @@ __global__ void embedding_forward_kernel(T *x, const int32_t *tokens, const T *w
 
 // x (B, T, C) = wte[token] (+ wpe[first_position + t]); tokens (B, T) on the device
 template <typename R>
-static inline void embedding_forward(R *x, const int32_t *tokens, const R *wte, const R *wpe, int first_position, int B, int T, int C, Device *d) {
+static inline void embedding_forward(R *x, const int32_t *tokens, const R *wte, const R *wpe, int first_position, int B,
+                                     int T, int C, Device *d) {
     const int P = PackOf<R>::SIZE;
-    embedding_forward_kernel<R><<<blocks_for((size_t)B * (size_t)T * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(x, tokens, wte, wpe, first_position, B * T, T, C);
+    embedding_forward_kernel<R>
+        <<<blocks_for((size_t)B * (size_t)T * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(x, tokens, wte, wpe,
+                                                                                                    first_position,
+                                                                                                    B * T, T, C);
     LAUNCH_CHECK();
 }
 
@@ -73,8 +78,7 @@ static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, i
 
 // A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
 // eight sums are added one after the other.
-template <typename T>
-__global__ void embedding_backward_kernel(float *dwte, const T *dx, TokenGroups groups, int C) {
+template <typename T> __global__ void embedding_backward_kernel(float *dwte, const T *dx, TokenGroups groups, int C) {
     const int P = PackOf<T>::SIZE;
     __shared__ float sums[8][32 * P + 4];
     int g = (int)blockIdx.x, c = ((int)blockIdx.y * 32 + (int)threadIdx.x) * P;
@@ -115,13 +119,17 @@ template <typename T> __global__ void position_backward_kernel(float *dwpe, cons
 
 // dwte (V, C) +=, dwpe (T, C) += or NULL, from dx (B, T, C); groups on the device
 template <typename R>
-static inline void embedding_backward(float *dwte, float *dwpe, const R *dx, TokenGroups groups, int B, int T, int C, int V, Device *d) {
+static inline void embedding_backward(float *dwte, float *dwpe, const R *dx, TokenGroups groups, int B, int T, int C,
+                                      int V, Device *d) {
     const int P = PackOf<R>::SIZE;
-    int N = B * T, most = N < V ? N : V, columns = (C + 32 * P - 1) / (32 * P); // most: the count itself is on the device
-    embedding_backward_kernel<R><<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
+    int N = B * T, most = N < V ? N : V,
+        columns = (C + 32 * P - 1) / (32 * P); // most: the count itself is on the device
+    embedding_backward_kernel<R>
+        <<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
     LAUNCH_CHECK();
     if (!dwpe) return;
-    position_backward_kernel<R><<<blocks_for((size_t)T * (size_t)((C + P - 1) / P), 128), 128, 0, d->stream>>>(dwpe, dx, B, T, C);
+    position_backward_kernel<R>
+        <<<blocks_for((size_t)T * (size_t)((C + P - 1) / P), 128), 128, 0, d->stream>>>(dwpe, dx, B, T, C);
     LAUNCH_CHECK();
 }
 

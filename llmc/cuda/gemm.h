@@ -34,12 +34,12 @@ template <typename T> struct CublasType {
 
 // All that an algorithm depends on; compared and stored as numbers.
 typedef struct {
-    int m, n, k;         // D (m, n), by columns
+    int m, n, k; // D (m, n), by columns
     int transa, transb;
-    int in, out;         // cudaDataType_t
-    int accumulate;      // beta = 1
-    int epilogue;        // cublasLtEpilogue_t
-    int alignment;       // bytes that all matrices start on, a power of two up to 256
+    int in, out;    // cudaDataType_t
+    int accumulate; // beta = 1
+    int epilogue;   // cublasLtEpilogue_t
+    int alignment;  // bytes that all matrices start on, a power of two up to 256
 } GemmKey;
 
 typedef struct {
@@ -62,7 +62,7 @@ struct GemmPlans {
     void *workspace;
     GemmPlan *items;
     size_t count, capacity, last; // last: the plan of the newest product
-    GemmChoice *known; // from the file, and those measured now
+    GemmChoice *known;            // from the file, and those measured now
     size_t known_count, known_capacity;
     bool measure, changed;
     Path path; // empty: no file
@@ -82,8 +82,9 @@ static inline void gemm_read_choices(struct GemmPlans *p) {
         GemmChoice c;
         unsigned long long a[8];
         GemmKey *k = &c.key;
-        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n, &k->k, &k->transa, &k->transb, &k->in, &k->out,
-                   &k->accumulate, &k->epilogue, &k->alignment, &c.supported, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 19)
+        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n,
+                   &k->k, &k->transa, &k->transb, &k->in, &k->out, &k->accumulate, &k->epilogue, &k->alignment,
+                   &c.supported, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 19)
             continue;
         for (int i = 0; i < 8; i++) c.algo.data[i] = a[i];
         p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
@@ -98,17 +99,20 @@ static inline void gemm_write_choices(struct GemmPlans *p) {
     Error err;
     Path folder = path_parent(p->path.text), above = path_parent(folder.text);
     if (!p->changed) return;
-    if (!p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) || !out_open(&f, p->path.text, &err)) {
-        warn("the measured choice of products cannot be kept: %s; the next start measures again and may choose others, whose sums round otherwise; set LLMC_CACHE to a folder",
+    if (!p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) ||
+        !out_open(&f, p->path.text, &err)) {
+        warn("the measured choice of products cannot be kept: %s; the next start measures again and may choose others, "
+             "whose sums round otherwise; set LLMC_CACHE to a folder",
              p->path.text[0] ? err.text : "no LLMC_CACHE, XDG_CACHE_HOME or HOME");
         return;
     }
     for (size_t i = 0; i < p->known_count; i++) {
         const GemmKey *k = &p->known[i].key;
         char line[512];
-        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out, k->accumulate, k->epilogue, k->alignment,
-                         p->known[i].supported);
-        for (int w = 0; w < 8; w++) n += snprintf(line + n, sizeof line - (size_t)n, " %llx", (unsigned long long)p->known[i].algo.data[w]);
+        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb,
+                         k->in, k->out, k->accumulate, k->epilogue, k->alignment, p->known[i].supported);
+        for (int w = 0; w < 8; w++)
+            n += snprintf(line + n, sizeof line - (size_t)n, " %llx", (unsigned long long)p->known[i].algo.data[w]);
         out_puts(&f, line);
         out_puts(&f, "\n");
     }
@@ -125,7 +129,10 @@ static inline void gemm_open(Device *d) {
     snprintf(device, sizeof device, "%.100s", d->name);
     for (char *c = device; *c; c++)
         if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9'))) *c = '-';
-    Path folder = own && *own ? path_of("%s", own) : xdg && *xdg ? path_of("%s/llmc", xdg) : home && *home ? path_of("%s/.cache/llmc", home) : path_of("%s", "");
+    Path folder = own && *own     ? path_of("%s", own)
+                  : xdg && *xdg   ? path_of("%s/llmc", xdg)
+                  : home && *home ? path_of("%s/.cache/llmc", home)
+                                  : path_of("%s", "");
     if (folder.text[0]) p->path = path_of("%s/gemm-%s-%zu.txt", folder.text, device, cublasLtGetVersion());
     gemm_read_choices(p);
 }
@@ -175,19 +182,25 @@ static inline void gemm_share_choices(Device *d, const Dist *dist) {
 
 // The operands of one product; the library's names and its order by columns.
 typedef struct {
-    void *D;          // (m, n)
+    void *D;           // (m, n)
     const void *A, *B; // op(A) (m, k), op(B) (k, n)
-    const void *C;    // (m, n), added when key.accumulate; may be D
-    const void *bias; // (m), or (n) for a gradient of it
-    const void *aux;  // (m, n), GELU's input
+    const void *C;     // (m, n), added when key.accumulate; may be D
+    const void *bias;  // (m), or (n) for a gradient of it
+    const void *aux;   // (m, n), GELU's input
 } GemmOperands;
 
-static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOperands *o, const cublasLtMatmulAlgo_t *algo) {
+static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOperands *o,
+                                      const cublasLtMatmulAlgo_t *algo) {
     struct GemmPlans *p = d->plans;
     float alpha = 1, beta = plan->key.accumulate ? 1.0f : 0.0f;
-    if (o->bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
-    if (o->aux) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux, sizeof o->aux));
-    return cublasLtMatmul(p->handle, plan->desc, &alpha, o->A, plan->a, o->B, plan->b, &beta, plan->key.accumulate ? o->C : o->D, plan->d, o->D, plan->d, algo, p->workspace,
+    if (o->bias)
+        CUBLAS_CHECK(
+            cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+    if (o->aux)
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux,
+                                                    sizeof o->aux));
+    return cublasLtMatmul(p->handle, plan->desc, &alpha, o->A, plan->a, o->B, plan->b, &beta,
+                          plan->key.accumulate ? o->C : o->D, plan->d, o->D, plan->d, algo, p->workspace,
                           GEMM_WORKSPACE_BYTES, d->stream);
 }
 
@@ -229,8 +242,10 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     const GemmChoice *known = gemm_known(p, &plan->key);
     cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
     // A file may come from a library that differs in spite of its version: what does not fit is found anew.
-    if (known && (!known->supported || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, &known->algo, found) == CUBLAS_STATUS_SUCCESS &&
-                                        found[0].workspaceSize <= GEMM_WORKSPACE_BYTES))) {
+    if (known &&
+        (!known->supported || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
+                                                       &known->algo, found) == CUBLAS_STATUS_SUCCESS &&
+                               found[0].workspaceSize <= GEMM_WORKSPACE_BYTES))) {
         plan->algo = known->algo;
         plan->supported = known->supported;
         plan->compared = 1;
@@ -238,22 +253,32 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     }
     cublasLtMatmulPreference_t preference;
     size_t workspace = GEMM_WORKSPACE_BYTES;
-    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = (uint32_t)plan->key.alignment;
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
+             alignment = (uint32_t)plan->key.alignment;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                                      sizeof workspace));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
+                                                      sizeof schemes));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                                                      &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                                      &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                                                      &alignment, sizeof alignment));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                                                      &alignment, sizeof alignment));
     int count = 0;
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, preference, GEMM_CANDIDATES, found, &count);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
+                                                           preference, GEMM_CANDIDATES, found, &count);
     cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS) return;
     // Those that run; each run also warms up.
     int works[GEMM_CANDIDATES], n = 0, best = 0;
     for (int i = 0; i < count && (p->measure || n == 0); i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && (!p->measure || gemm_run(d, plan, o, &found[i].algo) == CUBLAS_STATUS_SUCCESS)) works[n++] = i;
+        if (found[i].state == CUBLAS_STATUS_SUCCESS &&
+            (!p->measure || gemm_run(d, plan, o, &found[i].algo) == CUBLAS_STATUS_SUCCESS))
+            works[n++] = i;
     if (n == 0) return;
     float ms[GEMM_CANDIDATES];
     for (int round = 0; p->measure && round < GEMM_ROUNDS; round++)
@@ -283,15 +308,21 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-    if (o->bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+    if (o->bias)
+        CUBLAS_CHECK(
+            cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
     if (o->aux) {
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux, sizeof o->aux));
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &aux_ld, sizeof aux_ld));
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux,
+                                                    sizeof o->aux));
+        CUBLAS_CHECK(
+            cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &aux_ld, sizeof aux_ld));
     }
     uint64_t m = (uint64_t)key->m, n = (uint64_t)key->n, k = (uint64_t)key->k;
     cudaDataType_t in = (cudaDataType_t)key->in;
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->a, in, key->transa ? k : m, key->transa ? m : k, (int64_t)(key->transa ? k : m)));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->b, in, key->transb ? n : k, key->transb ? k : n, (int64_t)(key->transb ? n : k)));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->a, in, key->transa ? k : m, key->transa ? m : k,
+                                            (int64_t)(key->transa ? k : m)));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->b, in, key->transb ? n : k, key->transb ? k : n,
+                                            (int64_t)(key->transb ? n : k)));
     CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->d, (cudaDataType_t)key->out, m, n, (int64_t)m));
     gemm_choose(d, plan, o);
     return plan;
@@ -299,8 +330,8 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
 
 // D = op(A) op(B) (+ C where given) with an epilogue; false if the library has none for this shape.
 template <typename Out, typename In>
-static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n, int k, bool transa, bool transb,
-                        cublasLtEpilogue_t epilogue, Device *d) {
+static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n,
+                        int k, bool transa, bool transb, cublasLtEpilogue_t epilogue, Device *d) {
     GemmOperands o;
     o.D = D, o.A = A, o.B = B, o.C = C, o.bias = bias, o.aux = aux;
     GemmKey key;
@@ -313,7 +344,8 @@ static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const vo
     key.alignment = (int)(bits & (~bits + 1));
     GemmPlan *plan = gemm_plan(d, &key, &o);
     if (!plan->supported) {
-        if (epilogue == CUBLASLT_EPILOGUE_DEFAULT) fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", m, n, k, d->name);
+        if (epilogue == CUBLASLT_EPILOGUE_DEFAULT)
+            fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", m, n, k, d->name);
         return false;
     }
     CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
@@ -367,7 +399,8 @@ enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at
 
 // partial (gridDim.y, C): sums of columns over rows of dy (N, C). A warp takes COLUMN_ROWS rows at a time, all of them
 // on their way from memory together; a block's warps take turns, and so do the blocks.
-template <typename T> __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const T *dy, int N, int C) {
+template <typename T>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const T *dy, int N, int C) {
     const int P = PackOf<T>::SIZE;
     __shared__ float sums[COLUMN_WARPS][32 * P + 4];
     int c = ((int)blockIdx.x * 32 + (int)threadIdx.x) * P, y = (int)threadIdx.y;
@@ -376,16 +409,19 @@ template <typename T> __global__ void __launch_bounds__(32 * COLUMN_WARPS) colum
     for (int i = 0; i < P; i++) sum[i] = 0;
     if (c < C)
 #pragma unroll 1
-        for (int n = ((int)blockIdx.y * COLUMN_WARPS + y) * COLUMN_ROWS; n < N; n += (int)gridDim.y * COLUMN_WARPS * COLUMN_ROWS) {
+        for (int n = ((int)blockIdx.y * COLUMN_WARPS + y) * COLUMN_ROWS; n < N;
+             n += (int)gridDim.y * COLUMN_WARPS * COLUMN_ROWS) {
             if (fit) {
                 int4 bits[COLUMN_ROWS];
 #pragma unroll
-                for (int r = 0; r < COLUMN_ROWS; r++) bits[r] = n + r < N ? *(const int4 *)(dy + (size_t)(n + r) * (size_t)C + c) : make_int4(0, 0, 0, 0);
+                for (int r = 0; r < COLUMN_ROWS; r++)
+                    bits[r] = n + r < N ? *(const int4 *)(dy + (size_t)(n + r) * (size_t)C + c) : make_int4(0, 0, 0, 0);
 #pragma unroll
                 for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], (const T *)&bits[r], 0, P, true);
             } else {
 #pragma unroll
-                for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], dy + (size_t)(n + r) * (size_t)C, c, n + r < N ? C : 0, false);
+                for (int r = 0; r < COLUMN_ROWS; r++)
+                    load_pack(v[r], dy + (size_t)(n + r) * (size_t)C, c, n + r < N ? C : 0, false);
             }
             for (int i = 0; i < P; i++)
 #pragma unroll
@@ -405,12 +441,14 @@ template <typename T> __global__ void __launch_bounds__(32 * COLUMN_WARPS) colum
 template <typename T> static inline void bias_backward(float *db, const T *dy, int N, int C, Device *d) {
     // About 528 blocks, 4 for each of an H100's multiprocessors, with at least one turn each; a constant, since the
     // order of sums must not depend on the device. Scratch: up to 256 rows of C.
-    int wide = (C + 32 * (int)PackOf<T>::SIZE - 1) / (32 * (int)PackOf<T>::SIZE), turn = COLUMN_WARPS * COLUMN_ROWS, parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;
+    int wide = (C + 32 * (int)PackOf<T>::SIZE - 1) / (32 * (int)PackOf<T>::SIZE), turn = COLUMN_WARPS * COLUMN_ROWS,
+        parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;
     size_t room = d->scratch_bytes / (sizeof(float) * (size_t)C);
     if (parts > 256) parts = 256;
     if (parts > turns) parts = turns;
     if ((size_t)parts > room) parts = (int)room;
-    column_sums_kernel<T><<<dim3((unsigned)wide, (unsigned)parts), dim3(32, COLUMN_WARPS), 0, d->stream>>>(d->scratch, dy, N, C);
+    column_sums_kernel<T>
+        <<<dim3((unsigned)wide, (unsigned)parts), dim3(32, COLUMN_WARPS), 0, d->stream>>>(d->scratch, dy, N, C);
     LAUNCH_CHECK();
     add_columns(db, NULL, d->scratch, parts, C, C, d);
 }
@@ -425,7 +463,8 @@ template <typename T> static inline void add_bias(T *y, const T *b, int N, int C
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; may be y)
 template <typename T>
-static inline void linear_forward(T *y, const T *x, const T *w, const T *b, const T *residual, int N, int C, int OC, Device *d) {
+static inline void linear_forward(T *y, const T *x, const T *w, const T *b, const T *residual, int N, int C, int OC,
+                                  Device *d) {
     if (b && gemm(y, w, x, residual, b, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
     gemm(y, w, x, residual, NULL, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
     if (b) add_bias(y, b, N, OC, d);
@@ -433,9 +472,14 @@ static inline void linear_forward(T *y, const T *x, const T *w, const T *b, cons
 
 // pre (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL); y (N, OC) = gelu(pre)
 template <typename T>
-static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, const T *b, int N, int C, int OC, Device *d) {
+static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, const T *b, int N, int C, int OC,
+                                       Device *d) {
     fused_or_apart(
-        d, [=]() { return gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false, b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d); },
+        d,
+        [=]() {
+            return gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false,
+                        b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d);
+        },
         [=]() {
             linear_forward(pre, x, w, b, (const T *)NULL, N, C, OC, d);
             gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
@@ -443,15 +487,20 @@ static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, con
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C)
-template <typename T> static inline void linear_backward_input(T *dx, const T *dy, const T *w, int N, int C, int OC, Device *d) {
+template <typename T>
+static inline void linear_backward_input(T *dx, const T *dy, const T *w, int N, int C, int OC, Device *d) {
     gemm(dx, w, dy, (const T *)NULL, NULL, NULL, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
 }
 
 // dpre (N, C) = (dy (N, OC) w (OC, C)) * gelu'(pre (N, C))
 template <typename T>
-static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, const T *pre, int N, int C, int OC, Device *d) {
+static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, const T *pre, int N, int C, int OC,
+                                              Device *d) {
     fused_or_apart(
-        d, [=]() { return gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d); },
+        d,
+        [=]() {
+            return gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d);
+        },
         [=]() {
             linear_backward_input(dpre, dy, w, N, C, OC, d);
             gelu_backward(dpre, dpre, pre, (size_t)N * (size_t)C, d);
@@ -460,7 +509,8 @@ static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, 
 
 // dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy, or NULL
 template <typename T>
-static inline void linear_backward_weight(float *dw, float *db, const T *dy, const T *x, int N, int C, int OC, Device *d) {
+static inline void linear_backward_weight(float *dw, float *db, const T *dy, const T *x, int N, int C, int OC,
+                                          Device *d) {
     auto product = [=]() { gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d); };
     if (!db) {
         product();
@@ -469,7 +519,8 @@ static inline void linear_backward_weight(float *dw, float *db, const T *dy, con
     fused_or_apart(
         d,
         [=]() { // the epilogue overwrites its sums; they go to scratch memory and are added from there
-            if (!gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d)) return false;
+            if (!gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d))
+                return false;
             add_columns(db, NULL, d->scratch, 1, OC, OC, d);
             return true;
         },

@@ -31,12 +31,14 @@ static inline void graph_close(Graph *g) {
 }
 
 template <typename Work> static inline void graph_run(Graph *g, GraphKey key, Device *d, Work work) {
-    if (g->key.B != key.B || g->key.T != key.T || g->key.grad_scale != key.grad_scale || g->key.passes != key.passes) graph_close(g);
+    if (g->key.B != key.B || g->key.T != key.T || g->key.grad_scale != key.grad_scale || g->key.passes != key.passes)
+        graph_close(g);
     g->key = key;
     g->runs++;
     // NCCL may mix direct and captured work safely where the one has ended before the other begins.
     if (d->graphs && !g->exec) device_synchronize(d);
-    watchdog_enter(d->dist->watchdog, "the other ranks, to begin a pass (graph_run)"); // the first collectives connect them
+    watchdog_enter(d->dist->watchdog,
+                   "the other ranks, to begin a pass (graph_run)"); // the first collectives connect them
     if (!d->graphs || g->runs == 1) work();
     else {
         if (!g->exec) {

@@ -47,7 +47,8 @@ template <typename T, int P> __device__ inline void loss_add(float *m, float *su
 
 // A block a row, P numbers a thread at once; the block's size is a multiple of 32.
 template <typename T>
-__global__ void __launch_bounds__(LOSS_MAX_THREADS, 2) cross_entropy_kernel(float *losses, T *logits, const int32_t *targets, float dscale, int V, int ld) {
+__global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
+    cross_entropy_kernel(float *losses, T *logits, const int32_t *targets, float dscale, int V, int ld) {
     const int P = PackOf<T>::SIZE;
     typedef LossUnit<T> Unit;
     __shared__ float maxima[32], sums[32];
@@ -122,9 +123,12 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2) cross_entropy_kernel(floa
 // columns from V on, whatever was there; left as they are when dscale == 0. targets (N) on the device: in [0, V), or
 // -1: ignored, loss 0 and gradient 0. A row with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
 template <typename T>
-static inline void cross_entropy(float *losses, T *logits, const int32_t *targets, float dscale, int N, int V, int ld, Device *d) {
-    int packs = V / (int)PackOf<T>::SIZE + 1, threads = packs < LOSS_MAX_THREADS ? (packs + 31) / 32 * 32 : LOSS_MAX_THREADS;
-    cross_entropy_kernel<T><<<blocks_for((size_t)N, 1), (unsigned)threads, 0, d->stream>>>(losses, logits, targets, dscale, V, ld);
+static inline void cross_entropy(float *losses, T *logits, const int32_t *targets, float dscale, int N, int V, int ld,
+                                 Device *d) {
+    int packs = V / (int)PackOf<T>::SIZE + 1,
+        threads = packs < LOSS_MAX_THREADS ? (packs + 31) / 32 * 32 : LOSS_MAX_THREADS;
+    cross_entropy_kernel<T>
+        <<<blocks_for((size_t)N, 1), (unsigned)threads, 0, d->stream>>>(losses, logits, targets, dscale, V, ld);
     LAUNCH_CHECK();
 }
 

@@ -93,14 +93,16 @@ template <typename T> __global__ void swiglu_kernel(T *y, T *dx, const T *dy, co
 // y (N, F) = g * sigmoid(g) * u with x (N, 2F) holding the gate g (F), then u (F)
 template <typename T> static inline void swiglu_forward(T *y, const T *x, int N, int F, Device *d) {
     const int P = PackOf<T>::SIZE;
-    swiglu_kernel<T><<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(y, NULL, NULL, x, N, F);
+    swiglu_kernel<T>
+        <<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(y, NULL, NULL, x, N, F);
     LAUNCH_CHECK();
 }
 
 // dx (N, 2F) from dy (N, F), x (N, 2F)
 template <typename T> static inline void swiglu_backward(T *dx, const T *dy, const T *x, int N, int F, Device *d) {
     const int P = PackOf<T>::SIZE;
-    swiglu_kernel<T><<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(NULL, dx, dy, x, N, F);
+    swiglu_kernel<T>
+        <<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(NULL, dx, dy, x, N, F);
     LAUNCH_CHECK();
 }
 

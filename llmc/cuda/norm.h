@@ -19,7 +19,8 @@ Limit: C <= 16384 (bf16), 8192 (float) backward, where a row is held in register
 
 // A warp a row; the row is read from memory once and then from the L1 cache.
 template <typename T>
-__global__ void norm_forward_kernel(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C, float eps) {
+__global__ void norm_forward_kernel(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C,
+                                    float eps) {
     const int P = PackOf<T>::SIZE;
     int n = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)(threadIdx.x % 32);
     if (n >= N) return;
@@ -56,9 +57,11 @@ __global__ void norm_forward_kernel(T *y, float *mean, float *rstd, const T *x, 
 
 // y (N, C), mean (N) or NULL, rstd (N) from x (N, C), w (C), b (C) or NULL
 template <typename T>
-static inline void norm_forward(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C, float eps, Device *d) {
+static inline void norm_forward(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C,
+                                float eps, Device *d) {
     const int warps = 4;
-    norm_forward_kernel<T><<<blocks_for((size_t)N, warps), warps * 32, 0, d->stream>>>(y, mean, rstd, x, w, b, N, C, eps);
+    norm_forward_kernel<T>
+        <<<blocks_for((size_t)N, warps), warps * 32, 0, d->stream>>>(y, mean, rstd, x, w, b, N, C, eps);
     LAUNCH_CHECK();
 }
 
@@ -88,12 +91,14 @@ enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 
 // the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
 template <typename T, int K, bool FIT>
 __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
-    norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C, float inverse) {
+    norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean,
+                         const float *rstd, int N, int C, float inverse) {
     const int P = PackOf<T>::SIZE;
     constexpr bool AHEAD = K == 1 && FIT; // what 64 registers allow
-    __shared__ float2 sums[2][32]; // a warp's, of two rows in turn, so that one barrier a row is enough
-    extern __shared__ float norm_smem[]; // (groups - 1, 2 P, columns): dw and db of the groups after the first
-    int width = (int)blockDim.x, y = (int)threadIdx.y, first = (int)threadIdx.x * P, group_warps = width / 32, warp = y * group_warps + (int)threadIdx.x / 32;
+    __shared__ float2 sums[2][32];        // a warp's, of two rows in turn, so that one barrier a row is enough
+    extern __shared__ float norm_smem[];  // (groups - 1, 2 P, columns): dw and db of the groups after the first
+    int width = (int)blockDim.x, y = (int)threadIdx.y, first = (int)threadIdx.x * P, group_warps = width / 32,
+        warp = y * group_warps + (int)threadIdx.x / 32;
     int step = (int)gridDim.x * (int)blockDim.y, turn = 0;
     float dw[K][P], db[K][P], next_m = 0, next_rs = 0;
     int4 x_bits[K], dy_bits[K];
@@ -133,7 +138,8 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
 #pragma unroll
         for (int k = 0; k < K; k++) {
             float v[P];
-            int4 weight = row_bits<FIT>(w, first + k * width * P, C); // from the L1 cache: kept, it would cost registers
+            int4 weight =
+                row_bits<FIT>(w, first + k * width * P, C); // from the L1 cache: kept, it would cost registers
             load_pack(v, (const T *)&weight, 0, P, true);
 #pragma unroll
             for (int i = 0; i < P; i++) {
@@ -198,10 +204,17 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
 }
 
 template <typename T, int K>
-static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C, int blocks, dim3 threads, Device *d) {
+static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T *w, const float *mean,
+                                        const float *rstd, int N, int C, int blocks, dim3 threads, Device *d) {
     size_t shared = sizeof(float) * 2 * PackOf<T>::SIZE * threads.x * (threads.y - 1);
-    if (C % (int)PackOf<T>::SIZE == 0) norm_backward_kernel<T, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C, 1.0f / (float)C);
-    else norm_backward_kernel<T, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w, mean, rstd, N, C, 1.0f / (float)C);
+    if (C % (int)PackOf<T>::SIZE == 0)
+        norm_backward_kernel<T, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
+                                                                                           mean, rstd, N, C,
+                                                                                           1.0f / (float)C);
+    else
+        norm_backward_kernel<T, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
+                                                                                            mean, rstd, N, C,
+                                                                                            1.0f / (float)C);
     LAUNCH_CHECK();
 }
 
@@ -210,14 +223,17 @@ static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T 
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
 template <typename T>
-static inline void norm_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w, const float *mean, const float *rstd, int N, int C, Device *d) {
+static inline void norm_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w, const float *mean,
+                                 const float *rstd, int N, int C, Device *d) {
     const int P = PackOf<T>::SIZE;
     int packs = (C + P - 1) / P;
     if (packs > 2048) fail("norm_backward: rows of %d numbers are longer than the %d it can hold", C, 2048 * P);
     // Blocks of about 256 threads, or of one row; as many as an H100 holds at once, up to 4 on each of its 132
     // multiprocessors. Constants: the order of sums must not depend on the device. Scratch: at most 17 MB.
-    int each = packs <= NORM_THREADS ? 1 : 4, columns = ((packs + each - 1) / each + 31) / 32 * 32, groups = columns <= 128 ? 256 / columns : 1;
-    int fitting = each > 1 ? 1 : NORM_THREADS / (columns * groups), blocks = 132 * (fitting < 4 ? fitting : 4), rows = (N + groups - 1) / groups;
+    int each = packs <= NORM_THREADS ? 1 : 4, columns = ((packs + each - 1) / each + 31) / 32 * 32,
+        groups = columns <= 128 ? 256 / columns : 1;
+    int fitting = each > 1 ? 1 : NORM_THREADS / (columns * groups), blocks = 132 * (fitting < 4 ? fitting : 4),
+        rows = (N + groups - 1) / groups;
     if (blocks > rows) blocks = rows;
     dim3 threads((unsigned)columns, (unsigned)groups);
     if (each == 1) norm_backward_launch<T, 1>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);

@@ -16,18 +16,25 @@ typedef struct {
     unsigned long long total, free, used;
 } NvmlMemory;
 
-enum { NVML_CORE_TEMPERATURE = 0, NVML_CLOCK_OF_SM = 1, NVML_CLOCK_OF_MEMORY = 2, NVML_UNCORRECTED = 1, NVML_SINCE_DRIVER_LOAD = 0 };
+enum {
+    NVML_CORE_TEMPERATURE = 0,
+    NVML_CLOCK_OF_SM = 1,
+    NVML_CLOCK_OF_MEMORY = 2,
+    NVML_UNCORRECTED = 1,
+    NVML_SINCE_DRIVER_LOAD = 0
+};
 
 typedef struct {
     void *library, *device; // NULL: not to be had
     char bus[32];
-    int (*power)(void *, unsigned *);                    // milliwatts
-    int (*temperature)(void *, int, unsigned *);         // degrees Celsius
-    int (*clock)(void *, int, unsigned *);               // MHz
-    int (*memory)(void *, NvmlMemory *);                 // bytes
-    int (*energy)(void *, unsigned long long *);         // millijoules since the driver was loaded
-    int (*ecc)(void *, int, int, unsigned long long *);  // errors
-    int (*rows)(void *, unsigned *, unsigned *, unsigned *, unsigned *); // remapped after corrected and uncorrected errors; pending; failed
+    int (*power)(void *, unsigned *);                   // milliwatts
+    int (*temperature)(void *, int, unsigned *);        // degrees Celsius
+    int (*clock)(void *, int, unsigned *);              // MHz
+    int (*memory)(void *, NvmlMemory *);                // bytes
+    int (*energy)(void *, unsigned long long *);        // millijoules since the driver was loaded
+    int (*ecc)(void *, int, int, unsigned long long *); // errors
+    int (*rows)(void *, unsigned *, unsigned *, unsigned *,
+                unsigned *); // remapped after corrected and uncorrected errors; pending; failed
     unsigned long long energy_before;
     DeviceReadings last;
     double last_read; // seconds: it is asked once a second at most, since an answer may take milliseconds
@@ -48,7 +55,9 @@ static inline void nvml_open(Nvml *n, int gpu) {
     *(void **)&n->energy = dlsym(n->library, "nvmlDeviceGetTotalEnergyConsumption");
     *(void **)&n->ecc = dlsym(n->library, "nvmlDeviceGetTotalEccErrors");
     *(void **)&n->rows = dlsym(n->library, "nvmlDeviceGetRemappedRows");
-    if (!init || !find || init() != 0 || cudaDeviceGetPCIBusId(n->bus, (int)sizeof n->bus, gpu) != cudaSuccess || find(n->bus, &n->device) != 0) n->device = NULL;
+    if (!init || !find || init() != 0 || cudaDeviceGetPCIBusId(n->bus, (int)sizeof n->bus, gpu) != cudaSuccess ||
+        find(n->bus, &n->device) != 0)
+        n->device = NULL;
     if (n->device && (!n->energy || n->energy(n->device, &n->energy_before) != 0)) n->energy = NULL;
 }
 

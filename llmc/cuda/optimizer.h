@@ -35,7 +35,8 @@ typedef struct {
     int updated;
 } AdamResult;
 
-static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay, double grad_clip) {
+static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
+                                 double grad_clip) {
     AdamRule r;
     r.max_loss = r.max_norm = 0;
     r.beta1 = (float)beta1, r.beta2 = (float)beta2, r.one_beta1 = (float)(1 - beta1), r.one_beta2 = (float)(1 - beta2);
@@ -68,14 +69,19 @@ __device__ inline size_t owned_at(const Owned &o, size_t i) {
     return start + own * (size_t)o.member + (i - start / (size_t)o.group);
 }
 
-enum { SQUARES_BLOCKS = 1024, SQUARES_THREADS = 256 }; // most blocks; constants: the order of the sum must not depend on the device
+enum {
+    SQUARES_BLOCKS = 1024,
+    SQUARES_THREADS = 256
+}; // most blocks; constants: the order of the sum must not depend on the device
 
 static __global__ void squares_kernel(double *partial, const float *g, size_t n, Owned owned) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
-    for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n; i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
+    for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n;
+         i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
         float4 v = *(const float4 *)(g + (owned.whole_gradients ? owned_at(owned, i) : i));
-        sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z + (double)v.w * (double)v.w;
+        sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z +
+               (double)v.w * (double)v.w;
     }
     sums[threadIdx.x] = sum;
     __syncthreads();
@@ -102,15 +108,18 @@ static __global__ void add_squares_kernel(double *sums, double *loss, const doub
 }
 
 // sums (ranks, 2): of every rank, in the order of the ranks; the first `group` own all elements together
-static __global__ void decide_kernel(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule) {
+static __global__ void decide_kernel(AdamResult *result, const double *sums, int ranks, int group,
+                                     const AdamRule *rule) {
     double loss = 0, squares = 0;
     for (int r = 0; r < ranks; r++) loss += sums[2 * r];
     for (int r = 0; r < group; r++) squares += sums[2 * r + 1];
     double norm = sqrt(squares);
     result->loss = loss;
     result->grad_norm = norm;
-    result->updated = isfinite(norm) && isfinite(loss) && !(rule->max_loss > 0 && loss > rule->max_loss) && !(rule->max_norm > 0 && norm > rule->max_norm);
-    result->clip = rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
+    result->updated = isfinite(norm) && isfinite(loss) && !(rule->max_loss > 0 && loss > rule->max_loss) &&
+                      !(rule->max_norm > 0 && norm > rule->max_norm);
+    result->clip =
+        rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
 }
 
 // x rounded to bf16, up with the probability of its distance from below: random 16 bits are added to
@@ -125,13 +134,15 @@ __device__ inline __nv_bfloat16 round_stochastic(float x, uint32_t random16) {
     return out;
 }
 __device__ inline float round_stochastic_to(float *, float x, uint32_t) { return x; }
-__device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, uint32_t random16) { return round_stochastic(x, random16); }
+__device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, uint32_t random16) {
+    return round_stochastic(x, random16);
+}
 
 // master (n) or NULL, m, v (n): own elements; w, g: own elements or all; decay (n / 64): does weight decay
 // apply to these 64 numbers? n and all ranges are multiples of 64 and all arrays start on 16 bytes.
 template <typename T>
-__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, Owned owned, const AdamRule *rule_,
-                             const AdamResult *result) {
+__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
+                             Owned owned, const AdamRule *rule_, const AdamResult *result) {
     const int P = PackOf<T>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= n || !result->updated) return;
@@ -160,7 +171,8 @@ __global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, 
         store_pack(master + i, wi, 0, P, true);
         store_pack(w, wi, 0, P, true);
     } else {
-        Philox random = philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
+        Philox random =
+            philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
         for (int k = 0; k < P; k++) w[k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
     }
 }
@@ -192,17 +204,19 @@ static inline void gradient_squares(double *sums, double *loss, const float *g, 
 }
 
 // *result from the sums (ranks, 2) of all ranks and *rule
-static inline void adamw_decide(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule, Device *d) {
+static inline void adamw_decide(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule,
+                                Device *d) {
     decide_kernel<<<1, 1, 0, d->stream>>>(result, sums, ranks, group, rule);
     LAUNCH_CHECK();
 }
 
 // The update of n own elements, if *result says so; their gradients go back to zero.
 template <typename T>
-static inline void adamw(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n, Owned owned, const AdamRule *rule, const AdamResult *result,
-                         Device *d) {
+static inline void adamw(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
+                         Owned owned, const AdamRule *rule, const AdamResult *result, Device *d) {
     if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
-    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, owned, rule, result);
+    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, owned,
+                                                                                 rule, result);
     LAUNCH_CHECK();
 }
 

@@ -26,7 +26,8 @@ static inline bool device_ecc(int gpu, const Dist *dist, Error *err) {
     unsigned corrected = 0, uncorrected = 0, pending = 0, failed = 0;
     bool ok = true;
     if (n.device && n.ecc && n.ecc(n.device, NVML_UNCORRECTED, NVML_SINCE_DRIVER_LOAD, &errors) == 0 && errors > 0)
-        warn("%s on %s (rank %d) has had %llu uncorrectable ECC errors since its driver was loaded", n.bus, dist->host, dist->rank, errors);
+        warn("%s on %s (rank %d) has had %llu uncorrectable ECC errors since its driver was loaded", n.bus, dist->host,
+             dist->rank, errors);
     if (n.device && n.rows && n.rows(n.device, &corrected, &uncorrected, &pending, &failed) == 0 && (pending || failed))
         ok = error_set(err, "the memory of GPU %s needs a repair (%s): reset the GPU, or leave %s out", n.bus,
                        failed ? "remapping a row failed" : "rows wait to be remapped after ECC errors", dist->host);
@@ -40,19 +41,25 @@ static inline bool device_preflight(const Dist *dist, Error *err) {
     cudaDeviceProp p;
     memset(&p, 0, sizeof p);
     cudaError_t status = cudaGetDeviceCount(&count);
-    bool found = status == cudaSuccess && count > 0 && cudaGetDeviceProperties(&p, dist->local_rank % count) == cudaSuccess;
+    bool found =
+        status == cudaSuccess && count > 0 && cudaGetDeviceProperties(&p, dist->local_rank % count) == cudaSuccess;
     DeviceSeat mine, *all = (DeviceSeat *)mem_alloc(sizeof(DeviceSeat) * (size_t)dist->size);
     memset(&mine, 0, sizeof mine);
     snprintf(mine.host, sizeof mine.host, "%s", dist->host);
     memcpy(mine.uuid, &p.uuid, sizeof mine.uuid);
     dist_gather(dist, all, &mine, sizeof mine);
     bool ok = found;
-    if (!found && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)) error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
+    if (!found && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0))
+        error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
     else if (!found)
-        error_set(err, "no CUDA device: %s; look at nvidia-smi and CUDA_VISIBLE_DEVICES", status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
+        error_set(err, "no CUDA device: %s; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+                  status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
     for (int r = 0; ok && r < dist->size; r++)
         if (r != dist->rank && memcmp(&all[r], &mine, sizeof mine) == 0)
-            ok = error_set(err, "shares its GPU with rank %d: %d ranks on %s, %d GPUs visible to this one; start one rank a GPU", r, dist->local_size, dist->host, count);
+            ok = error_set(err,
+                           "shares its GPU with rank %d: %d ranks on %s, %d GPUs visible to this one; start one rank a "
+                           "GPU",
+                           r, dist->local_size, dist->host, count);
     free(all);
     return ok && device_ecc(dist->local_rank % count, dist, err);
 }

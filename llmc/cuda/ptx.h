@@ -39,35 +39,48 @@ typedef uint32_t SmemAddress;
 __device__ inline SmemAddress smem_address(const void *p) { return (SmemAddress)__cvta_generic_to_shared(p); }
 
 __device__ inline void ldmatrix(uint32_t (&r)[4], SmemAddress row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
 }
 
 __device__ inline void ldmatrix_transposed(uint32_t (&r)[4], SmemAddress row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
 }
 
 __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+        "%2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // 16 bytes, both sides aligned to 16; where !inside, zeros are written and `from` is not read.
 __device__ inline void cp_async_16(SmemAddress to, const void *from, bool inside) {
     int bytes = inside ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
+                 "r"(bytes)
+                 : "memory");
 }
 
 __device__ inline void cp_async_4(SmemAddress to, const void *from, bool inside) {
     int bytes = inside ? 4 : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
+                 "r"(bytes)
+                 : "memory");
 }
 
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most `left` of this thread's committed groups are under way. Other threads see what
 // was copied after a __syncthreads().
-template <int left>
-__device__ inline void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory"); }
+template <int left> __device__ inline void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+}
 
 __device__ inline float exp2_fast(float x) {
     float y;
@@ -94,12 +107,15 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
     emu_mma_m16n8k16_bf16(d, a, b, d);
 }
 
-inline void cp_async_16(SmemAddress to, const void *from, bool inside) { emu_cp_async((void *)to, from, 16, inside ? 16 : 0); }
-inline void cp_async_4(SmemAddress to, const void *from, bool inside) { emu_cp_async((void *)to, from, 4, inside ? 4 : 0); }
+inline void cp_async_16(SmemAddress to, const void *from, bool inside) {
+    emu_cp_async((void *)to, from, 16, inside ? 16 : 0);
+}
+inline void cp_async_4(SmemAddress to, const void *from, bool inside) {
+    emu_cp_async((void *)to, from, 4, inside ? 4 : 0);
+}
 inline void cp_async_commit() { emu_cp_async_commit(); }
 
-template <int left>
-inline void cp_async_wait() { emu_cp_async_wait(left); }
+template <int left> inline void cp_async_wait() { emu_cp_async_wait(left); }
 
 inline float exp2_fast(float x) {
     float y = exp2f(x);
@@ -107,7 +123,8 @@ inline float exp2_fast(float x) {
 }
 
 inline uint32_t pack_bf16(float low, float high) {
-    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
+    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high))
+                                                                << 16;
 }
 
 #endif

@@ -60,12 +60,17 @@ static inline bool ranks_plan(Ranks *r, const Dist *dist, int zero, int zero_gro
     memset(r, 0, sizeof *r);
     r->dist = dist;
     if (zero_group > dist->size || (zero_group && dist->size % zero_group))
-        return error_set(err, "--zero_group=%d does not divide the %d ranks; 0 makes them one group", zero_group, dist->size);
+        return error_set(err, "--zero_group=%d does not divide the %d ranks; 0 makes them one group", zero_group,
+                         dist->size);
     r->group = zero == 0 ? 1 : zero_group ? zero_group : dist->size;
     r->zero = r->group == 1 ? 0 : zero;
     r->member = dist->rank % r->group;
 #ifndef USE_NCCL
-    if (dist->size > 1) return error_set(err, "%d ranks, but this train_gpt was built without NCCL: build it where nccl.h is, or start one rank", dist->size);
+    if (dist->size > 1)
+        return error_set(err,
+                         "%d ranks, but this train_gpt was built without NCCL: build it where nccl.h is, or start one "
+                         "rank",
+                         dist->size);
 #endif
     return true;
 }
@@ -150,13 +155,16 @@ static inline void ranks_join(Ranks *r, cudaStream_t stream) {
 }
 
 // The stream that collectives run on; the model's where there are none.
-static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return r->dist->size > 1 ? r->stream : stream; }
+static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) {
+    return r->dist->size > 1 ? r->stream : stream;
+}
 
 // This rank's range of a block (n) of gradients becomes its sum over the group; the rest is used up.
 static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) {
     size_t own = n / (size_t)r->group;
     if (r->group == 1 || r->quiet) return;
-    NCCL_CHECK(ncclReduceScatter(block, block + own * (size_t)r->member, own, ncclFloat32, ncclSum, r->inside, r->stream));
+    NCCL_CHECK(
+        ncclReduceScatter(block, block + own * (size_t)r->member, own, ncclFloat32, ncclSum, r->inside, r->stream));
 }
 
 // Own gradients (n) become their sum over the groups.
@@ -179,7 +187,8 @@ static inline void ranks_gather_sums(Ranks *r, double *sums) {
 
 // Rank 0's bytes on every rank.
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) {
-    if (r->dist->size > 1 && !r->quiet) NCCL_CHECK(ncclBroadcast(values, values, bytes, ncclUint8, 0, r->all, r->stream));
+    if (r->dist->size > 1 && !r->quiet)
+        NCCL_CHECK(ncclBroadcast(values, values, bytes, ncclUint8, 0, r->all, r->stream));
 }
 
 // Bytes of the group's member `from` come to its member `to`, into `place`; both call it.
@@ -197,7 +206,9 @@ static inline void ranks_join(Ranks *r, cudaStream_t stream) { (void)r, (void)st
 static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return (void)r, stream; }
 static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) { (void)r, (void)block, (void)n; }
 static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (void)own, (void)n; }
-static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) { (void)r, (void)whole, (void)own, (void)bytes; }
+static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) {
+    (void)r, (void)whole, (void)own, (void)bytes;
+}
 static inline void ranks_gather_sums(Ranks *r, double *sums) { (void)r, (void)sums; }
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }
 static inline void ranks_hand_over(Ranks *r, void *place, const void *values, size_t bytes, int from, int to) {

@@ -46,7 +46,9 @@ static inline Path checkpoint_file(int kind, int file, int files) {
     return files == 1 ? path_of("model.safetensors") : path_of("model-%05d-of-%05d.safetensors", file + 1, files);
 }
 
-static inline Path checkpoint_folder(const char *run_dir, int64_t step) { return path_of("%s/step_%08lld", run_dir, (long long)step); }
+static inline Path checkpoint_folder(const char *run_dir, int64_t step) {
+    return path_of("%s/step_%08lld", run_dir, (long long)step);
+}
 
 // The step in a name like step_00001000, or -1.
 static inline int64_t checkpoint_step(const char *name) {
@@ -90,7 +92,8 @@ static inline bool checkpoint_sweep(const char *run_dir, Error *err) {
 static inline bool checkpoint_remove(const char *run_dir, int64_t step, Error *err) {
     // First the name, so that a kill in between leaves no half-removed checkpoint under a good name.
     Path p = checkpoint_folder(run_dir, step), gone = path_of("%s.tmp", p.text);
-    if (rename(p.text, gone.text) != 0) return error_set(err, "cannot remove the checkpoint %s: %s", p.text, strerror(errno));
+    if (rename(p.text, gone.text) != 0)
+        return error_set(err, "cannot remove the checkpoint %s: %s", p.text, strerror(errno));
     return path_remove_tree(gone.text, err);
 }
 
@@ -106,7 +109,8 @@ static inline int64_t checkpoint_regular(const int64_t *steps, int n, int64_t ev
 static inline bool checkpoint_prune(const char *run_dir, const Options *o, Error *err) {
     int64_t *steps;
     int n = checkpoint_list(&steps, run_dir);
-    int64_t spared = o->spike_action == SPIKE_ROLLBACK ? checkpoint_regular(steps, n, o->checkpoint_every, INT64_MAX) : -1;
+    int64_t spared =
+        o->spike_action == SPIKE_ROLLBACK ? checkpoint_regular(steps, n, o->checkpoint_every, INT64_MAX) : -1;
     bool ok = true;
     for (int i = 0; ok && o->keep_checkpoints > 0 && i < n - o->keep_checkpoints; i++)
         if (steps[i] != spared) ok = checkpoint_remove(run_dir, steps[i], err);
@@ -154,10 +158,12 @@ static inline bool checkpoint_read(RunState *state, const char *folder, Error *e
     state->seed = json_integer(json_get(root, "seed"), -1);
     state->seq_len = json_integer(json_get(root, "seq_len"), -1);
     state->data = checkpoint_hex(json_get(root, "data"));
-    bool ok = state->step >= 0 && state->position >= 0 && state->tokens >= 0 && spike_read(&state->window, json_get(root, "window")) &&
-              json_is(json_get(root, "files"), JSON_OBJECT);
+    bool ok = state->step >= 0 && state->position >= 0 && state->tokens >= 0 &&
+              spike_read(&state->window, json_get(root, "window")) && json_is(json_get(root, "files"), JSON_OBJECT);
     json_free(&doc);
-    return ok ? true : error_set(err, "%s does not describe a checkpoint; remove or rename %s to go on from an earlier one", path.text, folder);
+    return ok ? true
+              : error_set(err, "%s does not describe a checkpoint; remove or rename %s to go on from an earlier one",
+                          path.text, folder);
 }
 
 // Checks the files that run.json lists; `ranks` of them share the work, all call this, and each checks every file from its
@@ -175,23 +181,32 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
         uint64_t sum = 0, bytes = 0;
         ok = checkpoint_sum(&sum, &bytes, file.text, err);
         if (ok && bytes != (uint64_t)json_integer(json_get(j, "bytes"), -1))
-            ok = error_set(err, "%s has %" PRIu64 " bytes, expected %lld: the checkpoint is damaged; remove or rename %s to go on from an earlier one", file.text,
-                           bytes, (long long)json_integer(json_get(j, "bytes"), -1), folder);
+            ok = error_set(err,
+                           "%s has %" PRIu64 " bytes, expected %lld: the checkpoint is damaged; remove or rename %s to "
+                           "go on from an earlier one",
+                           file.text, bytes, (long long)json_integer(json_get(j, "bytes"), -1), folder);
         else if (ok && sum != checkpoint_hex(json_get(j, "xxh64")))
-            ok = error_set(err, "%s does not match its checksum: the checkpoint is damaged; remove or rename %s to go on from an earlier one", file.text, folder);
+            ok = error_set(err,
+                           "%s does not match its checksum: the checkpoint is damaged; remove or rename %s to go on "
+                           "from an earlier one",
+                           file.text, folder);
     }
     if (root) json_free(&doc);
     // One that somebody has put there would be taken before the files that an index names, and no sum covers it.
     Path single = path_of("%s/model.safetensors", folder);
-    if (ok && !listed && path_exists(single.text)) ok = error_set(err, "%s is not part of this checkpoint, and would be read in place of its own files; remove it", single.text);
+    if (ok && !listed && path_exists(single.text))
+        ok = error_set(err, "%s is not part of this checkpoint, and would be read in place of its own files; remove it",
+                       single.text);
     return ok;
 }
 
-static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {
+static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const Config *c, const char *folder,
+                                           Error *err) {
     SafeTensors st;
     Path one = checkpoint_file(CHECKPOINT_OPTIMIZER, 0, 1);
     if (!safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err)) return false;
-    bool ok = disk_load(m, MODEL_MOMENT1, &st, t, c, "moment1.", folder, err) && disk_load(m, MODEL_MOMENT2, &st, t, c, "moment2.", folder, err);
+    bool ok = disk_load(m, MODEL_MOMENT1, &st, t, c, "moment1.", folder, err) &&
+              disk_load(m, MODEL_MOMENT2, &st, t, c, "moment2.", folder, err);
     safetensors_close(&st);
     return ok;
 }

@@ -28,7 +28,7 @@ last, and renames the folder. With one file both are one piece of work of rank 0
 typedef struct {
     bool ok;
     uint64_t bytes[CHECKPOINT_KINDS], sums[CHECKPOINT_KINDS];
-    char text[512];             // the error, where not ok
+    char text[512]; // the error, where not ok
 } CheckpointPart;
 
 typedef enum { CHECKPOINT_NUMBERS, CHECKPOINT_WHOLE } CheckpointStage;
@@ -43,12 +43,12 @@ typedef struct {
     const Dist *dist;
 
     int files;
-    int *first;    // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
-    int file;      // this rank's, or -1
-    bool copies;   // in the background
-    float *copy;   // (3, numbers of this rank's file): weights, first moments, second moments
-    float *values; // (DISK_PIECE): scratch of model_get on ranks that do not receive
-    uint32_t mark; // of this start: what another start of the run still writes has another folder
+    int *first;            // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
+    int file;              // this rank's, or -1
+    bool copies;           // in the background
+    float *copy;           // (3, numbers of this rank's file): weights, first moments, second moments
+    float *values;         // (DISK_PIECE): scratch of model_get on ranks that do not receive
+    uint32_t mark;         // of this start: what another start of the run still writes has another folder
     CheckpointPart *parts; // (files) on rank 0
 
     // The write under way, or the one that ended and was not yet looked at.
@@ -79,7 +79,9 @@ static inline Path checkpoint_temporary(const CheckpointWriter *w) {
 }
 
 // The rank that writes a file.
-static inline int checkpoint_rank(const CheckpointWriter *w, int file) { return (int)((int64_t)file * w->dist->size / w->files); }
+static inline int checkpoint_rank(const CheckpointWriter *w, int file) {
+    return (int)((int64_t)file * w->dist->size / w->files);
+}
 
 // Spreads the parameters over the files, as evenly as whole tensors allow, at least one in each.
 static inline void checkpoint_spread(CheckpointWriter *w) {
@@ -87,7 +89,9 @@ static inline void checkpoint_spread(CheckpointWriter *w) {
     double all = (double)t->parameters, before = 0;
     w->first = (int *)mem_alloc(sizeof(int) * (size_t)(w->files + 1));
     for (int i = 0, file = 0; i < t->count; before += (double)t->items[i++].count)
-        if (file < w->files && (before + (double)t->items[i].count / 2 >= all * file / w->files || t->count - i <= w->files - file)) w->first[file++] = i;
+        if (file < w->files &&
+            (before + (double)t->items[i].count / 2 >= all * file / w->files || t->count - i <= w->files - file))
+            w->first[file++] = i;
     w->first[w->files] = t->count;
 }
 
@@ -106,14 +110,19 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     bool ok = true;
     for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
         Path other = path_of("%s/.writer-%d", w->run_dir, checkpoint_rank(w, file));
-        if (unlink(other.text) != 0 && ok) ok = error_set(&err, "what rank %d writes to %s is not there for rank 0: --out must be the same folder on all hosts", checkpoint_rank(w, file), w->run_dir);
+        if (unlink(other.text) != 0 && ok)
+            ok = error_set(&err,
+                           "what rank %d writes to %s is not there for rank 0: --out must be the same folder on all "
+                           "hosts",
+                           checkpoint_rank(w, file), w->run_dir);
     }
     dist_agree(w->dist, ok, &err);
 }
 
 // background: takes the memory for the copy now, so that a lack of it shows before the first step.
-static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_dir, const Options *o, Model *m, const ParamTable *t, const Config *c, const Tokenizer *tok,
-                                          const Dist *dist, bool background, Error *err) {
+static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_dir, const Options *o, Model *m,
+                                          const ParamTable *t, const Config *c, const Tokenizer *tok, const Dist *dist,
+                                          bool background, Error *err) {
     memset(w, 0, sizeof *w);
     w->run_dir = run_dir;
     w->o = o;
@@ -123,7 +132,9 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_d
     w->config = c;
     w->dist = dist;
     w->copies = background;
-    int64_t files = o->checkpoint_files ? o->checkpoint_files : (int64_t)ceil(3 * sizeof(float) * (double)t->parameters / CHECKPOINT_FILE_BYTES);
+    int64_t files = o->checkpoint_files
+                        ? o->checkpoint_files
+                        : (int64_t)ceil(3 * sizeof(float) * (double)t->parameters / CHECKPOINT_FILE_BYTES);
     w->files = (int)int64_min(int64_min(files, dist->size), t->count);
     checkpoint_spread(w);
     w->file = -1;
@@ -142,7 +153,9 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_d
     size_t bytes = 3 * sizeof(float) * checkpoint_numbers(w, w->file);
     w->copy = (float *)engine_host_alloc(bytes);
     return w->copy ? true
-                   : error_set(err, "out of memory: checkpoints in the background need %.2f GiB of host memory; try more --checkpoint_files, or --background_checkpoints=off",
+                   : error_set(err,
+                               "out of memory: checkpoints in the background need %.2f GiB of host memory; try more "
+                               "--checkpoint_files, or --background_checkpoints=off",
                                (double)bytes / (1024.0 * 1024.0 * 1024.0));
 }
 
@@ -167,7 +180,8 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
                 const Param *p = &w->table->items[i];
                 for (size_t at = 0; at < p->count; at += DISK_PIECE) {
                     Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
-                    model_get(w->model, checkpoint_arrays[k], &piece, file == w->file ? to : w->values, checkpoint_rank(w, file));
+                    model_get(w->model, checkpoint_arrays[k], &piece, file == w->file ? to : w->values,
+                              checkpoint_rank(w, file));
                     if (file == w->file) to += piece.count;
                 }
             }
@@ -178,7 +192,8 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
 static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int kind) {
     SafeWriter s;
     Path path = path_of("%.3000s/%.100s", checkpoint_temporary(w).text, checkpoint_file(kind, file, w->files).text);
-    int first = w->first[file], last = w->first[file + 1], from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
+    int first = w->first[file], last = w->first[file + 1], from = checkpoint_first[kind],
+        to = checkpoint_first[kind + 1];
     CheckpointPart *part = &w->part;
     Error err;
     bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
@@ -190,12 +205,16 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
         float *turned = (float *)mem_alloc(sizeof(float) * most_turned);
         const float *values = w->copy + (size_t)from * checkpoint_numbers(w, file);
         for (int k = from; k < to; k++)
-            for (int i = first; i < last; values += w->table->items[i++].count) disk_write_one(&s, &w->table->items[i], w->config, values, turned);
+            for (int i = first; i < last; values += w->table->items[i++].count)
+                disk_write_one(&s, &w->table->items[i], w->config, values, turned);
         free(turned);
     }
-    for (int k = from; !w->copies && k < to; k++) disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k], w->table, first, last, w->config, checkpoint_rank(w, file));
+    for (int k = from; !w->copies && k < to; k++)
+        disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k], w->table, first, last, w->config,
+                   checkpoint_rank(w, file));
     if (!mine || !part->ok) return;
-    part->ok = ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[kind], &part->bytes[kind], path.text, &err);
+    part->ok =
+        ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[kind], &part->bytes[kind], path.text, &err);
     if (!part->ok) snprintf(part->text, sizeof part->text, "%.500s", err.text);
 }
 
@@ -207,7 +226,8 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
     int from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
     Str s;
     memset(&s, 0, sizeof s);
-    str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {", sizeof(float) * (size_t)(to - from) * w->table->parameters);
+    str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {",
+               sizeof(float) * (size_t)(to - from) * w->table->parameters);
     const char *comma = "";
     for (int k = from; k < to; k++)
         for (int file = 0; file < w->files; file++)
@@ -215,7 +235,8 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
                 DiskPart parts[DISK_PARTS];
                 int n = disk_parts(parts, &w->table->items[i], w->config);
                 Path name = checkpoint_file(kind, file, w->files);
-                for (int j = 0; j < n; j++, comma = ",") str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k], parts[j].name, name.text);
+                for (int j = 0; j < n; j++, comma = ",")
+                    str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k], parts[j].name, name.text);
             }
     str_puts(&s, "\n  }\n}\n");
     Path path = path_of("%s/%s.safetensors.index.json", folder, kind == CHECKPOINT_OPTIMIZER ? "optimizer" : "model");
@@ -226,24 +247,31 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
 
 // "NAME": {"bytes": ..., "xxh64": ...}
 static inline void checkpoint_list_file(Str *s, const char *name, uint64_t bytes, uint64_t sum) {
-    str_printf(s, "%s\n    \"%s\": {\"bytes\": %" PRIu64 ", \"xxh64\": \"%016" PRIx64 "\"}", s->data[s->size - 1] == '{' ? "" : ",", name, bytes, sum);
+    str_printf(s, "%s\n    \"%s\": {\"bytes\": %" PRIu64 ", \"xxh64\": \"%016" PRIx64 "\"}",
+               s->data[s->size - 1] == '{' ? "" : ",", name, bytes, sum);
 }
 
 static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *folder, Error *err) {
     const RunState *state = &w->state;
     Str s;
     memset(&s, 0, sizeof s);
-    str_printf(&s, "{\n  \"format\": 1,\n  \"program\": \"%s\",\n  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", engine_name(), (long long)state->step,
-               (long long)state->position, (long long)state->tokens);
-    str_printf(&s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {", (long long)state->skipped, (long long)state->spikes,
-               (long long)state->spike_step);
+    str_printf(&s,
+               "{\n  \"format\": 1,\n  \"program\": \"%s\",\n  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": "
+               "%lld,\n",
+               engine_name(), (long long)state->step, (long long)state->position, (long long)state->tokens);
+    str_printf(&s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
+               (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(&s, &state->window);
     str_puts(&s, "},\n");
-    str_printf(&s, "  \"seed\": %lld,\n  \"seq_len\": %lld,\n  \"data\": \"%016" PRIx64 "\",\n  \"options\": {", (long long)state->seed, (long long)state->seq_len,
-               state->data);
+    str_printf(&s, "  \"seed\": %lld,\n  \"seq_len\": %lld,\n  \"data\": \"%016" PRIx64 "\",\n  \"options\": {",
+               (long long)state->seed, (long long)state->seq_len, state->data);
     options_json(&s, w->o);
     str_puts(&s, "\n  },\n  \"files\": {");
-    static const char *const small[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json",
+    static const char *const small[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "model.safetensors.index.json",
                                         "optimizer.safetensors.index.json"};
     bool ok = true;
     for (int i = 0; ok && i < (w->files > 1 ? 6 : 5); i++) {
@@ -254,7 +282,8 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
     }
     for (int file = 0; file < w->files; file++)
         for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
-            checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind], w->parts[file].sums[kind]);
+            checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind],
+                                 w->parts[file].sums[kind]);
     str_puts(&s, "\n  }\n}\n");
     Path run = path_of("%s/run.json", folder);
     ok = ok && file_write_all(run.text, s.data, s.size, err);
@@ -277,15 +306,21 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
             Path path = path_of("%.3000s/%.100s", folder, checkpoint_file(kind, file, w->files).text);
             struct stat st;
             if (stat(path.text, &st) != 0 || (uint64_t)st.st_size != part->bytes[kind])
-                ok = error_set(err, "%s, which rank %d wrote, is not there for rank 0: --out must be the same folder on all hosts", path.text, rank);
+                ok = error_set(err,
+                               "%s, which rank %d wrote, is not there for rank 0: --out must be the same folder on all "
+                               "hosts",
+                               path.text, rank);
         }
     }
     Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
     int pad = tokenizer_special(w->tokenizer, "<|pad|>");
-    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) && tokenizer_save(w->tokenizer, tokens.text, err) &&
+    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) &&
+         tokenizer_save(w->tokenizer, tokens.text, err) &&
          tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
-    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) && (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
-    ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) && path_remove_tree(final.text, err);
+    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) &&
+         (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
+    ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) &&
+         path_remove_tree(final.text, err);
     if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     if (!ok) path_remove_tree(folder, NULL);
     ok = ok && path_sync_folder(w->run_dir, err);
@@ -322,7 +357,8 @@ static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
     w->done = !work;
     int why = work && w->copies ? pthread_create(&w->thread, NULL, checkpoint_thread, w) : 0;
     w->threaded = work && w->copies && why == 0;
-    if (why && stage == CHECKPOINT_NUMBERS && w->dist->size > 1) { // the others would wait, and their watchdogs end the job
+    if (why && stage == CHECKPOINT_NUMBERS &&
+        w->dist->size > 1) { // the others would wait, and their watchdogs end the job
         w->part.ok = false;
         snprintf(w->part.text, sizeof w->part.text, "cannot start a thread: %s", strerror(why));
     }
@@ -357,8 +393,7 @@ static inline bool checkpoint_ended(CheckpointWriter *w, double seconds) {
     until.tv_sec += (time_t)seconds + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&w->mutex);
-    while (!w->done && seconds > 0 && pthread_cond_timedwait(&w->ended, &w->mutex, &until) == 0) {
-    }
+    while (!w->done && seconds > 0 && pthread_cond_timedwait(&w->ended, &w->mutex, &until) == 0) {}
     bool done = w->done;
     pthread_mutex_unlock(&w->mutex);
     return done;

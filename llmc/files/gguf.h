@@ -150,7 +150,8 @@ static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
             tokenizer_encode_piece(&merging, p, (size_t)n, &ids);
             all = ids.count == 1 && ids.items[0] == id;
         } else if (kind == TOKEN_SPECIAL || kind == TOKEN_ADDED) {
-            all = !gguf_is_word(tok, (const uint8_t *)name, strlen(name)); // llama.cpp would find its name in plain text
+            all =
+                !gguf_is_word(tok, (const uint8_t *)name, strlen(name)); // llama.cpp would find its name in plain text
         }
         *word = id;
     }
@@ -165,7 +166,9 @@ static inline const char *gguf_pattern_name(const Tokenizer *tok, Error *err) {
     if (tok->ignore_merges == (tok->pattern == TEXT_LLAMA3)) return names[tok->pattern];
     if (gguf_words_merge(tok, &word)) return names[tok->pattern];
     if (!tok->ignore_merges) return "dbrx";
-    error_set(err, "the tokenizer ignores merges, which llama.cpp supports only with the split pattern of Llama 3, and token %d (\"%.60s\") is not what its merges give",
+    error_set(err,
+              "the tokenizer ignores merges, which llama.cpp supports only with the split pattern of Llama 3, and "
+              "token %d (\"%.60s\") is not what its merges give",
               word, tokenizer_name(tok, word));
     return NULL;
 }
@@ -181,7 +184,8 @@ static inline Path gguf_unused_name(const Tokenizer *tok, int id) {
 static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vocab_size, Error *err) {
     const char *pattern = gguf_pattern_name(tok, err);
     if (!pattern) return false;
-    if (tok->eot < 0) return error_set(err, "the tokenizer has no end-of-text token; llama.cpp would take token 11 for it");
+    if (tok->eot < 0)
+        return error_set(err, "the tokenizer has no end-of-text token; llama.cpp would take token 11 for it");
     gguf_key_string(k, "tokenizer.ggml.model", "gpt2");
     gguf_key_string(k, "tokenizer.ggml.pre", pattern);
     gguf_key_array(k, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)vocab_size);
@@ -192,7 +196,10 @@ static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vo
     gguf_key_array(k, "tokenizer.ggml.token_type", GGUF_I32, (uint64_t)vocab_size);
     for (int id = 0; id < vocab_size; id++) {
         int kind = tokenizer_kind(tok, id);
-        gguf_u32(&k->bytes, kind == TOKEN_NORMAL ? GGUF_TOKEN_NORMAL : kind == TOKEN_SPECIAL ? GGUF_TOKEN_CONTROL : kind == TOKEN_ADDED ? GGUF_TOKEN_USER : GGUF_TOKEN_UNUSED);
+        gguf_u32(&k->bytes, kind == TOKEN_NORMAL    ? GGUF_TOKEN_NORMAL
+                            : kind == TOKEN_SPECIAL ? GGUF_TOKEN_CONTROL
+                            : kind == TOKEN_ADDED   ? GGUF_TOKEN_USER
+                                                    : GGUF_TOKEN_UNUSED);
     }
     // Of a pair that stands twice llama.cpp would take the first, tokenizer.h takes the last.
     uint64_t count = 0;
@@ -233,8 +240,10 @@ static inline const char *gguf_tensor_names(int kind, bool split) {
     case PARAM_wpe: return "position_embd.weight";
     case PARAM_norm1_w: return "blk.%d.attn_norm.weight";
     case PARAM_norm1_b: return "blk.%d.attn_norm.bias";
-    case PARAM_qkv_w: return split ? "blk.%d.attn_q.weight|blk.%d.attn_k.weight|blk.%d.attn_v.weight" : "blk.%d.attn_qkv.weight";
-    case PARAM_qkv_b: return split ? "blk.%d.attn_q.bias|blk.%d.attn_k.bias|blk.%d.attn_v.bias" : "blk.%d.attn_qkv.bias";
+    case PARAM_qkv_w:
+        return split ? "blk.%d.attn_q.weight|blk.%d.attn_k.weight|blk.%d.attn_v.weight" : "blk.%d.attn_qkv.weight";
+    case PARAM_qkv_b:
+        return split ? "blk.%d.attn_q.bias|blk.%d.attn_k.bias|blk.%d.attn_v.bias" : "blk.%d.attn_qkv.bias";
     case PARAM_qnorm_w: return "blk.%d.attn_q_norm.weight";
     case PARAM_knorm_w: return "blk.%d.attn_k_norm.weight";
     case PARAM_proj_w: return "blk.%d.attn_output.weight";
@@ -258,7 +267,9 @@ static inline void gguf_tensor_name(char out[64], const char *names, int j, int 
     int length = (int)strcspn(names, "|");
     const char *percent = (const char *)memchr(names, '%', (size_t)length);
     if (!percent) snprintf(out, 64, "%.*s", length, names);
-    else snprintf(out, 64, "%.*s%d%.*s", (int)(percent - names), names, layer, length - (int)(percent - names) - 2, percent + 2);
+    else
+        snprintf(out, 64, "%.*s%d%.*s", (int)(percent - names), names, layer, length - (int)(percent - names) - 2,
+                 percent + 2);
 }
 
 static inline int gguf_tensor_type(const GgufTensor *t, int kind, int dtype) {
@@ -274,7 +285,8 @@ static inline uint64_t gguf_bytes(int type, int64_t count) {
 
 // The tensors of the file in its order; *out holds at least DISK_PARTS for each parameter. Everything in
 // the folder must have a place, in the right shape.
-static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table, const Config *c, int dtype, const char *folder, Error *err) {
+static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table,
+                             const Config *c, int dtype, const char *folder, Error *err) {
     char *used = (char *)mem_alloc((size_t)st->count + 1);
     bool ok = true, split = c->family != FAMILY_GPT2;
     *count = 0;
@@ -302,9 +314,11 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             used[t->from - st->tensors] = 1;
             int64_t shape[2] = {t->transposed ? t->cols : t->rows, t->transposed ? t->rows : t->cols};
             int ndim = t->is_vector ? 1 : 2;
-            if (t->from->ndim != ndim || t->from->shape[0] != shape[0] || (ndim == 2 && t->from->shape[1] != shape[1])) {
+            if (t->from->ndim != ndim || t->from->shape[0] != shape[0] ||
+                (ndim == 2 && t->from->shape[1] != shape[1])) {
                 char found[160], expected[160];
-                ok = error_set(err, "%s: the tensor %s has the shape %s, expected %s", folder, t->from->name, safetensor_shape(found, t->from->ndim, t->from->shape),
+                ok = error_set(err, "%s: the tensor %s has the shape %s, expected %s", folder, t->from->name,
+                               safetensor_shape(found, t->from->ndim, t->from->shape),
                                safetensor_shape(expected, ndim, shape));
             }
         }
@@ -312,7 +326,8 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
     for (int i = 0; ok && i < st->count; i++) {
         const char *name = st->tensors[i].name;
         if (used[i] || disk_is_ballast(name) || (c->tied && str_ends_with(name, "lm_head.weight"))) continue;
-        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", folder, name, family_name(c->family));
+        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", folder, name,
+                       family_name(c->family));
     }
     free(used);
     return ok;
@@ -383,7 +398,8 @@ static inline void gguf_pad(OutFile *f, uint64_t written) {
 static inline bool gguf_write_tensor(OutFile *f, const GgufTensor *t, Error *err) {
     int64_t step = GGUF_CHUNK / t->cols > 0 ? GGUF_CHUNK / t->cols : 1;
     if (step > t->rows) step = t->rows;
-    float *x = (float *)mem_alloc(sizeof(float) * (size_t)(step * t->cols)), *strip = (float *)mem_alloc(sizeof(float) * (size_t)step);
+    float *x = (float *)mem_alloc(sizeof(float) * (size_t)(step * t->cols)),
+          *strip = (float *)mem_alloc(sizeof(float) * (size_t)step);
     uint8_t *encoded = (uint8_t *)mem_alloc((size_t)gguf_bytes(t->type, step * t->cols));
     bool ok = true;
     for (int64_t row = 0; ok && row < t->rows; row += step) {
@@ -392,7 +408,9 @@ static inline bool gguf_write_tensor(OutFile *f, const GgufTensor *t, Error *err
         ok = gguf_read_rows(x, strip, t, row, n, err);
         if (ok && !gguf_encode(encoded, x, count, t->type))
             ok = error_set(err, "%s: the tensor %s has values that are not finite%s", t->from->path, t->from->name,
-                           t->type == GGML_F16 || t->type == GGML_Q8_0 ? ", or too large for f16: try --dtype=bf16 or f32" : "");
+                           t->type == GGML_F16 || t->type == GGML_Q8_0
+                               ? ", or too large for f16: try --dtype=bf16 or f32"
+                               : "");
         if (ok) out_write(f, encoded, (size_t)gguf_bytes(t->type, (int64_t)count));
     }
     gguf_pad(f, t->bytes);
@@ -413,7 +431,8 @@ static inline Path gguf_model_name(const char *folder) {
     return name;
 }
 
-static inline bool gguf_write(const char *out_path, const GgufKeys *keys, const GgufTensor *tensors, int count, Error *err) {
+static inline bool gguf_write(const char *out_path, const GgufKeys *keys, const GgufTensor *tensors, int count,
+                              Error *err) {
     Str head;
     memset(&head, 0, sizeof head);
     gguf_u32(&head, GGUF_MAGIC);

@@ -21,7 +21,8 @@ fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; 
 
 // ---------------------------------------------------------------- config.json
 
-static inline bool folder_refuse(Error *err, const char *path, const char *field, const char *found, const char *supported) {
+static inline bool folder_refuse(Error *err, const char *path, const char *field, const char *found,
+                                 const char *supported) {
     return error_set(err, "%s: \"%s\" is %s; this program supports %s", path, field, found, supported);
 }
 
@@ -36,8 +37,11 @@ static inline bool folder_read_rope(Config *c, const Json *root, const char *pat
     c->rope_theta = json_number(json_get(parameters, "rope_theta"), json_number(json_get(root, "rope_theta"), 10000.0));
     const Json *both[] = {parameters, scaling};
     for (int i = 0; i < 2; i++) {
-        const char *type = json_string(json_get(both[i], "rope_type"), json_string(json_get(both[i], "type"), "default"));
-        if (strcmp(type, "default") != 0) return folder_refuse(err, path, i ? "rope_scaling" : "rope_parameters", type, "rotary positions without scaling");
+        const char *type =
+            json_string(json_get(both[i], "rope_type"), json_string(json_get(both[i], "type"), "default"));
+        if (strcmp(type, "default") != 0)
+            return folder_refuse(err, path, i ? "rope_scaling" : "rope_parameters", type,
+                                 "rotary positions without scaling");
         if (json_number(json_get(both[i], "partial_rotary_factor"), 1.0) != 1.0)
             return folder_refuse(err, path, "partial_rotary_factor", "below 1", "rotation of the whole head");
     }
@@ -61,7 +65,8 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     bool gpt2 = strcmp(type, "gpt2") == 0, llama = strcmp(type, "llama") == 0, qwen3 = strcmp(type, "qwen3") == 0;
     bool ok = true;
     Config c = config_of_family(gpt2 ? FAMILY_GPT2 : llama ? FAMILY_LLAMA : FAMILY_QWEN3);
-    const char *activation = json_string(json_get(root, gpt2 ? "activation_function" : "hidden_act"), gpt2 ? "gelu_new" : "silu");
+    const char *activation =
+        json_string(json_get(root, gpt2 ? "activation_function" : "hidden_act"), gpt2 ? "gelu_new" : "silu");
     if (!gpt2 && !llama && !qwen3) {
         ok = folder_refuse(err, path.text, "model_type", *type ? type : "missing", "gpt2, llama and qwen3");
     } else if (gpt2) {
@@ -77,10 +82,14 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
         c.tied = json_bool(json_get(root, "tie_word_embeddings"), true);
         if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
             ok = folder_refuse(err, path.text, "activation_function", activation, "gelu_new");
-        else if (!json_bool(json_get(root, "scale_attn_weights"), true)) ok = folder_refuse(err, path.text, "scale_attn_weights", "false", "true");
-        else if (!folder_is_off(root, "scale_attn_by_inverse_layer_idx")) ok = folder_refuse(err, path.text, "scale_attn_by_inverse_layer_idx", "true", "false");
-        else if (!folder_is_off(root, "add_cross_attention")) ok = folder_refuse(err, path.text, "add_cross_attention", "true", "false");
-        else if (c.heads > 0 && c.channels % c.heads) ok = error_set(err, "%s: n_head %d does not divide n_embd %d", path.text, c.heads, c.channels);
+        else if (!json_bool(json_get(root, "scale_attn_weights"), true))
+            ok = folder_refuse(err, path.text, "scale_attn_weights", "false", "true");
+        else if (!folder_is_off(root, "scale_attn_by_inverse_layer_idx"))
+            ok = folder_refuse(err, path.text, "scale_attn_by_inverse_layer_idx", "true", "false");
+        else if (!folder_is_off(root, "add_cross_attention"))
+            ok = folder_refuse(err, path.text, "add_cross_attention", "true", "false");
+        else if (c.heads > 0 && c.channels % c.heads)
+            ok = error_set(err, "%s: n_head %d does not divide n_embd %d", path.text, c.heads, c.channels);
     } else {
         c.vocab_size = folder_int(root, "vocab_size", llama ? 32000 : 151936);
         c.max_seq_len = folder_int(root, "max_position_embeddings", llama ? 2048 : 32768);
@@ -93,11 +102,15 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
         c.norm_eps = json_number(json_get(root, "rms_norm_eps"), 1e-6);
         c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
         c.tied = json_bool(json_get(root, "tie_word_embeddings"), false);
-        bool attention_bias = json_bool(json_get(root, "attention_bias"), false), mlp_bias = json_bool(json_get(root, "mlp_bias"), false);
+        bool attention_bias = json_bool(json_get(root, "attention_bias"), false),
+             mlp_bias = json_bool(json_get(root, "mlp_bias"), false);
         c.bias = attention_bias;
         if (strcmp(activation, "silu") != 0) ok = folder_refuse(err, path.text, "hidden_act", activation, "silu");
-        else if (attention_bias != mlp_bias) ok = folder_refuse(err, path.text, "attention_bias", "unlike mlp_bias", "biases in all linear layers of a block or in none");
-        else if (!folder_is_off(root, "use_sliding_window")) ok = folder_refuse(err, path.text, "use_sliding_window", "true", "full attention");
+        else if (attention_bias != mlp_bias)
+            ok = folder_refuse(err, path.text, "attention_bias", "unlike mlp_bias",
+                               "biases in all linear layers of a block or in none");
+        else if (!folder_is_off(root, "use_sliding_window"))
+            ok = folder_refuse(err, path.text, "use_sliding_window", "true", "full attention");
         else ok = folder_read_rope(&c, root, path.text, err);
     }
     json_free(&doc);
@@ -113,35 +126,51 @@ static inline bool folder_write_config(const char *folder, const Config *c, int 
     Str s;
     memset(&s, 0, sizeof s);
     bool gpt2 = c->family == FAMILY_GPT2, llama = c->family == FAMILY_LLAMA;
-    str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", gpt2 ? "GPT2LMHeadModel" : llama ? "LlamaForCausalLM" : "Qwen3ForCausalLM",
+    str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
+               gpt2    ? "GPT2LMHeadModel"
+               : llama ? "LlamaForCausalLM"
+                       : "Qwen3ForCausalLM",
                family_name(c->family));
     str_printf(&s, "  \"vocab_size\": %d,\n", c->vocab_size);
     if (gpt2) {
-        str_printf(&s, "  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": %d,\n", c->max_seq_len, c->channels,
-                   c->layers, c->heads, c->hidden);
+        str_printf(&s,
+                   "  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": "
+                   "%d,\n",
+                   c->max_seq_len, c->channels, c->layers, c->heads, c->hidden);
         str_printf(&s, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": %.9g,\n", c->norm_eps);
         str_puts(&s, "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n");
     } else {
-        str_printf(&s, "  \"max_position_embeddings\": %d,\n  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n", c->max_seq_len, c->channels, c->layers);
-        str_printf(&s, "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", c->heads, c->kv_heads, c->head_size);
-        str_printf(&s, "  \"intermediate_size\": %d,\n  \"hidden_act\": \"silu\",\n  \"rms_norm_eps\": %.9g,\n", c->hidden, c->norm_eps);
+        str_printf(&s, "  \"max_position_embeddings\": %d,\n  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n",
+                   c->max_seq_len, c->channels, c->layers);
+        str_printf(&s, "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n",
+                   c->heads, c->kv_heads, c->head_size);
+        str_printf(&s, "  \"intermediate_size\": %d,\n  \"hidden_act\": \"silu\",\n  \"rms_norm_eps\": %.9g,\n",
+                   c->hidden, c->norm_eps);
         // Both spellings: Transformers 4 reads the first, 5 the second.
-        str_printf(&s, "  \"rope_theta\": %.9g,\n  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": %.9g},\n", c->rope_theta, c->rope_theta);
+        str_printf(&s,
+                   "  \"rope_theta\": %.9g,\n  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": "
+                   "%.9g},\n",
+                   c->rope_theta, c->rope_theta);
         str_printf(&s, "  \"attention_bias\": %s,\n", c->bias ? "true" : "false");
         if (llama) str_printf(&s, "  \"mlp_bias\": %s,\n", c->bias ? "true" : "false");
         else str_puts(&s, "  \"use_sliding_window\": false,\n");
     }
-    str_printf(&s, "  \"initializer_range\": %.9g,\n  \"tie_word_embeddings\": %s,\n", c->init_std, c->tied ? "true" : "false");
+    str_printf(&s, "  \"initializer_range\": %.9g,\n  \"tie_word_embeddings\": %s,\n", c->init_std,
+               c->tied ? "true" : "false");
     char id[16] = "null", pad[16] = "null";
     if (end_of_text >= 0) snprintf(id, sizeof id, "%d", end_of_text);
     if (padding >= 0) snprintf(pad, sizeof pad, "%d", padding);
-    str_printf(&s, "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n", id, id);
+    str_printf(&s,
+               "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": "
+               "true\n}\n",
+               id, id);
     Path path = path_of("%s/config.json", folder);
     bool ok = file_write_all(path.text, s.data, s.size, err);
     free(s.data);
     if (!ok) return false;
     char generation[256];
-    snprintf(generation, sizeof generation, "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, pad);
+    snprintf(generation, sizeof generation,
+             "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, pad);
     path = path_of("%s/generation_config.json", folder);
     return file_write_all(path.text, generation, strlen(generation), err);
 }
@@ -172,7 +201,8 @@ static inline int disk_parts(DiskPart parts[DISK_PARTS], const Param *p, const C
         size_t length = strcspn(names, "|");
         const char *layer = (const char *)memchr(names, '%', length); // "%d", at most once
         if (layer)
-            snprintf(part->name, sizeof part->name, "%.*s%d%.*s", (int)(layer - names), names, p->layer, (int)(length - (size_t)(layer - names) - 2), layer + 2);
+            snprintf(part->name, sizeof part->name, "%.*s%d%.*s", (int)(layer - names), names, p->layer,
+                     (int)(length - (size_t)(layer - names) - 2), layer + 2);
         else snprintf(part->name, sizeof part->name, "%.*s", (int)length, names);
         part->row = row;
         part->rows = rows[n];
@@ -183,7 +213,8 @@ static inline int disk_parts(DiskPart parts[DISK_PARTS], const Param *p, const C
 }
 
 // Declares parameters number first to last - 1 of a table in a safetensors file, each name behind `prefix`.
-static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, int last, const Config *c, const char *prefix) {
+static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, int last, const Config *c,
+                                const char *prefix) {
     for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
         DiskPart parts[DISK_PARTS];
@@ -203,7 +234,8 @@ static inline void disk_transpose(float *out, const float *in, int rows, int col
     for (int r0 = 0; r0 < rows; r0 += tile)
         for (int c0 = 0; c0 < cols; c0 += tile)
             for (int r = r0; r < rows && r < r0 + tile; r++)
-                for (int k = c0; k < cols && k < c0 + tile; k++) out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
+                for (int k = c0; k < cols && k < c0 + tile; k++)
+                    out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
 }
 
 #define DISK_PIECE ((size_t)1 << 22) // numbers that are on their way between model and disk at a time
@@ -235,7 +267,8 @@ static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c
 
 // Writes what disk_declare announced, from the model's weights, gradients or moments, on rank `to`. w is NULL on
 // the ranks that only hand over their part (model_get).
-static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, int first, int last, const Config *c, int to) {
+static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTable *t, int first, int last,
+                              const Config *c, int to) {
     size_t most, most_turned;
     disk_sizes(&most, &most_turned, t, c);
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
@@ -261,7 +294,8 @@ static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTab
 
 // Tensors that files carry and no model needs: masks and tables that Transformers once stored.
 static inline bool disk_is_ballast(const char *name) {
-    return str_ends_with(name, ".attn.bias") || str_ends_with(name, ".attn.masked_bias") || str_ends_with(name, ".rotary_emb.inv_freq");
+    return str_ends_with(name, ".attn.bias") || str_ends_with(name, ".attn.masked_bias") ||
+           str_ends_with(name, ".rotary_emb.inv_freq");
 }
 
 // Finds a tensor by its name, or by its name without the leading "transformer." or "model.".
@@ -277,7 +311,8 @@ static inline const SafeTensor *disk_find(const SafeTensors *st, const char *pre
 
 // Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
 // there in its shape, and every tensor of the file with this prefix must be used.
-static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c, const char *prefix, const char *path, Error *err) {
+static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
+                             const char *prefix, const char *path, Error *err) {
     size_t most, most_turned;
     disk_sizes(&most, &most_turned, t, c);
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
@@ -296,12 +331,14 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
             }
             used[tensor - st->tensors] = 1;
             int64_t want0 = part->transposed ? p->cols : part->rows, want1 = part->transposed ? part->rows : p->cols;
-            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part->rows : tensor->ndim == 2 && tensor->shape[0] == want0 && tensor->shape[1] == want1;
+            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part->rows
+                                      : tensor->ndim == 2 && tensor->shape[0] == want0 && tensor->shape[1] == want1;
             if (!shape) {
                 char found[160];
                 safetensor_shape(found, tensor->ndim, tensor->shape);
-                ok = error_set(err, "%s: the tensor %s has the shape %s, expected (%lld%s%.0lld)", path, tensor->name, found, (long long)want0,
-                               p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
+                ok =
+                    error_set(err, "%s: the tensor %s has the shape %s, expected (%lld%s%.0lld)", path, tensor->name,
+                              found, (long long)want0, p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
                 break;
             }
             if (part->transposed) {
@@ -324,7 +361,8 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
         const char *name = st->tensors[i].name;
         if (used[i] || strncmp(name, prefix, strlen(prefix)) != 0 || disk_is_ballast(name)) continue;
         if (c->tied && str_ends_with(name, "lm_head.weight")) continue; // a copy of the embedding
-        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name, family_name(c->family));
+        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name,
+                       family_name(c->family));
     }
     free(values);
     free(turned);

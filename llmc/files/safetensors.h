@@ -33,8 +33,22 @@ byte are refused.
 #define ST_MAX_HEADER 100000000u
 
 typedef enum {
-    ST_BOOL, ST_U8, ST_I8, ST_F8_E5M2, ST_F8_E4M3, ST_I16, ST_U16, ST_F16, ST_BF16,
-    ST_I32, ST_U32, ST_F32, ST_F64, ST_I64, ST_U64, ST_TYPES
+    ST_BOOL,
+    ST_U8,
+    ST_I8,
+    ST_F8_E5M2,
+    ST_F8_E4M3,
+    ST_I16,
+    ST_U16,
+    ST_F16,
+    ST_BF16,
+    ST_I32,
+    ST_U32,
+    ST_F32,
+    ST_F64,
+    ST_I64,
+    ST_U64,
+    ST_TYPES
 } SafeType;
 
 static inline const char *safetype_name(SafeType type) {
@@ -95,31 +109,40 @@ static inline void safetensors_close(SafeTensors *st) {
 
 // Names what a file is that has another format than the one that was expected.
 static inline const char *safetensors_foreign(const uint8_t *p, size_t n) {
-    if (n >= 4 && memcmp(p, "PK\3\4", 4) == 0) return "; it is a zip archive, perhaps a PyTorch .bin file: convert it with Transformers (safe_serialization=True)";
+    if (n >= 4 && memcmp(p, "PK\3\4", 4) == 0)
+        return "; it is a zip archive, perhaps a PyTorch .bin file: convert it with Transformers "
+               "(safe_serialization=True)";
     if (n >= 4 && memcmp(p, "GGUF", 4) == 0) return "; it is a GGUF file";
-    if (n >= 8 && memcmp(p, "version ", 8) == 0) return "; it is a pointer of git-lfs: fetch the file itself with `git lfs pull`";
+    if (n >= 8 && memcmp(p, "version ", 8) == 0)
+        return "; it is a pointer of git-lfs: fetch the file itself with `git lfs pull`";
     if (n >= 1 && p[0] == '<') return "; it looks like a web page, perhaps an error saved by a download";
-    if (n >= 9 && p[0] == 0 && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[8] == '{') return "; its length is in foreign byte order (big-endian)";
+    if (n >= 9 && p[0] == 0 && p[1] == 0 && p[2] == 0 && p[3] == 0 && p[8] == '{')
+        return "; its length is in foreign byte order (big-endian)";
     return "";
 }
 
 // One entry of the header. `begin` is filled for the check of the layout.
-static inline bool safetensors_entry(SafeTensor *t, uint64_t *begin, const Json *entry, const uint8_t *data, size_t data_size, const char *path, Error *err) {
+static inline bool safetensors_entry(SafeTensor *t, uint64_t *begin, const Json *entry, const uint8_t *data,
+                                     size_t data_size, const char *path, Error *err) {
     memset(t, 0, sizeof *t);
     t->name = entry->key;
     t->path = path;
     for (uint32_t i = 0; i < entry->key_size; i++)
-        if ((unsigned char)entry->key[i] < 0x20) return error_set(err, "%s: a tensor's name holds control characters; the file is damaged", path);
+        if ((unsigned char)entry->key[i] < 0x20)
+            return error_set(err, "%s: a tensor's name holds control characters; the file is damaged", path);
     const Json *shape = json_get(entry, "shape"), *offsets = json_get(entry, "data_offsets");
     const char *dtype = json_string(json_get(entry, "dtype"), NULL);
     if (!dtype || !json_is(shape, JSON_ARRAY) || !json_is(offsets, JSON_ARRAY) || offsets->size != 2)
-        return error_set(err, "%s: tensor %.200s must have dtype, shape and two data_offsets; the header is damaged", path, t->name);
+        return error_set(err, "%s: tensor %.200s must have dtype, shape and two data_offsets; the header is damaged",
+                         path, t->name);
     int type = 0;
     while (type < ST_TYPES && strcmp(dtype, safetype_name((SafeType)type)) != 0) type++;
-    if (type == ST_TYPES) return error_set(err, "%s: tensor %.200s has the type %.40s, which is not supported", path, t->name, dtype);
+    if (type == ST_TYPES)
+        return error_set(err, "%s: tensor %.200s has the type %.40s, which is not supported", path, t->name, dtype);
     t->dtype = (SafeType)type;
     if (shape->size > ST_MAX_DIMS)
-        return error_set(err, "%s: tensor %.200s has %u dimensions; at most %d are supported", path, t->name, shape->size, ST_MAX_DIMS);
+        return error_set(err, "%s: tensor %.200s has %u dimensions; at most %d are supported", path, t->name,
+                         shape->size, ST_MAX_DIMS);
     bool whole = true, fits = true;
     t->elements = 1;
     for (const Json *d = shape->child; d; d = d->next) {
@@ -134,14 +157,23 @@ static inline bool safetensors_entry(SafeTensor *t, uint64_t *begin, const Json 
         if (t->shape[i] == 0) t->elements = 0, fits = true;
     int64_t first = json_integer(offsets->child, -1), last = json_integer(offsets->child->next, -1), bytes = 0;
     if (!whole || first < 0 || last < first)
-        return error_set(err, "%s: tensor %.200s has a shape or data_offsets that are not whole numbers in order; the header is damaged", path, t->name);
-    if (!fits || __builtin_mul_overflow(t->elements, (int64_t)safetype_size(t->dtype), &bytes) || bytes != last - first) {
+        return error_set(err,
+                         "%s: tensor %.200s has a shape or data_offsets that are not whole numbers in order; the "
+                         "header is damaged",
+                         path, t->name);
+    if (!fits || __builtin_mul_overflow(t->elements, (int64_t)safetype_size(t->dtype), &bytes) ||
+        bytes != last - first) {
         char text[160];
-        return error_set(err, "%s: tensor %.200s of shape %s and type %s does not take the %lld bytes of its data_offsets; the header is damaged",
+        return error_set(err,
+                         "%s: tensor %.200s of shape %s and type %s does not take the %lld bytes of its data_offsets; "
+                         "the header is damaged",
                          path, t->name, safetensor_shape(text, t->ndim, t->shape), dtype, (long long)(last - first));
     }
     if ((uint64_t)last > data_size)
-        return error_set(err, "%s is truncated: tensor %.200s ends at byte %lld of the data, the file has %zu; copy it again", path, t->name, (long long)last, data_size);
+        return error_set(err,
+                         "%s is truncated: tensor %.200s ends at byte %lld of the data, the file has %zu; copy it "
+                         "again",
+                         path, t->name, (long long)last, data_size);
     t->bytes = (size_t)bytes;
     t->data = data + first;
     *begin = (uint64_t)first;
@@ -160,14 +192,20 @@ static inline int safetensors_compare_spans(const void *a, const void *b) {
 }
 
 // Reads the header of one mapped file into the table.
-static inline bool safetensors_header(SafeTensors *st, JsonDoc *doc, const MappedFile *f, const char *path, Error *err) {
-    if (f->size < 10) return error_set(err, "%s is not a safetensors file: it has %zu bytes%s", path, f->size, f->size ? "" : "; it is empty");
+static inline bool safetensors_header(SafeTensors *st, JsonDoc *doc, const MappedFile *f, const char *path,
+                                      Error *err) {
+    if (f->size < 10)
+        return error_set(err, "%s is not a safetensors file: it has %zu bytes%s", path, f->size,
+                         f->size ? "" : "; it is empty");
     uint64_t length;
     memcpy(&length, f->data, 8);
     if (length > ST_MAX_HEADER || f->data[8] != '{')
-        return error_set(err, "%s is not a safetensors file: it does not begin with a length and a JSON object%s", path, safetensors_foreign(f->data, f->size));
+        return error_set(err, "%s is not a safetensors file: it does not begin with a length and a JSON object%s", path,
+                         safetensors_foreign(f->data, f->size));
     if (length > f->size - 8)
-        return error_set(err, "%s is truncated: a header of %llu bytes is announced, the file has %zu bytes; copy it again", path, (unsigned long long)length, f->size);
+        return error_set(err,
+                         "%s is truncated: a header of %llu bytes is announced, the file has %zu bytes; copy it again",
+                         path, (unsigned long long)length, f->size);
     Error why;
     const Json *root = json_parse(doc, (const char *)f->data + 8, (size_t)length, &why);
     if (!root) return error_set(err, "%s: the header is damaged: %.700s", path, why.text);
@@ -178,7 +216,8 @@ static inline bool safetensors_header(SafeTensors *st, JsonDoc *doc, const Mappe
     for (const Json *entry = root->child; ok && entry; entry = entry->next) {
         if (strcmp(entry->key, "__metadata__") == 0) {
             for (const Json *m = entry->child; m; m = m->next) ok = ok && m->type == JSON_STRING;
-            if (!ok || entry->type != JSON_OBJECT) ok = error_set(err, "%s: __metadata__ must hold strings; the header is damaged", path);
+            if (!ok || entry->type != JSON_OBJECT)
+                ok = error_set(err, "%s: __metadata__ must hold strings; the header is damaged", path);
             continue;
         }
         st->tensors = (SafeTensor *)mem_grow(st->tensors, &st->capacity, (size_t)st->count + 1, sizeof(SafeTensor));
@@ -193,13 +232,15 @@ static inline bool safetensors_header(SafeTensors *st, JsonDoc *doc, const Mappe
     uint64_t end = 0;
     for (size_t i = 0; ok && i < n; end = spans[i++].end) {
         if (spans[i].begin < end)
-            ok = error_set(err, "%s: the tensors %.200s and %.200s overlap; the header is damaged", path, spans[i - 1].name, spans[i].name);
+            ok = error_set(err, "%s: the tensors %.200s and %.200s overlap; the header is damaged", path,
+                           spans[i - 1].name, spans[i].name);
         else if (spans[i].begin > end)
             ok = error_set(err, "%s: %llu bytes before tensor %.200s belong to no tensor; the header is damaged", path,
                            (unsigned long long)(spans[i].begin - end), spans[i].name);
     }
     if (ok && end != data_size)
-        ok = error_set(err, "%s has %llu bytes after its last tensor; it is damaged or was not written by one program", path, (unsigned long long)(data_size - end));
+        ok = error_set(err, "%s has %llu bytes after its last tensor; it is damaged or was not written by one program",
+                       path, (unsigned long long)(data_size - end));
     free(spans);
     return ok;
 }
@@ -217,7 +258,8 @@ static inline bool safetensors_add_file(SafeTensors *st, const char *path, Error
 
 static inline size_t safetensors_slot(const SafeTensors *st, const char *name) {
     size_t slot = (size_t)fnv1a64(name, strlen(name), FNV1A64_START) & (st->table_size - 1);
-    while (st->table[slot] >= 0 && strcmp(st->tensors[st->table[slot]].name, name) != 0) slot = (slot + 1) & (st->table_size - 1);
+    while (st->table[slot] >= 0 && strcmp(st->tensors[st->table[slot]].name, name) != 0)
+        slot = (slot + 1) & (st->table_size - 1);
     return slot;
 }
 
@@ -236,7 +278,8 @@ static inline bool safetensors_make_table(SafeTensors *st, Error *err) {
     for (int i = 0; i < st->count; i++) {
         size_t slot = safetensors_slot(st, st->tensors[i].name);
         if (st->table[slot] >= 0)
-            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->tensors[i].name, st->tensors[st->table[slot]].path, st->tensors[i].path);
+            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->tensors[i].name,
+                             st->tensors[st->table[slot]].path, st->tensors[i].path);
         st->table[slot] = i;
     }
     return true;
@@ -252,7 +295,8 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
         const char *name = json_string(j, "");
         if (!*name || strchr(name, '/') || strlen(name) != j->size) {
-            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"", index_path, j->key, name);
+            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"",
+                           index_path, j->key, name);
             break;
         }
         Path path = path_of("%.3000s/%.900s", folder, name);
@@ -264,14 +308,16 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
         const SafeTensor *t = safetensors_find(st, j->key);
         if (!t || strcmp(strrchr(t->path, '/') + 1, json_string(j, "")) != 0)
-            ok = error_set(err, "%s lists tensor %.200s in %.200s, but it is not there", index_path, j->key, json_string(j, ""));
+            ok = error_set(err, "%s lists tensor %.200s in %.200s, but it is not there", index_path, j->key,
+                           json_string(j, ""));
     }
     json_free(&doc);
     return ok;
 }
 
 // Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left open.
-static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index, Error *err) {
+static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index,
+                                           Error *err) {
     memset(st, 0, sizeof *st);
     Path one = path_of("%s/%s", folder, single), list = path_of("%s/%s", folder, index);
     bool ok;
@@ -280,7 +326,9 @@ static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, 
     else {
         Path pickle = path_of("%s/pytorch_model.bin", folder);
         ok = error_set(err, "the folder %s has neither %s nor %s%s", folder, single, index,
-                       path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers (safe_serialization=True)" : "");
+                       path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers "
+                                                  "(safe_serialization=True)"
+                                                : "");
     }
     if (!ok) safetensors_close(st);
     return ok;
@@ -288,7 +336,8 @@ static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, 
 
 // Opens a file or a model folder. On false nothing is left open.
 static inline bool safetensors_open(SafeTensors *st, const char *file_or_folder, Error *err) {
-    if (path_is_folder(file_or_folder)) return safetensors_open_folder(st, file_or_folder, "model.safetensors", "model.safetensors.index.json", err);
+    if (path_is_folder(file_or_folder))
+        return safetensors_open_folder(st, file_or_folder, "model.safetensors", "model.safetensors.index.json", err);
     memset(st, 0, sizeof *st);
     bool ok = safetensors_add_file(st, file_or_folder, err) && safetensors_make_table(st, err);
     if (!ok) safetensors_close(st);
@@ -298,11 +347,13 @@ static inline bool safetensors_open(SafeTensors *st, const char *file_or_folder,
 // Whether a range lies in a tensor whose type is floating; the types of 8 bits need scales and are refused.
 static inline bool safetensors_check_range(const SafeTensor *t, int64_t first, int64_t count, Error *err) {
     if (t->dtype != ST_F32 && t->dtype != ST_F64 && t->dtype != ST_F16 && t->dtype != ST_BF16)
-        return error_set(err, "%s: tensor %.200s has the type %s; expected F32, F64, F16 or BF16", t->path, t->name, safetype_name(t->dtype));
+        return error_set(err, "%s: tensor %.200s has the type %s; expected F32, F64, F16 or BF16", t->path, t->name,
+                         safetype_name(t->dtype));
     if (first < 0 || count < 0 || first > t->elements || count > t->elements - first) {
         char text[160];
-        return error_set(err, "%s: %lld elements from %lld on were asked for of tensor %.200s, its shape is %s", t->path, (long long)count,
-                         (long long)first, t->name, safetensor_shape(text, t->ndim, t->shape));
+        return error_set(err, "%s: %lld elements from %lld on were asked for of tensor %.200s, its shape is %s",
+                         t->path, (long long)count, (long long)first, t->name,
+                         safetensor_shape(text, t->ndim, t->shape));
     }
     return true;
 }
@@ -317,9 +368,15 @@ static inline bool safetensors_to_f32(float *out, const SafeTensor *t, int64_t f
     double d;
     switch (t->dtype) {
     case ST_F32: memcpy(out, p, n * 4); break;
-    case ST_BF16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h); break;
-    case ST_F16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h); break;
-    default: for (size_t i = 0; i < n; i++) memcpy(&d, p + 8 * i, 8), out[i] = (float)d; break;
+    case ST_BF16:
+        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h);
+        break;
+    case ST_F16:
+        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++) memcpy(&d, p + 8 * i, 8), out[i] = (float)d;
+        break;
     }
     return true;
 }
@@ -334,9 +391,15 @@ static inline bool safetensors_to_f64(double *out, const SafeTensor *t, int64_t 
     float f;
     switch (t->dtype) {
     case ST_F64: memcpy(out, p, n * 8); break;
-    case ST_BF16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h); break;
-    case ST_F16: for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h); break;
-    default: for (size_t i = 0; i < n; i++) memcpy(&f, p + 4 * i, 4), out[i] = f; break;
+    case ST_BF16:
+        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h);
+        break;
+    case ST_F16:
+        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++) memcpy(&f, p + 4 * i, 4), out[i] = f;
+        break;
     }
     return true;
 }
@@ -408,11 +471,14 @@ static inline void safewriter_declare(SafeWriter *w, const char *name, SafeType 
     t->bytes = safetype_size(dtype);
     for (int i = 0; i < ndim; i++) {
         t->shape[i] = shape[i];
-        if (shape[i] < 0 || __builtin_mul_overflow(t->bytes, (uint64_t)shape[i], &t->bytes)) safewriter_mistake(w, "impossible shape of tensor", name);
+        if (shape[i] < 0 || __builtin_mul_overflow(t->bytes, (uint64_t)shape[i], &t->bytes))
+            safewriter_mistake(w, "impossible shape of tensor", name);
     }
 }
 
-static inline int safetensors_compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static inline int safetensors_compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 // Places the tensors, larger types first, and writes the header.
 static inline void safewriter_begin_data(SafeWriter *w) {
@@ -435,7 +501,8 @@ static inline void safewriter_begin_data(SafeWriter *w) {
             json_escape(&text, t->name, strlen(t->name));
             str_printf(&text, ":{\"dtype\":\"%s\",\"shape\":[", safetype_name(t->dtype));
             for (int k = 0; k < t->ndim; k++) str_printf(&text, "%s%lld", k ? "," : "", (long long)t->shape[k]);
-            str_printf(&text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)t->offset, (unsigned long long)offset);
+            str_printf(&text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)t->offset,
+                       (unsigned long long)offset);
         }
     for (int i = 0; i < w->count; i++) names[i] = w->tensors[i].name;
     qsort(names, (size_t)w->count, sizeof(char *), safetensors_compare_names);
@@ -459,7 +526,8 @@ static inline void safewriter_data(SafeWriter *w, const void *bytes, size_t n) {
     while (n > 0 && !w->mistake.text[0]) {
         while (w->current < w->count && w->written == w->tensors[w->current].bytes) w->current++, w->written = 0;
         if (w->current == w->count) {
-            safewriter_mistake(w, "more data was given than declared, last tensor", w->count ? w->tensors[w->count - 1].name : "(none)");
+            safewriter_mistake(w, "more data was given than declared, last tensor",
+                               w->count ? w->tensors[w->count - 1].name : "(none)");
             return;
         }
         const SafeDeclared *t = &w->tensors[w->current];
@@ -477,7 +545,8 @@ static inline void safewriter_data(SafeWriter *w, const void *bytes, size_t n) {
 static inline bool safewriter_commit(SafeWriter *w, Error *err) {
     if (!w->header) safewriter_mistake(w, "safewriter_begin_data was not called", "");
     while (w->current < w->count && w->written == w->tensors[w->current].bytes) w->current++, w->written = 0;
-    if (w->current < w->count && !w->out.failed) safewriter_mistake(w, "less data was given than declared: tensor", w->tensors[w->current].name);
+    if (w->current < w->count && !w->out.failed)
+        safewriter_mistake(w, "less data was given than declared: tensor", w->tensors[w->current].name);
     bool ok = !w->mistake.text[0];
     if (ok) {
         ok = out_commit(&w->out, err);

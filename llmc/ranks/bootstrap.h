@@ -57,11 +57,13 @@ static inline bool bootstrap_found(int *rank, int *size) {
 
 static inline Path bootstrap_path(void) {
     const char *folder = getenv("LLMC_BOOTSTRAP"), *restart = getenv("SLURM_RESTART_COUNT");
-    return path_of("%s/.llmc-ranks-%s-%s-%s", folder && *folder ? folder : ".", getenv("SLURM_JOB_ID"), getenv("SLURM_STEP_ID"), restart && *restart ? restart : "0");
+    return path_of("%s/.llmc-ranks-%s-%s-%s", folder && *folder ? folder : ".", getenv("SLURM_JOB_ID"),
+                   getenv("SLURM_STEP_ID"), restart && *restart ? restart : "0");
 }
 
 static inline void line_lost(const RanksLine *l, int other) {
-    fail("rank %d: the connection to rank %d is gone; that rank's own message says why, or its node is down", l->rank, other);
+    fail("rank %d: the connection to rank %d is gone; that rank's own message says why, or its node is down", l->rank,
+         other);
 }
 
 static inline bool line_send(int socket_, const void *bytes, size_t n) {
@@ -103,8 +105,8 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1024) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+        listen(listener, 1024) != 0 || getsockname(listener, (struct sockaddr *)&address, &length) != 0)
         return error_set(err, "rank 0 cannot listen on a TCP port: %s", strerror(errno));
     fcntl(listener, F_SETFD, FD_CLOEXEC);
     // All addresses of this machine, those that only it can reach last.
@@ -119,7 +121,9 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
     }
     for (int own = 0; own < 2; own++)
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
-            if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || !(a->ifa_flags & IFF_UP) || ((a->ifa_flags & IFF_LOOPBACK) != 0) != own) continue;
+            if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || !(a->ifa_flags & IFF_UP) ||
+                ((a->ifa_flags & IFF_LOOPBACK) != 0) != own)
+                continue;
             char text[INET_ADDRSTRLEN];
             struct sockaddr_in in;
             memcpy(&in, a->ifa_addr, sizeof in);
@@ -134,7 +138,9 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
         wait.fd = listener, wait.events = POLLIN;
         if (poll(&wait, 1, 200) <= 0) {
             if (clock_seconds() < until) continue;
-            ok = error_set(err, "rank 0 waits for %d of %d ranks in vain: do all nodes see %s, and reach this one over TCP? LLMC_BOOTSTRAP names another shared folder",
+            ok = error_set(err,
+                           "rank 0 waits for %d of %d ranks in vain: do all nodes see %s, and reach this one over TCP? "
+                           "LLMC_BOOTSTRAP names another shared folder",
                            missing, l->size, path);
             break;
         }
@@ -144,8 +150,9 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
         struct timeval patience;
         patience.tv_sec = 5, patience.tv_usec = 0;
         setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        if (!line_receive(peer, &theirs, sizeof theirs) || memcmp(theirs.key, hello.key, sizeof hello.key) != 0 || theirs.size != (uint32_t)l->size || theirs.rank < 1 ||
-            theirs.rank >= theirs.size || l->sockets[theirs.rank] >= 0) {
+        if (!line_receive(peer, &theirs, sizeof theirs) || memcmp(theirs.key, hello.key, sizeof hello.key) != 0 ||
+            theirs.size != (uint32_t)l->size || theirs.rank < 1 || theirs.rank >= theirs.size ||
+            l->sockets[theirs.rank] >= 0) {
             close(peer); // a stranger
             continue;
         }
@@ -156,7 +163,8 @@ static inline bool bootstrap_listen(RanksLine *l, const char *path, double until
         missing--;
     }
     for (int r = 1; ok && r < l->size; r++)
-        if (!line_send(l->sockets[r], hello.key, sizeof hello.key)) ok = error_set(err, "rank 0 lost the connection to rank %d", r);
+        if (!line_send(l->sockets[r], hello.key, sizeof hello.key))
+            ok = error_set(err, "rank 0 lost the connection to rank %d", r);
     close(listener);
     unlink(path);
     return ok;
@@ -181,7 +189,8 @@ static inline int bootstrap_try(const char *address, int port, const RanksHello 
     struct timeval patience;
     double left = until - clock_seconds();
     patience.tv_sec = left > 1 ? (long)left : 1, patience.tv_usec = 0;
-    ok = ok && setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 && line_send(s, hello, sizeof *hello) && line_receive(s, key, sizeof key) &&
+    ok = ok && setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+         line_send(s, hello, sizeof *hello) && line_receive(s, key, sizeof key) &&
          memcmp(key, hello->key, sizeof key) == 0;
     patience.tv_sec = 0;
     if (ok && setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0) return s;
@@ -215,7 +224,9 @@ static inline bool bootstrap_connect(RanksLine *l, const char *path, double unti
         while ((word = strtok_r(NULL, " \n", &rest)) != NULL)
             if ((l->sockets[0] = bootstrap_try(word, port, &hello, until)) >= 0) return true;
     }
-    return error_set(err, "rank %d found no rank 0 through %s: do all nodes see this folder, and reach rank 0's node over TCP? LLMC_BOOTSTRAP names another shared folder",
+    return error_set(err,
+                     "rank %d found no rank 0 through %s: do all nodes see this folder, and reach rank 0's node over "
+                     "TCP? LLMC_BOOTSTRAP names another shared folder",
                      l->rank, path);
 }
 
@@ -245,7 +256,8 @@ static inline void line_gather(RanksLine *l, void *all, const void *own, size_t 
     char *to = (char *)all;
     memcpy(to + n * (size_t)l->rank, own, n);
     if (l->rank > 0) {
-        if (!line_send(l->sockets[0], own, n) || !line_receive(l->sockets[0], all, n * (size_t)l->size)) line_lost(l, 0);
+        if (!line_send(l->sockets[0], own, n) || !line_receive(l->sockets[0], all, n * (size_t)l->size))
+            line_lost(l, 0);
         return;
     }
     for (int r = 1; r < l->size; r++)

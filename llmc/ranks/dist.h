@@ -53,7 +53,8 @@ static inline void dist_gather(const Dist *d, void *all, const void *bytes, size
 // The launcher's number of this rank on its node, -1 if it gives none. Slurm's comes last: ranks that mpirun
 // starts inside a Slurm job all inherit the same one.
 static inline int dist_launcher_local_rank(void) {
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "SLURM_LOCALID"};
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK",
+                                        "SLURM_LOCALID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (getenv(names[i])) return bootstrap_variable(names[i], 0);
     return -1;
@@ -64,9 +65,11 @@ static inline int dist_launcher_local_rank(void) {
 static inline void dist_open(Dist *d, int *argc, char ***argv) {
     dist_single(d);
     // Ranks that mpirun started know each other, even if there is only one; Slurm's variables are then about mpirun.
-    bool asked = getenv("LLMC_BOOTSTRAP") != NULL, by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") || getenv("MPI_LOCALNRANKS");
+    bool asked = getenv("LLMC_BOOTSTRAP") != NULL,
+         by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") || getenv("MPI_LOCALNRANKS");
 #ifdef USE_MPI
-    static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS"};
+    static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
+                                           "MPI_LOCALNRANKS"};
     bool any = false;
     for (size_t i = 0; i < sizeof launched / sizeof launched[0] && !asked; i++) any |= getenv(launched[i]) != NULL;
     if (any) {
@@ -216,7 +219,9 @@ static inline void dist_agree(const Dist *d, bool ok, const Error *err) {
         fflush(stdout);
         if (same == d->size) fprintf(stderr, "error: %s\n", all[first].text);
         else if (same == 1) fprintf(stderr, "error: rank %d on %s: %s\n", first, all[first].host, all[first].text);
-        else fprintf(stderr, "error: ranks %s of %d (the first on %s): %s\n", ranks, d->size, all[first].host, all[first].text);
+        else
+            fprintf(stderr, "error: ranks %s of %d (the first on %s): %s\n", ranks, d->size, all[first].host,
+                    all[first].text);
         fflush(stderr);
     }
     free(all);

@@ -66,7 +66,8 @@ static inline void job_abort(void) {
 
 static inline void *watchdog_run(void *argument) {
     Watchdog *w = (Watchdog *)argument;
-    double nap = w->timeout / 10 < 1 ? w->timeout / 10 : 1, last = clock_seconds(); // seconds between two looks; the last one
+    double nap = w->timeout / 10 < 1 ? w->timeout / 10 : 1,
+           last = clock_seconds(); // seconds between two looks; the last one
     pthread_mutex_lock(&w->mutex);
     while (!w->closing) {
         double now = clock_seconds();
@@ -76,7 +77,8 @@ static inline void *watchdog_run(void *argument) {
             // stderr is not line-buffered everywhere: one write, so that lines of several ranks stay whole.
             char line[512];
             int n = snprintf(line, sizeof line,
-                             "error: rank %d on %s, step %lld: waited %.0f s for: %s; a rank or its network hangs (look for the rank that does not say this), or "
+                             "error: rank %d on %s, step %lld: waited %.0f s for: %s; a rank or its network hangs "
+                             "(look for the rank that does not say this), or "
                              "--comm_timeout=%g is too short; the job ends, resume from the last checkpoint\n",
                              w->rank, w->host, (long long)w->step, w->waited, w->what, w->timeout);
             ssize_t written = write(STDERR_FILENO, line, (size_t)n);

@@ -29,8 +29,8 @@ typedef struct {
 
 // Mean loss over the first sequences of a data set, at most max_tokens of them (0: all), shared out
 // over the ranks by batches. tok may be NULL. inputs, targets: (B, T) scratch.
-static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const Tokenizer *tok, const Dist *dist, int B, int T, int64_t max_tokens,
-                            int32_t *inputs, int32_t *targets, Error *err) {
+static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const Tokenizer *tok, const Dist *dist, int B,
+                            int T, int64_t max_tokens, int32_t *inputs, int32_t *targets, Error *err) {
     int64_t sequences = d->sequences;
     if (max_tokens > 0) sequences = int64_min(sequences, int64_max(1, max_tokens / T));
     double sums[3] = {0, 0, 0}; // loss, tokens, bytes
@@ -39,7 +39,8 @@ static inline bool evaluate(EvalResult *out, Model *m, const Dataset *d, const T
         int64_t first = round + (int64_t)dist->rank * B;
         int n = (int)int64_max(0, int64_min(B, sequences - first));
         for (int b = 0; b < n; b++)
-            if (!dataset_sequence(d, first + b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, err)) return false;
+            if (!dataset_sequence(d, first + b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, err))
+                return false;
         // A rank with nothing left makes its pass all the same, over targets that count nothing.
         if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
         model_forward(m, inputs, targets, n ? n : 1, T, 0, NULL);

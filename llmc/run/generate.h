@@ -14,8 +14,8 @@ generate.h: text from a model, token by token: the engine's logits, the sampler'
 // again and generation goes on. draw: number of the first random draw.
 typedef bool (*TokenSink)(void *context, int token);
 
-static inline void generate_tokens(Model *m, const Tokenizer *tok, Sampler *sampler, const int32_t *prompt, int n, int count, int context_length,
-                                   uint64_t draw, TokenSink each, void *context) {
+static inline void generate_tokens(Model *m, const Tokenizer *tok, Sampler *sampler, const int32_t *prompt, int n,
+                                   int count, int context_length, uint64_t draw, TokenSink each, void *context) {
     int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(context_length + 1));
     int keep = n < context_length ? n : context_length;
     memcpy(window, prompt + n - keep, sizeof(int32_t) * (size_t)keep);

@@ -12,11 +12,11 @@ checkpoint are cut off: the file is then what an undisturbed run would have writ
 #include "../base/json.h"
 
 typedef struct {
-    FILE *file;     // run.log; NULL on ranks other than 0, which say nothing
-    int metrics;    // metrics.jsonl, -1 or, before it is opened, 0: not open
+    FILE *file;  // run.log; NULL on ranks other than 0, which say nothing
+    int metrics; // metrics.jsonl, -1 or, before it is opened, 0: not open
     off_t metrics_size;
-    Str pending;    // lines of metrics that a full disk did not take yet
-    bool terminal;  // stdout is one: the progress line overwrites itself
+    Str pending;   // lines of metrics that a full disk did not take yet
+    bool terminal; // stdout is one: the progress line overwrites itself
     bool progress;
     int line_width; // of the progress line that stands there now
     double last_line;

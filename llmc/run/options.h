@@ -26,7 +26,8 @@ config table.
     X(TOKENIZE, "tokenize", "turn text into token shards for training and validation", "tokenizer,input,out")          \
     X(GENERATE, "generate", "continue a prompt", "model")                                                              \
     X(EVAL, "eval", "loss of a model on token shards, in nats a token and bits per byte", "model,data")                \
-    X(DUMP, "dump", "one training step: every activation, gradient and updated parameter into a file", "model,data,out")      \
+    X(DUMP, "dump", "one training step: every activation, gradient and updated parameter into a file",                 \
+      "model,data,out")                                                                                                \
     X(EXPORT, "export", "write a model in another format", "model,out")                                                \
     X(INFO, "info", "what a model consists of and costs; what shards hold", "")
 
@@ -55,6 +56,7 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
 // X(TYPE, name, default, least, most, choices, verbs, help)
 // TYPE: TEXT (const char*), INT (int64_t), REAL (double), FLAG and CHOICE (int: index into choices).
 // least and most bound INT and REAL, both included.
+// clang-format off
 #define OPTIONS(X)                                                                                                     \
     X(TEXT, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a Hugging Face "     \
@@ -149,6 +151,7 @@ enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in r
       "of the initial weights, the order of the data, and sampling")                                                   \
     X(INT, threads, 0, 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                         \
     X(FLAG, progress, "on", 0, 0, "off|on", O_TRAIN, "a live progress line; without a terminal, a line now and then")
+// clang-format on
 
 typedef const char *OptionTEXT;
 typedef int64_t OptionINT;
@@ -256,7 +259,8 @@ static inline bool options_parse_int(int64_t *out, const char *text) {
 }
 
 // Sets one option from text. from: where it was written, for messages.
-static inline bool options_set(Options *o, const char *name, const char *value, bool lenient, const char *from, Error *err) {
+static inline bool options_set(Options *o, const char *name, const char *value, bool lenient, const char *from,
+                               Error *err) {
     const char *nearest = NULL;
     int best = 4;
 #define SET_TEXT(field, least, most, choices)                                                                          \
@@ -266,7 +270,8 @@ static inline bool options_set(Options *o, const char *name, const char *value, 
     if (!options_parse_int(&o->field, value))                                                                          \
         return error_set(err, "%s--%s=%s: expected a whole number", from, name, value);                                \
     if (o->field < (int64_t)(least) || o->field > (int64_t)(most))                                                     \
-        return error_set(err, "%s--%s=%s: expected %lld to %lld", from, name, value, (long long)(least), (long long)(most));
+        return error_set(err, "%s--%s=%s: expected %lld to %lld", from, name, value, (long long)(least),               \
+                         (long long)(most));
 #define SET_REAL(field, least, most, choices)                                                                          \
     char *end = NULL;                                                                                                  \
     o->field = strtod(value, &end);                                                                                    \
@@ -354,7 +359,8 @@ static inline bool options_parse(Options *o, int verb, int argc, char **argv, Er
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (strncmp(word, "--", 2) != 0 || !word[2])
-            return error_set(err, "expected --name=value, found `%s`; %s --help lists the options", word, verb_name(verb));
+            return error_set(err, "expected --name=value, found `%s`; %s --help lists the options", word,
+                             verb_name(verb));
         const char *equals = strchr(word, '=');
         size_t n = equals ? (size_t)(equals - word - 2) : strlen(word + 2);
         char name[64];
@@ -412,7 +418,9 @@ static inline bool options_require(const Options *o, Error *err) {
         size_t n = strlen(missing);
         if (!given) snprintf(missing + n, sizeof missing - n, "%s--%s=...", n ? ", " : "", name);
     }
-    return *missing ? error_set(err, "%s needs %s; %s --help says what they are", verb_name(o->verb), missing, verb_name(o->verb)) : true;
+    return *missing ? error_set(err, "%s needs %s; %s --help says what they are", verb_name(o->verb), missing,
+                                verb_name(o->verb))
+                    : true;
 }
 
 // Appends `"name": value` pairs of the verb's options, as a run records them.
@@ -466,8 +474,11 @@ static inline void options_help(FILE *out, const char *program, int verb) {
 #define X(id, name, line, needed) fprintf(out, "  %-10s %s\n", name, line);
         VERBS(X)
 #undef X
-        fprintf(out, "\n%s VERB --help lists a verb's options.\nexit code: 0 done; 1 an error, one line on stderr; 3 stopped "
-                     "early (signal or time limit) with a checkpoint written\n", program);
+        fprintf(out,
+                "\n%s VERB --help lists a verb's options.\nexit code: 0 done; 1 an error, one line on stderr; 3 "
+                "stopped "
+                "early (signal or time limit) with a checkpoint written\n",
+                program);
         return;
     }
     static const char *const lines[] = {
@@ -480,7 +491,8 @@ static inline void options_help(FILE *out, const char *program, int verb) {
     char left[128], standard[64];
 #define HELP_TEXT(value, choices)                                                                                      \
     snprintf(left, sizeof left, "=TEXT");                                                                              \
-    snprintf(standard, sizeof standard, "%s%s%s", *(const char *)(value) ? " [" : "", (const char *)(value), *(const char *)(value) ? "]" : "");
+    snprintf(standard, sizeof standard, "%s%s%s", *(const char *)(value) ? " [" : "", (const char *)(value),           \
+             *(const char *)(value) ? "]" : "");
 #define HELP_INT(value, choices)                                                                                       \
     snprintf(left, sizeof left, "=N");                                                                                 \
     snprintf(standard, sizeof standard, " [%lld]", (long long)(value));
@@ -509,8 +521,6 @@ static inline void options_help(FILE *out, const char *program, int verb) {
     fprintf(out, "  --config=FILE             lines `name = value`, read in this place; a later word wins\n");
 }
 
-static inline void options_free(Options *o) {
-    str_list_free(&o->kept);
-}
+static inline void options_free(Options *o) { str_list_free(&o->kept); }
 
 #endif

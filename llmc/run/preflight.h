@@ -32,12 +32,13 @@ static inline bool preflight_same(const Dist *d, const char *what, const char *t
     if (!ok) {
         const char *a = text, *b = theirs;
         size_t na, nb;
-        while (na = strcspn(a, "\n"), nb = strcspn(b, "\n"), na == nb && memcmp(a, b, na) == 0 && a[na] && b[nb]) a += na + 1, b += nb + 1;
+        while (na = strcspn(a, "\n"), nb = strcspn(b, "\n"), na == nb && memcmp(a, b, na) == 0 && a[na] && b[nb])
+            a += na + 1, b += nb + 1;
         a += strspn(a, " "), b += strspn(b, " ");
         na = strcspn(a, "\n"), nb = strcspn(b, "\n");
         na -= na > 0 && a[na - 1] == ',', nb -= nb > 0 && b[nb - 1] == ',';
-        error_set(err, "%s not the same on all ranks: it has %.*s, rank 0 has %.*s", what, (int)(na < 400 ? na : 400), na ? a : "nothing", (int)(nb < 400 ? nb : 400),
-                  nb ? b : "nothing");
+        error_set(err, "%s not the same on all ranks: it has %.*s, rank 0 has %.*s", what, (int)(na < 400 ? na : 400),
+                  na ? a : "nothing", (int)(nb < 400 ? nb : 400), nb ? b : "nothing");
     }
     free(theirs);
     return ok;
@@ -46,14 +47,20 @@ static inline bool preflight_same(const Dist *d, const char *what, const char *t
 static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) {
     double R = d->size, sums[3] = {1, (double)d->rank + 1, 0.5 * d->rank};
     dist_sum(d, sums, 3);
-    bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1) && dist_max(d, d->rank) == d->size - 1;
-    if (!right) return error_set(err, "a sum over %d ranks has a wrong result (%g, expected %g): the MPI library or the network is broken", d->size, sums[1], 0.5 * R * (R + 1));
+    bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1) &&
+                 dist_max(d, d->rank) == d->size - 1;
+    if (!right)
+        return error_set(err,
+                         "a sum over %d ranks has a wrong result (%g, expected %g): the MPI library or the network is "
+                         "broken",
+                         d->size, sums[1], 0.5 * R * (R + 1));
     Str s;
     memset(&s, 0, sizeof s);
     uint64_t sum = 0, bytes = 0;
     Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
     checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
-    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), GIT_COMMIT, __VERSION__, sum, bytes);
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), GIT_COMMIT,
+               __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
     s.size = 0;
     options_json(&s, o);
@@ -65,20 +72,26 @@ static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) 
 }
 
 // The bytes of a checkpoint but for its small files.
-static inline double preflight_checkpoint_bytes(const ParamTable *t) { return 3.0 * sizeof(float) * (double)t->parameters; }
+static inline double preflight_checkpoint_bytes(const ParamTable *t) {
+    return 3.0 * sizeof(float) * (double)t->parameters;
+}
 
 // Room for what will be kept and for the one that is being written. Checkpoints that are there count as
 // room that they need no more. On rank 0.
 static inline bool preflight_disk(const Options *o, const ParamTable *t, int64_t step, Error *err) {
     struct statvfs fs;
     if (statvfs(o->out, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
-    int64_t *steps, coming = o->checkpoint_every > 0 ? (o->steps - 1) / o->checkpoint_every - step / o->checkpoint_every + 1 : 1;
+    int64_t *steps,
+        coming = o->checkpoint_every > 0 ? (o->steps - 1) / o->checkpoint_every - step / o->checkpoint_every + 1 : 1;
     int64_t there = checkpoint_list(&steps, o->out), kept = there + coming;
     free(steps);
     if (o->keep_checkpoints > 0) kept = int64_min(kept, o->keep_checkpoints + 1 + (o->spike_action == SPIKE_ROLLBACK));
-    double each = preflight_checkpoint_bytes(t), needed = each * (double)int64_max(kept - there, 1), room = (double)fs.f_bavail * (double)fs.f_frsize;
+    double each = preflight_checkpoint_bytes(t), needed = each * (double)int64_max(kept - there, 1),
+           room = (double)fs.f_bavail * (double)fs.f_frsize;
     if (needed <= room) return true;
-    return error_set(err, "%s has room for %.3f GB, and %lld more checkpoints of %.3f GB are to be kept there: make room, choose another --out, or a smaller --keep_checkpoints",
+    return error_set(err,
+                     "%s has room for %.3f GB, and %lld more checkpoints of %.3f GB are to be kept there: make room, "
+                     "choose another --out, or a smaller --keep_checkpoints",
                      o->out, room / 1e9, (long long)int64_max(kept - there, 1), each / 1e9);
 }
 

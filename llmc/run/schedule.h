@@ -38,7 +38,8 @@ static inline double schedule_lr(const Schedule *s, int64_t step) {
     if (s->kind == SCHEDULE_CONSTANT || step <= from || s->steps <= from) return s->peak;
     double progress = (double)(step - from) / (double)(s->steps - from);
     if (progress > 1) progress = 1;
-    double remaining = s->kind == SCHEDULE_COSINE ? 0.5 * (1.0 + cos(3.14159265358979323846 * progress)) : 1.0 - progress;
+    double remaining =
+        s->kind == SCHEDULE_COSINE ? 0.5 * (1.0 + cos(3.14159265358979323846 * progress)) : 1.0 - progress;
     return s->peak * (s->final_fraction + (1.0 - s->final_fraction) * remaining);
 }
 
@@ -46,7 +47,10 @@ static inline double schedule_lr(const Schedule *s, int64_t step) {
 static inline void schedule_print(FILE *out, const Schedule *s) {
     enum { W = 60, H = 6 };
     fprintf(out, "learning rate: %s, warm-up %lld steps, peak %g, last step %g\n",
-            s->kind == SCHEDULE_COSINE ? "cosine" : s->kind == SCHEDULE_LINEAR ? "linear" : s->kind == SCHEDULE_WSD ? "wsd" : "constant",
+            s->kind == SCHEDULE_COSINE   ? "cosine"
+            : s->kind == SCHEDULE_LINEAR ? "linear"
+            : s->kind == SCHEDULE_WSD    ? "wsd"
+                                         : "constant",
             (long long)s->warmup, s->peak, schedule_lr(s, s->steps));
     for (int row = H; row >= 1; row--) {
         fprintf(out, "  %9.2e |", s->peak * row / H);

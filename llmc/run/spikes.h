@@ -85,11 +85,14 @@ static inline void spike_json(Str *s, const SpikeWindow *w) {
 static inline bool spike_read(SpikeWindow *w, const Json *object) {
     w->count = 0;
     int norms = 0;
-    for (const Json *j = json_is(json_get(object, "loss"), JSON_ARRAY) ? json_get(object, "loss")->child : NULL; j; j = j->next) {
+    for (const Json *j = json_is(json_get(object, "loss"), JSON_ARRAY) ? json_get(object, "loss")->child : NULL; j;
+         j = j->next) {
         if (w->count == SPIKE_WINDOW_MOST) return false;
         w->loss[w->count++] = json_number(j, 0);
     }
-    for (const Json *j = json_is(json_get(object, "grad_norm"), JSON_ARRAY) ? json_get(object, "grad_norm")->child : NULL; j; j = j->next) {
+    for (const Json *j = json_is(json_get(object, "grad_norm"), JSON_ARRAY) ? json_get(object, "grad_norm")->child
+                                                                            : NULL;
+         j; j = j->next) {
         if (norms == SPIKE_WINDOW_MOST) return false;
         w->grad_norm[norms++] = json_number(j, 0);
     }

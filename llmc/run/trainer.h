@@ -42,8 +42,8 @@ enum { STOP_TIME = 1000, STOP_FILE };
 
 // A spike as the metrics tell it, in the line of the step that came of it.
 typedef struct {
-    const char *action; // NULL: there was none
-    int64_t step;       // that was the spike; after a rollback not that of the line
+    const char *action;                     // NULL: there was none
+    int64_t step;                           // that was the spike; after a rollback not that of the line
     double loss, grad_norm, z_loss, z_norm; // z NAN: the window was not full
 } SpikeEvent;
 
@@ -66,9 +66,9 @@ typedef struct {
     bool finished;      // before it began: all steps are in the checkpoint
 
     int B, T;
-    int64_t step_tokens;     // in one update, over all ranks
-    int micro_batches;       // passes a step on each rank
-    int32_t *inputs, *targets; // (B, T) each
+    int64_t step_tokens;                // in one update, over all ranks
+    int micro_batches;                  // passes a step on each rank
+    int32_t *inputs, *targets;          // (B, T) each
     double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
     double val_loss, val_bits;          // the newest, for the progress line; NAN: none yet
     double started, step_seconds;       // step_seconds: smoothed
@@ -93,20 +93,25 @@ static inline bool trainer_config(Config *c, const Options *o, const Tokenizer *
     }
     if (!folder_read_config(c, o->model, err)) return false;
     if (c->vocab_size < tok->vocab_size)
-        return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer", o->tokenizer, tok->vocab_size, o->model,
-                         c->vocab_size);
+        return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer",
+                         o->tokenizer, tok->vocab_size, o->model, c->vocab_size);
     if (T > c->max_seq_len) {
-        if (!c->rope) return error_set(err, "--seq_len=%d is longer than the %d learned positions of %s", T, c->max_seq_len, o->model);
+        if (!c->rope)
+            return error_set(err, "--seq_len=%d is longer than the %d learned positions of %s", T, c->max_seq_len,
+                             o->model);
         c->max_seq_len = T; // rotary positions have no table to outgrow
     }
     return true;
 }
 
-static inline bool trainer_check_data(const Dataset *d, const char *option, const char *files, const Trainer *t, Error *err) {
+static inline bool trainer_check_data(const Dataset *d, const char *option, const char *files, const Trainer *t,
+                                      Error *err) {
     if (d->tokenizer_hash && d->tokenizer_hash != t->tokenizer.hash)
-        return error_set(err, "--%s=%s was tokenised with another tokenizer than %s: run tokenize again with this one", option, files, t->o->tokenizer);
+        return error_set(err, "--%s=%s was tokenised with another tokenizer than %s: run tokenize again with this one",
+                         option, files, t->o->tokenizer);
     if (d->vocab_size > t->config.vocab_size)
-        return error_set(err, "--%s=%s has a vocabulary of %lld, the model of %d", option, files, (long long)d->vocab_size, t->config.vocab_size);
+        return error_set(err, "--%s=%s has a vocabulary of %lld, the model of %d", option, files,
+                         (long long)d->vocab_size, t->config.vocab_size);
     return true;
 }
 
@@ -114,9 +119,11 @@ static inline bool trainer_check_data(const Dataset *d, const char *option, cons
 static inline bool config_close(double a, double b) { return fabs(a - b) <= 1e-5 * fmax(fabs(a), fabs(b)); }
 
 static inline bool config_equal(const Config *a, const Config *b) {
-    return a->family == b->family && a->vocab_size == b->vocab_size && a->channels == b->channels && a->layers == b->layers && a->heads == b->heads &&
-           a->kv_heads == b->kv_heads && a->head_size == b->head_size && a->hidden == b->hidden && a->max_seq_len == b->max_seq_len && a->tied == b->tied &&
-           a->bias == b->bias && config_close(a->norm_eps, b->norm_eps) && config_close(a->rope_theta, b->rope_theta);
+    return a->family == b->family && a->vocab_size == b->vocab_size && a->channels == b->channels &&
+           a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads &&
+           a->head_size == b->head_size && a->hidden == b->hidden && a->max_seq_len == b->max_seq_len &&
+           a->tied == b->tied && a->bias == b->bias && config_close(a->norm_eps, b->norm_eps) &&
+           config_close(a->rope_theta, b->rope_theta);
 }
 
 // Finds the newest checkpoint of the run folder, and refuses a folder that holds another run.
@@ -139,10 +146,14 @@ static inline bool trainer_find_checkpoint(Trainer *t, Path *folder, Error *err)
     if (s.seed != o->seed) other = "--seed";
     else if (s.seq_len != o->seq_len) other = "--seq_len";
     else if (s.data != t->train.fingerprint) other = "training data";
-    if (other) return error_set(err, "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out", folder->text, other);
+    if (other)
+        return error_set(err,
+                         "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out",
+                         folder->text, other);
     Config c;
     if (!folder_read_config(&c, folder->text, err)) return false;
-    if (!config_equal(&c, &t->config)) return error_set(err, "%s holds another model than --model=%s; choose another --out", folder->text, o->model);
+    if (!config_equal(&c, &t->config))
+        return error_set(err, "%s holds another model than --model=%s; choose another --out", folder->text, o->model);
     t->state = s;
     return true;
 }
@@ -152,7 +163,8 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     Error err;
     if (*checkpoint) {
         dist_agree(t->dist,
-                   folder_load_weights(t->model, &t->table, &t->config, checkpoint, &err) && checkpoint_load_moments(t->model, &t->table, &t->config, checkpoint, &err),
+                   folder_load_weights(t->model, &t->table, &t->config, checkpoint, &err) &&
+                       checkpoint_load_moments(t->model, &t->table, &t->config, checkpoint, &err),
                    &err);
         log_line(&t->log, "resumed from %s", checkpoint);
     } else if (path_is_folder(o->model) && folder_has_weights(o->model)) {
@@ -165,10 +177,12 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
 }
 
 static inline void trainer_log_data(Trainer *t, const char *what, const Dataset *d) {
-    log_line(&t->log, "%s: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s", what, (long long)d->tokens, (long long)d->documents,
-             (long long)d->bytes, (long long)d->sequences, d->count, d->count == 1 ? "" : "s");
+    log_line(&t->log, "%s: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s", what,
+             (long long)d->tokens, (long long)d->documents, (long long)d->bytes, (long long)d->sequences, d->count,
+             d->count == 1 ? "" : "s");
     for (int i = 0; i < d->count; i++)
-        log_line(&t->log, "  %s  %lld tokens  xxh64 %016" PRIx64, d->shards[i].path, (long long)d->shards[i].header.tokens, d->shards[i].header.checksum);
+        log_line(&t->log, "  %s  %lld tokens  xxh64 %016" PRIx64, d->shards[i].path,
+                 (long long)d->shards[i].header.tokens, d->shards[i].header.checksum);
 }
 
 // Everything that a reader of run.log needs to make the run again.
@@ -183,8 +197,11 @@ static inline void trainer_log_run(Trainer *t) {
     free(s.data);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     const Config *c = &t->config;
-    log_line(log, "model: %s, %.2fM parameters, %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, vocabulary %d", family_name(c->family),
-             (double)t->table.parameters / 1e6, c->layers, c->channels, c->heads, c->head_size, c->kv_heads, c->hidden, c->vocab_size);
+    log_line(log,
+             "model: %s, %.2fM parameters, %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, "
+             "vocabulary %d",
+             family_name(c->family), (double)t->table.parameters / 1e6, c->layers, c->channels, c->heads, c->head_size,
+             c->kv_heads, c->hidden, c->vocab_size);
     for (int i = 0; i < t->table.count; i++) {
         const Param *p = &t->table.items[i];
         char shape[32];
@@ -194,14 +211,18 @@ static inline void trainer_log_run(Trainer *t) {
     }
     Error err;
     char hex[65];
-    if (sha256_file(hex, o->tokenizer, &err)) log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, t->tokenizer.vocab_size, hex);
+    if (sha256_file(hex, o->tokenizer, &err))
+        log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, t->tokenizer.vocab_size, hex);
     trainer_log_data(t, "training data", &t->train);
     trainer_log_data(t, "validation data", &t->val);
     int64_t sequences = o->steps * (t->step_tokens / t->T);
-    log_line(log, "%lld steps of %lld tokens (%d x %d x %d x %d micro-batches): %.2fM tokens, %.2f epochs over the training data", (long long)o->steps,
-             (long long)t->step_tokens, t->dist->size, t->B, t->T, t->micro_batches, (double)o->steps * (double)t->step_tokens / 1e6,
-             (double)sequences / (double)t->train.sequences);
-    log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA, t->peak_flops / 1e9);
+    log_line(log,
+             "%lld steps of %lld tokens (%d x %d x %d x %d micro-batches): %.2fM tokens, %.2f epochs over the training "
+             "data",
+             (long long)o->steps, (long long)t->step_tokens, t->dist->size, t->B, t->T, t->micro_batches,
+             (double)o->steps * (double)t->step_tokens / 1e6, (double)sequences / (double)t->train.sequences);
+    log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
+             t->peak_flops / 1e9);
     if (log->file) {
         schedule_print(stdout, &t->schedule);
         schedule_print(log->file, &t->schedule);
@@ -214,14 +235,15 @@ static inline void trainer_describe(Str *s, const Trainer *t) {
     const Config *c = &t->config;
     const Dataset *both[2] = {&t->train, &t->val};
     str_printf(s, "the tokenizer %s of hash %016" PRIx64 "\n", t->o->tokenizer, t->tokenizer.hash);
-    str_printf(s, "the model %s: family %d, %d %d %d %d %d %d %d %d %d %d %.9g %.9g\n", t->o->model, c->family, c->vocab_size, c->channels, c->layers, c->heads, c->kv_heads,
-               c->head_size, c->hidden, c->max_seq_len, c->tied, c->bias, c->norm_eps, c->rope_theta);
+    str_printf(s, "the model %s: family %d, %d %d %d %d %d %d %d %d %d %d %.9g %.9g\n", t->o->model, c->family,
+               c->vocab_size, c->channels, c->layers, c->heads, c->kv_heads, c->head_size, c->hidden, c->max_seq_len,
+               c->tied, c->bias, c->norm_eps, c->rope_theta);
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < both[k]->count; i++) {
             const Shard *d = &both[k]->shards[i];
             const char *slash = strrchr(d->path, '/');
-            str_printf(s, "the shard %s of %zu bytes, %lld tokens, checksum %016" PRIx64 "\n", slash ? slash + 1 : d->path, d->file.size, (long long)d->header.tokens,
-                       d->header.checksum);
+            str_printf(s, "the shard %s of %zu bytes, %lld tokens, checksum %016" PRIx64 "\n",
+                       slash ? slash + 1 : d->path, d->file.size, (long long)d->header.tokens, d->header.checksum);
         }
 }
 
@@ -230,14 +252,18 @@ static inline bool trainer_open_files(Trainer *t, Error *err) {
     const Options *o = t->o;
     if (!tokenizer_load(&t->tokenizer, o->tokenizer, err) || !trainer_config(&t->config, o, &t->tokenizer, err) ||
         !dataset_open(&t->train, o->train_data, t->T, err) || !dataset_open(&t->val, o->val_data, t->T, err) ||
-        !trainer_check_data(&t->train, "train_data", o->train_data, t, err) || !trainer_check_data(&t->val, "val_data", o->val_data, t, err))
+        !trainer_check_data(&t->train, "train_data", o->train_data, t, err) ||
+        !trainer_check_data(&t->val, "val_data", o->val_data, t, err))
         return false;
     t->train.vocab_size = t->val.vocab_size = t->config.vocab_size;
     int64_t pass = (int64_t)t->B * t->T * t->dist->size;
     t->step_tokens = o->total_batch_tokens ? o->total_batch_tokens : pass;
     if (t->step_tokens % pass)
-        return error_set(err, "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = %lld; take %lld or another batch size",
-                         (long long)t->step_tokens, t->B, t->T, t->dist->size, (long long)pass, (long long)((t->step_tokens / pass + 1) * pass));
+        return error_set(err,
+                         "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
+                         "%lld; take %lld or another batch size",
+                         (long long)t->step_tokens, t->B, t->T, t->dist->size, (long long)pass,
+                         (long long)((t->step_tokens / pass + 1) * pass));
     t->micro_batches = (int)(t->step_tokens / pass);
     return true;
 }
@@ -249,7 +275,8 @@ static inline bool trainer_lock(Trainer *t, Error *err) {
     Path lock = path_of("%s/.lock", o->out);
     t->lock = open(lock.text, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
     if (t->lock < 0) return error_set(err, "cannot write into %s: %s", o->out, strerror(errno));
-    if (flock(t->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return error_set(err, "another process is training in %s", o->out);
+    if (flock(t->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return error_set(err, "another process is training in %s", o->out);
     return checkpoint_sweep(o->out, err);
 }
 
@@ -277,7 +304,8 @@ static inline void trainer_preflight(Trainer *t, Path *checkpoint) {
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     t->finished = t->state.step >= o->steps;
-    if (!t->finished && checkpoint->text[0]) dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    if (!t->finished && checkpoint->text[0])
+        dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 
@@ -317,8 +345,12 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     setup.dist = dist;
     t->model = model_create(&setup, &err);
     dist_agree(dist, t->model != NULL, &err);
-    bool background = o->background_checkpoints && (dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
-    dist_agree(dist, checkpoint_writer_open(&t->writer, o->out, o, t->model, &t->table, &t->config, &t->tokenizer, dist, background, &err), &err);
+    bool background =
+        o->background_checkpoints && (dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+    dist_agree(dist,
+               checkpoint_writer_open(&t->writer, o->out, o, t->model, &t->table, &t->config, &t->tokenizer, dist,
+                                      background, &err),
+               &err);
     checkpoint_probe(&t->writer);
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
@@ -327,14 +359,16 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     bool ok = true;
     if (dist->rank == 0) {
         t->log.file = fopen(log_path.text, *checkpoint.text ? "a" : "w");
-        ok = t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, &err) : error_set(&err, "cannot write %s: %s", log_path.text, strerror(errno));
+        ok = t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, &err)
+                         : error_set(&err, "cannot write %s: %s", log_path.text, strerror(errno));
         t->log.terminal = isatty(STDOUT_FILENO);
         t->log.progress = o->progress;
     }
     dist_agree(dist, ok, &err);
     if (dist->rank == 0) {
         trainer_log_run(t);
-        log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s", dist->size, dist->size == 1 ? "" : "s", checked);
+        log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
+                 dist->size, dist->size == 1 ? "" : "s", checked);
     }
     trainer_load(t, checkpoint.text);
 }
@@ -350,7 +384,9 @@ static inline UpdateResult trainer_step(Trainer *t) {
         int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
         for (int b = 0; b < t->B; b++) {
             int64_t index = dataset_index(&t->train, (uint64_t)o->seed, first + b);
-            if (!dataset_sequence(&t->train, index, t->inputs + (size_t)b * (size_t)t->T, t->targets + (size_t)b * (size_t)t->T, &err)) dist_fail(t->dist, "%s", err.text);
+            if (!dataset_sequence(&t->train, index, t->inputs + (size_t)b * (size_t)t->T,
+                                  t->targets + (size_t)b * (size_t)t->T, &err))
+                dist_fail(t->dist, "%s", err.text);
         }
         model_forward(t->model, t->inputs, t->targets, t->B, t->T, 1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
@@ -394,7 +430,8 @@ static inline void trainer_find_nonfinite(Trainer *t, char *name) {
         for (int l = 0; l < (place == IN_LAYER ? t->config.layers : 1); l++)
             for (int k = 0; k < ACT_KINDS; k++, number++) {
                 const Act *a = &acts.items[k];
-                if (found || a->place != place || !a->present || !model_get_activation(t->model, k, l, values)) continue;
+                if (found || a->place != place || !a->present || !model_get_activation(t->model, k, l, values))
+                    continue;
                 if (!all_finite(values, rows * (size_t)a->width)) found = end - number;
             }
     const int gradients = number;
@@ -429,8 +466,8 @@ static inline void trainer_write_metrics(Trainer *t, const UpdateResult *r, doub
     double rate = (double)t->step_tokens / seconds;
     Str s;
     memset(&s, 0, sizeof s);
-    str_printf(&s, "{\"step\": %lld, \"tokens\": %lld, \"epoch\": %.6g, ", (long long)t->state.step, (long long)t->state.tokens,
-               (double)t->state.position / (double)t->train.sequences);
+    str_printf(&s, "{\"step\": %lld, \"tokens\": %lld, \"epoch\": %.6g, ", (long long)t->state.step,
+               (long long)t->state.tokens, (double)t->state.position / (double)t->train.sequences);
     metrics_number(&s, "loss", r->loss);
     str_printf(&s, ", \"lr\": %.9g, ", lr);
     metrics_number(&s, "grad_norm", r->grad_norm);
@@ -463,7 +500,8 @@ static inline void trainer_write_metrics(Trainer *t, const UpdateResult *r, doub
     str_puts(&s, "}\n");
     // A full disk must not end the run here: the lines are kept and tried again.
     bool before = t->log.pending.size > 0;
-    if (!log_metrics(&t->log, s.data, s.size) && !before) warn("cannot write metrics.jsonl in %s: %s; its lines are kept in memory for now", t->o->out, strerror(errno));
+    if (!log_metrics(&t->log, s.data, s.size) && !before)
+        warn("cannot write metrics.jsonl in %s: %s; its lines are kept in memory for now", t->o->out, strerror(errno));
     free(s.data);
 }
 
@@ -474,9 +512,10 @@ static inline void trainer_progress(Trainer *t, const UpdateResult *r, double se
     log_duration(left, (double)(t->o->steps - t->state.step) * t->step_seconds);
     if (isfinite(t->val_bits)) snprintf(val, sizeof val, " | val %.4f, %.4f bits/byte", t->val_loss, t->val_bits);
     else if (isfinite(t->val_loss)) snprintf(val, sizeof val, " | val %.4f", t->val_loss);
-    if (t->peak_flops > 0) snprintf(share, sizeof share, " | mfu %.0f%%", 100 * rate * t->flops_per_token / t->peak_flops);
-    log_progress(&t->log, "step %lld/%lld | loss %.4f%s | %.0f tokens/s%s | %s left", (long long)t->state.step, (long long)t->o->steps, r->loss, val, rate,
-                 share, left);
+    if (t->peak_flops > 0)
+        snprintf(share, sizeof share, " | mfu %.0f%%", 100 * rate * t->flops_per_token / t->peak_flops);
+    log_progress(&t->log, "step %lld/%lld | loss %.4f%s | %.0f tokens/s%s | %s left", (long long)t->state.step,
+                 (long long)t->o->steps, r->loss, val, rate, share, left);
 }
 
 // Generates from --sample_prompt, into the log.
@@ -490,9 +529,11 @@ static inline void trainer_sample(Trainer *t) {
     memset(&sink, 0, sizeof sink);
     sink.tok = &t->tokenizer;
     int length = t->T < t->config.max_seq_len ? t->T : t->config.max_seq_len;
-    generate_tokens(t->model, &t->tokenizer, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, length, (uint64_t)t->state.step << 32, text_sink, &sink);
+    generate_tokens(t->model, &t->tokenizer, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, length,
+                    (uint64_t)t->state.step << 32, text_sink, &sink);
     utf8_stream_finish(&sink.utf8, &sink.text);
-    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, sink.text.data ? sink.text.data : "");
+    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt,
+             sink.text.data ? sink.text.data : "");
     free(sink.text.data);
     free(prompt.items);
     sampler_free(&sampler);
@@ -504,7 +545,8 @@ static inline void trainer_sample(Trainer *t) {
 static inline void trainer_not_written(Trainer *t) {
     const CheckpointWriter *w = &t->writer;
     Error line;
-    error_set(&line, "no checkpoint at step %lld: %.800s; training goes on, the next one is tried when it is due", (long long)w->state.step, w->err.text);
+    error_set(&line, "no checkpoint at step %lld: %.800s; training goes on, the next one is tried when it is due",
+              (long long)w->state.step, w->err.text);
     log_line(&t->log, "%s", line.text);
     warn("%s", line.text);
 }
@@ -530,15 +572,16 @@ static inline void trainer_look_at_writer(Trainer *t) {
 // Waits until no write is under way. Called by all ranks: they meet several times a second, so that a write of
 // any length is none of the watchdog's business, but a rank that hangs is.
 static inline void trainer_wait_for_writer(Trainer *t) {
-    while (dist_max(t->dist, t->writer.busy && checkpoint_under_way(&t->writer, 0.2))) {
-    }
+    while (dist_max(t->dist, t->writer.busy && checkpoint_under_way(&t->writer, 0.2))) {}
 }
 
 // A checkpoint of the step that was just done. last: it is waited for, and the job ends if it cannot be written.
 static inline void trainer_checkpoint(Trainer *t, bool last) {
     CheckpointWriter *w = &t->writer;
     double start = clock_seconds();
-    if (w->busy && !checkpoint_ended(w, 0)) log_line(&t->log, "step %lld: waiting for the checkpoint of step %lld", (long long)t->state.step, (long long)w->state.step);
+    if (w->busy && !checkpoint_ended(w, 0))
+        log_line(&t->log, "step %lld: waiting for the checkpoint of step %lld", (long long)t->state.step,
+                 (long long)w->state.step);
     trainer_wait_for_writer(t);
     trainer_look_at_writer(t);
     checkpoint_start(w, &t->state, t->dist->rank == 0 ? t->log.metrics : 0);
@@ -549,14 +592,17 @@ static inline void trainer_checkpoint(Trainer *t, bool last) {
     }
     if (!last) {
         double stood = clock_seconds() - start;
-        log_line(&t->log, "step %lld: training stood still for %.1f ms for a checkpoint", (long long)t->state.step, 1e3 * stood);
+        log_line(&t->log, "step %lld: training stood still for %.1f ms for a checkpoint", (long long)t->state.step,
+                 1e3 * stood);
         t->checkpoints++;
         t->stalled += stood;
         if (!ok) trainer_not_written(t);
         return;
     }
     Error err;
-    if (!ok) error_set(&err, "no checkpoint at step %lld: %.800s; earlier checkpoints are untouched", (long long)t->state.step, w->err.text);
+    if (!ok)
+        error_set(&err, "no checkpoint at step %lld: %.800s; earlier checkpoints are untouched",
+                  (long long)t->state.step, w->err.text);
     dist_agree(t->dist, ok, &err);
 }
 
@@ -581,9 +627,14 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     RunState s;
     memset(&s, 0, sizeof s);
     Path folder = checkpoint_folder(o->out, to), metrics = path_of("%s/metrics.jsonl", o->out);
-    dist_agree(dist, (dist->rank > 0 || checkpoint_read(&s, folder.text, &err)) && checkpoint_verify(folder.text, dist->rank, dist->size, &err), &err);
+    dist_agree(dist,
+               (dist->rank > 0 || checkpoint_read(&s, folder.text, &err)) &&
+                   checkpoint_verify(folder.text, dist->rank, dist->size, &err),
+               &err);
     dist_broadcast(dist, &s, sizeof s);
-    dist_agree(dist, folder_load_weights(t->model, &t->table, &t->config, folder.text, &err) && checkpoint_load_moments(t->model, &t->table, &t->config, folder.text, &err),
+    dist_agree(dist,
+               folder_load_weights(t->model, &t->table, &t->config, folder.text, &err) &&
+                   checkpoint_load_moments(t->model, &t->table, &t->config, folder.text, &err),
                &err);
     model_zero_gradients(t->model);
     // Checkpoints of the steps that are undone would be taken for newer ones than those to come.
@@ -601,7 +652,9 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
 }
 
 // The number of standard deviations above the mean; NAN where nothing is judged.
-static inline double trainer_z(double x, const SpikeStatistics *s) { return s->deviation > 0 ? (x - s->mean) / s->deviation : (double)NAN; }
+static inline double trainer_z(double x, const SpikeStatistics *s) {
+    return s->deviation > 0 ? (x - s->mean) / s->deviation : (double)NAN;
+}
 
 typedef enum { STEP_TAKEN, STEP_SKIPPED, STEP_UNDONE } StepOutcome;
 
@@ -619,7 +672,8 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
     const SpikeBounds *b = &t->bounds;
     int64_t step = t->state.step + 1;
     bool finite = isfinite(r->loss) && isfinite(r->grad_norm);
-    bool spike = !r->updated || (b->max_loss > 0 && r->loss > b->max_loss) || (b->max_norm > 0 && r->grad_norm > b->max_norm);
+    bool spike =
+        !r->updated || (b->max_loss > 0 && r->loss > b->max_loss) || (b->max_norm > 0 && r->grad_norm > b->max_norm);
     if (!spike) {
         if (step >= t->state.spike_step) t->state.spikes = 0;
         return STEP_TAKEN;
@@ -628,16 +682,23 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
     Error line;
     if (!finite) {
         trainer_find_nonfinite(t, name);
-        error_set(&line, "step %lld: loss %g, gradient norm %g; the first tensor that is not finite is %s", (long long)step, r->loss, r->grad_norm, name);
+        error_set(&line, "step %lld: loss %g, gradient norm %g; the first tensor that is not finite is %s",
+                  (long long)step, r->loss, r->grad_norm, name);
     } else {
-        error_set(&line, "step %lld: loss %.6g, gradient norm %.6g stand %.1f and %.1f standard deviations above the last %d steps", (long long)step, r->loss, r->grad_norm,
-                  trainer_z(r->loss, &b->loss), trainer_z(r->grad_norm, &b->grad_norm), t->state.window.count);
+        error_set(&line,
+                  "step %lld: loss %.6g, gradient norm %.6g stand %.1f and %.1f standard deviations above the last %d "
+                  "steps",
+                  (long long)step, r->loss, r->grad_norm, trainer_z(r->loss, &b->loss),
+                  trainer_z(r->grad_norm, &b->grad_norm), t->state.window.count);
     }
     if (!finite && o->spike_action == SPIKE_NONE) {
         Error err;
         log_line(&t->log, "%s", line.text);
-        error_set(&err, "%.500s; the weights were not touched and no checkpoint was written: resume from the last one with a lower --lr or with --spike_action=skip, "
-                        "or look at the data of this step", line.text);
+        error_set(&err,
+                  "%.500s; the weights were not touched and no checkpoint was written: resume from the last one with a "
+                  "lower --lr or with --spike_action=skip, "
+                  "or look at the data of this step",
+                  line.text);
         trainer_give_up(t, &err);
     }
     SpikeEvent *e = &t->event;
@@ -656,13 +717,16 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
     if (t->state.spikes > o->spike_limit) {
         Error err;
         log_line(&t->log, "%s", line.text);
-        error_set(&err, "%.500s; these are %lld spikes in a row, --spike_limit=%lld: resume from the last checkpoint with a lower --lr, or look at the data", line.text,
-                  (long long)t->state.spikes, (long long)o->spike_limit);
+        error_set(&err,
+                  "%.500s; these are %lld spikes in a row, --spike_limit=%lld: resume from the last checkpoint with a "
+                  "lower --lr, or look at the data",
+                  line.text, (long long)t->state.spikes, (long long)o->spike_limit);
         trainer_give_up(t, &err);
     }
     int64_t position = t->state.position + t->step_tokens / t->T;
     if (o->spike_action == SPIKE_ROLLBACK && trainer_roll_back(t, position)) {
-        log_line(&t->log, "spike: %s; rolled back to step %lld, data go on at sequence %lld", line.text, (long long)t->state.step, (long long)position);
+        log_line(&t->log, "spike: %s; rolled back to step %lld, data go on at sequence %lld", line.text,
+                 (long long)t->state.step, (long long)position);
         return STEP_UNDONE;
     }
     e->action = "skip";
@@ -715,7 +779,8 @@ static inline void trainer_stopped(Trainer *t, int reason) {
     else if (reason == STOP_TIME) snprintf(why, sizeof why, "--max_minutes=%g", o->max_minutes);
     else snprintf(why, sizeof why, "signal %d (%s)", reason, strsignal(reason));
     log_line(&t->log, "stopped by %s after step %lld; go on with --resume=auto", why, (long long)t->state.step);
-    if (reason == STOP_FILE && t->dist->rank == 0 && unlink(stop.text) != 0) warn("cannot remove %s: %s; the next run will stop for it", stop.text, strerror(errno));
+    if (reason == STOP_FILE && t->dist->rank == 0 && unlink(stop.text) != 0)
+        warn("cannot remove %s: %s; the next run will stop for it", stop.text, strerror(errno));
 }
 
 static inline bool due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
@@ -757,27 +822,33 @@ static inline int train(const Options *o, Dist *dist) {
             t->state.tokens += t->step_tokens;
             spike_add(&t->state.window, o->spike_window, r.loss, r.grad_norm);
         }
-        bool last = t->state.step == o->steps, validate = due(o->val_every, t->state.step) || (last && o->val_every > 0);
+        bool last = t->state.step == o->steps,
+             validate = due(o->val_every, t->state.step) || (last && o->val_every > 0);
         if (validate) {
             EvalResult v;
-            if (!evaluate(&v, t->model, &t->val, &t->tokenizer, dist, t->B, t->T, o->val_tokens, t->inputs, t->targets, &err)) dist_fail(dist, "%s", err.text);
+            if (!evaluate(&v, t->model, &t->val, &t->tokenizer, dist, t->B, t->T, o->val_tokens, t->inputs, t->targets,
+                          &err))
+                dist_fail(dist, "%s", err.text);
             t->val_loss = v.loss;
             t->val_bits = v.bits_per_byte;
         }
         trainer_write_metrics(t, &r, lr, seconds, validate);
         memset(&t->event, 0, sizeof t->event);
         trainer_progress(t, &r, seconds);
-        if (validate) log_line(log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte", (long long)t->state.step, r.loss, t->val_loss, t->val_bits);
+        if (validate)
+            log_line(log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte", (long long)t->state.step,
+                     r.loss, t->val_loss, t->val_bits);
         if (due(o->sample_every, t->state.step)) trainer_sample(t); // on all ranks: weights may be spread over them
         trainer_look_at_writer(t);
         stop = trainer_stop(t);
         if (due(o->checkpoint_every, t->state.step) || last || stop) trainer_checkpoint(t, last || stop);
         if (stop) trainer_stopped(t, stop);
     }
-    if (log->pending.size && !log_metrics(log, "", 0)) warn("the last lines of metrics.jsonl in %s could not be written: %s", o->out, strerror(errno));
+    if (log->pending.size && !log_metrics(log, "", 0))
+        warn("the last lines of metrics.jsonl in %s could not be written: %s", o->out, strerror(errno));
     if (t->checkpoints)
-        log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last", t->stalled, 100 * t->stalled / (clock_seconds() - began),
-                 t->checkpoints);
+        log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last",
+                 t->stalled, 100 * t->stalled / (clock_seconds() - began), t->checkpoints);
     if (t->model) {
         double kwh = model_readings(t->model).energy_kwh;
         dist_sum(dist, &kwh, 1);
@@ -788,8 +859,8 @@ static inline int train(const Options *o, Dist *dist) {
         Path p = checkpoint_folder(o->out, t->state.step);
         struct rusage used;
         getrusage(RUSAGE_SELF, &used); // ru_maxrss is in KiB on Linux
-        log_line(log, "finished: %lld steps, %.2fM tokens, peak memory %.2f GB; the model is in %s", (long long)t->state.step, (double)t->state.tokens / 1e6,
-                 (double)used.ru_maxrss * 1024 / 1e9, p.text);
+        log_line(log, "finished: %lld steps, %.2fM tokens, peak memory %.2f GB; the model is in %s",
+                 (long long)t->state.step, (double)t->state.tokens / 1e6, (double)used.ru_maxrss * 1024 / 1e9, p.text);
     }
     trainer_close(t);
     free(t);

@@ -28,11 +28,15 @@ static inline void model_config_or_fail(Config *c, const Options *o, int vocab_s
         Path config = path_of("%s/config.json", o->model);
         int64_t *steps;
         int n = path_exists(config.text) ? 0 : checkpoint_list(&steps, o->model);
-        if (n) fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model, checkpoint_folder(o->model, steps[n - 1]).text);
+        if (n)
+            fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model,
+                 checkpoint_folder(o->model, steps[n - 1]).text);
         if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
         return;
     }
-    if (strchr(o->model, '/')) fail("--model=%s: no such folder%s", o->model, path_exists(o->model) ? " (a file; name the folder that it is in)" : "");
+    if (strchr(o->model, '/'))
+        fail("--model=%s: no such folder%s", o->model,
+             path_exists(o->model) ? " (a file; name the folder that it is in)" : "");
     if (!config_of_preset(c, o->model, &err)) fail("%s", err.text);
     if (vocab_size) c->vocab_size = vocab_size;
     if (!config_check(c, &err)) fail("%s", err.text);
@@ -44,7 +48,9 @@ static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSet
     setup->precision = o->precision;
     setup->threads = (int)o->threads;
     bool weights = path_is_folder(o->model) && folder_has_weights(o->model);
-    if (!weights && !random) fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model, verb_name(o->verb));
+    if (!weights && !random)
+        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
+             verb_name(o->verb));
     l->model = model_create(setup, &err);
     if (!l->model) fail("%s", err.text);
     l->table = param_table(&l->config);
@@ -67,10 +73,13 @@ static inline int verb_bpe(const Options *o) {
     memset(&files, 0, sizeof files);
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!path_expand(&files, o->input, &err) || !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) || !tokenizer_save(&tok, o->out, &err))
+    if (!path_expand(&files, o->input, &err) ||
+        !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
+        !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
-    printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n", o->out, tok.vocab_size, stats.merges,
-           (double)stats.bytes / 1e6, (long long)stats.words, (long long)stats.pretokens, clock_seconds() - start);
+    printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n",
+           o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
+           (long long)stats.pretokens, clock_seconds() - start);
     if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
     str_list_free(&files);
     tokenizer_free(&tok);
@@ -79,7 +88,8 @@ static inline int verb_bpe(const Options *o) {
 
 static inline void tokenize_progress(const TokenizeStats *s) {
     if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6, s->done_bytes >= s->input_bytes ? "\n" : "");
+    fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6,
+            s->done_bytes >= s->input_bytes ? "\n" : "");
 }
 
 static inline int verb_tokenize(const Options *o) {
@@ -88,15 +98,18 @@ static inline int verb_tokenize(const Options *o) {
     TokenizeStats stats;
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
-    if (!tokenizer_load(&tok, o->tokenizer, &err) || !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
+    if (!tokenizer_load(&tok, o->tokenizer, &err) ||
+        !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
         fail("%s", err.text);
     static const char *const sides[2] = {"training", "validation"};
     for (int i = 0; i < 2; i++)
-        printf("%s: %lld documents, %lld tokens, %lld bytes of text (%.3f bytes a token), %d shard%s\n", sides[i], (long long)stats.documents[i],
-               (long long)stats.tokens[i], (long long)stats.bytes[i], stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
+        printf("%s: %lld documents, %lld tokens, %lld bytes of text (%.3f bytes a token), %d shard%s\n", sides[i],
+               (long long)stats.documents[i], (long long)stats.tokens[i], (long long)stats.bytes[i],
+               stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
                stats.shards[i] == 1 ? "" : "s");
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
-    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
+    if (stats.invalid_bytes)
+        printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
     printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -110,9 +123,11 @@ static inline int verb_generate(const Options *o, const Dist *dist) {
     LoadedModel l;
     Path path = path_of("%s/tokenizer.json", o->model);
     model_config_or_fail(&l.config, o, 0);
-    if (!path_is_folder(o->model)) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
+    if (!path_is_folder(o->model))
+        fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
     if (!tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
-    if (tok.vocab_size > l.config.vocab_size) fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
+    if (tok.vocab_size > l.config.vocab_size)
+        fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
     IdList prompt;
     memset(&prompt, 0, sizeof prompt);
     prompt_tokens(&prompt, &tok, o->prompt);
@@ -129,7 +144,8 @@ static inline int verb_generate(const Options *o, const Dist *dist) {
         sink.tok = &tok;
         sink.echo = stdout;
         fputs(o->prompt, stdout);
-        generate_tokens(l.model, &tok, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, setup.seq_len, (uint64_t)i << 32, text_sink, &sink);
+        generate_tokens(l.model, &tok, &sampler, prompt.items, (int)prompt.count, (int)o->tokens, setup.seq_len,
+                        (uint64_t)i << 32, text_sink, &sink);
         size_t shown = sink.text.size;
         utf8_stream_finish(&sink.utf8, &sink.text);
         printf("%s\n%s", sink.text.data ? sink.text.data + shown : "", i + 1 < o->samples ? "\n" : "");
@@ -152,26 +168,31 @@ static inline int verb_eval(const Options *o, const Dist *dist) {
     Path path = path_of("%s/tokenizer.json", o->model);
     model_config_or_fail(&l.config, o, 0);
     if (o->seq_len > l.config.max_seq_len)
-        fail("--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less", (long long)o->seq_len, l.config.max_seq_len, l.config.max_seq_len);
+        fail("--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less", (long long)o->seq_len,
+             l.config.max_seq_len, l.config.max_seq_len);
     bool text = path_exists(path.text);
     if (text && !tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
-    if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash) fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+    if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
+        fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
     int B = setup.batch_size = (int)o->batch_size, T = setup.seq_len = (int)o->seq_len;
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, false);
-    int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T);
+    int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T),
+            *targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T);
     EvalResult r;
     double start = clock_seconds();
-    if (!evaluate(&r, l.model, &data, text ? &tok : NULL, dist, B, T, o->val_tokens, inputs, targets, &err)) fail("%s", err.text);
+    if (!evaluate(&r, l.model, &data, text ? &tok : NULL, dist, B, T, o->val_tokens, inputs, targets, &err))
+        fail("%s", err.text);
     if (dist->rank == 0) {
         printf("{\"loss\": %.9g, \"perplexity\": %.9g, \"bits_per_byte\": ", r.loss, exp(r.loss));
         if (isfinite(r.bits_per_byte)) printf("%.9g", r.bits_per_byte);
         else printf("null");
-        printf(", \"tokens\": %lld, \"bytes\": %lld, \"tokens_per_s\": %.1f}\n", (long long)r.tokens, (long long)r.bytes, (double)r.tokens / (clock_seconds() - start));
+        printf(", \"tokens\": %lld, \"bytes\": %lld, \"tokens_per_s\": %.1f}\n", (long long)r.tokens,
+               (long long)r.bytes, (double)r.tokens / (clock_seconds() - start));
     }
     free(inputs);
     free(targets);
@@ -200,8 +221,12 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
     if (!dataset_open(&data, o->data, T, &err)) fail("%s", err.text);
     model_config_or_fail(&l.config, o, (int)data.vocab_size);
-    if (T > l.config.max_seq_len) fail("--seq_len=%d is longer than the model's %d positions; give --seq_len=%d or less", T, l.config.max_seq_len, l.config.max_seq_len);
-    if (data.sequences < B) fail("--data=%s holds %lld sequences of %d tokens, fewer than --batch_size=%d", o->data, (long long)data.sequences, T, B);
+    if (T > l.config.max_seq_len)
+        fail("--seq_len=%d is longer than the model's %d positions; give --seq_len=%d or less", T, l.config.max_seq_len,
+             l.config.max_seq_len);
+    if (data.sequences < B)
+        fail("--data=%s holds %lld sequences of %d tokens, fewer than --batch_size=%d", o->data,
+             (long long)data.sequences, T, B);
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
@@ -215,7 +240,8 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * N), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     float *logits = (float *)mem_alloc(sizeof(float) * N * V);
     for (int b = 0; b < B; b++)
-        if (!dataset_sequence(&data, b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, &err)) fail("%s", err.text);
+        if (!dataset_sequence(&data, b, inputs + (size_t)b * (size_t)T, targets + (size_t)b * (size_t)T, &err))
+            fail("%s", err.text);
     model_forward(l.model, inputs, targets, B, T, 1.0 / (double)N, logits);
     model_backward(l.model, true);
 
@@ -289,7 +315,8 @@ static inline int verb_export(const Options *o) {
 // ---------------------------------------------------------------- info
 
 static inline void info_presets(void) {
-    printf("%-14s %12s %7s %9s %6s %9s %10s %7s %11s %8s\n", "preset", "parameters", "layers", "channels", "heads", "kv heads", "head size", "MLP", "vocabulary", "length");
+    printf("%-14s %12s %7s %9s %6s %9s %10s %7s %11s %8s\n", "preset", "parameters", "layers", "channels", "heads",
+           "kv heads", "head size", "MLP", "vocabulary", "length");
     Error err;
 #define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie)                                                                  \
     {                                                                                                                  \
@@ -298,7 +325,8 @@ static inline void info_presets(void) {
         snprintf(name, sizeof name, "%s-%s", family_name(fam), size);                                                  \
         if (!config_of_preset(&config, name, &err)) fail("%s", err.text);                                              \
         ParamTable table = param_table(&config);                                                                       \
-        printf("%-14s %11.2fM %7d %9d %6d %9d %10d %7d %11d %8d\n", name, (double)table.parameters / 1e6, l, c, nh, nkv, hs, f, v, t); \
+        printf("%-14s %11.2fM %7d %9d %6d %9d %10d %7d %11d %8d\n", name, (double)table.parameters / 1e6, l, c, nh,    \
+               nkv, hs, f, v, t);                                                                                      \
         param_table_free(&table);                                                                                      \
     }
     PRESETS(X)
@@ -307,10 +335,14 @@ static inline void info_presets(void) {
 
 static inline void info_model(const Config *c, const Options *o) {
     ParamTable t = param_table(c);
-    int B = (int)o->batch_size, T = (int)o->seq_len, recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
-    printf("%s: %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, vocabulary %d, %s head, up to %d positions\n\n", family_name(c->family),
-           c->layers, c->channels, c->heads, c->head_size, c->kv_heads, c->hidden, c->vocab_size, c->tied ? "tied" : "untied", c->max_seq_len);
-    printf("%-10s %-18s %7s %16s %8s  %-6s %s\n", "tensor", "shape", "times", "parameters", "share", "decay", "on disk");
+    int B = (int)o->batch_size, T = (int)o->seq_len,
+        recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
+    printf("%s: %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, vocabulary %d, %s head, up to "
+           "%d positions\n\n",
+           family_name(c->family), c->layers, c->channels, c->heads, c->head_size, c->kv_heads, c->hidden,
+           c->vocab_size, c->tied ? "tied" : "untied", c->max_seq_len);
+    printf("%-10s %-18s %7s %16s %8s  %-6s %s\n", "tensor", "shape", "times", "parameters", "share", "decay",
+           "on disk");
     for (int kind = 0; kind < PARAM_KINDS; kind++) {
         const Param *p = param_find(&t, kind, -1);
         double times = 1;
@@ -321,17 +353,20 @@ static inline void info_model(const Config *c, const Options *o) {
         DiskPart parts[DISK_PARTS];
         int n = disk_parts(parts, p, c);
         const char *name = p->layer < 0 ? p->name : strrchr(p->name, '.') + 1;
-        printf("%-10s %-18s %7.0f %16.0f %7.2f%%  %-6s %s", name, shape, times, times * (double)p->count, 100 * times * (double)p->count / (double)t.parameters,
-               p->decay ? "yes" : "no", parts[0].name);
+        printf("%-10s %-18s %7.0f %16.0f %7.2f%%  %-6s %s", name, shape, times, times * (double)p->count,
+               100 * times * (double)p->count / (double)t.parameters, p->decay ? "yes" : "no", parts[0].name);
         for (int i = 1; i < n; i++) printf(", %s", strrchr(parts[i].name, '.') > parts[i].name ? parts[i].name : "");
         printf("%s\n", n && parts[0].transposed ? " (transposed)" : "");
     }
     ActTable a = act_table(c, B, T, recompute);
     double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements;
-    printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, config_matmul_parameters(c) / 1e6);
+    printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6,
+           config_matmul_parameters(c) / 1e6);
     printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, config_flops_per_token(c, T), FLOPS_FORMULA);
-    printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f GiB; %.3f GiB in all\n", B, T, weights / GiB,
-           weights / GiB, 2 * weights / GiB, 4.0 * (double)a.elements / GiB, (4 * weights + 4.0 * (double)a.elements) / GiB);
+    printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f "
+           "GiB; %.3f GiB in all\n",
+           B, T, weights / GiB, weights / GiB, 2 * weights / GiB, 4.0 * (double)a.elements / GiB,
+           (4 * weights + 4.0 * (double)a.elements) / GiB);
     param_table_free(&t);
 }
 
@@ -341,13 +376,15 @@ static inline void info_data(const Options *o) {
     if (!dataset_open(&d, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     for (int i = 0; i < d.count; i++) {
         const Shard *s = &d.shards[i];
-        printf("%s: %lld tokens of %u bytes, %lld documents, %lld bytes of text, vocabulary %lld, tokenizer %016" PRIx64 ", xxh64 %016" PRIx64 "\n", s->path,
-               (long long)s->header.tokens, s->header.token_bytes, (long long)s->header.documents, (long long)s->header.bytes, (long long)s->header.vocab_size,
-               s->header.tokenizer_hash, s->header.checksum);
+        printf("%s: %lld tokens of %u bytes, %lld documents, %lld bytes of text, vocabulary %lld, tokenizer %016" PRIx64
+               ", xxh64 %016" PRIx64 "\n",
+               s->path, (long long)s->header.tokens, s->header.token_bytes, (long long)s->header.documents,
+               (long long)s->header.bytes, (long long)s->header.vocab_size, s->header.tokenizer_hash,
+               s->header.checksum);
     }
     if (!dataset_verify(&d, &err)) fail("%s", err.text);
-    printf("%lld tokens, %lld sequences of %lld; %.3f bytes a token; checksums match\n", (long long)d.tokens, (long long)d.sequences, (long long)o->seq_len,
-           d.tokens ? (double)d.bytes / (double)d.tokens : 0.0);
+    printf("%lld tokens, %lld sequences of %lld; %.3f bytes a token; checksums match\n", (long long)d.tokens,
+           (long long)d.sequences, (long long)o->seq_len, d.tokens ? (double)d.bytes / (double)d.tokens : 0.0);
     dataset_close(&d);
 }
 
@@ -362,7 +399,8 @@ static inline int verb_info(const Options *o) {
     if (*o->tokenizer) {
         Tokenizer tok;
         if (!tokenizer_load(&tok, o->tokenizer, &err)) fail("%s", err.text);
-        printf("%s: vocabulary %d, end of text %d, hash %016" PRIx64 "\n", o->tokenizer, tok.vocab_size, tok.eot, tok.hash);
+        printf("%s: vocabulary %d, end of text %d, hash %016" PRIx64 "\n", o->tokenizer, tok.vocab_size, tok.eot,
+               tok.hash);
         tokenizer_free(&tok);
     }
     if (*o->data) info_data(o);

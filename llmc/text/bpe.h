@@ -33,7 +33,7 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 #define BPE_MIN_COUNT 2 // a token that was seen once teaches nothing
 #define BPE_MIN_VOCAB 384
 #define BPE_MAX_VOCAB (1 << 20)
-#define BPE_MAX_WORD 4096 // bytes; each merge reads all of a word
+#define BPE_MAX_WORD 4096           // bytes; each merge reads all of a word
 #define BPE_CHUNK ((size_t)1 << 20) // bytes of text counted at a time by one thread
 
 typedef struct {
@@ -179,10 +179,10 @@ typedef struct {
 
 typedef struct {
     // words
-    int32_t *symbols;  // of word i at start[i], length[i] of them
-    size_t *start;     // (words)
-    uint32_t *length;  // (words)
-    int64_t *counts;   // (words)
+    int32_t *symbols; // of word i at start[i], length[i] of them
+    size_t *start;    // (words)
+    uint32_t *length; // (words)
+    int64_t *counts;  // (words)
     size_t words;
     // pairs
     BpePair *pairs;
@@ -338,7 +338,8 @@ static inline int bpe_vocab_add(BpeVocab *v) {
 }
 
 // The text of the tokenizer.json; merges: (merge_count, 2) ids.
-static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*merges)[2], int merge_count, int vocab_size) {
+static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*merges)[2], int merge_count,
+                                  int vocab_size) {
     static const char *const names[4] = {TOKENIZER_EOT, "<|im_start|>", "<|im_end|>", "<|pad|>"};
     uint32_t to_char[256];
     int16_t to_byte[324];
@@ -346,16 +347,23 @@ static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*m
     str_puts(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
     for (int i = 0; i < vocab_size - v->count; i++) {
         Path name = i < 4 ? path_of("%s", names[i]) : path_of("<|reserved_%d|>", i - 4);
-        str_printf(out, "%s\n    {\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}",
+        str_printf(out,
+                   "%s\n    {\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": "
+                   "false, \"normalized\": false, \"special\": true}",
                    i ? "," : "", v->count + i, name.text);
     }
-    str_puts(out, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n      {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+    str_puts(out, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    "
+                  "\"pretokenizers\": [\n      {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
     const char *regex = text_pattern(TEXT_LLAMA3).regex;
     json_escape(out, regex, strlen(regex));
-    str_puts(out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n      {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n    ]\n  },\n"
-                  "  \"post_processor\": null,\n  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
-                  "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
-                  "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    \"vocab\": {");
+    str_puts(out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n      {\"type\": \"ByteLevel\", "
+                  "\"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n    ]\n  },\n"
+                  "  \"post_processor\": null,\n  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
+                  "\"trim_offsets\": true, \"use_regex\": true},\n"
+                  "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n    "
+                  "\"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
+                  "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    "
+                  "\"vocab\": {");
     Str *quoted = (Str *)mem_alloc((size_t)v->count * sizeof(Str));
     Str name;
     memset(&name, 0, sizeof name);
@@ -369,7 +377,8 @@ static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*m
         str_printf(out, "%s\n      %s: %d", id ? "," : "", quoted[id].data, id);
     }
     str_puts(out, "\n    },\n    \"merges\": [");
-    for (int i = 0; i < merge_count; i++) str_printf(out, "%s\n      [%s, %s]", i ? "," : "", quoted[merges[i][0]].data, quoted[merges[i][1]].data);
+    for (int i = 0; i < merge_count; i++)
+        str_printf(out, "%s\n      [%s, %s]", i ? "," : "", quoted[merges[i][0]].data, quoted[merges[i][1]].data);
     str_puts(out, "\n    ]\n  }\n}\n");
     for (int id = 0; id < v->count; id++) free(quoted[id].data);
     free(quoted);
@@ -429,7 +438,8 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
             bpe_heap_push(&t, c.pair);
             continue;
         }
-        size_t left_size = v.offsets[c.left + 1] - v.offsets[c.left], right_size = v.offsets[c.right + 1] - v.offsets[c.right];
+        size_t left_size = v.offsets[c.left + 1] - v.offsets[c.left],
+               right_size = v.offsets[c.right + 1] - v.offsets[c.right];
         v.bytes.data = (char *)mem_grow(v.bytes.data, &v.bytes.capacity, v.bytes.size + left_size + right_size + 1, 1);
         str_add(&v.bytes, v.bytes.data + v.offsets[c.left], left_size);
         str_add(&v.bytes, v.bytes.data + v.offsets[c.right], right_size);
@@ -454,9 +464,14 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
     } else {
         int possible = (v.count + BPE_SPECIALS) / 128 * 128;
         if (possible < BPE_MIN_VOCAB)
-            error_set(err, "the corpus gives only %d merges of pairs that occur at least %d times: too little text to train a tokenizer; give more text", merge_count, BPE_MIN_COUNT);
+            error_set(err,
+                      "the corpus gives only %d merges of pairs that occur at least %d times: too little text to train "
+                      "a tokenizer; give more text",
+                      merge_count, BPE_MIN_COUNT);
         else
-            error_set(err, "the corpus gives only %d merges of pairs that occur at least %d times, %d are needed for a vocabulary of %d; give more text, or --vocab_size=%d",
+            error_set(err,
+                      "the corpus gives only %d merges of pairs that occur at least %d times, %d are needed for a "
+                      "vocabulary of %d; give more text, or --vocab_size=%d",
                       merge_count, BPE_MIN_COUNT, tokens - 256, V, possible);
     }
     for (size_t i = 0; i < t.arena_count; i++) free(t.arenas[i]);
@@ -475,7 +490,8 @@ static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vo
     return ok;
 }
 
-static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, double started, Error *err) {
+static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, double started,
+                              Error *err) {
     double counted = clock_seconds();
     stats->count_seconds = counted - started;
     stats->pretokens = words->pretokens;
@@ -483,7 +499,8 @@ static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, B
     stats->words = (int64_t)words->used;
     bool ok;
     if (words->used == 0) ok = error_set(err, "the corpus is empty: no text to train a tokenizer on");
-    else if (words->used >= UINT32_MAX) ok = error_set(err, "%zu distinct words are too many; train on a part of the corpus", words->used);
+    else if (words->used >= UINT32_MAX)
+        ok = error_set(err, "%zu distinct words are too many; train on a part of the corpus", words->used);
     else ok = bpe_train_words(out, words, vocab_size, stats, err);
     stats->merge_seconds = clock_seconds() - counted;
     bpe_words_free(words);
@@ -518,7 +535,8 @@ static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_siz
     return bpe_finish(out, &words, vocab_size, stats, started, err);
 }
 
-static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats, Error *err) {
+static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats,
+                                  Error *err) {
     BpeStats own;
     BpeWords words;
     if (!stats) stats = &own;

@@ -121,7 +121,8 @@ static inline uint32_t shard_token(const Shard *s, int64_t at) {
 }
 
 static inline bool shard_foreign_order(const char *path, Error *err) {
-    return error_set(err, "%s was written on a machine of foreign byte order (big-endian); tokenise again on this one", path);
+    return error_set(err, "%s was written on a machine of foreign byte order (big-endian); tokenise again on this one",
+                     path);
 }
 
 // Fills s->header from the first bytes of a mapped file and checks them against its size.
@@ -131,7 +132,8 @@ static inline bool shard_check(Shard *s, Error *err) {
     int32_t old[3];
     uint64_t magic;
     if (size < sizeof(ShardHeader))
-        return error_set(err, "%s is not a shard or is truncated: it has %zu bytes, a header has %zu", path, size, sizeof(ShardHeader));
+        return error_set(err, "%s is not a shard or is truncated: it has %zu bytes, a header has %zu", path, size,
+                         sizeof(ShardHeader));
     memcpy(&s->header, s->file.data, sizeof(ShardHeader));
     memcpy(old, s->file.data, sizeof old);
     magic = s->header.magic;
@@ -141,28 +143,42 @@ static inline bool shard_check(Shard *s, Error *err) {
     if (old[0] == 20240520 || old[0] == 20240801) {
         int32_t version = old[0] == 20240520 ? 1 : 7;
         if (old[1] != version)
-            return error_set(err, "%s is a shard of llm.c of version %d; expected version %d", path, (int)old[1], (int)version);
+            return error_set(err, "%s is a shard of llm.c of version %d; expected version %d", path, (int)old[1],
+                             (int)version);
         memset(&s->header, 0, sizeof s->header);
         s->header.token_bytes = old[0] == 20240520 ? 2 : 4;
         s->header.tokens = old[2];
     } else if (magic == SHARD_MAGIC) {
         s->checked = true;
         if (s->header.version != SHARD_VERSION)
-            return error_set(err, "%s is a shard of version %u; this program knows version %d: tokenise again", path, s->header.version, SHARD_VERSION);
+            return error_set(err, "%s is a shard of version %u; this program knows version %d: tokenise again", path,
+                             s->header.version, SHARD_VERSION);
         if (xxh64(&s->header, sizeof(ShardHeader) - 8, 0) != s->header.header_sum)
-            return error_set(err, "%s has a damaged header (its checksum does not match); copy it again or tokenise again", path);
-        if (s->header.vocab_size < 1 || s->header.vocab_size > INT32_MAX || s->header.documents < 0 || s->header.bytes < 0 ||
-            (s->header.token_bytes != 2 && s->header.token_bytes != 4))
+            return error_set(err,
+                             "%s has a damaged header (its checksum does not match); copy it again or tokenise again",
+                             path);
+        if (s->header.vocab_size < 1 || s->header.vocab_size > INT32_MAX || s->header.documents < 0 ||
+            s->header.bytes < 0 || (s->header.token_bytes != 2 && s->header.token_bytes != 4))
             return error_set(err, "%s has an impossible header; tokenise again", path);
-    } else if (magic == __builtin_bswap64(SHARD_MAGIC) || old[0] == (int32_t)__builtin_bswap32(20240520) || old[0] == (int32_t)__builtin_bswap32(20240801)) {
+    } else if (magic == __builtin_bswap64(SHARD_MAGIC) || old[0] == (int32_t)__builtin_bswap32(20240520) ||
+               old[0] == (int32_t)__builtin_bswap32(20240801)) {
         return shard_foreign_order(path, err);
     } else {
-        return error_set(err, "%s is not a shard: it does not begin as one; text files are made into shards by the verb tokenize", path);
+        return error_set(err,
+                         "%s is not a shard: it does not begin as one; text files are made into shards by the verb "
+                         "tokenize",
+                         path);
     }
     // Division, since a product of a wrong count could wrap around to the right size.
-    if (s->header.tokens < 0 || size % s->header.token_bytes != 0 || (uint64_t)s->header.tokens != size / s->header.token_bytes)
-        return error_set(err, "%s is %s: its header announces %lld tokens of %u bytes, %zu bytes follow; copy it again or tokenise again", path,
-                         s->header.tokens >= 0 && size / s->header.token_bytes < (uint64_t)s->header.tokens ? "truncated" : "damaged",
+    if (s->header.tokens < 0 || size % s->header.token_bytes != 0 ||
+        (uint64_t)s->header.tokens != size / s->header.token_bytes)
+        return error_set(err,
+                         "%s is %s: its header announces %lld tokens of %u bytes, %zu bytes follow; copy it again or "
+                         "tokenise again",
+                         path,
+                         s->header.tokens >= 0 && size / s->header.token_bytes < (uint64_t)s->header.tokens
+                             ? "truncated"
+                             : "damaged",
                          (long long)s->header.tokens, s->header.token_bytes, size);
     return true;
 }
@@ -172,7 +188,8 @@ static inline bool dataset_open(Dataset *d, const char *glob_list, int seq_len, 
     memset(d, 0, sizeof *d);
     StrList paths;
     memset(&paths, 0, sizeof paths);
-    bool ok = seq_len >= 1 ? path_expand(&paths, glob_list, err) : error_set(err, "seq_len must be at least 1, it is %d", seq_len);
+    bool ok = seq_len >= 1 ? path_expand(&paths, glob_list, err)
+                           : error_set(err, "seq_len must be at least 1, it is %d", seq_len);
     d->seq_len = seq_len;
     d->shards = (Shard *)mem_alloc((size_t)paths.count * sizeof(Shard));
     Xxh64 print;
@@ -187,7 +204,9 @@ static inline bool dataset_open(Dataset *d, const char *glob_list, int seq_len, 
         }
         const ShardHeader *h = &s->header, *h0 = &d->shards[0].header;
         if (h->tokenizer_hash != h0->tokenizer_hash || h->vocab_size != h0->vocab_size) {
-            ok = error_set(err, "%s was made with another tokenizer than %s (hash %016llx, vocabulary %lld; hash %016llx, vocabulary %lld): tokenise all with the same one",
+            ok = error_set(err,
+                           "%s was made with another tokenizer than %s (hash %016llx, vocabulary %lld; hash %016llx, "
+                           "vocabulary %lld): tokenise all with the same one",
                            s->path, d->shards[0].path, (unsigned long long)h->tokenizer_hash, (long long)h->vocab_size,
                            (unsigned long long)h0->tokenizer_hash, (long long)h0->vocab_size);
             break;
@@ -205,7 +224,9 @@ static inline bool dataset_open(Dataset *d, const char *glob_list, int seq_len, 
         else xxh64_update(&print, s->file.data, end), xxh64_update(&print, s->file.data + bytes - end, end);
     }
     if (ok && d->sequences == 0)
-        ok = error_set(err, "not enough data: %s has %lld tokens in %d shard%s, and a sequence needs %d in one shard; give more text or a smaller --seq_len",
+        ok = error_set(err,
+                       "not enough data: %s has %lld tokens in %d shard%s, and a sequence needs %d in one shard; give "
+                       "more text or a smaller --seq_len",
                        glob_list, (long long)d->tokens, d->count, d->count == 1 ? "" : "s", seq_len + 1);
     str_list_free(&paths);
     if (!ok) {
@@ -227,14 +248,17 @@ static inline int64_t shard_bad_token(const Shard *s, int64_t vocab_size, int64_
 }
 
 static inline bool shard_token_error(const Shard *s, int64_t at, int64_t vocab_size, Error *err) {
-    return error_set(err, "%s: token %lld is %u, the vocabulary has %lld; the shard is damaged or was made with another tokenizer", s->path,
-                     (long long)at, shard_token(s, at), (long long)vocab_size);
+    return error_set(err,
+                     "%s: token %lld is %u, the vocabulary has %lld; the shard is damaged or was made with another "
+                     "tokenizer",
+                     s->path, (long long)at, shard_token(s, at), (long long)vocab_size);
 }
 
 // inputs, targets (T) = sequence number `index` of [0, sequences). Safe to call from several threads.
 static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, Error *err) {
     if (index < 0 || index >= d->sequences)
-        return error_set(err, "sequence %lld was asked for, the data has %lld", (long long)index, (long long)d->sequences);
+        return error_set(err, "sequence %lld was asked for, the data has %lld", (long long)index,
+                         (long long)d->sequences);
     // The last shard that begins at or before index. One without sequences is never it: it shares its first
     // number with the shard that follows, or with the end.
     int low = 0, high = d->count - 1;
@@ -280,8 +304,10 @@ static inline bool dataset_verify(const Dataset *d, Error *err) {
         const Shard *s = &d->shards[i];
         uint64_t sum = s->checked ? xxh64(s->data, s->file.size - sizeof(ShardHeader), 0) : 0;
         if (s->checked && sum != s->header.checksum)
-            return error_set(err, "%s is damaged: its tokens have the checksum %016llx, its header says %016llx; copy it again or tokenise again", s->path,
-                             (unsigned long long)sum, (unsigned long long)s->header.checksum);
+            return error_set(err,
+                             "%s is damaged: its tokens have the checksum %016llx, its header says %016llx; copy it "
+                             "again or tokenise again",
+                             s->path, (unsigned long long)sum, (unsigned long long)s->header.checksum);
         int64_t bad = shard_bad_token(s, d->vocab_size, 0, s->header.tokens);
         if (bad >= 0) return shard_token_error(s, bad, d->vocab_size, err);
     }
@@ -303,7 +329,8 @@ typedef struct {
     int failed; // errno of the first failure
 } ShardWriter;
 
-static inline void shardwriter_open(ShardWriter *w, const char *prefix, int64_t vocab_size, uint64_t tokenizer_hash, int64_t eot, int64_t limit) {
+static inline void shardwriter_open(ShardWriter *w, const char *prefix, int64_t vocab_size, uint64_t tokenizer_hash,
+                                    int64_t eot, int64_t limit) {
     memset(w, 0, sizeof *w);
     w->prefix = path_of("%.4000s", prefix);
     w->limit = limit > 0 ? limit : SHARD_TOKENS;
@@ -316,7 +343,9 @@ static inline void shardwriter_open(ShardWriter *w, const char *prefix, int64_t 
 }
 
 // Tokens that still fit into the shard that is being written; at least 1.
-static inline int64_t shardwriter_room(const ShardWriter *w) { return w->open ? w->limit - w->header.tokens : w->limit; }
+static inline int64_t shardwriter_room(const ShardWriter *w) {
+    return w->open ? w->limit - w->header.tokens : w->limit;
+}
 
 // Writes the header over its place and closes the file, which keeps its temporary name.
 static inline void shardwriter_close_shard(ShardWriter *w) {
@@ -338,7 +367,8 @@ static inline void shardwriter_close_shard(ShardWriter *w) {
 }
 
 // ids (n), n <= shardwriter_room(): tokens that stand for text_bytes bytes and close `documents` documents.
-static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n, int64_t text_bytes, int64_t documents) {
+static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n, int64_t text_bytes,
+                                   int64_t documents) {
     uint16_t narrow[4096];
     if (w->failed || n == 0) return;
     if (!w->open) {
@@ -388,7 +418,8 @@ static inline void shardwriter_abort(ShardWriter *w) {
 static inline bool shardwriter_finish(ShardWriter *w, Error *err) {
     shardwriter_close_shard(w);
     if (!w->failed) return true;
-    error_set(err, "cannot write %s_%05d.bin: %s", w->prefix.text, w->paths.count ? w->paths.count - 1 : 0, strerror(w->failed));
+    error_set(err, "cannot write %s_%05d.bin: %s", w->prefix.text, w->paths.count ? w->paths.count - 1 : 0,
+              strerror(w->failed));
     shardwriter_abort(w);
     return false;
 }
@@ -410,7 +441,8 @@ static inline bool shardwriter_commit(ShardWriter *w, Error *err) {
     int count = w->paths.count;
     for (int i = 0; ok && i < count; i++)
         if (rename(w->temporaries.items[i], w->paths.items[i]) != 0)
-            ok = error_set(err, "cannot rename %s to %s: %s", w->temporaries.items[i], w->paths.items[i], strerror(errno));
+            ok = error_set(err, "cannot rename %s to %s: %s", w->temporaries.items[i], w->paths.items[i],
+                           strerror(errno));
     shardwriter_abort(w);
     Path folder = path_parent(w->prefix.text);
     const char *slash = strrchr(w->prefix.text, '/'), *base = slash ? slash + 1 : w->prefix.text;
@@ -419,7 +451,8 @@ static inline bool shardwriter_commit(ShardWriter *w, Error *err) {
     for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) {
         if (!shardwriter_owns(base, e->d_name, &number) || number < count) continue;
         Path old = path_of("%.3000s/%s", folder.text, e->d_name);
-        if (unlink(old.text) != 0 && ok) ok = error_set(err, "cannot remove %s of an earlier run: %s", old.text, strerror(errno));
+        if (unlink(old.text) != 0 && ok)
+            ok = error_set(err, "cannot remove %s of an earlier run: %s", old.text, strerror(errno));
     }
     if (dir) closedir(dir);
     return ok && path_sync_folder(folder.text, err);

@@ -123,7 +123,12 @@ static inline void utf8_stream_push(Utf8Stream *s, const void *bytes, size_t n, 
             int length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
             bool possible = length > 0;
             if (held >= 2) { // the second byte decides about overlong forms, surrogates and the upper limit
-                uint32_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80, high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+                uint32_t low = lead == 0xe0   ? 0xa0
+                               : lead == 0xf0 ? 0x90
+                                              : 0x80,
+                         high = lead == 0xed   ? 0x9f
+                                : lead == 0xf4 ? 0x8f
+                                               : 0xbf;
                 possible = held == 2 ? p[1] >= low && p[1] <= high : (p[held - 1] & 0xc0) == 0x80;
             }
             if (possible) {
@@ -162,15 +167,22 @@ static inline int text_combining_class(uint32_t c) {
 }
 
 enum {
-    HANGUL_S = 0xac00, HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11a7,
-    HANGUL_L_COUNT = 19, HANGUL_V_COUNT = 21, HANGUL_T_COUNT = 28, HANGUL_S_COUNT = 11172
+    HANGUL_S = 0xac00,
+    HANGUL_L = 0x1100,
+    HANGUL_V = 0x1161,
+    HANGUL_T = 0x11a7,
+    HANGUL_L_COUNT = 19,
+    HANGUL_V_COUNT = 21,
+    HANGUL_T_COUNT = 28,
+    HANGUL_S_COUNT = 11172
 };
 
 // The character that first and second compose to, or 0.
 static inline uint32_t text_compose(uint32_t first, uint32_t second) {
     if (first - HANGUL_L < HANGUL_L_COUNT && second - HANGUL_V < HANGUL_V_COUNT)
         return HANGUL_S + ((first - HANGUL_L) * HANGUL_V_COUNT + (second - HANGUL_V)) * HANGUL_T_COUNT;
-    if (first - HANGUL_S < HANGUL_S_COUNT && (first - HANGUL_S) % HANGUL_T_COUNT == 0 && second - (HANGUL_T + 1) < HANGUL_T_COUNT - 1)
+    if (first - HANGUL_S < HANGUL_S_COUNT && (first - HANGUL_S) % HANGUL_T_COUNT == 0 &&
+        second - (HANGUL_T + 1) < HANGUL_T_COUNT - 1)
         return first + (second - HANGUL_T);
     int low = 0, high = (int)(sizeof unicode_compositions / sizeof unicode_compositions[0]) - 1;
     while (low <= high) {
@@ -320,13 +332,18 @@ typedef struct {
 #define TEXT_SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static inline TextPatternInfo text_pattern(TextPattern pattern) {
-    static const TextPatternInfo table[TEXT_PATTERNS] = {
-        {"gpt2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
-        {"llama3", TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
-        {"qwen2", TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
-        {"o200k", "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" TEXT_CONTRACTIONS "?|"
-                  "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" TEXT_CONTRACTIONS "?|"
-                  "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TEXT_SPACES}};
+    static const TextPatternInfo table[TEXT_PATTERNS] =
+        {{"gpt2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
+         {"llama3",
+          TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
+         {"qwen2",
+          TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
+         {"o200k",
+          "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" TEXT_CONTRACTIONS
+          "?|"
+          "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" TEXT_CONTRACTIONS
+          "?|"
+          "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TEXT_SPACES}};
     return table[pattern];
 }
 
@@ -340,8 +357,9 @@ static inline int text_pattern_of_regex(const char *regex) {
 // Sets of classes as bits.
 enum {
     TEXT_LETTER = 1 << UNICODE_LU | 1 << UNICODE_LT | 1 << UNICODE_LM | 1 << UNICODE_LO | 1 << UNICODE_LL,
-    TEXT_UPPER = 1 << UNICODE_LU | 1 << UNICODE_LT | 1 << UNICODE_LM | 1 << UNICODE_LO | 1 << UNICODE_M, // o200k's first set
-    TEXT_LOWER = 1 << UNICODE_LL | 1 << UNICODE_LM | 1 << UNICODE_LO | 1 << UNICODE_M,                   // o200k's second set
+    TEXT_UPPER =
+        1 << UNICODE_LU | 1 << UNICODE_LT | 1 << UNICODE_LM | 1 << UNICODE_LO | 1 << UNICODE_M, // o200k's first set
+    TEXT_LOWER = 1 << UNICODE_LL | 1 << UNICODE_LM | 1 << UNICODE_LO | 1 << UNICODE_M,          // o200k's second set
     TEXT_NUMBER = 1 << UNICODE_N,
     TEXT_SPACE = 1 << UNICODE_SPACE,
     TEXT_SYMBOL = 1 << UNICODE_OTHER | 1 << UNICODE_M // [^\s\p{L}\p{N}]

@@ -57,7 +57,9 @@ typedef struct {
     DocSplit split;
 } DocReader;
 
-static inline bool doc_is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' || c == '\v'; }
+static inline bool doc_is_space(char c) {
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' || c == '\v';
+}
 
 // The line at p is empty: where the next one begins. Otherwise p.
 static inline const char *doc_skip_empty_line(const char *p, const char *end) {
@@ -114,14 +116,20 @@ static inline bool doc_next(DocReader *r, const char **text, size_t *n) {
 
 // Formats that are not text, told by their first bytes; NULL: none of them.
 static inline const char *doc_foreign(const MappedFile *f) {
-    static const char *const formats[][2] = {
-        {"\x1f\x8b", "compressed with gzip: unpack it with gunzip"}, {"\xfd" "7zXZ", "compressed with xz: unpack it with unxz"},
-        {"BZh", "compressed with bzip2: unpack it with bunzip2"},    {"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it with unzstd"},
-        {"PK\x03\x04", "a zip archive: unpack it with unzip"},       {"PAR1", "a parquet file: export its text column first"},
-        {"\xff\xfe", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"}, {"\xfe\xff", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"},
-        {"%PDF-", "a PDF: extract its text with pdftotext"}};
+    static const char *const formats[][2] = {{"\x1f\x8b", "compressed with gzip: unpack it with gunzip"},
+                                             {"\xfd"
+                                              "7zXZ",
+                                              "compressed with xz: unpack it with unxz"},
+                                             {"BZh", "compressed with bzip2: unpack it with bunzip2"},
+                                             {"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it with unzstd"},
+                                             {"PK\x03\x04", "a zip archive: unpack it with unzip"},
+                                             {"PAR1", "a parquet file: export its text column first"},
+                                             {"\xff\xfe", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"},
+                                             {"\xfe\xff", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"},
+                                             {"%PDF-", "a PDF: extract its text with pdftotext"}};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (f->size >= strlen(formats[i][0]) && memcmp(f->data, formats[i][0], strlen(formats[i][0])) == 0) return formats[i][1];
+        if (f->size >= strlen(formats[i][0]) && memcmp(f->data, formats[i][0], strlen(formats[i][0])) == 0)
+            return formats[i][1];
     return NULL;
 }
 
@@ -130,9 +138,9 @@ static inline const char *doc_foreign(const MappedFile *f) {
 // What the first pass finds out.
 typedef struct {
     int64_t documents, bytes, validation;
-    uint64_t smallest, largest;             // hashes
-    int64_t smallest_index, largest_index;  // of their first documents
-    uint64_t print;                         // of all hashes: has a file changed between the passes?
+    uint64_t smallest, largest;            // hashes
+    int64_t smallest_index, largest_index; // of their first documents
+    uint64_t print;                        // of all hashes: has a file changed between the passes?
 } DocCensus;
 
 static inline uint64_t doc_hash(const char *text, size_t n) { return xxh64(text, n, 0x56414c); }
@@ -156,7 +164,8 @@ static inline int census_side(const DocCensus *c, int64_t index, uint64_t hash, 
     return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN;
 }
 
-static inline bool tokenize_census(DocCensus *c, const StrList *paths, double val_fraction, DocSplit split, TokenizeStats *stats, Error *err) {
+static inline bool tokenize_census(DocCensus *c, const StrList *paths, double val_fraction, DocSplit split,
+                                   TokenizeStats *stats, Error *err) {
     memset(c, 0, sizeof *c);
     for (int i = 0; i < paths->count; i++) {
         MappedFile f;
@@ -175,8 +184,9 @@ static inline bool tokenize_census(DocCensus *c, const StrList *paths, double va
         while (doc_next(&r, &text, &n)) census_add(c, doc_hash(text, n), n, val_fraction);
         file_unmap(&f);
     }
-    return c->documents > 0 ? true : error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document", stats->files,
-                                               stats->files == 1 ? "" : "s", (long long)stats->input_bytes);
+    return c->documents > 0 ? true
+                            : error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document",
+                                        stats->files, stats->files == 1 ? "" : "s", (long long)stats->input_bytes);
 }
 
 // Where the validation part of a single document begins: at the start of a line, else of a word, else of a
@@ -226,7 +236,8 @@ typedef struct {
 } Tokenize;
 
 // Bytes of text that ids (n) stand for, and how many close a document.
-static inline void tokenize_measure(const Tokenizer *tok, const int32_t *ids, size_t n, int64_t *bytes, int64_t *documents) {
+static inline void tokenize_measure(const Tokenizer *tok, const int32_t *ids, size_t n, int64_t *bytes,
+                                    int64_t *documents) {
     int length;
     *bytes = *documents = 0;
     for (size_t i = 0; i < n; i++) {
@@ -338,12 +349,14 @@ static inline void tokenize_document(Tokenize *t, const char *text, size_t n, in
 }
 
 // The second pass.
-static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, const DocCensus *census, double val_fraction, DocSplit split, Error *err) {
+static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, const DocCensus *census,
+                                         double val_fraction, DocSplit split, Error *err) {
     DocCensus again;
     memset(&again, 0, sizeof again);
     bool may_cut = true, ok = true; // an added token with a line feed in it could reach over a cut
     for (int stage = 0; stage < 2; stage++)
-        for (int i = 0; i < t->tok->added_count[stage]; i++) may_cut = may_cut && !memchr(t->tok->added[stage][i].text, '\n', t->tok->added[stage][i].size);
+        for (int i = 0; i < t->tok->added_count[stage]; i++)
+            may_cut = may_cut && !memchr(t->tok->added[stage][i].text, '\n', t->tok->added[stage][i].size);
     for (int i = 0; ok && i < paths->count; i++) {
         DocReader r;
         const char *text;
@@ -375,18 +388,24 @@ static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, cons
 
 // Writes PREFIX_train_00000.bin ... and PREFIX_val_00000.bin ... from "FILE,GLOB,..."; shard_tokens 0: the
 // usual size. On false nothing was written, and earlier shards are as they were.
-static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, const char *out_prefix, double val_fraction, int doc_split, int64_t shard_tokens,
-                                  TokenizeStats *stats, Error *err) {
+static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, const char *out_prefix, double val_fraction,
+                                  int doc_split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
     double start = clock_seconds();
     StrList paths;
     DocCensus census;
     memset(&paths, 0, sizeof paths);
-    if (tok->eot < 0) return error_set(err, "the tokenizer has no token for the end of a text; expected one called %s", TOKENIZER_EOT);
-    if (!(val_fraction >= 0 && val_fraction < 1)) return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);
+    if (tok->eot < 0)
+        return error_set(err, "the tokenizer has no token for the end of a text; expected one called %s",
+                         TOKENIZER_EOT);
+    if (!(val_fraction >= 0 && val_fraction < 1))
+        return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);
     size_t length = strlen(out_prefix);
-    if (length == 0 || out_prefix[length - 1] == '/') return error_set(err, "the prefix of the shards must end in a name, e.g. data/german; it is \"%s\"", out_prefix);
+    if (length == 0 || out_prefix[length - 1] == '/')
+        return error_set(err, "the prefix of the shards must end in a name, e.g. data/german; it is \"%s\"",
+                         out_prefix);
     Path folder = path_parent(out_prefix);
-    bool ok = path_expand(&paths, inputs, err) && tokenize_census(&census, &paths, val_fraction, (DocSplit)doc_split, stats, err) &&
+    bool ok = path_expand(&paths, inputs, err) &&
+              tokenize_census(&census, &paths, val_fraction, (DocSplit)doc_split, stats, err) &&
               path_make_folder(folder.text, err);
     if (!ok) {
         str_list_free(&paths);

@@ -97,7 +97,8 @@ typedef struct {
 } IdList;
 
 static inline void id_list_add(IdList *list, int32_t id) {
-    if (list->count == list->capacity) list->items = (int32_t *)mem_grow(list->items, &list->capacity, list->count + 1, sizeof(int32_t));
+    if (list->count == list->capacity)
+        list->items = (int32_t *)mem_grow(list->items, &list->capacity, list->count + 1, sizeof(int32_t));
     list->items[list->count++] = id;
 }
 
@@ -226,16 +227,19 @@ static inline bool tokenizer_before(const TokenizerCandidate *a, const Tokenizer
     return a->rank < b->rank || (a->rank == b->rank && a->left < b->left);
 }
 
-static inline void tokenizer_heap_push(TokenizerHeap *heap, const Tokenizer *tok, const int32_t *ids, uint32_t left, uint32_t right) {
+static inline void tokenizer_heap_push(TokenizerHeap *heap, const Tokenizer *tok, const int32_t *ids, uint32_t left,
+                                       uint32_t right) {
     const TokenizerMerge *m = tokenizer_merge(tok, ids[left], ids[right]);
     if (!m) return;
-    heap->items = (TokenizerCandidate *)mem_grow(heap->items, &heap->capacity, heap->count + 1, sizeof(TokenizerCandidate));
+    heap->items =
+        (TokenizerCandidate *)mem_grow(heap->items, &heap->capacity, heap->count + 1, sizeof(TokenizerCandidate));
     TokenizerCandidate c;
     c.rank = m->rank;
     c.left = left, c.right = right;
     c.left_id = ids[left], c.right_id = ids[right];
     size_t i = heap->count++;
-    for (; i > 0 && tokenizer_before(&c, &heap->items[(i - 1) / 2]); i = (i - 1) / 2) heap->items[i] = heap->items[(i - 1) / 2];
+    for (; i > 0 && tokenizer_before(&c, &heap->items[(i - 1) / 2]); i = (i - 1) / 2)
+        heap->items[i] = heap->items[(i - 1) / 2];
     heap->items[i] = c;
 }
 
@@ -258,7 +262,8 @@ static inline TokenizerCandidate tokenizer_heap_pop(TokenizerHeap *heap) {
 static inline void tokenizer_merge_long(const Tokenizer *tok, const uint8_t *p, size_t n, IdList *out) {
     const uint32_t none = UINT32_MAX;
     int32_t *ids = (int32_t *)mem_alloc(n * sizeof(int32_t)); // -1: merged into the one before
-    uint32_t *next = (uint32_t *)mem_alloc(n * sizeof(uint32_t)), *previous = (uint32_t *)mem_alloc(n * sizeof(uint32_t));
+    uint32_t *next = (uint32_t *)mem_alloc(n * sizeof(uint32_t)),
+             *previous = (uint32_t *)mem_alloc(n * sizeof(uint32_t));
     TokenizerHeap heap;
     memset(&heap, 0, sizeof heap);
     for (size_t i = 0; i < n; i++) {
@@ -314,10 +319,10 @@ static inline void tokenizer_encode_piece(const Tokenizer *tok, const uint8_t *p
 
 // 32 bytes: two of them fill a cache line.
 typedef struct {
-    uint64_t key[2];  // up to 15 bytes and their number in the last; longer ones: hash, and 0xff in the last
-    uint32_t count;   // of ids; 0: a free slot
-    int32_t ids[3];   // up to 2 ids with a long key, then the offset of the bytes is the third; up to 3 otherwise
-} TokenizerCached;    // more ids than fit: ids[0] is their offset in the store
+    uint64_t key[2]; // up to 15 bytes and their number in the last; longer ones: hash, and 0xff in the last
+    uint32_t count;  // of ids; 0: a free slot
+    int32_t ids[3];  // up to 2 ids with a long key, then the offset of the bytes is the third; up to 3 otherwise
+} TokenizerCached;   // more ids than fit: ids[0] is their offset in the store
 
 // {0} is empty. Belongs to one thread and one tokenizer.
 typedef struct {
@@ -347,7 +352,9 @@ static inline void tokenizer_cache_empty(TokenizerCache *c, size_t slots) {
     c->bytes.size = 0;
 }
 
-static inline uint64_t tokenizer_cache_hash(const uint64_t key[2]) { return tokenizer_mix(key[0] ^ tokenizer_mix(key[1])); }
+static inline uint64_t tokenizer_cache_hash(const uint64_t key[2]) {
+    return tokenizer_mix(key[0] ^ tokenizer_mix(key[1]));
+}
 
 static inline void tokenizer_cache_grow(TokenizerCache *c) {
     size_t slots = (size_t)c->mask + 1;
@@ -396,7 +403,8 @@ static inline void tokenizer_piece_key(TokenizerPiece *piece, const uint8_t *p, 
     piece->hash = tokenizer_cache_hash(key);
 }
 
-static inline void tokenizer_encode_cached(const Tokenizer *tok, TokenizerCache *c, const TokenizerPiece *piece, IdList *out) {
+static inline void tokenizer_encode_cached(const Tokenizer *tok, TokenizerCache *c, const TokenizerPiece *piece,
+                                           IdList *out) {
     const uint64_t *key = piece->key;
     const uint8_t *p = piece->p;
     size_t n = piece->n;
@@ -441,7 +449,8 @@ static inline void tokenizer_encode_cached(const Tokenizer *tok, TokenizerCache 
 // ---------------------------------------------------------------- encoding
 
 // Valid UTF-8 in normal form without added tokens.
-static inline void tokenizer_encode_pieces(const Tokenizer *tok, TokenizerCache *cache, const uint8_t *p, const uint8_t *end, IdList *out) {
+static inline void tokenizer_encode_pieces(const Tokenizer *tok, TokenizerCache *cache, const uint8_t *p,
+                                           const uint8_t *end, IdList *out) {
     // In batches: splitting runs ahead, so that the slots are in the processor's cache when they are needed.
     TokenizerPiece batch[TOKENIZER_BATCH];
     while (p < end) {
@@ -462,11 +471,13 @@ static inline void tokenizer_encode_pieces(const Tokenizer *tok, TokenizerCache 
 }
 
 // The longest added token at p, or NULL.
-static inline const AddedToken *tokenizer_added_at(const Tokenizer *tok, int stage, const uint8_t *p, const uint8_t *end) {
+static inline const AddedToken *tokenizer_added_at(const Tokenizer *tok, int stage, const uint8_t *p,
+                                                   const uint8_t *end) {
     const AddedToken *best = NULL;
     for (int i = 0; i < tok->added_count[stage]; i++) {
         const AddedToken *a = &tok->added[stage][i];
-        if ((size_t)(end - p) >= a->size && memcmp(p, a->text, a->size) == 0 && (!best || a->size > best->size)) best = a;
+        if ((size_t)(end - p) >= a->size && memcmp(p, a->text, a->size) == 0 && (!best || a->size > best->size))
+            best = a;
     }
     return best;
 }
@@ -474,7 +485,8 @@ static inline const AddedToken *tokenizer_added_at(const Tokenizer *tok, int sta
 // Valid UTF-8. Stage 0: added tokens that are looked for in the text as it is; then normalisation;
 // stage 1: added tokens that are looked for afterwards. Special tokens take part in the search, since they
 // may hide others, and are then treated as text.
-static inline void tokenizer_encode_valid(const Tokenizer *tok, TokenizerCache *cache, const uint8_t *p, const uint8_t *end, int stage, IdList *out) {
+static inline void tokenizer_encode_valid(const Tokenizer *tok, TokenizerCache *cache, const uint8_t *p,
+                                          const uint8_t *end, int stage, IdList *out) {
     const uint8_t *start = p; // of the text not yet encoded
     for (;;) {
         const AddedToken *found = NULL;
@@ -510,7 +522,8 @@ static inline void tokenizer_encode_valid(const Tokenizer *tok, TokenizerCache *
 
 // Appends the ids of n bytes, which may be anything, to out; returns how many. Never makes special tokens.
 // With a cache (of this thread) repeated words cost one lookup.
-static inline size_t tokenizer_encode(const Tokenizer *tok, TokenizerCache *cache, const char *text, size_t n, IdList *out) {
+static inline size_t tokenizer_encode(const Tokenizer *tok, TokenizerCache *cache, const char *text, size_t n,
+                                      IdList *out) {
     const uint8_t *p = (const uint8_t *)text, *end = p + n;
     size_t before = out->count;
     if (cache && (!cache->slots || cache->owner != tok->hash)) {
@@ -569,7 +582,8 @@ typedef struct {
 } TokenizerNames;
 
 static inline TokenizerName *tokenizer_name_slot(const TokenizerNames *names, const char *name, size_t n) {
-    for (uint64_t slot = tokenizer_hash_bytes((const uint8_t *)name, n) & names->mask;; slot = (slot + 1) & names->mask) {
+    for (uint64_t slot = tokenizer_hash_bytes((const uint8_t *)name, n) & names->mask;;
+         slot = (slot + 1) & names->mask) {
         TokenizerName *s = &names->slots[slot];
         if (s->id < 0 || (s->size == n && memcmp(s->name, name, n) == 0)) return s;
     }
@@ -603,7 +617,9 @@ static inline bool tokenizer_read_pre_tokenizer(Tokenizer *tok, const Json *j, E
         const Json *list = json_get(j, "pretokenizers");
         count = 0;
         for (const Json *part = list ? list->child : NULL; part; part = part->next) {
-            if (count == 2) return error_set(err, "pre_tokenizer: a Sequence of more than two parts is not supported; expected Split and ByteLevel");
+            if (count == 2)
+                return error_set(err, "pre_tokenizer: a Sequence of more than two parts is not supported; expected "
+                                      "Split and ByteLevel");
             parts[count++] = part;
         }
     }
@@ -616,22 +632,33 @@ static inline bool tokenizer_read_pre_tokenizer(Tokenizer *tok, const Json *j, E
             bool invert = json_bool(json_get(parts[i], "invert"), false);
             int pattern = text_pattern_of_regex(regex);
             if (pattern < 0)
-                return error_set(err, "pre_tokenizer: the split pattern \"%.300s\" is not supported; expected that of GPT-2, Llama 3, Qwen 2 or GPT-4o", regex);
+                return error_set(err,
+                                 "pre_tokenizer: the split pattern \"%.300s\" is not supported; expected that of "
+                                 "GPT-2, Llama 3, Qwen 2 or GPT-4o",
+                                 regex);
             // All patterns cover all text, so that keeping what matches and keeping everything is the same.
             if (!(strcmp(behavior, "Isolated") == 0 && !invert) && !(strcmp(behavior, "Removed") == 0 && invert))
-                return error_set(err, "pre_tokenizer: Split with behavior \"%.40s\", invert %s is not supported; expected Isolated, false", behavior, invert ? "true" : "false");
+                return error_set(err,
+                                 "pre_tokenizer: Split with behavior \"%.40s\", invert %s is not supported; expected "
+                                 "Isolated, false",
+                                 behavior, invert ? "true" : "false");
             tok->pattern = (TextPattern)pattern;
             split = true;
         } else if (strcmp(type, "ByteLevel") == 0 && !byte_level) {
             if (json_bool(json_get(parts[i], "add_prefix_space"), true))
                 return error_set(err, "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
             bool use_regex = json_bool(json_get(parts[i], "use_regex"), true);
-            if (use_regex && split) return error_set(err, "pre_tokenizer: ByteLevel with use_regex after Split is not supported");
-            if (!use_regex && !split) return error_set(err, "pre_tokenizer: ByteLevel without use_regex needs a Split in front");
+            if (use_regex && split)
+                return error_set(err, "pre_tokenizer: ByteLevel with use_regex after Split is not supported");
+            if (!use_regex && !split)
+                return error_set(err, "pre_tokenizer: ByteLevel without use_regex needs a Split in front");
             if (use_regex) tok->pattern = TEXT_GPT2;
             byte_level = true;
         } else {
-            return error_set(err, "pre_tokenizer: \"%.40s\" is not supported here; expected ByteLevel, or Split followed by ByteLevel", type);
+            return error_set(err,
+                             "pre_tokenizer: \"%.40s\" is not supported here; expected ByteLevel, or Split followed by "
+                             "ByteLevel",
+                             type);
         }
     }
     if (!byte_level) return error_set(err, "pre_tokenizer: ByteLevel is missing; only byte-level BPE is supported");
@@ -661,7 +688,8 @@ static inline int tokenizer_read_bos(const Json *j) {
 static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *err) {
     const Json *content = json_get(j, "content");
     int id = (int)json_integer(json_get(j, "id"), -1);
-    bool special = json_bool(json_get(j, "special"), false), normalized = json_bool(json_get(j, "normalized"), !special);
+    bool special = json_bool(json_get(j, "special"), false),
+         normalized = json_bool(json_get(j, "normalized"), !special);
     const char *name = json_string(content, "");
     if (!special) {
         static const char *const options[3] = {"single_word", "lstrip", "rstrip"};
@@ -669,7 +697,8 @@ static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *er
             if (json_bool(json_get(j, options[i]), false))
                 return error_set(err, "added_tokens: %s is not supported (token \"%.60s\")", options[i], name);
     }
-    AddedToken *list = (AddedToken *)realloc(tok->added[normalized], sizeof(AddedToken) * (size_t)(tok->added_count[normalized] + 1));
+    AddedToken *list =
+        (AddedToken *)realloc(tok->added[normalized], sizeof(AddedToken) * (size_t)(tok->added_count[normalized] + 1));
     if (!list) fail("out of memory");
     tok->added[normalized] = list;
     AddedToken *a = &list[tok->added_count[normalized]++];
@@ -686,14 +715,18 @@ static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *er
 }
 
 // The name and id of one entry, checked.
-static inline bool tokenizer_take_name(TokenizerNames *names, const char **by_id, const char *name, size_t size, const Json *id, TokenKind kind, uint8_t *kinds, Error *err) {
+static inline bool tokenizer_take_name(TokenizerNames *names, const char **by_id, const char *name, size_t size,
+                                       const Json *id, TokenKind kind, uint8_t *kinds, Error *err) {
     int64_t number = json_integer(id, -1);
-    if (number < 0 || number >= TOKENIZER_MAX_IDS) return error_set(err, "token \"%.60s\": the id must be a number from 0 to %d", name, TOKENIZER_MAX_IDS - 1);
-    if (size == 0 || strlen(name) != size) return error_set(err, "token %lld: the name is empty or contains a NUL", (long long)number);
+    if (number < 0 || number >= TOKENIZER_MAX_IDS)
+        return error_set(err, "token \"%.60s\": the id must be a number from 0 to %d", name, TOKENIZER_MAX_IDS - 1);
+    if (size == 0 || strlen(name) != size)
+        return error_set(err, "token %lld: the name is empty or contains a NUL", (long long)number);
     TokenizerName *slot = tokenizer_name_slot(names, name, size);
     if (by_id[number] && strcmp(by_id[number], name) != 0)
         return error_set(err, "id %lld is given to \"%.60s\" and to \"%.60s\"", (long long)number, by_id[number], name);
-    if (slot->id >= 0 && slot->id != number) return error_set(err, "token \"%.60s\" has the ids %d and %lld", name, slot->id, (long long)number);
+    if (slot->id >= 0 && slot->id != number)
+        return error_set(err, "token \"%.60s\" has the ids %d and %lld", name, slot->id, (long long)number);
     slot->name = name;
     slot->size = size;
     slot->id = (int)number;
@@ -719,8 +752,10 @@ static inline size_t tokenizer_name_bytes(const char *name, const int16_t to_byt
 }
 
 // Fills vocabulary, added tokens and merges. `names` and `by_id` are the caller's scratch.
-static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, TokenizerNames *names, const char **by_id, uint8_t *kinds, Error *err) {
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges"), *added = json_get(root, "added_tokens");
+static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, TokenizerNames *names, const char **by_id,
+                                        uint8_t *kinds, Error *err) {
+    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges"),
+               *added = json_get(root, "added_tokens");
 
     // 1. names and ids
     for (const Json *j = vocab->child; j; j = j->next)
@@ -730,7 +765,9 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
         const Json *content = json_get(j, "content");
         bool special = json_bool(json_get(j, "special"), false);
         if (!json_is(content, JSON_STRING)) return error_set(err, "added_tokens: an entry has no content");
-        if (!tokenizer_take_name(names, by_id, content->text, content->size, json_get(j, "id"), special ? TOKEN_SPECIAL : TOKEN_ADDED, kinds, err)) return false;
+        if (!tokenizer_take_name(names, by_id, content->text, content->size, json_get(j, "id"),
+                                 special ? TOKEN_SPECIAL : TOKEN_ADDED, kinds, err))
+            return false;
         if (!tokenizer_read_added(tok, j, err)) return false;
         if (!special) searched[json_bool(json_get(j, "normalized"), true)] = true;
     }
@@ -771,7 +808,8 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
         char name[4];
         int n = text_put((uint8_t *)name, to_char[b]);
         tok->byte_ids[b] = tokenizer_name_slot(names, name, (size_t)n)->id;
-        if (tok->byte_ids[b] < 0) return error_set(err, "model.vocab: no token for the byte 0x%02x; expected all 256 bytes", b);
+        if (tok->byte_ids[b] < 0)
+            return error_set(err, "model.vocab: no token for the byte 0x%02x; expected all 256 bytes", b);
     }
 
     // 3. merges
@@ -786,7 +824,8 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
     for (const Json *j = merges ? merges->child : NULL; j; j = j->next) {
         const char *left, *right;
         size_t left_size, right_size;
-        if (j->type == JSON_ARRAY && j->size == 2 && json_is(j->child, JSON_STRING) && json_is(j->child->next, JSON_STRING)) {
+        if (j->type == JSON_ARRAY && j->size == 2 && json_is(j->child, JSON_STRING) &&
+            json_is(j->child->next, JSON_STRING)) {
             left = j->child->text, left_size = j->child->size;
             right = j->child->next->text, right_size = j->child->next->size;
         } else if (j->type == JSON_STRING && strchr(j->text, ' ') && strchr(j->text, ' ') == strrchr(j->text, ' ')) {
@@ -803,10 +842,14 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
         int c = tokenizer_name_slot(names, whole.data, whole.size)->id;
         if (a < 0 || b < 0 || c < 0) {
             free(whole.data);
-            return error_set(err, "model.merges: entry %d (\"%.60s\" and \"%.60s\") names a token that model.vocab does not have", tok->merge_count, left, right);
+            return error_set(err,
+                             "model.merges: entry %d (\"%.60s\" and \"%.60s\") names a token that model.vocab does not "
+                             "have",
+                             tok->merge_count, left, right);
         }
         uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b, slot = tokenizer_mix(pair) & tok->merge_mask;
-        while (tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair) slot = (slot + 1) & tok->merge_mask;
+        while (tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair)
+            slot = (slot + 1) & tok->merge_mask;
         tok->merge_table[slot].pair = pair; // where a pair stands twice the later rank counts
         tok->merge_table[slot].rank = tok->merge_count;
         tok->merge_table[slot].id = c;
@@ -840,7 +883,8 @@ static inline uint64_t tokenizer_content_hash(const Tokenizer *tok) {
     int32_t header[5] = {(int32_t)tok->pattern, tok->nfc, tok->ignore_merges, tok->vocab_size, tok->merge_count};
     h = fnv1a64(header, sizeof header, h);
     h = fnv1a64(tok->kinds, (size_t)tok->vocab_size, h);
-    for (int id = 0; id < tok->vocab_size; id++) h = fnv1a64(tokenizer_name(tok, id), strlen(tokenizer_name(tok, id)) + 1, h);
+    for (int id = 0; id < tok->vocab_size; id++)
+        h = fnv1a64(tokenizer_name(tok, id), strlen(tokenizer_name(tok, id)) + 1, h);
     return fnv1a64(tok->merges, (size_t)tok->merge_count * sizeof *tok->merges, h);
 }
 
@@ -851,17 +895,23 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
     JsonDoc doc;
     Json *root = json_parse(&doc, text, size, err);
     if (!root) return false;
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *added = json_get(root, "added_tokens");
+    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"),
+               *added = json_get(root, "added_tokens");
     const char *type = json_string(json_get(model, "type"), "BPE");
     bool ok = false;
     const Json *dropout = json_get(model, "dropout");
     if (!json_is(model, JSON_OBJECT)) error_set(err, "no \"model\": not a tokenizer.json");
     else if (strcmp(type, "BPE") != 0) error_set(err, "model.type: \"%.40s\" is not supported; expected BPE", type);
-    else if (!json_is(vocab, JSON_OBJECT) || vocab->size == 0) error_set(err, "model.vocab: expected tokens and their ids");
+    else if (!json_is(vocab, JSON_OBJECT) || vocab->size == 0)
+        error_set(err, "model.vocab: expected tokens and their ids");
     else if (json_number(dropout, 0) != 0) error_set(err, "model.dropout is not supported");
-    else if (!json_is_empty(json_get(model, "continuing_subword_prefix"))) error_set(err, "model.continuing_subword_prefix is not supported");
-    else if (!json_is_empty(json_get(model, "end_of_word_suffix"))) error_set(err, "model.end_of_word_suffix is not supported");
-    else ok = tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) && tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err);
+    else if (!json_is_empty(json_get(model, "continuing_subword_prefix")))
+        error_set(err, "model.continuing_subword_prefix is not supported");
+    else if (!json_is_empty(json_get(model, "end_of_word_suffix")))
+        error_set(err, "model.end_of_word_suffix is not supported");
+    else
+        ok = tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
+             tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err);
     if (ok) {
         tok->ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
         TokenizerNames names;
@@ -872,7 +922,8 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
         for (uint64_t i = 0; i < slots; i++) names.slots[i].id = -1;
         int64_t last = 0;
         for (const Json *j = vocab->child; j; j = j->next) last = int64_max(last, json_integer(j, 0));
-        for (const Json *j = added ? added->child : NULL; j; j = j->next) last = int64_max(last, json_integer(json_get(j, "id"), 0));
+        for (const Json *j = added ? added->child : NULL; j; j = j->next)
+            last = int64_max(last, json_integer(json_get(j, "id"), 0));
         tok->vocab_size = (int)int64_min(last + 1, TOKENIZER_MAX_IDS); // ids beyond are refused one by one
         const char **by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
         uint8_t *kinds = (uint8_t *)mem_alloc((size_t)tok->vocab_size);
@@ -885,7 +936,8 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
         tok->bos = tokenizer_read_bos(json_get(root, "post_processor"));
         if (tokenizer_kind(tok, tok->bos) == TOKEN_MISSING) tok->bos = -1;
         tok->eot = -1;
-        for (size_t i = 0; i < sizeof eot_names / sizeof *eot_names && tok->eot < 0; i++) tok->eot = tokenizer_special(tok, eot_names[i]);
+        for (size_t i = 0; i < sizeof eot_names / sizeof *eot_names && tok->eot < 0; i++)
+            tok->eot = tokenizer_special(tok, eot_names[i]);
         tok->hash = tokenizer_content_hash(tok);
         tok->json = (char *)mem_alloc(size + 1);
         memcpy(tok->json, text, size);
@@ -930,9 +982,11 @@ static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path,
     static const char *const options[5] = {"lstrip", "normalized", "rstrip", "single_word", "special"};
     for (const Json *j = added ? added->child : NULL; j; j = j->next) {
         const Json *content = json_get(j, "content");
-        str_printf(&out, "%s\n    \"%lld\": {\"content\": ", j == added->child ? "" : ",", (long long)json_integer(json_get(j, "id"), 0));
+        str_printf(&out, "%s\n    \"%lld\": {\"content\": ", j == added->child ? "" : ",",
+                   (long long)json_integer(json_get(j, "id"), 0));
         json_escape(&out, content->text, content->size);
-        for (int i = 0; i < 5; i++) str_printf(&out, ", \"%s\": %s", options[i], json_bool(json_get(j, options[i]), false) ? "true" : "false");
+        for (int i = 0; i < 5; i++)
+            str_printf(&out, ", \"%s\": %s", options[i], json_bool(json_get(j, options[i]), false) ? "true" : "false");
         str_puts(&out, "}");
     }
     str_puts(&out, "\n  },\n  \"add_prefix_space\": false,\n  \"clean_up_tokenization_spaces\": false");
@@ -943,7 +997,10 @@ static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path,
         if (values[i] < 0) str_puts(&out, "null");
         else json_escape(&out, tokenizer_name(tok, values[i]), strlen(tokenizer_name(tok, values[i])));
     }
-    str_printf(&out, ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n", model_max_length);
+    str_printf(&out,
+               ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  "
+               "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
+               model_max_length);
     bool ok = file_write_all(path, out.data, out.size, err);
     free(out.data);
     json_free(&doc);

@@ -16,7 +16,6 @@ Hangul syllables, which follow from arithmetic, are in neither of the last three
 #include <stdint.h>
 
 #define UNICODE_VERSION "16.0.0"
-#define UNICODE_NFC_VERSION "9.0"
 
 // The general categories that tokenizers tell apart; SPACE is the property White_Space.
 enum {

@@ -54,23 +54,16 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h.
 template <typename T> struct Tensors {
-#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama) T *id;
+#define X(id, rows, cols, place, present, ...) T *id;
     PARAMETERS(X)
 #undef X
 };
 typedef Tensors<const real> Weights;
 typedef Tensors<float> Gradients;
 
-// Activations that are statistics are float in every build.
-static constexpr bool is_statistic(int kind) {
-    return kind == ACT_norm1_mean || kind == ACT_norm1_rstd || kind == ACT_qk_rstd || kind == ACT_attention_lse ||
-           kind == ACT_norm2_mean || kind == ACT_norm2_rstd || kind == ACT_normf_mean || kind == ACT_normf_rstd ||
-           kind == ACT_losses;
-}
-
 typedef struct {
-#define X(id, width, per_head, place, present, lifetime)                                                               \
-    std::conditional<is_statistic(ACT_##id), float, real>::type *id;
+#define X(id, width, per_head, place, present, lifetime, type_)                                                        \
+    std::conditional<type_ == TYPE_STATISTIC, float, real>::type *id;
     ACTIVATIONS(X)
 #undef X
 } Activations;
@@ -98,7 +91,6 @@ struct Model {
     char description[384];
     ParamTable table;
     ActTable acts;
-    size_t act_bytes[ACT_KINDS]; // where slot 0 of each kind starts in `activations`
 
     size_t own_elements;      // of table.elements those that this rank updates
     real *weights;            // (table.elements), with ZeRO-3 (own_elements)
@@ -108,7 +100,7 @@ struct Model {
     unsigned char *decay;     // (own_elements / 64): does weight decay apply?
     Owned owned;
     Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
-    char *activations;                  // one after the other, see act_bytes
+    char *activations;                  // (acts.bytes)
     float *rope;                        // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;                       // (logits_rows, logits_width): one chunk
     int logits_rows, logits_width;      // width: V, filled up to VOCAB_ALIGN
@@ -180,9 +172,9 @@ static float *block_gradients(const Model *m, int block) {
 
 template <typename T, typename BlockOf> static Tensors<T> tensors_of(const Model *m, BlockOf block_of, int layer) {
     Tensors<T> w;
-#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama)                                             \
+#define X(id, rows, cols, place, present, ...)                                                                         \
     {                                                                                                                  \
-        const Param *p = param_find(&m->table, PARAM_##id, place == IN_LAYER ? layer : -1);                            \
+        const Param *p = param_find(&m->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
         w.id = p ? block_of(m, p->block) + (p->offset - m->table.block_start[p->block]) : NULL;                        \
     }
     PARAMETERS(X)
@@ -192,17 +184,12 @@ template <typename T, typename BlockOf> static Tensors<T> tensors_of(const Model
 static Weights weights_of(const Model *m, int layer) { return tensors_of<const real>(m, block_weights, layer); }
 static Gradients gradients_of(const Model *m, int layer) { return tensors_of<float>(m, block_gradients, layer); }
 
-static size_t act_size(int kind) { return is_statistic(kind) ? sizeof(float) : sizeof(real); }
-
-static char *act_at(const Model *m, int kind, int layer) {
-    const Act *a = &m->acts.items[kind];
-    return m->activations + m->act_bytes[kind] + (a->slots > 1 ? (size_t)layer : 0) * a->stride * act_size(kind);
-}
-
 static Activations activations_of(const Model *m, int layer) {
     Activations a;
-#define X(id, width, per_head, place, present_, lifetime)                                                              \
-    a.id = m->acts.items[ACT_##id].present ? (decltype(a.id))act_at(m, ACT_##id, place == IN_LAYER ? layer : 0) : NULL;
+#define X(id, width, per_head, place, ...)                                                                             \
+    a.id = m->acts.items[ACT_##id].present                                                                             \
+               ? (decltype(a.id))(m->activations + act_offset(&m->acts, ACT_##id, place == PLACE_LAYER ? layer : 0))   \
+               : NULL;
     ACTIVATIONS(X)
 #undef X
     return a;
@@ -290,16 +277,12 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     pad_head(&m->table, c, m->logits_width);
     ranks_pad(&m->ranks, &m->table);
     // Without a backward pass one slot for each activation serves all layers.
-    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK);
-    size_t act_bytes = 0, n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
-    for (int k = 0; k < ACT_KINDS; k++) {
-        const Act *a = &m->acts.items[k];
-        m->act_bytes[k] = act_bytes;
-        if (a->present) act_bytes += a->stride * (size_t)a->slots * act_size(k);
-    }
+    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
+                        sizeof(real), sizeof(float));
+    size_t n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
     m->weights = (real *)device_alloc(gpu, sizeof(real) * (m->ranks.zero == 3 ? own : n), "the weights");
     if (m->ranks.zero == 3) slots_open(m, &m->weight_slots, sizeof(real));
-    m->activations = (char *)device_alloc(gpu, act_bytes, "the activations");
+    m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
     if (c->rope) {
         size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
         float *table = (float *)mem_alloc(bytes);
@@ -419,10 +402,10 @@ static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
 static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 static float *model_array(const Model *m, int array) {
-    return array == MODEL_WEIGHT     ? m->master
-           : array == MODEL_GRADIENT ? m->gradients
-           : array == MODEL_MOMENT1  ? m->moment1
-                                     : m->moment2;
+    return array == MODEL_WEIGHT                  ? m->master
+           : array == MODEL_GRADIENT              ? m->gradients
+           : array == MODEL_STATE + STATE_moment1 ? m->moment1
+                                                  : m->moment2;
 }
 
 // n numbers between the device's `real` and the host's float, through host memory
@@ -524,14 +507,14 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     catch_up(m);
     const Act *a = &m->acts.items[kind];
     // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
-    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
+    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
-    if (!is_statistic(kind)) {
-        real_to_host(m, values, (const real *)act_at(m, kind, layer), n);
+    const char *from = m->activations + act_offset(&m->acts, kind, layer);
+    if (a->type == TYPE_REAL) {
+        real_to_host(m, values, (const real *)from, n);
         return true;
     }
-    CUDA_CHECK(
-        cudaMemcpyAsync(values, act_at(m, kind, layer), sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+    CUDA_CHECK(cudaMemcpyAsync(values, from, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
     device_synchronize(&m->gpu);
     return true;
 }
@@ -556,7 +539,7 @@ static Heads heads_of(const Config *c, const Activations *a) {
 }
 
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
-typedef enum { ALL, AGAIN_CHEAP, AGAIN_ALL } Extent;
+typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
 // a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
@@ -567,7 +550,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
         QKV = config_qkv(c);
-    bool products = extent != AGAIN_CHEAP;
+    bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
     norm_forward<real>(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, (float)c->norm_eps, gpu);
@@ -605,7 +588,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (c->swiglu) swiglu_forward<real>(a.mlp, a.fc, N, F, gpu);
     else if (!products) gelu_forward<real>(a.mlp, a.fc, (size_t)N * (size_t)F, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
-    if (extent == ALL) linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu);
+    if (extent == EXTENT_ALL)
+        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu);
 }
 
 // Turns m->dx from the gradient of the block's output into that of its input x, and adds the
@@ -622,8 +606,8 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dx = m->dx, *dwide = m->dwide, *dnarrow = m->dnarrow;
 
     // What was not kept is computed again.
-    if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, AGAIN_CHEAP, NULL, 0);
-    if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, AGAIN_ALL, NULL, 0);
+    if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
+    if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, EXTENT_AGAIN, NULL, 0);
 
     // 9. dmlp = dx Wfcproj
     // 8. dfc
@@ -747,7 +731,7 @@ static void forward_pass(Model *m, float *logits_out) {
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
         use_block(m, 1 + l, 2 + l);
-        block_forward(m, l, layer_input(m, l), B, T, ALL, NULL, 0);
+        block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
     }
     // 3. the last norm
     use_block(m, 1 + c->layers, -1);
@@ -940,8 +924,9 @@ static void check_ranks(Model *m, int64_t step) {
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
+    const GroupRule *all = &rule->group[GROUP_MATRIX];
     *m->rule_host =
-        adam_rule(rule->step, rule->lr, rule->beta1, rule->beta2, rule->eps, rule->weight_decay, rule->grad_clip);
+        adam_rule(rule->step, all->lr, all->beta1, all->beta2, all->eps, all->weight_decay, rule->grad_clip);
     m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     GraphKey key = take_pending(m);
@@ -982,7 +967,8 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         embedding_forward<real>(a.embedding, m->batch, w.wte, w.wpe, position + done, 1, T, C, gpu);
         for (int l = 0; l < c->layers; l++) {
             use_block(m, 1 + l, l + 1 < c->layers ? 2 + l : -1);
-            block_forward(m, l, layer_input(m, l), 1, T, ALL, m->cache + layer_cache * (size_t)l, position + done);
+            block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
+                          position + done);
         }
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }

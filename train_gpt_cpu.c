@@ -35,13 +35,13 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h.
 typedef struct {
-#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama) real *id;
+#define X(id, rows, cols, place, present, ...) real *id;
     PARAMETERS(X)
 #undef X
 } Weights;
 
 typedef struct {
-#define X(id, width, per_head, place, present, lifetime) real *id;
+#define X(id, ...) real *id;
     ACTIVATIONS(X)
 #undef X
 } Activations;
@@ -60,7 +60,7 @@ struct Model {
     Range *owned;              // (table.blocks): what this rank updates, as offsets into weights; all of it on one rank
     size_t *moment_start;      // (table.blocks): where the moments of owned[block] begin
     real *moment1, *moment2;   // of the owned ranges, one behind the other; only for training
-    real *activations;         // (acts.elements)
+    char *activations;         // (acts.bytes)
     real *rope;                // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;              // (logits_rows, V): one chunk
     int logits_rows;
@@ -100,9 +100,9 @@ static void engine_host_free(void *memory) { free(memory); }
 
 static Weights weights_of(const Model *m, real *base, int layer) {
     Weights w;
-#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama)                                             \
+#define X(id, rows, cols, place, present, ...)                                                                         \
     {                                                                                                                  \
-        const Param *p = param_find(&m->table, PARAM_##id, place == IN_LAYER ? layer : -1);                            \
+        const Param *p = param_find(&m->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
         w.id = p ? base + p->offset : NULL;                                                                            \
     }
     PARAMETERS(X)
@@ -112,9 +112,9 @@ static Weights weights_of(const Model *m, real *base, int layer) {
 
 static Activations activations_of(const Model *m, int layer) {
     Activations a;
-#define X(id, width, per_head, place, is_there, lifetime)                                                              \
+#define X(id, width, per_head, place, ...)                                                                             \
     a.id = m->acts.items[ACT_##id].present                                                                             \
-               ? m->activations + act_offset(&m->acts, ACT_##id, place == IN_LAYER ? layer : 0)                        \
+               ? (real *)(m->activations + act_offset(&m->acts, ACT_##id, place == PLACE_LAYER ? layer : 0))           \
                : NULL;
     ACTIVATIONS(X)
 #undef X
@@ -159,9 +159,10 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
     m->table = param_table(c);
     // Without a backward pass one slot for each activation serves all layers.
-    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK);
+    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
+                        sizeof(real), sizeof(real));
     m->weights = (real *)cpu_alloc(sizeof(real) * m->table.elements);
-    m->activations = (real *)cpu_alloc(sizeof(real) * m->acts.elements);
+    m->activations = (char *)cpu_alloc(m->acts.bytes);
     if (c->rope) {
         m->rope = (real *)mem_alloc(sizeof(real) * (size_t)setup->seq_len * (size_t)c->head_size);
         rope_table(m->rope, setup->seq_len, c->head_size, c->rope_theta);
@@ -197,7 +198,7 @@ static void model_destroy(Model *m) {
     ranks_close(&m->ranks);
     free(m->owned);
     free(m->moment_start);
-    real *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope,
+    void *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope,
                    m->logits,  m->dx,        m->dwide,   m->dnarrow, m->cache};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&m->table);
@@ -216,11 +217,12 @@ static DeviceReadings model_readings(Model *m) { return (void)m, no_readings(); 
 
 // Moments exist only for what this rank owns: element i of the flat array, for owned i.
 static real *moment_at(const Model *m, int array, int block, size_t i) {
-    return (array == MODEL_MOMENT1 ? m->moment1 : m->moment2) + m->moment_start[block] + (i - m->owned[block].first);
+    return (array == MODEL_STATE + STATE_moment1 ? m->moment1 : m->moment2) + m->moment_start[block] +
+           (i - m->owned[block].first);
 }
 
 static void model_set(Model *m, int array, const Param *p, const float *values) {
-    bool moments = array == MODEL_MOMENT1 || array == MODEL_MOMENT2;
+    bool moments = array >= MODEL_STATE;
     Range part = {p->offset, p->count};
     if (moments) part = overlap(p, m->owned[p->block]);
     if (part.count == 0) return;
@@ -230,7 +232,7 @@ static void model_set(Model *m, int array, const Param *p, const float *values) 
 }
 
 static bool model_keeps(const Model *m, int array, const Param *p) {
-    bool moments = array == MODEL_MOMENT1 || array == MODEL_MOMENT2;
+    bool moments = array >= MODEL_STATE;
     return !moments || overlap(p, m->owned[p->block]).count > 0;
 }
 
@@ -260,8 +262,8 @@ static void model_get(Model *m, int array, const Param *p, float *values, int to
 static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     const Act *a = &m->acts.items[kind];
     // A slot that the layers share holds the last one after a forward pass and the first after a backward pass.
-    if (!a->present || (a->place == IN_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
-    const real *from = m->activations + act_offset(&m->acts, kind, layer);
+    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
+    const real *from = (const real *)(m->activations + act_offset(&m->acts, kind, layer));
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
     for (size_t i = 0; i < n; i++) values[i] = (float)from[i];
     return true;
@@ -287,7 +289,7 @@ static Heads heads_of(const Config *c, const Activations *a) {
 }
 
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
-typedef enum { ALL, AGAIN_CHEAP, AGAIN_ALL } Extent;
+typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
 // a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
@@ -298,7 +300,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
         QKV = config_qkv(c);
-    bool products = extent != AGAIN_CHEAP;
+    bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
     norm_forward(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, (real)c->norm_eps, cpu);
@@ -335,7 +337,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (c->swiglu) swiglu_forward(a.mlp, a.fc, N, F, cpu);
     else gelu_forward(a.mlp, a.fc, (size_t)N * (size_t)F, cpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
-    if (extent == ALL) linear_forward(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, cpu);
+    if (extent == EXTENT_ALL) linear_forward(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, cpu);
 }
 
 // Turns m->dx from the gradient of the block's output into that of its input x, and adds the
@@ -351,8 +353,8 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dx = m->dx, *dwide = m->dwide, *dnarrow = m->dnarrow;
 
     // What was not kept is computed again.
-    if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, AGAIN_CHEAP, NULL, 0);
-    if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, AGAIN_ALL, NULL, 0);
+    if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
+    if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, EXTENT_AGAIN, NULL, 0);
 
     // 9. dmlp = dx Wfcproj
     real *dmlp = dnarrow; // (N, F)
@@ -416,7 +418,7 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
     // 1. token and position embedding
     embedding_forward(a.embedding, inputs, w.wte, w.wpe, 0, B, T, C, cpu);
     // 2. the blocks
-    for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, ALL, NULL, 0);
+    for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
     // 3. the last norm
     const real *x = layer_input(m, c->layers);
     norm_forward(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, N, C, (real)c->norm_eps, cpu);
@@ -509,10 +511,12 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     for (int i = 0; i < m->table.count; i++) {
         const Param *p = &m->table.items[i];
         Range part = overlap(p, m->owned[p->block]);
+        const GroupRule *adam = &rule->group[p->is_vector ? GROUP_VECTOR : GROUP_MATRIX];
         if (part.count)
-            adamw(m->weights + part.first, moment_at(m, MODEL_MOMENT1, p->block, part.first),
-                  moment_at(m, MODEL_MOMENT2, p->block, part.first), m->gradients + part.first, part.count, rule->lr,
-                  rule->beta1, rule->beta2, rule->eps, p->decay ? rule->weight_decay : 0.0, rule->step, clip, &m->cpu);
+            adamw(m->weights + part.first, moment_at(m, MODEL_STATE + STATE_moment1, p->block, part.first),
+                  moment_at(m, MODEL_STATE + STATE_moment2, p->block, part.first), m->gradients + part.first,
+                  part.count, adam->lr, adam->beta1, adam->beta2, adam->eps, adam->weight_decay, rule->step, clip,
+                  &m->cpu);
         ranks_progress(&m->ranks);
         if (!m->setup.zero || (i + 1 < m->table.count && m->table.items[i + 1].block == p->block)) continue;
         size_t from = m->table.block_start[p->block];
@@ -539,7 +543,8 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         T = n - done < most ? n - done : most;
         embedding_forward(a.embedding, tokens + done, w.wte, w.wpe, position + done, 1, T, C, cpu);
         for (int l = 0; l < c->layers; l++)
-            block_forward(m, l, layer_input(m, l), 1, T, ALL, m->cache + layer_cache * (size_t)l, position + done);
+            block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
+                          position + done);
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }
     norm_forward(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, 1, C, (real)c->norm_eps, cpu);

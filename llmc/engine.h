@@ -20,20 +20,34 @@ typedef struct {
     int precision;           // PRECISION_FP32, PRECISION_BF16, or PRECISION_AUTO: what the program was built for
     int threads;             // CPU threads, 0: all
     bool gradients;          // backward and update will be called
-    bool no_master;          // no float copy of weights that are stored in 16 bits
-    int zero, zero_group;    // what the ranks share out, and among how many of them; 0: all
+    bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
+    bool no_master;       // no float copy of weights that are stored in 16 bits
+    int zero, zero_group; // what the ranks share out, and among how many of them; 0: all
     const Dist *dist;
 } ModelSetup;
 
-// Which copy of the parameters model_get and model_set mean.
-typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_MOMENT1, MODEL_MOMENT2 } ModelArray;
+// Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
+typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_STATE } ModelArray;
 
-// AdamW (Loshchilov and Hutter 2019) behind global-norm clipping (Pascanu et al. 2013).
+// AdamW (Loshchilov and Hutter 2019), for the parameters of one group.
 typedef struct {
-    int64_t step; // 1, 2, ...: for the bias correction
-    double lr, beta1, beta2, eps, weight_decay, grad_clip;
+    double lr, beta1, beta2, eps, weight_decay;
+} GroupRule;
+
+// One update, behind global-norm clipping (Pascanu et al. 2013).
+typedef struct {
+    GroupRule group[GROUPS];
+    int64_t step;              // 1, 2, ...: for the bias correction
+    double grad_clip;          // 0: none
     double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound
 } UpdateRule;
+
+// The same for all groups, but that vectors do not decay.
+static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_clip) {
+    UpdateRule rule = {{all, all, all}, step, grad_clip, 0, 0};
+    rule.group[GROUP_VECTOR].weight_decay = 0;
+    return rule;
+}
 
 typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats

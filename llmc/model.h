@@ -165,7 +165,7 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
 // Where a tensor stands. The flat allocation is a row of blocks: the embedding block, one block a
 // layer, the head block. A block is contiguous: it is the unit of gradient reduction and of sharding
 // (rank r of R owns the r-th of R equal ranges of every block, whatever tensors lie in it).
-typedef enum { AT_START, IN_LAYER, AT_END } Place;
+typedef enum { PLACE_START, PLACE_LAYER, PLACE_END } Place;
 
 typedef enum {
     INIT_NORMAL,   // normal(0, init_std)
@@ -173,6 +173,9 @@ typedef enum {
     INIT_ONE,
     INIT_ZERO
 } Init;
+
+// What an update rule tells apart: lookup tables, matrices, vectors (biases, norms), which do not decay.
+typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUPS } Group;
 
 // How a tensor's rows are named on disk: as one tensor, or cut by rows into named parts.
 typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
@@ -183,41 +186,41 @@ typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
 // transposed, as (in, out); a '^' before its name says so.
 // clang-format off
 #define PARAMETERS(X)                                                                                                  \
-    X(wte, c->vocab_size, c->channels, AT_START, 1, INIT_NORMAL, 1, "transformer.wte.weight", WHOLE,                   \
+    X(wte, c->vocab_size, c->channels, PLACE_START, 1, INIT_NORMAL, 1, "transformer.wte.weight", WHOLE,                   \
       "model.embed_tokens.weight")                                                                                     \
-    X(wpe, c->max_seq_len, c->channels, AT_START, !c->rope, INIT_NORMAL, 1, "transformer.wpe.weight", WHOLE, "")       \
-    X(norm1_w, c->channels, 0, IN_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_1.weight", WHOLE,                        \
+    X(wpe, c->max_seq_len, c->channels, PLACE_START, !c->rope, INIT_NORMAL, 1, "transformer.wpe.weight", WHOLE, "")       \
+    X(norm1_w, c->channels, 0, PLACE_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_1.weight", WHOLE,                        \
       "model.layers.%d.input_layernorm.weight")                                                                        \
-    X(norm1_b, c->channels, 0, IN_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_1.bias", WHOLE, "")          \
-    X(qkv_w, config_qkv(c), c->channels, IN_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.attn.c_attn.weight",          \
+    X(norm1_b, c->channels, 0, PLACE_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_1.bias", WHOLE, "")          \
+    X(qkv_w, config_qkv(c), c->channels, PLACE_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.attn.c_attn.weight",          \
       SPLIT_QKV,                                                                                                       \
       "model.layers.%d.self_attn.q_proj.weight|model.layers.%d.self_attn.k_proj.weight|"                               \
       "model.layers.%d.self_attn.v_proj.weight")                                                                       \
-    X(qkv_b, config_qkv(c), 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_attn.bias", SPLIT_QKV,        \
+    X(qkv_b, config_qkv(c), 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_attn.bias", SPLIT_QKV,        \
       "model.layers.%d.self_attn.q_proj.bias|model.layers.%d.self_attn.k_proj.bias|"                                   \
       "model.layers.%d.self_attn.v_proj.bias")                                                                         \
-    X(qnorm_w, c->head_size, 0, IN_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
+    X(qnorm_w, c->head_size, 0, PLACE_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
       "model.layers.%d.self_attn.q_norm.weight")                                                                       \
-    X(knorm_w, c->head_size, 0, IN_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
+    X(knorm_w, c->head_size, 0, PLACE_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
       "model.layers.%d.self_attn.k_norm.weight")                                                                       \
-    X(proj_w, c->channels, c->heads *c->head_size, IN_LAYER, 1, INIT_RESIDUAL, 1,                                      \
+    X(proj_w, c->channels, c->heads *c->head_size, PLACE_LAYER, 1, INIT_RESIDUAL, 1,                                      \
       "^transformer.h.%d.attn.c_proj.weight", WHOLE, "model.layers.%d.self_attn.o_proj.weight")                        \
-    X(proj_b, c->channels, 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_proj.bias", WHOLE,             \
+    X(proj_b, c->channels, 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_proj.bias", WHOLE,             \
       "model.layers.%d.self_attn.o_proj.bias")                                                                         \
-    X(norm2_w, c->channels, 0, IN_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_2.weight", WHOLE,                        \
+    X(norm2_w, c->channels, 0, PLACE_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_2.weight", WHOLE,                        \
       "model.layers.%d.post_attention_layernorm.weight")                                                               \
-    X(norm2_b, c->channels, 0, IN_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_2.bias", WHOLE, "")          \
-    X(fc_w, config_fc(c), c->channels, IN_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.mlp.c_fc.weight",               \
+    X(norm2_b, c->channels, 0, PLACE_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_2.bias", WHOLE, "")          \
+    X(fc_w, config_fc(c), c->channels, PLACE_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.mlp.c_fc.weight",               \
       SPLIT_GATE_UP, "model.layers.%d.mlp.gate_proj.weight|model.layers.%d.mlp.up_proj.weight")                        \
-    X(fc_b, config_fc(c), 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_fc.bias", SPLIT_GATE_UP,         \
+    X(fc_b, config_fc(c), 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_fc.bias", SPLIT_GATE_UP,         \
       "model.layers.%d.mlp.gate_proj.bias|model.layers.%d.mlp.up_proj.bias")                                           \
-    X(fcproj_w, c->channels, c->hidden, IN_LAYER, 1, INIT_RESIDUAL, 1, "^transformer.h.%d.mlp.c_proj.weight", WHOLE,   \
+    X(fcproj_w, c->channels, c->hidden, PLACE_LAYER, 1, INIT_RESIDUAL, 1, "^transformer.h.%d.mlp.c_proj.weight", WHOLE,   \
       "model.layers.%d.mlp.down_proj.weight")                                                                          \
-    X(fcproj_b, c->channels, 0, IN_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_proj.bias", WHOLE,            \
+    X(fcproj_b, c->channels, 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_proj.bias", WHOLE,            \
       "model.layers.%d.mlp.down_proj.bias")                                                                            \
-    X(normf_w, c->channels, 0, AT_END, 1, INIT_ONE, 0, "transformer.ln_f.weight", WHOLE, "model.norm.weight")          \
-    X(normf_b, c->channels, 0, AT_END, !c->rms_norm, INIT_ZERO, 0, "transformer.ln_f.bias", WHOLE, "")                 \
-    X(head_w, c->vocab_size, c->channels, AT_END, !c->tied, INIT_NORMAL, 1, "lm_head.weight", WHOLE, "lm_head.weight")
+    X(normf_w, c->channels, 0, PLACE_END, 1, INIT_ONE, 0, "transformer.ln_f.weight", WHOLE, "model.norm.weight")          \
+    X(normf_b, c->channels, 0, PLACE_END, !c->rms_norm, INIT_ZERO, 0, "transformer.ln_f.bias", WHOLE, "")                 \
+    X(head_w, c->vocab_size, c->channels, PLACE_END, !c->tied, INIT_NORMAL, 1, "lm_head.weight", WHOLE, "lm_head.weight")
 // clang-format on
 
 typedef enum {
@@ -268,8 +271,8 @@ static inline ParamTable param_table(const Config *c) {
     for (size_t i = 0; i < cells; i++) t.index[i] = -1;
     size_t offset = 0;
     for (int block = 0; block < t.blocks; block++) {
-        int wanted = block == 0 ? AT_START : block == t.blocks - 1 ? AT_END : IN_LAYER;
-        int layer = wanted == IN_LAYER ? block - 1 : -1;
+        int wanted = block == 0 ? PLACE_START : block == t.blocks - 1 ? PLACE_END : PLACE_LAYER;
+        int layer = wanted == PLACE_LAYER ? block - 1 : -1;
         t.block_start[block] = offset;
 #define X(id, rows_, cols_, place_, present_, init_, decay_, gpt2_, parts_, llama_)                                    \
     if (place_ == wanted && (present_)) {                                                                              \
@@ -344,46 +347,88 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
     }
 }
 
+// ---------------------------------------------------------------- optimizer state
+
+// The optimizer's state: a number for every trained parameter in each row. X(id); on disk the id stands before the
+// parameter's name.
+#define OPTIMIZER_STATE(X) X(moment1) X(moment2)
+
+typedef enum {
+#define X(id) STATE_##id,
+    OPTIMIZER_STATE(X)
+#undef X
+        STATE_KINDS
+} StateKind;
+
+static inline const char *state_name(int kind) {
+    static const char *const names[] = {
+#define X(id) #id,
+        OPTIMIZER_STATE(X)
+#undef X
+    };
+    return names[kind];
+}
+
 // ---------------------------------------------------------------- activations
 
 // How long an intermediate tensor lives. What is not kept shares one slot among all layers and is
 // computed again in the backward pass; --recompute chooses where the line is drawn.
 typedef enum {
-    KEPT,  // always kept: the residual stream between blocks
-    BLOCK, // recomputed under --recompute=block (the whole block runs forward again)
-    CHEAP  // recomputed under --recompute=cheap and block: no matmul is needed to get it back
+    LIFE_KEPT,  // always kept: the residual stream between blocks
+    LIFE_BLOCK, // recomputed under --recompute=block (the whole block runs forward again)
+    LIFE_CHEAP  // recomputed under --recompute=cheap and block: no matmul is needed to get it back
 } Lifetime;
 
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } Recompute;
 
-// X(id, width a token, per_head_first, place, present, lifetime)
+// REAL: the numbers of the program's matrices; STATISTIC: float in every CUDA build. On the CPU both are `real`.
+typedef enum { TYPE_REAL, TYPE_STATISTIC } ActType;
+
+// X(id, width a token, per_head_first, place, present, lifetime, type)
 // Shape (B, T, width), or (B, width, T) where per_head_first, or (B, T) where width is 1.
 // clang-format off
-#define ACTIVATIONS(X)                                                                                                 \
-    X(embedding, c->channels, 0, AT_START, 1, KEPT)                                                                    \
-    X(norm1, c->channels, 0, IN_LAYER, 1, CHEAP)                                                                       \
-    X(norm1_mean, 1, 0, IN_LAYER, !c->rms_norm, BLOCK)                                                                 \
-    X(norm1_rstd, 1, 0, IN_LAYER, 1, BLOCK)                                                                            \
-    X(qkv, config_qkv(c), 0, IN_LAYER, 1, BLOCK)                                                                       \
-    X(qk, (c->heads + c->kv_heads) * c->head_size, 0, IN_LAYER, c->rope, CHEAP)                                        \
-    X(qk_rstd, c->heads + c->kv_heads, 0, IN_LAYER, c->qk_norm, BLOCK)                                                 \
-    X(attention, c->heads *c->head_size, 0, IN_LAYER, 1, BLOCK)                                                        \
-    X(attention_lse, c->heads, 1, IN_LAYER, 1, BLOCK)                                                                  \
-    X(residual1, c->channels, 0, IN_LAYER, 1, BLOCK)                                                                   \
-    X(norm2, c->channels, 0, IN_LAYER, 1, CHEAP)                                                                       \
-    X(norm2_mean, 1, 0, IN_LAYER, !c->rms_norm, BLOCK)                                                                 \
-    X(norm2_rstd, 1, 0, IN_LAYER, 1, BLOCK)                                                                            \
-    X(fc, config_fc(c), 0, IN_LAYER, 1, BLOCK)                                                                         \
-    X(mlp, c->hidden, 0, IN_LAYER, 1, CHEAP)                                                                           \
-    X(residual2, c->channels, 0, IN_LAYER, 1, KEPT)                                                                    \
-    X(normf, c->channels, 0, AT_END, 1, KEPT)                                                                          \
-    X(normf_mean, 1, 0, AT_END, !c->rms_norm, KEPT)                                                                    \
-    X(normf_rstd, 1, 0, AT_END, 1, KEPT)                                                                               \
-    X(losses, 1, 0, AT_END, 1, KEPT)
+#define ACTIVATIONS(X)                                                                                      \
+    X(embedding,     c->channels,                               0, PLACE_START, 1,            LIFE_KEPT,  TYPE_REAL)      \
+    X(norm1,         c->channels,                               0, PLACE_LAYER, 1,            LIFE_CHEAP, TYPE_REAL)      \
+    X(norm1_mean,    1,                                         0, PLACE_LAYER, !c->rms_norm, LIFE_BLOCK, TYPE_STATISTIC) \
+    X(norm1_rstd,    1,                                         0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_STATISTIC) \
+    X(qkv,           config_qkv(c),                             0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_REAL)      \
+    X(qk,            (c->heads + c->kv_heads) * c->head_size,   0, PLACE_LAYER, c->rope,      LIFE_CHEAP, TYPE_REAL)      \
+    X(qk_rstd,       c->heads + c->kv_heads,                    0, PLACE_LAYER, c->qk_norm,   LIFE_BLOCK, TYPE_STATISTIC) \
+    X(attention,     c->heads * c->head_size,                   0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_REAL)      \
+    X(attention_lse, c->heads,                                  1, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_STATISTIC) \
+    X(residual1,     c->channels,                               0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_REAL)      \
+    X(norm2,         c->channels,                               0, PLACE_LAYER, 1,            LIFE_CHEAP, TYPE_REAL)      \
+    X(norm2_mean,    1,                                         0, PLACE_LAYER, !c->rms_norm, LIFE_BLOCK, TYPE_STATISTIC) \
+    X(norm2_rstd,    1,                                         0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_STATISTIC) \
+    X(fc,            config_fc(c),                              0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_REAL)      \
+    X(mlp,           c->hidden,                                 0, PLACE_LAYER, 1,            LIFE_CHEAP, TYPE_REAL)      \
+    X(residual2,     c->channels,                               0, PLACE_LAYER, 1,            LIFE_KEPT,  TYPE_REAL)      \
+    X(normf,         c->channels,                               0, PLACE_END,   1,            LIFE_KEPT,  TYPE_REAL)      \
+    X(normf_mean,    1,                                         0, PLACE_END,   !c->rms_norm, LIFE_KEPT,  TYPE_STATISTIC) \
+    X(normf_rstd,    1,                                         0, PLACE_END,   1,            LIFE_KEPT,  TYPE_STATISTIC) \
+    X(losses,        1,                                         0, PLACE_END,   1,            LIFE_KEPT,  TYPE_STATISTIC)
+
+// The backward pass: whose gradients it makes, in the order of computation, in which step each is written and in which
+// it is last read. Steps count down: 11 the head, 10 the last norm, 9 to 1 those of block_backward, 0 the embedding.
+// Shape and type are the activation's. The gradients of the residual stream are one tensor, to which every block adds
+// on its way down. X(id, written, last read, in place of)
+#define BACKWARD(X)               \
+    X(normf,     11, 10, normf)     \
+    X(residual2, 10, 0,  residual2) \
+    X(mlp,       9,  8,  mlp)       \
+    X(fc,        8,  7,  fc)        \
+    X(norm2,     7,  6,  norm2)     \
+    X(residual1, 6,  0,  residual2) \
+    X(attention, 5,  4,  attention) \
+    X(qk,        4,  3,  qk)        \
+    X(qkv,       4,  2,  qkv)       \
+    X(norm1,     2,  1,  norm1)     \
+    X(embedding, 1,  0,  residual2)
 // clang-format on
 
 typedef enum {
-#define X(id, width, per_head, place, present, lifetime) ACT_##id,
+#define X(id, ...) ACT_##id,
     ACTIVATIONS(X)
 #undef X
         ACT_KINDS
@@ -391,39 +436,83 @@ typedef enum {
 
 typedef struct {
     const char *name;
-    int width, per_head_first, place, present;
+    int width, per_head_first, place, present, type;
     int slots;     // 1 or L: how many layers have a slot of their own
-    size_t offset; // of slot 0, in elements; slot l follows at offset + l * stride
-    size_t stride;
+    size_t offset; // of slot 0, in bytes; slot l follows at offset + l * stride
+    size_t stride; // bytes
 } Act;
 
 typedef struct {
     Act items[ACT_KINDS];
-    size_t elements;
+    size_t bytes; // of them all
 } ActTable;
 
-// Lays out the activations of a (B, T) batch under a recompute policy.
-static inline ActTable act_table(const Config *c, int B, int T, int recompute) {
+// Lays out the activations of a (B, T) batch under a recompute policy. real_bytes, statistic_bytes: of a number of
+// either type.
+static inline ActTable act_table(const Config *c, int B, int T, int recompute, size_t real_bytes,
+                                 size_t statistic_bytes) {
     ActTable t;
     memset(&t, 0, sizeof t);
-#define X(id, width_, per_head_, place_, present_, lifetime_)                                                          \
+#define X(id, width_, per_head_, place_, present_, lifetime_, type_)                                                   \
     {                                                                                                                  \
         Act *a = &t.items[ACT_##id];                                                                                   \
-        int shared = (lifetime_ == CHEAP && recompute >= RECOMPUTE_CHEAP) ||                                           \
-                     (lifetime_ == BLOCK && recompute >= RECOMPUTE_BLOCK);                                             \
-        a->name = #id, a->width = width_, a->per_head_first = per_head_, a->place = place_,                            \
+        int shared = (lifetime_ == LIFE_CHEAP && recompute >= RECOMPUTE_CHEAP) ||                                      \
+                     (lifetime_ == LIFE_BLOCK && recompute >= RECOMPUTE_BLOCK);                                        \
+        size_t numbers = (size_t)B * (size_t)T * (size_t)(width_);                                                     \
+        a->name = #id, a->width = width_, a->per_head_first = per_head_, a->place = place_, a->type = type_;           \
         a->present = (present_) != 0;                                                                                  \
-        a->slots = place_ == IN_LAYER && !shared ? c->layers : 1;                                                      \
-        a->offset = t.elements;                                                                                        \
-        a->stride = ((size_t)B * (size_t)T * (size_t)a->width + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;          \
-        if (a->present) t.elements += a->stride * (size_t)a->slots;                                                    \
+        a->slots = place_ == PLACE_LAYER && !shared ? c->layers : 1;                                                   \
+        a->offset = t.bytes;                                                                                           \
+        a->stride = (numbers + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN *                                          \
+                    (type_ == TYPE_REAL ? real_bytes : statistic_bytes);                                               \
+        if (a->present) t.bytes += a->stride * (size_t)a->slots;                                                       \
     }
     ACTIVATIONS(X)
 #undef X
     return t;
 }
 
-// Offset of an activation for a layer (0 outside the layers), in elements.
+// Lays out the gradients of the activations. Those that are not needed at the same time share memory; with `keep`
+// (dump) each has a place of its own, in every layer. Of ACT_KINDS those of BACKWARD are present.
+static inline ActTable backward_table(const Config *c, int B, int T, bool keep, size_t real_bytes) {
+    ActTable t = act_table(c, B, T, keep ? RECOMPUTE_NONE : RECOMPUTE_BLOCK, real_bytes, real_bytes);
+    static const struct {
+        int kind, written, read, in_place_of;
+    } rows[] = {
+#define X(id, written, read, in_place_of) {ACT_##id, written, read, ACT_##in_place_of},
+        BACKWARD(X)
+#undef X
+    };
+    const int count = (int)(sizeof rows / sizeof rows[0]);
+    int there[ACT_KINDS] = {0};
+    t.bytes = 0;
+    for (int i = 0; i < count; i++) {
+        Act *a = &t.items[rows[i].kind];
+        if (!a->present) continue;
+        there[rows[i].kind] = 1;
+        if (!keep) a->slots = 1;
+        a->offset = keep ? t.bytes : 0;
+        // The lowest place at which nothing lies that is alive at the same time.
+        for (int j = 0; !keep && j < i; j++) {
+            const Act *b = &t.items[rows[j].kind];
+            if (rows[i].in_place_of == rows[j].kind) {
+                a->offset = b->offset;
+                break;
+            }
+            bool apart = rows[i].written < rows[j].read || rows[j].written < rows[i].read;
+            if (!there[rows[j].kind] || apart) continue;
+            if (a->offset >= b->offset + b->stride || b->offset >= a->offset + a->stride) continue;
+            a->offset = b->offset + b->stride;
+            j = -1; // from the beginning: what was passed may lie here
+        }
+        size_t end = a->offset + a->stride * (size_t)a->slots;
+        if (end > t.bytes) t.bytes = end;
+    }
+    for (int k = 0; k < ACT_KINDS; k++) t.items[k].present = there[k];
+    return t;
+}
+
+// Where a tensor of either table begins for a layer (0 outside the layers), in bytes.
 static inline size_t act_offset(const ActTable *t, int kind, int layer) {
     const Act *a = &t->items[kind];
     return a->offset + (a->slots > 1 ? (size_t)layer * a->stride : 0);

@@ -197,7 +197,7 @@ int main(int argc, char **argv) {
             model_forward(m, tokens, tokens + 1, setup.batch_size, setup.seq_len, 1.0 / (double)N / passes, NULL);
             model_backward(m, p == passes - 1);
         }
-        UpdateRule rule = {step + 6, 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0, 0, 0};
+        UpdateRule rule = update_rule(step + 6, {1e-4, 0.9, 0.95, 1e-8, 0.1}, 1.0);
         UpdateResult r = model_update(m, &rule);
         if (!r.updated) fail("bench_gpu: the loss is not finite");
         loss = r.loss / (double)N / passes;

@@ -368,9 +368,8 @@ static void test_model_update(void) {
     real *start = (real *)mem_alloc(sizeof(real) * n);
     memcpy(start, m->weights, sizeof(real) * n);
     for (size_t i = 0; i < n; i++) w[i] = (double)m->weights[i];
-    UpdateRule rule;
-    memset(&rule, 0, sizeof rule);
-    rule.lr = 0.01, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.3;
+    const GroupRule adam = {0.01, 0.9, 0.95, 1e-8, 0.3};
+    UpdateRule rule = update_rule(0, adam, 0);
     for (int step = 1; step <= 3; step++) {
         double loss = 0, squares = 0;
         model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
@@ -386,10 +385,10 @@ static void test_model_update(void) {
             const Param *p = &m->table.items[k];
             for (size_t i = p->offset; i < p->offset + p->count; i++) {
                 double g = (double)m->gradients[i] * clip;
-                m1[i] = rule.beta1 * m1[i] + (1 - rule.beta1) * g;
-                m2[i] = rule.beta2 * m2[i] + (1 - rule.beta2) * g * g;
-                double mean = m1[i] / (1 - pow(rule.beta1, step)), square = m2[i] / (1 - pow(rule.beta2, step));
-                w[i] -= rule.lr * (mean / (sqrt(square) + rule.eps) + (p->is_vector ? 0 : rule.weight_decay) * w[i]);
+                m1[i] = adam.beta1 * m1[i] + (1 - adam.beta1) * g;
+                m2[i] = adam.beta2 * m2[i] + (1 - adam.beta2) * g * g;
+                double mean = m1[i] / (1 - pow(adam.beta1, step)), square = m2[i] / (1 - pow(adam.beta2, step));
+                w[i] -= adam.lr * (mean / (sqrt(square) + adam.eps) + (p->is_vector ? 0 : adam.weight_decay) * w[i]);
             }
         }
         UpdateResult r = model_update(m, &rule);

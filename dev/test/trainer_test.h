@@ -68,10 +68,7 @@ static void test_refused_updates(const Config *c) {
     real *weights = (real *)mem_alloc(bytes), *gradients = (real *)mem_alloc(bytes);
     memcpy(weights, m->weights, bytes);
     memcpy(gradients, m->gradients, bytes);
-    UpdateRule rule;
-    memset(&rule, 0, sizeof rule);
-    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8, rule.weight_decay = 0.1,
-    rule.grad_clip = 1;
+    UpdateRule rule = update_rule(1, (GroupRule){1e-2, 0.9, 0.95, 1e-8, 0.1}, 1);
     UpdateResult r = model_update(free_model, &rule);
     CHECK(r.updated && r.loss > 0 && r.grad_norm > 0, "loss %g, norm %g", r.loss, r.grad_norm);
     for (int kind = 0; kind < 2; kind++) {
@@ -117,9 +114,7 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
     dist_single(&alone);
     Model *m = trainer_test_model(c, true);
-    UpdateRule rule;
-    memset(&rule, 0, sizeof rule);
-    rule.step = 1, rule.lr = 1e-2, rule.beta1 = 0.9, rule.beta2 = 0.95, rule.eps = 1e-8;
+    UpdateRule rule = update_rule(1, (GroupRule){1e-2, 0.9, 0.95, 1e-8, 0}, 0);
     model_update(m, &rule);
     memset(&state, 0, sizeof state);
     state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11,

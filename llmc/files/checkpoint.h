@@ -205,8 +205,9 @@ static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const 
     SafeTensors st;
     Path one = checkpoint_file(CHECKPOINT_OPTIMIZER, 0, 1);
     if (!safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err)) return false;
-    bool ok = disk_load(m, MODEL_MOMENT1, &st, t, c, "moment1.", folder, err) &&
-              disk_load(m, MODEL_MOMENT2, &st, t, c, "moment2.", folder, err);
+    bool ok = true;
+    for (int kind = 0; ok && kind < STATE_KINDS; kind++)
+        ok = disk_load(m, MODEL_STATE + kind, &st, t, c, path_of("%s.", state_name(kind)).text, folder, err);
     safetensors_close(&st);
     return ok;
 }

@@ -70,7 +70,8 @@ typedef struct {
     double seconds;
 } CheckpointWriter;
 
-static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_MOMENT1, MODEL_MOMENT2}; // in the order of the files
+static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_STATE + STATE_moment1,
+                                         MODEL_STATE + STATE_moment2}; // in the order of the files
 static const char *const checkpoint_prefixes[3] = {"", "moment1.", "moment2."};
 static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, 3}; // of these, the first in a kind of file
 

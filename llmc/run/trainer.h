@@ -391,14 +391,8 @@ static inline UpdateResult trainer_step(Trainer *t) {
         model_forward(t->model, t->inputs, t->targets, t->B, t->T, 1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
-    UpdateRule rule;
-    rule.step = t->state.step + 1 - t->state.skipped;
-    rule.lr = schedule_lr(&t->schedule, t->state.step + 1);
-    rule.beta1 = o->beta1;
-    rule.beta2 = o->beta2;
-    rule.eps = o->adam_eps;
-    rule.weight_decay = o->weight_decay;
-    rule.grad_clip = o->grad_clip;
+    GroupRule adam = {schedule_lr(&t->schedule, t->state.step + 1), o->beta1, o->beta2, o->adam_eps, o->weight_decay};
+    UpdateRule rule = update_rule(t->state.step + 1 - t->state.skipped, adam, o->grad_clip);
     t->bounds = spike_bounds(&t->state.window, o);
     rule.max_loss = o->spike_action == SPIKE_NONE ? 0 : t->bounds.max_loss * (double)t->step_tokens;
     rule.max_norm = o->spike_action == SPIKE_NONE ? 0 : t->bounds.max_norm;
@@ -417,7 +411,7 @@ static inline bool all_finite(const float *values, size_t n) {
 // activations of the last micro-batch forwards, then gradients backwards. Called by all ranks. name: 64 bytes.
 static inline void trainer_find_nonfinite(Trainer *t, char *name) {
     size_t rows = (size_t)t->B * (size_t)t->T, most = 0;
-    ActTable acts = act_table(&t->config, t->B, t->T, RECOMPUTE_NONE);
+    ActTable acts = act_table(&t->config, t->B, t->T, RECOMPUTE_NONE, 1, 1);
     for (int k = 0; k < ACT_KINDS; k++)
         if (rows * (size_t)acts.items[k].width > most) most = rows * (size_t)acts.items[k].width;
     for (int i = 0; i < t->table.count; i++)
@@ -426,8 +420,8 @@ static inline void trainer_find_nonfinite(Trainer *t, char *name) {
     // Tensors are numbered in that order; the lowest number of any rank is found as the largest below `end`.
     int number = 0, found = 0;
     const int end = 1 << 30;
-    for (int place = AT_START; place <= AT_END; place++)
-        for (int l = 0; l < (place == IN_LAYER ? t->config.layers : 1); l++)
+    for (int place = PLACE_START; place <= PLACE_END; place++)
+        for (int l = 0; l < (place == PLACE_LAYER ? t->config.layers : 1); l++)
             for (int k = 0; k < ACT_KINDS; k++, number++) {
                 const Act *a = &acts.items[k];
                 if (found || a->place != place || !a->present || !model_get_activation(t->model, k, l, values))
@@ -451,7 +445,7 @@ static inline void trainer_find_nonfinite(Trainer *t, char *name) {
     }
     int layer = number / ACT_KINDS - 1; // as they were numbered: the start, the layers, the end
     const Act *a = &acts.items[number % ACT_KINDS];
-    if (a->place == IN_LAYER) snprintf(name, 64, "activation layer.%d.%s", layer, a->name);
+    if (a->place == PLACE_LAYER) snprintf(name, 64, "activation layer.%d.%s", layer, a->name);
     else snprintf(name, 64, "activation %s", a->name);
 }
 

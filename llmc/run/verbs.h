@@ -246,7 +246,7 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
     model_backward(l.model, true);
 
     SafeWriter w;
-    ActTable acts = act_table(&l.config, B, T, setup.recompute);
+    ActTable acts = act_table(&l.config, B, T, setup.recompute, 1, 1);
     if (!safewriter_open(&w, o->out, &err)) fail("%s", err.text);
     int64_t two[2] = {B, T}, three[3] = {B, T, (int64_t)V}, one[1] = {1};
     safewriter_declare(&w, "tokens", ST_I32, 2, two);
@@ -268,7 +268,7 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
         for (int layer = 0; layer < l.config.layers; layer++)
             for (int k = 0; k < ACT_KINDS; k++) {
                 const Act *a = &acts.items[k];
-                bool once = a->place != IN_LAYER;
+                bool once = a->place != PLACE_LAYER;
                 if (!a->present || (once && layer > 0) || (!once && a->slots == 1 && l.config.layers > 1)) continue;
                 size_t count = N * (size_t)a->width;
                 if (writing) {
@@ -286,7 +286,8 @@ static inline int verb_dump(const Options *o, const Dist *dist) {
             disk_declare(&w, &l.table, 0, l.table.count, &l.config, "updated.");
         } else {
             disk_write(&w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
-            UpdateRule rule = {1, o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->grad_clip, 0, 0};
+            GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
+            UpdateRule rule = update_rule(1, adam, o->grad_clip);
             model_update(l.model, &rule);
             disk_write(&w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
             free(values);
@@ -358,15 +359,15 @@ static inline void info_model(const Config *c, const Options *o) {
         for (int i = 1; i < n; i++) printf(", %s", strrchr(parts[i].name, '.') > parts[i].name ? parts[i].name : "");
         printf("%s\n", n && parts[0].transposed ? " (transposed)" : "");
     }
-    ActTable a = act_table(c, B, T, recompute);
+    ActTable a = act_table(c, B, T, recompute, sizeof(float), sizeof(float));
     double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements;
     printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6,
            config_matmul_parameters(c) / 1e6);
     printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, config_flops_per_token(c, T), FLOPS_FORMULA);
     printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f "
            "GiB; %.3f GiB in all\n",
-           B, T, weights / GiB, weights / GiB, 2 * weights / GiB, 4.0 * (double)a.elements / GiB,
-           (4 * weights + 4.0 * (double)a.elements) / GiB);
+           B, T, weights / GiB, weights / GiB, 2 * weights / GiB, (double)a.bytes / GiB,
+           (4 * weights + (double)a.bytes) / GiB);
     param_table_free(&t);
 }
 

@@ -29,6 +29,7 @@ Adding a tensor is adding a row. Adding a family is adding switches, and rows th
 
 #include "base/common.h"
 #include "base/rng.h"
+#include <math.h>
 
 // ---------------------------------------------------------------- config
 
@@ -101,6 +102,17 @@ static inline bool config_check(const Config *c, Error *err) {
     if (c->rope && !(c->rope_theta > 1))
         return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
     return true;
+}
+
+// What attention is asked for: Tq queries of each head see the keys of their position and before, of Tkv in all.
+typedef struct {
+    int B, Tq, Tkv, NH, NKV, HS;
+    double scale; // of the scores: 1 / sqrt(HS)
+} AttentionShape;
+
+static inline AttentionShape attention_shape(const Config *c, int B, int Tq, int Tkv) {
+    AttentionShape s = {B, Tq, Tkv, c->heads, c->kv_heads, c->head_size, 1 / sqrt((double)c->head_size)};
+    return s;
 }
 
 // ---------------------------------------------------------------- presets

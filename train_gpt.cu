@@ -583,9 +583,9 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
                        gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = gelu(fc), or silu(gate) up
-    if (products && c->swiglu) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, config_fc(c), gpu);
+    if (products && c->gated) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, config_fc(c), gpu);
     else if (products) linear_gelu_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, N, C, F, gpu);
-    if (c->swiglu) swiglu_forward<real>(a.mlp, a.fc, N, F, gpu);
+    if (c->gated) swiglu_forward<real>(a.mlp, a.fc, N, F, gpu);
     else if (!products) gelu_forward<real>(a.mlp, a.fc, (size_t)N * (size_t)F, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
@@ -614,7 +614,7 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     real *dmlp = dnarrow; // (N, F); with GELU it never exists
     real *dfc = dwide;    // (N, F) or (N, 2F)
     linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu);
-    if (c->swiglu) {
+    if (c->gated) {
         linear_backward_input<real>(dmlp, dx, w.fcproj_w, N, F, C, gpu);
         swiglu_backward<real>(dfc, dmlp, a.fc, N, F, gpu);
     } else linear_gelu_backward_input<real>(dfc, dx, w.fcproj_w, a.fc, N, F, C, gpu);

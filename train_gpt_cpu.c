@@ -334,7 +334,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 7. fc = norm2 Wfc^T + b
     if (products) linear_forward(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, config_fc(c), cpu);
     // 8. mlp = gelu(fc), or silu(gate) up
-    if (c->swiglu) swiglu_forward(a.mlp, a.fc, N, F, cpu);
+    if (c->gated) swiglu_forward(a.mlp, a.fc, N, F, cpu);
     else gelu_forward(a.mlp, a.fc, (size_t)N * (size_t)F, cpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL) linear_forward(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, cpu);
@@ -363,7 +363,7 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
     ranks_progress(&m->ranks);
     // 8. dfc
     real *dfc = dwide; // (N, F) or (N, 2F)
-    if (c->swiglu) swiglu_backward(dfc, dmlp, a.fc, N, F, cpu);
+    if (c->gated) swiglu_backward(dfc, dmlp, a.fc, N, F, cpu);
     else gelu_backward(dfc, dmlp, a.fc, (size_t)N * (size_t)F, cpu);
     // 7. dnorm2 = dfc Wfc
     real *dnorm = dnarrow; // (N, C); dmlp is used up

@@ -33,75 +33,218 @@ Adding a tensor is adding a row. Adding a family is adding switches, and rows th
 
 // ---------------------------------------------------------------- config
 
-typedef enum { FAMILY_GPT2, FAMILY_LLAMA, FAMILY_QWEN3, FAMILIES } Family;
+// X(id, names in config.json: the one that is written, then others that mean the same). What they compute stands in
+// llmc/cpu/mlp.h and llmc/cuda/mlp.h.
+#define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu")
 
-static inline const char *family_name(int family) {
-    return family == FAMILY_GPT2 ? "gpt2" : family == FAMILY_LLAMA ? "llama" : "qwen3";
-}
+// X(type, id, words for people, least, most, close, gpt2 keys, llama keys, place, GGUF key): the fields of Config.
+//   type         SIZE, SWITCH (0 or 1), CHOICE (of a table) or REAL
+//   least, most  bounds, of a REAL both outside; both 0: none that hold for every model
+//   close        a run resumes with a value so close, relatively; 0: with this one alone; -1: with any
+//   keys         in config.json, in this order, by the two vocabularies of Transformers; "" where a family fixes the value
+//                or it follows from others. Several ('|') hold the same value.
+//   place, key   in GGUF: place among its keys, and key as an expression of `const Config *c`
+// clang-format off
+#define CONFIG(X)                                                                                                      \
+    X(CHOICE, family, "family", 0, FAMILY_KINDS - 1, 0, "", "", 0, "")                                                 \
+    X(SIZE, vocab_size, "vocab_size", 1, 1 << 24, 0, "vocab_size", "vocab_size", 1, ".vocab_size")                     \
+    X(SIZE, max_seq_len, "max_seq_len", 1, 1 << 24, 0, "n_positions", "max_position_embeddings", 2, ".context_length") \
+    X(SIZE, channels, "hidden size (channels)", 1, 1 << 17, 0, "n_embd", "hidden_size", 3, ".embedding_length")        \
+    X(SIZE, layers, "number of layers", 1, 1024, 0, "n_layer", "num_hidden_layers", 4, ".block_count")                 \
+    X(SIZE, heads, "number of heads", 1, 1024, 0, "n_head", "num_attention_heads", 6, ".attention.head_count")         \
+    X(SIZE, kv_heads, "key/value heads", 1, 1024, 0, "", "num_key_value_heads", 7, ".attention.head_count_kv")         \
+    X(SIZE, head_size, "head size", 1, 512, 0, "", "head_dim", 9,                                                      \
+      c->rope ? ".attention.key_length|.attention.value_length|.rope.dimension_count" : "")                            \
+    X(SIZE, hidden, "MLP size", 1, 1 << 19, 0, "n_inner", "intermediate_size", 5, ".feed_forward_length")              \
+    X(CHOICE, activation, "activation", 0, ACTIVATION_KINDS - 1, 0, "activation_function", "hidden_act", 0, "")        \
+    X(REAL, norm_eps, "norm epsilon", 0, 1, 1e-5, "layer_norm_epsilon", "rms_norm_eps", 8,                             \
+      c->rms_norm ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon")                             \
+    X(REAL, rope_theta, "rope_theta", 0, 0, 1e-5, "", "rope_theta", 10, c->rope ? ".rope.freq_base" : "")              \
+    X(SWITCH, bias, "biases", 0, 1, 0, "", "attention_bias|mlp_bias", 0, "")                                           \
+    X(REAL, init_std, "initial deviation", 0, 0, -1, "initializer_range", "initializer_range", 0, "")                  \
+    X(SWITCH, tied, "tied head", 0, 1, 0, "tie_word_embeddings", "tie_word_embeddings", 0, "")                         \
+    X(SWITCH, rms_norm, "RMSNorm", 0, 1, 0, "", "", 0, "")                                                             \
+    X(SWITCH, rope, "rotary positions", 0, 1, 0, "", "", 0, "")                                                        \
+    X(SWITCH, gated, "gated MLP", 0, 1, 0, "", "", 0, "")                                                              \
+    X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")
+
+// X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors (files/naming.h),
+//   llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), key that its class lacks, its lines of
+//   config.json that never differ, norm_eps of new models;
+//   vocab_size, max_seq_len, channels, layers, heads, kv_heads, head_size, hidden, activation, norm_eps, rope_theta, bias, init_std,
+//   tied, rms_norm, rope, gated, qk_norm: the defaults of its class, 0: heads, channels / heads, 4 channels).
+#define FAMILIES(X)                                                                                                    \
+    X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "",                        \
+      "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n", 1e-5,                               \
+      50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0)                      \
+    X(LLAMA, "llama", "LlamaForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", "", 1e-5,       \
+      32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0)                      \
+    X(QWEN3, "qwen3", "Qwen3ForCausalLM", "qwen3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "mlp_bias",         \
+      "  \"use_sliding_window\": false,\n", 1e-6,                                                                      \
+      151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1)
+// clang-format on
+
+typedef enum {
+#define X(id, ...) FAMILY_##id,
+    FAMILIES(X)
+#undef X
+        FAMILY_KINDS
+} FamilyKind;
+
+typedef enum {
+#define X(id, names) ACTIVATION_##id,
+    ACTIVATION_FUNCTIONS(X)
+#undef X
+        ACTIVATION_KINDS
+} ActivationFunction;
+
+typedef enum {
+#define X(type, id, ...) CONFIG_##id,
+    CONFIG(X)
+#undef X
+        CONFIG_KINDS
+} ConfigKind;
+
+typedef enum { FIELD_SIZE, FIELD_SWITCH, FIELD_CHOICE, FIELD_REAL } ConfigType;
+typedef int ConfigSIZE, ConfigSWITCH, ConfigCHOICE;
+typedef double ConfigREAL;
 
 typedef struct {
-    int family;
-    int vocab_size;  // V
-    int channels;    // C
-    int layers;      // L
-    int heads;       // NH
-    int kv_heads;    // NKV, divides NH
-    int head_size;   // HS; NH * HS need not be C
-    int hidden;      // F
-    int max_seq_len; // longest sequence; with learned positions the rows of wpe
-    // switches
-    int rms_norm; // RMSNorm, else LayerNorm with bias
-    int bias;     // the four linear layers of a block have biases
-    int rope;     // rotary positions, else learned ones
-    int swiglu;   // gated MLP, else GELU
-    int qk_norm;  // RMSNorm over each query and key head
-    int tied;     // the head is the embedding
-    double norm_eps, rope_theta;
-    double init_std;
+#define X(type, id, ...) Config##type id;
+    CONFIG(X)
+#undef X
 } Config;
 
-static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
-static inline int config_fc(const Config *c) { return c->swiglu ? 2 * c->hidden : c->hidden; }
+typedef enum { KEYS_GPT2, KEYS_LLAMA } ConfigKeys;
+typedef enum {
+    NAMING_GPT2 = 1,
+    NAMING_LLAMA = 2,
+    NAMING_GGUF_GPT2 = 4,
+    NAMING_GGUF_LLAMA = 8
+} Naming; // files/naming.h
 
+// A row of FAMILIES.
+typedef struct {
+    const char *name, *class_name, *gguf;
+    int keys, naming, gguf_naming, gguf_pairs;
+    const char *absent, *fixed;
+    double norm_eps;
+    Config config;
+} Family;
+
+static inline const Family *family_of(int family) {
+    static const Family table[] = {
+#define X(id, name, class_name, gguf, keys, naming, gguf_naming, pairs, absent, fixed, norm_eps, ...)                  \
+    {name, class_name, gguf, keys, naming, gguf_naming, pairs, absent, fixed, norm_eps, {FAMILY_##id, __VA_ARGS__}},
+        FAMILIES(X)
+#undef X
+    };
+    return &table[family];
+}
+
+static inline const char *family_name(int family) { return family_of(family)->name; }
+
+// The names of all families, each with `end` behind it and `last` before the last: "gpt2, llama and qwen3".
+static inline Path family_list(const char *end, const char *last) {
+    Path list = path_of("%s%s", family_name(0), end);
+    for (int i = 1; i < FAMILY_KINDS; i++)
+        list = path_of("%.2000s%s%s%s", list.text, i < FAMILY_KINDS - 1 ? ", " : last, family_name(i), end);
+    return list;
+}
+
+static inline const char *activation_names(int activation) {
+    static const char *const names[] = {
+#define X(id, names) names,
+        ACTIVATION_FUNCTIONS(X)
+#undef X
+    };
+    return names[activation];
+}
+
+// A row of CONFIG, but for its GGUF key.
+typedef struct {
+    const char *name, *words;
+    int type; // ConfigType
+    size_t at;
+    double least, most, close;
+    const char *keys[2]; // ConfigKeys
+    int gguf_place;
+} ConfigField;
+
+static inline const ConfigField *config_field(int kind) {
+    static const ConfigField fields[] = {
+#define X(type, id, words, least, most, close, gpt2, llama, place, gguf)                                               \
+    {#id, words, FIELD_##type, offsetof(Config, id), least, most, close, {gpt2, llama}, place},
+        CONFIG(X)
+#undef X
+    };
+    return &fields[kind];
+}
+
+// A field's value, of whatever type.
+static inline double config_value(const Config *c, int kind) {
+    const char *at = (const char *)c + config_field(kind)->at;
+    return config_field(kind)->type == FIELD_REAL ? *(const double *)(const void *)at : *(const int *)(const void *)at;
+}
+
+static inline void config_set(Config *c, int kind, double value) {
+    char *at = (char *)c + config_field(kind)->at;
+    if (config_field(kind)->type == FIELD_REAL) *(double *)(void *)at = value;
+    else *(int *)(void *)at = (int)value;
+}
+
+static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
+static inline int config_fc(const Config *c) { return c->gated ? 2 * c->hidden : c->hidden; }
+
+// A new model of a family; the sizes are yet to be chosen.
 static inline Config config_of_family(int family) {
-    Config c;
-    memset(&c, 0, sizeof c);
-    int modern = family != FAMILY_GPT2;
-    c.family = family;
-    c.rms_norm = c.rope = c.swiglu = modern;
-    c.bias = !modern;
-    c.qk_norm = family == FAMILY_QWEN3;
+    Config c = family_of(family)->config;
     c.tied = 1;
-    c.norm_eps = family == FAMILY_QWEN3 ? 1e-6 : 1e-5;
-    c.rope_theta = 10000.0;
-    c.init_std = 0.02;
+    c.norm_eps = family_of(family)->norm_eps;
     return c;
 }
 
 // Refuses a config that the programs cannot run, naming the value that breaks the rule.
 static inline bool config_check(const Config *c, Error *err) {
-    struct {
-        const char *name;
-        int value, most;
-    } positive[] = {
-        {"vocab_size", c->vocab_size, 1 << 24}, {"hidden size (channels)", c->channels, 1 << 17},
-        {"number of layers", c->layers, 1024},  {"number of heads", c->heads, 1024},
-        {"key/value heads", c->kv_heads, 1024}, {"head size", c->head_size, 512},
-        {"MLP size", c->hidden, 1 << 19},       {"max_seq_len", c->max_seq_len, 1 << 24},
-    };
-    for (size_t i = 0; i < sizeof positive / sizeof positive[0]; i++)
-        if (positive[i].value < 1 || positive[i].value > positive[i].most)
-            return error_set(err, "model config: %s is %d, expected 1 to %d", positive[i].name, positive[i].value,
-                             positive[i].most);
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        const ConfigField *f = config_field(i);
+        double value = config_value(c, i);
+        if (f->type == FIELD_REAL && f->least < f->most && !(value > f->least && value < f->most))
+            return error_set(err, "model config: %s %g, expected above %g and below %g", f->words, value, f->least,
+                             f->most);
+        if (f->type != FIELD_REAL && (value < f->least || value > f->most))
+            return error_set(err, "model config: %s is %.0f, expected %.0f to %.0f", f->words, value, f->least,
+                             f->most);
+    }
     if (c->heads % c->kv_heads)
         return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
     if (c->rope && c->head_size % 2)
         return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
-    if (!(c->norm_eps > 0 && c->norm_eps < 1))
-        return error_set(err, "model config: norm epsilon %g, expected above 0 and below 1", c->norm_eps);
     if (c->rope && !(c->rope_theta > 1))
         return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
     return true;
+}
+
+// The name of the first field in which b is another model than a; NULL: none. Rounding, as in a config.json that
+// another program wrote, makes no other model.
+static inline const char *config_difference(const Config *a, const Config *b) {
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        double x = config_value(a, i), y = config_value(b, i), close = config_field(i)->close;
+        if (close >= 0 && !(fabs(x - y) <= close * fmax(fabs(x), fabs(y)))) return config_field(i)->name;
+    }
+    return NULL;
+}
+
+// All fields on one line, for machines to compare.
+static inline void config_describe(Str *s, const Config *c) {
+    for (int i = 0; i < CONFIG_KINDS; i++)
+        str_printf(s, "%s%s %.9g", i ? ", " : "", config_field(i)->name, config_value(c, i));
+}
+
+// The shape in words, for people.
+static inline Path config_words(const Config *c) {
+    return path_of("%d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, vocabulary %d", c->layers,
+                   c->channels, c->heads, c->head_size, c->kv_heads, c->hidden, c->vocab_size);
 }
 
 // What attention is asked for: Tq queries of each head see the keys of their position and before, of Tkv in all.
@@ -166,10 +309,8 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
     }
     PRESETS(X)
 #undef X
-    return error_set(err,
-                     "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as gpt2-SIZE, llama-SIZE or "
-                     "qwen3-SIZE",
-                     name);
+    return error_set(err, "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as %s", name,
+                     family_list("-SIZE", " or ").text);
 }
 
 // ---------------------------------------------------------------- parameters
@@ -294,8 +435,8 @@ static inline ParamTable param_table(const Config *c) {
         p->kind = PARAM_##id, p->layer = layer, p->block = block;                                                      \
         p->rows = rows_, p->is_vector = (cols_) == 0, p->cols = p->is_vector ? 1 : (cols_);                            \
         p->init = init_, p->decay = decay_;                                                                            \
-        p->disk_names = c->family == FAMILY_GPT2 ? gpt2_ : llama_;                                                     \
-        p->parts = c->family == FAMILY_GPT2 ? WHOLE : parts_;                                                          \
+        p->disk_names = family_of(c->family)->naming == NAMING_GPT2 ? gpt2_ : llama_;                                  \
+        p->parts = family_of(c->family)->naming == NAMING_GPT2 ? WHOLE : parts_;                                       \
         p->offset = offset, p->count = (size_t)p->rows * (size_t)p->cols;                                              \
         t.parameters += p->count;                                                                                      \
         offset += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;                                            \

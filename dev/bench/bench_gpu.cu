@@ -74,7 +74,7 @@ static void bench_kernels(Bench *b, double passes) {
         [=]() { linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu); });
     row(b, "projection + residual", L, 2 * n * NH * HS * C, 0,
         [=]() { linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu); });
-    if (c->swiglu)
+    if (c->gated)
         row(b, "fc product", L, 2 * n * C * FC, 0,
             [=]() { linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, FC, gpu); });
     else
@@ -96,7 +96,7 @@ static void bench_kernels(Bench *b, double passes) {
         [=]() { linear_backward_input<real>(narrow, wide, w.fc_w, N, C, FC, gpu); });
     row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0,
         [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu); });
-    if (c->swiglu)
+    if (c->gated)
         row(b, "fcproj: dinput", L, 2 * n * F * C, 0,
             [=]() { linear_backward_input<real>(narrow, dx, w.fcproj_w, N, F, C, gpu); });
     else
@@ -134,7 +134,7 @@ static void bench_kernels(Bench *b, double passes) {
                               NH, NKV, HS, gpu);
         });
     }
-    if (c->swiglu) {
+    if (c->gated) {
         row(b, "SwiGLU", L, 0, 3 * n * F * s, [=]() { swiglu_forward<real>(a.mlp, a.fc, N, F, gpu); });
         row(b, "SwiGLU: backward", L, 0, 5 * n * F * s,
             [=]() { swiglu_backward<real>(wide, narrow, a.fc, N, F, gpu); });

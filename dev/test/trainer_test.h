@@ -194,15 +194,22 @@ static void test_prune(void) {
     options_free(&o);
 }
 
-static void test_config_equal(const Config *c) {
+// Every field in turn: another value is another model, and it is named. init_std matters to new weights alone.
+static void test_config_difference(const Config *c) {
     Config d = *c;
     d.norm_eps = c->norm_eps * (1 + 2e-6), d.rope_theta = c->rope_theta * (1 - 2e-6);
-    CHECK(config_equal(c, &d), "rounding makes another model");
-    d.norm_eps = c->norm_eps * 1.01;
-    CHECK(!config_equal(c, &d), "another norm_eps is no other model");
-    d = *c;
-    d.rope_theta = c->rope_theta * 50;
-    CHECK(!config_equal(c, &d), "another rope_theta is no other model");
+    CHECK(!config_difference(c, &d), "rounding makes another %s", config_difference(c, &d));
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        const ConfigField *f = config_field(i);
+        d = *c;
+        config_set(&d, i,
+                   f->type == FIELD_REAL     ? config_value(c, i) * 1.01
+                   : config_value(c, i) == 1 ? 0
+                                             : config_value(c, i) + 1);
+        const char *named = config_difference(c, &d);
+        if (i == CONFIG_init_std) CHECK(!named, "another init_std is another model");
+        else CHECK(named && strcmp(named, f->name) == 0, "another %s: %s differs", f->name, named ? named : "nothing");
+    }
 }
 
 // In a process of its own: kind 0 waits too long; 1 leaves in time, again and again; 2 is nested, and waits too long
@@ -258,7 +265,7 @@ static void test_trainer(void) {
     test_refused_updates(&c);
     test_checkpoint_copy(&c);
     test_prune();
-    test_config_equal(&c);
+    test_config_difference(&c);
 }
 
 #endif

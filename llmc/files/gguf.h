@@ -104,6 +104,15 @@ static inline void gguf_key_array(GgufKeys *k, const char *name, uint32_t type, 
     gguf_u64(&k->bytes, count);
 }
 
+static inline const char *config_gguf_keys(const Config *c, int kind) {
+    const char *const keys[] = {
+#define X(type, id, words, least, most, close, gpt2, llama, place, gguf) gguf,
+        CONFIG(X)
+#undef X
+    };
+    return keys[kind];
+}
+
 static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *name, int file_type) {
     gguf_key_string(k, "general.architecture", k->family);
     gguf_key_string(k, "general.type", "model");
@@ -111,19 +120,15 @@ static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *nam
     gguf_key_u32(k, "general.alignment", GGUF_ALIGNMENT);
     gguf_key_u32(k, "general.file_type", file_type);
     gguf_key_u32(k, "general.quantization_version", 2); // of the layout of q8_0 and its like
-    gguf_key_u32(k, ".vocab_size", c->vocab_size);
-    gguf_key_u32(k, ".context_length", c->max_seq_len);
-    gguf_key_u32(k, ".embedding_length", c->channels);
-    gguf_key_u32(k, ".block_count", c->layers);
-    gguf_key_u32(k, ".feed_forward_length", c->hidden);
-    gguf_key_u32(k, ".attention.head_count", c->heads);
-    gguf_key_u32(k, ".attention.head_count_kv", c->kv_heads);
-    gguf_key_float(k, c->rms_norm ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon", c->norm_eps);
-    if (!c->rope) return;
-    gguf_key_u32(k, ".attention.key_length", c->head_size);
-    gguf_key_u32(k, ".attention.value_length", c->head_size);
-    gguf_key_u32(k, ".rope.dimension_count", c->head_size);
-    gguf_key_float(k, ".rope.freq_base", c->rope_theta);
+    for (int place = 1; place <= CONFIG_KINDS; place++)
+        for (int i = 0; i < CONFIG_KINDS; i++) {
+            if (config_field(i)->gguf_place != place) continue;
+            const char *keys = config_gguf_keys(c, i);
+            for (int j = 0; key_part(keys, j).text[0]; j++) {
+                if (config_field(i)->type == FIELD_REAL) gguf_key_float(k, key_part(keys, j).text, config_value(c, i));
+                else gguf_key_u32(k, key_part(keys, j).text, (int)config_value(c, i));
+            }
+        }
 }
 
 // ---------------------------------------------------------------- tokenizer
@@ -288,7 +293,7 @@ static inline uint64_t gguf_bytes(int type, int64_t count) {
 static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table,
                              const Config *c, int dtype, const char *folder, Error *err) {
     char *used = (char *)mem_alloc((size_t)st->count + 1);
-    bool ok = true, split = c->family != FAMILY_GPT2;
+    bool ok = true, split = family_of(c->family)->gguf_naming != NAMING_GGUF_GPT2;
     *count = 0;
     for (int i = 0; ok && i < table->count; i++) {
         const Param *p = &table->items[i];
@@ -303,7 +308,7 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             t->is_vector = p->is_vector;
             t->transposed = parts[j].transposed;
             bool q_or_k = (p->kind == PARAM_qkv_w || p->kind == PARAM_qkv_b) && j < 2;
-            if (c->family == FAMILY_LLAMA && q_or_k) t->head_size = c->head_size;
+            if (family_of(c->family)->gguf_pairs && q_or_k) t->head_size = c->head_size;
             t->type = gguf_tensor_type(t, p->kind, dtype);
             t->bytes = gguf_bytes(t->type, t->rows * t->cols);
             t->from = disk_find(st, "", parts[j].name);
@@ -481,7 +486,7 @@ static inline bool gguf_export(const char *model_folder, const char *out_path, i
     GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(table.count * DISK_PARTS));
     GgufKeys keys;
     memset(&keys, 0, sizeof keys);
-    keys.family = family_name(c.family);
+    keys.family = family_of(c.family)->gguf;
     int count = 0;
     Error why;
     bool ok = tok.vocab_size <= c.vocab_size;

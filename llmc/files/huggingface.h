@@ -49,11 +49,77 @@ static inline bool folder_read_rope(Config *c, const Json *root, const char *pat
 }
 
 // A whole number; -1, which no size may be, where something else stands there.
-static inline int folder_int(const Json *root, const char *field, int64_t fallback) {
-    const Json *j = json_get(root, field);
+static inline int folder_int(const Json *j, int64_t fallback) {
     if (!j || j->type == JSON_NULL) return (int)fallback;
     int64_t value = json_integer(j, -1);
     return value >= 0 && value <= INT32_MAX ? (int)value : -1;
+}
+
+// Number i of keys that are separated by '|', or "".
+static inline Path key_part(const char *keys, int i) {
+    for (; i > 0; i--) keys += strcspn(keys, "|") + (keys[strcspn(keys, "|")] == '|');
+    return path_of("%.*s", (int)strcspn(keys, "|"), keys);
+}
+
+// True if a name is one of those that are separated by '|'.
+static inline bool key_among(const char *keys, const char *name) {
+    for (int i = 0; key_part(keys, i).text[0]; i++)
+        if (strcmp(key_part(keys, i).text, name) == 0) return true;
+    return false;
+}
+
+// What a field is where config.json does not say: the default of the family's class, which may follow from other fields.
+static inline double folder_default(const Config *c, int kind, const Json *root) {
+    if (kind == CONFIG_max_seq_len && family_of(c->family)->keys == KEYS_GPT2)
+        return folder_int(json_get(root, "n_ctx"), c->max_seq_len); // its older name
+    if (kind == CONFIG_kv_heads && !c->kv_heads) return c->heads;
+    if (kind == CONFIG_head_size && !c->head_size) return c->heads > 0 ? c->channels / c->heads : 0;
+    if (kind == CONFIG_hidden && !c->hidden) return (int)((int64_t)4 * c->channels);
+    return config_value(c, kind);
+}
+
+static inline bool folder_read_field(Config *c, int kind, const Json *root, const char *path, Error *err) {
+    const ConfigField *f = config_field(kind);
+    const char *keys = f->keys[family_of(c->family)->keys];
+    double fallback = folder_default(c, kind, root);
+    Path first = key_part(keys, 0);
+    const Json *j = *keys ? json_get(root, first.text) : NULL;
+    if (f->type == FIELD_SIZE) config_set(c, kind, folder_int(j, (int64_t)fallback));
+    if (f->type == FIELD_REAL) config_set(c, kind, json_number(j, fallback));
+    if (f->type == FIELD_SWITCH) config_set(c, kind, json_bool(j, fallback != 0));
+    if (kind == CONFIG_activation) {
+        Path own = key_part(activation_names(c->activation), 0);
+        const char *found = json_string(j, own.text);
+        if (!key_among(activation_names(c->activation), found))
+            return folder_refuse(err, path, first.text, found, own.text);
+    }
+    if (kind == CONFIG_bias && *keys && json_bool(json_get(root, key_part(keys, 1).text), false) != (c->bias != 0))
+        return folder_refuse(err, path, first.text, "unlike mlp_bias",
+                             "biases in all linear layers of a block or in none");
+    return true;
+}
+
+// Fields that change what is computed and that Config has no place for.
+static inline bool folder_read_others(Config *c, const Json *root, const char *path, Error *err) {
+    static const struct {
+        int keys;
+        const char *field;
+        bool on; // what is supported, and the default
+        const char *supported;
+    } fields[] = {{KEYS_GPT2, "scale_attn_weights", true, "true"},
+                  {KEYS_GPT2, "scale_attn_by_inverse_layer_idx", false, "false"},
+                  {KEYS_GPT2, "add_cross_attention", false, "false"},
+                  {KEYS_LLAMA, "use_sliding_window", false, "full attention"}};
+    int keys = family_of(c->family)->keys;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        bool off =
+            fields[i].on ? !json_bool(json_get(root, fields[i].field), true) : folder_is_off(root, fields[i].field);
+        if (fields[i].keys == keys && off == fields[i].on)
+            return folder_refuse(err, path, fields[i].field, off ? "false" : "true", fields[i].supported);
+    }
+    if (!*config_field(CONFIG_head_size)->keys[keys] && c->heads > 0 && c->channels % c->heads)
+        return error_set(err, "%s: n_head %d does not divide n_embd %d", path, c->heads, c->channels);
+    return !c->rope || folder_read_rope(c, root, path, err);
 }
 
 static inline bool folder_read_config(Config *out, const char *folder, Error *err) {
@@ -62,57 +128,13 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     const Json *root = json_load(&doc, path.text, err);
     if (!root) return false;
     const char *type = json_string(json_get(root, "model_type"), "");
-    bool gpt2 = strcmp(type, "gpt2") == 0, llama = strcmp(type, "llama") == 0, qwen3 = strcmp(type, "qwen3") == 0;
-    bool ok = true;
-    Config c = config_of_family(gpt2 ? FAMILY_GPT2 : llama ? FAMILY_LLAMA : FAMILY_QWEN3);
-    const char *activation =
-        json_string(json_get(root, gpt2 ? "activation_function" : "hidden_act"), gpt2 ? "gelu_new" : "silu");
-    if (!gpt2 && !llama && !qwen3) {
-        ok = folder_refuse(err, path.text, "model_type", *type ? type : "missing", "gpt2, llama and qwen3");
-    } else if (gpt2) {
-        c.vocab_size = folder_int(root, "vocab_size", 50257);
-        c.max_seq_len = folder_int(root, "n_positions", folder_int(root, "n_ctx", 1024));
-        c.channels = folder_int(root, "n_embd", 768);
-        c.layers = folder_int(root, "n_layer", 12);
-        c.heads = c.kv_heads = folder_int(root, "n_head", 12);
-        c.head_size = c.heads > 0 ? c.channels / c.heads : 0;
-        c.hidden = folder_int(root, "n_inner", (int64_t)4 * c.channels);
-        c.norm_eps = json_number(json_get(root, "layer_norm_epsilon"), 1e-5);
-        c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
-        c.tied = json_bool(json_get(root, "tie_word_embeddings"), true);
-        if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
-            ok = folder_refuse(err, path.text, "activation_function", activation, "gelu_new");
-        else if (!json_bool(json_get(root, "scale_attn_weights"), true))
-            ok = folder_refuse(err, path.text, "scale_attn_weights", "false", "true");
-        else if (!folder_is_off(root, "scale_attn_by_inverse_layer_idx"))
-            ok = folder_refuse(err, path.text, "scale_attn_by_inverse_layer_idx", "true", "false");
-        else if (!folder_is_off(root, "add_cross_attention"))
-            ok = folder_refuse(err, path.text, "add_cross_attention", "true", "false");
-        else if (c.heads > 0 && c.channels % c.heads)
-            ok = error_set(err, "%s: n_head %d does not divide n_embd %d", path.text, c.heads, c.channels);
-    } else {
-        c.vocab_size = folder_int(root, "vocab_size", llama ? 32000 : 151936);
-        c.max_seq_len = folder_int(root, "max_position_embeddings", llama ? 2048 : 32768);
-        c.channels = folder_int(root, "hidden_size", 4096);
-        c.layers = folder_int(root, "num_hidden_layers", 32);
-        c.heads = folder_int(root, "num_attention_heads", 32);
-        c.kv_heads = folder_int(root, "num_key_value_heads", llama ? c.heads : 32);
-        c.head_size = folder_int(root, "head_dim", qwen3 ? 128 : c.heads > 0 ? c.channels / c.heads : 0);
-        c.hidden = folder_int(root, "intermediate_size", llama ? 11008 : 22016);
-        c.norm_eps = json_number(json_get(root, "rms_norm_eps"), 1e-6);
-        c.init_std = json_number(json_get(root, "initializer_range"), 0.02);
-        c.tied = json_bool(json_get(root, "tie_word_embeddings"), false);
-        bool attention_bias = json_bool(json_get(root, "attention_bias"), false),
-             mlp_bias = json_bool(json_get(root, "mlp_bias"), false);
-        c.bias = attention_bias;
-        if (strcmp(activation, "silu") != 0) ok = folder_refuse(err, path.text, "hidden_act", activation, "silu");
-        else if (attention_bias != mlp_bias)
-            ok = folder_refuse(err, path.text, "attention_bias", "unlike mlp_bias",
-                               "biases in all linear layers of a block or in none");
-        else if (!folder_is_off(root, "use_sliding_window"))
-            ok = folder_refuse(err, path.text, "use_sliding_window", "true", "full attention");
-        else ok = folder_read_rope(&c, root, path.text, err);
-    }
+    int family = 0;
+    while (family < FAMILY_KINDS && strcmp(family_name(family), type) != 0) family++;
+    bool ok = family < FAMILY_KINDS;
+    if (!ok) folder_refuse(err, path.text, "model_type", *type ? type : "missing", family_list("", " and ").text);
+    Config c = family_of(ok ? family : 0)->config;
+    for (int i = 0; ok && i < CONFIG_KINDS; i++) ok = folder_read_field(&c, i, root, path.text, err);
+    ok = ok && folder_read_others(&c, root, path.text, err);
     json_free(&doc);
     Error inner;
     if (ok && !config_check(&c, &inner)) ok = error_set(err, "%s: %s", path.text, inner.text);
@@ -120,43 +142,34 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     return ok;
 }
 
+// A field's lines of config.json.
+static inline void folder_write_field(Str *s, const Config *c, int kind) {
+    const ConfigField *f = config_field(kind);
+    const Family *family = family_of(c->family);
+    double value = config_value(c, kind);
+    for (int i = 0;; i++) {
+        Path key = key_part(f->keys[family->keys], i);
+        if (!key.text[0]) break;
+        if (strcmp(key.text, family->absent) == 0) continue;
+        str_printf(s, "  \"%s\": ", key.text);
+        if (f->type == FIELD_SWITCH) str_puts(s, value != 0 ? "true" : "false");
+        else if (f->type == FIELD_CHOICE) str_printf(s, "\"%s\"", key_part(activation_names(c->activation), 0).text);
+        else str_printf(s, "%.*g", f->type == FIELD_REAL ? 9 : 10, value);
+        str_puts(s, ",\n");
+    }
+    if (kind == CONFIG_rope_theta && c->rope) // both spellings: Transformers 4 reads the first, 5 the second
+        str_printf(s, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": %.9g},\n", value);
+    if (kind == CONFIG_bias) str_puts(s, family->fixed);
+}
+
 // end_of_text: the id that ends a document, -1 if there is none; it stands for the beginning, too. padding: the
 // id that fills batches up, -1 for none.
 static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, int padding, Error *err) {
     Str s;
     memset(&s, 0, sizeof s);
-    bool gpt2 = c->family == FAMILY_GPT2, llama = c->family == FAMILY_LLAMA;
-    str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
-               gpt2    ? "GPT2LMHeadModel"
-               : llama ? "LlamaForCausalLM"
-                       : "Qwen3ForCausalLM",
+    str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", family_of(c->family)->class_name,
                family_name(c->family));
-    str_printf(&s, "  \"vocab_size\": %d,\n", c->vocab_size);
-    if (gpt2) {
-        str_printf(&s,
-                   "  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n  \"n_inner\": "
-                   "%d,\n",
-                   c->max_seq_len, c->channels, c->layers, c->heads, c->hidden);
-        str_printf(&s, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": %.9g,\n", c->norm_eps);
-        str_puts(&s, "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n");
-    } else {
-        str_printf(&s, "  \"max_position_embeddings\": %d,\n  \"hidden_size\": %d,\n  \"num_hidden_layers\": %d,\n",
-                   c->max_seq_len, c->channels, c->layers);
-        str_printf(&s, "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n",
-                   c->heads, c->kv_heads, c->head_size);
-        str_printf(&s, "  \"intermediate_size\": %d,\n  \"hidden_act\": \"silu\",\n  \"rms_norm_eps\": %.9g,\n",
-                   c->hidden, c->norm_eps);
-        // Both spellings: Transformers 4 reads the first, 5 the second.
-        str_printf(&s,
-                   "  \"rope_theta\": %.9g,\n  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": "
-                   "%.9g},\n",
-                   c->rope_theta, c->rope_theta);
-        str_printf(&s, "  \"attention_bias\": %s,\n", c->bias ? "true" : "false");
-        if (llama) str_printf(&s, "  \"mlp_bias\": %s,\n", c->bias ? "true" : "false");
-        else str_puts(&s, "  \"use_sliding_window\": false,\n");
-    }
-    str_printf(&s, "  \"initializer_range\": %.9g,\n  \"tie_word_embeddings\": %s,\n", c->init_std,
-               c->tied ? "true" : "false");
+    for (int i = 0; i < CONFIG_KINDS; i++) folder_write_field(&s, c, i);
     char id[16] = "null", pad[16] = "null";
     if (end_of_text >= 0) snprintf(id, sizeof id, "%d", end_of_text);
     if (padding >= 0) snprintf(pad, sizeof pad, "%d", padding);

@@ -115,17 +115,6 @@ static inline bool trainer_check_data(const Dataset *d, const char *option, cons
     return true;
 }
 
-// Equal but for the rounding of a config.json that another program wrote.
-static inline bool config_close(double a, double b) { return fabs(a - b) <= 1e-5 * fmax(fabs(a), fabs(b)); }
-
-static inline bool config_equal(const Config *a, const Config *b) {
-    return a->family == b->family && a->vocab_size == b->vocab_size && a->channels == b->channels &&
-           a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads &&
-           a->head_size == b->head_size && a->hidden == b->hidden && a->max_seq_len == b->max_seq_len &&
-           a->tied == b->tied && a->bias == b->bias && config_close(a->norm_eps, b->norm_eps) &&
-           config_close(a->rope_theta, b->rope_theta);
-}
-
 // Finds the newest checkpoint of the run folder, and refuses a folder that holds another run.
 // *folder is empty when there is none. On rank 0.
 static inline bool trainer_find_checkpoint(Trainer *t, Path *folder, Error *err) {
@@ -152,8 +141,10 @@ static inline bool trainer_find_checkpoint(Trainer *t, Path *folder, Error *err)
                          folder->text, other);
     Config c;
     if (!folder_read_config(&c, folder->text, err)) return false;
-    if (!config_equal(&c, &t->config))
-        return error_set(err, "%s holds another model than --model=%s; choose another --out", folder->text, o->model);
+    const char *field = config_difference(&c, &t->config);
+    if (field)
+        return error_set(err, "%s holds another model than --model=%s; choose another --out (%s differs)", folder->text,
+                         o->model, field);
     t->state = s;
     return true;
 }
@@ -197,11 +188,8 @@ static inline void trainer_log_run(Trainer *t) {
     free(s.data);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     const Config *c = &t->config;
-    log_line(log,
-             "model: %s, %.2fM parameters, %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, "
-             "vocabulary %d",
-             family_name(c->family), (double)t->table.parameters / 1e6, c->layers, c->channels, c->heads, c->head_size,
-             c->kv_heads, c->hidden, c->vocab_size);
+    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), (double)t->table.parameters / 1e6,
+             config_words(c).text);
     for (int i = 0; i < t->table.count; i++) {
         const Param *p = &t->table.items[i];
         char shape[32];
@@ -232,12 +220,11 @@ static inline void trainer_log_run(Trainer *t) {
 // Lines that must be the same on every rank: what is trained on what. The lines of the data go without
 // folders, which may be mounted elsewhere.
 static inline void trainer_describe(Str *s, const Trainer *t) {
-    const Config *c = &t->config;
     const Dataset *both[2] = {&t->train, &t->val};
     str_printf(s, "the tokenizer %s of hash %016" PRIx64 "\n", t->o->tokenizer, t->tokenizer.hash);
-    str_printf(s, "the model %s: family %d, %d %d %d %d %d %d %d %d %d %d %.9g %.9g\n", t->o->model, c->family,
-               c->vocab_size, c->channels, c->layers, c->heads, c->kv_heads, c->head_size, c->hidden, c->max_seq_len,
-               c->tied, c->bias, c->norm_eps, c->rope_theta);
+    str_printf(s, "the model %s: ", t->o->model);
+    config_describe(s, &t->config);
+    str_puts(s, "\n");
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < both[k]->count; i++) {
             const Shard *d = &both[k]->shards[i];

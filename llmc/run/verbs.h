@@ -338,10 +338,8 @@ static inline void info_model(const Config *c, const Options *o) {
     ParamTable t = param_table(c);
     int B = (int)o->batch_size, T = (int)o->seq_len,
         recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
-    printf("%s: %d layers, %d channels, %d heads of %d (%d for keys and values), MLP %d, vocabulary %d, %s head, up to "
-           "%d positions\n\n",
-           family_name(c->family), c->layers, c->channels, c->heads, c->head_size, c->kv_heads, c->hidden,
-           c->vocab_size, c->tied ? "tied" : "untied", c->max_seq_len);
+    printf("%s: %s, %s head, up to %d positions\n\n", family_name(c->family), config_words(c).text,
+           c->tied ? "tied" : "untied", c->max_seq_len);
     printf("%-10s %-18s %7s %16s %8s  %-6s %s\n", "tensor", "shape", "times", "parameters", "share", "decay",
            "on disk");
     for (int kind = 0; kind < PARAM_KINDS; kind++) {

@@ -332,7 +332,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
             const Param *p = &m->table.items[i];
             Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
             size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
-            if (p->decay && part.count)
+            if (p->group != GROUP_VECTOR && part.count)
                 CUDA_CHECK(
                     cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
         }

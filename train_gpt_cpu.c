@@ -511,7 +511,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     for (int i = 0; i < m->table.count; i++) {
         const Param *p = &m->table.items[i];
         Range part = overlap(p, m->owned[p->block]);
-        const GroupRule *adam = &rule->group[p->is_vector ? GROUP_VECTOR : GROUP_MATRIX];
+        const GroupRule *adam = &rule->group[p->group];
         if (part.count)
             adamw(m->weights + part.first, moment_at(m, MODEL_STATE + STATE_moment1, p->block, part.first),
                   moment_at(m, MODEL_STATE + STATE_moment2, p->block, part.first), m->gradients + part.first,

@@ -4,7 +4,7 @@ model.h: the one model description, shared by the CPU and the CUDA program.
 Defines
   Config            what a model is: sizes and switches, nothing else
   PRESETS           the sizes that have a name, in the three families
-  PARAMETERS        every parameter tensor, named once: shape, place, initialisation, weight decay, names on disk
+  PARAMETERS        every parameter tensor, named once: shape, place, initialisation, group, whether it is trained
   ACTIVATIONS       every intermediate tensor, named once: shape, place, lifetime
   ParamTable        the tensors of one config with their offsets in one flat allocation
   parameter counts, FLOPs, memory
@@ -327,57 +327,37 @@ typedef enum {
     INIT_ZERO
 } Init;
 
-// What an update rule tells apart: lookup tables, matrices, vectors (biases, norms), which do not decay.
+// What an update rule tells apart: tables over vocabulary or positions (embeddings, the head), matrices, and vectors
+// (biases, norms), which do not decay.
 typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUPS } Group;
 
-// How a tensor's rows are named on disk: as one tensor, or cut by rows into named parts.
-typedef enum { WHOLE, SPLIT_QKV, SPLIT_GATE_UP } Parts;
-
-// X(id, rows, cols (0: a vector), place, present, init, decay, gpt2 name, parts, llama and qwen3 names)
-// rows, cols and present are expressions of `const Config *c`. %d in a name is the layer. Several
-// names, in the order of the rows, are separated by '|'. gpt2 stores the matrices of its layers
-// transposed, as (in, out); a '^' before its name says so.
+// X(id, rows, cols (0: a vector), place, present, init, group, trained (0: frozen, it has no gradient and no moments))
+// rows, cols, present and trained are expressions of `const Config *c`. Names on disk stand in files/naming.h.
 // clang-format off
-#define PARAMETERS(X)                                                                                                  \
-    X(wte, c->vocab_size, c->channels, PLACE_START, 1, INIT_NORMAL, 1, "transformer.wte.weight", WHOLE,                   \
-      "model.embed_tokens.weight")                                                                                     \
-    X(wpe, c->max_seq_len, c->channels, PLACE_START, !c->rope, INIT_NORMAL, 1, "transformer.wpe.weight", WHOLE, "")       \
-    X(norm1_w, c->channels, 0, PLACE_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_1.weight", WHOLE,                        \
-      "model.layers.%d.input_layernorm.weight")                                                                        \
-    X(norm1_b, c->channels, 0, PLACE_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_1.bias", WHOLE, "")          \
-    X(qkv_w, config_qkv(c), c->channels, PLACE_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.attn.c_attn.weight",          \
-      SPLIT_QKV,                                                                                                       \
-      "model.layers.%d.self_attn.q_proj.weight|model.layers.%d.self_attn.k_proj.weight|"                               \
-      "model.layers.%d.self_attn.v_proj.weight")                                                                       \
-    X(qkv_b, config_qkv(c), 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_attn.bias", SPLIT_QKV,        \
-      "model.layers.%d.self_attn.q_proj.bias|model.layers.%d.self_attn.k_proj.bias|"                                   \
-      "model.layers.%d.self_attn.v_proj.bias")                                                                         \
-    X(qnorm_w, c->head_size, 0, PLACE_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
-      "model.layers.%d.self_attn.q_norm.weight")                                                                       \
-    X(knorm_w, c->head_size, 0, PLACE_LAYER, c->qk_norm, INIT_ONE, 0, "", WHOLE,                                          \
-      "model.layers.%d.self_attn.k_norm.weight")                                                                       \
-    X(proj_w, c->channels, c->heads *c->head_size, PLACE_LAYER, 1, INIT_RESIDUAL, 1,                                      \
-      "^transformer.h.%d.attn.c_proj.weight", WHOLE, "model.layers.%d.self_attn.o_proj.weight")                        \
-    X(proj_b, c->channels, 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.attn.c_proj.bias", WHOLE,             \
-      "model.layers.%d.self_attn.o_proj.bias")                                                                         \
-    X(norm2_w, c->channels, 0, PLACE_LAYER, 1, INIT_ONE, 0, "transformer.h.%d.ln_2.weight", WHOLE,                        \
-      "model.layers.%d.post_attention_layernorm.weight")                                                               \
-    X(norm2_b, c->channels, 0, PLACE_LAYER, !c->rms_norm, INIT_ZERO, 0, "transformer.h.%d.ln_2.bias", WHOLE, "")          \
-    X(fc_w, config_fc(c), c->channels, PLACE_LAYER, 1, INIT_NORMAL, 1, "^transformer.h.%d.mlp.c_fc.weight",               \
-      SPLIT_GATE_UP, "model.layers.%d.mlp.gate_proj.weight|model.layers.%d.mlp.up_proj.weight")                        \
-    X(fc_b, config_fc(c), 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_fc.bias", SPLIT_GATE_UP,         \
-      "model.layers.%d.mlp.gate_proj.bias|model.layers.%d.mlp.up_proj.bias")                                           \
-    X(fcproj_w, c->channels, c->hidden, PLACE_LAYER, 1, INIT_RESIDUAL, 1, "^transformer.h.%d.mlp.c_proj.weight", WHOLE,   \
-      "model.layers.%d.mlp.down_proj.weight")                                                                          \
-    X(fcproj_b, c->channels, 0, PLACE_LAYER, c->bias, INIT_ZERO, 0, "transformer.h.%d.mlp.c_proj.bias", WHOLE,            \
-      "model.layers.%d.mlp.down_proj.bias")                                                                            \
-    X(normf_w, c->channels, 0, PLACE_END, 1, INIT_ONE, 0, "transformer.ln_f.weight", WHOLE, "model.norm.weight")          \
-    X(normf_b, c->channels, 0, PLACE_END, !c->rms_norm, INIT_ZERO, 0, "transformer.ln_f.bias", WHOLE, "")                 \
-    X(head_w, c->vocab_size, c->channels, PLACE_END, !c->tied, INIT_NORMAL, 1, "lm_head.weight", WHOLE, "lm_head.weight")
+#define PARAMETERS(X)                                                                                                \
+    X(wte,      c->vocab_size,  c->channels,             PLACE_START, 1,            INIT_NORMAL,   GROUP_EMBEDDING, 1) \
+    X(wpe,      c->max_seq_len, c->channels,             PLACE_START, !c->rope,     INIT_NORMAL,   GROUP_EMBEDDING, 1) \
+    X(norm1_w,  c->channels,    0,                       PLACE_LAYER, 1,            INIT_ONE,      GROUP_VECTOR,    1) \
+    X(norm1_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(qkv_w,    config_qkv(c),  c->channels,             PLACE_LAYER, 1,            INIT_NORMAL,   GROUP_MATRIX,    1) \
+    X(qkv_b,    config_qkv(c),  0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(qnorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
+    X(knorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
+    X(proj_w,   c->channels,    c->heads * c->head_size, PLACE_LAYER, 1,            INIT_RESIDUAL, GROUP_MATRIX,    1) \
+    X(proj_b,   c->channels,    0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(norm2_w,  c->channels,    0,                       PLACE_LAYER, 1,            INIT_ONE,      GROUP_VECTOR,    1) \
+    X(norm2_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(fc_w,     config_fc(c),   c->channels,             PLACE_LAYER, 1,            INIT_NORMAL,   GROUP_MATRIX,    1) \
+    X(fc_b,     config_fc(c),   0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(fcproj_w, c->channels,    c->hidden,               PLACE_LAYER, 1,            INIT_RESIDUAL, GROUP_MATRIX,    1) \
+    X(fcproj_b, c->channels,    0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(normf_w,  c->channels,    0,                       PLACE_END,   1,            INIT_ONE,      GROUP_VECTOR,    1) \
+    X(normf_b,  c->channels,    0,                       PLACE_END,   !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(head_w,   c->vocab_size,  c->channels,             PLACE_END,   !c->tied,     INIT_NORMAL,   GROUP_EMBEDDING, 1)
 // clang-format on
 
 typedef enum {
-#define X(id, rows, cols, place, present, init, decay, gpt2, parts, llama) PARAM_##id,
+#define X(id, ...) PARAM_##id,
     PARAMETERS(X)
 #undef X
         PARAM_KINDS
@@ -390,19 +370,20 @@ typedef struct {
     int layer;      // -1 outside the layers
     int block;      // 0 embedding block, 1 + layer, L + 1 head block
     int rows, cols; // (rows, cols), or (rows) where is_vector
-    int is_vector, init, decay, parts;
-    size_t offset, count;   // in elements of the flat allocation
-    size_t first;           // 0; of a piece: the element of the whole parameter that it begins with
-    const char *disk_names; // as in PARAMETERS
+    int is_vector, init, group;
+    bool trained;
+    size_t offset, count; // in elements of the flat allocation
+    size_t first;         // 0; of a piece: the element of the whole parameter that it begins with
 } Param;
 
 typedef struct {
     Param *items;
     int count;
-    size_t elements;     // of the flat allocation, padding included
-    size_t parameters;   // without padding
-    int blocks;          // L + 2
-    size_t *block_start; // (blocks + 1) offsets
+    size_t elements;       // of the flat allocation, padding included
+    size_t parameters;     // without padding
+    int blocks;            // L + 2
+    size_t *block_start;   // (blocks + 1) offsets
+    size_t *block_trained; // (blocks) offsets: of a block, where frozen tensors begin; up to there it has gradients
     // index[kind * (layers + 1) + layer + 1] -> position in items, or -1; layer -1 outside the layers
     int *index;
     int layers;
@@ -412,31 +393,32 @@ typedef struct {
 // ranges for up to 64 ranks. Padding holds zeros and stays zero (its gradient is never written).
 #define PARAM_ALIGN 64
 
-static inline ParamTable param_table(const Config *c) {
+// Lays the tensors out. In a block the trained ones come first. frozen: kinds that are frozen beside those of PARAMETERS.
+static inline ParamTable param_table_frozen(const Config *c, const bool frozen[PARAM_KINDS]) {
     ParamTable t;
     memset(&t, 0, sizeof t);
     t.layers = c->layers;
     t.blocks = c->layers + 2;
-    t.items = (Param *)mem_alloc(sizeof(Param) * (size_t)(PARAM_KINDS * (c->layers + 1)));
+    size_t cells = (size_t)(PARAM_KINDS * (c->layers + 1)), offset = 0;
+    t.items = (Param *)mem_alloc(sizeof(Param) * cells);
     t.block_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t.blocks + 1));
-    size_t cells = (size_t)(PARAM_KINDS * (c->layers + 1));
+    t.block_trained = (size_t *)mem_alloc(sizeof(size_t) * (size_t)t.blocks);
     t.index = (int *)mem_alloc(sizeof(int) * cells);
     for (size_t i = 0; i < cells; i++) t.index[i] = -1;
-    size_t offset = 0;
-    for (int block = 0; block < t.blocks; block++) {
-        int wanted = block == 0 ? PLACE_START : block == t.blocks - 1 ? PLACE_END : PLACE_LAYER;
+    for (int turn = 0; turn < 2 * t.blocks; turn++) {
+        int block = turn / 2, wanted = block == 0 ? PLACE_START : block == t.blocks - 1 ? PLACE_END : PLACE_LAYER;
         int layer = wanted == PLACE_LAYER ? block - 1 : -1;
-        t.block_start[block] = offset;
-#define X(id, rows_, cols_, place_, present_, init_, decay_, gpt2_, parts_, llama_)                                    \
-    if (place_ == wanted && (present_)) {                                                                              \
+        bool training = turn % 2 == 0;
+        if (training) t.block_start[block] = offset;
+        else t.block_trained[block] = offset;
+#define X(id, rows_, cols_, place_, present_, init_, group_, trained_)                                                 \
+    if (place_ == wanted && (present_) && ((trained_) && !frozen[PARAM_##id]) == training) {                           \
         Param *p = &t.items[t.count];                                                                                  \
         if (layer < 0) snprintf(p->name, sizeof p->name, "%s", #id);                                                   \
         else snprintf(p->name, sizeof p->name, "layer.%d.%s", layer, #id);                                             \
         p->kind = PARAM_##id, p->layer = layer, p->block = block;                                                      \
         p->rows = rows_, p->is_vector = (cols_) == 0, p->cols = p->is_vector ? 1 : (cols_);                            \
-        p->init = init_, p->decay = decay_;                                                                            \
-        p->disk_names = family_of(c->family)->naming == NAMING_GPT2 ? gpt2_ : llama_;                                  \
-        p->parts = family_of(c->family)->naming == NAMING_GPT2 ? WHOLE : parts_;                                       \
+        p->init = init_, p->group = group_, p->trained = training;                                                     \
         p->offset = offset, p->count = (size_t)p->rows * (size_t)p->cols;                                              \
         t.parameters += p->count;                                                                                      \
         offset += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;                                            \
@@ -449,9 +431,15 @@ static inline ParamTable param_table(const Config *c) {
     return t;
 }
 
+static inline ParamTable param_table(const Config *c) {
+    static const bool none[PARAM_KINDS] = {false};
+    return param_table_frozen(c, none);
+}
+
 static inline void param_table_free(ParamTable *t) {
     free(t->items);
     free(t->block_start);
+    free(t->block_trained);
     free(t->index);
     memset(t, 0, sizeof *t);
 }

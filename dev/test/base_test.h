@@ -176,7 +176,7 @@ static void test_model_tables(void) {
         CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1],
               "%s lies outside its block", p->name);
         CHECK(param_find(&t, p->kind, p->layer) == p, "%s is not found", p->name);
-        CHECK(p->decay == !p->is_vector, "%s: decay %d", p->name, p->decay);
+        CHECK((p->group == GROUP_VECTOR) == p->is_vector, "%s: group %d", p->name, p->group);
     }
     param_table_free(&t);
     CHECK_ERROR(config_of_preset(&c, "gpt4", &err), "no model preset named gpt4");
@@ -195,6 +195,79 @@ static void test_model_tables(void) {
     CHECK(fabs(std / want - 1) < 0.055, "std of a residual projection %g, expected %g", std, want);
     free(whole);
     free(cut);
+    param_table_free(&t);
+}
+
+// Frozen kinds lie behind the trained ones of their block, and nothing else changes place.
+static void test_frozen_tables(void) {
+    Error err;
+    Config c;
+    CHECK(config_of_preset(&c, "gpt2-nano", &err), "%s", err.text);
+    bool frozen[PARAM_KINDS] = {false};
+    ParamTable all = param_table(&c), same = param_table_frozen(&c, frozen);
+    frozen[PARAM_wte] = frozen[PARAM_qkv_w] = frozen[PARAM_fc_b] = frozen[PARAM_normf_b] = true;
+    ParamTable some = param_table_frozen(&c, frozen);
+    CHECK(all.count == some.count && all.elements == some.elements && all.parameters == some.parameters,
+          "freezing changes sizes");
+    for (int block = 0; block < all.blocks; block++) {
+        CHECK(all.block_trained[block] == all.block_start[block + 1], "block %d: frozen from %zu on", block,
+              all.block_trained[block]);
+        CHECK(some.block_start[block] == all.block_start[block] &&
+                  some.block_trained[block] < some.block_start[block + 1],
+              "block %d: nothing is frozen", block);
+    }
+    for (int i = 0; i < all.count; i++) {
+        const Param *p = &all.items[i], *q = param_find(&some, p->kind, p->layer);
+        CHECK(memcmp(&same.items[i], p, sizeof *p) == 0 && p->trained, "%s: no kind frozen is another layout", p->name);
+        CHECK(q && strcmp(p->name, q->name) == 0 && q->trained == !frozen[p->kind], "%s: trained or lost", p->name);
+        CHECK(q && (q->offset < some.block_trained[q->block]) == q->trained, "%s: on the wrong side", p->name);
+        CHECK(i == 0 || some.items[i].offset >= some.items[i - 1].offset + some.items[i - 1].count, "%s overlaps",
+              some.items[i].name);
+    }
+    param_table_free(&all);
+    param_table_free(&same);
+    param_table_free(&some);
+}
+
+// All tensors of all families have names, no two the same, whose rows add up; and a naming made up here has two numbers
+// in its names and many parts.
+static void test_naming(void) {
+    Error err;
+    Config c;
+    for (int family = 0; family < FAMILY_KINDS; family++) {
+        CHECK(config_of_preset(&c, path_of("%s-nano", family_name(family)).text, &err), "%s", err.text);
+        c.bias = 1, c.tied = 0;
+        ParamTable t = param_table(&c);
+        for (int gguf = 0; gguf < 2; gguf++)
+            for (int i = 0; i < t.count; i++) {
+                const Param *p = &t.items[i];
+                const Family *f = family_of(family);
+                const NameRow *names = names_of(gguf ? f->gguf_naming : f->naming, p->kind);
+                CHECK(names, "%s: %s has no name", f->name, p->name);
+                int rows = 0;
+                for (int j = 0; names && j < disk_count(names, &c); j++) {
+                    DiskPart part = disk_part(names, p, &c, j);
+                    CHECK(part.row == rows && *part.name && !strpbrk(part.name, "%|^"), "%s: %s", p->name, part.name);
+                    rows += part.rows;
+                }
+                CHECK(rows == p->rows, "%s: %d of %d rows have names", p->name, rows, p->rows);
+            }
+        param_table_free(&t);
+    }
+    static const NameRow experts = {16, PARAM_fc_w, PARAM_fc_b, CONFIG_heads, "^l.%d.experts.%e.gate.%w|l.%d.%e.up.%w"};
+    c.heads = 11, c.hidden = 33, c.gated = 1;
+    ParamTable t = param_table(&c);
+    const Param *w = param_find(&t, PARAM_fc_w, 1), *b = param_find(&t, PARAM_fc_b, 0);
+    CHECK(disk_count(&experts, &c) == 22, "%d parts, expected 22", disk_count(&experts, &c));
+    for (int j = 0; j < 22; j++) {
+        DiskPart x = disk_part(&experts, w, &c, j), y = disk_part(&experts, b, &c, j);
+        Path tail = path_of(j % 2 ? "%d.up" : "experts.%d.gate", j / 2), name = path_of("l.1.%.30s.weight", tail.text);
+        CHECK(strcmp(x.name, name.text) == 0 && x.row == 3 * j && x.rows == 3 && x.transposed,
+              "part %d: %s, row %d, %d rows", j, x.name, x.row, x.rows);
+        name = path_of("l.0.%.30s.bias", tail.text);
+        CHECK(strcmp(y.name, name.text) == 0 && y.row == 3 * j && y.rows == 3 && !y.transposed,
+              "part %d: %s, row %d, %d rows", j, y.name, y.row, y.rows);
+    }
     param_table_free(&t);
 }
 
@@ -241,6 +314,8 @@ static void test_base(void) {
     test_schedule();
     test_sample();
     test_model_tables();
+    test_frozen_tables();
+    test_naming();
     test_config_file();
 }
 

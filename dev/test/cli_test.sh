@@ -138,7 +138,12 @@ absent unmade
 
 # ---- run folders
 refused 'another run' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=6
-refused 'another model' train "${data[@]}" "${small[@]}" --model=qwen3-nano --out=run_llama --steps=6 --resume=auto
+refused 'another model.*family differs' train "${data[@]}" "${small[@]}" --model=qwen3-nano --out=run_llama --steps=6 --resume=auto
+cp -r run_llama run_other
+for change in 's/num_key_value_heads": 2/num_key_value_heads": 4/' 's/word_embeddings": true/word_embeddings": false/'; do
+    sed "$change" run_llama/step_00000006/config.json >run_other/step_00000006/config.json
+    refused 'another model.*(kv_heads|tied) differs' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto
+done
 refused 'another --seed' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto --seed=9
 refused 'another --seq_len' train "${data[@]}" --batch_size=2 --seq_len=16 --model=llama-nano --out=run_llama --steps=8 --resume=auto
 refused 'another training data' train --train_data='s_blank_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto

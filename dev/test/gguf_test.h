@@ -439,20 +439,20 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
         int seed = 0;
         for (int i = 0; i < table.count; i++) {
             const Param *p = &table.items[i];
-            DiskPart parts[DISK_PARTS];
-            int n = disk_parts(parts, p, &c);
-            for (int j = 0; j < n; j++) {
-                bool here = f->spoiled && strcmp(f->spoiled, parts[j].name) == 0;
+            const NameRow *names = folder_names(p, &c);
+            for (int j = 0; j < disk_count(names, &c); j++) {
+                DiskPart part = disk_part(names, p, &c, j);
+                bool here = f->spoiled && strcmp(f->spoiled, part.name) == 0;
                 if (here && f->leave_out) continue;
-                int64_t shape[2] = {parts[j].rows + (here && f->add_one), p->cols};
-                if (parts[j].transposed) shape[0] = p->cols, shape[1] = parts[j].rows;
+                int64_t shape[2] = {part.rows + (here && f->add_one), p->cols};
+                if (part.transposed) shape[0] = p->cols, shape[1] = part.rows;
                 size_t count = (size_t)shape[0] * (size_t)shape[1];
                 if (!writing) {
-                    safewriter_declare(&w, parts[j].name, ST_F32, p->is_vector ? 1 : 2, shape);
+                    safewriter_declare(&w, part.name, ST_F32, p->is_vector ? 1 : 2, shape);
                     continue;
                 }
                 float *x = (float *)mem_alloc(sizeof(float) * (count + 3));
-                RngStream s = rng_stream((uint64_t)++seed, parts[j].name);
+                RngStream s = rng_stream((uint64_t)++seed, part.name);
                 for (size_t k = 0; k < count; k += 4) rng_normal4(s, k / 4, x + k);
                 if (here && f->value != 0) x[count - 1] = f->value;
                 safewriter_data(&w, x, count * sizeof(float));

@@ -212,6 +212,44 @@ static void test_config_difference(const Config *c) {
     }
 }
 
+// Bits a byte are counted over what is predicted: the byte count is that of the targets, which here stand for other text
+// than the inputs.
+static void test_bits_per_byte(const Config *c) {
+    Error err;
+    Tokenizer tok;
+    Dataset d;
+    ShardWriter w;
+    EvalResult r = {0, 0, 0, 0};
+    int32_t ids[23], inputs[22], targets[22]; // two sequences of 11
+    Path prefix = test_temp("bits"), shard = path_of("%s_00000.bin", prefix.text);
+    bool ok = tokenizer_load(&tok, "dev/test/fixtures/models/qwen3-untied/tokenizer.json", &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (!ok) return;
+    int longest = 0, length, most = 0;
+    for (int id = 0; id < tok.vocab_size; id++) {
+        tokenizer_bytes(&tok, id, &length);
+        if (length > most) longest = id, most = length;
+    }
+    for (int i = 0; i < 23; i++) ids[i] = i % 11 == 0 ? longest : 40 + i; // 40 and on: letters of one byte
+    ids[22] = tok.eot;
+    shardwriter_open(&w, prefix.text, tok.vocab_size, tok.hash, 7, 100);
+    shardwriter_add(&w, ids, 23, 0, 1);
+    ok = shardwriter_finish(&w, &err) && shardwriter_commit(&w, &err) && dataset_open(&d, shard.text, 11, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    Model *m = trainer_test_model(c, false);
+    ok = ok && evaluate(&r, m, &d, &tok, &model_test_dist, 2, 11, 0, inputs, targets, &err);
+    CHECK(ok && d.sequences == 2, "%s", ok ? "not two sequences" : err.text);
+    int64_t bytes = tokens_text_bytes(&tok, ids + 1, 22);
+    CHECK(most > 1 && bytes != tokens_text_bytes(&tok, ids, 22), "inputs and targets have the same bytes");
+    CHECK(r.tokens == 22 && r.bytes == bytes, "%lld tokens of %lld bytes, expected 22 of %lld", (long long)r.tokens,
+          (long long)r.bytes, (long long)bytes);
+    double bits = r.loss * 22 / ((double)bytes * log(2.0));
+    CHECK(fabs(r.bits_per_byte - bits) < 1e-12 * bits, "%.17g bits a byte, expected %.17g", r.bits_per_byte, bits);
+    dataset_close(&d);
+    tokenizer_free(&tok);
+    model_destroy(m);
+}
+
 // In a process of its own: kind 0 waits too long; 1 leaves in time, again and again; 2 is nested, and waits too long
 // in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
 static int trainer_test_watchdog(int kind, char *said) {
@@ -266,6 +304,7 @@ static void test_trainer(void) {
     test_checkpoint_copy(&c);
     test_prune();
     test_config_difference(&c);
+    test_bits_per_byte(&c);
 }
 
 #endif

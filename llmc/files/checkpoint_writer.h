@@ -233,11 +233,12 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
     for (int k = from; k < to; k++)
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
-                DiskPart parts[DISK_PARTS];
-                int n = disk_parts(parts, &w->table->items[i], w->config);
+                const Param *p = &w->table->items[i];
+                const NameRow *names = folder_names(p, w->config);
                 Path name = checkpoint_file(kind, file, w->files);
-                for (int j = 0; j < n; j++, comma = ",")
-                    str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k], parts[j].name, name.text);
+                for (int j = 0; j < disk_count(names, w->config); j++, comma = ",")
+                    str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k],
+                               disk_part(names, p, w->config, j).name, name.text);
             }
     str_puts(&s, "\n  }\n}\n");
     Path path = path_of("%s/%s.safetensors.index.json", folder, kind == CHECKPOINT_OPTIMIZER ? "optimizer" : "model");

@@ -124,9 +124,9 @@ static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *nam
         for (int i = 0; i < CONFIG_KINDS; i++) {
             if (config_field(i)->gguf_place != place) continue;
             const char *keys = config_gguf_keys(c, i);
-            for (int j = 0; key_part(keys, j).text[0]; j++) {
-                if (config_field(i)->type == FIELD_REAL) gguf_key_float(k, key_part(keys, j).text, config_value(c, i));
-                else gguf_key_u32(k, key_part(keys, j).text, (int)config_value(c, i));
+            for (int j = 0; name_part(keys, j).text[0]; j++) {
+                if (config_field(i)->type == FIELD_REAL) gguf_key_float(k, name_part(keys, j).text, config_value(c, i));
+                else gguf_key_u32(k, name_part(keys, j).text, (int)config_value(c, i));
             }
         }
 }
@@ -229,7 +229,7 @@ static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vo
 // ---------------------------------------------------------------- tensors
 
 typedef struct {
-    char name[64];          // in GGUF
+    char name[128];         // in GGUF
     const SafeTensor *from; // (rows, cols), or (cols, rows) where transposed, or (rows) where is_vector
     int64_t rows, cols;     // cols of a vector: 1
     int head_size;          // not 0: rows of each head change places (rotary pairs)
@@ -237,45 +237,6 @@ typedef struct {
     int type; // GGML_F32 ...
     uint64_t bytes;
 } GgufTensor;
-
-// Names in the order of disk_parts.
-static inline const char *gguf_tensor_names(int kind, bool split) {
-    switch (kind) {
-    case PARAM_wte: return "token_embd.weight";
-    case PARAM_wpe: return "position_embd.weight";
-    case PARAM_norm1_w: return "blk.%d.attn_norm.weight";
-    case PARAM_norm1_b: return "blk.%d.attn_norm.bias";
-    case PARAM_qkv_w:
-        return split ? "blk.%d.attn_q.weight|blk.%d.attn_k.weight|blk.%d.attn_v.weight" : "blk.%d.attn_qkv.weight";
-    case PARAM_qkv_b:
-        return split ? "blk.%d.attn_q.bias|blk.%d.attn_k.bias|blk.%d.attn_v.bias" : "blk.%d.attn_qkv.bias";
-    case PARAM_qnorm_w: return "blk.%d.attn_q_norm.weight";
-    case PARAM_knorm_w: return "blk.%d.attn_k_norm.weight";
-    case PARAM_proj_w: return "blk.%d.attn_output.weight";
-    case PARAM_proj_b: return "blk.%d.attn_output.bias";
-    case PARAM_norm2_w: return "blk.%d.ffn_norm.weight";
-    case PARAM_norm2_b: return "blk.%d.ffn_norm.bias";
-    case PARAM_fc_w: return split ? "blk.%d.ffn_gate.weight|blk.%d.ffn_up.weight" : "blk.%d.ffn_up.weight";
-    case PARAM_fc_b: return split ? "blk.%d.ffn_gate.bias|blk.%d.ffn_up.bias" : "blk.%d.ffn_up.bias";
-    case PARAM_fcproj_w: return "blk.%d.ffn_down.weight";
-    case PARAM_fcproj_b: return "blk.%d.ffn_down.bias";
-    case PARAM_normf_w: return "output_norm.weight";
-    case PARAM_normf_b: return "output_norm.bias";
-    case PARAM_head_w: return "output.weight";
-    default: return NULL;
-    }
-}
-
-// The j-th of several names separated by '|', with the layer in place of "%d".
-static inline void gguf_tensor_name(char out[64], const char *names, int j, int layer) {
-    for (; j > 0; j--) names = strchr(names, '|') + 1;
-    int length = (int)strcspn(names, "|");
-    const char *percent = (const char *)memchr(names, '%', (size_t)length);
-    if (!percent) snprintf(out, 64, "%.*s", length, names);
-    else
-        snprintf(out, 64, "%.*s%d%.*s", (int)(percent - names), names, layer, length - (int)(percent - names) - 2,
-                 percent + 2);
-}
 
 static inline int gguf_tensor_type(const GgufTensor *t, int kind, int dtype) {
     if (t->is_vector || kind == PARAM_wpe || dtype == DTYPE_F32) return GGML_F32;
@@ -288,32 +249,32 @@ static inline uint64_t gguf_bytes(int type, int64_t count) {
     return (uint64_t)count * (type == GGML_F32 ? 4 : 2);
 }
 
-// The tensors of the file in its order; *out holds at least DISK_PARTS for each parameter. Everything in
-// the folder must have a place, in the right shape.
+// The tensors of the file in its order; out holds one more than st has. Everything in the folder must have a place, in
+// the right shape.
 static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table,
                              const Config *c, int dtype, const char *folder, Error *err) {
     char *used = (char *)mem_alloc((size_t)st->count + 1);
-    bool ok = true, split = family_of(c->family)->gguf_naming != NAMING_GGUF_GPT2;
+    bool ok = true;
+    const Family *family = family_of(c->family);
     *count = 0;
     for (int i = 0; ok && i < table->count; i++) {
         const Param *p = &table->items[i];
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
-        for (int j = 0; ok && j < n; j++) {
+        const NameRow *names = folder_names(p, c), *gguf = names_of(family->gguf_naming, p->kind);
+        for (int j = 0; ok && j < disk_count(names, c); j++) {
+            DiskPart part = disk_part(names, p, c, j);
             GgufTensor *t = &out[(*count)++];
             memset(t, 0, sizeof *t);
-            gguf_tensor_name(t->name, gguf_tensor_names(p->kind, split), j, p->layer);
-            t->rows = parts[j].rows;
+            memcpy(t->name, disk_part(gguf, p, c, j).name, sizeof t->name);
+            t->rows = part.rows;
             t->cols = p->cols;
             t->is_vector = p->is_vector;
-            t->transposed = parts[j].transposed;
-            bool q_or_k = (p->kind == PARAM_qkv_w || p->kind == PARAM_qkv_b) && j < 2;
-            if (family_of(c->family)->gguf_pairs && q_or_k) t->head_size = c->head_size;
+            t->transposed = part.transposed;
+            if (family->gguf_pairs && names->parts == PARTS_QKV && j < 2) t->head_size = c->head_size;
             t->type = gguf_tensor_type(t, p->kind, dtype);
             t->bytes = gguf_bytes(t->type, t->rows * t->cols);
-            t->from = disk_find(st, "", parts[j].name);
+            t->from = disk_find(st, "", part.name);
             if (!t->from) {
-                ok = error_set(err, "%s: the tensor %s is missing", folder, parts[j].name);
+                ok = error_set(err, "%s: the tensor %s is missing", folder, part.name);
                 break;
             }
             used[t->from - st->tensors] = 1;
@@ -483,7 +444,7 @@ static inline bool gguf_export(const char *model_folder, const char *out_path, i
         return false;
     }
     ParamTable table = param_table(&c);
-    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(table.count * DISK_PARTS));
+    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(st.count + 1));
     GgufKeys keys;
     memset(&keys, 0, sizeof keys);
     keys.family = family_of(c.family)->gguf;

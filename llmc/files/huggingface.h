@@ -3,7 +3,6 @@ huggingface.h: model folders as Hugging Face Transformers writes and reads them.
 
 Defines
   folder_read_config, folder_write_config    config.json <-> Config
-  disk_parts                                 a parameter of model.h -> the tensors that it is on disk
   disk_declare, disk_write                   parameters (or gradients, moments) -> a safetensors file
   folder_load_weights                        model.safetensors (one file or several) -> the model
 
@@ -17,6 +16,7 @@ fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; 
 
 #include "../engine.h"
 #include "../base/json.h"
+#include "naming.h"
 #include "safetensors.h"
 
 // ---------------------------------------------------------------- config.json
@@ -55,16 +55,10 @@ static inline int folder_int(const Json *j, int64_t fallback) {
     return value >= 0 && value <= INT32_MAX ? (int)value : -1;
 }
 
-// Number i of keys that are separated by '|', or "".
-static inline Path key_part(const char *keys, int i) {
-    for (; i > 0; i--) keys += strcspn(keys, "|") + (keys[strcspn(keys, "|")] == '|');
-    return path_of("%.*s", (int)strcspn(keys, "|"), keys);
-}
-
 // True if a name is one of those that are separated by '|'.
 static inline bool key_among(const char *keys, const char *name) {
-    for (int i = 0; key_part(keys, i).text[0]; i++)
-        if (strcmp(key_part(keys, i).text, name) == 0) return true;
+    for (int i = 0; name_part(keys, i).text[0]; i++)
+        if (strcmp(name_part(keys, i).text, name) == 0) return true;
     return false;
 }
 
@@ -82,18 +76,18 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, cons
     const ConfigField *f = config_field(kind);
     const char *keys = f->keys[family_of(c->family)->keys];
     double fallback = folder_default(c, kind, root);
-    Path first = key_part(keys, 0);
+    Path first = name_part(keys, 0);
     const Json *j = *keys ? json_get(root, first.text) : NULL;
     if (f->type == FIELD_SIZE) config_set(c, kind, folder_int(j, (int64_t)fallback));
     if (f->type == FIELD_REAL) config_set(c, kind, json_number(j, fallback));
     if (f->type == FIELD_SWITCH) config_set(c, kind, json_bool(j, fallback != 0));
     if (kind == CONFIG_activation) {
-        Path own = key_part(activation_names(c->activation), 0);
+        Path own = name_part(activation_names(c->activation), 0);
         const char *found = json_string(j, own.text);
         if (!key_among(activation_names(c->activation), found))
             return folder_refuse(err, path, first.text, found, own.text);
     }
-    if (kind == CONFIG_bias && *keys && json_bool(json_get(root, key_part(keys, 1).text), false) != (c->bias != 0))
+    if (kind == CONFIG_bias && *keys && json_bool(json_get(root, name_part(keys, 1).text), false) != (c->bias != 0))
         return folder_refuse(err, path, first.text, "unlike mlp_bias",
                              "biases in all linear layers of a block or in none");
     return true;
@@ -148,12 +142,12 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
     const Family *family = family_of(c->family);
     double value = config_value(c, kind);
     for (int i = 0;; i++) {
-        Path key = key_part(f->keys[family->keys], i);
+        Path key = name_part(f->keys[family->keys], i);
         if (!key.text[0]) break;
         if (strcmp(key.text, family->absent) == 0) continue;
         str_printf(s, "  \"%s\": ", key.text);
         if (f->type == FIELD_SWITCH) str_puts(s, value != 0 ? "true" : "false");
-        else if (f->type == FIELD_CHOICE) str_printf(s, "\"%s\"", key_part(activation_names(c->activation), 0).text);
+        else if (f->type == FIELD_CHOICE) str_printf(s, "\"%s\"", name_part(activation_names(c->activation), 0).text);
         else str_printf(s, "%.*g", f->type == FIELD_REAL ? 9 : 10, value);
         str_puts(s, ",\n");
     }
@@ -190,52 +184,17 @@ static inline bool folder_write_config(const char *folder, const Config *c, int 
 
 // ---------------------------------------------------------------- parameters on disk
 
-// One tensor on disk: rows [row, row + rows) of a parameter, perhaps transposed.
-typedef struct {
-    char name[128];
-    int row, rows;
-    bool transposed; // (cols, rows) on disk
-} DiskPart;
-
-#define DISK_PARTS 3
-
-// The tensors that a parameter is on disk, in the order of its rows. Returns how many.
-static inline int disk_parts(DiskPart parts[DISK_PARTS], const Param *p, const Config *c) {
-    int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size;
-    int rows[DISK_PARTS] = {p->rows, 0, 0};
-    if (p->parts == SPLIT_QKV) rows[0] = NQ, rows[1] = rows[2] = NK;
-    if (p->parts == SPLIT_GATE_UP) rows[0] = rows[1] = p->rows / 2;
-    const char *names = p->disk_names;
-    int n = 0, row = 0;
-    for (; *names && n < DISK_PARTS; n++) {
-        DiskPart *part = &parts[n];
-        part->transposed = *names == '^';
-        names += part->transposed;
-        size_t length = strcspn(names, "|");
-        const char *layer = (const char *)memchr(names, '%', length); // "%d", at most once
-        if (layer)
-            snprintf(part->name, sizeof part->name, "%.*s%d%.*s", (int)(layer - names), names, p->layer,
-                     (int)(length - (size_t)(layer - names) - 2), layer + 2);
-        else snprintf(part->name, sizeof part->name, "%.*s", (int)length, names);
-        part->row = row;
-        part->rows = rows[n];
-        row += rows[n];
-        names += length + (names[length] == '|');
-    }
-    return n;
-}
-
 // Declares parameters number first to last - 1 of a table in a safetensors file, each name behind `prefix`.
 static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, int last, const Config *c,
                                 const char *prefix) {
     for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
-        for (int j = 0; j < n; j++) {
-            Path name = path_of("%s%s", prefix, parts[j].name);
-            int64_t shape[2] = {parts[j].rows, p->cols};
-            if (parts[j].transposed) shape[0] = p->cols, shape[1] = parts[j].rows;
+        const NameRow *names = folder_names(p, c);
+        for (int j = 0; j < disk_count(names, c); j++) {
+            DiskPart part = disk_part(names, p, c, j);
+            Path name = path_of("%s%s", prefix, part.name);
+            int64_t shape[2] = {part.rows, p->cols};
+            if (part.transposed) shape[0] = p->cols, shape[1] = part.rows;
             safewriter_declare(w, name.text, ST_F32, p->is_vector ? 1 : 2, shape);
         }
     }
@@ -258,8 +217,7 @@ static inline void disk_sizes(size_t *values, size_t *turned, const ParamTable *
     *values = *turned = 0;
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];
-        DiskPart parts[DISK_PARTS];
-        bool transposed = disk_parts(parts, p, c) == 1 && parts[0].transposed; // only whole parameters are
+        bool transposed = disk_part(folder_names(p, c), p, c, 0).transposed;
         size_t held = transposed || p->count < DISK_PIECE ? p->count : DISK_PIECE;
         if (held > *values) *values = held;
         if (transposed && p->count > *turned) *turned = p->count;
@@ -268,13 +226,13 @@ static inline void disk_sizes(size_t *values, size_t *turned, const ParamTable *
 
 // Writes one parameter that disk_declare announced. values (rows, cols), turned: scratch, see disk_sizes.
 static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c, const float *values, float *turned) {
-    DiskPart parts[DISK_PARTS];
-    int n = disk_parts(parts, p, c);
-    for (int j = 0; j < n; j++) {
-        const float *from = values + (size_t)parts[j].row * (size_t)p->cols;
-        size_t count = (size_t)parts[j].rows * (size_t)p->cols;
-        if (parts[j].transposed) disk_transpose(turned, from, parts[j].rows, p->cols);
-        safewriter_data(w, parts[j].transposed ? turned : from, count * sizeof(float));
+    const NameRow *names = folder_names(p, c);
+    for (int j = 0; j < disk_count(names, c); j++) {
+        DiskPart part = disk_part(names, p, c, j);
+        const float *from = values + (size_t)part.row * (size_t)p->cols;
+        size_t count = (size_t)part.rows * (size_t)p->cols;
+        if (part.transposed) disk_transpose(turned, from, part.rows, p->cols);
+        safewriter_data(w, part.transposed ? turned : from, count * sizeof(float));
     }
 }
 
@@ -287,9 +245,7 @@ static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTab
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
-        if (n == 1 && parts[0].transposed) {
+        if (disk_part(folder_names(p, c), p, c, 0).transposed) {
             model_get(m, array, p, values, to);
             if (w) disk_write_one(w, p, c, values, turned);
             continue;
@@ -333,18 +289,17 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
     bool ok = true;
     for (int i = 0; ok && i < t->count; i++) {
         const Param *p = &t->items[i];
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
-        for (int j = 0; ok && j < n; j++) {
-            const DiskPart *part = &parts[j];
-            const SafeTensor *tensor = disk_find(st, prefix, part->name);
+        const NameRow *names = folder_names(p, c);
+        for (int j = 0; ok && j < disk_count(names, c); j++) {
+            DiskPart part = disk_part(names, p, c, j);
+            const SafeTensor *tensor = disk_find(st, prefix, part.name);
             if (!tensor) {
-                ok = error_set(err, "%s: the tensor %s%s is missing", path, prefix, part->name);
+                ok = error_set(err, "%s: the tensor %s%s is missing", path, prefix, part.name);
                 break;
             }
             used[tensor - st->tensors] = 1;
-            int64_t want0 = part->transposed ? p->cols : part->rows, want1 = part->transposed ? part->rows : p->cols;
-            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part->rows
+            int64_t want0 = part.transposed ? p->cols : part.rows, want1 = part.transposed ? part.rows : p->cols;
+            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part.rows
                                       : tensor->ndim == 2 && tensor->shape[0] == want0 && tensor->shape[1] == want1;
             if (!shape) {
                 char found[160];
@@ -354,18 +309,13 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
                               found, (long long)want0, p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
                 break;
             }
-            if (part->transposed) {
-                if (!model_keeps(m, array, p)) continue;
-                ok = safetensors_to_f32(turned, tensor, 0, tensor->elements, err);
-                if (ok) disk_transpose(values, turned, p->cols, part->rows);
-                if (ok) model_set(m, array, p, values);
-                continue;
-            }
-            size_t start = (size_t)part->row * (size_t)p->cols, count = (size_t)part->rows * (size_t)p->cols;
-            for (size_t first = 0; ok && first < count; first += DISK_PIECE) {
-                Param piece = param_piece(p, start + first, count - first < DISK_PIECE ? count - first : DISK_PIECE);
+            size_t start = (size_t)part.row * (size_t)p->cols, count = (size_t)part.rows * (size_t)p->cols,
+                   most_held = part.transposed ? count : DISK_PIECE;
+            for (size_t first = 0; ok && first < count; first += most_held) {
+                Param piece = param_piece(p, start + first, count - first < most_held ? count - first : most_held);
                 if (!model_keeps(m, array, &piece)) continue;
-                ok = safetensors_to_f32(values, tensor, first, piece.count, err);
+                ok = safetensors_to_f32(part.transposed ? turned : values, tensor, first, piece.count, err);
+                if (ok && part.transposed) disk_transpose(values, turned, p->cols, part.rows);
                 if (ok) model_set(m, array, &piece, values);
             }
         }

@@ -195,7 +195,7 @@ static inline void trainer_log_run(Trainer *t) {
         char shape[32];
         snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
         if (log->file) // to run.log alone: it is long
-            fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->decay ? "decay" : "");
+            fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
     }
     Error err;
     char hex[65];

@@ -349,13 +349,14 @@ static inline void info_model(const Config *c, const Options *o) {
         if (!p) continue;
         char shape[32];
         snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
-        DiskPart parts[DISK_PARTS];
-        int n = disk_parts(parts, p, c);
+        const NameRow *names = folder_names(p, c);
+        DiskPart part = disk_part(names, p, c, 0);
         const char *name = p->layer < 0 ? p->name : strrchr(p->name, '.') + 1;
         printf("%-10s %-18s %7.0f %16.0f %7.2f%%  %-6s %s", name, shape, times, times * (double)p->count,
-               100 * times * (double)p->count / (double)t.parameters, p->decay ? "yes" : "no", parts[0].name);
-        for (int i = 1; i < n; i++) printf(", %s", strrchr(parts[i].name, '.') > parts[i].name ? parts[i].name : "");
-        printf("%s\n", n && parts[0].transposed ? " (transposed)" : "");
+               100 * times * (double)p->count / (double)t.parameters, p->group == GROUP_VECTOR ? "no" : "yes",
+               part.name);
+        for (int i = 1; i < disk_count(names, c); i++) printf(", %s", disk_part(names, p, c, i).name);
+        printf("%s\n", part.transposed ? " (transposed)" : "");
     }
     ActTable a = act_table(c, B, T, recompute, sizeof(float), sizeof(float));
     double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements;

@@ -2,7 +2,9 @@
 model.h: the one model description, shared by the CPU and the CUDA program.
 
 Defines
-  Config            what a model is: sizes and switches, nothing else
+  CONFIG, Config    what a model is: sizes and switches, nothing else; from the table come the struct, its check, comparison
+                    and description, config.json and GGUF keys
+  FAMILIES          the families: switches, defaults, names in files
   PRESETS           the sizes that have a name, in the three families
   PARAMETERS        every parameter tensor, named once: shape, place, initialisation, group, whether it is trained
   ACTIVATIONS       every intermediate tensor, named once: shape, place, lifetime
@@ -18,11 +20,10 @@ The families differ by switches in Config, never by copies of code:
   llama  RMSNorm, rotary positions, SwiGLU, grouped-query attention           Touvron et al. 2023
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
 
-Weights are stored as (out features, in features) for every family. Where a Hugging Face folder has
-another layout or splits a tensor (gpt2 stores the transpose; llama stores q, k and v apart), the
-table says so and huggingface.h (and for GGUF, gguf.h) translates: no other code knows.
+Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
+(gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
 
-Adding a tensor is adding a row. Adding a family is adding switches, and rows that need them.
+Adding a field, a tensor or a family is adding a row.
 */
 #ifndef LLMC_MODEL_H
 #define LLMC_MODEL_H
@@ -116,12 +117,7 @@ typedef struct {
 } Config;
 
 typedef enum { KEYS_GPT2, KEYS_LLAMA } ConfigKeys;
-typedef enum {
-    NAMING_GPT2 = 1,
-    NAMING_LLAMA = 2,
-    NAMING_GGUF_GPT2 = 4,
-    NAMING_GGUF_LLAMA = 8
-} Naming; // files/naming.h
+typedef enum { NAMING_GPT2 = 1, NAMING_LLAMA = 2, NAMING_GGUF_GPT2 = 4, NAMING_GGUF_LLAMA = 8 } Naming;
 
 // A row of FAMILIES.
 typedef struct {
@@ -315,9 +311,9 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
 
 // ---------------------------------------------------------------- parameters
 
-// Where a tensor stands. The flat allocation is a row of blocks: the embedding block, one block a
-// layer, the head block. A block is contiguous: it is the unit of gradient reduction and of sharding
-// (rank r of R owns the r-th of R equal ranges of every block, whatever tensors lie in it).
+// Where a tensor stands. The flat array is a row of blocks: the embedding, one for each layer (a transformer block's
+// parameters), the head. A block is contiguous: it is the unit of gradient reduction and of sharding (rank r of R owns
+// the r-th of R equal ranges of every block, whatever tensors lie in it).
 typedef enum { PLACE_START, PLACE_LAYER, PLACE_END } Place;
 
 typedef enum {

@@ -272,29 +272,11 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             if (family->gguf_pairs && names->parts == PARTS_QKV && j < 2) t->head_size = c->head_size;
             t->type = gguf_tensor_type(t, p->kind, dtype);
             t->bytes = gguf_bytes(t->type, t->rows * t->cols);
-            t->from = disk_find(st, "", part.name);
-            if (!t->from) {
-                ok = error_set(err, "%s: the tensor %s is missing", folder, part.name);
-                break;
-            }
-            used[t->from - st->tensors] = 1;
-            int64_t shape[2] = {t->transposed ? t->cols : t->rows, t->transposed ? t->rows : t->cols};
-            int ndim = t->is_vector ? 1 : 2;
-            if (t->from->ndim != ndim || t->from->shape[0] != shape[0] ||
-                (ndim == 2 && t->from->shape[1] != shape[1])) {
-                char found[160], expected[160];
-                ok = error_set(err, "%s: the tensor %s has the shape %s, expected %s", folder, t->from->name,
-                               safetensor_shape(found, t->from->ndim, t->from->shape),
-                               safetensor_shape(expected, ndim, shape));
-            }
+            t->from = disk_expect(st, used, "", &part, p, folder, err);
+            ok = t->from != NULL;
         }
     }
-    for (int i = 0; ok && i < st->count; i++) {
-        const char *name = st->tensors[i].name;
-        if (used[i] || disk_is_ballast(name) || (c->tied && str_ends_with(name, "lm_head.weight"))) continue;
-        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", folder, name,
-                       family_name(c->family));
-    }
+    ok = ok && disk_all_used(st, used, "", c, folder, err);
     free(used);
     return ok;
 }

@@ -122,11 +122,11 @@ static inline bool folder_read_config(Config *out, const char *folder, Error *er
     const Json *root = json_load(&doc, path.text, err);
     if (!root) return false;
     const char *type = json_string(json_get(root, "model_type"), "");
-    int family = 0;
-    while (family < FAMILY_KINDS && strcmp(family_name(family), type) != 0) family++;
-    bool ok = family < FAMILY_KINDS;
+    Config c = family_of(0)->config;
+    for (int i = 0; i < FAMILY_KINDS; i++)
+        if (strcmp(family_name(i), type) == 0) c = family_of(i)->config;
+    bool ok = strcmp(family_name(c.family), type) == 0;
     if (!ok) folder_refuse(err, path.text, "model_type", *type ? type : "missing", family_list("", " and ").text);
-    Config c = family_of(ok ? family : 0)->config;
     for (int i = 0; ok && i < CONFIG_KINDS; i++) ok = folder_read_field(&c, i, root, path.text, err);
     ok = ok && folder_read_others(&c, root, path.text, err);
     json_free(&doc);
@@ -184,6 +184,13 @@ static inline bool folder_write_config(const char *folder, const Config *c, int 
 
 // ---------------------------------------------------------------- parameters on disk
 
+// The shape of a part on disk. Returns the number of dimensions.
+static inline int disk_shape(int64_t shape[2], const DiskPart *part, const Param *p) {
+    shape[0] = part->transposed ? p->cols : part->rows;
+    shape[1] = part->transposed ? part->rows : p->cols;
+    return p->is_vector ? 1 : 2;
+}
+
 // Declares parameters number first to last - 1 of a table in a safetensors file, each name behind `prefix`.
 static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, int last, const Config *c,
                                 const char *prefix) {
@@ -192,10 +199,9 @@ static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, i
         const NameRow *names = folder_names(p, c);
         for (int j = 0; j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
-            Path name = path_of("%s%s", prefix, part.name);
-            int64_t shape[2] = {part.rows, p->cols};
-            if (part.transposed) shape[0] = p->cols, shape[1] = part.rows;
-            safewriter_declare(w, name.text, ST_F32, p->is_vector ? 1 : 2, shape);
+            int64_t shape[2];
+            int ndim = disk_shape(shape, &part, p);
+            safewriter_declare(w, path_of("%s%s", prefix, part.name).text, ST_F32, ndim, shape);
         }
     }
 }
@@ -278,6 +284,37 @@ static inline const SafeTensor *disk_find(const SafeTensors *st, const char *pre
     return safetensors_find(st, full.text);
 }
 
+// The tensor that is a part; NULL and an error where it is missing or has another shape. used: of st's tensors.
+static inline const SafeTensor *disk_expect(const SafeTensors *st, char *used, const char *prefix, const DiskPart *part,
+                                            const Param *p, const char *path, Error *err) {
+    const SafeTensor *t = disk_find(st, prefix, part->name);
+    char found[160], expected[160];
+    int64_t shape[2];
+    int ndim = disk_shape(shape, part, p);
+    if (!t) error_set(err, "%s: the tensor %s%s is missing", path, prefix, part->name);
+    else if (t->ndim != ndim || memcmp(t->shape, shape, sizeof *shape * (size_t)ndim) != 0)
+        error_set(err, "%s: the tensor %s has the shape %s, expected %s", path, t->name,
+                  safetensor_shape(found, t->ndim, t->shape), safetensor_shape(expected, ndim, shape));
+    else {
+        used[t - st->tensors] = 1;
+        return t;
+    }
+    return NULL;
+}
+
+// Refuses tensors with this prefix that no parameter used.
+static inline bool disk_all_used(const SafeTensors *st, const char *used, const char *prefix, const Config *c,
+                                 const char *path, Error *err) {
+    for (int i = 0; i < st->count; i++) {
+        const char *name = st->tensors[i].name;
+        if (used[i] || strncmp(name, prefix, strlen(prefix)) != 0 || disk_is_ballast(name)) continue;
+        if (c->tied && str_ends_with(name, "lm_head.weight")) continue; // a copy of the embedding
+        return error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name,
+                         family_name(c->family));
+    }
+    return true;
+}
+
 // Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
 // there in its shape, and every tensor of the file with this prefix must be used.
 static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
@@ -292,41 +329,21 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
         const NameRow *names = folder_names(p, c);
         for (int j = 0; ok && j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
-            const SafeTensor *tensor = disk_find(st, prefix, part.name);
-            if (!tensor) {
-                ok = error_set(err, "%s: the tensor %s%s is missing", path, prefix, part.name);
-                break;
-            }
-            used[tensor - st->tensors] = 1;
-            int64_t want0 = part.transposed ? p->cols : part.rows, want1 = part.transposed ? part.rows : p->cols;
-            bool shape = p->is_vector ? tensor->ndim == 1 && tensor->shape[0] == part.rows
-                                      : tensor->ndim == 2 && tensor->shape[0] == want0 && tensor->shape[1] == want1;
-            if (!shape) {
-                char found[160];
-                safetensor_shape(found, tensor->ndim, tensor->shape);
-                ok =
-                    error_set(err, "%s: the tensor %s has the shape %s, expected (%lld%s%.0lld)", path, tensor->name,
-                              found, (long long)want0, p->is_vector ? "" : ", ", p->is_vector ? 0ll : (long long)want1);
-                break;
-            }
+            const SafeTensor *tensor = disk_expect(st, used, prefix, &part, p, path, err);
+            ok = tensor != NULL;
             size_t start = (size_t)part.row * (size_t)p->cols, count = (size_t)part.rows * (size_t)p->cols,
-                   most_held = part.transposed ? count : DISK_PIECE;
-            for (size_t first = 0; ok && first < count; first += most_held) {
-                Param piece = param_piece(p, start + first, count - first < most_held ? count - first : most_held);
+                   held = part.transposed ? count : DISK_PIECE;
+            for (size_t first = 0; ok && first < count; first += held) {
+                Param piece = param_piece(p, start + first, count - first < held ? count - first : held);
                 if (!model_keeps(m, array, &piece)) continue;
-                ok = safetensors_to_f32(part.transposed ? turned : values, tensor, first, piece.count, err);
+                ok = safetensors_to_f32(part.transposed ? turned : values, tensor, (int64_t)first, (int64_t)piece.count,
+                                        err);
                 if (ok && part.transposed) disk_transpose(values, turned, p->cols, part.rows);
                 if (ok) model_set(m, array, &piece, values);
             }
         }
     }
-    for (int i = 0; ok && i < st->count; i++) {
-        const char *name = st->tensors[i].name;
-        if (used[i] || strncmp(name, prefix, strlen(prefix)) != 0 || disk_is_ballast(name)) continue;
-        if (c->tied && str_ends_with(name, "lm_head.weight")) continue; // a copy of the embedding
-        ok = error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name,
-                       family_name(c->family));
-    }
+    ok = ok && disk_all_used(st, used, prefix, c, path, err);
     free(values);
     free(turned);
     free(used);

@@ -2,8 +2,8 @@
 model.h: the one model description, shared by the CPU and the CUDA program.
 
 Defines
-  CONFIG, Config    what a model is: sizes and switches, nothing else; from the table come the struct, its check, comparison
-                    and description, config.json and GGUF keys
+  CONFIG, Config    what a model is: sizes and switches, nothing else; from the table come the struct, its check,
+                    comparison and description, config.json and GGUF keys
   FAMILIES          the families: switches, defaults, names in files
   PRESETS           the sizes that have a name, in the three families
   PARAMETERS        every parameter tensor, named once: shape, place, initialisation, group, whether it is trained
@@ -42,8 +42,8 @@ Adding a field, a tensor or a family is adding a row.
 //   type         SIZE, SWITCH (0 or 1), CHOICE (of a table) or REAL
 //   least, most  bounds, of a REAL both outside; both 0: none that hold for every model
 //   close        a run resumes with a value so close, relatively; 0: with this one alone; -1: with any
-//   keys         in config.json, in this order, by the two vocabularies of Transformers; "" where a family fixes the value
-//                or it follows from others. Several ('|') hold the same value.
+//   keys         in config.json, in this order, by the two vocabularies of Transformers; "" where a family fixes the
+//                value or it follows from others. Several ('|') hold the same value.
 //   place, key   in GGUF: place among its keys, and key as an expression of `const Config *c`
 // clang-format off
 #define CONFIG(X)                                                                                                      \
@@ -69,11 +69,12 @@ Adding a field, a tensor or a family is adding a row.
     X(SWITCH, gated, "gated MLP", 0, 1, 0, "", "", 0, "")                                                              \
     X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")
 
-// X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors (files/naming.h),
-//   llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), key that its class lacks, its lines of
-//   config.json that never differ, norm_eps of new models;
-//   vocab_size, max_seq_len, channels, layers, heads, kv_heads, head_size, hidden, activation, norm_eps, rope_theta, bias, init_std,
-//   tied, rms_norm, rope, gated, qk_norm: the defaults of its class, 0: heads, channels / heads, 4 channels).
+// X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors
+//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), key that its class lacks,
+//   its lines of config.json that never differ, norm_eps of new models,
+//   and what a config.json means that leaves out what its class has a default for, in the order of CONFIG: vocab_size,
+//   max_seq_len, channels, layers, heads, kv_heads (0: heads), head_size (0: channels / heads), hidden (0: 4 channels),
+//   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm).
 #define FAMILIES(X)                                                                                                    \
     X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "",                        \
       "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n", 1e-5,                               \
@@ -389,7 +390,7 @@ typedef struct {
 // ranges for up to 64 ranks. Padding holds zeros and stays zero (its gradient is never written).
 #define PARAM_ALIGN 64
 
-// Lays the tensors out. In a block the trained ones come first. frozen: kinds that are frozen beside those of PARAMETERS.
+// Lays the tensors out, the trained ones of a block first. frozen: kinds that are frozen beside those of PARAMETERS.
 static inline ParamTable param_table_frozen(const Config *c, const bool frozen[PARAM_KINDS]) {
     ParamTable t;
     memset(&t, 0, sizeof t);

@@ -176,7 +176,11 @@ static void test_model_tables(void) {
         CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1],
               "%s lies outside its block", p->name);
         CHECK(param_find(&t, p->kind, p->layer) == p, "%s is not found", p->name);
-        CHECK((p->group == GROUP_VECTOR) == p->is_vector, "%s: group %d", p->name, p->group);
+        bool table = p->kind == PARAM_wte || p->kind == PARAM_wpe || p->kind == PARAM_head_w;
+        CHECK(p->group == (p->is_vector ? GROUP_VECTOR
+                           : table      ? GROUP_EMBEDDING
+                                        : GROUP_MATRIX),
+              "%s: group %d", p->name, p->group);
     }
     param_table_free(&t);
     CHECK_ERROR(config_of_preset(&c, "gpt4", &err), "no model preset named gpt4");

@@ -479,6 +479,22 @@ static void test_model_configs(void) {
     CHECK(ok && c.tied && c.hidden == 96 && c.norm_eps == 1e-5 && !c.rope, "defaults of GPT2Config: %s",
           ok ? "" : err.text);
 
+    ok = config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_ctx\": 77}", &err);
+    CHECK(ok && c.max_seq_len == 77, "n_ctx, the older name: %s", ok ? "" : err.text);
+    // What nothing but a model_type means: the defaults of the classes of Transformers.
+    static const struct {
+        const char *text;
+        int sizes[8]; // V, T, C, L, NH, NKV, HS, F
+    } classes[] = {{"{\"model_type\": \"gpt2\"}", {50257, 1024, 768, 12, 12, 12, 64, 3072}},
+                   {"{\"model_type\": \"llama\"}", {32000, 2048, 4096, 32, 32, 32, 128, 11008}},
+                   {"{\"model_type\": \"qwen3\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}}};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        ok = config_of_text(&c, classes[i].text, &err);
+        int found[8] = {c.vocab_size, c.max_seq_len, c.channels, c.layers, c.heads, c.kv_heads, c.head_size, c.hidden};
+        CHECK(ok && memcmp(found, classes[i].sizes, sizeof found) == 0 && c.init_std == 0.02 && c.tied == (i == 0) &&
+                  c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
+              "defaults of %s: %s", classes[i].text, ok ? "other sizes" : err.text);
+    }
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mixtral\"}", &err), "mixtral");
     CHECK_ERROR(config_of_text(&c, "{}", &err), "model_type");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"hidden_act\": \"gelu\"}", &err), "hidden_act");

@@ -40,7 +40,6 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/engine.h"
 #include "llmc/base/half.h"
 #include "llmc/base/hash.h"
-#include "llmc/run/options.h"
 #include <type_traits>
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of

@@ -26,7 +26,6 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/peak.h"
 #include "llmc/cpu/ranks.h"
 #include "llmc/engine.h"
-#include "llmc/run/options.h"
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
 // this size: large enough that a chunk is an efficient matrix product, small beside the weights.

@@ -13,11 +13,15 @@ outside those two files does arithmetic on a model. All functions are called fro
 
 typedef struct Model Model;
 
+// The type of the matrix products' operands; AUTO: what the program was built for.
+#define PRECISIONS(X) X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto")
+typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
+
 typedef struct {
     Config config;
     int batch_size, seq_len; // most sequences and tokens a pass: B, T
     int recompute;           // Recompute
-    int precision;           // PRECISION_FP32, PRECISION_BF16, or PRECISION_AUTO: what the program was built for
+    int precision;           // Precision
     int threads;             // CPU threads, 0: all
     bool gradients;          // backward and update will be called
     bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient

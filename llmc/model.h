@@ -517,7 +517,10 @@ typedef enum {
     LIFE_CHEAP  // recomputed under --recompute=cheap and block: no matmul is needed to get it back
 } Lifetime;
 
-typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } Recompute;
+// AUTO is for who asks, and becomes one of the others before a model is made.
+#define RECOMPUTES(X)                                                                                                  \
+    X(RECOMPUTE_NONE, "none") X(RECOMPUTE_CHEAP, "cheap") X(RECOMPUTE_BLOCK, "block") X(RECOMPUTE_AUTO, "auto")
+typedef enum { RECOMPUTES(CHOICE_ENUM) } Recompute;
 
 // REAL: the numbers of the program's matrices; STATISTIC: float in every CUDA build. On the CPU both are `real`.
 typedef enum { TYPE_REAL, TYPE_STATISTIC } ActType;

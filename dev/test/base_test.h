@@ -53,6 +53,84 @@ static bool test_parse(Options *o, int verb, const char *words, Error *err) {
     return options_parse(o, verb, argc, argv, err);
 }
 
+// A value that is not the default, as a user would write it and as it is printed.
+static void test_other_value(char out[64], const Option *p) {
+    Str s;
+    memset(&s, 0, sizeof s);
+    switch (p->type) {
+    case OPTION_TEXT: str_puts(&s, "a=b c"); break;
+    case OPTION_INT: str_printf(&s, "%lld", (long long)p->most - (atoll(p->fallback) == p->most)); break;
+    case OPTION_REAL: json_add_number(&s, strtod(p->fallback, NULL) == p->most ? p->most / 2 : p->most); break;
+    default: {
+        const char *last = strrchr(p->choices, '|');
+        if (last && strcmp(last + 1, p->fallback) != 0) str_puts(&s, last + 1);
+        else str_add(&s, p->choices, strcspn(p->choices, "|"));
+    }
+    }
+    snprintf(out, 64, "%s", s.data);
+    free(s.data);
+}
+
+// Every option of every verb: from a word, from a config file, and seen by --print_options.
+static void test_every_option(void) {
+    Error err;
+    Path config = test_temp("one.config");
+    for (int verb = 0; verb < VERB_COUNT; verb++)
+        for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+            if (!(p->verbs & 1 << verb)) continue;
+            char value[64];
+            test_other_value(value, p);
+            Path line = path_of("%s = %s # and a comment\n", p->name, value);
+            CHECK(file_write_all(config.text, line.text, strlen(line.text), &err), "%s", err.text);
+            for (int file = 0; file < 2; file++) {
+                Path word = file ? path_of("--config=%.3000s", config.text) : path_of("--%s=%s", p->name, value),
+                     print = path_of("--print_options=%s", p->name);
+                char all[] = "--print_options", *words[2] = {print.text, word.text};
+                Options o;
+                Str s;
+                JsonDoc doc;
+                memset(&s, 0, sizeof s);
+                CHECK(options_parse(&o, verb, 2, words, &err) && options_print(&s, &o, &err), "%s", err.text);
+                CHECK(s.size == strlen(value) + 1 && memcmp(s.data, value, strlen(value)) == 0, "%s %s gives %s",
+                      verbs[verb].name, word.text, s.data);
+                options_free(&o);
+                words[0] = all, s.size = 0;
+                CHECK(options_parse(&o, verb, 2, words, &err) && options_print(&s, &o, &err), "%s", err.text);
+                const Json *j = json_get(json_parse(&doc, s.data, s.size, &err), p->name), *now = json_get(j, "value");
+                CHECK(j && now && json_get(j, "default") && json_get(j, "help"), "%s: %s", p->name, s.data);
+                // And the JSON says the same.
+                if (p->type == OPTION_FLAG) CHECK(json_bool(now, false) == (strcmp(value, "on") == 0), "%s", p->name);
+                else CHECK(now->text && strcmp(now->text, value) == 0, "%s: %s", p->name, value);
+                CHECK((json_get(j, "choices") != NULL) == (p->type == OPTION_CHOICE) &&
+                          (json_get(j, "least") != NULL) == (p->type == OPTION_INT || p->type == OPTION_REAL),
+                      "%s: choices or bounds", p->name);
+                json_free(&doc);
+                options_free(&o);
+                free(s.data);
+            }
+        }
+}
+
+// A choice's enumerator is its place in the text.
+static void test_choices(void) {
+    struct {
+        const char *choices, *text;
+        int id;
+    } rows[] = {
+#define ROW(list) {CHOICES(list), NULL, 0},
+#define CHOICE_ROW(id, text) {NULL, text, id},
+        ROW(SCHEDULES) SCHEDULES(CHOICE_ROW) ROW(SPIKE_ACTIONS) SPIKE_ACTIONS(CHOICE_ROW) ROW(RECOMPUTES)
+            RECOMPUTES(CHOICE_ROW) ROW(PRECISIONS) PRECISIONS(CHOICE_ROW) ROW(DTYPES) DTYPES(CHOICE_ROW) ROW(DOC_SPLITS)
+                DOC_SPLITS(CHOICE_ROW) ROW(RESUMES) RESUMES(CHOICE_ROW) ROW(MASTERS) MASTERS(CHOICE_ROW)};
+    const char *choices = "";
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].choices) choices = rows[i].choices;
+        else
+            CHECK(options_choice(choices, rows[i].text) == rows[i].id, "%s of %s is %d", rows[i].text, choices,
+                  rows[i].id);
+    }
+}
+
 static void test_options(void) {
     Options o;
     Error err;
@@ -315,6 +393,8 @@ static void test_config_file(void) {
 static void test_base(void) {
     test_rng();
     test_options();
+    test_every_option();
+    test_choices();
     test_schedule();
     test_sample();
     test_model_tables();

@@ -8,7 +8,7 @@ splitting. The numbers of test_permutation() are frozen: a change would give eve
 #ifndef DATA_TEST_H
 #define DATA_TEST_H
 
-#include "../../llmc/text/data.h"
+#include "../../llmc/text/source.h"
 #include "../../llmc/text/tokenize.h"
 #include "check.h"
 #include "files_test.h"
@@ -77,6 +77,35 @@ static bool shard_test_write(const char *name, int64_t tokens, int64_t limit, in
     return shardwriter_finish(&w, err) && shardwriter_commit(&w, err);
 }
 
+// A source's batches are the data set's sequences, in its own order and in that of every epoch, whatever their size.
+static void source_test(const Dataset *d) {
+    Error err;
+    int T = d->seq_len, wrong = 0;
+    int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * 4 * (size_t)T),
+            *targets = (int32_t *)mem_alloc(sizeof(int32_t) * 4 * (size_t)T),
+            *one = (int32_t *)mem_alloc(sizeof(int32_t) * 2 * (size_t)T);
+    for (int permuted = 0; permuted < 2; permuted++) {
+        BatchSource s = source_of_dataset(d, permuted, 11);
+        CHECK(s.sequences == d->sequences && s.seq_len == T && s.fingerprint == d->fingerprint, "what the source is");
+        for (int B = 1; B <= 4; B += 3)
+            for (int64_t p = 0; p + B <= (permuted ? 2 : 1) * d->sequences; p += B) {
+                CHECK(s.next(&s, p, B, inputs, targets, &err), "%s", err.text);
+                for (int b = 0; b < B; b++) {
+                    int64_t index = permuted ? dataset_index(d, 11, p + b) : p + b;
+                    CHECK(dataset_sequence(d, index, one, one + T, &err), "%s", err.text);
+                    wrong += memcmp(one, inputs + b * T, sizeof(int32_t) * (size_t)T) != 0 ||
+                             memcmp(one + T, targets + b * T, sizeof(int32_t) * (size_t)T) != 0;
+                }
+            }
+    }
+    BatchSource s = source_of_dataset(d, false, 0);
+    CHECK(wrong == 0, "%d sequences are not those of the data set", wrong);
+    CHECK_ERROR(s.next(&s, d->sequences - 1, 2, inputs, targets, &err), "was asked for");
+    free(inputs);
+    free(targets);
+    free(one);
+}
+
 static void test_shards(void) {
     Error err;
     Dataset d;
@@ -108,6 +137,7 @@ static void test_shards(void) {
         for (int64_t p = 0; p < d.sequences; p++)
             wrong += dataset_index(&d, 1, p + 2 * d.sequences) != permutation(1, 2, d.sequences, p);
         CHECK(wrong == 0, "order of the third epoch");
+        source_test(&d);
         uint64_t fingerprint = d.fingerprint;
         dataset_close(&d);
         CHECK_ERROR(dataset_open(&d, glob.text, 1000, &err), "1001");

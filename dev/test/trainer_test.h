@@ -10,33 +10,29 @@ model, the state in run.json, which old checkpoints go, the watchdog. Whole runs
 
 static void test_spikes(void) {
     SpikeWindow w;
-    Options o;
-    Error err;
-    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
-    o.spike_window = 5, o.spike_threshold = 2;
+    SpikeRule rule = {5, 2, SPIKE_SKIP, 10};
     memset(&w, 0, sizeof w);
     for (int i = 0; i < 7; i++) {
-        SpikeBounds b = spike_bounds(&w, &o);
+        SpikeBounds b = spike_bounds(&w, &rule);
         CHECK((b.max_loss > 0) == (i >= 5) && (b.max_norm > 0) == (i >= 5),
               "bounds %g and %g after %d steps of a window of 5", b.max_loss, b.max_norm, i);
-        spike_add(&w, o.spike_window, i, 10 * i + 1);
+        spike_add(&w, rule.window, i, 10 * i + 1);
     }
     CHECK(w.count == 5 && w.loss[0] == 2 && w.loss[4] == 6 && w.grad_norm[0] == 21 && w.grad_norm[4] == 61,
           "the window holds %d values from %g to %g", w.count, w.loss[0], w.loss[w.count - 1]);
     // 2, 3, 4, 5, 6: mean 4, variance (4 + 1 + 0 + 1 + 4) / 5 = 2
-    SpikeBounds b = spike_bounds(&w, &o);
+    SpikeBounds b = spike_bounds(&w, &rule);
     CHECK(fabs(b.max_loss - (4 + 2 * sqrt(2))) < 1e-14 && fabs(b.max_norm - (41 + 20 * sqrt(2))) < 1e-12,
           "bounds %.17g, %.17g", b.max_loss, b.max_norm);
     double level[3] = {7, 7, 7};
     CHECK(spike_statistics(level, 3).mean == 7 && spike_statistics(level, 3).deviation == 7e-3,
           "the deviation of a level is %g", spike_statistics(level, 3).deviation);
-    o.spike_threshold = 0;
-    CHECK(spike_bounds(&w, &o).max_loss == 0, "a threshold of 0 judges");
-    o.spike_threshold = 2, o.spike_window = 3;
-    spike_add(&w, o.spike_window, 9, 9);
+    rule.threshold = 0;
+    CHECK(spike_bounds(&w, &rule).max_loss == 0, "a threshold of 0 judges");
+    rule.threshold = 2, rule.window = 3;
+    spike_add(&w, rule.window, 9, 9);
     CHECK(w.count == 3 && w.loss[0] == 5 && w.loss[2] == 9,
           "a window that got smaller keeps the newest, not %d from %g", w.count, w.loss[0]);
-    options_free(&o);
 }
 
 static Model *trainer_test_model(const Config *c, bool backward) {
@@ -103,14 +99,21 @@ static bool trainer_test_same(const char *a, const char *b) {
     return same;
 }
 
+static void trainer_test_writer(CheckpointWriter *w, const char *run_dir, Model *m, const Tokenizer *tok,
+                                const Dist *dist, bool background) {
+    Error err;
+    memset(w, 0, sizeof *w);
+    w->run_dir = run_dir, w->model = m, w->table = &m->table, w->config = &m->config;
+    w->tokenizer = tok, w->dist = dist, w->copies = background;
+    CHECK(checkpoint_writer_open(w, &err), "%s", err.text);
+}
+
 static void test_checkpoint_copy(const Config *c) {
     Error err;
-    Options o;
     Tokenizer tok;
     CheckpointWriter w;
     Dist alone;
     RunState state, back;
-    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
     dist_single(&alone);
     Model *m = trainer_test_model(c, true);
@@ -125,12 +128,15 @@ static void test_checkpoint_copy(const Config *c) {
         x = fmod(x * 1.618033988749895 + 0.1, 7);
         spike_add(&state.window, 256, x, x / 3e5);
     }
+    Str run;
+    memset(&run, 0, sizeof run);
+    run_state_json(&run, &state);
     Path copied = test_temp("copied"), direct = test_temp("direct");
     for (int background = 0; background < 2; background++) {
         const char *folder = background ? copied.text : direct.text;
         CHECK(path_make_folder(folder, &err), "%s", err.text);
-        CHECK(checkpoint_writer_open(&w, folder, &o, m, &m->table, c, &tok, &alone, background, &err), "%s", err.text);
-        checkpoint_start(&w, &state, 0);
+        trainer_test_writer(&w, folder, m, &tok, &alone, background);
+        checkpoint_start(&w, state.step, run.data, 0);
         if (background) { // training goes on: what is written must not change
             for (size_t i = 0; i < m->table.elements; i++) m->weights[i] = m->moment1[i] = m->moment2[i] = 1;
             while (checkpoint_under_way(&w, 0.1)) {}
@@ -148,40 +154,37 @@ static void test_checkpoint_copy(const Config *c) {
               files[i]);
     }
     Path folder = checkpoint_folder(copied.text, 7), damaged = path_of("%.3000s/model.safetensors", folder.text);
-    CHECK(checkpoint_read(&back, folder.text, &err) && checkpoint_verify(folder.text, 0, 1, &err), "%s", err.text);
+    CHECK(run_state_load(&back, folder.text, &err) && checkpoint_verify(folder.text, 0, 1, &err), "%s", err.text);
     CHECK(memcmp(&back, &state, sizeof state) == 0,
           "the state in run.json is not the one that was written: step %lld, %d values in the window",
           (long long)back.step, back.window.count);
     CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
     CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "damaged");
     // No room, or no folder: an error, and the writer goes on being usable.
-    CHECK(checkpoint_writer_open(&w, "/proc/none", &o, m, &m->table, c, &tok, &alone, true, &err), "%s", err.text);
+    trainer_test_writer(&w, "/proc/none", m, &tok, &alone, true);
     for (int again = 0; again < 2; again++) {
-        checkpoint_start(&w, &state, 0);
+        checkpoint_start(&w, 7, run.data, 0);
         while (checkpoint_under_way(&w, 0.1)) {}
         checkpoint_finish(&w);
         CHECK(!w.ok && strstr(w.err.text, "/proc/none"), "a checkpoint into /proc: %s", w.err.text);
     }
     checkpoint_writer_close(&w);
+    free(run.data);
     model_destroy(m);
     tokenizer_free(&tok);
-    options_free(&o);
 }
 
 static void test_prune(void) {
     static const int64_t made[] = {100, 200, 250, 270, 290};
     Error err;
-    Options o;
-    CHECK(options_parse(&o, VERB_TRAIN, 0, NULL, &err), "%s", err.text);
-    o.checkpoint_every = 100, o.keep_checkpoints = 2;
     for (int rollback = 0; rollback < 2; rollback++) {
         Path run = test_temp(rollback ? "prune_rollback" : "prune");
         for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
             Path p = checkpoint_folder(run.text, made[i]);
             CHECK(path_make_folder(p.text, &err), "%s", err.text);
         }
-        o.spike_action = rollback ? SPIKE_ROLLBACK : SPIKE_SKIP;
-        CHECK(checkpoint_prune(run.text, &o, &err), "%s", err.text);
+        CheckpointKeep keep = {2, 100, rollback};
+        CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);
         int64_t *steps;
         int n = checkpoint_list(&steps, run.text);
         CHECK(n == 2 + rollback && steps[n - 1] == 290 && steps[n - 2] == 270 && (!rollback || steps[0] == 200),
@@ -191,7 +194,6 @@ static void test_prune(void) {
         CHECK(checkpoint_regular(steps, n, 0, 280) == -1, "without --checkpoint_every none is regular");
         free(steps);
     }
-    options_free(&o);
 }
 
 // Every field in turn: another value is another model, and it is named. init_std matters to new weights alone.

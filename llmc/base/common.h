@@ -148,6 +148,13 @@ PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...)
     s->size += (size_t)n;
 }
 
+// A list of choices, X(ENUMERATOR, "name on the command line") ..., makes their enum and the text "a|b|c":
+//     enum { LIST(CHOICE_ENUM) };  const char *choices = CHOICES(LIST);
+#define CHOICE_ENUM(id, text) id,
+#define CHOICE_NAME(id, text) text,
+#define CHOICE_TEXT(id, text) "|" text
+#define CHOICES(list) (&(list(CHOICE_TEXT))[1])
+
 static inline char *str_copy(const char *text) {
     size_t n = strlen(text) + 1;
     char *copy = (char *)mem_alloc(n);

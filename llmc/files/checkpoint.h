@@ -1,6 +1,6 @@
 /*
 checkpoint.h: a run's checkpoints, RUN_DIR/step_00001000/: which there are, reading and removing them.
-checkpoint_writer.h writes them.
+checkpoint_writer.h writes them; where the run stands that made one says run_folder.h.
 
 A checkpoint is a Hugging Face model folder (huggingface.h, tokenizer.h) with more in it: the Adam moments under
 the names of the weights, moment1.NAME and moment2.NAME, and run.json, which holds the position in the run, every
@@ -19,26 +19,28 @@ there whole or it is not there. The newest checkpoint is found by looking; nothi
 
 #include "../base/hash.h"
 #include "huggingface.h"
-#include "../run/options.h"
-#include "../run/spikes.h"
 #include "../text/tokenizer.h"
 
-// Where a run stands, and what a resumed one must have in common with it.
-typedef struct {
-    int64_t step;     // done; an update each, but for those skipped
-    int64_t position; // sequences seen, over all ranks: the next one to read in dataset order
-    int64_t tokens;   // trained on
-    int64_t skipped;  // steps whose update was refused
-    int64_t spikes;   // in a row, and the furthest step that was one
-    int64_t spike_step;
-    SpikeWindow window;
-    int64_t seed;
-    int64_t seq_len;
-    uint64_t data; // Dataset.fingerprint of the training shards
-} RunState;
-
-// The two kinds of files with numbers: weights, Adam's moments.
+// The two kinds of files with numbers, and what a checkpoint holds of each parameter, in the order of the files.
 enum { CHECKPOINT_MODEL, CHECKPOINT_OPTIMIZER, CHECKPOINT_KINDS };
+
+typedef struct {
+    int array;          // for model_get
+    const char *prefix; // of the parameter's names
+} CheckpointArray;
+
+enum { CHECKPOINT_ARRAYS = 1 + STATE_KINDS };
+static const CheckpointArray checkpoint_arrays[CHECKPOINT_ARRAYS] = {{MODEL_WEIGHT, ""},
+#define X(id) {MODEL_STATE + STATE_##id, #id "."},
+                                                                     OPTIMIZER_STATE(X)
+#undef X
+};
+static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, CHECKPOINT_ARRAYS}; // of these in a kind of file
+
+// The bytes of a checkpoint but for its small files.
+static inline double checkpoint_bytes(const ParamTable *t) {
+    return (double)CHECKPOINT_ARRAYS * sizeof(float) * (double)t->parameters;
+}
 
 // The name of file number `file` (from 0) of `files` of a kind.
 static inline Path checkpoint_file(int kind, int file, int files) {
@@ -104,15 +106,21 @@ static inline int64_t checkpoint_regular(const int64_t *steps, int n, int64_t ev
     return -1;
 }
 
-// Removes all but the newest `keep` checkpoints (0: keeps all), and the newest regular one where a
-// rollback may need it: a run that was stopped and one that was not must roll back to the same step.
-static inline bool checkpoint_prune(const char *run_dir, const Options *o, Error *err) {
+// Which checkpoints of a run are to stay.
+typedef struct {
+    int64_t newest; // so many; 0: all
+    int64_t every;  // a regular one is made every so many steps; 0: only at the end
+    bool rollback;  // the newest regular one may be needed
+} CheckpointKeep;
+
+// Removes the others. A run that was stopped and one that was not must roll back to the same step, hence the
+// newest regular one stays where a rollback may need it.
+static inline bool checkpoint_prune(const char *run_dir, const CheckpointKeep *keep, Error *err) {
     int64_t *steps;
     int n = checkpoint_list(&steps, run_dir);
-    int64_t spared =
-        o->spike_action == SPIKE_ROLLBACK ? checkpoint_regular(steps, n, o->checkpoint_every, INT64_MAX) : -1;
+    int64_t spared = keep->rollback ? checkpoint_regular(steps, n, keep->every, INT64_MAX) : -1;
     bool ok = true;
-    for (int i = 0; ok && o->keep_checkpoints > 0 && i < n - o->keep_checkpoints; i++)
+    for (int i = 0; ok && keep->newest > 0 && i < n - keep->newest; i++)
         if (steps[i] != spared) ok = checkpoint_remove(run_dir, steps[i], err);
     free(steps);
     return ok;
@@ -140,32 +148,6 @@ static inline bool checkpoint_sum(uint64_t *sum, uint64_t *bytes, const char *pa
 
 // ---------------------------------------------------------------- reading
 
-static inline uint64_t checkpoint_hex(const Json *j) { return strtoull(json_string(j, "0"), NULL, 16); }
-
-// Reads where a checkpoint stands.
-static inline bool checkpoint_read(RunState *state, const char *folder, Error *err) {
-    Path path = path_of("%s/run.json", folder);
-    JsonDoc doc;
-    const Json *root = json_load(&doc, path.text, err);
-    if (!root) return false;
-    memset(state, 0, sizeof *state);
-    state->step = json_integer(json_get(root, "step"), -1);
-    state->position = json_integer(json_get(root, "position"), -1);
-    state->tokens = json_integer(json_get(root, "tokens"), -1);
-    state->skipped = json_integer(json_get(root, "skipped"), 0);
-    state->spikes = json_integer(json_get(root, "spikes"), 0);
-    state->spike_step = json_integer(json_get(root, "spike_step"), 0);
-    state->seed = json_integer(json_get(root, "seed"), -1);
-    state->seq_len = json_integer(json_get(root, "seq_len"), -1);
-    state->data = checkpoint_hex(json_get(root, "data"));
-    bool ok = state->step >= 0 && state->position >= 0 && state->tokens >= 0 &&
-              spike_read(&state->window, json_get(root, "window")) && json_is(json_get(root, "files"), JSON_OBJECT);
-    json_free(&doc);
-    return ok ? true
-              : error_set(err, "%s does not describe a checkpoint; remove or rename %s to go on from an earlier one",
-                          path.text, folder);
-}
-
 // Checks the files that run.json lists; `ranks` of them share the work, all call this, and each checks every file from its
 // own number on that is as many further.
 static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Error *err) {
@@ -185,7 +167,7 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
                            "%s has %" PRIu64 " bytes, expected %lld: the checkpoint is damaged; remove or rename %s to "
                            "go on from an earlier one",
                            file.text, bytes, (long long)json_integer(json_get(j, "bytes"), -1), folder);
-        else if (ok && sum != checkpoint_hex(json_get(j, "xxh64")))
+        else if (ok && sum != strtoull(json_string(json_get(j, "xxh64"), "0"), NULL, 16))
             ok = error_set(err,
                            "%s does not match its checksum: the checkpoint is damaged; remove or rename %s to go on "
                            "from an earlier one",
@@ -204,10 +186,10 @@ static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const 
                                            Error *err) {
     SafeTensors st;
     Path one = checkpoint_file(CHECKPOINT_OPTIMIZER, 0, 1);
-    if (!safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err)) return false;
-    bool ok = true;
-    for (int kind = 0; ok && kind < STATE_KINDS; kind++)
-        ok = disk_load(m, MODEL_STATE + kind, &st, t, c, path_of("%s.", state_name(kind)).text, folder, err);
+    bool ok = safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err);
+    if (!ok) return false;
+    for (int k = checkpoint_first[CHECKPOINT_OPTIMIZER]; ok && k < CHECKPOINT_ARRAYS; k++)
+        ok = disk_load(m, checkpoint_arrays[k].array, &st, t, c, checkpoint_arrays[k].prefix, folder, err);
     safetensors_close(&st);
     return ok;
 }

@@ -1,10 +1,10 @@
 /*
 checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on, on as many ranks as it takes.
 
-    checkpoint_writer_open(...)         on all ranks: who writes which file, and the memory for it
-    checkpoint_start(&w, &state, ...)   on all ranks: copies the numbers and begins to write
-    checkpoint_under_way(&w, seconds)   on all ranks, while w.busy: false when it has ended
-    checkpoint_finish(&w)               w.ok, err, prune_err and seconds say on rank 0 what came of it
+    checkpoint_writer_open(&w, err)         on all ranks: who writes which file, and the memory for it
+    checkpoint_start(&w, step, run, ...)    on all ranks: copies the numbers and begins to write
+    checkpoint_under_way(&w, seconds)       on all ranks, while w.busy: false when it has ended
+    checkpoint_finish(&w)                   w.ok, err, prune_err and seconds say on rank 0 what came of it
 
 Weights and moments are spread over `files` pairs of files, whole tensors in the order of the parameter table, a
 rank each, ranks far from each other so that nodes share the work. In the background a rank first copies the numbers
@@ -34,19 +34,20 @@ typedef struct {
 typedef enum { CHECKPOINT_NUMBERS, CHECKPOINT_WHOLE } CheckpointStage;
 
 typedef struct {
+    // Set by the caller before checkpoint_writer_open; all else is zero then.
     const char *run_dir;
-    const Options *o;
+    CheckpointKeep keep;
     const Tokenizer *tokenizer;
     Model *model;
     const ParamTable *table;
     const Config *config;
     const Dist *dist;
+    int files;   // at most; 0: by size
+    bool copies; // in the background
 
-    int files;
     int *first;            // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
     int file;              // this rank's, or -1
-    bool copies;           // in the background
-    float *copy;           // (3, numbers of this rank's file): weights, first moments, second moments
+    float *copy;           // (CHECKPOINT_ARRAYS, numbers of this rank's file)
     float *values;         // (DISK_PIECE): scratch of model_get on ranks that do not receive
     uint32_t mark;         // of this start: what another start of the run still writes has another folder
     CheckpointPart *parts; // (files) on rank 0
@@ -54,7 +55,8 @@ typedef struct {
     // The write under way, or the one that ended and was not yet looked at.
     bool busy;
     CheckpointStage stage;
-    RunState state;
+    int64_t step;
+    Str run;     // the lines of run.json that are the caller's
     int metrics; // file descriptor of metrics.jsonl
     bool made;   // the folder; on rank 0
     double began;
@@ -70,13 +72,8 @@ typedef struct {
     double seconds;
 } CheckpointWriter;
 
-static const int checkpoint_arrays[3] = {MODEL_WEIGHT, MODEL_STATE + STATE_moment1,
-                                         MODEL_STATE + STATE_moment2}; // in the order of the files
-static const char *const checkpoint_prefixes[3] = {"", "moment1.", "moment2."};
-static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, 3}; // of these, the first in a kind of file
-
 static inline Path checkpoint_temporary(const CheckpointWriter *w) {
-    return path_of("%s/step_%08lld.%08x.tmp", w->run_dir, (long long)w->state.step, w->mark);
+    return path_of("%s/step_%08lld.%08x.tmp", w->run_dir, (long long)w->step, w->mark);
 }
 
 // The rank that writes a file.
@@ -120,23 +117,11 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     dist_agree(w->dist, ok, &err);
 }
 
-// background: takes the memory for the copy now, so that a lack of it shows before the first step.
-static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_dir, const Options *o, Model *m,
-                                          const ParamTable *t, const Config *c, const Tokenizer *tok, const Dist *dist,
-                                          bool background, Error *err) {
-    memset(w, 0, sizeof *w);
-    w->run_dir = run_dir;
-    w->o = o;
-    w->tokenizer = tok;
-    w->model = m;
-    w->table = t;
-    w->config = c;
-    w->dist = dist;
-    w->copies = background;
-    int64_t files = o->checkpoint_files
-                        ? o->checkpoint_files
-                        : (int64_t)ceil(3 * sizeof(float) * (double)t->parameters / CHECKPOINT_FILE_BYTES);
-    w->files = (int)int64_min(int64_min(files, dist->size), t->count);
+// In the background, the memory for the copy is taken now, so that a lack of it shows before the first step.
+static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
+    const Dist *dist = w->dist;
+    if (!w->files) w->files = (int)ceil(checkpoint_bytes(w->table) / CHECKPOINT_FILE_BYTES);
+    w->files = (int)int64_min(int64_min(w->files, dist->size), w->table->count);
     checkpoint_spread(w);
     w->file = -1;
     for (int f = 0; f < w->files; f++)
@@ -148,10 +133,10 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, const char *run_d
     clock_gettime(CLOCK_REALTIME, &now);
     w->mark = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16;
     dist_broadcast(dist, &w->mark, sizeof w->mark);
-    if (!background) return true;
+    if (!w->copies) return true;
     if (dist->rank > 0 || w->files > 1) w->values = (float *)mem_alloc(sizeof(float) * DISK_PIECE);
     if (w->file < 0) return true;
-    size_t bytes = 3 * sizeof(float) * checkpoint_numbers(w, w->file);
+    size_t bytes = CHECKPOINT_ARRAYS * sizeof(float) * checkpoint_numbers(w, w->file);
     w->copy = (float *)engine_host_alloc(bytes);
     return w->copy ? true
                    : error_set(err,
@@ -165,6 +150,7 @@ static inline void checkpoint_writer_close(CheckpointWriter *w) {
     free(w->values);
     free(w->first);
     free(w->parts);
+    free(w->run.data);
     pthread_mutex_destroy(&w->mutex);
     pthread_cond_destroy(&w->ended);
     memset(w, 0, sizeof *w);
@@ -175,13 +161,13 @@ static inline void checkpoint_writer_close(CheckpointWriter *w) {
 // Copies weights and moments to the ranks that write them. Called by all ranks.
 static inline void checkpoint_copy(CheckpointWriter *w) {
     float *to = w->copy;
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < CHECKPOINT_ARRAYS; k++)
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
                 const Param *p = &w->table->items[i];
                 for (size_t at = 0; at < p->count; at += DISK_PIECE) {
                     Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
-                    model_get(w->model, checkpoint_arrays[k], &piece, file == w->file ? to : w->values,
+                    model_get(w->model, checkpoint_arrays[k].array, &piece, file == w->file ? to : w->values,
                               checkpoint_rank(w, file));
                     if (file == w->file) to += piece.count;
                 }
@@ -198,7 +184,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
     CheckpointPart *part = &w->part;
     Error err;
     bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
-    for (int k = from; ok && k < to; k++) disk_declare(&s, w->table, first, last, w->config, checkpoint_prefixes[k]);
+    for (int k = from; ok && k < to; k++)
+        disk_declare(&s, w->table, first, last, w->config, checkpoint_arrays[k].prefix);
     if (ok) safewriter_begin_data(&s);
     if (w->copies && ok) {
         size_t most, most_turned;
@@ -211,7 +198,7 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
         free(turned);
     }
     for (int k = from; !w->copies && k < to; k++)
-        disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k], w->table, first, last, w->config,
+        disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k].array, w->table, first, last, w->config,
                    checkpoint_rank(w, file));
     if (!mine || !part->ok) return;
     part->ok =
@@ -237,7 +224,7 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
                 const NameRow *names = folder_names(p, w->config);
                 Path name = checkpoint_file(kind, file, w->files);
                 for (int j = 0; j < disk_count(names, w->config); j++, comma = ",")
-                    str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_prefixes[k],
+                    str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_arrays[k].prefix,
                                disk_part(names, p, w->config, j).name, name.text);
             }
     str_puts(&s, "\n  }\n}\n");
@@ -254,21 +241,9 @@ static inline void checkpoint_list_file(Str *s, const char *name, uint64_t bytes
 }
 
 static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *folder, Error *err) {
-    const RunState *state = &w->state;
     Str s;
     memset(&s, 0, sizeof s);
-    str_printf(&s,
-               "{\n  \"format\": 1,\n  \"program\": \"%s\",\n  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": "
-               "%lld,\n",
-               engine_name(), (long long)state->step, (long long)state->position, (long long)state->tokens);
-    str_printf(&s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
-               (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
-    spike_json(&s, &state->window);
-    str_puts(&s, "},\n");
-    str_printf(&s, "  \"seed\": %lld,\n  \"seq_len\": %lld,\n  \"data\": \"%016" PRIx64 "\",\n  \"options\": {",
-               (long long)state->seed, (long long)state->seq_len, state->data);
-    options_json(&s, w->o);
-    str_puts(&s, "\n  },\n  \"files\": {");
+    str_printf(&s, "{\n  \"format\": 1,\n  \"program\": \"%s\",\n%s  \"files\": {", engine_name(), w->run.data);
     static const char *const small[] = {"config.json",
                                         "generation_config.json",
                                         "tokenizer.json",
@@ -297,7 +272,7 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
 static inline void checkpoint_complete(CheckpointWriter *w) {
     const Config *c = w->config;
     Error *err = &w->err;
-    Path final = checkpoint_folder(w->run_dir, w->state.step), temporary = checkpoint_temporary(w);
+    Path final = checkpoint_folder(w->run_dir, w->step), temporary = checkpoint_temporary(w);
     const char *folder = temporary.text;
     bool ok = w->made; // else err says why not
     for (int file = 0; ok && file < w->files; file++) {
@@ -326,7 +301,7 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
     if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     if (!ok) path_remove_tree(folder, NULL);
     ok = ok && path_sync_folder(w->run_dir, err);
-    if (ok) checkpoint_prune(w->run_dir, w->o, &w->prune_err);
+    if (ok) checkpoint_prune(w->run_dir, &w->keep, &w->prune_err);
     w->ok = ok;
     w->seconds = clock_seconds() - w->began;
 }
@@ -367,11 +342,13 @@ static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
     if (work && !w->threaded) checkpoint_thread(w);
 }
 
-// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. metrics: the file descriptor of
-// metrics.jsonl, 0 for none.
-static inline void checkpoint_start(CheckpointWriter *w, const RunState *state, int metrics) {
+// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. run: lines of run.json, which
+// end in a comma. metrics: the file descriptor of metrics.jsonl, 0 for none.
+static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const char *run, int metrics) {
     w->began = clock_seconds();
-    w->state = *state;
+    w->step = step;
+    w->run.size = 0;
+    str_puts(&w->run, run);
     w->metrics = metrics;
     w->err.text[0] = w->prune_err.text[0] = 0;
     w->ok = false;

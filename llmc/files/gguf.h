@@ -35,7 +35,6 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 
 #include "../base/half.h"
 #include "huggingface.h"
-#include "../run/options.h"
 #include "../text/tokenizer.h"
 #include <math.h>
 
@@ -50,6 +49,10 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 enum { GGUF_U32 = 4, GGUF_I32 = 5, GGUF_FLOAT = 6, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
 enum { GGUF_TOKEN_NORMAL = 1, GGUF_TOKEN_CONTROL = 3, GGUF_TOKEN_USER = 4, GGUF_TOKEN_UNUSED = 5 };
+
+// Types of the matrices that a user may ask for.
+#define DTYPES(X) X(DTYPE_F32, "f32") X(DTYPE_F16, "f16") X(DTYPE_BF16, "bf16") X(DTYPE_Q8_0, "q8_0")
+enum { DTYPES(CHOICE_ENUM) };
 
 // ---------------------------------------------------------------- metadata
 

@@ -4,65 +4,78 @@ generate.h: text from a model, token by token: the engine's logits, the sampler'
 #ifndef LLMC_GENERATE_H
 #define LLMC_GENERATE_H
 
-#include "../engine.h"
-#include "sample.h"
 #include "../text/text.h"
 #include "../text/tokenizer.h"
+#include "options.h"
+#include "sample.h"
 
-// Continues `prompt` (n tokens, at least one) by at most `count` tokens, handing each to `each` (which
-// returns false to stop). Ends at end of text. When the context is full, the newer half of it is fed
-// again and generation goes on. draw: number of the first random draw.
-typedef bool (*TokenSink)(void *context, int token);
+typedef struct {
+    Model *model; // may be set later
+    const Tokenizer *tok;
+    Sampler sampler;
+    IdList prompt;
+    int tokens;         // to generate, at most
+    int context_length; // when it is full, the newer half of it is fed again and generation goes on
+    FILE *echo;         // prints as it goes, or NULL
+    size_t echoed;      // bytes of the text
+} Generator;
 
-static inline void generate_tokens(Model *m, const Tokenizer *tok, Sampler *sampler, const int32_t *prompt, int n,
-                                   int count, int context_length, uint64_t draw, TokenSink each, void *context) {
-    int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(context_length + 1));
-    int keep = n < context_length ? n : context_length;
-    memcpy(window, prompt + n - keep, sizeof(int32_t) * (size_t)keep);
-    int filled = keep, fed = 0;
-    for (int i = 0; i < count; i++) {
-        const float *logits = model_decode(m, window + fed, filled - fed, fed);
+// An empty prompt is the end-of-text token, behind which every document starts.
+static inline Generator generator_open(const Options *o, const char *prompt, const Config *c, const Tokenizer *tok) {
+    Generator g;
+    memset(&g, 0, sizeof g);
+    g.tok = tok;
+    g.tokens = (int)o->tokens;
+    g.sampler = sampler_create(c->vocab_size, o->temperature, (int)o->top_k, o->top_p, (uint64_t)o->seed);
+    tokenizer_encode(tok, NULL, prompt, strlen(prompt), &g.prompt);
+    if (!g.prompt.count && tok->eot < 0)
+        fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
+    if (!g.prompt.count) id_list_add(&g.prompt, tok->eot);
+    return g;
+}
+
+static inline void generator_free(Generator *g) {
+    sampler_free(&g->sampler);
+    free(g->prompt.items);
+}
+
+static inline void generator_echo(Generator *g, const Str *text) {
+    if (!g->echo || g->echoed == text->size) return;
+    fwrite(text->data + g->echoed, 1, text->size - g->echoed, g->echo);
+    fflush(g->echo);
+    g->echoed = text->size;
+}
+
+// The text that follows the prompt, up to the end of text; to be freed. draw: number of the first random draw.
+static inline Str generate(Generator *g, uint64_t draw) {
+    int length = g->context_length, n = (int)g->prompt.count, filled = n < length ? n : length, fed = 0;
+    int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(length + 1));
+    memcpy(window, g->prompt.items + n - filled, sizeof(int32_t) * (size_t)filled);
+    Utf8Stream utf8; // only whole characters come out
+    Str text;
+    memset(&utf8, 0, sizeof utf8);
+    memset(&text, 0, sizeof text);
+    str_puts(&text, "");
+    g->echoed = 0;
+    for (int i = 0; i < g->tokens; i++) {
+        const float *logits = model_decode(g->model, window + fed, filled - fed, fed);
         fed = filled;
-        int token = sample_token(sampler, logits, tok->vocab_size, draw + (uint64_t)i);
-        if (token == tok->eot || !each(context, token)) break;
-        if (filled == context_length) {
-            int half = context_length / 2;
-            memmove(window, window + filled - half, sizeof(int32_t) * (size_t)half);
-            filled = half;
+        int token = sample_token(&g->sampler, logits, g->tok->vocab_size, draw + (uint64_t)i), size;
+        if (token == g->tok->eot) break;
+        const uint8_t *bytes = tokenizer_bytes(g->tok, token, &size);
+        utf8_stream_push(&utf8, bytes, (size_t)size, &text);
+        generator_echo(g, &text);
+        if (filled == length) {
+            filled = length / 2;
             fed = 0;
+            memmove(window, window + length - filled, sizeof(int32_t) * (size_t)filled);
         }
         window[filled++] = token;
     }
+    utf8_stream_finish(&utf8, &text);
+    generator_echo(g, &text);
     free(window);
-}
-
-// Collects generated text; only whole characters come out.
-typedef struct {
-    const Tokenizer *tok;
-    Utf8Stream utf8;
-    Str text;
-    FILE *echo; // prints as it goes, or NULL
-} TextSink;
-
-static inline bool text_sink(void *context, int token) {
-    TextSink *s = (TextSink *)context;
-    int length;
-    const uint8_t *bytes = tokenizer_bytes(s->tok, token, &length);
-    size_t before = s->text.size;
-    utf8_stream_push(&s->utf8, bytes, (size_t)length, &s->text);
-    if (s->echo) {
-        fwrite(s->text.data ? s->text.data + before : "", 1, s->text.size - before, s->echo);
-        fflush(s->echo);
-    }
-    return true;
-}
-
-// Tokens of a prompt; an empty one is the end-of-text token, behind which every document starts.
-static inline void prompt_tokens(IdList *ids, const Tokenizer *tok, const char *prompt) {
-    tokenizer_encode(tok, NULL, prompt, strlen(prompt), ids);
-    if (ids->count > 0) return;
-    if (tok->eot < 0) fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
-    id_list_add(ids, tok->eot);
+    return text;
 }
 
 #endif

@@ -44,7 +44,8 @@ static inline bool preflight_same(const Dist *d, const char *what, const char *t
     return ok;
 }
 
-static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) {
+// options: as a run records them.
+static inline bool preflight_ranks(const char *options, const Dist *d, Error *err) {
     double R = d->size, sums[3] = {1, (double)d->rank + 1, 0.5 * d->rank};
     dist_sum(d, sums, 3);
     bool right = sums[0] == R && sums[1] == 0.5 * R * (R + 1) && sums[2] == 0.25 * R * (R - 1) &&
@@ -62,37 +63,29 @@ static inline bool preflight_ranks(const Options *o, const Dist *d, Error *err) 
     str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), GIT_COMMIT,
                __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
-    s.size = 0;
-    options_json(&s, o);
-    Error options_err;
-    bool same = preflight_same(d, "the options are", s.data, &options_err); // compared in any case: all ranks take part
-    if (ok && !same) *err = options_err;
     free(s.data);
+    Error options_err;
+    bool same = preflight_same(d, "the options are", options, &options_err); // in any case: all ranks take part
+    if (ok && !same) *err = options_err;
     return ok && same;
 }
 
-// The bytes of a checkpoint but for its small files.
-static inline double preflight_checkpoint_bytes(const ParamTable *t) {
-    return 3.0 * sizeof(float) * (double)t->parameters;
-}
-
-// Room for what will be kept and for the one that is being written. Checkpoints that are there count as
-// room that they need no more. On rank 0.
-static inline bool preflight_disk(const Options *o, const ParamTable *t, int64_t step, Error *err) {
+// Room in the run's folder for the checkpoints that will be kept and for the one that is being written, from `step` of
+// `steps` on. Checkpoints that are there count as room that they need no more. On rank 0.
+static inline bool preflight_disk(const char *run_dir, const CheckpointKeep *keep, double each, int64_t step,
+                                  int64_t steps, Error *err) {
     struct statvfs fs;
-    if (statvfs(o->out, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
-    int64_t *steps,
-        coming = o->checkpoint_every > 0 ? (o->steps - 1) / o->checkpoint_every - step / o->checkpoint_every + 1 : 1;
-    int64_t there = checkpoint_list(&steps, o->out), kept = there + coming;
-    free(steps);
-    if (o->keep_checkpoints > 0) kept = int64_min(kept, o->keep_checkpoints + 1 + (o->spike_action == SPIKE_ROLLBACK));
-    double each = preflight_checkpoint_bytes(t), needed = each * (double)int64_max(kept - there, 1),
-           room = (double)fs.f_bavail * (double)fs.f_frsize;
+    if (statvfs(run_dir, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
+    int64_t *list, coming = keep->every > 0 ? (steps - 1) / keep->every - step / keep->every + 1 : 1;
+    int64_t there = checkpoint_list(&list, run_dir), kept = there + coming;
+    free(list);
+    if (keep->newest > 0) kept = int64_min(kept, keep->newest + 1 + keep->rollback);
+    double needed = each * (double)int64_max(kept - there, 1), room = (double)fs.f_bavail * (double)fs.f_frsize;
     if (needed <= room) return true;
     return error_set(err,
                      "%s has room for %.3f GB, and %lld more checkpoints of %.3f GB are to be kept there: make room, "
                      "choose another --out, or a smaller --keep_checkpoints",
-                     o->out, room / 1e9, (long long)int64_max(kept - there, 1), each / 1e9);
+                     run_dir, room / 1e9, (long long)int64_max(kept - there, 1), each / 1e9);
 }
 
 #endif

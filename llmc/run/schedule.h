@@ -7,24 +7,18 @@ with a linear decay at the end (warm-up/stable/decay, Hu et al. 2024, "MiniCPM")
 #ifndef LLMC_SCHEDULE_H
 #define LLMC_SCHEDULE_H
 
-#include "options.h"
+#include "../base/common.h"
+#include <math.h>
+
+#define SCHEDULES(X)                                                                                                   \
+    X(SCHEDULE_COSINE, "cosine") X(SCHEDULE_LINEAR, "linear") X(SCHEDULE_CONSTANT, "constant") X(SCHEDULE_WSD, "wsd")
+enum { SCHEDULES(CHOICE_ENUM) };
 
 typedef struct {
     int kind; // SCHEDULE_...
     double peak, final_fraction, decay_fraction;
-    int64_t warmup, steps;
+    int64_t warmup, steps; // warmup: at most steps
 } Schedule;
-
-static inline Schedule schedule_of_options(const Options *o) {
-    Schedule s;
-    s.kind = o->lr_schedule;
-    s.peak = o->lr;
-    s.final_fraction = o->final_lr_fraction;
-    s.decay_fraction = o->decay_fraction;
-    s.warmup = int64_min(o->warmup_steps, o->steps);
-    s.steps = o->steps;
-    return s;
-}
 
 // Learning rate of step 1 .. steps. Step 1 has peak / warmup, step `warmup` has the peak, the last
 // step has final_fraction x peak (but under `constant`).
@@ -46,12 +40,9 @@ static inline double schedule_lr(const Schedule *s, int64_t step) {
 // Prints the curve as a small chart, so that a wrong schedule is seen before the first step.
 static inline void schedule_print(FILE *out, const Schedule *s) {
     enum { W = 60, H = 6 };
-    fprintf(out, "learning rate: %s, warm-up %lld steps, peak %g, last step %g\n",
-            s->kind == SCHEDULE_COSINE   ? "cosine"
-            : s->kind == SCHEDULE_LINEAR ? "linear"
-            : s->kind == SCHEDULE_WSD    ? "wsd"
-                                         : "constant",
-            (long long)s->warmup, s->peak, schedule_lr(s, s->steps));
+    static const char *const names[] = {SCHEDULES(CHOICE_NAME)};
+    fprintf(out, "learning rate: %s, warm-up %lld steps, peak %g, last step %g\n", names[s->kind], (long long)s->warmup,
+            s->peak, schedule_lr(s, s->steps));
     for (int row = H; row >= 1; row--) {
         fprintf(out, "  %9.2e |", s->peak * row / H);
         for (int x = 0; x < W; x++) {

@@ -14,7 +14,21 @@ Limits: a window of at most SPIKE_WINDOW_MOST steps.
 #ifndef LLMC_SPIKES_H
 #define LLMC_SPIKES_H
 
-#include "options.h"
+#include "../base/json.h"
+#include "../engine.h"
+
+enum { SPIKE_WINDOW_MOST = 1024 }; // steps; two doubles each in memory and in run.json
+
+#define SPIKE_ACTIONS(X) X(SPIKE_NONE, "none") X(SPIKE_SKIP, "skip") X(SPIKE_ROLLBACK, "rollback")
+enum { SPIKE_ACTIONS(CHOICE_ENUM) };
+
+// What is a spike, and what becomes of one: the options of these names.
+typedef struct {
+    int64_t window;
+    double threshold;
+    int action;
+    int64_t limit;
+} SpikeRule;
 
 typedef struct {
     int count; // of values, oldest first
@@ -44,16 +58,36 @@ typedef struct {
     double max_loss, max_norm;
 } SpikeBounds;
 
-static inline SpikeBounds spike_bounds(const SpikeWindow *w, const Options *o) {
+static inline SpikeBounds spike_bounds(const SpikeWindow *w, const SpikeRule *rule) {
     SpikeBounds b;
     memset(&b, 0, sizeof b);
-    if (o->spike_window == 0 || o->spike_threshold == 0 || w->count < o->spike_window) return b;
+    if (rule->window == 0 || rule->threshold == 0 || w->count < rule->window) return b;
     b.loss = spike_statistics(w->loss, w->count);
     b.grad_norm = spike_statistics(w->grad_norm, w->count);
-    b.max_loss = b.loss.mean + o->spike_threshold * b.loss.deviation;
-    b.max_norm = b.grad_norm.mean + o->spike_threshold * b.grad_norm.deviation;
+    b.max_loss = b.loss.mean + rule->threshold * b.loss.deviation;
+    b.max_norm = b.grad_norm.mean + rule->threshold * b.grad_norm.deviation;
     return b;
 }
+
+// Is the step that had this result a spike?
+static inline bool spike_judge(const SpikeBounds *b, const UpdateResult *r) {
+    return !r->updated || (b->max_loss > 0 && r->loss > b->max_loss) || (b->max_norm > 0 && r->grad_norm > b->max_norm);
+}
+
+// The number of standard deviations above the mean; NAN where nothing is judged.
+static inline double spike_z(double x, const SpikeStatistics *s) {
+    return s->deviation > 0 ? (x - s->mean) / s->deviation : (double)NAN;
+}
+
+// What the metrics say became of one, by SPIKE_...
+static const char *const spike_events[] = {"spike", "skip", "rollback"};
+
+// A spike as the metrics tell it, in the line of the step that came of it.
+typedef struct {
+    const char *action;                     // NULL: there was none
+    int64_t step;                           // that was the spike; after a rollback not that of the line
+    double loss, grad_norm, z_loss, z_norm; // z NAN: the window was not full
+} SpikeEvent;
 
 // Adds an accepted step; the oldest ones go.
 static inline void spike_add(SpikeWindow *w, int64_t window, double loss, double grad_norm) {
@@ -68,35 +102,27 @@ static inline void spike_add(SpikeWindow *w, int64_t window, double loss, double
     w->grad_norm[w->count++] = grad_norm;
 }
 
-static inline void spike_json_values(Str *s, const double *x, int n) {
-    for (int i = 0; i < n; i++) str_printf(s, "%s%.17g", i ? ", " : "", x[i]);
-}
-
 // Appends `"loss": [...], "grad_norm": [...]`.
 static inline void spike_json(Str *s, const SpikeWindow *w) {
-    str_puts(s, "\"loss\": [");
-    spike_json_values(s, w->loss, w->count);
-    str_puts(s, "], \"grad_norm\": [");
-    spike_json_values(s, w->grad_norm, w->count);
-    str_puts(s, "]");
+    for (int k = 0; k < 2; k++) {
+        str_puts(s, k ? ", \"grad_norm\": [" : "\"loss\": [");
+        for (int i = 0; i < w->count; i++) str_printf(s, "%s%.17g", i ? ", " : "", (k ? w->grad_norm : w->loss)[i]);
+        str_puts(s, "]");
+    }
 }
 
 // From what spike_json wrote; a checkpoint without one has an empty window. False: damaged.
 static inline bool spike_read(SpikeWindow *w, const Json *object) {
-    w->count = 0;
-    int norms = 0;
-    for (const Json *j = json_is(json_get(object, "loss"), JSON_ARRAY) ? json_get(object, "loss")->child : NULL; j;
-         j = j->next) {
-        if (w->count == SPIKE_WINDOW_MOST) return false;
-        w->loss[w->count++] = json_number(j, 0);
+    int count[2] = {0, 0};
+    for (int k = 0; k < 2; k++) {
+        const Json *list = json_get(object, k ? "grad_norm" : "loss");
+        for (const Json *j = json_is(list, JSON_ARRAY) ? list->child : NULL; j; j = j->next) {
+            if (count[k] == SPIKE_WINDOW_MOST) return false;
+            (k ? w->grad_norm : w->loss)[count[k]++] = json_number(j, 0);
+        }
     }
-    for (const Json *j = json_is(json_get(object, "grad_norm"), JSON_ARRAY) ? json_get(object, "grad_norm")->child
-                                                                            : NULL;
-         j; j = j->next) {
-        if (norms == SPIKE_WINDOW_MOST) return false;
-        w->grad_norm[norms++] = json_number(j, 0);
-    }
-    return norms == w->count;
+    w->count = count[0];
+    return count[0] == count[1];
 }
 
 #endif

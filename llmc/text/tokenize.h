@@ -34,7 +34,8 @@ shards that an earlier run left under the same prefix go away then.
 #include <omp.h>
 #endif
 
-typedef enum { DOC_BLANK, DOC_FORMFEED, DOC_FILE, DOC_NONE } DocSplit;
+#define DOC_SPLITS(X) X(DOC_BLANK, "blank") X(DOC_FORMFEED, "formfeed") X(DOC_FILE, "file") X(DOC_NONE, "none")
+typedef enum { DOC_SPLITS(CHOICE_ENUM) } DocSplit;
 
 enum { SIDE_TRAIN, SIDE_VAL };
 

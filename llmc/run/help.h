@@ -1,0 +1,146 @@
+/*
+help.h: what the program says of its options: --help, --print_options, and the record of a run.
+
+    --help                       for people
+    --print_options              this verb's options as JSON, with the values that the other words give them
+    --print_options=NAME,NAME    those values alone, a line each, as a config file would have them: for scripts
+*/
+#ifndef LLMC_HELP_H
+#define LLMC_HELP_H
+
+#include "../base/json.h"
+#include "parse.h"
+
+// Appends a value as a user would write it.
+static inline void option_text(Str *s, const Option *p, const Options *o) {
+    const void *at = (const char *)o + p->offset;
+    switch (p->type) {
+    case OPTION_TEXT: str_puts(s, *(const char *const *)at); return;
+    case OPTION_INT: str_printf(s, "%lld", (long long)*(const int64_t *)at); return;
+    case OPTION_REAL: json_add_number(s, *(const double *)at); return;
+    default: {
+        const char *choice = p->choices;
+        for (int i = *(const int *)at; i > 0; i--) choice += strcspn(choice, "|") + 1;
+        str_add(s, choice, strcspn(choice, "|"));
+    }
+    }
+}
+
+// Appends a value as JSON.
+static inline void option_json(Str *s, const Option *p, const Options *o) {
+    Str text;
+    memset(&text, 0, sizeof text);
+    option_text(&text, p, o);
+    if (p->type == OPTION_FLAG) str_puts(s, strcmp(text.data, "on") == 0 ? "true" : "false");
+    else if (p->type == OPTION_TEXT || p->type == OPTION_CHOICE) json_escape(s, text.data, text.size);
+    else str_puts(s, text.data);
+    free(text.data);
+}
+
+// Appends `"name": value` pairs of the verb's options, as a run records them.
+static inline void options_json(Str *s, const Options *o) {
+    const char *comma = "";
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        if (!(p->verbs & 1 << o->verb)) continue;
+        str_printf(s, "%s\n    \"%s\": ", comma, p->name);
+        option_json(s, p, o);
+        comma = ",";
+    }
+}
+
+// All of the verb's options as one JSON object: type, bounds, default, value in force, help.
+static inline void options_describe(Str *s, const Options *o) {
+    static const char *const types[] = {"text", "int", "real", "flag", "choice"};
+    Options usual;
+    options_default(&usual, o->verb, NULL);
+    const char *comma = "{";
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        if (!(p->verbs & 1 << o->verb)) continue;
+        str_printf(s, "%s\n  \"%s\": {\"type\": \"%s\", \"default\": ", comma, p->name, types[p->type]);
+        option_json(s, p, &usual);
+        str_puts(s, ", \"value\": ");
+        option_json(s, p, o);
+        if (p->type == OPTION_INT)
+            str_printf(s, ", \"least\": %lld, \"most\": %lld", (long long)p->least, (long long)p->most);
+        if (p->type == OPTION_REAL) {
+            str_puts(s, ", \"least\": ");
+            json_add_number(s, (double)p->least);
+            str_puts(s, ", \"most\": ");
+            json_add_number(s, (double)p->most);
+        }
+        for (const char *c = p->type == OPTION_CHOICE ? p->choices : "", *open = ", \"choices\": ["; *c; open = ", ") {
+            int n = (int)strcspn(c, "|");
+            str_printf(s, "%s\"%.*s\"%s", open, n, c, c[n] ? "" : "]");
+            c += n + (c[n] == '|');
+        }
+        str_puts(s, ", \"help\": ");
+        json_escape(s, p->help, strlen(p->help));
+        str_puts(s, "}");
+        comma = ",";
+    }
+    str_puts(s, "\n}\n");
+}
+
+// Appends what --print_options asks for.
+static inline bool options_print(Str *s, const Options *o, Error *err) {
+    Path names = path_of("%s", o->print);
+    char *rest = NULL;
+    if (!*o->print) options_describe(s, o);
+    for (char *name = strtok_r(names.text, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+        const Option *p = option_find(name);
+        if (!p || !(p->verbs & 1 << o->verb))
+            return error_set(err, "--print_options=%s: %s has no option --%s", o->print, verbs[o->verb].name, name);
+        option_text(s, p, o);
+        str_puts(s, "\n");
+    }
+    return true;
+}
+
+// Prints text wrapped to 100 columns, continuing at `indent`.
+static inline void options_wrap(FILE *out, const char *text, int indent, int column) {
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        if (column + 1 + (int)n > 100) {
+            fprintf(out, "\n%*s", indent, "");
+            column = indent;
+        }
+        fprintf(out, "%.*s", (int)n, text);
+        column += (int)n;
+        text += n;
+        if (*text == ' ') {
+            if (column < 100) fputc(' ', out), column++;
+            text++;
+        }
+    }
+    fputc('\n', out);
+}
+
+// The help of the program (verb < 0) or of a verb.
+static inline void options_help(FILE *out, const char *program, int verb) {
+    if (verb < 0) {
+        fprintf(out, "usage: %s VERB --name=value ...\n\nverbs:\n", program);
+        for (int v = 0; v < VERB_COUNT; v++) fprintf(out, "  %-10s %s\n", verbs[v].name, verbs[v].line);
+        fprintf(out,
+                "\n%s VERB --help lists a verb's options.\nexit code: 0 done; 1 an error, one line on stderr; 3 "
+                "stopped early (signal or time limit) with a checkpoint written\n",
+                program);
+        return;
+    }
+    fprintf(out, "usage: %s %s --name=value ...\n\n%s\n\n", program, verbs[verb].name, verbs[verb].line);
+    if (*verbs[verb].needed) fprintf(out, "needed: %s\n\n", verbs[verb].needed);
+    static const char *const values[] = {"TEXT", "N", "X"};
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        if (!(p->verbs & 1 << verb)) continue;
+        int column = fprintf(out, "  --%s=%s ", p->name, p->type <= OPTION_REAL ? values[p->type] : p->choices);
+        if (column < 28) column += fprintf(out, "%*s", 28 - column, "");
+        char usual[64], text[512];
+        snprintf(usual, sizeof usual, "%s", p->fallback);
+        if (p->type == OPTION_REAL) snprintf(usual, sizeof usual, "%g", strtod(p->fallback, NULL));
+        snprintf(text, sizeof text, "%s%s%s%s", p->help, *usual ? " [" : "", usual, *usual ? "]" : "");
+        options_wrap(out, text, 28, column);
+    }
+    fprintf(out, "  --config=FILE             lines `name = value`, read in this place; a later word wins\n"
+                 "  --print_options           these options with their values, as JSON; =NAME,NAME: values alone\n");
+}
+
+#endif

@@ -1,0 +1,193 @@
+/*
+info.h: the verb `info`: what a model consists of and costs, what a tokenizer is, what shards hold.
+
+With --json the same as one object: "presets", or "model", "tokenizer" and "data" as far as they were named; sizes under
+the names of Config, memory in bytes.
+*/
+#ifndef LLMC_INFO_H
+#define LLMC_INFO_H
+
+#include "../base/json.h"
+#include "../text/data.h"
+#include "load.h"
+#include "stop.h"
+
+static inline void info_config(Str *json, const char *name, const Config *c, const ParamTable *t) {
+    str_puts(json, "\"name\": ");
+    json_escape(json, name, strlen(name));
+    str_printf(json, ", \"parameters\": %zu", t->parameters);
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        const ConfigField *f = config_field(i);
+        double value = config_value(c, i);
+        str_printf(json, ", \"%s\": ", f->name);
+        if (i == CONFIG_family) str_printf(json, "\"%s\"", family_name(c->family));
+        else if (i == CONFIG_activation)
+            str_printf(json, "\"%.*s\"", (int)strcspn(activation_names(c->activation), "|"),
+                       activation_names(c->activation));
+        else if (f->type == FIELD_SWITCH) str_puts(json, value != 0 ? "true" : "false");
+        else json_add_number(json, value);
+    }
+}
+
+// Every function says its part as JSON, or as text where json is NULL.
+static inline void info_preset(Str *json, const char *comma, const char *family, const char *size) {
+    Error err;
+    Config c;
+    Path name = path_of("%s-%s", family, size);
+    if (!config_of_preset(&c, name.text, &err)) fail("%s", err.text);
+    ParamTable t = param_table(&c);
+    if (json) {
+        str_printf(json, "%s{", comma);
+        info_config(json, name.text, &c, &t);
+        str_puts(json, "}");
+    } else {
+        printf("%-14s %11.2fM %7d %9d %6d %9d %10d %7d %11d %8d\n", name.text, (double)t.parameters / 1e6, c.layers,
+               c.channels, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size, c.max_seq_len);
+    }
+    param_table_free(&t);
+}
+
+static inline void info_presets(Str *json) {
+    const char *comma = "\"presets\": [";
+    if (!json)
+        printf("%-14s %12s %7s %9s %6s %9s %10s %7s %11s %8s\n", "preset", "parameters", "layers", "channels", "heads",
+               "kv heads", "head size", "MLP", "vocabulary", "length");
+#define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie) info_preset(json, comma, family_name(fam), size), comma = ", ";
+    PRESETS(X)
+#undef X
+    if (json) str_puts(json, "]");
+}
+
+// A kind of parameter; times: in so many layers.
+static inline void info_tensor(Str *json, const Param *p, int times, const Config *c, const ParamTable *t) {
+    const char *name = p->layer < 0 ? p->name : strrchr(p->name, '.') + 1, *comma = "";
+    double count = times * (double)p->count, share = 100 * count / (double)t->parameters;
+    char shape[32];
+    snprintf(shape, sizeof shape, p->is_vector ? "%d" : "%d, %d", p->rows, p->cols);
+    const NameRow *row = folder_names(p, c);
+    DiskPart part = disk_part(row, p, c, 0);
+    Str names; // on disk
+    memset(&names, 0, sizeof names);
+    for (int i = 0; i < disk_count(row, c); i++, comma = json ? "\", \"" : ", ")
+        str_printf(&names, "%s%s", comma, disk_part(row, p, c, i).name);
+    if (json)
+        str_printf(json,
+                   "{\"name\": \"%s\", \"shape\": [%s], \"times\": %d, \"parameters\": %.0f, \"share\": %.9g, "
+                   "\"decay\": %s, \"on_disk\": [\"%s\"], \"transposed\": %s}",
+                   name, shape, times, count, share / 100, p->group == GROUP_VECTOR ? "false" : "true", names.data,
+                   part.transposed ? "true" : "false");
+    else
+        printf("%-10s (%s)%*s %7d %16.0f %7.2f%%  %-6s %s%s\n", name, shape, 16 - (int)strlen(shape), "", times, count,
+               share, p->group == GROUP_VECTOR ? "no" : "yes", names.data, part.transposed ? " (transposed)" : "");
+    free(names.data);
+}
+
+static inline void info_model(Str *json, const Config *c, const Options *o) {
+    ParamTable t = param_table(c);
+    int B = (int)o->batch_size, T = (int)o->seq_len,
+        recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
+    if (json) {
+        str_puts(json, "\"model\": {");
+        info_config(json, o->model, c, &t);
+    } else {
+        printf("%s: %s, %s head, up to %d positions\n\n", family_name(c->family), config_words(c).text,
+               c->tied ? "tied" : "untied", c->max_seq_len);
+        printf("%-10s %-18s %7s %16s %8s  %-6s %s\n", "tensor", "shape", "times", "parameters", "share", "decay",
+               "on disk");
+    }
+    const char *comma = ", \"tensors\": [";
+    for (int kind = 0; kind < PARAM_KINDS; kind++) {
+        const Param *once = param_find(&t, kind, -1), *p = once ? once : param_find(&t, kind, 0);
+        if (!p) continue;
+        if (json) str_puts(json, comma);
+        info_tensor(json, p, once ? 1 : c->layers, c, &t);
+        comma = ", ";
+    }
+    ActTable a = act_table(c, B, T, recompute, sizeof(float), sizeof(float));
+    double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements, state = STATE_KINDS * weights,
+           acts = (double)a.bytes, products = config_matmul_parameters(c), flops = config_flops_per_token(c, T);
+    if (json) {
+        str_printf(json,
+                   "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
+                   "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
+                   "\"activations\": %.0f, \"all\": %.0f}}",
+                   products, B, T, flops, FLOPS_FORMULA, weights, weights, state, acts, 2 * weights + state + acts);
+    } else {
+        printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
+        printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, FLOPS_FORMULA);
+        printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations "
+               "%.3f GiB; %.3f GiB in all\n",
+               B, T, weights / GiB, weights / GiB, state / GiB, acts / GiB, (2 * weights + state + acts) / GiB);
+    }
+    param_table_free(&t);
+}
+
+static inline void info_tokenizer(Str *json, const char *path) {
+    Error err;
+    Tokenizer tok;
+    if (!tokenizer_load(&tok, path, &err)) fail("%s", err.text);
+    if (json) {
+        str_puts(json, "\"tokenizer\": {\"path\": ");
+        json_escape(json, path, strlen(path));
+        str_printf(json, ", \"vocab_size\": %d, \"eot\": %d, \"hash\": \"%016" PRIx64 "\"}", tok.vocab_size, tok.eot,
+                   tok.hash);
+    } else {
+        printf("%s: vocabulary %d, end of text %d, hash %016" PRIx64 "\n", path, tok.vocab_size, tok.eot, tok.hash);
+    }
+    tokenizer_free(&tok);
+}
+
+static inline void info_shard(Str *json, const Shard *s) {
+    const ShardHeader *h = &s->header;
+    char text[400];
+    snprintf(text, sizeof text,
+             json
+                 ? ", \"tokens\": %lld, \"token_bytes\": %u, \"documents\": %lld, \"bytes\": %lld, "
+                   "\"vocab_size\": %lld, \"tokenizer\": \"%016llx\", \"xxh64\": \"%016llx\"}"
+                 : ": %lld tokens of %u bytes, %lld documents, %lld bytes of text, vocabulary %lld, tokenizer %016llx, "
+                   "xxh64 %016llx",
+             (long long)h->tokens, h->token_bytes, (long long)h->documents, (long long)h->bytes,
+             (long long)h->vocab_size, (unsigned long long)h->tokenizer_hash, (unsigned long long)h->checksum);
+    if (!json) printf("%s%s\n", s->path, text);
+    else str_puts(json, "{\"path\": "), json_escape(json, s->path, strlen(s->path)), str_puts(json, text);
+}
+
+static inline void info_data(Str *json, const Options *o) {
+    Error err;
+    Dataset d;
+    if (!dataset_open(&d, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
+    for (int i = 0; i < d.count; i++) {
+        if (json) str_puts(json, i ? ", " : "\"data\": {\"shards\": [");
+        info_shard(json, &d.shards[i]);
+    }
+    if (!dataset_verify(&d, &err)) fail("%s", err.text);
+    double bytes = d.tokens ? (double)d.bytes / (double)d.tokens : 0.0;
+    if (json)
+        str_printf(json, "], \"tokens\": %lld, \"sequences\": %lld, \"seq_len\": %d, \"bytes_per_token\": %.9g}",
+                   (long long)d.tokens, (long long)d.sequences, d.seq_len, bytes);
+    else
+        printf("%lld tokens, %lld sequences of %d; %.3f bytes a token; checksums match\n", (long long)d.tokens,
+               (long long)d.sequences, d.seq_len, bytes);
+    dataset_close(&d);
+}
+
+static inline int verb_info(const Options *o, Dist *dist) {
+    (void)dist;
+    Str s, *json = o->json ? &s : NULL;
+    memset(&s, 0, sizeof s);
+    if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
+    if (*o->model) {
+        Config c;
+        model_config_or_fail(&c, o, (int)o->vocab_size);
+        info_model(json, &c, o);
+    }
+    if (json && s.size && *o->tokenizer) str_puts(json, ", ");
+    if (*o->tokenizer) info_tokenizer(json, o->tokenizer);
+    if (json && s.size && *o->data) str_puts(json, ", ");
+    if (*o->data) info_data(json, o);
+    if (json) printf("{%s}\n", s.data);
+    free(s.data);
+    return EXIT_DONE;
+}
+
+#endif

@@ -1,0 +1,117 @@
+/*
+inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, and what run.log says of them.
+*/
+#ifndef LLMC_INPUTS_H
+#define LLMC_INPUTS_H
+
+#include "../files/huggingface.h"
+#include "../text/data.h"
+#include "../text/tokenizer.h"
+#include "log.h"
+#include "options.h"
+
+typedef struct {
+    Tokenizer tokenizer;
+    Dataset train, val;
+    Config config;
+    ParamTable table;
+} RunInputs;
+
+// The config of --model: a preset in the tokenizer's vocabulary, or a folder's own.
+static inline bool inputs_config(Config *c, const Options *o, const Tokenizer *tok, Error *err) {
+    int T = (int)o->seq_len;
+    if (!path_is_folder(o->model)) {
+        if (!config_of_preset(c, o->model, err)) {
+            if (strchr(o->model, '/')) return error_set(err, "--model=%s: no such folder", o->model);
+            return false;
+        }
+        c->vocab_size = tok->vocab_size;
+        c->max_seq_len = T;
+        return config_check(c, err);
+    }
+    if (!folder_read_config(c, o->model, err)) return false;
+    if (c->vocab_size < tok->vocab_size)
+        return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer",
+                         o->tokenizer, tok->vocab_size, o->model, c->vocab_size);
+    if (T > c->max_seq_len) {
+        if (!c->rope)
+            return error_set(err, "--seq_len=%d is longer than the %d learned positions of %s", T, c->max_seq_len,
+                             o->model);
+        c->max_seq_len = T; // rotary positions have no table to outgrow
+    }
+    return true;
+}
+
+static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, const char *option, const char *files,
+                                     const char *tokenizer, Error *err) {
+    if (d->tokenizer_hash && d->tokenizer_hash != in->tokenizer.hash)
+        return error_set(err, "--%s=%s was tokenised with another tokenizer than %s: run tokenize again with this one",
+                         option, files, tokenizer);
+    if (d->vocab_size > in->config.vocab_size)
+        return error_set(err, "--%s=%s has a vocabulary of %lld, the model of %d", option, files,
+                         (long long)d->vocab_size, in->config.vocab_size);
+    return true;
+}
+
+static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
+    int T = (int)o->seq_len;
+    if (!tokenizer_load(&in->tokenizer, o->tokenizer, err) || !inputs_config(&in->config, o, &in->tokenizer, err) ||
+        !dataset_open(&in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
+        !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
+        !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err))
+        return false;
+    in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
+    in->table = param_table(&in->config);
+    return true;
+}
+
+static inline void inputs_close(RunInputs *in) {
+    param_table_free(&in->table);
+    dataset_close(&in->train);
+    dataset_close(&in->val);
+    tokenizer_free(&in->tokenizer);
+}
+
+// Lines that must be the same on every rank: what is trained on what. The lines of the data go without
+// folders, which may be mounted elsewhere.
+static inline void inputs_describe(Str *s, const RunInputs *in, const Options *o) {
+    const Dataset *both[2] = {&in->train, &in->val};
+    str_printf(s, "the tokenizer %s of hash %016" PRIx64 "\n", o->tokenizer, in->tokenizer.hash);
+    str_printf(s, "the model %s: ", o->model);
+    config_describe(s, &in->config);
+    str_puts(s, "\n");
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < both[k]->count; i++) {
+            const Shard *d = &both[k]->shards[i];
+            const char *slash = strrchr(d->path, '/');
+            str_printf(s, "the shard %s of %zu bytes, %lld tokens, checksum %016" PRIx64 "\n",
+                       slash ? slash + 1 : d->path, d->file.size, (long long)d->header.tokens, d->header.checksum);
+        }
+}
+
+static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
+    const Config *c = &in->config;
+    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), (double)in->table.parameters / 1e6,
+             config_words(c).text);
+    for (int i = 0; log->file && i < in->table.count; i++) { // to run.log alone: it is long
+        const Param *p = &in->table.items[i];
+        char shape[32];
+        snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
+        fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
+    }
+    Error err;
+    char hex[65];
+    if (sha256_file(hex, o->tokenizer, &err))
+        log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, in->tokenizer.vocab_size, hex);
+    for (int k = 0; k < 2; k++) {
+        const Dataset *d = k ? &in->val : &in->train;
+        log_line(log, "%s data: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s",
+                 k ? "validation" : "training", (long long)d->tokens, (long long)d->documents, (long long)d->bytes,
+                 (long long)d->sequences, d->count, d->count == 1 ? "" : "s");
+        for (int i = 0; i < d->count; i++)
+            log_line(log, "  %s  %lld tokens  xxh64 %016" PRIx64, d->shards[i].path,
+                     (long long)d->shards[i].header.tokens, d->shards[i].header.checksum);
+    }
+}
+
+#endif

@@ -1,0 +1,59 @@
+/*
+load.h: the model of --model for the verbs that do not train.
+*/
+#ifndef LLMC_LOAD_H
+#define LLMC_LOAD_H
+
+#include "../files/checkpoint.h"
+#include "options.h"
+
+// A folder with weights, or, where `random` is allowed, a preset or a folder with only a config, with random
+// weights from the seed.
+typedef struct {
+    Config config;
+    ParamTable table;
+    Model *model;
+} LoadedModel;
+
+static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
+    Error err;
+    if (path_is_folder(o->model)) {
+        Path config = path_of("%s/config.json", o->model);
+        int64_t *steps;
+        int n = path_exists(config.text) ? 0 : checkpoint_list(&steps, o->model);
+        if (n)
+            fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model,
+                 checkpoint_folder(o->model, steps[n - 1]).text);
+        if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
+        return;
+    }
+    if (strchr(o->model, '/'))
+        fail("--model=%s: no such folder%s", o->model,
+             path_exists(o->model) ? " (a file; name the folder that it is in)" : "");
+    if (!config_of_preset(c, o->model, &err)) fail("%s", err.text);
+    if (vocab_size) c->vocab_size = vocab_size;
+    if (!config_check(c, &err)) fail("%s", err.text);
+}
+
+static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSetup *setup, bool random) {
+    Error err;
+    setup->config = l->config;
+    setup->precision = o->precision;
+    setup->threads = (int)o->threads;
+    bool weights = path_is_folder(o->model) && folder_has_weights(o->model);
+    if (!weights && !random)
+        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
+             verbs[o->verb].name);
+    l->model = model_create(setup, &err);
+    if (!l->model) fail("%s", err.text);
+    l->table = param_table(&l->config);
+    if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
+    else if (!folder_load_weights(l->model, &l->table, &l->config, o->model, &err)) fail("%s", err.text);
+}
+
+static inline void model_unload(LoadedModel *l) {
+    model_destroy(l->model);
+    param_table_free(&l->table);
+}
+
+#endif

@@ -1,0 +1,57 @@
+/*
+nonfinite.h: which tensor was the first that is not finite?
+*/
+#ifndef LLMC_NONFINITE_H
+#define LLMC_NONFINITE_H
+
+#include "../engine.h"
+
+static inline bool all_finite(const float *values, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i])) return false;
+    return true;
+}
+
+// Names the first tensor, in the order of computation, that holds a NaN or an infinity on any rank:
+// activations of the last forward pass, of (B, T), then gradients backwards. Called by all ranks.
+static inline void nonfinite_find(char name[64], Model *m, const ParamTable *t, const Config *c, const Dist *dist,
+                                  int B, int T) {
+    size_t rows = (size_t)B * (size_t)T, most = 0;
+    ActTable acts = act_table(c, B, T, RECOMPUTE_NONE, 1, 1);
+    for (int k = 0; k < ACT_KINDS; k++)
+        if (rows * (size_t)acts.items[k].width > most) most = rows * (size_t)acts.items[k].width;
+    for (int i = 0; i < t->count; i++)
+        if (t->items[i].count > most) most = t->items[i].count;
+    float *values = (float *)mem_alloc(sizeof(float) * most);
+    // Tensors are numbered in that order; the lowest number of any rank is found as the largest below `end`.
+    int number = 0, found = 0;
+    const int end = 1 << 30;
+    for (int place = PLACE_START; place <= PLACE_END; place++)
+        for (int l = 0; l < (place == PLACE_LAYER ? c->layers : 1); l++)
+            for (int k = 0; k < ACT_KINDS; k++, number++) {
+                const Act *a = &acts.items[k];
+                if (found || a->place != place || !a->present || !model_get_activation(m, k, l, values)) continue;
+                if (!all_finite(values, rows * (size_t)a->width)) found = end - number;
+            }
+    const int gradients = number;
+    for (int i = t->count - 1; i >= 0; i--, number++) {
+        const Param *p = &t->items[i];
+        model_get(m, MODEL_GRADIENT, p, values, dist->rank); // on all ranks: some engines spread them
+        if (!found && !all_finite(values, p->count)) found = end - number;
+    }
+    free(values);
+    found = dist_max(dist, found);
+    number = end - found;
+    snprintf(name, 64, "no single tensor");
+    if (!found) return;
+    if (number >= gradients) {
+        snprintf(name, 64, "gradient of %s", t->items[t->count - 1 - (number - gradients)].name);
+        return;
+    }
+    int layer = number / ACT_KINDS - 1; // as they were numbered: the start, the layers, the end
+    const Act *a = &acts.items[number % ACT_KINDS];
+    if (a->place == PLACE_LAYER) snprintf(name, 64, "activation layer.%d.%s", layer, a->name);
+    else snprintf(name, 64, "activation %s", a->name);
+}
+
+#endif

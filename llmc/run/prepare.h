@@ -1,0 +1,250 @@
+/*
+prepare.h: a run from its options to the moment before its first step, and its end.
+
+Looks first at everything that can fail without memory being taken (preflight.h): ranks, files, the run's folder, disk,
+devices. Then the model, the checkpoint's writer and the logs, and last the weights: new, from a folder, or from the
+checkpoint that the run goes on from.
+*/
+#ifndef LLMC_PREPARE_H
+#define LLMC_PREPARE_H
+
+#include "evaluate.h"
+#include "inputs.h"
+#include "metrics.h"
+#include "preflight.h"
+#include "run_folder.h"
+#include "saving.h"
+#include "stop.h"
+
+typedef struct {
+    const Options *o;
+    Dist *dist;
+    Log log;
+    RunInputs in;
+    BatchSource source;    // what is trained on
+    Evaluation validation; // what is validated on
+    Model *model;
+    Schedule schedule;
+    SpikeRule spikes;
+    RunState state;
+    int lock; // file descriptor that holds the run folder's lock
+    Watchdog watchdog;
+    Saving saving;
+    Stop stop;
+    SpikeBounds bounds;  // of the step under way
+    StepMetrics metrics; // of the last one
+    bool finished;       // before it began: all steps are in the checkpoint
+
+    int B, T;
+    int64_t step_tokens;                // in one update, over all ranks
+    int micro_batches;                  // passes a step on each rank
+    int32_t *inputs, *targets;          // (B, T) each
+    double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
+} Trainer;
+
+static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
+    Error err;
+    const RunInputs *in = &t->in;
+    dist_agree(t->dist,
+               folder_load_weights(t->model, &in->table, &in->config, folder, &err) &&
+                   checkpoint_load_moments(t->model, &in->table, &in->config, folder, &err),
+               &err);
+}
+
+static inline void trainer_load(Trainer *t, const char *checkpoint) {
+    const Options *o = t->o;
+    const RunInputs *in = &t->in;
+    Error err;
+    if (*checkpoint) {
+        trainer_load_checkpoint(t, checkpoint);
+        log_line(&t->log, "resumed from %s", checkpoint);
+    } else if (path_is_folder(o->model) && folder_has_weights(o->model)) {
+        dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
+        log_line(&t->log, "weights from %s", o->model);
+    } else {
+        model_init_weights(t->model, &in->table, &in->config, (uint64_t)o->seed);
+        log_line(&t->log, "new weights from seed %lld", (long long)o->seed);
+    }
+}
+
+// Everything that a reader of run.log needs to make the run again. options: as a run records them.
+static inline void trainer_log_run(Trainer *t, const char *options) {
+    const Options *o = t->o;
+    Log *log = &t->log;
+    log_line(log, "%s, commit %s, compiler %s", engine_name(), GIT_COMMIT, __VERSION__);
+    log_line(log, "options: {%s\n}", options);
+    log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
+    inputs_log(log, &t->in, o);
+    int64_t sequences = o->steps * (t->step_tokens / t->T);
+    log_line(log,
+             "%lld steps of %lld tokens (%d x %d x %d x %d micro-batches): %.2fM tokens, %.2f epochs over the training "
+             "data",
+             (long long)o->steps, (long long)t->step_tokens, t->dist->size, t->B, t->T, t->micro_batches,
+             (double)o->steps * (double)t->step_tokens / 1e6, (double)sequences / (double)t->source.sequences);
+    log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
+             t->peak_flops / 1e9);
+    if (log->file) {
+        schedule_print(stdout, &t->schedule);
+        schedule_print(log->file, &t->schedule);
+    }
+}
+
+// How the tokens of an update are made up of passes.
+static inline bool trainer_batches(Trainer *t, Error *err) {
+    int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = t->o->total_batch_tokens;
+    t->step_tokens = total ? total : pass;
+    t->micro_batches = (int)(t->step_tokens / pass);
+    if (t->step_tokens % pass == 0) return true;
+    return error_set(err,
+                     "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
+                     "%lld; take %lld or another batch size",
+                     (long long)total, t->B, t->T, t->dist->size, (long long)pass,
+                     (long long)((total / pass + 1) * pass));
+}
+
+// Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
+static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, const char *options, Path *checkpoint) {
+    const Options *o = t->o;
+    Dist *dist = t->dist;
+    Error err;
+    dist_agree(dist, preflight_ranks(options, dist, &err), &err);
+    dist_agree(dist, inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
+    Str s;
+    memset(&s, 0, sizeof s);
+    inputs_describe(&s, &t->in, o);
+    dist_agree(dist, preflight_same(dist, "what is read is", s.data, &err), &err);
+    free(s.data);
+    t->source = source_of_dataset(&t->in.train, true, (uint64_t)o->seed);
+    t->state.seed = o->seed;
+    t->state.seq_len = o->seq_len;
+    t->state.data = t->source.fingerprint;
+    bool ok = dist->rank > 0 || (run_folder_lock(&t->lock, o->out, &err) &&
+                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err));
+    t->finished = t->state.step >= o->steps;
+    ok = ok && (dist->rank > 0 || t->finished ||
+                preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
+    dist_agree(dist, ok, &err);
+    // What rank 0 found counts: a shared file system may show others less for a moment.
+    dist_broadcast(dist, &t->state, sizeof t->state);
+    dist_broadcast(dist, checkpoint, sizeof *checkpoint);
+    t->finished = t->state.step >= o->steps;
+    if (!t->finished && checkpoint->text[0])
+        dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
+}
+
+// The parts of the options that others take.
+static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
+    t->o = o;
+    t->dist = dist;
+    t->B = (int)o->batch_size;
+    t->T = (int)o->seq_len;
+    t->metrics.steps = o->steps;
+    t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
+    int64_t warmup = int64_min(o->warmup_steps, o->steps);
+    Schedule schedule = {o->lr_schedule, o->lr, o->final_lr_fraction, o->decay_fraction, warmup, o->steps};
+    SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
+    Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
+    t->schedule = schedule;
+    t->spikes = spikes;
+    t->stop = stop;
+}
+
+static inline void trainer_make_model(Trainer *t) {
+    const Options *o = t->o;
+    Error err;
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = t->in.config;
+    setup.batch_size = t->B;
+    setup.seq_len = t->T;
+    setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
+    setup.precision = o->precision;
+    setup.no_master = o->master_weights == MASTER_NONE;
+    setup.zero = (int)o->zero;
+    setup.zero_group = (int)o->zero_group;
+    setup.threads = (int)o->threads;
+    setup.gradients = true;
+    setup.dist = t->dist;
+    t->model = model_create(&setup, &err);
+    dist_agree(t->dist, t->model != NULL, &err);
+    t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
+}
+
+static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
+    const Options *o = t->o;
+    Error err;
+    CheckpointWriter *w = &t->saving.writer;
+    w->run_dir = o->out;
+    w->keep = *keep;
+    w->tokenizer = &t->in.tokenizer;
+    w->model = t->model;
+    w->table = &t->in.table;
+    w->config = &t->in.config;
+    w->dist = t->dist;
+    w->files = (int)o->checkpoint_files;
+    w->copies =
+        o->background_checkpoints && (t->dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+    t->saving.log = &t->log;
+    dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
+    checkpoint_probe(w);
+}
+
+static inline bool trainer_open_log(Trainer *t, bool append, Error *err) {
+    Path metrics = path_of("%s/metrics.jsonl", t->o->out), log = path_of("%s/run.log", t->o->out);
+    t->log.terminal = isatty(STDOUT_FILENO);
+    t->log.progress = t->o->progress;
+    t->log.file = fopen(log.text, append ? "a" : "w");
+    return t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, err)
+                       : error_set(err, "cannot write %s: %s", log.text, strerror(errno));
+}
+
+static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
+    Error err;
+    CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
+    trainer_settings(t, o, dist);
+    watchdog_open(&t->watchdog, o->comm_timeout, dist->rank, dist->host);
+    dist->watchdog = &t->watchdog;
+    Path checkpoint;
+    Str options;
+    memset(&checkpoint, 0, sizeof checkpoint);
+    memset(&options, 0, sizeof options);
+    options_json(&options, o);
+    trainer_preflight(t, &keep, options.data, &checkpoint);
+    double checked = clock_seconds() - t->stop.started;
+    if (t->finished) {
+        if (dist->rank == 0) printf("finished: %s has all %lld steps\n", checkpoint.text, (long long)o->steps);
+        free(options.data);
+        return;
+    }
+    trainer_make_model(t);
+    trainer_open_writer(t, &keep);
+    t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
+    t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
+    Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
+    t->validation = v;
+    t->peak_flops = model_peak_flops(t->model) * dist->size;
+    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, *checkpoint.text, &err), &err);
+    if (dist->rank == 0) {
+        trainer_log_run(t, options.data);
+        log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
+                 dist->size, dist->size == 1 ? "" : "s", checked);
+    }
+    free(options.data);
+    trainer_load(t, checkpoint.text);
+}
+
+static inline void trainer_close(Trainer *t) {
+    log_close(&t->log);
+    if (t->model) checkpoint_writer_close(&t->saving.writer);
+    model_destroy(t->model);
+    inputs_close(&t->in);
+    free(t->inputs);
+    free(t->targets);
+    if (t->lock > 0) close(t->lock);
+    t->dist->watchdog = NULL;
+    watchdog_close(&t->watchdog);
+    free(t);
+}
+
+#endif

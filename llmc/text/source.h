@@ -1,0 +1,50 @@
+/*
+source.h: a source of batches: what stands between the data and whoever runs a model over them.
+
+The training loop, evaluate and dump know nothing of files and orders: they ask a BatchSource for the B
+sequences from a position on. A position counts sequences, from the start of a run and over all ranks; what
+stands at it depends on the source alone, so that resuming costs nothing and the number of ranks and the batch
+size do not change what is seen when. A target of -1 counts nothing.
+
+Here: a data set (data.h), in its own order or in an order of its own for every epoch.
+*/
+#ifndef LLMC_SOURCE_H
+#define LLMC_SOURCE_H
+
+#include "data.h"
+
+typedef struct BatchSource BatchSource;
+struct BatchSource {
+    // inputs, targets (B, T) = the sequences at position .. position + B - 1
+    bool (*next)(const BatchSource *s, int64_t position, int B, int32_t *inputs, int32_t *targets, Error *err);
+    const void *context;
+    uint64_t seed;
+    int seq_len;          // T
+    int64_t sequences;    // in an epoch
+    uint64_t fingerprint; // changes when what stands at a position does, but for the seed
+};
+
+// Training position p of a run reads sequence permutation(seed, p / n, n, p % n).
+static inline bool source_next_permuted(const BatchSource *s, int64_t position, int B, int32_t *inputs,
+                                        int32_t *targets, Error *err) {
+    const Dataset *d = (const Dataset *)s->context;
+    for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
+        if (!dataset_sequence(d, dataset_index(d, s->seed, position + b), inputs, targets, err)) return false;
+    return true;
+}
+
+static inline bool source_next_in_order(const BatchSource *s, int64_t position, int B, int32_t *inputs,
+                                        int32_t *targets, Error *err) {
+    for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
+        if (!dataset_sequence((const Dataset *)s->context, position + b, inputs, targets, err)) return false;
+    return true;
+}
+
+// The data set must outlive the source.
+static inline BatchSource source_of_dataset(const Dataset *d, bool permuted, uint64_t seed) {
+    BatchSource s =
+        {permuted ? source_next_permuted : source_next_in_order, d, seed, d->seq_len, d->sequences, d->fingerprint};
+    return s;
+}
+
+#endif

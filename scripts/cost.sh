@@ -12,7 +12,7 @@
 #
 # FLOPs a token are those of `train_gpt info` (6 x the weights in matrix products + attention). Watts are the
 # makers' design power of the device, plus a share of its host where that is apart: what is drawn is less, by 10-30%
-# as others have seen it. Validation, checkpoints and waiting in the queue are not in it.
+# as others have seen it. Validation, checkpoints and waiting in the queue are not in it. Needs jq; ends with 2 where it is not.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -52,26 +52,20 @@ if [ -z "$program" ]; then
 fi
 [ -x "$program" ] || fail "$program is not there; build it with make, or name another with --program=FILE"
 
-model=$("$root/scripts/train_option.sh" model '' "$@")
-tokenizer=$("$root/scripts/train_option.sh" tokenizer '' "$@")
-steps=$("$root/scripts/train_option.sh" steps 1000 "$@")
-total=$("$root/scripts/train_option.sh" total_batch_tokens 0 "$@")
-batch=$("$root/scripts/train_option.sh" batch_size 8 "$@")
-length=$("$root/scripts/train_option.sh" seq_len 256 "$@")
+command -v jq >/dev/null || { echo 'cost.sh: no jq, which reads what the program says of a model; install it (Debian: jq)' >&2; exit 2; }
+
+words=$("$program" train --print_options=model,tokenizer,steps,total_batch_tokens,batch_size,seq_len "$@") || fail 'the train options are wrong (above)'
+{ IFS= read -r model; IFS= read -r tokenizer; read -r steps; read -r total; read -r batch; read -r length; } <<<"$words"
 [ -n "$model" ] || fail 'the train options name no --model'
 ranks=$devices
 if [ "$device" = CPU ]; then ranks=${RANKS:-1}; fi
 if [ "$total" = 0 ]; then total=$((batch * length * ranks)); fi
 
-vocabulary=0
-if [ -n "$tokenizer" ] && [ -f "$tokenizer" ]; then
-    vocabulary=$("$program" info --tokenizer="$tokenizer" | sed -n 's/.*vocabulary \([0-9]*\),.*/\1/p')
+of=(--json --model="$model" --seq_len="$length")
+if [ -f "$tokenizer" ] && [ ! -d "$model" ]; then # a folder has its own vocabulary
+    of+=(--vocab_size="$("$program" info --json --tokenizer="$tokenizer" | jq .tokenizer.vocab_size)")
 fi
-of=()
-if [ ! -d "$model" ]; then of=(--vocab_size="${vocabulary:-0}"); fi # a folder has its own
-text=$("$program" info --model="$model" --seq_len="$length" ${of[@]+"${of[@]}"}) || fail "$program info --model=$model failed (above)"
-flops=$(sed -n 's/^FLOPs a token of training at T=[0-9]*: \([0-9.e+]*\) .*/\1/p' <<<"$text")
-[ -n "$flops" ] || fail "$program info --model=$model names no FLOPs a token"
+flops=$("$program" info "${of[@]}" | jq .model.flops_per_token) || fail "$program info --model=$model failed (above)"
 
 awk -v device="$device" -v n="$devices" -v mfu="$mfu" -v peak="$peak" -v watts="$watts" -v host="$host" -v steps="$steps" -v total="$total" -v flops="$flops" '
 function big(x) { return x >= 1e12 ? sprintf("%.3g T", x / 1e12) : x >= 1e9 ? sprintf("%.3g G", x / 1e9) : x >= 1e6 ? sprintf("%.3g M", x / 1e6) : sprintf("%d ", x) }

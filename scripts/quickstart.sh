@@ -172,7 +172,7 @@ keep_checkpoints = 2
 END
     mv "$work/train.conf.part" "$work/train.conf"
 fi
-steps=$(sed -n 's/^steps = //p' "$work/train.conf")
+steps=$("$program" train --config="$work/train.conf" --print_options=steps) || fail "$work/train.conf is damaged (above); remove it"
 final=$run/$(printf 'step_%08d' "$steps")
 code=0
 if [ -d "$final" ]; then

@@ -46,7 +46,7 @@ if [ -z "$ranks" ]; then ranks=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .)
 hosts=$(sed 's/#.*//' "$hostfile" | grep -c '[^[:space:]]')
 [ "$hosts" -gt 0 ] || fail "$hostfile names no host"
 
-RANKS=$((hosts * ranks)) "$root/scripts/cost.sh" --device="$device" --devices=$((hosts * ranks)) ${MFU:+--mfu="$MFU"} --program="$program" -- "$@" || exit 1
+RANKS=$((hosts * ranks)) "$root/scripts/cost.sh" --device="$device" --devices=$((hosts * ranks)) ${MFU:+--mfu="$MFU"} --program="$program" -- "$@" || [ $? -eq 2 ] || exit 1
 
 launch=(mpirun --hostfile "$hostfile" --map-by "ppr:$ranks:node:oversubscribe" --bind-to none --tag-output
     # A host that is cut off says nothing: notice after 15 + 3 x 5 seconds, not after Open MPI's 8 minutes.

@@ -74,6 +74,52 @@ done
 good info
 good info --data='s_*.bin' --tokenizer=tok/tokenizer.json --seq_len=32
 good info --model=run_llama/step_00000006
+
+# ---- what the program says to scripts: the same as to people
+holds() { # holds FILTER FILE...: jq finds it so in what the last call printed
+    local filter=$1
+    shift
+    if jq -e "$filter" out "$@" >/dev/null; then ok; else bad "not so: $filter: $(head -c 300 out)"; fi
+}
+for model in gpt2-nano run_llama/step_00000006; do
+    good info --model=$model --seq_len=32
+    cp out text
+    good info --json --model=$model --seq_len=32
+    if cmp -s text <(jq -r '.model | def column(n): . + " " * ([n - length, 0] | max); def right(n): " " * ([n - length, 0] | max) + .;
+        def decimals(n): . * pow(10; n) | round | tostring | if length <= n then "0" * (n + 1 - length) + . else . end | .[:-n] + "." + .[-n:];
+        def GiB: . / 1073741824 | decimals(3); def M: . / 1e6 | decimals(3);
+        def flops: (log10 | floor) as $e | (. / pow(10; $e) | decimals(4)) + "e+" + ($e | tostring | if length < 2 then "0" + . else . end);
+        "\(.family): \(.layers) layers, \(.channels) channels, \(.heads) heads of \(.head_size) (\(.kv_heads) for keys and values), MLP \(.hidden), vocabulary \(.vocab_size), \(if .tied then "tied" else "untied" end) head, up to \(.max_seq_len) positions\n",
+        "tensor     shape                times       parameters    share  decay  on disk",
+        (.tensors[] | "\(.name | column(10)) \("(\(.shape | map(tostring) | join(", ")))" | column(18)) \(.times | tostring | right(7)) \(.parameters | tostring | right(16)) \(.share * 100 | decimals(2) | right(7))%  \(if .decay then "yes" else "no" end | column(6)) \(.on_disk | join(", "))\(if .transposed then " (transposed)" else "" end)"),
+        "\nparameters: \(.parameters | M)M (\(.matmul_parameters | M)M in matrix products)",
+        "FLOPs a token of training at T=\(.seq_len): \(.flops_per_token | flops) = \(.flops_formula)",
+        (.memory as $m | "memory for training in fp32 at B=\(.batch_size), T=\(.seq_len): weights \($m.weights | GiB), gradients \($m.gradients | GiB), moments \($m.moments | GiB), activations \($m.activations | GiB) GiB; \($m.all | GiB) GiB in all")' out); then ok
+    else bad "info --json of $model is not its text: $(head -c 300 out)"; fi
+done
+good info
+cp out text
+good info --json
+if cmp -s <(awk 'NR > 1 { print $1, $3, $4, $5, $6, $7, $8, $9, $10 }' text) <(jq -r '.presets[] | "\(.name) \(.layers) \(.channels) \(.heads) \(.kv_heads) \(.head_size) \(.hidden) \(.vocab_size) \(.max_seq_len)"' out); then ok; else bad "presets differ: $(head -c 300 out)"; fi
+good info --data='s_*.bin' --tokenizer=tok/tokenizer.json --seq_len=32
+cp out text
+good info --json --data='s_*.bin' --tokenizer=tok/tokenizer.json --seq_len=32
+if cmp -s <(sed 's/; [0-9.]* bytes a token.*//' text) <(jq -r '(.tokenizer | "\(.path): vocabulary \(.vocab_size), end of text \(.eot), hash \(.hash)"),
+    (.data.shards[] | "\(.path): \(.tokens) tokens of \(.token_bytes) bytes, \(.documents) documents, \(.bytes) bytes of text, vocabulary \(.vocab_size), tokenizer \(.tokenizer), xxh64 \(.xxh64)"),
+    (.data | "\(.tokens) tokens, \(.sequences) sequences of \(.seq_len)")' out); then ok
+else bad "info --json of data is not its text: $(head -c 300 out)"; fi
+for verb in train bpe tokenize generate eval dump export info; do
+    good $verb --help
+    cp out text
+    good $verb --print_options
+    if cmp -s <(sed -n 's/^  --\([a-z_0-9]*\)=.*/\1/p' text | grep -vx config) <(jq -r 'keys_unsorted[]' out); then ok; else bad "$verb: --print_options and --help name other options"; fi
+    holds 'all(.[]; has("type") and has("default") and has("value") and .value == .default and has("help"))'
+done
+printf 'lr = 2e-4\nsteps = 1e3 # of training\nout = a b\n' >config
+good train --print_options=steps,lr,out,progress --config=config --lr=0.5 --progress=off
+if [ "$(cat out)" = $'1000\n0.5\na b\noff' ]; then ok; else bad "--print_options=NAMES: $(cat out)"; fi
+refused 'no option --stepps' train --print_options=stepps
+refused 'expected a number' train --print_options --lr=x
 printf 'steps = 2\nseq_len = 32\nbatch_size = 1\nprompt = x\n' >config
 good train "${data[@]}" --config=config --model=llama-nano --out=run_config
 printf 'A\r\nB\xff\xfe C' >latin

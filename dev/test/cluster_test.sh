@@ -445,9 +445,9 @@ traffic() { # traffic RANKS STEPS: bytes over the loopback of a namespace
     ip netns del $name
     echo $((after - before))
 }
-if can bytes ip mpirun; then
+if can bytes ip mpirun jq; then
     namespaces=(gptbytes) # traffic() runs in a subshell
-    parameters=$("$program" info --model=llama-5M --vocab_size=512 | sed -n 's/^parameters: \([0-9.]*\)M.*/\1/p')
+    parameters=$("$program" info --json --model=llama-5M --vocab_size=512 | jq '.model.parameters / 1e6')
     for ranks in 2 4; do
         few=$(traffic $ranks 4) many=$(traffic $ranks 12)
         counted=$(((many - few) / 8))

@@ -212,17 +212,35 @@ else
         check "$site: the tasks that wait are cancelled, not this one" grep -qx 'scancel --state=PENDING 77' "$work/calls"
         task 2 "$site" --out="$run"
         check "$site: a task behind the end: exit code 0, not $?" test $? -eq 0
-        check "$site: it starts nothing: $(cat "$work/calls")" lacks "$work/calls" ' train '
+        check "$site: it starts nothing: $(cat "$work/calls")" lacks "$work/calls" '--resume=auto'
     done
     case $(task 0 jupiter --out="$work/run_j"; cat "$work/calls") in *'--mpi='*) check 'JUPITER: psslurm chooses the MPI' false ;; esac
     check 'generic: PMIx where srun has it' has <(task 0 generic --out="$work/run_g"; cat "$work/calls") '--mpi=pmix'
     # An error leaves the chain one more try, two without progress end it; progress between them counts.
-    task 0 generic --out="$work/wrong" --lr=none
+    task 0 generic --out="$work/wrong" --tokenizer=none
     check "an error: exit code 1, not $?" test $? -eq 1
     check 'an error: the next task tries again' has "$work/out" 'tries again'
     check 'an error: nothing is cancelled' lacks "$work/calls" 'scancel'
-    task 1 generic --out="$work/wrong" --lr=none
+    task 1 generic --out="$work/wrong" --tokenizer=none
     check 'twice the error: the chain ends' grep -qx 'scancel --state=PENDING 77' "$work/calls"
+    task 0 generic --out="$work/wrong" --lr=none
+    check "a mistake in the options: exit code 1, not $?, and it is said" has "$work/out" '--lr=none: expected a number'
+    check 'a mistake in the options: the chain ends' grep -qx 'scancel --state=PENDING 77' "$work/calls"
+    # Words of a config file are never run, not even as arithmetic.
+    # shellcheck disable=SC2016  # it must not be expanded
+    printf 'batch_size = a[$(touch "%s")]\n' "$work/was run" >"$work/evil.conf"
+    task 0 generic --out="$work/wrong" --config="$work/evil.conf"
+    check 'a config file with a command: refused' has "$work/out" 'expected a whole number'
+    refuse 'cost.sh: a config file with a command' 'options are wrong' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --config="$work/evil.conf"
+    check 'a config file with a command: it was not run' test ! -e "$work/was run"
+    printf '  steps = 1e1   # as people write\ntotal_batch_tokens=640 # and\n' >"$work/o.conf"
+    bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --steps=5 --config="$work/o.conf" --seq_len=64 >"$work/out" 2>&1
+    check "cost.sh: a config file, a later word wins: $(cat "$work/out")" has "$work/out" 'cost: 6400 tokens (10 steps of 640)'
+    mkdir "$work/nojq"
+    for tool in bash dirname sed awk; do ln -s "$(command -v $tool)" "$work/nojq/$tool"; done
+    code=0
+    PATH="$work/nojq" bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano >"$work/out" 2>&1 || code=$?
+    check "cost.sh without jq: exit code 2, not $code, and one line: $(cat "$work/out")" test "$code $(wc -l <"$work/out")" = '2 1'
     task 0 generic
     check 'no --out: says so' has "$work/out" 'error: the options name no --out=FOLDER'
     refuse 'submitted from elsewhere' 'set GPT_ROOT to it' env SLURM_SUBMIT_DIR="$work" PATH="$stubs:$PATH" CALLS="$work/calls" bash "$work/spool/slurm_script"
@@ -246,13 +264,6 @@ else
         echo 'left out: run_multi_node.sh (no mpirun, or a build without MPI)'
     fi
 fi
-option() { bash scripts/train_option.sh "$@"; }
-printf '  lr = 1e-3   # peak\nout=a b\n' >"$work/o.conf"
-check 'train_option.sh: default' test "$(option lr 5 --steps=3)" = 5
-check 'train_option.sh: a config file' test "$(option lr 5 --config="$work/o.conf")" = 1e-3
-check 'train_option.sh: a later word wins' test "$(option lr 5 --config="$work/o.conf" --lr=2)$(option lr 5 --lr=2 --config="$work/o.conf")" = 21e-3
-check 'train_option.sh: spaces' test "$(option out x --config="$work/o.conf")" = 'a b'
-
 # The model of a step: its tables stand in dev/scaling.md as they are printed, and its models are the program's.
 dev/scaling.sh >"$work/out" 2>&1
 check 'scaling.sh: exit code' test $? -eq 0
@@ -260,9 +271,9 @@ check 'scaling.md holds what scaling.sh prints; paste it again' cmp -s "$work/ou
 check 'scaling.sh: an assumption from the environment counts' has <(bw_nic=5e9 dev/scaling.sh) 'card 5 GB/s'
 if [ -z "$RUNNER" ]; then
     while read -r preset length title; do
-        "$BUILD/train_gpt_cpu" info --model="$preset" --seq_len="$length" >"$work/info"
-        billions=$(sed -n 's/^parameters: \([0-9.]*\)M.*/\1/p' "$work/info" | awk '{ printf "%.2f", $1 / 1000 }')
-        flops=$(sed -n 's/^FLOPs a token of training at T=[0-9]*: \([0-9.e+]*\) .*/\1/p' "$work/info" | awk '{ printf "%.3g", $1 }')
+        "$BUILD/train_gpt_cpu" info --json --model="$preset" --seq_len="$length" >"$work/info"
+        billions=$(printf '%.2f' "$(jq '.model.parameters / 1e9' "$work/info")")
+        flops=$(printf '%.3g' "$(jq .model.flops_per_token "$work/info")")
         check "scaling.sh: $preset has ${billions}B parameters, $flops FLOPs a token" grep -Eq "^### $title .*: ${billions}B parameters.* ${flops/+/\\+} FLOPs" "$work/out"
     done <<'END'
 gpt2-124M 1024 124M

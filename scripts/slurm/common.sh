@@ -29,12 +29,18 @@ if [ ${#in_container[@]} -eq 0 ] && [ ! -x "$program" ]; then
     say "error: $program is not there; build it on the login node (make train_gpt), or name another with PROGRAM=FILE sbatch ..."
     exit 1
 fi
-out=$("$root/scripts/train_option.sh" out '' "$@") || exit 1
+# The options as the program reads them. A mistake in them is one for every task, but a container that did not start is not.
+words=$("${in_container[@]}" "$program" train --print_options=out,steps "$@") || {
+    say "error: $program does not take the options (above)"
+    if [ ${#in_container[@]} -eq 0 ]; then end_chain; fi
+    exit 1
+}
+{ IFS= read -r out; read -r steps; } <<<"$words"
 if [ -z "$out" ]; then
     say "error: the options name no --out=FOLDER; options of train follow the sbatch file"
     exit 1
 fi
-final=$out/$(printf 'step_%08d' "$("$root/scripts/train_option.sh" steps 1000 "$@")")
+final=$out/$(printf 'step_%08d' "$steps")
 if [ -f "$final/run.json" ]; then
     say "finished before: $final is there; the chain ends"
     end_chain

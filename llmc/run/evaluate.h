@@ -1,7 +1,8 @@
 /*
 evaluate.h: the mean loss over a source, in nats a token and in bits a byte of text.
 
-Only the latter can be compared between tokenizers: the sum of the losses over the bytes that the predicted tokens stand for.
+Only the latter can be compared between tokenizers: the sum of the losses over the bytes that the predicted tokens
+stand for.
 */
 #ifndef LLMC_EVALUATE_H
 #define LLMC_EVALUATE_H

@@ -69,9 +69,8 @@ static inline bool run_folder_lock(int *lock, const char *run_dir, Error *err) {
     return checkpoint_sweep(run_dir, err);
 }
 
-// Finds the newest checkpoint of the run folder, and refuses a folder that holds another run.
-// state holds what this run is (seed, length, data), and then where the checkpoint stands; *folder is empty when there is
-// none. On rank 0.
+// Finds the newest checkpoint of the run folder, and refuses a folder that holds another run. state holds what this run
+// is (seed, length, data), and then where the checkpoint stands; *folder is empty when there is none. On rank 0.
 static inline bool run_folder_find(Path *folder, RunState *state, const Config *config, const Options *o, Error *err) {
     int64_t *steps, newest = -1;
     int n = checkpoint_list(&steps, o->out);

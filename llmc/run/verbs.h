@@ -1,8 +1,8 @@
 /*
-verbs.h: the program's verbs but for `train` (trainer.h), `dump` and `info`, and the entry that both programs share.
+verbs.h: the verbs but for `train` (trainer.h), `dump` and `info`, and the entry that both programs share.
 
-A verb is a row of VERBS (options.h) and the function of its name. Each prints its result to stdout and, if something is wrong, one line to stderr; exit codes are
-those of --help. program_main() is what main() calls.
+A verb is a row of VERBS (options.h) and the function of its name. It prints its result to stdout and, if something is
+wrong, one line to stderr; exit codes are those of --help. program_main() is what main() calls.
 */
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H

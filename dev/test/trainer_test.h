@@ -222,7 +222,7 @@ static void test_bits_per_byte(const Config *c) {
     Dataset d;
     ShardWriter w;
     EvalResult r = {0, 0, 0, 0};
-    int32_t ids[23], inputs[22], targets[22]; // two sequences of 11
+    int32_t ids[23]; // two sequences of 11
     Path prefix = test_temp("bits"), shard = path_of("%s_00000.bin", prefix.text);
     bool ok = tokenizer_load(&tok, "dev/test/fixtures/models/qwen3-untied/tokenizer.json", &err);
     CHECK(ok, "%s", ok ? "" : err.text);
@@ -239,7 +239,8 @@ static void test_bits_per_byte(const Config *c) {
     ok = shardwriter_finish(&w, &err) && shardwriter_commit(&w, &err) && dataset_open(&d, shard.text, 11, &err);
     CHECK(ok, "%s", ok ? "" : err.text);
     Model *m = trainer_test_model(c, false);
-    ok = ok && evaluate(&r, m, &d, &tok, &model_test_dist, 2, 11, 0, inputs, targets, &err);
+    Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0};
+    ok = ok && evaluate(&r, &e, &err);
     CHECK(ok && d.sequences == 2, "%s", ok ? "not two sequences" : err.text);
     int64_t bytes = tokens_text_bytes(&tok, ids + 1, 22);
     CHECK(most > 1 && bytes != tokens_text_bytes(&tok, ids, 22), "inputs and targets have the same bytes");

@@ -3,6 +3,7 @@
 # Settings: ARCH=native|x86-64-v3|x86-64-v4|armv8.2-a...  what the CPU program may use (-march; native: this machine)
 #           CC=gcc|clang, MPI=1|0 (default: 1 where mpicc is), OPENMP=1|0, SANITIZE=1 (address, undefined), RUNNER=qemu-...
 #           NCCL=1|0 several GPUs (default: 1 where nccl.h is: NCCL_HOME, EBROOTNCCL, CPATH, the CUDA toolkit, /usr)
+#           WERROR=1 a warning is an error, as in CI; not for users, whose compilers may warn of more
 
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=$(shell nproc)
@@ -15,15 +16,16 @@ endif
 ARCH    ?= native
 OPENMP  ?= 1
 SANITIZE ?= 0
+WERROR  ?= 0
 MPI     ?= $(if $(shell command -v mpicc 2>/dev/null),1,0)
 RUNNER  ?=
 
-COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +changes)
+WARNINGS := -Wall -Wextra -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
 # Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
 # Under sanitizers -O1: the checks make -O3 take minutes to compile.
 CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
 CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
-CFLAGS  += -Wall -Wextra -Wpedantic -Werror -Wno-psabi -Wno-unknown-pragmas
+CFLAGS  += $(WARNINGS) -Wpedantic -Wno-psabi
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
 CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
 LDLIBS  := -lm
@@ -60,9 +62,11 @@ NCCL_DIR   := $(filter-out /usr/include/ /usr/local/include/,$(dir $(NCCL_H)))
 NCCL_FLAGS := -DUSE_NCCL $(if $(NCCL_DIR),-isystem $(NCCL_DIR))
 NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)../lib) -lnccl
 endif
+NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 
-.PHONY: all help build-tests emu test test-cluster compare bench format clean
+.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster compare bench fuzz format lint clean
+.SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
 help:
@@ -71,50 +75,88 @@ help:
 	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
 	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
 	@echo "make test-cluster    Slurm, ssh, cut cables and a hundred kills, on this machine, as root; SKIP=slurm,ssh,kill,bytes"
+	@echo "make test_gpt        the C tests; make build-tests: with the programs that they need"
 	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
 	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
-	@echo "make format          lays out every source file as .clang-format says"
+	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
+	@echo "make fuzz            MINUTES=1 of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
+	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
 
 $(BUILD):
 	@mkdir -p $@
 
-$(BUILD)/train_gpt_cpu: train_gpt_cpu.c Makefile | $(BUILD)
-	$(CC) $(CFLAGS) $(MPI_CFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -MMD -MP -o $@ $< $(LDLIBS) $(MPI_LIBS)
-$(BUILD)/test_gpt: test_gpt.c Makefile | $(BUILD)
-	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(LDLIBS)
-$(BUILD)/test_gpt_double: test_gpt.c Makefile | $(BUILD)
-	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -o $@ $< $(LDLIBS)
-$(BUILD)/bench_cpu: dev/bench/bench_cpu.c Makefile | $(BUILD)
-	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(LDLIBS)
+# The commit is an object of its own, written only when it changes: then programs are linked again, and none is compiled.
+COMMIT   := $(shell c=$$(git rev-parse --short=12 HEAD 2>/dev/null) && echo "$$c$$(git diff --quiet HEAD || echo +changes)" || echo unknown)
+COMMIT_C := extern const char *const build_commit; const char *const build_commit = "$(COMMIT)";
+ifneq ($(COMMIT_C),$(shell cat $(BUILD)/commit.c 2>/dev/null))
+$(BUILD)/commit.c: FORCE
+endif
+$(BUILD)/commit.c: | $(BUILD)
+	@echo '$(COMMIT_C)' >$@
+$(BUILD)/commit.o: $(BUILD)/commit.c
+	@$(CC) $(CFLAGS) -c $< -o $@
+
+# The CPU program, its tests and its bench. Where sources lie:
+vpath %.c dev/bench dev/test
+vpath %.cu dev/bench dev/test
+$(BUILD)/train_gpt_cpu.o: CFLAGS += $(MPI_CFLAGS)
+$(BUILD)/cuda_reference.o: CFLAGS += -DREAL_DOUBLE
+$(BUILD)/%.o: %.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/%_double.o: %.c Makefile | $(BUILD)
+	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
+$(addprefix $(BUILD)/,train_gpt_cpu test_gpt test_gpt_double bench_cpu): %: %.o $(BUILD)/commit.o
+	$(CC) $(CFLAGS) $^ -o $@ $(LDLIBS) $(if $(filter %_cpu,$@),$(MPI_LIBS))
 
 # The emulated CUDA program (dev/emu): sed turns launches into calls in a copy of the sources, then a host compiler builds them.
 CXX      ?= g++
 comma    := ,
 EMU      := $(BUILD)/emu
 EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -Idev/emu -I$(EMU) -ffp-contract=fast
-EMUFLAGS += -Wall -Wextra -Wno-unknown-pragmas $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
+EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
-EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
-EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu
-$(EMU)/%: % dev/emu/launch.sed
+EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
+EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu bench_gpu_emu)
+$(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -z -E -f dev/emu/launch.sed $< >$@
-$(BUILD)/train_gpt_emu: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(EMULIBS)
-$(BUILD)/train_gpt_emu_fp32: $(EMU_FILES) $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -DFLOAT32 -DGIT_COMMIT='"$(COMMIT)"' -x c++ $(EMU)/train_gpt.cu -x none -o $@ $(EMULIBS)
-$(BUILD)/cuda_reference.o: dev/test/cuda_reference.c Makefile | $(BUILD)
-	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
-$(BUILD)/cuda_%_emu: $(EMU_FILES) $(BUILD)/cuda_reference.o $(wildcard dev/emu/*.h) Makefile
-	$(CXX) $(EMUFLAGS) -fopenmp -x c++ $(EMU)/dev/test/cuda_$*.cu -x none $(BUILD)/cuda_reference.o -o $@ $(EMULIBS)
-emu: $(EMU_TESTS)
+# Which copies an object is made of, its dependency file says, each by one name (a/../b is b), so that no two seds write one file.
+# Before there is such a file, all copies must be there.
+$(EMU_PROGRAMS:=.o): Makefile | $(EMU_COPIES)
+	$(CXX) $(EMUFLAGS) -MMD -MP -x c++ -c $(filter %/$(patsubst %_emu.o,%.cu,$(@F:_fp32.o=.o)),$(EMU_COPIES)) -o $@
+	@sed -i -E ':a; s|[^/ ]+/\.\./||; ta' $(@:.o=.d)
+$(BUILD)/train_gpt_emu_fp32.o: EMUFLAGS += -DFLOAT32
+$(BUILD)/bench_gpu_emu: EMUFLAGS += -O0 # its figures mean nothing: it only has to run
+$(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: EMUFLAGS += -fopenmp
+$(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: $(BUILD)/cuda_reference.o
+$(EMU_PROGRAMS): %: %.o $(BUILD)/commit.o
+	$(CXX) $(EMUFLAGS) $^ -o $@ $(EMULIBS)
+emu: $(EMU_PROGRAMS)
 
-$(BUILD)/train_gpt: train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h) Makefile | $(BUILD)
-	$(NVCC) $(NVFLAGS) $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
-$(BUILD)/train_gpt_fp32: train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h) Makefile | $(BUILD)
-	$(NVCC) $(NVFLAGS) -DFLOAT32 $(MPI_CFLAGS) $(NCCL_FLAGS) -DGIT_COMMIT='"$(COMMIT)"' $< -o $@ $(NVLIBS)
+# The CUDA program itself.
+GPU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt train_gpt_fp32 cuda_test cuda_attention_test bench_gpu)
+$(BUILD)/%.o: %.cu Makefile | $(BUILD)
+	$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+$(BUILD)/%_fp32.o: %.cu Makefile | $(BUILD)
+	$(NVCC) $(NVFLAGS) -DFLOAT32 -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+$(BUILD)/cuda_test $(BUILD)/cuda_attention_test: $(BUILD)/cuda_reference.o
+$(GPU_PROGRAMS): %: %.o $(BUILD)/commit.o
+	$(NVCC) $(NVFLAGS) $^ -o $@ $(NVLIBS) $(if $(filter %_test,$@),-Xcompiler -fopenmp)
+build-gpu: $(GPU_PROGRAMS) build-tests
+
+# Any bytes, given to what reads bytes. What an hour found is kept for the next: build/corpus; fixtures of the same name start it.
+FUZZERS := $(patsubst dev/fuzz/%.c,$(BUILD)/%,$(wildcard dev/fuzz/*.c))
+$(FUZZERS): $(BUILD)/%: dev/fuzz/%.c Makefile | $(BUILD)
+	clang -std=c11 -g -O1 $(WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -MMD -MP $< -o $@ -lm
+build-fuzz: $(FUZZERS)
+MINUTES ?= 1
+fuzz: build-fuzz
+	@$(foreach f,$(notdir $(FUZZERS)),mkdir -p build/corpus/$(f) && echo "$(f): $(MINUTES) min" && \
+	  $(BUILD)/$(f) -max_total_time=$$(($(MINUTES) * 60)) -verbosity=0 -print_final_stats=1 -artifact_prefix=build/corpus/$(f)- \
+	    build/corpus/$(f) $(wildcard dev/test/fixtures/$(f:fuzz_%=%)) && ) true
+
 -include $(wildcard $(BUILD)/*.d)
 
 # The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.
@@ -144,10 +186,14 @@ bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh
 
-# Which files `make format` lays out: all but the generated tables.
+# Which files `make format` lays out: all but the generated tables. Another version lays out otherwise.
+CLANG_FORMAT := 14
 FORMATTED := $(filter-out llmc/text/unicode.h,$(shell git ls-files '*.c' '*.h' '*.cu' 2>/dev/null))
 format:
 	clang-format -i $(FORMATTED)
+lint:
+	@if clang-format --version 2>&1 | grep -q 'version $(CLANG_FORMAT)\.'; then clang-format --dry-run -Werror $(FORMATTED); \
+	else echo "make lint: skipped: clang-format $(CLANG_FORMAT) is not there"; fi
 
 clean:
 	rm -rf build train_gpt_cpu train_gpt test_gpt

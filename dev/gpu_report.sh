@@ -36,26 +36,8 @@ section() {
     } >>"$report"
 }
 
-# Several GPUs: MPI's and NCCL's flags, where both are.
-ranks=
-if command -v mpicc >/dev/null && echo '#include <nccl.h>' | nvcc -E -x cu - >/dev/null 2>&1; then
-    ranks="-DUSE_MPI -DUSE_NCCL -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(mpicc -show | grep -oE -- '-[ILl][^ ]+' | tr '\n' ' ') -lnccl"
-fi
-
-build() {
-    local nvcc="nvcc -std=c++17 -O3 -arch=native -lineinfo" cflags="-std=c11 -O3 -march=native -fopenmp -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-psabi -Wno-unknown-pragmas" cc=${CC:-gcc}
-    set -x
-    # shellcheck disable=SC2086
-    {
-        $cc $cflags train_gpt_cpu.c -o "$BUILD/train_gpt_cpu" -lm &&
-            $cc $cflags test_gpt.c -o "$BUILD/test_gpt" -lm &&
-            $cc $cflags -DREAL_DOUBLE -c dev/test/cuda_reference.c -o "$BUILD/cuda_reference.o" &&
-            $nvcc train_gpt.cu -DGIT_COMMIT="\"$commit\"" -o "$BUILD/train_gpt" -lcublasLt $ranks &&
-            $nvcc -DFLOAT32 train_gpt.cu -DGIT_COMMIT="\"$commit\"" -o "$BUILD/train_gpt_fp32" -lcublasLt $ranks &&
-            $nvcc dev/test/cuda_test.cu "$BUILD/cuda_reference.o" -o "$BUILD/cuda_test" -lcublasLt -Xcompiler -fopenmp &&
-            $nvcc dev/test/cuda_attention_test.cu "$BUILD/cuda_reference.o" -o "$BUILD/cuda_attention_test" -Xcompiler -fopenmp &&
-            $nvcc dev/bench/bench_gpu.cu -o "$BUILD/bench_gpu" -lcublasLt
-    }
+build() { # for this GPU alone, by the Makefile's rules
+    make BUILD="$BUILD" CUDA_ARCH="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" build-gpu
 }
 
 prepare() {
@@ -97,7 +79,7 @@ if [ "$mode" = full ] && command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck synccheck; do section "compute-sanitizer $tool" sanitize $tool; done
 fi
 section "Two identical runs" twice
-[ -z "$ranks" ] || section "Several GPUs against one" dev/test/cuda_ranks_test.sh
+if grep -aq ncclAllReduce "$BUILD/train_gpt"; then section "Several GPUs against one" dev/test/cuda_ranks_test.sh; fi
 
 # Speed. Each line: preset, B, T, micro-batches, steps, recompute.
 printf '## Speed\n\n' >>"$report"

@@ -196,5 +196,8 @@ for verb in "generate --prompt=Der --tokens=20 --temperature=0" "eval --data=$wo
     # shellcheck disable=SC2086
     check "${verb%% *} in bf16" "$bf16" $verb --model="$model"
 done
+
+# The bench: here only that it runs.
+for model in gpt2-nano qwen3-nano; do check "bench_gpu $model" "$BUILD/bench_gpu$suffix" "$model" 1 16 1 1; done
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -16,9 +16,7 @@ each fills its own Error, and dist_agree() says it once.
 #include "../ranks/dist.h"
 #include <sys/statvfs.h>
 
-#ifndef GIT_COMMIT
-#define GIT_COMMIT "unknown"
-#endif
+extern const char *const build_commit; // which commit the program was built from; the Makefile links it in
 
 // Compares lines with those of rank 0, and names the first that differs.
 static inline bool preflight_same(const Dist *d, const char *what, const char *text, Error *err) {
@@ -60,7 +58,7 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
     uint64_t sum = 0, bytes = 0;
     Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
     checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
-    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), GIT_COMMIT,
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), build_commit,
                __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
     free(s.data);

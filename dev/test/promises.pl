@@ -1,0 +1,213 @@
+#!/usr/bin/env perl
+# promises.pl: what DESIGN and STYLE promise of the source and a machine can read off it. promises_test.sh runs it.
+#
+#   perl dev/test/promises.pl [CHECK...]      in the repository's root, or in a copy of its sources; default: all
+#
+#   engine       both programs define the functions of engine.h, each in its order
+#   steps        and with the same numbered steps (`// 3. ...`) inside
+#   kernels      what llmc/cpu and llmc/cuda both define takes the same arguments by name
+#   rooms        a header includes only rooms that stand before its own
+#   columns      no line above 120 columns, outside tables (`clang-format off`) and the generated unicode.h
+#   functions    no function above 100 lines; a test lists cases and may have more
+#   enumerators  those of one enum share a prefix that ends in _; an unnamed enum with every value given holds constants
+#
+# A reading by pattern, good for code that clang-format has laid out: a function starts and ends in column 0. Prints a
+# line for each fault, and last for each check `CHECK: N looked at, M faults`. Ends with 1 if there was a fault, or if a
+# check found nothing to look at. Exceptions stand here, each with its reason.
+use strict;
+use warnings;
+use utf8;
+use open qw(:std :encoding(UTF-8));
+
+# Same name, other arguments: "name" => why.
+my %other_arguments = ();
+# Enumerators without a prefix of their own: file => why.
+my %other_enumerators = ('dev/emu' => "CUDA's names");
+
+my ($looked, $faults) = (0, 0);
+sub fault { print "$_[0]\n"; $faults++ }
+
+sub text_of {
+    my ($file) = @_;
+    open my $in, '<', $file or die "promises.pl: cannot read $file: $!\n";
+    local $/;
+    return scalar <$in>;
+}
+# Comments and strings out, lines kept.
+sub code_of {
+    my ($text) = @_;
+    $text =~ s{(/\*.*?\*/)|(//[^\n]*)|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')}
+              {my $c = $1; defined $c ? $c =~ s/[^\n]//gr : defined $2 ? '' : '""'}gse;
+    $text =~ s/__launch_bounds__\([^()]*\)//g;
+    return $text;
+}
+sub sources { return sort grep { -f } map { glob } qw(*.c *.cu *.h llmc/*.h llmc/*/*.h dev/*/*.c dev/*/*.cu dev/*/*.h) }
+
+# [name, arguments, what follows them: ; or {, start, end of the body's text] of the functions of a source.
+sub functions_of {
+    my ($code) = @_;
+    my @found;
+    while ($code =~ /^(?!typedef|struct|enum|return|else)[A-Za-z_][^;{}()#]*?\b(\w+)\(([^;{}]*?)\)\s*([;{])/mg) {
+        my ($name, $arguments, $sign, $end) = ($1, $2, $3, pos $code);
+        if ($sign eq '{') { # to the brace in column 0, or on the same line
+            my $line_end = index $code, "\n", $end;
+            my $rest = substr $code, $end, $line_end - $end;
+            $end = $rest =~ /\}\s*$/ ? $line_end : do { my $at = index $code, "\n}", $end; $at < 0 ? length $code : $at + 2 };
+        }
+        push @found, [$name, $arguments, $sign, $-[0], $end];
+    }
+    return @found;
+}
+sub names_of { # of arguments
+    my ($arguments) = @_;
+    my @names;
+    $arguments =~ s/<[^<>]*>//g;
+    for (split /,/, $arguments) { push @names, /(\w+)(?:\[[^\]]*\])*\s*$/ ? $1 : '?' }
+    return @names;
+}
+
+sub engine {
+    my @wanted = map { $_->[0] } grep { $_->[2] eq ';' } functions_of(code_of(text_of('llmc/engine.h')));
+    my %wanted = map { $_ => 1 } @wanted;
+    for my $file ('train_gpt_cpu.c', 'train_gpt.cu') {
+        my @found = grep { $wanted{$_} } map { $_->[0] } grep { $_->[2] eq '{' } functions_of(code_of(text_of($file)));
+        my %found = map { $_ => 1 } @found;
+        for (@wanted) { $looked++; fault("$file: engine.h's $_ is not defined") if !$found{$_} }
+        my @order = grep { $found{$_} } @wanted;
+        for my $i (0 .. $#found) {
+            next if $found[$i] eq ($order[$i] // '');
+            fault("$file: $found[$i] stands where engine.h has " . ($order[$i] // 'nothing'));
+            last;
+        }
+    }
+}
+
+# Passes that the CUDA program replays as graphs carry the steps under names of their own.
+my %pass = (model_forward => 'forward_pass', model_backward => 'backward_pass', model_update => 'update_pass');
+sub steps_of {
+    my ($file) = @_;
+    my $text = text_of($file);
+    my $code = $text =~ s{("(?:\\.|[^"\\\n])*")}{$1 =~ s/[{};]/ /gr}ger; # comments stay
+    my %steps;
+    for (functions_of($code)) {
+        my ($name, undef, $sign, $from, $to) = @$_;
+        my @numbers = substr($code, $from, $to - $from) =~ /^\s*\/\/ (\d+)\. /mg;
+        $steps{$name} = join ' ', @numbers if $sign eq '{' && @numbers;
+    }
+    return %steps;
+}
+sub steps {
+    my %cpu = steps_of('train_gpt_cpu.c');
+    my %cuda = steps_of('train_gpt.cu');
+    for my $name (qw(block_forward block_backward model_forward model_backward model_update)) {
+        fault("train_gpt_cpu.c: $name has no numbered steps") if !$cpu{$name};
+    }
+    my %named = map { $_ => 1 } keys %cpu;
+    for my $name (sort keys %cpu) {
+        my $there = !$cuda{$name} && $pass{$name} ? $pass{$name} : $name;
+        $looked++, $named{$there} = 1;
+        fault("$name: steps $cpu{$name} in train_gpt_cpu.c, " . ($cuda{$there} // 'none') . " in train_gpt.cu's $there")
+            if $cpu{$name} ne ($cuda{$there} // '');
+    }
+    for (sort keys %cuda) { fault("$_: steps $cuda{$_} in train_gpt.cu, none in train_gpt_cpu.c") if !$named{$_} }
+}
+
+sub kernels {
+    my %of;
+    for my $room (qw(cpu cuda)) {
+        for my $file (glob "llmc/$room/*.h") {
+            for (functions_of(code_of(text_of($file)))) {
+                push @{$of{$room}{$_->[0]}}, [$file, names_of($_->[1])] if $_->[2] eq '{';
+            }
+        }
+    }
+    for my $name (sort keys %{$of{cpu}}) {
+        my $there = $of{cuda}{$name} or next;
+        next if $other_arguments{$name};
+        $looked++;
+        my ($file, @here) = @{$of{cpu}{$name}[0]};
+        for (@$there) {
+            my ($cuda_file, @names) = @$_;
+            my @rest = @here;
+            if (@rest && $rest[-1] eq 'cpu' && @names && $names[-1] =~ /^(gpu|d|device|stream)$/) { pop @rest, pop @names }
+            fault("$name: (@here) in $file, (@{[@{$_}[1 .. $#$_]]}) in $cuda_file") if "@rest" ne "@names";
+        }
+    }
+}
+
+sub rooms {
+    my @order = qw(base text ranks model.h engine.h cpu cuda files run);
+    my %floor = map { $order[$_] => $_ } 0 .. $#order;
+    for my $file (map { glob } 'llmc/*.h', 'llmc/*/*.h') {
+        my ($room) = $file =~ m{^llmc/([^/]+)};
+        if (!defined $floor{$room}) { fault("$file: no such room"); next }
+        for my $include (text_of($file) =~ /^#include "([^"]+)"/mg) {
+            $looked++;
+            my $path = ($file =~ s{[^/]*$}{}r) . $include;
+            1 while $path =~ s{[^/]+/\.\./}{};
+            my ($other) = $path =~ m{^llmc/([^/]+)};
+            if (!-f $path) { fault("$file: includes $include, which is not there") }
+            elsif (!defined $other || !defined $floor{$other}) { fault("$file: includes $include from outside the rooms") }
+            elsif ($floor{$other} > $floor{$room}) { fault("$file: includes $include from a room above its own") }
+        }
+    }
+}
+
+sub columns {
+    for my $file (grep { $_ ne 'llmc/text/unicode.h' } sources()) {
+        my ($number, $table) = (0, 0);
+        for (split /\n/, text_of($file)) {
+            $number++, $looked++;
+            $table = $1 eq 'off' if m{// clang-format (off|on)};
+            fault("$file:$number: " . length() . ' columns') if length() > 120 && !$table;
+        }
+    }
+}
+
+sub functions {
+    for my $file (grep { !m{^dev/test/} } sources()) {
+        my $code = code_of(text_of($file));
+        for (functions_of($code)) {
+            my ($name, undef, $sign, $from, $to) = @$_;
+            next if $sign ne '{';
+            $looked++;
+            my $lines = 1 + (substr($code, $from, $to - $from) =~ tr/\n//);
+            my $number = 1 + (substr($code, 0, $from) =~ tr/\n//);
+            fault("$file:$number: $name has $lines lines") if $lines > 100;
+        }
+    }
+}
+
+sub enumerators {
+    for my $file (sources()) {
+        next if grep { index($file, "$_/") == 0 || $file eq $_ } keys %other_enumerators;
+        my $code = code_of(text_of($file)) =~ s/^#.*?(?<!\\)$//msgr; # tables of macros say their names elsewhere
+        while ($code =~ /(typedef\s+)?\benum\b\s*(\w*)\s*\{([^}]*)\}/g) {
+            my ($type, $body) = ($1 || $2, $3);
+            my $number = 1 + (substr($code, 0, $-[0]) =~ tr/\n//);
+            1 while $body =~ s/\w*\([^()]*\)//g;
+            my @items = grep { /\w/ } split /,/, $body;
+            next if !@items || (!$type && !grep { !/=/ } @items);
+            my @names = map { /(\w+)/ } @items;
+            $looked++;
+            pop @names if @names > 1 && $names[-1] =~ /S$/ && $names[-1] !~ /_/; # how many there are: FAMILIES
+            my $prefix = $names[0] =~ s/[^_]*$//r;
+            for (@names) { $prefix =~ s/[^_]*_$// while index($_, $prefix) != 0 }
+            fault("$file:$number: no common prefix: @names") if $prefix eq '';
+        }
+    }
+}
+
+my @checks = @ARGV ? @ARGV : qw(engine steps kernels rooms columns functions enumerators);
+my %code = (engine => \&engine, steps => \&steps, kernels => \&kernels, rooms => \&rooms, columns => \&columns,
+    functions => \&functions, enumerators => \&enumerators);
+my $failed = 0;
+for (@checks) {
+    die "promises.pl: no check '$_'\n" if !$code{$_};
+    ($looked, $faults) = (0, 0);
+    $code{$_}->();
+    fault("$_: found nothing to look at") if !$looked;
+    print "$_: $looked looked at, $faults faults\n";
+    $failed = 1 if $faults;
+}
+exit $failed;

@@ -10,6 +10,7 @@ Matrices are stored by columns, as in BLAS.
 #define EMU_CUBLASLT_H
 
 #include "cuda_bf16.h"
+#include <cmath>
 
 typedef enum {
     CUBLAS_STATUS_SUCCESS = 0,
@@ -43,11 +44,7 @@ typedef enum {
     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
 } cublasLtMatmulPreferenceAttributes_t;
-enum {
-    CUBLASLT_REDUCTION_SCHEME_NONE = 0,
-    CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,
-    CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2
-};
+enum { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 
 struct EmuMatmul {
     bool tf32;
@@ -72,7 +69,6 @@ typedef struct {
     cublasLtMatmulAlgo_t algo;
     size_t workspaceSize;
     cublasStatus_t state;
-    float wavesCount;
 } cublasLtMatmulHeuristicResult_t;
 
 static inline const char *cublasLtGetStatusString(cublasStatus_t s) {

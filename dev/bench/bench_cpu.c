@@ -7,7 +7,8 @@ are medians and shares of the limit's median, so that what disturbs the machine 
 What a table shows for people, a line of JSON says for programs (lines that start with '{').
 
     bench_cpu [--threads=N] [--only=TEXT] [--seconds=S]
-        --only      sections whose name contains TEXT: machine, gemm fp32, gemm bf16, gemv, attention, pointwise, optimizer
+        --only      sections whose name contains TEXT: machine, gemm fp32, gemm bf16, gemv, attention, pointwise,
+                    optimizer
         --seconds   time for each measurement (default 0.3)
 
 In the matmuls the shapes take turns, too, each through the weights of 12 layers, so that weights come

@@ -1,8 +1,7 @@
 /*
 fuzz_files.c: any bytes, given to the parsers of files: JSON, safetensors, shards, documents.
 
-    clang -g -O1 -fsanitize=fuzzer,address,undefined dev/fuzz/fuzz_files.c -o fuzz_files
-    mkdir corpus && ./fuzz_files -max_len=4096 -max_total_time=120 corpus
+    make fuzz MINUTES=60
 
 The first byte of an input chooses the parser; the rest is the file, copied to a block of exactly its size,
 so that AddressSanitizer sees a read one byte past the end. Beyond not crashing, what was accepted must

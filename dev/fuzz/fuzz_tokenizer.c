@@ -1,10 +1,9 @@
 /*
 fuzz_tokenizer.c: whatever the bytes, tokenizer.json is read or refused, and text comes back.
 
-    clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all dev/fuzz/fuzz_tokenizer.c -o build/fuzz_tokenizer
-    mkdir -p build/corpus_tokenizer && build/fuzz_tokenizer -max_total_time=60 build/corpus_tokenizer dev/test/fixtures/tokenizer
+    make fuzz MINUTES=60
 
-Run from the repository's root. An input that begins with '{' is a tokenizer.json; anything else is text
+Runs in the repository's root. An input that begins with '{' is a tokenizer.json; anything else is text
 for the tokenizers in dev/test/fixtures/tokenizer, the first byte chooses which.
 */
 #include "../../llmc/text/tokenizer.h"

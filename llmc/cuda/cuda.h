@@ -9,8 +9,8 @@ load_pack()   the next PACK numbers of a row as floats: one 128-bit access where
 Device        the GPU, the stream, scratch memory, and what gemm.h keeps.
 CUDA_CHECK()  ends the process with expression, place and the library's own text.
 
-All work of a model goes through one stream, but for what the ranks exchange (ranks.h). No kernel adds floats with atomics and every sum has an
-order that depends on sizes alone, so two runs give the same bits.
+All work of a model goes through one stream, but for what the ranks exchange (ranks.h). No kernel adds floats with
+atomics and every sum has an order that depends on sizes alone, so two runs give the same bits.
 
 Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 2^31.
 */

@@ -87,8 +87,8 @@ enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 
 
 // A block (columns, groups of threads) takes groups rows at a time: rows blockIdx.x groups + threadIdx.y, + gridDim.x
 // groups, ... A thread keeps to its K packs of columns, so that dw and db gather in its registers. One barrier and one
-// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx before
-// the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
+// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx
+// before the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
 template <typename T, int K, bool FIT>
 __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
     norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean,

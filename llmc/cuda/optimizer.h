@@ -3,8 +3,8 @@ optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711
 tensors in one launch, as one flat array: of everything, or of what this rank owns (ranks.h).
 
 The device itself decides whether a step happens: a loss or norm that is not finite, or above the
-rule's bound, leaves weights, moments and gradients as they are. What changes from step to step (rate, bias corrections) is read
-from device memory, so that the launches can be replayed as a graph.
+rule's bound, leaves weights, moments and gradients as they are. What changes from step to step (rate, bias corrections)
+is read from device memory, so that the launches can be replayed as a graph.
 
 Weights are held twice, as float masters and as `real` copies that the products read; or, without
 masters, once as bf16, and then rounded up or down at random with the right mean (stochastic rounding,

@@ -208,8 +208,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
 
 // ---------------------------------------------------------------- the folder
 
-// The index of the files of weights or moments, as Transformers writes it. There is one even of a single file of weights: vLLM
-// would else take all *.safetensors of the folder for weights.
+// The index of the files of weights or moments, as Transformers writes it. There is one even of a single file of
+// weights: vLLM would else take all *.safetensors of the folder for weights.
 static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int kind, Error *err) {
     int from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
     Str s;

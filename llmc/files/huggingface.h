@@ -62,7 +62,8 @@ static inline bool key_among(const char *keys, const char *name) {
     return false;
 }
 
-// What a field is where config.json does not say: the default of the family's class, which may follow from other fields.
+// What a field is where config.json does not say: the default of the family's class, which may follow from other
+// fields.
 static inline double folder_default(const Config *c, int kind, const Json *root) {
     if (kind == CONFIG_max_seq_len && family_of(c->family)->keys == KEYS_GPT2)
         return folder_int(json_get(root, "n_ctx"), c->max_seq_len); // its older name

@@ -315,7 +315,8 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     return ok;
 }
 
-// Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left open.
+// Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left
+// open.
 static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index,
                                            Error *err) {
     memset(st, 0, sizeof *st);

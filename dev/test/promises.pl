@@ -3,9 +3,9 @@
 #
 #   perl dev/test/promises.pl [CHECK...]      in the repository's root, or in a copy of its sources; default: all
 #
-#   engine       both programs define the functions of engine.h, each in its order
+#   engine       both programs define the functions of engine.h, in the same order
 #   steps        and with the same numbered steps (`// 3. ...`) inside
-#   kernels      what llmc/cpu and llmc/cuda both define takes the same arguments by name
+#   kernels      what llmc/cpu and llmc/cuda both define takes the same arguments by name, but for the device at the end
 #   rooms        a header includes only rooms that stand before its own
 #   columns      no line above 120 columns, outside tables (`clang-format off`) and the generated unicode.h
 #   functions    no function above 100 lines; a test lists cases and may have more
@@ -13,19 +13,46 @@
 #
 # A reading by pattern, good for code that clang-format has laid out: a function starts and ends in column 0. Prints a
 # line for each fault, and last for each check `CHECK: N looked at, M faults`. Ends with 1 if there was a fault, or if a
-# check found nothing to look at. Exceptions stand here, each with its reason.
+# check found nothing to look at. Exceptions stand here, each with its reason; one that nothing needs is noted.
 use strict;
 use warnings;
 use utf8;
 use open qw(:std :encoding(UTF-8));
 
-# Same name, other arguments: "name" => why.
-my %other_arguments = ();
-# Enumerators without a prefix of their own: file => why.
-my %other_enumerators = ('dev/emu' => "CUDA's names");
-
+my %exceptions = (
+    kernels => {
+        adamw => 'one tensor there, all of a piece in one launch here',
+        cross_entropy => 'ld: rows of logits are padded on the device',
+        embedding_backward => 'groups: tokens sorted beforehand, so that no two threads add to one row',
+        gemm => 'loops over operands there, a call of cuBLASLt here',
+        linear_backward_input => 'accumulate: the CPU adds where the device has a kernel of its own',
+        attention_backward => 'being rewritten',
+    },
+    rooms => {
+        'llmc/files/checkpoint.h' => 'options and spikes: being moved', 'llmc/files/gguf.h' => 'options: being moved',
+    },
+    columns => {
+        'llmc/cuda/attention.h' => 'being rewritten', 'llmc/cuda/loss.h' => 'being rewritten',
+        'llmc/files/checkpoint_writer.h' => 'being rewritten', 'train_gpt.cu' => 'being rewritten',
+        'llmc/text/unicode.h' => 'generated',
+    },
+    functions => {
+        attention_backward => 'a tile from load to store', attention_forward_kernel => 'a tile from load to store',
+        attention_dq_kernel => 'a tile from load to store', attention_dkdv_kernel => 'a tile from load to store',
+        norm_backward_kernel => 'a row from load to store', model_create => 'takes all memory, in order',
+        bpe_train_words => 'not split yet', tokenizer_read_model => 'not split yet',
+    },
+    enumerators => {},
+);
+my (%met, $check);
 my ($looked, $faults) = (0, 0);
-sub fault { print "$_[0]\n"; $faults++ }
+# fault MESSAGE [NAME]: NAME is what the exceptions go by.
+sub fault {
+    my ($message, $name) = @_;
+    if (defined $name && $exceptions{$check}{$name}) { $met{$name} = 1; return }
+    print "$message\n";
+    $faults++;
+}
 
 sub text_of {
     my ($file) = @_;
@@ -68,17 +95,19 @@ sub names_of { # of arguments
 
 sub engine {
     my @wanted = map { $_->[0] } grep { $_->[2] eq ';' } functions_of(code_of(text_of('llmc/engine.h')));
-    my %wanted = map { $_ => 1 } @wanted;
+    my (%wanted, %order);
+    $wanted{$_} = 1 for @wanted;
     for my $file ('train_gpt_cpu.c', 'train_gpt.cu') {
-        my @found = grep { $wanted{$_} } map { $_->[0] } grep { $_->[2] eq '{' } functions_of(code_of(text_of($file)));
+        my @found = map { $_->[0] } grep { $_->[2] eq '{' && $wanted{$_->[0]} } functions_of(code_of(text_of($file)));
         my %found = map { $_ => 1 } @found;
         for (@wanted) { $looked++; fault("$file: engine.h's $_ is not defined") if !$found{$_} }
-        my @order = grep { $found{$_} } @wanted;
-        for my $i (0 .. $#found) {
-            next if $found[$i] eq ($order[$i] // '');
-            fault("$file: $found[$i] stands where engine.h has " . ($order[$i] // 'nothing'));
-            last;
-        }
+        $order{$file} = \@found;
+    }
+    my ($cpu, $cuda) = @order{'train_gpt_cpu.c', 'train_gpt.cu'};
+    for my $i (0 .. $#$cpu) {
+        next if $cpu->[$i] eq ($cuda->[$i] // '');
+        fault("train_gpt.cu has " . ($cuda->[$i] // 'nothing') . " where train_gpt_cpu.c has $cpu->[$i]");
+        last;
     }
 }
 
@@ -123,14 +152,14 @@ sub kernels {
     }
     for my $name (sort keys %{$of{cpu}}) {
         my $there = $of{cuda}{$name} or next;
-        next if $other_arguments{$name};
-        $looked++;
         my ($file, @here) = @{$of{cpu}{$name}[0]};
+        next if !@here || pop @here ne 'cpu'; # no kernel
+        $looked++;
         for (@$there) {
             my ($cuda_file, @names) = @$_;
-            my @rest = @here;
-            if (@rest && $rest[-1] eq 'cpu' && @names && $names[-1] =~ /^(gpu|d|device|stream)$/) { pop @rest, pop @names }
-            fault("$name: (@here) in $file, (@{[@{$_}[1 .. $#$_]]}) in $cuda_file") if "@rest" ne "@names";
+            my $device = @names ? pop @names : '';
+            fault("$name: (@here, cpu) in $file, (@names, $device) in $cuda_file", $name)
+                if "@here" ne "@names" || $device !~ /^(gpu|d|device|stream)$/;
         }
     }
 }
@@ -148,18 +177,18 @@ sub rooms {
             my ($other) = $path =~ m{^llmc/([^/]+)};
             if (!-f $path) { fault("$file: includes $include, which is not there") }
             elsif (!defined $other || !defined $floor{$other}) { fault("$file: includes $include from outside the rooms") }
-            elsif ($floor{$other} > $floor{$room}) { fault("$file: includes $include from a room above its own") }
+            elsif ($floor{$other} > $floor{$room}) { fault("$file: includes $include from a room above its own", $file) }
         }
     }
 }
 
 sub columns {
-    for my $file (grep { $_ ne 'llmc/text/unicode.h' } sources()) {
+    for my $file (sources()) {
         my ($number, $table) = (0, 0);
         for (split /\n/, text_of($file)) {
             $number++, $looked++;
             $table = $1 eq 'off' if m{// clang-format (off|on)};
-            fault("$file:$number: " . length() . ' columns') if length() > 120 && !$table;
+            fault("$file:$number: " . length() . ' columns', $file) if length() > 120 && !$table;
         }
     }
 }
@@ -173,14 +202,14 @@ sub functions {
             $looked++;
             my $lines = 1 + (substr($code, $from, $to - $from) =~ tr/\n//);
             my $number = 1 + (substr($code, 0, $from) =~ tr/\n//);
-            fault("$file:$number: $name has $lines lines") if $lines > 100;
+            fault("$file:$number: $name has $lines lines", $name) if $lines > 100;
         }
     }
 }
 
 sub enumerators {
     for my $file (sources()) {
-        next if grep { index($file, "$_/") == 0 || $file eq $_ } keys %other_enumerators;
+        next if $file =~ m{^dev/emu/}; # CUDA's names
         my $code = code_of(text_of($file)) =~ s/^#.*?(?<!\\)$//msgr; # tables of macros say their names elsewhere
         while ($code =~ /(typedef\s+)?\benum\b\s*(\w*)\s*\{([^}]*)\}/g) {
             my ($type, $body) = ($1 || $2, $3);
@@ -193,7 +222,7 @@ sub enumerators {
             pop @names if @names > 1 && $names[-1] =~ /S$/ && $names[-1] !~ /_/; # how many there are: FAMILIES
             my $prefix = $names[0] =~ s/[^_]*$//r;
             for (@names) { $prefix =~ s/[^_]*_$// while index($_, $prefix) != 0 }
-            fault("$file:$number: no common prefix: @names") if $prefix eq '';
+            fault("$file:$number: no common prefix: @names", ) if $prefix eq '';
         }
     }
 }
@@ -204,8 +233,10 @@ my %code = (engine => \&engine, steps => \&steps, kernels => \&kernels, rooms =>
 my $failed = 0;
 for (@checks) {
     die "promises.pl: no check '$_'\n" if !$code{$_};
-    ($looked, $faults) = (0, 0);
+    ($looked, $faults, $check) = (0, 0, $_);
+    %met = ();
     $code{$_}->();
+    for my $name (sort keys %{$exceptions{$check}}) { print "note: $check: $name needs no exception\n" if !$met{$name} }
     fault("$_: found nothing to look at") if !$looked;
     print "$_: $looked looked at, $faults faults\n";
     $failed = 1 if $faults;

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# What DESIGN and STYLE promise and a machine can check: promises.pl reads the sources; every header under llmc/ compiles
+# alone and twice without a warning, as C11 and as C++17, with gcc and clang (those of llmc/cpu as C11 only, which is what
+# includes them; those of llmc/cuda as C++17 on the emulator); the Makefile rebuilds what a change needs and no more, and
+# its help lists its targets. Then each fault is planted in a copy of the sources, and must be found.
+# shellcheck disable=SC2016  # the $ of sed, not the shell's
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:?is set by make test}"
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# ------------------------------------------------------------------ headers
+
+# alone COMPILER FLAG... HEADER: prints what is wrong. The functions of engine.h are defined by the programs alone.
+alone() {
+    "${@:1:$#-1}" -Wall -Wextra -Wpedantic -Wno-unknown-pragmas -Wno-psabi -fsyntax-only -include "${*: -1}" -include "${*: -1}" /dev/null 2>&1 |
+        grep -E '(warning|error):' | grep -Ev 'engine\.h:[0-9:]* warning: .*(never defined|unused function|is not defined)' |
+        sed "s|^|${1} ${2}: |" | head -n 3
+}
+export -f alone
+# headers ROOT: a line `COMPILER FLAG... HEADER` for each that is to be compiled; launches become calls under ROOT/emu.
+headers() {
+    local root=$1 header
+    for header in "$root"/llmc/*.h "$root"/llmc/*/*.h; do
+        mkdir -p "$root/emu/$(dirname "${header#"$root"/}")"
+        sed -z -E -f dev/emu/launch.sed "$header" >"$root/emu/${header#"$root"/}"
+        case $header in
+            */llmc/cuda/*) header="-I$PWD/dev/emu $root/emu/${header#"$root"/}" ;;
+            *) for cc in gcc "${clang[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
+        esac
+        case $header in
+            */llmc/cpu/*) ;;
+            *) for cc in g++ "${clang[@]/%/++}"; do echo "$cc -std=c++17 -xc++ $header"; done ;;
+        esac
+    done
+}
+clang=(clang)
+command -v clang++ >/dev/null || { clang=() && echo "clang is not there: headers are compiled with gcc alone"; }
+copy() { # the sources without fixtures
+    rm -rf "$work/tree"
+    mkdir -p "$work/tree/dev"
+    cp -r llmc ./*.c ./*.cu "$work/tree"
+    for room in bench emu fuzz test; do mkdir "$work/tree/dev/$room" && cp dev/$room/*.* "$work/tree/dev/$room"; done
+}
+copy
+headers "$work/tree" >"$work/list"
+xargs -P "$(nproc)" -L 1 bash -c 'alone "$@"' alone <"$work/list" >"$work/found"
+sed "s|^|FAILED |; s|$work/tree/||g" "$work/found"
+wrong=$(cut -d: -f1-2 "$work/found" | sort -u | wc -l)
+passed=$((passed + $(wc -l <"$work/list") - wrong)) failed=$((failed + wrong))
+
+# ------------------------------------------------------------------ sources, Makefile
+
+for what in engine steps kernels rooms columns functions enumerators; do
+    perl dev/test/promises.pl $what >"$work/out"
+    check "promises.pl $what: $(head -n 20 "$work/out")" test $? -eq 0
+    grep '^note:' "$work/out"
+done
+
+again() { make -n BUILD="$BUILD" "$@" 2>&1 | grep -oE -- '-c [^ ]+'; } # what would be compiled
+lacks() { ! grep -q -- "$@"; }
+check "the Makefile has 200 lines or more" test "$(wc -l <Makefile)" -lt 200
+again emu build-tests >"$work/out"
+check "make emu build-tests compiles again what is built: $(head -n 3 "$work/out")" test ! -s "$work/out"
+again -W dev/test/kernels_test.h emu >"$work/out"
+check "a CPU test rebuilds an emulated program: $(head -n 3 "$work/out")" test ! -s "$work/out"
+again -W llmc/cuda/norm.h emu build-tests >"$work/out"
+check "llmc/cuda/norm.h does not rebuild train_gpt_emu" grep -q emu/train_gpt.cu "$work/out"
+check "llmc/cuda/norm.h rebuilds a CPU program" lacks '_cpu.c\|test_gpt.c' "$work/out"
+again -W llmc/cpu/norm.h emu build-tests >"$work/out"
+check "llmc/cpu/norm.h does not rebuild train_gpt_cpu" grep -q train_gpt_cpu.c "$work/out"
+check "llmc/cpu/norm.h rebuilds an emulated program" lacks emu/ "$work/out"
+make -s help >"$work/out"
+while read -r target; do
+    case $target in all | help) continue ;; esac
+    check "make help does not list $target" grep -Eq "make $target([ ;:]|$)" "$work/out"
+done < <(sed -n 's/^\.PHONY: \(.*help.*\)/\1/p' Makefile | tr ' ' '\n')
+
+# ------------------------------------------------------------------ planted faults
+
+# plant CHECK TEXT FILE SCRIPT: after sed SCRIPT on FILE, promises.pl CHECK must print TEXT and fail
+plant() {
+    cp "$work/tree/$3" "$work/kept"
+    sed -i "$4" "$work/tree/$3"
+    check "planted in $3, $1: the plant changes nothing" lacks_same "$work/kept" "$work/tree/$3"
+    (cd "$work/tree" && perl "$OLDPWD/dev/test/promises.pl" "$1") >"$work/out"
+    check "planted in $3, $1: not found" test $? -eq 1
+    check "planted in $3, $1: found is $(head -n 2 "$work/out")" grep -q -- "$2" "$work/out"
+    cp "$work/kept" "$work/tree/$3"
+}
+lacks_same() { ! cmp -s "$1" "$2"; }
+plant engine "model_loss is not defined" train_gpt.cu 's/^static double model_loss(/static double model_lost(/'
+plant engine "where train_gpt_cpu.c has" train_gpt.cu 's/\bmodel_zero_gradients\b/X/g; s/\bmodel_loss\b/model_zero_gradients/g; s/\bX\b/model_loss/g'
+plant steps "block_forward: steps" train_gpt.cu '0,/^    \/\/ 3\. /s//    \/\/ 4. /'
+plant kernels "^norm_backward: " llmc/cpu/norm.h '/void norm_backward/,/{/s/\bdx\b/gradient/'
+plant rooms "from a room above" llmc/base/json.h 's|^#include "common.h"|&\n#include "../text/text.h"|'
+plant rooms "which is not there" llmc/base/json.h 's|^#include "common.h"|#include "comon.h"|'
+plant columns "json.h:1: 1[0-9]* columns" llmc/base/json.h "1s/.*/\/* $(printf 'x%.0s' {1..120})/"
+plant functions "long_one has 1[0-9]* lines" llmc/base/json.h "\$a static inline void long_one(void) {$(printf '\\n;%.0s' {1..100})\\n}"
+plant enumerators "no common prefix: RED BLUE" llmc/base/json.h '$a typedef enum { RED, BLUE } Colour;'
+
+# warn COMPILERS TEXT HEADER SCRIPT: so with a header that is compiled alone; COMPILERS: how many must see it
+warn() {
+    cp "$work/tree/$3" "$work/kept"
+    sed -i "$4" "$work/tree/$3"
+    headers "$work/tree" | grep -- "/$3\$" >"$work/list"
+        xargs -P "$(nproc)" -L 1 bash -c 'alone "$@"' alone <"$work/list" | grep -- "$2" | cut -d: -f1 | sort -u >"$work/found"
+    check "planted in $3: $(wc -l <"$work/found") of $1 compilers say '$2'" test "$(wc -l <"$work/found")" -eq "$1"
+    cp "$work/kept" "$work/tree/$3"
+}
+n=$((1 + ${#clang[@]}))
+warn $((2 * n)) "error" llmc/base/json.h '/^#include "common.h"/d'
+warn $((2 * n)) "error" llmc/base/json.h '/^#ifndef LLMC_/d; /^#define LLMC_/d; $d'
+warn $((2 * n - 2)) "Wunused-function" llmc/base/json.h 's/^#endif$/static int forgotten(void) { return 1; }\n&/'
+warn "$n" "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
+warn "$n" "error" llmc/cuda/norm.h '/^#include "cuda.h"/d'
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

@@ -15,9 +15,8 @@
 # as others have seen it. Validation, checkpoints and waiting in the queue are not in it. Needs jq; ends with 2 where it is not.
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-fail() { echo "cost.sh: $1" >&2; exit 1; }
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 device='' devices='' mfu='' program=''
 while [ $# -gt 0 ]; do

@@ -11,7 +11,8 @@
 # prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
 set -euo pipefail
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 check_only=0
 parts=()

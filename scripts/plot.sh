@@ -10,8 +10,8 @@
 # Needs jq and gnuplot (Debian: jq, gnuplot-nox).
 set -euo pipefail
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-fail() { echo "plot.sh: $1" >&2; exit 1; }
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 out=
 runs=()

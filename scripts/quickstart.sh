@@ -15,9 +15,8 @@
 # 1: an error, with what to do; 3: stopped while training, with a checkpoint; 130: stopped elsewhere.
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-fail() { echo "quickstart.sh: $1" >&2; exit 1; }
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size="" program=""
 while [ $# -gt 0 ]; do

@@ -15,9 +15,8 @@
 # the environment. Needs Open MPI 4.1 or later; tried with 4.1.4.
 set -uo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-fail() { echo "run_multi_node.sh: $1" >&2; exit 1; }
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 hostfile='' device='' program='' ranks=''
 while [ $# -gt 0 ]; do

@@ -14,16 +14,8 @@ for file in "$cpu" "$fp32" "$bf16" "$test" "$BUILD/cuda_test$suffix"; do
     [ -x "$file" ] || { printf 'FAILED %s is missing: make emu builds it\n0 passed, 1 failed\n' "$file"; exit 1; }
 done
 
-passed=0 failed=0
-check() { # check MESSAGE COMMAND...
-    local message=$1
-    shift
-    if "$@" >"$work/out" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        printf 'FAILED %s\n' "$message"
-        grep -E 'FAILED|error' "$work/out" | head -5
-    fi
-}
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export LLMC_CACHE=$work/cache

@@ -214,8 +214,8 @@ static void test_config_difference(const Config *c) {
     }
 }
 
-// Bits a byte are counted over what is predicted: the byte count is that of the targets, which here stand for other text
-// than the inputs.
+// Bits a byte are counted over what is predicted: the byte count is that of the targets, which here stand for other
+// text than the inputs.
 static void test_bits_per_byte(const Config *c) {
     Error err;
     Tokenizer tok;

@@ -23,10 +23,8 @@
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd -- "$here/../.." && pwd)
-
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-fail() { echo "debian_de.sh: $1" >&2; exit 1; }
+# shellcheck source=scripts/common.sh
+. "$here/../common.sh"
 
 # group | source | package, or alternatives in order | kind | folder in it, or alternatives | licence of the text
 # (the licence is what the package's debian/copyright says of the documentation, read for Debian 12)

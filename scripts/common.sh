@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# common.sh: what the scripts here share; sourced by them, never run.
+# common.sh: what the scripts here share but install.sh, which needs no other program; sourced, never run.
 #
 #   root             the folder of this repository
 #   usage            prints the comment at the head of the script, to its first `set`

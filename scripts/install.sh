@@ -11,8 +11,7 @@
 # prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
 set -euo pipefail
 
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 check_only=0
 parts=()

@@ -71,7 +71,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
 static inline void trainer_log_run(Trainer *t, const char *options) {
     const Options *o = t->o;
     Log *log = &t->log;
-    log_line(log, "%s, commit %s, compiler %s", engine_name(), GIT_COMMIT, __VERSION__);
+    log_line(log, "%s, commit %s, compiler %s", engine_name(), build_commit, __VERSION__);
     log_line(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);

@@ -29,7 +29,6 @@ my %exceptions = (
         attention_backward => 'being rewritten',
     },
     rooms => {
-        'llmc/files/checkpoint.h' => 'options and spikes: being moved', 'llmc/files/gguf.h' => 'options: being moved',
     },
     columns => {
         'llmc/cuda/attention.h' => 'being rewritten', 'llmc/cuda/loss.h' => 'being rewritten',

@@ -148,8 +148,7 @@ static inline bool checkpoint_sum(uint64_t *sum, uint64_t *bytes, const char *pa
 
 // ---------------------------------------------------------------- reading
 
-// Checks the files that run.json lists; `ranks` of them share the work, all call this, and each checks every file from its
-// own number on that is as many further.
+// Checks the files that run.json lists. All `ranks` call this and share the work: rank r checks files r, r + ranks, ...
 static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Error *err) {
     Path path = path_of("%s/run.json", folder);
     JsonDoc doc;

@@ -76,27 +76,6 @@ struct Model {
     double loss;
 };
 
-static const char *engine_name(void) { return "train_gpt_cpu"; }
-
-// ---------------------------------------------------------------- memory
-
-static bool engine_preflight(const Dist *dist, Error *err) {
-    (void)err;
-#ifdef _OPENMP
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = omp_get_max_threads();
-    if (dist->rank == 0 && dist->local_size > 1 && (long)dist->local_size * threads > cores)
-        warn("%d ranks of %d threads on %s, which has %ld cores: expect them to wait for each other; set --threads",
-             dist->local_size, threads, dist->host, cores);
-#else
-    (void)dist;
-#endif
-    return true;
-}
-
-static void *engine_host_alloc(size_t bytes) { return mem_alloc(bytes); }
-static void engine_host_free(void *memory) { free(memory); }
-
 static Weights weights_of(const Model *m, real *base, int layer) {
     Weights w;
 #define X(id, rows, cols, place, present, ...)                                                                         \
@@ -120,6 +99,12 @@ static Activations activations_of(const Model *m, int layer) {
     return a;
 }
 
+// The input of a layer: the output of the one before, or the embedding.
+static real *layer_input(const Model *m, int layer) {
+    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
+    return layer > 0 ? a.residual2 : a.embedding;
+}
+
 // The elements of a block whose gradients a rank sums, as offsets into the flat array; and those that it
 // updates: the same, or with --zero=0 all of them.
 static Range summed_range(const Model *m, int block, int rank) {
@@ -133,139 +118,10 @@ static Range owned_range(const Model *m, int block, int rank) {
     return m->setup.zero ? summed_range(m, block, rank) : all;
 }
 
-static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
-    if (setup->zero > 1 || setup->zero_group) {
-        error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no "
-                       "--zero_group; train_gpt does more");
-        return NULL;
-    }
-    if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {
-        error_set(err,
-                  "%d ranks without MPI, which train_gpt_cpu sums gradients over: build it with MPI=1 and start it "
-                  "with mpirun, or with srun --mpi=pmix",
-                  setup->dist->size);
-        return NULL;
-    }
-    Model *m = (Model *)mem_alloc(sizeof(Model));
-    m->setup = *setup;
-    m->config = setup->config;
-    const Config *c = &m->config;
-    if (!cpu_open(&m->cpu, setup->threads, setup->precision == PRECISION_BF16, err)) {
-        free(m);
-        return NULL;
-    }
-    size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->table = param_table(c);
-    // Without a backward pass one slot for each activation serves all layers.
-    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
-                        sizeof(real), sizeof(real));
-    m->weights = (real *)cpu_alloc(sizeof(real) * m->table.elements);
-    m->activations = (char *)cpu_alloc(m->acts.bytes);
-    if (c->rope) {
-        m->rope = (real *)mem_alloc(sizeof(real) * (size_t)setup->seq_len * (size_t)c->head_size);
-        rope_table(m->rope, setup->seq_len, c->head_size, c->rope_theta);
-    }
-    size_t rows = LOGITS_BYTES / sizeof(real) / (size_t)c->vocab_size / 64 * 64;
-    m->logits_rows = (int)(rows < 64 ? (N < 64 ? N : 64) : rows < N ? rows : N);
-    m->logits = (real *)cpu_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
-    if (setup->gradients) {
-        m->gradients = (real *)cpu_alloc(sizeof(real) * m->table.elements);
-        ranks_open(&m->ranks, setup->dist, m->table.blocks);
-        m->owned = (Range *)mem_alloc(sizeof(Range) * (size_t)m->table.blocks);
-        m->moment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)m->table.blocks);
-        size_t moments = 0;
-        for (int block = 0; block < m->table.blocks; block++) {
-            m->owned[block] = owned_range(m, block, setup->dist->rank);
-            m->moment_start[block] = moments;
-            moments += m->owned[block].count;
-        }
-        m->moment1 = (real *)cpu_alloc(sizeof(real) * moments);
-        m->moment2 = (real *)cpu_alloc(sizeof(real) * moments);
-        int64_t wide = int64_max(config_fc(c), config_qkv(c));
-        int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
-        int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
-        m->dx = (real *)cpu_alloc(sizeof(real) * N * (size_t)c->channels);
-        m->dwide = (real *)cpu_alloc(sizeof(real) * N * (size_t)wide);
-        m->dnarrow = (real *)cpu_alloc(sizeof(real) * N * (size_t)narrow);
-    }
-    return m;
-}
-
-static void model_destroy(Model *m) {
-    if (!m) return;
-    ranks_close(&m->ranks);
-    free(m->owned);
-    free(m->moment_start);
-    void *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope,
-                   m->logits,  m->dx,        m->dwide,   m->dnarrow, m->cache};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
-    param_table_free(&m->table);
-    cpu_close(&m->cpu);
-    free(m);
-}
-
-static const char *model_device(Model *m) { return cpu_description(m->device, &m->cpu); }
-
-static double model_peak_flops(Model *m) {
-    if (m->peak_flops == 0) m->peak_flops = cpu_peak_flops(&m->cpu);
-    return m->peak_flops;
-}
-
-static DeviceReadings model_readings(Model *m) { return (void)m, no_readings(); }
-
 // Moments exist only for what this rank owns: element i of the flat array, for owned i.
 static real *moment_at(const Model *m, int array, int block, size_t i) {
     return (array == MODEL_STATE + STATE_moment1 ? m->moment1 : m->moment2) + m->moment_start[block] +
            (i - m->owned[block].first);
-}
-
-static void model_set(Model *m, int array, const Param *p, const float *values) {
-    bool moments = array >= MODEL_STATE;
-    Range part = {p->offset, p->count};
-    if (moments) part = overlap(p, m->owned[p->block]);
-    if (part.count == 0) return;
-    real *to = moments ? moment_at(m, array, p->block, part.first)
-                       : (array == MODEL_WEIGHT ? m->weights : m->gradients) + part.first;
-    for (size_t i = 0; i < part.count; i++) to[i] = (real)values[part.first - p->offset + i];
-}
-
-static bool model_keeps(const Model *m, int array, const Param *p) {
-    bool moments = array >= MODEL_STATE;
-    return !moments || overlap(p, m->owned[p->block]).count > 0;
-}
-
-static void model_get(Model *m, int array, const Param *p, float *values, int to) {
-    if (array == MODEL_WEIGHT || array == MODEL_GRADIENT) {
-        if (array == MODEL_WEIGHT && to != m->setup.dist->rank) return;
-        const real *from = (array == MODEL_WEIGHT ? m->weights : m->gradients) + p->offset;
-        for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
-        return;
-    }
-    int size = m->setup.zero ? m->setup.dist->size : 1; // else every rank has everything
-    Range *parts = (Range *)mem_alloc(sizeof(Range) * (size_t)size);
-    for (int rank = 0; rank < size; rank++) {
-        parts[rank] = overlap(p, owned_range(m, p->block, rank));
-        if ((rank == m->setup.dist->rank || !m->setup.zero) && parts[rank].count) {
-            const real *from = moment_at(m, array, p->block, parts[rank].first);
-            for (size_t i = 0; i < parts[rank].count; i++) values[parts[rank].first - p->offset + i] = (float)from[i];
-        }
-        parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
-    }
-    watchdog_enter(m->setup.dist->watchdog, "moments for a checkpoint (ranks_collect)");
-    if (m->setup.zero) ranks_collect(&m->ranks, values, parts, to);
-    watchdog_leave(m->setup.dist->watchdog);
-    free(parts);
-}
-
-static bool model_get_activation(Model *m, int kind, int layer, float *values) {
-    const Act *a = &m->acts.items[kind];
-    // A slot that the layers share holds the last one after a forward pass and the first after a backward pass.
-    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
-    const real *from = (const real *)(m->activations + act_offset(&m->acts, kind, layer));
-    size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
-    for (size_t i = 0; i < n; i++) values[i] = (float)from[i];
-    return true;
 }
 
 // ---------------------------------------------------------------- one transformer block
@@ -398,12 +254,6 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
 }
 
 // ---------------------------------------------------------------- the whole model
-
-// The input of a layer: the output of the one before, or the embedding.
-static real *layer_input(const Model *m, int layer) {
-    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
-    return layer > 0 ? a.residual2 : a.embedding;
-}
 
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
                           float *logits_out) {
@@ -558,6 +408,158 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
 #else
     return m->logits;
 #endif
+}
+
+// ---------------------------------------------------------------- the program and its memory
+
+static const char *engine_name(void) { return "train_gpt_cpu"; }
+
+static bool engine_preflight(const Dist *dist, Error *err) {
+    (void)err;
+#ifdef _OPENMP
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = omp_get_max_threads();
+    if (dist->rank == 0 && dist->local_size > 1 && (long)dist->local_size * threads > cores)
+        warn("%d ranks of %d threads on %s, which has %ld cores: expect them to wait for each other; set --threads",
+             dist->local_size, threads, dist->host, cores);
+#else
+    (void)dist;
+#endif
+    return true;
+}
+
+static void *engine_host_alloc(size_t bytes) { return mem_alloc(bytes); }
+static void engine_host_free(void *memory) { free(memory); }
+
+static Model *model_create(const ModelSetup *setup, Error *err) {
+    if (!config_check(&setup->config, err)) return NULL;
+    if (setup->zero > 1 || setup->zero_group) {
+        error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no "
+                       "--zero_group; train_gpt does more");
+        return NULL;
+    }
+    if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {
+        error_set(err,
+                  "%d ranks without MPI, which train_gpt_cpu sums gradients over: build it with MPI=1 and start it "
+                  "with mpirun, or with srun --mpi=pmix",
+                  setup->dist->size);
+        return NULL;
+    }
+    Model *m = (Model *)mem_alloc(sizeof(Model));
+    m->setup = *setup;
+    m->config = setup->config;
+    const Config *c = &m->config;
+    if (!cpu_open(&m->cpu, setup->threads, setup->precision == PRECISION_BF16, err)) {
+        free(m);
+        return NULL;
+    }
+    size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
+    m->table = param_table(c);
+    // Without a backward pass one slot for each activation serves all layers.
+    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
+                        sizeof(real), sizeof(real));
+    m->weights = (real *)cpu_alloc(sizeof(real) * m->table.elements);
+    m->activations = (char *)cpu_alloc(m->acts.bytes);
+    if (c->rope) {
+        m->rope = (real *)mem_alloc(sizeof(real) * (size_t)setup->seq_len * (size_t)c->head_size);
+        rope_table(m->rope, setup->seq_len, c->head_size, c->rope_theta);
+    }
+    size_t rows = LOGITS_BYTES / sizeof(real) / (size_t)c->vocab_size / 64 * 64;
+    m->logits_rows = (int)(rows < 64 ? (N < 64 ? N : 64) : rows < N ? rows : N);
+    m->logits = (real *)cpu_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
+    if (setup->gradients) {
+        m->gradients = (real *)cpu_alloc(sizeof(real) * m->table.elements);
+        ranks_open(&m->ranks, setup->dist, m->table.blocks);
+        m->owned = (Range *)mem_alloc(sizeof(Range) * (size_t)m->table.blocks);
+        m->moment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)m->table.blocks);
+        size_t moments = 0;
+        for (int block = 0; block < m->table.blocks; block++) {
+            m->owned[block] = owned_range(m, block, setup->dist->rank);
+            m->moment_start[block] = moments;
+            moments += m->owned[block].count;
+        }
+        m->moment1 = (real *)cpu_alloc(sizeof(real) * moments);
+        m->moment2 = (real *)cpu_alloc(sizeof(real) * moments);
+        int64_t wide = int64_max(config_fc(c), config_qkv(c));
+        int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
+        int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
+        m->dx = (real *)cpu_alloc(sizeof(real) * N * (size_t)c->channels);
+        m->dwide = (real *)cpu_alloc(sizeof(real) * N * (size_t)wide);
+        m->dnarrow = (real *)cpu_alloc(sizeof(real) * N * (size_t)narrow);
+    }
+    return m;
+}
+
+static void model_destroy(Model *m) {
+    if (!m) return;
+    ranks_close(&m->ranks);
+    free(m->owned);
+    free(m->moment_start);
+    void *all[] = {m->weights, m->gradients, m->moment1, m->moment2, m->activations, m->rope,
+                   m->logits,  m->dx,        m->dwide,   m->dnarrow, m->cache};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+    param_table_free(&m->table);
+    cpu_close(&m->cpu);
+    free(m);
+}
+
+static const char *model_device(Model *m) { return cpu_description(m->device, &m->cpu); }
+
+static double model_peak_flops(Model *m) {
+    if (m->peak_flops == 0) m->peak_flops = cpu_peak_flops(&m->cpu);
+    return m->peak_flops;
+}
+
+static DeviceReadings model_readings(Model *m) { return (void)m, no_readings(); }
+
+// ---------------------------------------------------------------- numbers in and out
+
+static void model_set(Model *m, int array, const Param *p, const float *values) {
+    bool moments = array >= MODEL_STATE;
+    Range part = {p->offset, p->count};
+    if (moments) part = overlap(p, m->owned[p->block]);
+    if (part.count == 0) return;
+    real *to = moments ? moment_at(m, array, p->block, part.first)
+                       : (array == MODEL_WEIGHT ? m->weights : m->gradients) + part.first;
+    for (size_t i = 0; i < part.count; i++) to[i] = (real)values[part.first - p->offset + i];
+}
+
+static void model_get(Model *m, int array, const Param *p, float *values, int to) {
+    if (array == MODEL_WEIGHT || array == MODEL_GRADIENT) {
+        if (array == MODEL_WEIGHT && to != m->setup.dist->rank) return;
+        const real *from = (array == MODEL_WEIGHT ? m->weights : m->gradients) + p->offset;
+        for (size_t i = 0; i < p->count; i++) values[i] = (float)from[i];
+        return;
+    }
+    int size = m->setup.zero ? m->setup.dist->size : 1; // else every rank has everything
+    Range *parts = (Range *)mem_alloc(sizeof(Range) * (size_t)size);
+    for (int rank = 0; rank < size; rank++) {
+        parts[rank] = overlap(p, owned_range(m, p->block, rank));
+        if ((rank == m->setup.dist->rank || !m->setup.zero) && parts[rank].count) {
+            const real *from = moment_at(m, array, p->block, parts[rank].first);
+            for (size_t i = 0; i < parts[rank].count; i++) values[parts[rank].first - p->offset + i] = (float)from[i];
+        }
+        parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
+    }
+    watchdog_enter(m->setup.dist->watchdog, "moments for a checkpoint (ranks_collect)");
+    if (m->setup.zero) ranks_collect(&m->ranks, values, parts, to);
+    watchdog_leave(m->setup.dist->watchdog);
+    free(parts);
+}
+
+static bool model_keeps(const Model *m, int array, const Param *p) {
+    bool moments = array >= MODEL_STATE;
+    return !moments || overlap(p, m->owned[p->block]).count > 0;
+}
+
+static bool model_get_activation(Model *m, int kind, int layer, float *values) {
+    const Act *a = &m->acts.items[kind];
+    // A slot that the layers share holds the last one after a forward pass and the first after a backward pass.
+    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
+    const real *from = (const real *)(m->activations + act_offset(&m->acts, kind, layer));
+    size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
+    for (size_t i = 0; i < n; i++) values[i] = (float)from[i];
+    return true;
 }
 
 // ---------------------------------------------------------------- main

@@ -59,6 +59,31 @@ typedef struct {
     bool updated; // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
 } UpdateResult;
 
+// Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
+// what model_loss() and model_update() report. inputs, targets: (B, T); a target of -1 counts nothing.
+// grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
+// head's own gradients are already added here, chunk by chunk, because logits are not kept.
+// logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
+// Weights may be spread over the ranks (--zero=3): all ranks make as many passes; so with model_decode.
+static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
+                          float *logits_out);
+
+// Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.
+// last: no further pass adds to this step, so ranks may start to sum their gradients.
+static void model_backward(Model *m, bool last);
+static void model_zero_gradients(Model *m);
+
+// The sum of losses since the last call of this or of model_update, on this rank, nats.
+static double model_loss(Model *m);
+
+// Ends a step: gradient norm over all ranks, clipping, AdamW, gradients back to zero.
+static UpdateResult model_update(Model *m, const UpdateRule *rule);
+
+// Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
+// logits (V) that follow the last one. Keys and values of earlier positions come from the cache that
+// earlier calls filled; position 0 starts anew. The pointer is good until the next call.
+static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
+
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
 static const char *engine_name(void);
 
@@ -102,31 +127,6 @@ static bool model_keeps(const Model *m, int array, const Param *p);
 // Copies an activation of the last forward pass out; values: its shape for the last (B, T). False if it
 // is not kept: the layers of a recompute policy share one slot, whose layer cannot be told.
 static bool model_get_activation(Model *m, int kind, int layer, float *values);
-
-// Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
-// what model_loss() and model_update() report. inputs, targets: (B, T); a target of -1 counts nothing.
-// grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
-// head's own gradients are already added here, chunk by chunk, because logits are not kept.
-// logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
-// Weights may be spread over the ranks (--zero=3): all ranks make as many passes; so with model_decode.
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
-                          float *logits_out);
-
-// Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.
-// last: no further pass adds to this step, so ranks may start to sum their gradients.
-static void model_backward(Model *m, bool last);
-static void model_zero_gradients(Model *m);
-
-// The sum of losses since the last call of this or of model_update, on this rank, nats.
-static double model_loss(Model *m);
-
-// Ends a step: gradient norm over all ranks, clipping, AdamW, gradients back to zero.
-static UpdateResult model_update(Model *m, const UpdateRule *rule);
-
-// Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
-// logits (V) that follow the last one. Keys and values of earlier positions come from the cache that
-// earlier calls filled; position 0 starts anew. The pointer is good until the next call.
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
 
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {

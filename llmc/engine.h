@@ -17,6 +17,9 @@ typedef struct Model Model;
 #define PRECISIONS(X) X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto")
 typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 
+// How the ranks share out a block's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
+typedef enum { SHARDS_RANGES, SHARDS_TENSORS } ShardsDeal;
+
 typedef struct {
     Config config;
     int batch_size, seq_len; // most sequences and tokens a pass: B, T
@@ -26,32 +29,13 @@ typedef struct {
     bool gradients;          // backward and update will be called
     bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
     bool no_master;       // no float copy of weights that are stored in 16 bits
+    const bool *frozen;   // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
     int zero, zero_group; // what the ranks share out, and among how many of them; 0: all
     const Dist *dist;
 } ModelSetup;
 
 // Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
 typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_STATE } ModelArray;
-
-// AdamW (Loshchilov and Hutter 2019), for the parameters of one group.
-typedef struct {
-    double lr, beta1, beta2, eps, weight_decay;
-} GroupRule;
-
-// One update, behind global-norm clipping (Pascanu et al. 2013).
-typedef struct {
-    GroupRule group[GROUPS];
-    int64_t step;              // 1, 2, ...: for the bias correction
-    double grad_clip;          // 0: none
-    double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound
-} UpdateRule;
-
-// The same for all groups, but that vectors do not decay.
-static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_clip) {
-    UpdateRule rule = {{all, all, all}, step, grad_clip, 0, 0};
-    rule.group[GROUP_VECTOR].weight_decay = 0;
-    return rule;
-}
 
 typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats
@@ -127,6 +111,10 @@ static bool model_keeps(const Model *m, int array, const Param *p);
 // Copies an activation of the last forward pass out; values: its shape for the last (B, T). False if it
 // is not kept: the layers of a recompute policy share one slot, whose layer cannot be told.
 static bool model_get_activation(Model *m, int kind, int layer, float *values);
+
+// The same of an activation's gradient, after model_backward. Only with setup.keep_backward; false also where the
+// program never makes it (a fused kernel).
+static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values);
 
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {

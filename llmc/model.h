@@ -255,6 +255,20 @@ static inline AttentionShape attention_shape(const Config *c, int B, int Tq, int
     return s;
 }
 
+// Of a linear layer on N tokens: C features in, OC out.
+typedef struct {
+    int N, C, OC;
+} LinearShape;
+
+// rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864)
+static inline void rope_table(double *rope, int T, int HS, double theta) {
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < HS / 2; i++, rope += 2) {
+            double angle = t * pow(theta, -2.0 * i / HS);
+            rope[0] = cos(angle), rope[1] = sin(angle);
+        }
+}
+
 // ---------------------------------------------------------------- presets
 
 // X(size, family, L, C, NH, NKV, HS, F, V, T, tied head). V is used where no tokenizer is given. Sources of the
@@ -485,7 +499,7 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
     }
 }
 
-// ---------------------------------------------------------------- optimizer state
+// ---------------------------------------------------------------- optimizer
 
 // The optimizer's state: a number for every trained parameter in each row. X(id); on disk the id stands before the
 // parameter's name.
@@ -505,6 +519,26 @@ static inline const char *state_name(int kind) {
 #undef X
     };
     return names[kind];
+}
+
+// AdamW (Loshchilov and Hutter 2019), for the parameters of one group.
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+} GroupRule;
+
+// One update, behind global-norm clipping (Pascanu et al. 2013).
+typedef struct {
+    GroupRule group[GROUPS];
+    int64_t step;              // 1, 2, ...: for the bias correction
+    double grad_clip;          // 0: none
+    double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound
+} UpdateRule;
+
+// The same for all groups, but that vectors do not decay.
+static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_clip) {
+    UpdateRule rule = {{all, all, all}, step, grad_clip, 0, 0};
+    rule.group[GROUP_VECTOR].weight_decay = 0;
+    return rule;
 }
 
 // ---------------------------------------------------------------- activations

@@ -172,11 +172,10 @@ typedef struct {
 static void linear_work(void *context, int turn) {
     Linear *l = (Linear *)context;
     size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
-    if (l->form == 0) linear_forward(l->y, l->x, l->w + at, l->db, NULL, l->N, l->shape->C, l->shape->OC, l->cpu);
-    else if (l->form == 1) linear_backward_input(l->x, l->y, l->w + at, false, l->N, l->shape->C, l->shape->OC, l->cpu);
-    else
-        linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, l->N, l->shape->C,
-                               l->shape->OC, l->cpu);
+    LinearShape s = {l->N, l->shape->C, l->shape->OC};
+    if (l->form == 0) linear_forward(l->y, l->x, l->w + at, l->db, NULL, s, l->cpu);
+    else if (l->form == 1) linear_backward_input(l->x, l->y, l->w + at, s, l->cpu);
+    else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, s, l->cpu);
 }
 
 static void fill(real *x, size_t n) {
@@ -290,18 +289,21 @@ typedef struct {
     int B, Tq, T, NH, HS;
 } Attention;
 
+static Heads bench_heads(real *qkv, int C) {
+    Heads h = {{qkv, 3 * C}, {qkv + C, 3 * C}, {qkv + 2 * C, 3 * C}};
+    return h;
+}
 static void attention_forward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
-    int C = a->NH * a->HS;
-    attention_forward(a->out, a->lse, a->qkv, 3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->Tq, a->T, a->NH,
-                      a->NH, a->HS, a->cpu);
+    AttentionShape shape = {a->B, a->Tq, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS)};
+    attention_forward(a->out, a->lse, bench_heads(a->qkv, a->NH * a->HS), shape, a->cpu);
     (void)turn;
 }
 static void attention_backward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
     int C = a->NH * a->HS;
-    attention_backward(a->dqkv, 3 * C, a->dqkv + C, 3 * C, a->dqkv + 2 * C, 3 * C, a->dout, a->out, a->lse, a->qkv,
-                       3 * C, a->qkv + C, 3 * C, a->qkv + 2 * C, 3 * C, a->B, a->T, a->NH, a->NH, a->HS, a->cpu);
+    AttentionShape shape = {a->B, a->T, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS)};
+    attention_backward(bench_heads(a->dqkv, C), a->dout, a->out, a->lse, bench_heads(a->qkv, C), shape, a->cpu);
     (void)turn;
 }
 
@@ -345,32 +347,34 @@ typedef struct {
 
 static void gelu_forward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    gelu_forward(s->a, s->b, (size_t)s->N * (size_t)s->C, s->cpu);
+    mlp_forward(s->a, s->b, s->N, s->C, ACTIVATION_GELU_TANH, false, s->cpu);
     (void)turn;
 }
 static void gelu_backward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    gelu_backward(s->a, s->a, s->b, (size_t)s->N * (size_t)s->C, s->cpu);
+    mlp_backward(s->a, s->a, s->b, s->N, s->C, ACTIVATION_GELU_TANH, false, s->cpu);
     (void)turn;
 }
 static void swiglu_forward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    swiglu_forward(s->a, s->b, s->N, s->C / 2, s->cpu);
+    mlp_forward(s->a, s->b, s->N, s->C / 2, ACTIVATION_SILU, true, s->cpu);
     (void)turn;
 }
 static void swiglu_backward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    swiglu_backward(s->b, s->a, s->c, s->N, s->C / 2, s->cpu);
+    mlp_backward(s->b, s->a, s->c, s->N, s->C / 2, ACTIVATION_SILU, true, s->cpu);
     (void)turn;
 }
 static void norm_forward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    norm_forward(s->a, s->d, s->e, s->b, s->c, s->c, s->N, s->C, (real)1e-5, s->cpu);
+    Norm norm = {s->c, s->c, s->d, s->e, s->N, s->C, (real)1e-5};
+    norm_forward(s->a, s->b, norm, s->cpu);
     (void)turn;
 }
 static void norm_backward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    norm_backward(s->a, s->d + 65536, s->e + 65536, s->b, s->c, s->c, s->d, s->e, s->N, s->C, s->cpu);
+    Norm norm = {s->c, s->c, s->d, s->e, s->N, s->C, (real)1e-5};
+    norm_backward(s->a, s->d + 65536, s->e + 65536, s->b, s->c, norm, s->cpu);
     (void)turn;
 }
 static void loss_work(void *context, int turn) {
@@ -390,7 +394,10 @@ static void embedding_backward_work(void *context, int turn) {
 }
 static void adamw_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    adamw(s->a, s->b, s->c, s->d, (size_t)s->N * (size_t)s->C, 1e-3, 0.9, 0.95, 1e-8, 0.1, turn + 1, 0.5, s->cpu);
+    GroupRule group = {1e-3, 0.9, 0.95, 1e-8, 0.1};
+    UpdateRule rule = update_rule(turn + 1, group, 0);
+    ParamRun run = {s->a, s->d, {s->b, s->c}, (size_t)s->N * (size_t)s->C};
+    adamw(run, &rule, GROUP_MATRIX, 0.5, s->cpu);
 }
 static void squares_work(void *context, int turn) {
     Streams *s = (Streams *)context;

@@ -12,6 +12,7 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #include "../../llmc/cpu/mlp.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
+#include "../../llmc/cpu/rope.h"
 
 static Cpu cpu;
 
@@ -22,36 +23,55 @@ void ref_open(void) {
 void ref_close(void) { cpu_close(&cpu); }
 void ref_norm_forward(double *y, double *mean, double *rstd, const double *x, const double *w, const double *b, int N,
                       int C, double eps) {
-    norm_forward(y, mean, rstd, x, w, b, N, C, eps, &cpu);
+    Norm norm = {w, b, mean, rstd, N, C, eps};
+    norm_forward(y, x, norm, &cpu);
 }
 void ref_norm_backward(double *dx, double *dw, double *db, const double *dy, const double *x, const double *w,
                        const double *mean, const double *rstd, int N, int C) {
-    norm_backward(dx, dw, db, dy, x, w, mean, rstd, N, C, &cpu);
+    Norm norm = {w, NULL, (double *)mean, (double *)rstd, N, C, 0};
+    norm_backward(dx, dw, db, dy, x, norm, &cpu);
 }
 void ref_linear_forward(double *y, const double *x, const double *w, const double *b, const double *residual, int N,
                         int C, int OC) {
-    linear_forward(y, x, w, b, residual, N, C, OC, &cpu);
+    LinearShape shape = {N, C, OC};
+    linear_forward(y, x, w, b, residual, shape, &cpu);
 }
 void ref_linear_backward_input(double *dx, const double *dy, const double *w, int N, int C, int OC) {
-    linear_backward_input(dx, dy, w, false, N, C, OC, &cpu);
+    LinearShape shape = {N, C, OC};
+    linear_backward_input(dx, dy, w, shape, &cpu);
 }
 void ref_linear_backward_weight(double *dw, double *db, const double *dy, const double *x, int N, int C, int OC) {
-    linear_backward_weight(dw, db, dy, x, N, C, OC, &cpu);
+    LinearShape shape = {N, C, OC};
+    linear_backward_weight(dw, db, dy, x, shape, &cpu);
 }
-void ref_gelu_forward(double *y, const double *x, size_t n) { gelu_forward(y, x, n, &cpu); }
-void ref_gelu_backward(double *dx, const double *dy, const double *x, size_t n) { gelu_backward(dx, dy, x, n, &cpu); }
-void ref_swiglu_forward(double *y, const double *x, int N, int F) { swiglu_forward(y, x, N, F, &cpu); }
+void ref_mlp_forward(double *mlp, const double *fc, int N, int F, int activation, bool gated) {
+    mlp_forward(mlp, fc, N, F, activation, gated, &cpu);
+}
+void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, int F, int activation, bool gated) {
+    mlp_backward(dfc, dmlp, fc, N, F, activation, gated, &cpu);
+}
+void ref_gelu_forward(double *y, const double *x, size_t n) {
+    mlp_forward(y, x, 1, (int)n, ACTIVATION_GELU_TANH, false, &cpu);
+}
+void ref_gelu_backward(double *dx, const double *dy, const double *x, size_t n) {
+    mlp_backward(dx, dy, x, 1, (int)n, ACTIVATION_GELU_TANH, false, &cpu);
+}
+void ref_swiglu_forward(double *y, const double *x, int N, int F) {
+    mlp_forward(y, x, N, F, ACTIVATION_SILU, true, &cpu);
+}
 void ref_swiglu_backward(double *dx, const double *dy, const double *x, int N, int F) {
-    swiglu_backward(dx, dy, x, N, F, &cpu);
+    mlp_backward(dx, dy, x, N, F, ACTIVATION_SILU, true, &cpu);
 }
 void ref_rope_table(double *rope, int T, int HS, double theta) { rope_table(rope, T, HS, theta); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {
-    qk_forward(qk, rstd, qkv, qw, kw, rope, first, B, T, NH, NKV, HS, eps, &cpu);
+    Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1}};
+    qk_forward(qk, qkv, r, &cpu);
 }
 void ref_qk_backward(double *dqkv, double *dqw, double *dkw, const double *dqk, const double *qkv, const double *rstd,
                      const double *qw, const double *kw, const double *rope, int B, int T, int NH, int NKV, int HS) {
-    qk_backward(dqkv, dqw, dkw, dqk, qkv, rstd, qw, kw, rope, B, T, NH, NKV, HS, &cpu);
+    Rotation r = {qw, kw, (double *)rstd, rope, 0, 0, {B, T, T, NH, NKV, HS, 1}};
+    qk_backward(dqkv, dqw, dkw, dqk, qkv, r, &cpu);
 }
 void ref_embedding_forward(double *x, const int32_t *tokens, const double *wte, const double *wpe, int first, int B,
                            int T, int C) {
@@ -67,5 +87,8 @@ void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, d
 double ref_sum_of_squares(const double *x, size_t n) { return sum_of_squares(x, n, &cpu); }
 void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, double lr, double beta1, double beta2,
                double eps, double decay, int64_t step, double scale) {
-    adamw(w, m, v, g, n, lr, beta1, beta2, eps, decay, step, scale, &cpu);
+    GroupRule group = {lr, beta1, beta2, eps, decay};
+    UpdateRule rule = update_rule(step, group, 0);
+    ParamRun run = {w, g, {m, v}, n};
+    adamw(run, &rule, GROUP_MATRIX, scale, &cpu);
 }

@@ -20,6 +20,7 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 #include "../../llmc/cpu/mlp.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
+#include "../../llmc/cpu/rope.h"
 #include <float.h>
 
 #ifdef REAL_DOUBLE
@@ -148,6 +149,7 @@ enum { LINEAR_SHAPES = sizeof linear_shapes / sizeof linear_shapes[0] };
 
 static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     int N = linear_shapes[variant / 2][0], C = linear_shapes[variant / 2][1], OC = linear_shapes[variant / 2][2];
+    LinearShape shape = {N, C, OC};
     bool poison = variant % 2; // some NaN and Inf among the inputs
     size_t nx = (size_t)N * C, nw = (size_t)OC * C, ny = (size_t)N * OC;
     real *x = kernel_random(nx, 1), *w = kernel_random(nw, 2), *b = kernel_random((size_t)OC, 3),
@@ -165,37 +167,32 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double *want = kernel_doubles(ny), *size = kernel_doubles(ny);
     plain_product(want, size, x, C, 1, w, 1, C, N, OC, C, bf16);
     real *y = kernel_garbage(ny);
-    linear_forward(y, x, w, NULL, NULL, N, C, OC, cpu);
+    linear_forward(y, x, w, NULL, NULL, shape, cpu);
     kernel_compare("linear_forward", y, want, size, ny, factor_y);
     kernel_keep(out, y, ny);
     for (size_t i = 0; i < ny; i++) {
         want[i] += (double)b[i % OC];
         size[i] += fabs((double)b[i % OC]);
     }
-    linear_forward(y, x, w, b, NULL, N, C, OC, cpu);
+    linear_forward(y, x, w, b, NULL, shape, cpu);
     kernel_compare("linear_forward with bias", y, want, size, ny, factor_y);
     for (size_t i = 0; i < ny; i++) {
         want[i] += (double)res[i];
         size[i] += fabs((double)res[i]);
     }
-    linear_forward(y, x, w, b, res, N, C, OC, cpu);
+    linear_forward(y, x, w, b, res, shape, cpu);
     kernel_compare("linear_forward with bias and residual", y, want, size, ny, factor_y);
     kernel_keep(out, y, ny);
     memcpy(y, res, ny * sizeof(real));
-    linear_forward(y, x, w, b, y, N, C, OC, cpu);
+    linear_forward(y, x, w, b, y, shape, cpu);
     kernel_compare("linear_forward onto its residual", y, want, size, ny, factor_y);
 
     double *want_x = kernel_doubles(nx), *size_x = kernel_doubles(nx);
     bf16 = cpu->bf16;
     plain_product(want_x, size_x, dy, OC, 1, w, C, 1, N, C, OC, bf16);
     real *dx = kernel_garbage(nx);
-    linear_backward_input(dx, dy, w, false, N, C, OC, cpu);
+    linear_backward_input(dx, dy, w, shape, cpu);
     kernel_compare("linear_backward_input", dx, want_x, size_x, nx, factor_x);
-    kernel_keep(out, dx, nx);
-    linear_backward_input(dx, dy, w, true, N, C, OC, cpu);
-    for (size_t i = 0; i < nx; i++) want_x[i] *= 2;
-    for (size_t i = 0; i < nx; i++) size_x[i] *= 2;
-    kernel_compare("linear_backward_input twice", dx, want_x, size_x, nx, factor_x);
     kernel_keep(out, dx, nx);
 
     double *want_w = kernel_doubles(nw), *size_w = kernel_doubles(nw), *want_b = kernel_doubles((size_t)OC),
@@ -206,10 +203,10 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
         size_b[i % OC] += fabs((double)dy[i]);
     }
     real *dw = kernel_zeros(nw), *db = kernel_zeros((size_t)OC);
-    linear_backward_weight(dw, db, dy, x, N, C, OC, cpu);
+    linear_backward_weight(dw, db, dy, x, shape, cpu);
     kernel_compare("linear_backward_weight", dw, want_w, size_w, nw, factor_w);
     kernel_compare("linear_backward_weight, bias", db, want_b, size_b, (size_t)OC, factor_w);
-    linear_backward_weight(dw, db, dy, x, N, C, OC, cpu);
+    linear_backward_weight(dw, db, dy, x, shape, cpu);
     for (size_t i = 0; i < nw; i++) want_w[i] *= 2;
     for (size_t i = 0; i < nw; i++) size_w[i] *= 2;
     for (int i = 0; i < OC; i++) want_b[i] *= 2;
@@ -218,7 +215,12 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     kernel_compare("linear_backward_weight twice, bias", db, want_b, size_b, (size_t)OC, factor_w);
     kernel_keep(out, dw, nw);
     kernel_keep(out, db, (size_t)OC);
-    linear_backward_weight(dw, NULL, dy, x, N, C, OC, cpu); // no bias: must not crash
+    linear_backward_weight(dw, NULL, dy, x, shape, cpu); // no bias
+    linear_backward_weight(NULL, db, dy, x, shape, cpu); // frozen weights
+    for (int i = 0; i < OC; i++) want_b[i] *= 1.5, size_b[i] *= 1.5;
+    for (size_t i = 0; i < nw; i++) want_w[i] *= 1.5, size_w[i] *= 1.5;
+    kernel_compare("linear_backward_weight, no bias, then no weights", dw, want_w, size_w, nw, factor_w);
+    kernel_compare("linear_backward_weight, no bias, then no weights: bias", db, want_b, size_b, (size_t)OC, factor_w);
 
     free(x), free(w), free(b), free(res), free(dy), free(want), free(size), free(y), free(want_x), free(size_x),
         free(dx);
@@ -275,10 +277,11 @@ static void norm_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double factor = 8 + sqrt(C), factor_w = 8 + sqrt(C) + sqrt(N);
     // One number in a row: x - mean is 0, and what is left is its rounding error times 1/sqrt(eps).
     if (C == 1) factor *= 10;
-    norm_forward(y, layer ? mean : NULL, rstd, x, w, layer ? b : NULL, N, C, eps, cpu);
+    Norm norm = {w, layer ? b : NULL, layer ? mean : NULL, rstd, N, C, eps};
+    norm_forward(y, x, norm, cpu);
     kernel_compare(layer ? "norm_forward, LayerNorm" : "norm_forward, RMSNorm", y, want, size, n, factor);
     for (int twice = 0; twice < 2; twice++) {
-        norm_backward(dx, dw, layer ? db : NULL, dy, x, w, layer ? mean : NULL, rstd, N, C, cpu);
+        norm_backward(dx, dw, layer ? db : NULL, dy, x, norm, cpu);
         kernel_compare("norm_backward, dx", dx, want_dx, size_dx, n, factor);
         kernel_compare("norm_backward, dw", dw, want_dw, size_dw, (size_t)C, factor_w);
         if (layer) kernel_compare("norm_backward, db", db, want_db, size_db, (size_t)C, factor_w);
@@ -310,7 +313,12 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
            *size_d = kernel_doubles(n);
     double *want_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)},
            *size_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)};
-    rope_table(rope, T + 3, HS, 10000);
+    double *angles = kernel_doubles((size_t)(T + 3) * half * 2);
+    rope_table(angles, T + 3, HS, 10000);
+    for (int i = 0; i < (T + 3) * half * 2; i++) rope[i] = (real)angles[i];
+    free(angles);
+    AttentionShape heads_shape = {B, T, T, NH, NKV, HS, 1};
+    Rotation rotation = {normed ? qw : NULL, normed ? kw : NULL, normed ? rstd : NULL, rope, 3, eps, heads_shape};
     CHECK(rope[0] == 1 && rope[1] == 0, "rope_table: position 0 is not the identity");
 
     // Forward at positions 3 .. T+2, as when a prompt is continued.
@@ -329,14 +337,13 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 size[((size_t)i * heads + h) * HS + d] = fabs(a) + fabs(b);
             }
         }
-    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 3, B, T, NH, NKV, HS, eps,
-               cpu);
+    qk_forward(qk, qkv, rotation, cpu);
     kernel_compare("qk_forward", qk, want, size, n, 8);
     kernel_keep(out, qk, n);
 
     // Backward at positions 0 .. T-1: gradient through the rotation, then through the norm.
-    qk_forward(qk, normed ? rstd : NULL, qkv, normed ? qw : NULL, normed ? kw : NULL, rope, 0, B, T, NH, NKV, HS, eps,
-               cpu);
+    rotation.first = 0;
+    qk_forward(qk, qkv, rotation, cpu);
     for (int i = 0; i < N; i++)
         for (int h = 0; h < heads; h++) {
             const real *in = qkv + (size_t)i * width + (size_t)h * HS, *w = h < NH ? qw : kw,
@@ -363,8 +370,7 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 }
         }
     for (int twice = 1; twice <= 2; twice++) {
-        qk_backward(dqkv, normed ? dqw : NULL, normed ? dkw : NULL, dqk, qkv, normed ? rstd : NULL, normed ? qw : NULL,
-                    normed ? kw : NULL, rope, B, T, NH, NKV, HS, cpu);
+        qk_backward(dqkv, normed ? dqw : NULL, normed ? dkw : NULL, dqk, qkv, rotation, cpu);
         real *packed = kernel_garbage(n);
         bool v_left = true;
         for (int i = 0; i < N; i++) {
@@ -478,7 +484,9 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 }
             }
     double factor = 8;
-    attention_forward(o, lse, q, ldq, k, ldk, v, ldk, B, Tq, Tkv, NH, NKV, HS, cpu);
+    AttentionShape shape = {B, Tq, Tkv, NH, NKV, HS, scale};
+    Heads in = {{q, ldq}, {k, ldk}, {v, ldk}};
+    attention_forward(o, lse, in, shape, cpu);
     int poisoned = Tkv - Tq + Tq / 2 < Tkv / 2 ? Tkv - Tq + Tq / 2 : Tkv / 2; // the first position with a NaN
     for (int t = 0; t < Tq && poison; t++)
         for (int h = 0; h < NH; h++)
@@ -488,15 +496,15 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
     kernel_compare("attention_forward, lse", lse, want_l, size_l, nl, factor);
     kernel_keep(out, o, no), kernel_keep(out, lse, nl);
     real *again = kernel_garbage(no);
-    attention_forward(again, NULL, q, ldq, k, ldk, v, ldk, B, Tq, Tkv, NH, NKV, HS, cpu);
+    attention_forward(again, NULL, in, shape, cpu);
     CHECK(memcmp(again, o, no * sizeof(real)) == 0, "attention_forward gives other bits without lse");
     free(again);
     if (Tq == Tkv) {
         int ld = (NH + 2 * NKV) * HS + 7, T = Tq;
         size_t n = (size_t)B * T * ld;
         real *d = kernel_garbage(n), *dq = kernel_garbage(nd), *dk = kernel_garbage(ndk), *dv = kernel_garbage(ndk);
-        attention_backward(d, ld, d + NH * HS, ld, d + (NH + NKV) * HS, ld, dout, o, lse, q, ldq, k, ldk, v, ldk, B, T,
-                           NH, NKV, HS, cpu);
+        Heads gradients = {{d, ld}, {d + NH * HS, ld}, {d + (NH + NKV) * HS, ld}};
+        attention_backward(gradients, dout, o, lse, in, shape, cpu);
         for (int b = 0; b < B; b++)
             for (int t = 0; t < T; t++)
                 for (int c = 0; c < NH + 2 * NKV; c++) {
@@ -539,6 +547,38 @@ static void mlp_finite(const char *what, real *got, double *want, double *size, 
         }
 }
 
+// A gate with GELU and SiLU without one, on the finite inputs among x: products of what was checked above, so that
+// one rounding more is allowed. dmlp of ones and ups of ones leave the function and its slope.
+static void mlp_crossed(const real *x, const real *dy, int N, int F, Cpu *cpu) {
+    size_t n = (size_t)N * F;
+    real *fc = kernel_zeros(2 * n), *gates = kernel_garbage(n), *y = kernel_garbage(n), *plain = kernel_garbage(n),
+         *dx = kernel_garbage(2 * n), *dplain = kernel_garbage(n), *d = kernel_zeros(n);
+    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_d = kernel_doubles(2 * n),
+           *size_d = kernel_doubles(2 * n);
+    for (int activation = 0; activation < ACTIVATION_KINDS; activation++) {
+        for (size_t i = 0; i < n; i++) {
+            size_t gate = i + i / F * F, up = gate + F;
+            gates[i] = fc[gate] = isfinite((double)x[gate]) ? x[gate] : 0;
+            fc[up] = isfinite((double)x[up]) ? x[up] : 0;
+            d[i] = isfinite((double)dy[i]) ? dy[i] : 0;
+        }
+        mlp_forward(plain, gates, N, F, activation, false, cpu);
+        mlp_backward(dplain, d, gates, N, F, activation, false, cpu);
+        mlp_forward(y, fc, N, F, activation, true, cpu);
+        mlp_backward(dx, d, fc, N, F, activation, true, cpu);
+        for (size_t i = 0; i < n; i++) {
+            size_t gate = i + i / F * F, up = gate + F;
+            want[i] = (double)plain[i] * (double)fc[up], size[i] = fabs(want[i]) + 1e-28;
+            want_d[gate] = (double)dplain[i] * (double)fc[up], size_d[gate] = fabs(want_d[gate]) + 1e-28;
+            want_d[up] = (double)d[i] * (double)plain[i], size_d[up] = fabs(want_d[up]) + 1e-28;
+        }
+        kernel_compare("mlp_forward, gated and not", y, want, size, n, 8);
+        kernel_compare("mlp_backward, gated and not", dx, want_d, size_d, 2 * n, 8);
+    }
+    free(fc), free(gates), free(y), free(plain), free(dx), free(dplain), free(d), free(want), free(size), free(want_d),
+        free(size_d);
+}
+
 static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
     static const int sizes[][2] = {{3, 67}, {1, 1}, {129, 33}, {2, 5}}; // N, F
     int N = sizes[variant][0], F = sizes[variant][1];
@@ -559,10 +599,10 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
         want[i] = v * s;
         size[i] = fabs(v * s) * (1 + (u < 0 ? 2 * fabs(u) : 0)) + tiny;
     }
-    gelu_forward(y, x, n, cpu);
+    mlp_forward(y, x, N, F, ACTIVATION_GELU_TANH, false, cpu);
     kernel_keep(out, y, n);
-    mlp_finite("gelu_forward", y, want, size, x, n);
-    kernel_compare("gelu_forward", y, want, size, n, 8);
+    mlp_finite("gelu, mlp_forward", y, want, size, x, n);
+    kernel_compare("gelu, mlp_forward", y, want, size, n, 8);
     for (size_t i = 0; i < n; i++) {
         double v = (double)x[i], u = sqrt(2 / M_PI) * (v + 0.044715 * v * v * v),
                du = sqrt(2 / M_PI) * (1 + 3 * 0.044715 * v * v);
@@ -570,17 +610,17 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
         want[i] = d * (s + bend);
         size[i] = fabs(d) * (s + fabs(bend)) * (1 + 2 * fabs(u)) + tiny;
     }
-    gelu_backward(dx, dy, x, n, cpu);
+    mlp_backward(dx, dy, x, N, F, ACTIVATION_GELU_TANH, false, cpu);
     kernel_keep(out, dx, n);
     real *same = kernel_garbage(n);
     memcpy(same, dy, n * sizeof(real));
-    gelu_backward(same, same, x, n, cpu);
-    CHECK(memcmp(same, dx, n * sizeof(real)) == 0, "gelu_backward in place gives other bits");
+    mlp_backward(same, same, x, N, F, ACTIVATION_GELU_TANH, false, cpu);
+    CHECK(memcmp(same, dx, n * sizeof(real)) == 0, "gelu, mlp_backward in place gives other bits");
     free(same);
     for (size_t i = 0; i < n; i++)
         if (isinf((double)x[i])) dx[i] = (real)NAN; // the slope at Inf is 1 or 0 or NaN
-    mlp_finite("gelu_backward", dx, want, size, x, n);
-    kernel_compare("gelu_backward", dx, want, size, n, 8);
+    mlp_finite("gelu, mlp_backward", dx, want, size, x, n);
+    kernel_compare("gelu, mlp_backward", dx, want, size, n, 8);
 
     for (int r = 0; r < N; r++)
         for (int f = 0; f < F; f++) {
@@ -589,16 +629,16 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
             want[i] = g * s * u;
             size[i] = fabs(want[i]) * (1 + fabs(g)) + tiny;
         }
-    swiglu_forward(y, x, N, F, cpu);
+    mlp_forward(y, x, N, F, ACTIVATION_SILU, true, cpu);
     kernel_keep(out, y, n);
     for (int r = 0; r < N; r++)
         for (int f = 0; f < F; f++) {
             size_t i = (size_t)r * F + f, gate = i + (size_t)r * F, up = gate + F;
             if (isfinite((double)x[gate]) && isfinite((double)x[up])) continue;
-            CHECK(!isfinite((double)y[i]), "swiglu_forward lost %g, %g", (double)x[gate], (double)x[up]);
+            CHECK(!isfinite((double)y[i]), "swiglu, mlp_forward lost %g, %g", (double)x[gate], (double)x[up]);
             y[i] = 0, want[i] = 0, size[i] = 1;
         }
-    kernel_compare("swiglu_forward", y, want, size, n, 8);
+    kernel_compare("swiglu, mlp_forward", y, want, size, n, 8);
     for (int r = 0; r < N; r++)
         for (int f = 0; f < F; f++) {
             size_t gate = (size_t)r * 2 * F + f, up = gate + F;
@@ -609,17 +649,18 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
             want[gate] = d * u * s * (1 + g * rest);
             size[gate] = fabs(d * u * s) * (1 + fabs(g) * rest) * (1 + fabs(g)) + tiny;
         }
-    swiglu_backward(dx, dy, x, N, F, cpu);
+    mlp_backward(dx, dy, x, N, F, ACTIVATION_SILU, true, cpu);
     kernel_keep(out, dx, 2 * n);
     for (int r = 0; r < N; r++)
         for (int f = 0; f < F; f++) {
             size_t gate = (size_t)r * 2 * F + f, up = gate + F;
             if (isfinite((double)x[gate]) && isfinite((double)x[up])) continue;
-            CHECK(!isfinite((double)dx[gate]) || !isfinite((double)dx[up]), "swiglu_backward lost %g, %g",
+            CHECK(!isfinite((double)dx[gate]) || !isfinite((double)dx[up]), "swiglu, mlp_backward lost %g, %g",
                   (double)x[gate], (double)x[up]);
             dx[gate] = dx[up] = 0, want[gate] = want[up] = 0, size[gate] = size[up] = 1;
         }
-    kernel_compare("swiglu_backward", dx, want, size, 2 * n, 8);
+    kernel_compare("swiglu, mlp_backward", dx, want, size, 2 * n, 8);
+    mlp_crossed(x, dy, N, F, cpu);
     free(x), free(dy), free(y), free(dx), free(want), free(size);
 }
 
@@ -734,8 +775,10 @@ static void optimizer_case(Cpu *cpu, KernelOutputs *out, int variant) {
     // At most 6 roundings of a positive number before it is a double.
     CHECK(fabs(got - (double)sum) <= (sizeof(real) == 4 ? 6 * 5.97e-8 : 1e-13) * (double)sum,
           "sum_of_squares of %zu numbers is %.17g, plain version %.17g", n, got, (double)sum);
-    adamw(w, m, v, g, n, lr, b1, b2, eps, decay, 3, gs, cpu);
-    adamw(w, m, v, g, n, lr, b1, b2, eps, decay, 4, gs, cpu);
+    UpdateRule rule = update_rule(3, (GroupRule){9, 9, 9, 9, 9}, 0); // other groups' numbers must not matter
+    rule.group[GROUP_MATRIX] = (GroupRule){lr, b1, b2, eps, decay};
+    ParamRun run = {w, g, {m, v}, n};
+    for (; rule.step <= 4; rule.step++) adamw(run, &rule, GROUP_MATRIX, gs, cpu);
     kernel_compare("adamw, w", w, want[0], size[0], n, 16);
     kernel_compare("adamw, m", m, want[1], size[1], n, 8);
     kernel_compare("adamw, v", v, want[2], size[2], n, 8);

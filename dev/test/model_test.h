@@ -104,10 +104,10 @@ static Config model_small_config(int family, int kv_heads, int head_size, bool t
 
 // All weights random, norms around one and biases too, so that no term is hidden by a zero or a one.
 static void model_randomise(Model *m, uint64_t seed) {
-    for (int i = 0; i < m->table.count; i++) {
-        const Param *p = &m->table.items[i];
+    for (int i = 0; i < m->shards.table.count; i++) {
+        const Param *p = &m->shards.table.items[i];
         RngStream s = rng_stream(seed, p->name);
-        real *w = m->weights + p->offset;
+        real *w = m->shards.weights + p->offset;
         for (size_t j = 0; j < p->count; j++) {
             float four[4];
             rng_normal4(s, j / 4, four);
@@ -186,7 +186,7 @@ static Model *fixture_model(const ModelFixture *f, ModelShape shape) {
     Error err;
     Model *m = model_make(&f->config, shape);
     if (!m) return NULL;
-    bool ok = folder_load_weights(m, &m->table, &f->config, f->folder.text, &err);
+    bool ok = folder_load_weights(m, &m->shards.table, &f->config, f->folder.text, &err);
     CHECK(ok, "%s", ok ? "" : err.text);
     return m;
 }
@@ -198,9 +198,9 @@ static void fixture_check_gradients(const ModelFixture *f, Model *m) {
     SafeWriter w;
     bool ok = safewriter_open(&w, path.text, &err);
     if (ok) {
-        disk_declare(&w, &m->table, 0, m->table.count, &f->config, "grad.");
+        disk_declare(&w, &m->shards.table, 0, m->shards.table.count, &f->config, "grad.");
         safewriter_begin_data(&w);
-        disk_write(&w, m, MODEL_GRADIENT, &m->table, 0, m->table.count, &f->config, 0);
+        disk_write(&w, m, MODEL_GRADIENT, &m->shards.table, 0, m->shards.table.count, &f->config, 0);
         ok = safewriter_commit(&w, &err);
     }
     SafeTensors ours;
@@ -251,7 +251,7 @@ static void fixture_check(const char *name) {
 
     // 2. the same bits, however it is computed: what is recomputed, by how many threads, with how much
     // room (and so other offsets), with what earlier passes left in the activations
-    size_t elements = m->table.elements;
+    size_t elements = m->shards.table.elements;
     for (int recompute = RECOMPUTE_NONE; recompute <= RECOMPUTE_BLOCK; recompute++)
         for (int threads = 1; threads <= 3; threads += 2) {
             int room = f.config.max_seq_len < T + 4 ? f.config.max_seq_len : T + 4;
@@ -261,7 +261,7 @@ static void fixture_check(const char *name) {
             double same = model_pass(n, f.tokens, f.targets, B, T, scale, again);
             CHECK(same == loss && memcmp(logits, again, sizeof(float) * logits_count) == 0,
                   "%s: recompute %d, %d threads: another loss or logits", name, recompute, threads);
-            CHECK(model_same_bits(n->gradients, m->gradients, elements),
+            CHECK(model_same_bits(n->shards.gradients, m->shards.gradients, elements),
                   "%s: recompute %d, %d threads: other gradients", name, recompute, threads);
             model_destroy(n);
         }
@@ -271,9 +271,9 @@ static void fixture_check(const char *name) {
     CHECK(model_pass(eval, f.tokens, f.targets, B, T, 0, NULL) == loss, "%s: another loss without gradients", name);
     model_destroy(eval);
     real *kept = (real *)mem_alloc(sizeof(real) * elements);
-    memcpy(kept, m->gradients, sizeof(real) * elements);
+    memcpy(kept, m->shards.gradients, sizeof(real) * elements);
     CHECK(model_pass(m, f.tokens, f.targets, B, T, 0, NULL) == loss, "%s: another loss in evaluation", name);
-    CHECK(model_same_bits(kept, m->gradients, elements), "%s: evaluation changed gradients", name);
+    CHECK(model_same_bits(kept, m->shards.gradients, elements), "%s: evaluation changed gradients", name);
 
     // 4. the head in chunks of 7 rows, which do not divide B T, as a large vocabulary gives them
     m->logits_rows = 7;
@@ -282,7 +282,7 @@ static void fixture_check(const char *name) {
     CHECK(fabs(chunked - loss) <= MODEL_ORDER * loss, "%s: loss %.9g in chunks, %.9g at once", name, chunked, loss);
     error = model_error(again, logits, logits_count);
     CHECK(error <= MODEL_LOGITS, "%s: logits in chunks are off by %.2e", name, error);
-    error = model_error_real(m->gradients, kept, elements);
+    error = model_error_real(m->shards.gradients, kept, elements);
     CHECK(error <= MODEL_ORDER, "%s: gradients of a head in chunks are off by %.2e", name, error);
     m->logits_rows = B * T;
 
@@ -291,9 +291,9 @@ static void fixture_check(const char *name) {
     double parts = 0;
     for (int b = 0; b < B; b++) parts += model_pass(m, f.tokens + b * T, f.targets + b * T, 1, T, scale, NULL);
     CHECK(fabs(parts - loss) <= MODEL_ORDER * loss, "%s: loss %.9g in micro-batches, %.9g at once", name, parts, loss);
-    for (int i = 0; i < m->table.count; i++) {
-        const Param *p = &m->table.items[i];
-        error = model_error_real(m->gradients + p->offset, kept + p->offset, p->count);
+    for (int i = 0; i < m->shards.table.count; i++) {
+        const Param *p = &m->shards.table.items[i];
+        error = model_error_real(m->shards.gradients + p->offset, kept + p->offset, p->count);
         CHECK(error <= MODEL_ORDER, "%s: the gradient of %s from micro-batches is off by %.2e", name, p->name, error);
     }
     model_forward(m, f.tokens, f.targets, B, T, -2 * scale, NULL);
@@ -302,9 +302,9 @@ static void fixture_check(const char *name) {
     model_backward(m, true);
     double twice = model_loss(m);
     CHECK(fabs(twice - 2 * loss) <= 1e-12 * loss, "%s: loss of two passes %.9g, expected %.9g", name, twice, 2 * loss);
-    for (int i = 0; i < m->table.count; i++) {
-        const Param *p = &m->table.items[i];
-        error = model_error_real(m->gradients + p->offset, kept + p->offset, p->count);
+    for (int i = 0; i < m->shards.table.count; i++) {
+        const Param *p = &m->shards.table.items[i];
+        error = model_error_real(m->shards.gradients + p->offset, kept + p->offset, p->count);
         CHECK(error <= 2 * MODEL_ORDER, "%s: %s after adding and taking away a gradient is off by %.2e", name, p->name,
               error);
     }
@@ -323,10 +323,10 @@ static void fixture_check(const char *name) {
     for (int i = 0; i < B * T; i++) masked[i] = i < T ? f.targets[i] : -1;
     model_zero_gradients(m);
     model_pass(m, f.tokens, masked, B, T, scale, NULL);
-    memcpy(kept, m->gradients, sizeof(real) * elements);
+    memcpy(kept, m->shards.gradients, sizeof(real) * elements);
     model_zero_gradients(m);
     model_pass(m, f.tokens, f.targets, 1, T, scale, NULL);
-    error = model_error_real(kept, m->gradients, elements);
+    error = model_error_real(kept, m->shards.gradients, elements);
     CHECK(error <= MODEL_ORDER, "%s: with a sequence ignored, gradients are off by %.2e from those without it", name,
           error);
     free(masked);
@@ -362,12 +362,12 @@ static void test_model_update(void) {
     int32_t tokens[26], targets[26];
     model_random_ids(tokens, 26, c.vocab_size, 1);
     model_random_ids(targets, 26, c.vocab_size, 2);
-    size_t n = m->table.elements;
+    size_t n = m->shards.table.elements;
     double *w = (double *)mem_alloc(sizeof(double) * n), *m1 = (double *)mem_alloc(sizeof(double) * n),
            *m2 = (double *)mem_alloc(sizeof(double) * n);
     real *start = (real *)mem_alloc(sizeof(real) * n);
-    memcpy(start, m->weights, sizeof(real) * n);
-    for (size_t i = 0; i < n; i++) w[i] = (double)m->weights[i];
+    memcpy(start, m->shards.weights, sizeof(real) * n);
+    for (size_t i = 0; i < n; i++) w[i] = (double)m->shards.weights[i];
     const GroupRule adam = {0.01, 0.9, 0.95, 1e-8, 0.3};
     UpdateRule rule = update_rule(0, adam, 0);
     for (int step = 1; step <= 3; step++) {
@@ -375,16 +375,16 @@ static void test_model_update(void) {
         model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
         model_backward(m, true);
         for (int i = 0; i < 26; i++) loss += (double)activations_of(m, 0).losses[i];
-        for (size_t i = 0; i < n; i++) squares += (double)m->gradients[i] * (double)m->gradients[i];
+        for (size_t i = 0; i < n; i++) squares += (double)m->shards.gradients[i] * (double)m->shards.gradients[i];
         rule.step = step;
         rule.grad_clip = step == 1   ? 0
                          : step == 2 ? sqrt(squares) * 2
                                      : sqrt(squares) / 2; // off, too high to matter, halving
         double clip = step == 3 ? 0.5 : 1;
-        for (int k = 0; k < m->table.count; k++) {
-            const Param *p = &m->table.items[k];
+        for (int k = 0; k < m->shards.table.count; k++) {
+            const Param *p = &m->shards.table.items[k];
             for (size_t i = p->offset; i < p->offset + p->count; i++) {
-                double g = (double)m->gradients[i] * clip;
+                double g = (double)m->shards.gradients[i] * clip;
                 m1[i] = adam.beta1 * m1[i] + (1 - adam.beta1) * g;
                 m2[i] = adam.beta2 * m2[i] + (1 - adam.beta2) * g * g;
                 double mean = m1[i] / (1 - pow(adam.beta1, step)), square = m2[i] / (1 - pow(adam.beta2, step));
@@ -398,17 +398,17 @@ static void test_model_update(void) {
         CHECK(fabs(r.grad_norm - sqrt(squares)) <= (sizeof(real) == 4 ? 3 * 5.97e-8 : 1e-12) * sqrt(squares),
               "update %d: gradient norm %.9g, expected %.9g", step, r.grad_norm, sqrt(squares));
         for (size_t i = 0; i < n; i++)
-            if (m->gradients[i] != 0) {
+            if (m->shards.gradients[i] != 0) {
                 CHECK(false, "update %d left gradients behind", step);
                 break;
             }
     }
     // A weight of 0.25 rounds by 2^-26 in float and has moved by about 0.03: some 1e-6 of the movement.
-    for (int k = 0; k < m->table.count; k++) {
-        const Param *p = &m->table.items[k];
+    for (int k = 0; k < m->shards.table.count; k++) {
+        const Param *p = &m->shards.table.items[k];
         double difference = 0, moved = 0;
         for (size_t i = p->offset; i < p->offset + p->count; i++) {
-            difference += pow((double)m->weights[i] - w[i], 2);
+            difference += pow((double)m->shards.weights[i] - w[i], 2);
             moved += pow(w[i] - (double)start[i], 2);
         }
         double error = sqrt(difference / moved), allowed = sizeof(real) == 4 ? 1e-5 : 1e-12;
@@ -420,12 +420,13 @@ static void test_model_update(void) {
     for (int where = 0; where < 2; where++) {
         model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
         model_backward(m, true);
-        if (where) m->gradients[param_find(&m->table, PARAM_fc_b, 1)->offset] = (real)NAN;
+        if (where) m->shards.gradients[param_find(&m->shards.table, PARAM_fc_b, 1)->offset] = (real)NAN;
         else m->loss = INFINITY;
-        memcpy(start, m->weights, sizeof(real) * n);
-        memcpy(moments, m->moment1, sizeof(real) * n);
+        memcpy(start, m->shards.weights, sizeof(real) * n);
+        memcpy(moments, m->shards.state[STATE_moment1], sizeof(real) * n);
         UpdateResult r = model_update(m, &rule);
-        CHECK(!r.updated && model_same_bits(start, m->weights, n) && model_same_bits(moments, m->moment1, n),
+        CHECK(!r.updated && model_same_bits(start, m->shards.weights, n) &&
+                  model_same_bits(moments, m->shards.state[STATE_moment1], n),
               "an update went ahead with a %s that is not finite", where ? "gradient" : "loss");
         model_zero_gradients(m);
     }
@@ -557,17 +558,17 @@ static void test_model_folders(void) {
     Model *m = fixture_model(&f, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
           *n = model_make(&f.config, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
     if (m && n) {
-        const ParamTable *t = &n->table;
+        const ParamTable *t = &n->shards.table;
         size_t bytes = sizeof(real) * t->elements;
         // Names as the bare GPT2Model saves them, with a mask that no parameter is.
         Path folder = folder_renamed("transformer.", "", NULL, "h.0.attn.bias");
         bool ok = folder_load_weights(n, t, &f.config, folder.text, &err);
-        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a bare model's names: %s",
+        CHECK(ok && memcmp(m->shards.weights, n->shards.weights, bytes) == 0, "a bare model's names: %s",
               ok ? "other weights" : err.text);
         // A copy of the tied embedding under the head's name changes nothing.
         folder = folder_renamed("x", "x", NULL, "lm_head.weight");
         ok = folder_load_weights(n, t, &f.config, folder.text, &err);
-        CHECK(ok && memcmp(m->weights, n->weights, bytes) == 0, "a stored copy of a tied head: %s",
+        CHECK(ok && memcmp(m->shards.weights, n->shards.weights, bytes) == 0, "a stored copy of a tied head: %s",
               ok ? "other weights" : err.text);
         folder = folder_renamed("x", "x", "transformer.h.1.mlp.c_fc.bias", NULL);
         CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "transformer.h.1.mlp.c_fc.bias");
@@ -576,7 +577,7 @@ static void test_model_folders(void) {
         Config other = f.config;
         other.hidden = 95;
         Model *wrong = model_make(&other, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
-        CHECK_ERROR(folder_load_weights(wrong, &wrong->table, &other, f.folder.text, &err), "(24, 95)");
+        CHECK_ERROR(folder_load_weights(wrong, &wrong->shards.table, &other, f.folder.text, &err), "(24, 95)");
         model_destroy(wrong);
     }
     model_destroy(m);
@@ -598,19 +599,19 @@ static void test_model_folders(void) {
             bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) &&
                       safewriter_open(&w, path.text, &err);
             if (ok) {
-                disk_declare(&w, &a->table, 0, a->table.count, &c, "");
+                disk_declare(&w, &a->shards.table, 0, a->shards.table.count, &c, "");
                 safewriter_begin_data(&w);
-                disk_write(&w, a, MODEL_WEIGHT, &a->table, 0, a->table.count, &c, 0);
+                disk_write(&w, a, MODEL_WEIGHT, &a->shards.table, 0, a->shards.table.count, &c, 0);
                 ok = safewriter_commit(&w, &err);
             }
             ok = ok && folder_read_config(&back, folder.text, &err) &&
-                 folder_load_weights(b, &b->table, &back, folder.text, &err);
+                 folder_load_weights(b, &b->shards.table, &back, folder.text, &err);
             CHECK(ok, "%s written and read back: %s", family_name(family), ok ? "" : err.text);
             const char *other = ok ? config_difference(&c, &back) : NULL;
             CHECK(ok && !other && c.norm_eps == back.norm_eps && c.rope_theta == back.rope_theta &&
                       c.init_std == back.init_std,
                   "%s: another config came back (%s)", family_name(family), other ? other : "a real number");
-            CHECK(model_same_bits(a->weights, b->weights, a->table.elements) || sizeof(real) == 8,
+            CHECK(model_same_bits(a->shards.weights, b->shards.weights, a->shards.table.elements) || sizeof(real) == 8,
                   "%s: other weights came back", family_name(family));
             model_destroy(a);
             model_destroy(b);
@@ -676,11 +677,11 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
         f.targets[i][3] = -1; // not counted
     }
     fd_loss(&f, 1);
-    for (int k = 0; k < m->table.count; k++) {
-        const Param *p = &m->table.items[k];
+    for (int k = 0; k < m->shards.table.count; k++) {
+        const Param *p = &m->shards.table.items[k];
         size_t n = p->count;
-        real *w = m->weights + p->offset;
-        const real *g = m->gradients + p->offset;
+        real *w = m->shards.weights + p->offset;
+        const real *g = m->shards.gradients + p->offset;
         double *direction = (double *)mem_alloc(sizeof(double) * n);
         // 1. a random direction of length one
         double length = 0, slope = 0, squares = 0;

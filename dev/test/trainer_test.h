@@ -47,7 +47,7 @@ static Model *trainer_test_model(const Config *c, bool backward) {
     setup.dist = &model_test_dist;
     Model *m = model_create(&setup, &err);
     if (!m) fail("%s", err.text);
-    model_init_weights(m, &m->table, c, 5);
+    model_init_weights(m, &m->shards.table, c, 5);
     for (int i = 0; backward && i < 22; i++)
         tokens[i] = (i * 7 + 3) % c->vocab_size, targets[i] = (i * 5 + 1) % c->vocab_size;
     if (backward) {
@@ -60,10 +60,10 @@ static Model *trainer_test_model(const Config *c, bool backward) {
 // An update above a bound touches nothing, and one below it does what it does without.
 static void test_refused_updates(const Config *c) {
     Model *free_model = trainer_test_model(c, true), *m = trainer_test_model(c, true);
-    size_t n = m->table.elements, bytes = sizeof(real) * n;
+    size_t n = m->shards.table.elements, bytes = sizeof(real) * n;
     real *weights = (real *)mem_alloc(bytes), *gradients = (real *)mem_alloc(bytes);
-    memcpy(weights, m->weights, bytes);
-    memcpy(gradients, m->gradients, bytes);
+    memcpy(weights, m->shards.weights, bytes);
+    memcpy(gradients, m->shards.gradients, bytes);
     UpdateRule rule = update_rule(1, (GroupRule){1e-2, 0.9, 0.95, 1e-8, 0.1}, 1);
     UpdateResult r = model_update(free_model, &rule);
     CHECK(r.updated && r.loss > 0 && r.grad_norm > 0, "loss %g, norm %g", r.loss, r.grad_norm);
@@ -74,14 +74,17 @@ static void test_refused_updates(const Config *c) {
         UpdateResult refused = model_update(m, &rule);
         CHECK(!refused.updated && refused.loss == r.loss && refused.grad_norm == r.grad_norm,
               "kind %d: updated %d, loss %g, norm %g", kind, refused.updated, refused.loss, refused.grad_norm);
-        bool touched = memcmp(m->weights, weights, bytes) != 0 || memcmp(m->gradients, gradients, bytes) != 0;
-        for (size_t i = 0; i < n; i++) touched |= m->moment1[i] != 0 || m->moment2[i] != 0;
+        bool touched =
+            memcmp(m->shards.weights, weights, bytes) != 0 || memcmp(m->shards.gradients, gradients, bytes) != 0;
+        for (size_t i = 0; i < n; i++)
+            touched |= m->shards.state[STATE_moment1][i] != 0 || m->shards.state[STATE_moment2][i] != 0;
         CHECK(!touched, "kind %d: a refused update touched weights, gradients or moments", kind);
     }
     m->loss = r.loss;
     rule.max_loss = r.loss, rule.max_norm = r.grad_norm; // at the bound is not above it
     CHECK(model_update(m, &rule).updated, "an update within its bounds is refused");
-    CHECK(memcmp(m->weights, free_model->weights, bytes) == 0 && memcmp(m->moment2, free_model->moment2, bytes) == 0,
+    CHECK(memcmp(m->shards.weights, free_model->shards.weights, bytes) == 0 &&
+              memcmp(m->shards.state[STATE_moment2], free_model->shards.state[STATE_moment2], bytes) == 0,
           "bounds change an update within them");
     free(weights);
     free(gradients);
@@ -103,7 +106,7 @@ static void trainer_test_writer(CheckpointWriter *w, const char *run_dir, Model 
                                 const Dist *dist, bool background) {
     Error err;
     memset(w, 0, sizeof *w);
-    w->run_dir = run_dir, w->model = m, w->table = &m->table, w->config = &m->config;
+    w->run_dir = run_dir, w->model = m, w->table = &m->shards.table, w->config = &m->config;
     w->tokenizer = tok, w->dist = dist, w->copies = background;
     CHECK(checkpoint_writer_open(w, &err), "%s", err.text);
 }
@@ -138,7 +141,8 @@ static void test_checkpoint_copy(const Config *c) {
         trainer_test_writer(&w, folder, m, &tok, &alone, background);
         checkpoint_start(&w, state.step, run.data, 0);
         if (background) { // training goes on: what is written must not change
-            for (size_t i = 0; i < m->table.elements; i++) m->weights[i] = m->moment1[i] = m->moment2[i] = 1;
+            for (size_t i = 0; i < m->shards.table.elements; i++)
+                m->shards.weights[i] = m->shards.state[STATE_moment1][i] = m->shards.state[STATE_moment2][i] = 1;
             while (checkpoint_under_way(&w, 0.1)) {}
         }
         checkpoint_finish(&w);

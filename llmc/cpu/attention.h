@@ -1,106 +1,6 @@
 /*
-attention.h: rotary positions with optional QK-norm, and causal attention with grouped queries.
-*/
-#ifndef LLMC_CPU_ATTENTION_H
-#define LLMC_CPU_ATTENTION_H
+attention.h: causal attention with grouped queries.
 
-#include "gemm.h"
-
-// rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864)
-static inline void rope_table(real *rope, int T, int HS, double theta) {
-    for (int t = 0; t < T; t++)
-        for (int i = 0; i < HS / 2; i++) {
-            double angle = t * pow(theta, -2.0 * i / HS);
-            rope[((size_t)t * (HS / 2) + i) * 2] = (real)cos(angle);
-            rope[((size_t)t * (HS / 2) + i) * 2 + 1] = (real)sin(angle);
-        }
-}
-
-// qk (N, (NH+NKV)*HS) from qkv (N, (NH+2 NKV)*HS), N = B*T: each head is normalised (RMS over its HS
-// numbers, times q_weight or k_weight (HS)) where these are given, rstd (N, NH+NKV) is then kept;
-// then rotated in Hugging Face's convention: dimension i pairs with i + HS/2.
-static inline void qk_forward(real *qk, real *rstd, const real *qkv, const real *q_weight, const real *k_weight,
-                              const real *rope, int first_position, int B, int T, int NH, int NKV, int HS, real eps,
-                              Cpu *cpu) {
-    int heads = NH + NKV, half = HS / 2;
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int n = 0; n < B * T; n++) {
-        const real *table = rope + (size_t)(first_position + n % T) * half * 2;
-        for (int h = 0; h < heads; h++) {
-            const real *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS, *weight = h < NH ? q_weight : k_weight;
-            real *out = qk + ((size_t)n * heads + h) * HS;
-            real rs = 1;
-            if (weight) {
-                real s = 0;
-                for (int i = 0; i < HS; i++) s += in[i] * in[i];
-                rs = 1 / (real)sqrt((double)(s / (real)HS + eps));
-                rstd[(size_t)n * heads + h] = rs;
-            }
-            for (int i = 0; i < half; i++) {
-                real a = in[i], b = in[i + half], c = table[2 * i], s = table[2 * i + 1];
-                if (weight) {
-                    a *= rs * weight[i];
-                    b *= rs * weight[i + half];
-                }
-                out[i] = a * c - b * s;
-                out[i + half] = b * c + a * s;
-            }
-        }
-    }
-    (void)cpu;
-}
-
-enum { QK_CHUNKS = 64 }; // partial sums of the weights' gradients; fixed, so that bits do not depend on threads
-
-// dqkv (N, (NH+2 NKV)*HS): its q and k parts are written; dq_weight, dk_weight (HS) += or NULL;
-// from dqk (N, (NH+NKV)*HS). Positions start at 0.
-static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, const real *dqk, const real *qkv,
-                               const real *rstd, const real *q_weight, const real *k_weight, const real *rope, int B,
-                               int T, int NH, int NKV, int HS, Cpu *cpu) {
-    int heads = NH + NKV, half = HS / 2, N = B * T, chunks = N < QK_CHUNKS ? N : QK_CHUNKS;
-    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)chunks * 3 *
-                                                   HS); // (chunks, 3, HS): q weight, k weight, scratch
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int chunk = 0; chunk < chunks; chunk++) {
-        real *pq = partial + (size_t)chunk * 3 * HS, *pk = pq + HS, *g = pk + HS;
-        memset(pq, 0, sizeof(real) * 2 * (size_t)HS);
-        int end = (int)cpu_chunk(N, 1, chunks, chunk + 1);
-        for (int n = (int)cpu_chunk(N, 1, chunks, chunk); n < end; n++) {
-            const real *table = rope + (size_t)(n % T) * half * 2;
-            for (int h = 0; h < heads; h++) {
-                const real *dr = dqk + ((size_t)n * heads + h) * HS, *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS,
-                           *weight = h < NH ? q_weight : k_weight;
-                real *out = dqkv + ((size_t)n * (NH + 2 * NKV) + h) * HS, *pw = h < NH ? pq : pk;
-                for (int i = 0; i < half; i++) {
-                    real a = dr[i], b = dr[i + half], c = table[2 * i], s = table[2 * i + 1];
-                    g[i] = a * c + b * s;
-                    g[i + half] = b * c - a * s;
-                }
-                if (!weight) {
-                    memcpy(out, g, sizeof(real) * (size_t)HS);
-                    continue;
-                }
-                real rs = rstd[(size_t)n * heads + h], s = 0;
-                for (int i = 0; i < HS; i++) {
-                    real xhat = in[i] * rs;
-                    pw[i] += g[i] * xhat;
-                    s += g[i] * weight[i] * xhat;
-                }
-                s /= (real)HS;
-                for (int i = 0; i < HS; i++) out[i] = rs * (g[i] * weight[i] - in[i] * rs * s);
-            }
-        }
-    }
-    for (int chunk = 0; chunk < chunks; chunk++)
-        for (int i = 0; i < HS; i++) {
-            if (dq_weight) dq_weight[i] += partial[(size_t)chunk * 3 * HS + i];
-            if (dk_weight) dk_weight[i] += partial[(size_t)chunk * 3 * HS + HS + i];
-        }
-}
-
-// ---------------------------------------------------------------- attention
-
-/*
 Both passes follow FlashAttention-2 (Dao 2023, arXiv:2307.08691): scores exist only for one block of
 queries and keys at a time, so memory grows with T and not with T^2. The matrix products of the blocks
 are tiles of gemm.h (TILE_M x TILE_N), on operands packed as there; blocks that the causal mask hides
@@ -119,6 +19,23 @@ which needs one transposition, of dS.
 A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
 products run over the block with a probability of 0.
 */
+#ifndef LLMC_CPU_ATTENTION_H
+#define LLMC_CPU_ATTENTION_H
+
+#include "../model.h"
+#include "gemm.h"
+
+// Rows that lie ld numbers apart.
+typedef struct {
+    real *at;
+    int ld;
+} Rows;
+
+// Queries (B, Tq, NH HS), keys and values (B, Tkv, NKV HS), or their gradients.
+typedef struct {
+    Rows q, k, v;
+} Heads;
+
 enum { ATTENTION_KEYS = 64 };   // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 4 }; // tunable: panels of TILE_N queries at a time in the backward pass
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
@@ -172,8 +89,8 @@ ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_pa
     }
 }
 
-// to (count, HS), rows ld apart = from (HS, TILE_N)^T, column q times factor[q]
-static inline void store_transposed(real *to, size_t ld, const real *from, const real *factor, int HS, int count) {
+// to (count, HS) = from (HS, TILE_N)^T, column q times factor[q]
+static inline void store_transposed(Rows to, const real *from, const real *factor, int HS, int count) {
     for (int q = 0; q < count; q += VL) {
         vreal f = vload(factor + q);
         for (int d = 0; d < HS; d += VL) {
@@ -182,12 +99,15 @@ static inline void store_transposed(real *to, size_t ld, const real *from, const
                 r[i] = d + i < HS ? vload(from + (size_t)(d + i) * TILE_N + q) * f : (vreal){0};
             transpose_rows(r, VL);
             for (int i = 0; i < VL && q + i < count; i++) {
-                real *at = to + (size_t)(q + i) * ld + d;
-                if (HS - d >= VL) vstore(at, r[i]);
-                else vstore_part(at, r[i], HS - d);
+                store_up_to(to.at + (size_t)(q + i) * (size_t)to.ld + d, r[i], HS - d);
             }
         }
     }
+}
+
+// Head h of token t of sequence b, of sequences of T tokens.
+static inline real *head_at(Rows r, int b, int t, int h, int T, int HS) {
+    return r.at + ((size_t)b * (size_t)T + (size_t)t) * (size_t)r.ld + (size_t)h * (size_t)HS;
 }
 
 static inline int this_thread(void) {
@@ -198,17 +118,19 @@ static inline int this_thread(void) {
 #endif
 }
 
-// One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and v_panels
-// (HS/TILE_M, Tkv, TILE_M) are packed. limit: the last key that the first query sees.
-static inline void attention_block(real *out, size_t ldo, real *lse, const real *q, int ldq, const real *k_panels,
-                                   const real *v_panels, int count, int limit, int Tkv, int HS, real *scratch) {
+// One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and behind them
+// (HS/TILE_M, Tkv, TILE_M) of the values are packed. limit: the last key that the first query sees.
+static inline void attention_block(Rows out, real *lse, Rows q, const real *k_panels, int count, int limit,
+                                   AttentionShape shape, real *scratch) {
+    int HS = shape.HS;
     size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
-           t_rows = round_up((size_t)Tkv, TILE_M);
+           t_rows = round_up((size_t)shape.Tkv, TILE_M);
+    const real *v_panels = k_panels + t_rows * hs_units;
     real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N,
          *factor = ot + hs_rows * TILE_N;
-    Operand Q = {q, (size_t)ldq, true};
+    Operand Q = {q.at, (size_t)q.ld, true};
     pack_panels(qt, 0, Q, 0, count, 0, HS, TILE_N, false);
-    real scale = (real)(1 / sqrt((double)HS));
+    real scale = (real)shape.scale;
     for (size_t i = 0; i < hs_units * TILE_N; i += VL) vstore(qt + i, vload(qt + i) * scale);
     memset(ot, 0, sizeof(real) * hs_rows * TILE_N);
     vreal m[TILE_V], l[TILE_V];
@@ -260,21 +182,20 @@ static inline void attention_block(real *out, size_t ldo, real *lse, const real 
                       i, 3);
     }
     for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
-    store_transposed(out, ldo, ot, factor, HS, count);
+    store_transposed(out, ot, factor, HS, count);
     if (lse)
         for (int i = 0; i < count; i++) lse[i] = (real)(log((double)l[i / VL][i % VL]) + (double)m[i / VL][i % VL]);
 }
 
 // Few queries: each piece of work is one head and ATTENTION_CHUNK keys and leaves maximum, sum and
 // output (2 + HS) of its keys; these are put together at the end. Bound by reading keys and values.
-static inline void attention_few_queries(real *out, real *lse, const real *q, int ldq, const real *k, int ldk,
-                                         const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
-                                         Cpu *cpu) {
+static inline void attention_few_queries(real *out, real *lse, Heads in, AttentionShape shape, Cpu *cpu) {
+    int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     int chunks = ceil_divide(Tkv, ATTENTION_CHUNK);
     size_t width = round_up((size_t)HS + 2, 16), rows = (size_t)B * (size_t)NH * (size_t)Tq;
     real *partial =
         (real *)cpu_workspace(cpu, sizeof(real) * rows * (size_t)chunks * width); // (B, NH, Tq, chunks, width)
-    real scale = (real)(1 / sqrt((double)HS));
+    real scale = (real)shape.scale;
     int whole = HS / VL * VL, rest = HS - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int64_t task = 0; task < (int64_t)rows * chunks; task++) {
@@ -285,10 +206,9 @@ static inline void attention_few_queries(real *out, real *lse, const real *q, in
         memset(p, 0, sizeof(real) * width);
         p[0] = m;
         if (first >= end) continue;
-        const real *qr = q + ((size_t)b * (size_t)Tq + (size_t)t) * (size_t)ldq + (size_t)h * HS;
-        const real *kr = k + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldk + (size_t)kh * HS,
-                   *vr = v + ((size_t)b * (size_t)Tkv + (size_t)first) * (size_t)ldv + (size_t)kh * HS;
-        for (int i = 0; i < end - first; i++, kr += ldk) {
+        const real *qr = head_at(in.q, b, t, h, Tq, HS), *kr = head_at(in.k, b, first, kh, Tkv, HS),
+                   *vr = head_at(in.v, b, first, kh, Tkv, HS);
+        for (int i = 0; i < end - first; i++, kr += in.k.ld) {
             vreal dot = {0};
             for (int d = 0; d < whole; d += VL) dot += vload(qr + d) * vload(kr + d);
             if (rest) dot += vload_part(qr + whole, rest) * vload_part(kr + whole, rest);
@@ -309,7 +229,7 @@ static inline void attention_few_queries(real *out, real *lse, const real *q, in
             int n = HS - d < 4 * VL ? HS - d : 4 * VL;
             for (int i = 0; i < end - first; i++)
                 for (int j = 0; j < 4; j++) {
-                    const real *at = vr + (size_t)i * (size_t)ldv + d + j * VL;
+                    const real *at = vr + (size_t)i * (size_t)in.v.ld + d + j * VL;
                     if (n >= (j + 1) * VL) acc[j] += s[i] * vload(at);
                     else if (n > j * VL) acc[j] += s[i] * vload_part(at, n - j * VL);
                 }
@@ -335,14 +255,11 @@ static inline void attention_few_queries(real *out, real *lse, const real *q, in
     }
 }
 
-// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL, from q (NH heads), k and v (NKV heads), whose rows are
-// ldq, ldk, ldv apart. Query i sees keys 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Batch b of q
-// starts at q + b*Tq*ldq, of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv.
-static inline void attention_forward(real *out, real *lse, const real *q, int ldq, const real *k, int ldk,
-                                     const real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
-                                     Cpu *cpu) {
+// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL. Query i sees keys 0 .. Tkv-Tq+i.
+static inline void attention_forward(real *out, real *lse, Heads in, AttentionShape shape, Cpu *cpu) {
+    int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     if (Tq <= ATTENTION_FEW_QUERIES) {
-        attention_few_queries(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, cpu);
+        attention_few_queries(out, lse, in, shape, cpu);
         return;
     }
     size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
@@ -355,8 +272,8 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < B * NKV; i++) {
-        Operand K = {k + (size_t)(i / NKV) * (size_t)Tkv * (size_t)ldk + (size_t)(i % NKV) * HS, (size_t)ldk, true};
-        Operand V = {v + (size_t)(i / NKV) * (size_t)Tkv * (size_t)ldv + (size_t)(i % NKV) * HS, (size_t)ldv, false};
+        Operand K = {head_at(in.k, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.k.ld, true};
+        Operand V = {head_at(in.v, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.v.ld, false};
         real *kp = packed + (size_t)i * head, *vp = kp + t_rows * hs_units;
         pack_panels(kp, hs_units * TILE_M, K, 0, Tkv, 0, HS, TILE_M, false);
         pack_panels(vp, t_rows * TILE_M, V, 0, HS, 0, Tkv, TILE_M, false);
@@ -364,17 +281,16 @@ static inline void attention_forward(real *out, real *lse, const real *q, int ld
             memset(vp + d * t_rows + (size_t)Tkv * TILE_M, 0, sizeof(real) * (t_rows - (size_t)Tkv) * TILE_M);
     }
     int blocks = ceil_divide(Tq, TILE_N);
+    Rows all = {out, NH * HS};
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < B * NH * blocks; task++) {
         // The last blocks see the most keys: first the long tasks, then the short ones.
         int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILE_N,
             count = Tq - t < TILE_N ? Tq - t : TILE_N;
         const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
-        size_t row = (size_t)b * (size_t)Tq + (size_t)t;
-        attention_block(out + row * (size_t)NH * (size_t)HS + (size_t)h * HS, (size_t)NH * (size_t)HS,
-                        lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL,
-                        q + row * (size_t)ldq + (size_t)h * HS, ldq, kp, kp + t_rows * hs_units, count, Tkv - Tq + t,
-                        Tkv, HS, scratch + own * (size_t)this_thread());
+        Rows to = {head_at(all, b, t, h, Tq, HS), all.ld}, q = {head_at(in.q, b, t, h, Tq, HS), in.q.ld};
+        attention_block(to, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL, q, kp, count,
+                        Tkv - Tq + t, shape, scratch + own * (size_t)this_thread());
     }
 }
 
@@ -419,12 +335,12 @@ static inline AttentionScratch attention_scratch(int T, int HS) {
     return s;
 }
 
-// dq, dk, dv are overwritten; shapes as in attention_forward with Tq == Tkv == T. A task is one head of
+// d is overwritten; dout, out and lse as in attention_forward with Tq == Tkv == T. A task is one head of
 // keys and a range of keys; the ranges add to dq separately, and these parts are summed at the end in
 // a fixed order. Their number depends on the shape alone.
-static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, real *dv, int lddv, const real *dout,
-                                      const real *out, const real *lse, const real *q, int ldq, const real *k, int ldk,
-                                      const real *v, int ldv, int B, int T, int NH, int NKV, int HS, Cpu *cpu) {
+static inline void attention_backward(Heads d, const real *dout, const real *out, const real *lse, Heads in,
+                                      AttentionShape shape, Cpu *cpu) {
+    int B = shape.B, T = shape.Tq, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     AttentionScratch size = attention_scratch(T, HS);
     int group = NH / NKV, panels = ceil_divide(T, TILE_N);
     // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
@@ -433,7 +349,7 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
     real *dq_parts =
              (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)),
          *scratch = dq_parts + dq_size * (size_t)ranges;
-    real scale = (real)(1 / sqrt((double)HS));
+    real scale = (real)shape.scale;
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < ranges * B * NKV; task++) {
         int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
@@ -460,18 +376,17 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
                sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
         memset(dvt + (size_t)start * size.hs_rows, 0,
                sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
-        const real *kb = k + (size_t)b * (size_t)T * (size_t)ldk + (size_t)kh * HS,
-                   *vb = v + (size_t)b * (size_t)T * (size_t)ldv + (size_t)kh * HS;
+        const real *kb = head_at(in.k, b, 0, kh, T, HS), *vb = head_at(in.v, b, 0, kh, T, HS);
         for (int h = kh * group; h < (kh + 1) * group; h++) {
             size_t first_row = (size_t)b * (size_t)T, head = (size_t)b * (size_t)NH + (size_t)h;
-            const real *qb = q + first_row * (size_t)ldq + (size_t)h * HS;
+            const real *qb = head_at(in.q, b, 0, h, T, HS);
             size_t ldo = (size_t)NH * (size_t)HS;
             const real *gb = dout + first_row * ldo + (size_t)h * HS, *ob = out + first_row * ldo + (size_t)h * HS;
             real *dqt = dq_parts + (size_t)range * dq_size + head * size.q_across;
             memset(dqt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
             // 1. Pack Q and dO both ways, with rows of zeros up to a whole panel.
-            Operand Q = {qb, (size_t)ldq, true}, G = {gb, ldo, true}, Qt = {qb, (size_t)ldq, false},
-                    Gt = {gb, ldo, false};
+            size_t ldq = (size_t)in.q.ld;
+            Operand Q = {qb, ldq, true}, G = {gb, ldo, true}, Qt = {qb, ldq, false}, Gt = {gb, ldo, false};
             int t_whole = (int)round_up((size_t)T, TILE_M);
             pack_panels(qp + (size_t)start * size.hs_units, size.hs_units * TILE_M, Q, start, T, 0, HS, TILE_M, false);
             pack_panels(gp + (size_t)start * size.hs_units, size.hs_units * TILE_M, G, start, T, 0, HS, TILE_M, false);
@@ -495,7 +410,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
             for (int panel = p_first; panel < p_last; panel++) {
                 // 2. Pack one panel of keys.
                 int k0 = panel * TILE_N, k1 = k0 + TILE_N < T ? k0 + TILE_N : T;
-                Operand K = {kb, (size_t)ldk, true}, V = {vb, (size_t)ldv, true}, Kt = {kb, (size_t)ldk, false};
+                size_t ldk = (size_t)in.k.ld;
+                Operand K = {kb, ldk, true}, V = {vb, (size_t)in.v.ld, true}, Kt = {kb, ldk, false};
                 pack_panels(kt, 0, K, k0, k1, 0, HS, TILE_N, false);
                 pack_panels(vt, 0, V, k0, k1, 0, HS, TILE_N, false);
                 pack_panels(ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);
@@ -560,11 +476,12 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
         }
         for (int panel = p_first; panel < p_last; panel++) {
             int k0 = panel * TILE_N, count = T - k0 < TILE_N ? T - k0 : TILE_N;
-            size_t row = (size_t)b * (size_t)T + (size_t)k0, at = (size_t)k0 * size.hs_rows;
+            size_t at = (size_t)k0 * size.hs_rows;
+            Rows dk = {head_at(d.k, b, k0, kh, T, HS), d.k.ld}, dv = {head_at(d.v, b, k0, kh, T, HS), d.v.ld};
             for (int i = 0; i < TILE_N; i++) factor[i] = scale;
-            store_transposed(dk + row * (size_t)lddk + (size_t)kh * HS, (size_t)lddk, dkt + at, factor, HS, count);
+            store_transposed(dk, dkt + at, factor, HS, count);
             for (int i = 0; i < TILE_N; i++) factor[i] = 1;
-            store_transposed(dv + row * (size_t)lddv + (size_t)kh * HS, (size_t)lddv, dvt + at, factor, HS, count);
+            store_transposed(dv, dvt + at, factor, HS, count);
         }
     }
     OMP(parallel for num_threads(cpu->threads) schedule(static))
@@ -578,8 +495,8 @@ static inline void attention_backward(real *dq, int lddq, real *dk, int lddk, re
             for (size_t i = 0; i < size.hs_rows * TILE_N; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
         }
         for (int i = 0; i < TILE_N; i++) factor[i] = scale;
-        store_transposed(dq + ((size_t)(head / NH) * (size_t)T + (size_t)t) * (size_t)lddq + (size_t)(head % NH) * HS,
-                         (size_t)lddq, sum, factor, HS, count);
+        Rows dq = {head_at(d.q, head / NH, t, head % NH, T, HS), d.q.ld};
+        store_transposed(dq, sum, factor, HS, count);
     }
 }
 

@@ -35,6 +35,8 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #define OMP(...)
 #endif
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 // Before a loop of constant length over an array of vectors that must become registers.
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -81,6 +83,15 @@ static inline vreal vload_part(const real *p, int n) {
     return v;
 }
 static inline void vstore_part(real *p, vreal v, int n) { memcpy(p, &v, sizeof(real) * (size_t)n); }
+
+// Up to VL numbers at `at`, `have` of them; the usual whole vector is the fast case.
+ALWAYS_INLINE vreal load_up_to(const real *at, int have) {
+    return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have);
+}
+ALWAYS_INLINE void store_up_to(real *at, vreal v, int have) {
+    if (have >= VL) vstore(at, v);
+    else vstore_part(at, v, have < 0 ? 0 : have);
+}
 
 static inline vreal vselect(vint condition, vreal yes, vreal no) {
     return (vreal)((condition & (vint)yes) | (~condition & (vint)no));
@@ -240,7 +251,10 @@ typedef struct {
     int threads;
     int bf16;          // products of linear layers take bf16 operands, sums stay fp32
     size_t l1, l2, l3; // data cache bytes: l1 and l2 of one core, l3 shared
-    void *workspace;   // grows as kernels need it, never shrinks
+    // What else is to be moved along: the products call it when they are done; NULL: nothing.
+    void (*between_kernels)(void *context);
+    void *between_context;
+    void *workspace; // grows as kernels need it, never shrinks
     size_t workspace_bytes;
 } Cpu;
 

@@ -21,12 +21,12 @@ static inline void embedding_forward(real *x, const int32_t *tokens, const real 
     (void)cpu;
 }
 
-// dwte (V, C) += , dwpe (T, C) += or NULL, from dx (B, T, C). The rows of the table are dealt out to
+// dwte (V, C) += or NULL, dwpe (T, C) += or NULL, from dx (B, T, C). The rows of the table are dealt out to
 // the threads by token id, and every thread walks all tokens in order: a row is always summed in the
 // order of the tokens.
 static inline void embedding_backward(real *dwte, real *dwpe, const real *dx, const int32_t *tokens, int B, int T,
                                       int C, int V, Cpu *cpu) {
-    int parts = cpu->threads;
+    int parts = dwte ? cpu->threads : 0;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int part = 0; part < parts; part++) {
         for (int n = 0; n < B * T; n++) {

@@ -33,6 +33,7 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 #ifndef LLMC_CPU_GEMM_H
 #define LLMC_CPU_GEMM_H
 
+#include "../model.h"
 #include "cpu.h"
 
 // ---------------------------------------------------------------- tile and blocks
@@ -70,8 +71,6 @@ typedef struct {
     bool k_contiguous; // element (i, k) is data[i*ld + k], otherwise data[k*ld + i]
 } Operand;             // i is a row of A or a column of B
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 // ---------------------------------------------------------------- packing
 
 // VL (or TILE_M) rows of VL numbers -> the numbers of one column behind those of the one before.
@@ -97,11 +96,6 @@ ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + V
 enum { PACK_AHEAD = 768 };
 // Rows that lie across k are asked for this many rows ahead: no prefetcher follows strides of pages.
 enum { PACK_ROWS_AHEAD = 8 };
-
-// Up to VL numbers at `at`, `have` of them; the usual whole vector is the fast case.
-ALWAYS_INLINE vreal load_up_to(const real *at, int have) {
-    return have >= VL ? vload(at) : vload_part(at, have < 0 ? 0 : have);
-}
 
 // One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
 ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
@@ -424,6 +418,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 #endif
         gemm_part_real(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
     }
+    if (cpu->between_kernels) cpu->between_kernels(cpu->between_context);
 }
 
 // ---------------------------------------------------------------- few rows
@@ -461,8 +456,9 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const re
 
 // N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
 // products: reading w is the limit, not arithmetic.
-static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual, int N,
-                                   int C, int OC, Cpu *cpu) {
+static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual,
+                                   LinearShape s, Cpu *cpu) {
+    int C = s.C, OC = s.OC, N = s.N;
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
     for (int o = 0; o < OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
         if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
@@ -476,28 +472,27 @@ static inline void linear_few_rows(real *y, const real *x, const real *w, const 
 // ---------------------------------------------------------------- the three products of a linear layer
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC) + residual (N, OC); b and residual may be NULL, residual may be y
-static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual, int N,
-                                  int C, int OC, Cpu *cpu) {
-    if (N <= LINEAR_FEW_ROWS) {
-        linear_few_rows(y, x, w, b, residual, N, C, OC, cpu);
+static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual,
+                                  LinearShape s, Cpu *cpu) {
+    if (s.N <= LINEAR_FEW_ROWS) {
+        linear_few_rows(y, x, w, b, residual, s, cpu);
         return;
     }
-    Target to = {y, residual, b, (size_t)OC};
-    Operand A = {x, (size_t)C, true}, B = {w, (size_t)C, true};
-    gemm(to, A, B, N, OC, C, cpu);
+    Target to = {y, residual, b, (size_t)s.OC};
+    Operand A = {x, (size_t)s.C, true}, B = {w, (size_t)s.C, true};
+    gemm(to, A, B, s.N, s.OC, s.C, cpu);
 }
 
-// dx (N, C) = dy (N, OC) w (OC, C), or += where accumulate
-static inline void linear_backward_input(real *dx, const real *dy, const real *w, bool accumulate, int N, int C, int OC,
-                                         Cpu *cpu) {
-    Target to = {dx, accumulate ? dx : NULL, NULL, (size_t)C};
-    Operand A = {dy, (size_t)OC, true}, B = {w, (size_t)C, false};
-    gemm(to, A, B, N, C, OC, cpu);
+// dx (N, C) = dy (N, OC) w (OC, C)
+static inline void linear_backward_input(real *dx, const real *dy, const real *w, LinearShape s, Cpu *cpu) {
+    Target to = {dx, NULL, NULL, (size_t)s.C};
+    Operand A = {dy, (size_t)s.OC, true}, B = {w, (size_t)s.C, false};
+    gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 
-// dw (OC, C) += dy (N, OC)^T x (N, C), db (OC) += column sums of dy; db may be NULL
-static inline void linear_backward_weight(real *dw, real *db, const real *dy, const real *x, int N, int C, int OC,
-                                          Cpu *cpu) {
+// dw (OC, C) += dy (N, OC)^T x (N, C), db (OC) += column sums of dy; what is NULL is not computed
+static inline void linear_backward_weight(real *dw, real *db, const real *dy, const real *x, LinearShape s, Cpu *cpu) {
+    int N = s.N, OC = s.OC;
     if (db) {
         OMP(parallel for num_threads(cpu->threads) schedule(static))
         for (int o0 = 0; o0 < OC; o0 += 64) {
@@ -508,9 +503,10 @@ static inline void linear_backward_weight(real *dw, real *db, const real *dy, co
             for (int o = 0; o < width; o++) db[o0 + o] += sum[o];
         }
     }
-    Target to = {dw, dw, NULL, (size_t)C};
-    Operand A = {dy, (size_t)OC, false}, B = {x, (size_t)C, false};
-    gemm(to, A, B, OC, C, N, cpu);
+    if (!dw) return;
+    Target to = {dw, dw, NULL, (size_t)s.C};
+    Operand A = {dy, (size_t)OC, false}, B = {x, (size_t)s.C, false};
+    gemm(to, A, B, OC, s.C, N, cpu);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /*
 mlp.h: the pointwise parts of the feed-forward layer: GELU in its tanh form (Hendrycks and Gimpel
-2016, arXiv:1606.08415; "gelu_new" in Hugging Face configs) and SwiGLU (Shazeer 2020,
-arXiv:2002.05202).
+2016, arXiv:1606.08415; "gelu_new" in Hugging Face configs) and SiLU (x times its logistic function), either with a
+gate (Shazeer 2020, arXiv:2002.05202; with SiLU: SwiGLU).
 
 0.5 (1 + tanh(u)) is the logistic function of 2u, so GELU needs one exp and no tanh:
     gelu(x) = x * s,  s = 1 / (1 + exp(-2u)),  u = sqrt(2/pi) (x + 0.044715 x^3)
@@ -9,6 +9,7 @@ arXiv:2002.05202).
 #ifndef LLMC_CPU_MLP_H
 #define LLMC_CPU_MLP_H
 
+#include "../model.h"
 #include "cpu.h"
 
 // s = 1 / (1 + e^-z) and its complement c = 1 - s, each to full relative accuracy. e^-z is kept
@@ -23,78 +24,85 @@ static inline void sigmoid_pair(vreal z, vreal *s, vreal *c) {
 #define GELU_A ((real)1.5957691216057308) // 2 sqrt(2/pi)
 #define GELU_B ((real)0.044715)
 
-static inline vreal gelu(vreal x) {
+// f: a f(x). slope: a f'(x), f' the derivative.
+ALWAYS_INLINE vreal gelu(vreal a, vreal x) {
     vreal z = GELU_A * (x + GELU_B * x * x * x), s, c;
     sigmoid_pair(z, &s, &c);
-    return x * s;
+    return a * x * s;
 }
-static inline vreal gelu_slope(vreal x) {
+ALWAYS_INLINE vreal gelu_slope(vreal a, vreal x) {
     vreal z = GELU_A * (x + GELU_B * x * x * x), s, c;
     sigmoid_pair(z, &s, &c);
-    return s + x * s * c * (GELU_A * (1 + 3 * GELU_B * x * x));
+    return a * (s + x * s * c * (GELU_A * (1 + 3 * GELU_B * x * x)));
+}
+ALWAYS_INLINE vreal silu(vreal a, vreal x) {
+    vreal s, c;
+    sigmoid_pair(x, &s, &c);
+    return a * x * s;
+}
+ALWAYS_INLINE vreal silu_slope(vreal a, vreal x) {
+    vreal s, c;
+    sigmoid_pair(x, &s, &c);
+    return a * s * (1 + x * c);
 }
 
-// y (n) = gelu(x (n)); y may equal x
-static inline void gelu_forward(real *y, const real *x, size_t n, Cpu *cpu) {
-    int64_t blocks = (int64_t)(n / VL);
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int64_t i = 0; i < blocks; i++) vstore(y + i * VL, gelu(vload(x + i * VL)));
-    size_t whole = (size_t)blocks * VL;
-    vstore_part(y + whole, gelu(vload_part(x + whole, (int)(n - whole))), (int)(n - whole));
-    (void)cpu;
+// X(function of model.h, f, slope)
+#define ACTIVATION_KERNELS(X)                                                                                          \
+    X(GELU_TANH, gelu, gelu_slope)                                                                                     \
+    X(SILU, silu, silu_slope)
+
+typedef vreal (*Pointwise)(vreal a, vreal x);
+
+// One token: y (F) = f(x (F)), or with a gate f(g (F)) u (F), x = g, u
+ALWAYS_INLINE void mlp_forward_row(real *y, const real *x, int F, bool gated, Pointwise f) {
+    for (int i = 0; i < F; i += VL) {
+        vreal v = f(vset(1), load_up_to(x + i, F - i));
+        store_up_to(y + i, gated ? v * load_up_to(x + F + i, F - i) : v, F - i);
+    }
+}
+// Its way back: dx = dy f'(x), or dg = dy u f'(g), du = dy f(g)
+ALWAYS_INLINE void mlp_backward_row(real *dx, const real *dy, const real *x, int F, bool gated, Pointwise f,
+                                    Pointwise slope) {
+    for (int i = 0; i < F; i += VL) {
+        vreal d = load_up_to(dy + i, F - i), g = load_up_to(x + i, F - i);
+        vreal u = gated ? load_up_to(x + F + i, F - i) : (vreal){0};
+        store_up_to(dx + i, slope(gated ? d * u : d, g), F - i);
+        if (gated) store_up_to(dx + F + i, f(d, g), F - i);
+    }
 }
 
-// dx (n) = dy (n) * gelu'(x (n)); dx may equal dy
-static inline void gelu_backward(real *dx, const real *dy, const real *x, size_t n, Cpu *cpu) {
-    int64_t blocks = (int64_t)(n / VL);
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int64_t i = 0; i < blocks; i++) vstore(dx + i * VL, vload(dy + i * VL) * gelu_slope(vload(x + i * VL)));
-    size_t whole = (size_t)blocks * VL;
-    int rest = (int)(n - whole);
-    vstore_part(dx + whole, vload_part(dy + whole, rest) * gelu_slope(vload_part(x + whole, rest)), rest);
-    (void)cpu;
-}
-
-// y (N, F) = g * sigmoid(g) * u with x (N, 2F) holding the gate g (F), then u (F)
-static inline void swiglu_forward(real *y, const real *x, int N, int F, Cpu *cpu) {
+// mlp (N, F) of fc (N, F), or (N, 2F) with a gate: its gates (F), then what they let through (F)
+static inline void mlp_forward(real *mlp, const real *fc, int N, int F, int activation, bool gated, Cpu *cpu) {
+    int width = gated ? 2 * F : F;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
-        const real *gate = x + (size_t)n * 2 * F, *up = gate + F;
-        real *yr = y + (size_t)n * F;
-        vreal s, c;
-        for (int f = 0; f < F; f += VL) {
-            int k = F - f < VL ? F - f : VL;
-            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k),
-                  u = k == VL ? vload(up + f) : vload_part(up + f, k);
-            sigmoid_pair(g, &s, &c);
-            if (k == VL) vstore(yr + f, g * s * u);
-            else vstore_part(yr + f, g * s * u, k);
+        real *y = mlp + (size_t)n * F;
+        const real *x = fc + (size_t)n * width;
+        switch (2 * activation + gated) {
+#define X(id, f, slope)                                                                                                \
+    case 2 * ACTIVATION_##id: mlp_forward_row(y, x, F, false, f); break;                                               \
+    case 2 * ACTIVATION_##id + 1: mlp_forward_row(y, x, F, true, f); break;
+            ACTIVATION_KERNELS(X)
+#undef X
         }
     }
     (void)cpu;
 }
 
-// dx (N, 2F) from dy (N, F), x (N, 2F):  du = dy g s,  dg = dy u s (1 + g (1 - s))
-static inline void swiglu_backward(real *dx, const real *dy, const real *x, int N, int F, Cpu *cpu) {
+// dfc (shape of fc) from dmlp (N, F); dfc may be dmlp where there is no gate
+static inline void mlp_backward(real *dfc, const real *dmlp, const real *fc, int N, int F, int activation, bool gated,
+                                Cpu *cpu) {
+    int width = gated ? 2 * F : F;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
-        const real *gate = x + (size_t)n * 2 * F, *up = gate + F, *dyr = dy + (size_t)n * F;
-        real *dgate = dx + (size_t)n * 2 * F, *dup = dgate + F;
-        vreal s, c;
-        for (int f = 0; f < F; f += VL) {
-            int k = F - f < VL ? F - f : VL;
-            vreal g = k == VL ? vload(gate + f) : vload_part(gate + f, k),
-                  u = k == VL ? vload(up + f) : vload_part(up + f, k);
-            vreal d = k == VL ? vload(dyr + f) : vload_part(dyr + f, k);
-            sigmoid_pair(g, &s, &c);
-            vreal dg = d * u * s * (1 + g * c), du = d * g * s;
-            if (k == VL) {
-                vstore(dgate + f, dg);
-                vstore(dup + f, du);
-            } else {
-                vstore_part(dgate + f, dg, k);
-                vstore_part(dup + f, du, k);
-            }
+        real *dx = dfc + (size_t)n * width;
+        const real *dy = dmlp + (size_t)n * F, *x = fc + (size_t)n * width;
+        switch (2 * activation + gated) {
+#define X(id, f, slope)                                                                                                \
+    case 2 * ACTIVATION_##id: mlp_backward_row(dx, dy, x, F, false, f, slope); break;                                  \
+    case 2 * ACTIVATION_##id + 1: mlp_backward_row(dx, dy, x, F, true, f, slope); break;
+            ACTIVATION_KERNELS(X)
+#undef X
         }
     }
     (void)cpu;

@@ -1,6 +1,6 @@
 /*
 norm.h: LayerNorm (Ba et al. 2016, arXiv:1607.06450) and RMSNorm (Zhang and Sennrich 2019,
-arXiv:1910.07467), forward and backward. RMSNorm is asked for by mean == NULL; it has no bias.
+arXiv:1910.07467), forward and backward.
 
     LayerNorm   y = (x - mean(x)) * rstd * w + b     rstd = 1 / sqrt(var(x) + eps), var divided by C
     RMSNorm     y = x * rstd * w                     rstd = 1 / sqrt(mean(x^2) + eps)
@@ -12,21 +12,29 @@ Both are bound by memory: each pass reads a row once from memory and then from t
 
 #include "cpu.h"
 
-// y (N, C), mean (N) or NULL, rstd (N) from x (N, C), w (C), b (C) or NULL
-static inline void norm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b, int N,
-                                int C, real eps, Cpu *cpu) {
+typedef struct {
+    const real *w, *b; // (C); b may be NULL
+    real *mean, *rstd; // (N) of the forward pass; mean NULL: RMSNorm
+    int N, C;
+    real eps;
+} Norm;
+
+// y (N, C), mean, rstd from x (N, C)
+static inline void norm_forward(real *y, const real *x, Norm norm, Cpu *cpu) {
+    const real *w = norm.w, *b = norm.b;
+    int N = norm.N, C = norm.C;
     int whole = C / VL * VL, rest = C - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
         const real *xr = x + (size_t)n * C;
         real *yr = y + (size_t)n * C;
         real m = 0;
-        if (mean) {
+        if (norm.mean) {
             vreal s = {0};
             for (int c = 0; c < whole; c += VL) s += vload(xr + c);
             s += vload_part(xr + whole, rest);
             m = vsum(s) / (real)C;
-            mean[n] = m;
+            norm.mean[n] = m;
         }
         vreal q = {0};
         for (int c = 0; c < whole; c += VL) {
@@ -35,8 +43,8 @@ static inline void norm_forward(real *y, real *mean, real *rstd, const real *x, 
         }
         real v = vsum(q);
         for (int c = whole; c < C; c++) v += (xr[c] - m) * (xr[c] - m);
-        real rs = 1 / (real)sqrt((double)(v / (real)C + eps));
-        rstd[n] = rs;
+        real rs = 1 / (real)sqrt((double)(v / (real)C + norm.eps));
+        norm.rstd[n] = rs;
         for (int c = 0; c < whole; c += VL) {
             vreal o = (vload(xr + c) - m) * rs * vload(w + c);
             vstore(yr + c, b ? o + vload(b + c) : o);
@@ -48,12 +56,13 @@ static inline void norm_forward(real *y, real *mean, real *rstd, const real *x, 
 
 enum { NORM_CHUNKS = 64 }; // partial sums of dw and db; fixed, so that bits do not depend on threads
 
-// dx (N, C) +=, dw (C) +=, db (C) += or NULL, from dy (N, C), x (N, C), w (C), mean (N) or NULL, rstd (N).
+// dx (N, C) +=, dw (C) += or NULL, db (C) += or NULL, from dy (N, C), x (N, C)
 // With xhat = (x - mean) * rstd and g = dy * w:
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
-static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
-                                 const real *mean, const real *rstd, int N, int C, Cpu *cpu) {
+static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, Norm norm, Cpu *cpu) {
+    const real *w = norm.w, *mean = norm.mean, *rstd = norm.rstd;
+    int N = norm.N, C = norm.C;
     size_t width = cpu_align((size_t)C * sizeof(real)) / sizeof(real);
     int chunks = N < NORM_CHUNKS ? N : NORM_CHUNKS;
     real *partial = (real *)cpu_workspace(cpu, (size_t)chunks * 2 * width * sizeof(real)); // (chunks, 2, width): dw, db
@@ -96,9 +105,8 @@ static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, c
     }
     for (int chunk = 0; chunk < chunks; chunk++) {
         const real *pw = partial + (size_t)chunk * 2 * width, *pb = pw + width;
-        for (int c = 0; c < C; c++) dw[c] += pw[c];
-        if (db)
-            for (int c = 0; c < C; c++) db[c] += pb[c];
+        for (int c = 0; dw && c < C; c++) dw[c] += pw[c];
+        for (int c = 0; db && c < C; c++) db[c] += pb[c];
     }
 }
 

@@ -5,6 +5,7 @@ bound by memory: AdamW reads and writes 28 bytes a float parameter.
 #ifndef LLMC_CPU_OPTIMIZER_H
 #define LLMC_CPU_OPTIMIZER_H
 
+#include "../model.h"
 #include "cpu.h"
 
 enum { SQUARES_CHUNK = 1 << 14 }; // numbers summed in one piece; fixed, so that bits do not depend on threads
@@ -40,17 +41,28 @@ static inline double sum_of_squares(const real *x, size_t n, Cpu *cpu) {
     return sum;
 }
 
-// w, m, v, g (n). g is multiplied by grad_scale first (clipping); step counts from 1.
+// A run of parameters that this rank updates: (n) each.
+typedef struct {
+    real *w;
+    const real *g;
+    real *state[STATE_KINDS];
+    size_t n;
+} ParamRun;
+
+// g is multiplied by clip first; rule->step counts from 1. m, v: moment1, moment2.
 //     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //     w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m / (1 - beta1^step), vhat likewise
-static inline void adamw(real *w, real *m, real *v, const real *g, size_t n, double lr, double beta1, double beta2,
-                         double eps, double weight_decay, int64_t step, double grad_scale, Cpu *cpu) {
-    real b1 = (real)beta1, b2 = (real)beta2, c1 = (real)(1 - beta1), c2 = (real)(1 - beta2), gs = (real)grad_scale;
-    real rate = (real)(lr / (1 - pow(beta1, (double)step))), vs = (real)(1 / sqrt(1 - pow(beta2, (double)step))),
-         e = (real)eps, keep = (real)(1 - lr * weight_decay);
+static inline void adamw(ParamRun run, const UpdateRule *rule, int group, double clip, Cpu *cpu) {
+    const GroupRule *r = &rule->group[group];
+    double step = (double)rule->step;
+    real *w = run.w, *m = run.state[STATE_moment1], *v = run.state[STATE_moment2];
+    real b1 = (real)r->beta1, b2 = (real)r->beta2, c1 = (real)(1 - r->beta1), c2 = (real)(1 - r->beta2),
+         gs = (real)clip;
+    real rate = (real)(r->lr / (1 - pow(r->beta1, step))), vs = (real)(1 / sqrt(1 - pow(r->beta2, step))),
+         e = (real)r->eps, keep = (real)(1 - r->lr * r->weight_decay);
     OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int64_t i = 0; i < (int64_t)n; i++) {
-        real gi = g[i] * gs, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;
+    for (int64_t i = 0; i < (int64_t)run.n; i++) {
+        real gi = run.g[i] * gs, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;
         m[i] = mi;
         v[i] = vi;
         w[i] = w[i] * keep - rate * mi / ((real)sqrt(vi) * vs + e);

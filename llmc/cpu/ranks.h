@@ -1,15 +1,14 @@
 /*
-ranks.h: gradients summed over MPI ranks while the backward pass goes on, and weights shared again.
+ranks.h: arrays summed over MPI ranks while other work goes on, and shared again.
 
-Every block of the flat parameter array (model.h) is cut into one range a rank. Rank r owns range r: it
-alone sums the gradients there, keeps the Adam moments there and updates the weights there (ZeRO
-stage 1, Rajbhandari et al. 2020), and then everybody gets everybody's new weights. Together that
-moves 2 (R-1)/R of the array's bytes from and to each rank, as an all-reduce would.
+An array is cut into one part a rank. A rank alone sums its part (reduce-scatter), and later everybody gets
+everybody's part (all-gather). Together that moves 2 (R-1)/R of the array's bytes from and to each rank, as an
+all-reduce would.
 
 Sums are taken in rank order by the owner, so they do not depend on when messages arrive: two runs on
 the same number of ranks give the same bits. The sums run in pieces small enough to stay in the cache
-between arriving and being added. MPI makes progress only inside its calls: ranks_progress() stands
-between the kernels of the backward pass.
+between arriving and being added. MPI makes progress only inside its calls: ranks_progress() is called
+between the kernels of the backward pass (Cpu.between_kernels).
 
 Without MPI, or with one rank, everything here does nothing.
 */
@@ -25,18 +24,10 @@ Without MPI, or with one rank, everything here does nothing.
 // Pieces on the way at a time.
 #define RANKS_WINDOW 4
 
-// The range that a rank owns of n elements (n a multiple of 64, so that ranges stay aligned).
-static inline Range ranks_range(size_t n, int rank, int size) {
-    Range r;
-    size_t lines = n / 64;
-    r.first = lines * (size_t)rank / (size_t)size * 64;
-    r.count = lines * (size_t)(rank + 1) / (size_t)size * 64 - r.first;
-    return r;
-}
-
 typedef struct {
-    real *values; // (n) to be summed
-    size_t n;
+    real *values;         // to be summed
+    const Range *parts;   // (ranks): which of them each rank sums
+    size_t pieces;        // of the longest part
     size_t posted, added; // pieces of it that are on the way or done; that are done
 } RanksJob;
 
@@ -88,18 +79,10 @@ static inline void ranks_close(Ranks *r) {
 #endif
 enum { RANKS_TAG_SUM = 1, RANKS_TAG_GATHER = 2, RANKS_TAG_COLLECT = 3 };
 
-static inline size_t ranks_pieces(size_t n, int size) {
-    Range longest = ranks_range(n, size - 1, size); // ranges differ by one line at most; the last is never the shorter
-    return (longest.count + RANKS_PIECE - 1) / RANKS_PIECE;
-}
-
-// Piece p of a rank's range, as offset into the array; count 0 if the range has no such piece.
-static inline Range ranks_piece(size_t n, int rank, int size, size_t p) {
-    Range r = ranks_range(n, rank, size);
-    size_t from = p * RANKS_PIECE;
-    size_t left = r.count > from ? r.count - from : 0;
-    r.first += from;
-    r.count = left < RANKS_PIECE ? left : RANKS_PIECE;
+// Piece p of a part; count 0 if it has no such piece.
+static inline Range ranks_piece(Range part, size_t p) {
+    size_t from = p * RANKS_PIECE, left = part.count > from ? part.count - from : 0;
+    Range r = {part.first + from, left < RANKS_PIECE ? left : RANKS_PIECE};
     return r;
 }
 
@@ -108,10 +91,10 @@ static inline void ranks_post(Ranks *r, RanksJob *job) {
     size_t slot = r->next_slot++ % RANKS_WINDOW, others = (size_t)R - 1;
     MPI_Request *q = r->requests + slot * 2 * others;
     real *in = r->incoming + slot * others * RANKS_PIECE;
-    Range mine = ranks_piece(job->n, me, R, job->posted);
+    Range mine = ranks_piece(job->parts[me], job->posted);
     for (int other = 0, k = 0; other < R; other++) {
         if (other == me) continue;
-        Range theirs = ranks_piece(job->n, other, R, job->posted);
+        Range theirs = ranks_piece(job->parts[other], job->posted);
         q[2 * k] = q[2 * k + 1] = MPI_REQUEST_NULL;
         if (mine.count)
             MPI_Irecv(in + (size_t)k * RANKS_PIECE, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_SUM,
@@ -129,7 +112,7 @@ static inline void ranks_add(Ranks *r, RanksJob *job) {
     int R = r->dist->size, me = r->dist->rank;
     size_t slot = r->oldest_slot++ % RANKS_WINDOW, others = (size_t)R - 1;
     const real *in = r->incoming + slot * others * RANKS_PIECE;
-    Range mine = ranks_piece(job->n, me, R, job->added++);
+    Range mine = ranks_piece(job->parts[me], job->added++);
     real *own = job->values + mine.first;
     for (size_t i = 0; i < mine.count; i += VL) { // counts are multiples of 64, VL divides 64
         vreal sum = me == 0 ? vload(own + i) : vload(in + i);
@@ -150,7 +133,7 @@ static inline void ranks_progress(Ranks *r) {
     for (;;) {
         RanksJob *posting = NULL;
         for (int i = r->first; i < r->count && !posting; i++)
-            if (r->jobs[i].posted < ranks_pieces(r->jobs[i].n, r->dist->size)) posting = &r->jobs[i];
+            if (r->jobs[i].posted < r->jobs[i].pieces) posting = &r->jobs[i];
         if (posting && r->next_slot - r->oldest_slot < RANKS_WINDOW) {
             ranks_post(r, posting);
             continue;
@@ -162,7 +145,7 @@ static inline void ranks_progress(Ranks *r) {
         if (!done) break;
         RanksJob *job = &r->jobs[r->first];
         ranks_add(r, job);
-        if (job->added == ranks_pieces(job->n, r->dist->size)) r->first++;
+        if (job->added == job->pieces) r->first++;
     }
     if (r->first == r->count) r->first = r->count = 0;
     if (r->gather_count) {
@@ -172,18 +155,20 @@ static inline void ranks_progress(Ranks *r) {
 #endif
 }
 
-// Queues an array: when ranks_wait returns, each rank's own range of it holds the sum over all ranks.
-// Until then the array belongs to the queue.
-static inline void ranks_sum(Ranks *r, real *values, size_t n) {
+static inline void ranks_between_kernels(void *ranks) { ranks_progress((Ranks *)ranks); }
+
+// Queues an array: when ranks_wait returns, each rank's part of it holds the sum over all ranks. Until then the
+// array belongs to the queue. Parts are multiples of 64 numbers.
+static inline void ranks_sum(Ranks *r, real *values, const Range *parts) {
     (void)values;
-    (void)n;
+    (void)parts;
     (void)r;
 #ifdef USE_MPI
-    if (r->dist->size == 1) return;
-    RanksJob *job = &r->jobs[r->count++];
-    job->values = values;
-    job->n = n;
-    job->posted = job->added = 0;
+    size_t most = 0;
+    for (int rank = 0; rank < r->dist->size; rank++) most = parts[rank].count > most ? parts[rank].count : most;
+    if (r->dist->size == 1 || most == 0) return;
+    RanksJob job = {values, parts, (most + RANKS_PIECE - 1) / RANKS_PIECE, 0, 0};
+    r->jobs[r->count++] = job;
     ranks_progress(r);
 #endif
 }
@@ -195,22 +180,19 @@ static inline void ranks_wait(Ranks *r) {
 #endif
 }
 
-// Starts to share an array of which each rank holds its own range: after ranks_gather_wait all hold all.
-static inline void ranks_gather(Ranks *r, real *values, size_t n) {
+// Starts to share an array of which each rank holds its part: after ranks_gather_wait all hold all.
+static inline void ranks_gather(Ranks *r, real *values, const Range *parts) {
     (void)r;
     (void)values;
-    (void)n;
+    (void)parts;
 #ifdef USE_MPI
     int R = r->dist->size, me = r->dist->rank;
-    if (R == 1) return;
-    Range mine = ranks_range(n, me, R);
     for (int other = 0; other < R; other++) {
         if (other == me) continue;
-        Range theirs = ranks_range(n, other, R);
-        MPI_Irecv(values + theirs.first, (int)theirs.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD,
-                  &r->gathers[r->gather_count++]);
-        MPI_Isend(values + mine.first, (int)mine.count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER, MPI_COMM_WORLD,
-                  &r->gathers[r->gather_count++]);
+        MPI_Irecv(values + parts[other].first, (int)parts[other].count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER,
+                  MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
+        MPI_Isend(values + parts[me].first, (int)parts[me].count, MPI_REAL_TYPE, other, RANKS_TAG_GATHER,
+                  MPI_COMM_WORLD, &r->gathers[r->gather_count++]);
     }
 #endif
 }

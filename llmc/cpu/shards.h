@@ -1,0 +1,241 @@
+/*
+shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cuda/shards.h
+has the same functions.
+
+Every rank holds all weights and adds up all gradients. Of each block's gradients a rank sums one part over the ranks.
+With --zero=1 (ZeRO stage 1, Rajbhandari et al. 2020) it keeps the optimizer's state of that part alone and updates it,
+and then everybody gets everybody's new weights; with --zero=0 everybody gets the summed gradients and updates all.
+Parts are ranges of equal size, whatever tensors lie in them, or runs of whole tensors (SHARDS_TENSORS), for rules
+that look at a whole matrix.
+
+Gradients and state exist for trained tensors alone; in a block they stand before the frozen ones (model.h).
+*/
+#ifndef LLMC_CPU_SHARDS_H
+#define LLMC_CPU_SHARDS_H
+
+#include "../engine.h"
+#include "optimizer.h"
+#include "ranks.h"
+
+// The tensors of one layer (and those outside the layers) as pointers, named as in model.h; NULL: there is none.
+typedef struct {
+#define X(id, ...) real *id;
+    PARAMETERS(X)
+#undef X
+} Weights;
+typedef Weights Gradients;
+
+typedef struct {
+    Cpu *cpu;
+    const Dist *dist;
+    Ranks ranks;
+    ParamTable table;
+    int zero;
+    real *weights;            // (table.elements)
+    real *gradients;          // (gradient_start[blocks]), this and the rest only for training
+    size_t *gradient_start;   // (blocks + 1): where those of a block begin
+    Range *parts;             // (blocks, ranks): what each sums of a block, from the block's first element on
+    size_t *state_start;      // (blocks + 1): where the state of what this rank updates of a block begins
+    real *state[STATE_KINDS]; // (state_start[blocks])
+} Shards;
+
+static inline Range *shards_parts(const Shards *s, int block) { return s->parts + (size_t)block * (size_t)s->dist->size; }
+
+// The elements of a block that a rank updates, as offsets into the weights.
+static inline Range shards_owned(const Shards *s, int block, int rank) {
+    size_t first = s->table.block_start[block];
+    Range all = {first, s->table.block_trained[block] - first}, part = shards_parts(s, block)[rank];
+    part.first += first;
+    return s->zero ? part : all;
+}
+
+// Where a rank's part of a block begins; of the rank behind the last: where the last ends.
+static inline size_t shards_cut(const Shards *s, int block, int rank, int deal) {
+    size_t first = s->table.block_start[block], n = s->table.block_trained[block] - first, cut, best = 0;
+    cut = n / PARAM_ALIGN * (size_t)rank / (size_t)s->dist->size * PARAM_ALIGN;
+    if (deal == SHARDS_RANGES || rank == s->dist->size) return cut;
+    for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
+        const Param *p = &s->table.items[i];
+        if (p->block != block || !p->trained) continue;
+        size_t at = p->offset - first;
+        if ((at > cut ? at - cut : cut - at) < (best > cut ? best - cut : cut - best)) best = at;
+    }
+    return n - cut < (best > cut ? best - cut : cut - best) ? n : best;
+}
+
+static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu *cpu) {
+    static const bool none[PARAM_KINDS] = {false};
+    memset(s, 0, sizeof *s);
+    s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero;
+    s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
+    s->weights = (real *)cpu_alloc(sizeof(real) * s->table.elements);
+    if (!setup->gradients) return;
+    int blocks = s->table.blocks, R = s->dist->size;
+    ranks_open(&s->ranks, s->dist, blocks);
+    if (R > 1) cpu->between_kernels = ranks_between_kernels, cpu->between_context = &s->ranks;
+    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)blocks * (size_t)R);
+    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
+    s->state_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
+    for (int block = 0; block < blocks; block++) {
+        for (int rank = 0; rank < R; rank++) {
+            Range *part = &shards_parts(s, block)[rank];
+            part->first = shards_cut(s, block, rank, deal);
+            part->count = shards_cut(s, block, rank + 1, deal) - part->first;
+        }
+        size_t trained = s->table.block_trained[block] - s->table.block_start[block];
+        s->gradient_start[block + 1] = s->gradient_start[block] + trained;
+        s->state_start[block + 1] = s->state_start[block] + shards_owned(s, block, s->dist->rank).count;
+    }
+    s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[blocks]);
+    for (int k = 0; k < STATE_KINDS; k++) s->state[k] = (real *)cpu_alloc(sizeof(real) * s->state_start[blocks]);
+}
+
+static inline void shards_close(Shards *s) {
+    ranks_close(&s->ranks);
+    for (int k = 0; k < STATE_KINDS; k++) free(s->state[k]);
+    free(s->weights);
+    free(s->gradients);
+    free(s->gradient_start);
+    free(s->parts);
+    free(s->state_start);
+    param_table_free(&s->table);
+}
+
+// ---------------------------------------------------------------- during a pass
+
+// Where an element of the weights has its gradient, and its state on the rank that owns it.
+static inline real *shards_gradient_at(const Shards *s, int block, size_t element) {
+    return s->gradients + s->gradient_start[block] + (element - s->table.block_start[block]);
+}
+static inline real *shards_state_at(const Shards *s, int kind, int block, size_t element) {
+    return s->state[kind] + s->state_start[block] + (element - shards_owned(s, block, s->dist->rank).first);
+}
+
+static inline Weights shards_weights(const Shards *s, int layer) {
+    Weights w;
+#define X(id, rows, cols, place, ...)                                                                                  \
+    {                                                                                                                  \
+        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
+        w.id = p ? s->weights + p->offset : NULL;                                                                      \
+    }
+    PARAMETERS(X)
+#undef X
+    return w;
+}
+
+// NULL also for what is frozen.
+static inline Gradients shards_gradients(const Shards *s, int layer) {
+    Gradients dw;
+#define X(id, rows, cols, place, ...)                                                                                  \
+    {                                                                                                                  \
+        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
+        dw.id = p && p->trained ? shards_gradient_at(s, p->block, p->offset) : NULL;                                   \
+    }
+    PARAMETERS(X)
+#undef X
+    return dw;
+}
+
+// Starts to sum a block's gradients over the ranks, once the last pass will add nothing more to them; the sums go on
+// between the kernels of the blocks before.
+static inline void shards_sum(Shards *s, int block, bool last) {
+    if (last) ranks_sum(&s->ranks, s->gradients + s->gradient_start[block], shards_parts(s, block));
+}
+
+static inline void shards_zero_gradients(Shards *s) {
+    memset(s->gradients, 0, sizeof(real) * s->gradient_start[s->table.blocks]);
+}
+
+// ---------------------------------------------------------------- update
+
+// Waits for the sums. loss: this rank's in, the sum over all out; squares: of the gradient summed over the ranks.
+static inline void shards_totals(Shards *s, double *loss, double *squares) {
+    watchdog_enter(s->dist->watchdog, "sums of the gradients (ranks_wait)");
+    ranks_wait(&s->ranks);
+    watchdog_leave(s->dist->watchdog);
+    double sums[2] = {*loss, 0};
+    for (int block = 0; block < s->table.blocks; block++) {
+        real *gradients = s->gradients + s->gradient_start[block];
+        Range part = shards_parts(s, block)[s->dist->rank];
+        sums[1] += sum_of_squares(gradients + part.first, part.count, s->cpu);
+        if (!s->zero) ranks_gather(&s->ranks, gradients, shards_parts(s, block));
+    }
+    ranks_gather_wait(&s->ranks);
+    dist_sum(s->dist, sums, 2);
+    *loss = sums[0], *squares = sums[1];
+}
+
+// Updates what this rank owns, tensor by tensor; finished blocks go to the other ranks meanwhile. Gradients are zero then.
+static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
+    for (int i = 0, block = 0; i <= s->table.count; i++) {
+        const Param *p = &s->table.items[i];
+        for (; block < (i < s->table.count ? p->block : s->table.blocks); block++) // it is complete
+            if (s->zero)
+                ranks_gather(&s->ranks, s->weights + s->table.block_start[block], shards_parts(s, block));
+        Range own = {0, 0};
+        if (i < s->table.count) own = overlap(p, shards_owned(s, block, s->dist->rank));
+        if (own.count) {
+            ParamRun run = {s->weights + own.first, shards_gradient_at(s, block, own.first), {NULL}, own.count};
+            for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, block, own.first);
+            adamw(run, rule, p->group, clip, s->cpu);
+        }
+        ranks_progress(&s->ranks);
+    }
+    shards_zero_gradients(s);
+    watchdog_enter(s->dist->watchdog, "the other ranks' new weights (ranks_gather_wait)");
+    ranks_gather_wait(&s->ranks);
+    watchdog_leave(s->dist->watchdog);
+}
+
+// ---------------------------------------------------------------- numbers in and out: see model_set, model_get in engine.h
+
+// The same parameter, or piece of one, in the table of this program, where trained tensors stand before frozen ones.
+static inline Param shards_param(const Shards *s, const Param *of) {
+    return param_piece(param_find(&s->table, of->kind, of->layer), of->first, of->count);
+}
+
+// Elements of p that a rank has of an array.
+static inline Range shards_held(const Shards *s, int array, const Param *p, int rank) {
+    Range all = {p->offset, p->count}, none = {p->offset, 0};
+    if (array == MODEL_WEIGHT) return all;
+    if (array == MODEL_GRADIENT) return p->trained ? all : none;
+    return overlap(p, shards_owned(s, p->block, rank));
+}
+static inline real *shards_at(const Shards *s, int array, const Param *p, size_t element) {
+    return array == MODEL_WEIGHT     ? s->weights + element
+           : array == MODEL_GRADIENT ? shards_gradient_at(s, p->block, element)
+                                     : shards_state_at(s, array - MODEL_STATE, p->block, element);
+}
+
+static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
+    Param own = shards_param(s, of), *p = &own;
+    Range r = shards_held(s, array, p, s->dist->rank);
+    real *to = r.count ? shards_at(s, array, p, r.first) : NULL;
+    for (size_t i = 0; i < r.count; i++) to[i] = (real)values[r.first - p->offset + i];
+}
+
+static inline void shards_get(Shards *s, int array, const Param *of, float *values, int to) {
+    Param own = shards_param(s, of), *p = &own;
+    if (array == MODEL_WEIGHT && to != s->dist->rank) return;
+    Range r = shards_held(s, array, p, s->dist->rank);
+    const real *from = r.count ? shards_at(s, array, p, r.first) : NULL;
+    if (!p->trained) memset(values, 0, sizeof(float) * p->count); // what it has not
+    for (size_t i = 0; i < r.count; i++) values[r.first - p->offset + i] = (float)from[i];
+    if (array < MODEL_STATE || !s->zero) return;
+    Range *parts = (Range *)mem_alloc(sizeof(Range) * (size_t)s->dist->size);
+    for (int rank = 0; rank < s->dist->size; rank++) {
+        parts[rank] = shards_held(s, array, p, rank);
+        parts[rank].first -= parts[rank].count ? p->offset : parts[rank].first;
+    }
+    watchdog_enter(s->dist->watchdog, "moments for a checkpoint (ranks_collect)");
+    ranks_collect(&s->ranks, values, parts, to);
+    watchdog_leave(s->dist->watchdog);
+    free(parts);
+}
+
+static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
+    Param own = shards_param(s, of);
+    return shards_held(s, array, &own, s->dist->rank).count > 0;
+}
+
+#endif

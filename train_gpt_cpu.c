@@ -71,10 +71,21 @@ static Activations tensors_at(const ActTable *t, char *base, int layer) {
 static Activations activations_of(const Model *m, int layer) { return tensors_at(&m->acts, m->activations, layer); }
 static Activations backward_of(const Model *m, int layer) { return tensors_at(&m->backs, m->backward, layer); }
 
-// What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
-typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
+// ---------------------------------------------------------------- one transformer block
 
-// Queries, keys and values are columns of qkv (and of qk, once rotated); so are their gradients.
+// The keys and values of T tokens go into the cache (2, seq_len, NKV HS) at position `first`; those of all positions so
+// far are then what attention sees.
+static void cache_append(Model *m, Heads *h, real *cache, int T, int first) {
+    size_t NK = (size_t)(m->config.kv_heads * m->config.head_size);
+    Rows *both[2] = {&h->k, &h->v};
+    for (int i = 0; i < 2; i++, cache += (size_t)m->setup.seq_len * NK) {
+        for (int t = 0; t < T; t++)
+            memcpy(cache + (size_t)(first + t) * NK, both[i]->at + (size_t)t * (size_t)both[i]->ld, sizeof(real) * NK);
+        both[i]->at = cache, both[i]->ld = (int)NK;
+    }
+}
+
+// Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
 static Heads heads_of(const Config *c, const Activations *a) {
     int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size, QKV = config_qkv(c);
     Rows q = {c->rope ? a->qk : a->qkv, c->rope ? NQ + NK : QKV};
@@ -82,18 +93,8 @@ static Heads heads_of(const Config *c, const Activations *a) {
     return h;
 }
 
-// Stores T keys and values (T, NK) behind the `first` earlier ones in cache (2, room, NK); h is then all of them.
-static void extend_cache(Heads *h, real *cache, int first, int T, int NK, int room) {
-    Rows *both[2] = {&h->k, &h->v};
-    for (int i = 0; i < 2; i++, cache += (size_t)room * (size_t)NK) {
-        for (int t = 0; t < T; t++)
-            memcpy(cache + (size_t)(first + t) * (size_t)NK, both[i]->at + (size_t)t * (size_t)both[i]->ld,
-                   sizeof(real) * (size_t)NK);
-        both[i]->at = cache, both[i]->ld = NK;
-    }
-}
-
-// ---------------------------------------------------------------- one transformer block
+// What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
+typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
 // a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
@@ -105,10 +106,10 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     real eps = (real)c->norm_eps;
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
-    AttentionShape attention = attention_shape(c, B, T, first + T);
+    AttentionShape shape = attention_shape(c, B, T, first + T);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, attention};
+    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
@@ -118,9 +119,11 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward(a.qk, a.qkv, rotation, cpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
-    Heads heads = heads_of(c, &a);
-    if (cache) extend_cache(&heads, cache, first, T, c->kv_heads * c->head_size, m->setup.seq_len);
-    if (products) attention_forward(a.attention, a.attention_lse, heads, attention, cpu);
+    if (products) {
+        Heads h = heads_of(c, &a);
+        if (cache) cache_append(m, &h, cache, T, first);
+        attention_forward(a.attention, a.attention_lse, h, shape, cpu);
+    }
     // 5. residual1 = x + attention Wproj^T + b
     if (products) linear_forward(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, cpu);
     // 6. norm2 = norm(residual1)
@@ -134,8 +137,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
 }
 
 // The gradient of the residual stream, one step further down: one memory, unless every gradient is kept.
-static void pass_on(real *to, const real *from, int N, int C) {
-    if (to != from) memcpy(to, from, sizeof(real) * (size_t)N * (size_t)C);
+static void pass_on(real *to, const real *from, size_t n) {
+    if (to != from) memcpy(to, from, sizeof(real) * n);
 }
 
 // dx (N, C), the gradient of the block's input x, from d.residual2, that of its output; adds the gradients of the
@@ -147,12 +150,13 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     Gradients dw = shards_gradients(&m->shards, layer);
     Activations a = activations_of(m, layer), d = backward_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
+    size_t NC = (size_t)N * (size_t)C;
     real eps = (real)c->norm_eps;
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
-    AttentionShape attention = attention_shape(c, B, T, T);
+    AttentionShape shape = attention_shape(c, B, T, T);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, attention};
+    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
 
     // What was not kept is computed again.
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
@@ -161,26 +165,26 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 9. dmlp = dresidual2 Wfcproj
     linear_backward_weight(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, cpu);
     linear_backward_input(d.mlp, d.residual2, w.fcproj_w, fcproj, cpu);
-    // 8. dfc = dmlp f'(fc), or its two halves
+    // 8. dfc = dmlp f'(fc), or of gate and up
     mlp_backward(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, cpu);
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, cpu);
     linear_backward_input(d.norm2, d.fc, w.fc_w, fc, cpu);
     // 6. dresidual1 = dresidual2 + norm2 backward
-    pass_on(d.residual1, d.residual2, N, C);
+    pass_on(d.residual1, d.residual2, NC);
     norm_backward(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, cpu);
     // 5. dattention = dresidual1 Wproj
     linear_backward_weight(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, cpu);
     linear_backward_input(d.attention, d.residual1, w.proj_w, proj, cpu);
     // 4. dq, dk, dv
-    attention_backward(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), attention, cpu);
+    attention_backward(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, cpu);
     // 3. through rotation and norm
     if (c->rope) qk_backward(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, cpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, cpu);
     linear_backward_input(d.norm1, d.qkv, w.qkv_w, qkv, cpu);
     // 1. dx = dresidual1 + norm1 backward
-    pass_on(dx, d.residual1, N, C);
+    pass_on(dx, d.residual1, NC);
     norm_backward(dx, dw.norm1_w, dw.norm1_b, d.norm1, x, norm1, cpu);
 }
 
@@ -352,6 +356,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
                   setup->dist->size);
         return NULL;
     }
+    int deal;
+    if (!shards_deal(&deal, err)) return NULL;
     Model *m = (Model *)mem_alloc(sizeof(Model));
     m->setup = *setup;
     m->config = setup->config;
@@ -362,7 +368,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     }
     int B = setup->batch_size, T = setup->seq_len;
     size_t N = (size_t)B * (size_t)T, angles = (size_t)T * (size_t)(c->head_size / 2 * 2);
-    shards_open(&m->shards, setup, SHARDS_RANGES, &m->cpu);
+    shards_open(&m->shards, setup, deal, &m->cpu);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
     m->activations = (char *)cpu_alloc(m->acts.bytes);

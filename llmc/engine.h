@@ -20,6 +20,14 @@ typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 // How the ranks share out a block's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
 typedef enum { SHARDS_RANGES, SHARDS_TENSORS } ShardsDeal;
 
+// AdamW gives the same bits with either, apart from the last digits of the gradient norm; LLMC_SHARDS chooses.
+static inline bool shards_deal(int *deal, Error *err) {
+    const char *choice = getenv("LLMC_SHARDS");
+    *deal = choice && strcmp(choice, "tensors") == 0 ? SHARDS_TENSORS : SHARDS_RANGES;
+    if (!choice || *deal == SHARDS_TENSORS || strcmp(choice, "ranges") == 0) return true;
+    return error_set(err, "LLMC_SHARDS=%s, expected ranges or tensors", choice);
+}
+
 typedef struct {
     Config config;
     int batch_size, seq_len; // most sequences and tokens a pass: B, T

@@ -5,6 +5,9 @@ model_test.h: the model of train_gpt_cpu.c against PyTorch, against itself, agai
                      PyTorch computed in float64 (README.md there); through the files' names and layouts
   against itself     recompute policies, threads, capacity, chunks of the head: the same bits where the
                      order of sums is the same; micro-batches; model_decode against model_forward
+  backward           gradients of activations that are kept change nothing, and times the layer's input they are the
+                     gradients of its weights
+  shards             what is frozen, and how parts of a block are dealt out
   update             clipping and AdamW with decay on matrices only, against the formula in double
   folders            what config.json and tensors may look like, and what is refused
   finite differences only with -DREAL_DOUBLE: all parameter tensors of all families
@@ -78,7 +81,7 @@ static ModelShape model_shape(int recompute, int threads, int batch_size, int se
     return s;
 }
 
-static Model *model_make(const Config *c, ModelShape shape) {
+static ModelSetup model_setup(const Config *c, ModelShape shape) {
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
     setup.config = *c;
@@ -88,10 +91,19 @@ static Model *model_make(const Config *c, ModelShape shape) {
     setup.threads = shape.threads;
     setup.gradients = shape.gradients;
     setup.dist = &model_test_dist;
+    return setup;
+}
+
+static Model *model_make_of(const ModelSetup *setup) {
     Error err;
-    Model *m = model_create(&setup, &err);
+    Model *m = model_create(setup, &err);
     CHECK(m != NULL, "model_create: %s", m ? "" : err.text);
     return m;
+}
+
+static Model *model_make(const Config *c, ModelShape shape) {
+    ModelSetup setup = model_setup(c, shape);
+    return model_make_of(&setup);
 }
 
 // A config of 24 channels and 3 heads whose sizes divide nothing.
@@ -350,6 +362,231 @@ static void fixture_check(const char *name) {
     free(again);
     model_destroy(m);
     fixture_close(&f);
+}
+
+// ---------------------------------------------------------------- gradients of activations
+
+// dW (OC, C) against dY^T X, with dY (N, OC) and X (N, C) as model_get_activation(_gradient) gave them.
+static void kept_check(const char *what, Model *m, const Param *p, const float *dy, const float *x, int N) {
+    double *want = (double *)mem_alloc(sizeof(double) * p->count), difference = 0, size = 0;
+    const real *dw = m->shards.gradients + p->offset;
+    for (int n = 0; n < N; n++)
+        for (int o = 0; o < p->rows; o++)
+            for (int c = 0; c < p->cols; c++)
+                want[o * p->cols + c] += (double)dy[n * p->rows + o] * (double)x[n * p->cols + c];
+    for (size_t i = 0; i < p->count; i++) difference += pow((double)dw[i] - want[i], 2), size += want[i] * want[i];
+    // Sums of 26 products of numbers that were rounded to float on their way here: some 1e-7.
+    double error = sqrt(difference) / (sqrt(size) + 1e-30);
+    CHECK(error <= 1e-6, "%s: the gradient of %s is %.2e away from dY^T X", what, p->name, error);
+    free(want);
+}
+
+static void kept_case(const char *what, Config c) {
+    enum { B = 2, T = 13, N = B * T };
+    static const struct {
+        int weight, gradient, input;
+    } layers[] = {{PARAM_qkv_w, ACT_qkv, ACT_norm1},
+                  {PARAM_proj_w, ACT_residual1, ACT_attention},
+                  {PARAM_fc_w, ACT_fc, ACT_norm2},
+                  {PARAM_fcproj_w, ACT_residual2, ACT_mlp}};
+    ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_NONE, 1, B, T, true));
+    Model *plain = model_make_of(&setup);
+    setup.keep_backward = true;
+    Model *m = model_make_of(&setup);
+    if (!m || !plain) return;
+    CHECK(m->backs.bytes > plain->backs.bytes, "%s: kept gradients take %zu bytes, shared ones %zu", what,
+          m->backs.bytes, plain->backs.bytes);
+    int32_t tokens[N], targets[N];
+    model_random_ids(tokens, N, c.vocab_size, 1);
+    model_random_ids(targets, N, c.vocab_size, 2);
+    size_t most = (size_t)N * (size_t)(config_fc(&c) + config_qkv(&c) + c.vocab_size);
+    float *dy = (float *)mem_alloc(sizeof(float) * most), *x = (float *)mem_alloc(sizeof(float) * most),
+          *logits = (float *)mem_alloc(sizeof(float) * most);
+    model_randomise(m, 5);
+    model_randomise(plain, 5);
+    model_pass(plain, tokens, targets, B, T, 1.0 / N, NULL);
+    model_pass(m, tokens, targets, B, T, 1.0 / N, logits);
+    CHECK(model_same_bits(m->shards.gradients, plain->shards.gradients, m->shards.table.elements),
+          "%s: keeping the activations' gradients changes those of the weights", what);
+    CHECK(!model_get_activation_gradient(plain, ACT_fc, 0, dy), "%s: a gradient that was not kept is given out", what);
+    CHECK(!model_get_activation_gradient(m, ACT_norm1_rstd, 0, dy), "%s: a statistic has a gradient", what);
+    for (int layer = 0; layer < c.layers; layer++)
+        for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
+            const Param *p = param_find(&m->shards.table, layers[i].weight, layer);
+            bool got = model_get_activation_gradient(m, layers[i].gradient, layer, dy) &&
+                       model_get_activation(m, layers[i].input, layer, x);
+            CHECK(got, "%s: %s: no gradient of its output, or no input", what, p->name);
+            if (got) kept_check(what, m, p, dy, x, N);
+        }
+    // The head: the gradient of its logits is (softmax - onehot) / N.
+    for (int n = 0; n < N; n++) {
+        double sum = 0;
+        int V = c.vocab_size;
+        for (int v = 0; v < V; v++) sum += exp((double)logits[n * V + v]);
+        for (int v = 0; v < V; v++)
+            dy[n * V + v] = (float)((exp((double)logits[n * V + v]) / sum - (v == targets[n])) / N);
+    }
+    model_get_activation(m, ACT_normf, 0, x);
+    const Param *head = param_find(&m->shards.table, PARAM_head_w, -1);
+    kept_check(what, m, head, dy, x, N);
+    // And that of normf, on through the head.
+    model_get_activation_gradient(m, ACT_normf, 0, x);
+    for (int n = 0; n < N; n++)
+        for (int k = 0; k < c.channels; k++) {
+            double sum = 0;
+            for (int v = 0; v < c.vocab_size; v++)
+                sum += (double)dy[n * c.vocab_size + v] *
+                       (double)m->shards.weights[head->offset + (size_t)(v * c.channels + k)];
+            logits[n * c.channels + k] = (float)sum;
+        }
+    double error = model_error(x, logits, (size_t)N * (size_t)c.channels);
+    CHECK(error <= 1e-5, "%s: the gradient of normf is off by %.2e", what, error);
+    // Of the embedding: summed by token it is the gradient of wte.
+    const Param *wte = param_find(&m->shards.table, PARAM_wte, -1);
+    float *sums = (float *)mem_alloc(sizeof(float) * wte->count);
+    model_get_activation_gradient(m, ACT_embedding, 0, x);
+    for (int n = 0; n < N; n++)
+        for (int k = 0; k < c.channels; k++) sums[tokens[n] * c.channels + k] += x[n * c.channels + k];
+    model_get(m, MODEL_GRADIENT, wte, logits, 0);
+    error = model_error(logits, sums, wte->count);
+    CHECK(error <= 1e-6, "%s: the gradient of wte is %.2e away from that of the embedding", what, error);
+    free(dy), free(x), free(logits), free(sums);
+    model_destroy(m);
+    model_destroy(plain);
+}
+
+// ---------------------------------------------------------------- shards
+
+// Tensors that are frozen do not move, and the others' gradients do not notice.
+static void frozen_case(const char *what, Config c, const int *kinds, int count) {
+    enum { B = 2, T = 13, N = B * T };
+    bool frozen[PARAM_KINDS] = {false};
+    for (int i = 0; i < count; i++) frozen[kinds[i]] = true;
+    ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_CHEAP, 1, B, T, true));
+    Model *all = model_make_of(&setup);
+    setup.frozen = frozen;
+    Model *m = model_make_of(&setup);
+    if (!m || !all) return;
+    int32_t tokens[N], targets[N];
+    model_random_ids(tokens, N, c.vocab_size, 1);
+    model_random_ids(targets, N, c.vocab_size, 2);
+    const ParamTable *t = &all->shards.table;
+    size_t trained = 0;
+    float *a = (float *)mem_alloc(sizeof(float) * t->elements), *b = (float *)mem_alloc(sizeof(float) * t->elements),
+          *start = (float *)mem_alloc(sizeof(float) * t->elements);
+    model_randomise(all, 5);
+    for (int i = 0; i < t->count; i++) { // by the table of all: places differ
+        const Param *p = &t->items[i];
+        model_get(all, MODEL_WEIGHT, p, start + p->offset, 0);
+        model_set(all, MODEL_WEIGHT, p, start + p->offset); // as floats
+        model_set(m, MODEL_WEIGHT, p, start + p->offset);
+        trained += frozen[p->kind] ? 0 : (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    }
+    int blocks = t->blocks;
+    CHECK(m->shards.gradient_start[blocks] == trained && m->shards.state_start[blocks] == trained &&
+              trained < t->elements,
+          "%s: %zu gradients and %zu moments for %zu trained numbers of %zu", what, m->shards.gradient_start[blocks],
+          m->shards.state_start[blocks], trained, t->elements);
+    GroupRule adam = {0.01, 0.9, 0.95, 1e-8, 0.3};
+    UpdateRule rule = update_rule(1, adam, 0); // without clipping, since the norm is another
+    for (int turn = 0; turn < 2; turn++) {
+        double loss = model_pass(all, tokens, targets, B, T, 1.0 / N, NULL);
+        CHECK(turn > 0 || model_pass(m, tokens, targets, B, T, 1.0 / N, NULL) == loss, "%s: another loss", what);
+        for (int i = 0; i < t->count && turn == 0; i++) {
+            const Param *p = &t->items[i];
+            model_get(all, MODEL_GRADIENT, p, a, 0);
+            model_get(m, MODEL_GRADIENT, p, b, 0);
+            if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
+            CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "%s: %s has another gradient", what, p->name);
+            CHECK(model_keeps(m, MODEL_STATE + STATE_moment2, p) == !frozen[p->kind] && model_keeps(m, MODEL_WEIGHT, p),
+                  "%s: %s: state that is kept, or weights that are not", what, p->name);
+        }
+        if (turn == 0) model_update(all, &rule), model_update(m, &rule);
+    }
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        model_get(all, MODEL_WEIGHT, p, a, 0);
+        model_get(m, MODEL_WEIGHT, p, b, 0);
+        if (frozen[p->kind]) memcpy(a, start + p->offset, sizeof(float) * p->count);
+        CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "%s: %s after an update: %s", what, p->name,
+              frozen[p->kind] ? "moved" : "not as without frozen tensors");
+        model_get(all, MODEL_STATE + STATE_moment2, p, a, 0);
+        model_get(m, MODEL_STATE + STATE_moment2, p, b, 0);
+        if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
+        CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "%s: %s has another second moment", what, p->name);
+    }
+    free(a), free(b), free(start);
+    model_destroy(m);
+    model_destroy(all);
+}
+
+// Parts follow one another, hold every trained element once and nothing that is frozen; whole tensors stay whole.
+static void deal_case(Config c, const bool *frozen, int deal, int ranks) {
+    Cpu cpu;
+    Error err;
+    Shards s;
+    Dist dist = model_test_dist;
+    dist.size = ranks, dist.rank = ranks - 1;
+    ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_NONE, 1, 1, 13, true));
+    setup.dist = &dist, setup.zero = 1, setup.frozen = frozen;
+    bool opened = cpu_open(&cpu, 1, false, &err);
+    CHECK(opened, "cpu_open: %s", opened ? "" : err.text);
+    shards_open(&s, &setup, deal, &cpu);
+    for (int block = 0; block < s.table.blocks; block++) {
+        const Range *parts = shards_parts(&s, block);
+        size_t n = s.table.block_trained[block] - s.table.block_start[block], at = 0, largest = 0;
+        for (int rank = 0; rank < ranks; at += parts[rank++].count)
+            CHECK(parts[rank].first == at && at % PARAM_ALIGN == 0, "block %d: rank %d begins at %zu, expected %zu",
+                  block, rank, parts[rank].first, at);
+        CHECK(at == n, "block %d: %zu of %zu elements are dealt out", block, at, n);
+        for (int i = 0; i < s.table.count; i++) {
+            const Param *p = &s.table.items[i];
+            size_t owners = 0, owned = 0;
+            for (int rank = 0; rank < ranks && p->block == block; rank++) {
+                size_t part = overlap(p, shards_owned(&s, block, rank)).count;
+                owners += part > 0, owned += part;
+            }
+            if (p->block != block) continue;
+            CHECK(owned == (p->trained ? p->count : 0) && (deal == SHARDS_RANGES || owners == p->trained),
+                  "%s: %zu of %zu elements have one of %zu owners", p->name, owned, p->count, owners);
+            if (p->trained && p->count > largest) largest = p->count;
+        }
+        for (int rank = 0; rank < ranks; rank++) // within a tensor of an equal share
+            CHECK(parts[rank].count <= n / (size_t)ranks + (deal == SHARDS_RANGES ? 0 : largest) + PARAM_ALIGN,
+                  "block %d: rank %d has %zu of %zu elements", block, rank, parts[rank].count, n);
+    }
+    shards_close(&s);
+    cpu_close(&cpu);
+}
+
+static void test_model_shards(void) {
+    static const int norms[] = {PARAM_norm1_w, PARAM_norm2_w, PARAM_normf_w, PARAM_qnorm_w, PARAM_wte};
+    static const int matrices[] = {PARAM_qkv_w, PARAM_fcproj_w, PARAM_proj_b, PARAM_wpe, PARAM_head_w};
+    static const int most[] = {PARAM_wte,     PARAM_wpe,     PARAM_norm1_w, PARAM_norm1_b, PARAM_qkv_b,
+                               PARAM_knorm_w, PARAM_proj_w,  PARAM_norm2_w, PARAM_fc_w,    PARAM_fcproj_b,
+                               PARAM_normf_w, PARAM_normf_b, PARAM_head_w};
+    static const struct {
+        const int *kinds;
+        int count;
+    } sets[] = {{norms, 5}, {matrices, 5}, {most, 13}};
+    for (int family = 0; family < FAMILY_KINDS; family++) {
+        Config tied = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, 8, true),
+               untied = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, 8, false);
+        kept_case(family_of(family)->name, untied);
+        for (int i = 0; i < 3; i++) {
+            bool frozen[PARAM_KINDS] = {false};
+            for (int k = 0; k < sets[i].count; k++) frozen[sets[i].kinds[k]] = true;
+            frozen_case(family_of(family)->name, i % 2 ? untied : tied, sets[i].kinds, sets[i].count);
+            for (int ranks = 1; ranks <= 7; ranks++)
+                for (int deal = SHARDS_RANGES; deal <= SHARDS_TENSORS; deal++)
+                    deal_case(untied, i ? frozen : NULL, deal, ranks);
+        }
+    }
+    int deal;
+    Error err;
+    setenv("LLMC_SHARDS", "halves", 1);
+    CHECK_ERROR(shards_deal(&deal, &err), "LLMC_SHARDS=halves");
+    unsetenv("LLMC_SHARDS");
 }
 
 // ---------------------------------------------------------------- update
@@ -736,6 +973,7 @@ static void test_model(void) {
     static const char *const folders[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
                                           "qwen3-tied", "qwen3-untied"};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
+    test_model_shards();
     test_model_update();
     test_model_configs();
     test_model_folders();

@@ -52,6 +52,16 @@ for family in gpt2 qwen3; do
     done
     train $family 3 4 ${family}_zero0 --zero=0
     check "$family on 3 ranks: --zero=0 and 1 give other bits" test "$(bits ${family}_zero0)" = "$(bits ${family}_3)"
+    # Whole tensors in place of ranges: the same bits but for the norm's last digits, so without clipping.
+    for ranks in 2 3; do
+        train $family $ranks $((24 / ranks / 2)) ${family}_ranges --grad_clip=0
+        LLMC_SHARDS=tensors train $family $ranks $((24 / ranks / 2)) ${family}_tensors --grad_clip=0
+        check "$family on $ranks ranks: ranges and whole tensors give other bits" test "$(bits ${family}_ranges)" = "$(bits ${family}_tensors)"
+        rm -rf ${family}_ranges/step_00000050
+        LLMC_SHARDS=tensors train $family $ranks $((24 / ranks / 2)) ${family}_ranges --grad_clip=0 --resume=auto
+        check "$family on $ranks ranks: ranges resumed as tensors give other bits" test "$(bits ${family}_ranges)" = "$(bits ${family}_tensors)"
+        rm -rf ${family}_ranges ${family}_tensors
+    done
     # Resumed: on as many ranks with the same bits, on others with the same losses.
     for ranks in 4 2 1; do
         rm -rf resumed && cp -r ${family}_4 resumed && rm -rf resumed/step_00000050
@@ -95,6 +105,8 @@ truncate -s -8 spread_on/step_00000050/optimizer-00002-of-00003.safetensors
 train qwen3 4 3 spread_on --resume=auto --steps=60
 check "a damaged file of several is found, and by one rank: $(cat out)" grep -q '^error: .*optimizer-00002-of-00003.safetensors has [0-9]* bytes, expected' out
 
+LLMC_SHARDS=halves train gpt2 2 6 refused
+check "LLMC_SHARDS=halves is refused: $(cat out)" grep -q 'LLMC_SHARDS=halves, expected ranges or tensors' out
 train gpt2 2 6 refused --zero=2
 check "--zero=2 is refused: $(cat out)" grep -q 'zero=0 or 1' out
 

@@ -39,9 +39,7 @@ typedef struct {
 enum { ATTENTION_KEYS = 64 };   // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 4 }; // tunable: panels of TILE_N queries at a time in the backward pass
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
-enum {
-    ATTENTION_CHUNK = 256
-}; // keys of one piece of work with few queries; fixed, so that bits do not depend on threads
+enum { ATTENTION_CHUNK = 256 };     // keys of one piece of work with few queries; fixed: bits do not depend on threads
 
 ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 

@@ -53,22 +53,28 @@ ALWAYS_INLINE vreal silu_slope(vreal a, vreal x) {
 
 typedef vreal (*Pointwise)(vreal a, vreal x);
 
-// One token: y (F) = f(x (F)), or with a gate f(g (F)) u (F), x = g, u
-ALWAYS_INLINE void mlp_forward_row(real *y, const real *x, int F, bool gated, Pointwise f) {
-    for (int i = 0; i < F; i += VL) {
-        vreal v = f(vset(1), load_up_to(x + i, F - i));
-        store_up_to(y + i, gated ? v * load_up_to(x + F + i, F - i) : v, F - i);
-    }
+// One token, numbers i .. i + n - 1: y (F) = f(x (F)), or with a gate f(g (F)) u (F), x = g, u
+ALWAYS_INLINE void mlp_forward_part(real *y, const real *x, int i, int n, int F, bool gated, Pointwise f) {
+    vreal v = f(vset(1), load_up_to(x + i, n));
+    store_up_to(y + i, gated ? v * load_up_to(x + F + i, n) : v, n);
 }
-// Its way back: dx = dy f'(x), or dg = dy u f'(g), du = dy f(g)
+ALWAYS_INLINE void mlp_forward_row(real *y, const real *x, int F, bool gated, Pointwise f) {
+    int i = 0;
+    for (; i + VL <= F; i += VL) mlp_forward_part(y, x, i, VL, F, gated, f);
+    if (i < F) mlp_forward_part(y, x, i, F - i, F, gated, f);
+}
+// The way back: dx = dy f'(x), or dg = dy u f'(g), du = dy f(g)
+ALWAYS_INLINE void mlp_backward_part(real *dx, const real *dy, const real *x, int i, int n, int F, bool gated,
+                                     Pointwise f, Pointwise slope) {
+    vreal d = load_up_to(dy + i, n), g = load_up_to(x + i, n), u = gated ? load_up_to(x + F + i, n) : (vreal){0};
+    store_up_to(dx + i, slope(gated ? d * u : d, g), n);
+    if (gated) store_up_to(dx + F + i, f(d, g), n);
+}
 ALWAYS_INLINE void mlp_backward_row(real *dx, const real *dy, const real *x, int F, bool gated, Pointwise f,
                                     Pointwise slope) {
-    for (int i = 0; i < F; i += VL) {
-        vreal d = load_up_to(dy + i, F - i), g = load_up_to(x + i, F - i);
-        vreal u = gated ? load_up_to(x + F + i, F - i) : (vreal){0};
-        store_up_to(dx + i, slope(gated ? d * u : d, g), F - i);
-        if (gated) store_up_to(dx + F + i, f(d, g), F - i);
-    }
+    int i = 0;
+    for (; i + VL <= F; i += VL) mlp_backward_part(dx, dy, x, i, VL, F, gated, f, slope);
+    if (i < F) mlp_backward_part(dx, dy, x, i, F - i, F, gated, f, slope);
 }
 
 // mlp (N, F) of fc (N, F), or (N, 2F) with a gate: its gates (F), then what they let through (F)

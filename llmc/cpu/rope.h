@@ -52,13 +52,13 @@ static inline void qk_forward(real *qk, const real *qkv, Rotation r, Cpu *cpu) {
 
 enum { QK_CHUNKS = 64 }; // partial sums of the weights' gradients; fixed, so that bits do not depend on threads
 
-// dqkv (N, (NH+2 NKV)*HS): its q and k parts are written; dq_weight, dk_weight (HS) += or NULL; from dqk (N, (NH+NKV)*HS).
+// dqkv (N, (NH+2 NKV)*HS), its q and k parts, from dqk (N, (NH+NKV)*HS); dq_weight, dk_weight (HS) += or NULL.
 static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, const real *dqk, const real *qkv,
                                Rotation r, Cpu *cpu) {
     int T = r.shape.Tq, N = r.shape.B * T, NH = r.shape.NH, NKV = r.shape.NKV, HS = r.shape.HS;
     int heads = NH + NKV, half = HS / 2, chunks = N < QK_CHUNKS ? N : QK_CHUNKS;
-    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)chunks * 3 *
-                                                   HS); // (chunks, 3, HS): q weight, k weight, scratch
+    // (chunks, 3, HS): q weight, k weight, scratch
+    real *partial = (real *)cpu_workspace(cpu, sizeof(real) * (size_t)chunks * 3 * HS);
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int chunk = 0; chunk < chunks; chunk++) {
         real *pq = partial + (size_t)chunk * 3 * HS, *pk = pq + HS, *g = pk + HS;

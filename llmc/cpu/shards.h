@@ -17,7 +17,8 @@ Gradients and state exist for trained tensors alone; in a block they stand befor
 #include "optimizer.h"
 #include "ranks.h"
 
-// The tensors of one layer (and those outside the layers) as pointers, named as in model.h; NULL: there is none.
+// The tensors of one layer (and those outside the layers) as pointers, named as in model.h. NULL: there is none, or, of
+// gradients, it is frozen.
 typedef struct {
 #define X(id, ...) real *id;
     PARAMETERS(X)
@@ -39,7 +40,9 @@ typedef struct {
     real *state[STATE_KINDS]; // (state_start[blocks])
 } Shards;
 
-static inline Range *shards_parts(const Shards *s, int block) { return s->parts + (size_t)block * (size_t)s->dist->size; }
+static inline Range *shards_parts(const Shards *s, int block) {
+    return s->parts + (size_t)block * (size_t)s->dist->size;
+}
 
 // The elements of a block that a rank updates, as offsets into the weights.
 static inline Range shards_owned(const Shards *s, int block, int rank) {
@@ -93,11 +96,8 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
 static inline void shards_close(Shards *s) {
     ranks_close(&s->ranks);
     for (int k = 0; k < STATE_KINDS; k++) free(s->state[k]);
-    free(s->weights);
-    free(s->gradients);
-    free(s->gradient_start);
-    free(s->parts);
-    free(s->state_start);
+    void *all[] = {s->weights, s->gradients, s->gradient_start, s->parts, s->state_start};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&s->table);
 }
 
@@ -111,30 +111,21 @@ static inline real *shards_state_at(const Shards *s, int kind, int block, size_t
     return s->state[kind] + s->state_start[block] + (element - shards_owned(s, block, s->dist->rank).first);
 }
 
-static inline Weights shards_weights(const Shards *s, int layer) {
+static inline Weights shards_tensors(const Shards *s, int layer, bool gradients) {
     Weights w;
 #define X(id, rows, cols, place, ...)                                                                                  \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        w.id = p ? s->weights + p->offset : NULL;                                                                      \
+        w.id = !p || (gradients && !p->trained) ? NULL                                                                 \
+               : gradients                      ? shards_gradient_at(s, p->block, p->offset)                           \
+                                                : s->weights + p->offset;                                                                   \
     }
     PARAMETERS(X)
 #undef X
     return w;
 }
-
-// NULL also for what is frozen.
-static inline Gradients shards_gradients(const Shards *s, int layer) {
-    Gradients dw;
-#define X(id, rows, cols, place, ...)                                                                                  \
-    {                                                                                                                  \
-        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        dw.id = p && p->trained ? shards_gradient_at(s, p->block, p->offset) : NULL;                                   \
-    }
-    PARAMETERS(X)
-#undef X
-    return dw;
-}
+static inline Weights shards_weights(const Shards *s, int layer) { return shards_tensors(s, layer, false); }
+static inline Gradients shards_gradients(const Shards *s, int layer) { return shards_tensors(s, layer, true); }
 
 // Starts to sum a block's gradients over the ranks, once the last pass will add nothing more to them; the sums go on
 // between the kernels of the blocks before.
@@ -165,21 +156,21 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     *loss = sums[0], *squares = sums[1];
 }
 
-// Updates what this rank owns, tensor by tensor; finished blocks go to the other ranks meanwhile. Gradients are zero then.
+// Updates what this rank owns, tensor by tensor; finished blocks go to the other ranks meanwhile. Zeroes the gradients.
 static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
-    for (int i = 0, block = 0; i <= s->table.count; i++) {
+    for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i];
-        for (; block < (i < s->table.count ? p->block : s->table.blocks); block++) // it is complete
-            if (s->zero)
-                ranks_gather(&s->ranks, s->weights + s->table.block_start[block], shards_parts(s, block));
-        Range own = {0, 0};
-        if (i < s->table.count) own = overlap(p, shards_owned(s, block, s->dist->rank));
+        int block = p->block;
+        Range own = overlap(p, shards_owned(s, block, s->dist->rank));
         if (own.count) {
             ParamRun run = {s->weights + own.first, shards_gradient_at(s, block, own.first), {NULL}, own.count};
             for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, block, own.first);
             adamw(run, rule, p->group, clip, s->cpu);
         }
         ranks_progress(&s->ranks);
+        bool complete = i + 1 == s->table.count || s->table.items[i + 1].block != block;
+        if (s->zero && complete)
+            ranks_gather(&s->ranks, s->weights + s->table.block_start[block], shards_parts(s, block));
     }
     shards_zero_gradients(s);
     watchdog_enter(s->dist->watchdog, "the other ranks' new weights (ranks_gather_wait)");
@@ -187,7 +178,7 @@ static inline void shards_update(Shards *s, const UpdateRule *rule, double clip)
     watchdog_leave(s->dist->watchdog);
 }
 
-// ---------------------------------------------------------------- numbers in and out: see model_set, model_get in engine.h
+// ---------------------------------------------------------------- in and out, as engine.h says
 
 // The same parameter, or piece of one, in the table of this program, where trained tensors stand before frozen ones.
 static inline Param shards_param(const Shards *s, const Param *of) {

@@ -52,8 +52,8 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #define VOCAB_ALIGN 64
 
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h.
-template <typename T> struct Tensors {
-#define X(id, rows, cols, place, present, ...) T *id;
+template <typename Real> struct Tensors {
+#define X(id, rows, cols, place, present, ...) Real *id;
     PARAMETERS(X)
 #undef X
 };
@@ -134,20 +134,6 @@ struct Model {
         step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
 
-static const char *engine_name(void) { return "train_gpt"; }
-
-// ---------------------------------------------------------------- memory
-
-static bool engine_preflight(const Dist *dist, Error *err) { return device_preflight(dist, err); }
-
-static void *engine_host_alloc(size_t bytes) {
-    void *p = NULL; // pinned: the device writes into it directly
-    if (cudaMallocHost(&p, bytes) != cudaSuccess) return NULL;
-    memset(p, 0, bytes);
-    return p;
-}
-static void engine_host_free(void *memory) { cudaFreeHost(memory); }
-
 static size_t block_size(const Model *m, int block) {
     return m->table.block_start[block + 1] - m->table.block_start[block];
 }
@@ -169,8 +155,9 @@ static float *block_gradients(const Model *m, int block) {
                               : m->gradients + m->table.block_start[block];
 }
 
-template <typename T, typename BlockOf> static Tensors<T> tensors_of(const Model *m, BlockOf block_of, int layer) {
-    Tensors<T> w;
+template <typename Real, typename BlockOf>
+static Tensors<Real> tensors_of(const Model *m, BlockOf block_of, int layer) {
+    Tensors<Real> w;
 #define X(id, rows, cols, place, present, ...)                                                                         \
     {                                                                                                                  \
         const Param *p = param_find(&m->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
@@ -203,203 +190,6 @@ static size_t own_index(const Model *m, const Param *p, size_t element, int memb
     return ranks_index(&m->ranks, &m->table, p->block, member, element);
 }
 
-// Makes room in the table for the rows of zeros behind the head's weights.
-static void pad_head(ParamTable *t, const Config *c, int rows) {
-    size_t shift = 0, width = (size_t)c->channels;
-    for (int block = 0, i = 0; block <= t->blocks; block++) {
-        t->block_start[block] += shift;
-        for (; i < t->count && t->items[i].block == block; i++) {
-            Param *p = &t->items[i];
-            p->offset += shift;
-            if (p->kind != (c->tied ? PARAM_wte : PARAM_head_w)) continue;
-            shift +=
-                (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) *
-                PARAM_ALIGN;
-        }
-    }
-    t->elements += shift;
-}
-
-static void slots_open(Model *m, Slots *s, size_t bytes) {
-    size_t most[SLOTS] = {0, 0, 0, 0};
-    for (int block = 0; block < m->table.blocks; block++) {
-        size_t *slot = &most[slot_of(m, block)];
-        if (block_size(m, block) > *slot) *slot = block_size(m, block);
-    }
-    for (int i = 0; i < SLOTS; i++) {
-        s->holds[i] = -1;
-        if (most[i]) s->buffer[i] = device_alloc(&m->gpu, bytes * most[i], "a block shared out over the ranks");
-        CUDA_CHECK(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
-    }
-}
-
-static void slots_close(Slots *s) {
-    for (int i = 0; i < SLOTS; i++) {
-        cudaFree(s->buffer[i]);
-        if (s->event[i]) cudaEventDestroy(s->event[i]);
-    }
-}
-
-// Runs every shape of a step once, so that the fastest products are known before the first step.
-static void model_warm_up(Model *m);
-
-// Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
-static void catch_up(Model *m);
-
-static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
-    const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
-    if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
-        error_set(err,
-                  "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
-                  "train_gpt_fp32: fp32)",
-                  built_for == PRECISION_FP32 ? "fp32" : "bf16");
-        return NULL;
-    }
-    Model *m = (Model *)mem_alloc(sizeof(Model));
-    m->setup = *setup;
-    m->config = setup->config;
-    const Config *c = &m->config;
-    Device *gpu = &m->gpu;
-    dist_single(&m->alone);
-    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) ||
-        !device_open(gpu, setup->dist, err)) {
-        free(m);
-        return NULL;
-    }
-    gemm_open(gpu);
-    ranks_open(&m->ranks);
-    nvml_open(&m->nvml, gpu->number);
-    size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->table = param_table(c);
-    m->logits_width = (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
-    pad_head(&m->table, c, m->logits_width);
-    ranks_pad(&m->ranks, &m->table);
-    // Without a backward pass one slot for each activation serves all layers.
-    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
-                        sizeof(real), sizeof(float));
-    size_t n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
-    m->weights = (real *)device_alloc(gpu, sizeof(real) * (m->ranks.zero == 3 ? own : n), "the weights");
-    if (m->ranks.zero == 3) slots_open(m, &m->weight_slots, sizeof(real));
-    m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
-    if (c->rope) {
-        size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
-        float *table = (float *)mem_alloc(bytes);
-        rope_table(table, setup->seq_len, c->head_size, c->rope_theta);
-        m->rope = (float *)device_alloc(gpu, bytes, "the rotary table");
-        CUDA_CHECK(cudaMemcpyAsync(m->rope, table, bytes, cudaMemcpyHostToDevice, gpu->stream));
-        device_synchronize(gpu);
-        free(table);
-    }
-    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
-    if (most < 128) most = 128;
-    size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
-    m->logits_rows = (int)(rows < N ? rows : N);
-    m->logits =
-        (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
-    size_t batch = 2 * N + token_groups_size(N);
-    m->batch = (int32_t *)device_alloc(gpu, sizeof(int32_t) * batch, "the batch");
-    for (int i = 0; i < 2; i++) {
-        CUDA_CHECK(cudaMallocHost((void **)&m->staging[i], sizeof(int32_t) * batch));
-        CUDA_CHECK(cudaEventCreateWithFlags(&m->staged[i], cudaEventDisableTiming));
-    }
-    m->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)c->vocab_size);
-    m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
-    m->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)m->ranks.dist->size, "the sums over the ranks");
-    m->logits_real = (real *)mem_alloc(sizeof(real) * (size_t)c->vocab_size);
-    m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
-    m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
-    m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
-    CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
-    CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
-    if (setup->gradients) {
-        if (sizeof(real) != sizeof(float) && !setup->no_master)
-            m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
-        m->gradients = (float *)device_alloc(gpu, sizeof(float) * (m->ranks.zero >= 2 ? own : n), "the gradients");
-        if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
-        m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
-        m->moment2 = (float *)device_alloc(gpu, sizeof(float) * own, "the second moments");
-        int64_t wide = int64_max(config_fc(c), config_qkv(c));
-        int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
-        int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
-        m->dx = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)c->channels, "the backward pass");
-        m->dwide = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)wide, "the backward pass");
-        m->dnarrow = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)narrow, "the backward pass");
-        m->delta = (float *)device_alloc(gpu, sizeof(float) * N * (size_t)c->heads, "the backward pass");
-        m->decay = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of weight decay");
-        for (int i = 0; i < m->table.count; i++) {
-            const Param *p = &m->table.items[i];
-            Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
-            size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
-            if (p->group != GROUP_VECTOR && part.count)
-                CUDA_CHECK(
-                    cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
-        }
-        if (m->ranks.group > 1) {
-            size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
-            size_t *start = (size_t *)device_alloc(gpu, bytes, "the table of blocks");
-            CUDA_CHECK(cudaMemcpyAsync(start, m->table.block_start, bytes, cudaMemcpyHostToDevice, gpu->stream));
-            m->owned.block_start = start;
-        }
-        m->owned.blocks = m->table.blocks, m->owned.group = m->ranks.group, m->owned.member = m->ranks.member;
-        m->owned.whole_gradients = m->ranks.zero < 2, m->owned.whole_weights = m->ranks.zero < 3;
-        model_warm_up(m);
-    }
-    gpu->graphs = environment_int("LLMC_GRAPHS", 1) != 0;
-    m->check_ranks = environment_int("LLMC_CHECK_RANKS", 0) != 0;
-    device_synchronize(gpu);
-    return m;
-}
-
-static void model_destroy(Model *m) {
-    if (!m) return;
-    device_synchronize(&m->gpu);
-    graph_close(&m->eval_graph);
-    graph_close(&m->micro_graph);
-    graph_close(&m->step_graph);
-    void *all[] = {m->weights, m->master,      m->gradients, m->moment1, m->moment2,
-                   m->decay,   m->activations, m->rope,      m->logits,  m->dx,
-                   m->dwide,   m->dnarrow,     m->delta,     m->batch,   m->loss,
-                   m->sums,    m->rule,        m->result,    m->cache,   (void *)m->owned.block_start};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
-    slots_close(&m->weight_slots);
-    slots_close(&m->gradient_slots);
-    for (int i = 0; i < 2; i++) {
-        cudaFreeHost(m->staging[i]);
-        cudaEventDestroy(m->staged[i]);
-    }
-    cudaFreeHost(m->rule_host);
-    cudaFreeHost(m->result_host);
-    free(m->counts);
-    free(m->logits_real);
-    free(m->logits_host);
-    param_table_free(&m->table);
-    nvml_close(&m->nvml);
-    ranks_close(&m->ranks);
-    gemm_close(&m->gpu);
-    device_close(&m->gpu);
-    free(m);
-}
-
-static const char *model_device(Model *m) {
-    int runtime = 0, driver = 0;
-    CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
-    CUDA_CHECK(cudaDriverGetVersion(&driver));
-    int n = snprintf(m->description, sizeof m->description,
-                     "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
-                     ", CUDA %d.%d, driver for CUDA %d.%d",
-                     m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
-                     runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
-    if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
-        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero,
-                 m->ranks.group);
-    return m->description;
-}
-
-static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
-
-static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
-
 static float *model_array(const Model *m, int array) {
     return array == MODEL_WEIGHT                  ? m->master
            : array == MODEL_GRADIENT              ? m->gradients
@@ -407,115 +197,10 @@ static float *model_array(const Model *m, int array) {
                                                   : m->moment2;
 }
 
-// n numbers between the device's `real` and the host's float, through host memory
-static void real_to_host(Model *m, float *out, const real *in, size_t n) {
-    real *values = (real *)mem_alloc(sizeof(real) * n);
-    CUDA_CHECK(cudaMemcpyAsync(values, in, sizeof(real) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
-    for (size_t i = 0; i < n; i++) out[i] = to_float(values[i]);
-    free(values);
-}
-
-// The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
-static Param own_param(const Model *m, const Param *p) {
-    return param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
-}
-
-static void model_set(Model *m, int array, const Param *of, const float *values) {
-    catch_up(m);
-    Param own = own_param(m, of), *p = &own;
-    Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
-    float *to = model_array(m, array);
-    bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
-    Range r = whole ? all : part;
-    if (to && r.count)
-        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)),
-                                   values + (r.first - p->offset), sizeof(float) * r.count, cudaMemcpyHostToDevice,
-                                   m->gpu.stream));
-    r = m->ranks.zero == 3 ? part : all;
-    if (array == MODEL_WEIGHT && r.count) {
-        real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
-        for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
-        CUDA_CHECK(
-            cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first),
-                            rounded, sizeof(real) * r.count, cudaMemcpyHostToDevice, m->gpu.stream));
-        device_synchronize(&m->gpu);
-        free(rounded);
-    }
-    device_synchronize(&m->gpu);
-}
-
-// out (n) = n numbers of `real` or float on the device
-template <typename T> static void to_host(Model *m, float *out, const T *in, size_t n) {
-    if (sizeof(T) == sizeof(real)) real_to_host(m, out, (const real *)in, n);
-    else {
-        CUDA_CHECK(cudaMemcpyAsync(out, in, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-        device_synchronize(&m->gpu);
-    }
-}
-
-// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
-// memory.
-template <typename T> static void collect(Model *m, const T *own, const Param *p, float *values, int to) {
-    Ranks *r = &m->ranks;
-    int rank = r->dist->rank, receiver = to % r->group;
-    if (rank / r->group != to / r->group) return;
-    for (int member = 0; member < r->group; member++) {
-        Range part = own_part(m, p, member);
-        size_t most = m->gpu.scratch_bytes / sizeof(T), at = own_index(m, p, part.first, member);
-        if (rank != to && r->member != member) continue;
-        for (size_t done = 0, n; done < part.count; done += n) {
-            n = part.count - done < most ? part.count - done : most;
-            const T *from = own + at + done;
-            if (member != receiver) {
-                ranks_fork(r, m->gpu.stream);
-                ranks_hand_over(r, m->gpu.scratch, from, sizeof(T) * n, member, receiver);
-                ranks_join(r, m->gpu.stream);
-                from = (const T *)m->gpu.scratch;
-            }
-            if (rank == to) to_host(m, values + (part.first - p->offset) + done, from, n);
-            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and the receiver waits
-        }
-    }
-}
-
-static bool model_keeps(const Model *m, int array, const Param *of) {
-    Param own = own_param(m, of);
-    return (array == MODEL_WEIGHT && m->ranks.zero < 3) || own_part(m, &own, m->ranks.member).count > 0;
-}
-
-static void model_get(Model *m, int array, const Param *of, float *values, int to) {
-    catch_up(m);
-    Param own = own_param(m, of), *p = &own;
-    const float *from = model_array(m, array);
-    if (array == MODEL_GRADIENT) {
-        Range part = {p->offset, p->count};
-        size_t at = p->offset;
-        if (m->ranks.zero >= 2) {
-            part = own_part(m, p, m->ranks.member);
-            at = own_index(m, p, part.first, m->ranks.member);
-            memset(values, 0, sizeof(float) * p->count);
-        }
-        if (part.count) to_host(m, values + (part.first - p->offset), from + at, part.count);
-    } else if (from) collect(m, from, p, values, to);
-    else if (m->ranks.zero == 3) collect(m, m->weights, p, values, to);
-    else if (m->ranks.dist->rank == to) real_to_host(m, values, m->weights + p->offset, p->count);
-}
-
-static bool model_get_activation(Model *m, int kind, int layer, float *values) {
-    catch_up(m);
-    const Act *a = &m->acts.items[kind];
-    // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
-    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
-    size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
-    const char *from = m->activations + act_offset(&m->acts, kind, layer);
-    if (a->type == TYPE_REAL) {
-        real_to_host(m, values, (const real *)from, n);
-        return true;
-    }
-    CUDA_CHECK(cudaMemcpyAsync(values, from, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
-    return true;
+// The input of a layer: the output of the one before, or the embedding.
+static real *layer_input(const Model *m, int layer) {
+    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
+    return layer > 0 ? a.residual2 : a.embedding;
 }
 
 // ---------------------------------------------------------------- one transformer block
@@ -649,10 +334,16 @@ static void block_backward(Model *m, int layer, const real *x, int B, int T) {
 
 // ---------------------------------------------------------------- the whole model
 
-// The input of a layer: the output of the one before, or the embedding.
-static real *layer_input(const Model *m, int layer) {
-    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
-    return layer > 0 ? a.residual2 : a.embedding;
+// Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
+static void catch_up(Model *m);
+
+// n numbers between the device's `real` and the host's float, through host memory
+static void real_to_host(Model *m, float *out, const real *in, size_t n) {
+    real *values = (real *)mem_alloc(sizeof(real) * n);
+    CUDA_CHECK(cudaMemcpyAsync(values, in, sizeof(real) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+    device_synchronize(&m->gpu);
+    for (size_t i = 0; i < n; i++) out[i] = to_float(values[i]);
+    free(values);
 }
 
 // A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
@@ -986,6 +677,57 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     return m->logits_host;
 }
 
+// ---------------------------------------------------------------- the program and its memory
+
+static const char *engine_name(void) { return "train_gpt"; }
+
+static bool engine_preflight(const Dist *dist, Error *err) { return device_preflight(dist, err); }
+
+static void *engine_host_alloc(size_t bytes) {
+    void *p = NULL; // pinned: the device writes into it directly
+    if (cudaMallocHost(&p, bytes) != cudaSuccess) return NULL;
+    memset(p, 0, bytes);
+    return p;
+}
+static void engine_host_free(void *memory) { cudaFreeHost(memory); }
+
+// Makes room in the table for the rows of zeros behind the head's weights.
+static void pad_head(ParamTable *t, const Config *c, int rows) {
+    size_t shift = 0, width = (size_t)c->channels;
+    for (int block = 0, i = 0; block <= t->blocks; block++) {
+        t->block_start[block] += shift;
+        for (; i < t->count && t->items[i].block == block; i++) {
+            Param *p = &t->items[i];
+            p->offset += shift;
+            if (p->kind != (c->tied ? PARAM_wte : PARAM_head_w)) continue;
+            shift +=
+                (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) *
+                PARAM_ALIGN;
+        }
+    }
+    t->elements += shift;
+}
+
+static void slots_open(Model *m, Slots *s, size_t bytes) {
+    size_t most[SLOTS] = {0, 0, 0, 0};
+    for (int block = 0; block < m->table.blocks; block++) {
+        size_t *slot = &most[slot_of(m, block)];
+        if (block_size(m, block) > *slot) *slot = block_size(m, block);
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        s->holds[i] = -1;
+        if (most[i]) s->buffer[i] = device_alloc(&m->gpu, bytes * most[i], "a block shared out over the ranks");
+        CUDA_CHECK(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
+    }
+}
+
+static void slots_close(Slots *s) {
+    for (int i = 0; i < SLOTS; i++) {
+        cudaFree(s->buffer[i]);
+        if (s->event[i]) cudaEventDestroy(s->event[i]);
+    }
+}
+
 // Small pseudo-random numbers: products are timed on them, since zeros would run at a higher clock.
 static __global__ void fill_kernel(real *x, size_t n) {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -997,6 +739,7 @@ static void fill(Model *m, real *x, size_t n) {
     LAUNCH_CHECK();
 }
 
+// Runs every shape of a step once, so that the fastest products are known before the first step.
 static void model_warm_up(Model *m) {
     Device *gpu = &m->gpu;
     int B = m->setup.batch_size, T = m->setup.seq_len, rank = m->ranks.dist->rank;
@@ -1019,6 +762,264 @@ static void model_warm_up(Model *m) {
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof(double), gpu->stream));
     model_zero_gradients(m);
     free(tokens);
+}
+
+static Model *model_create(const ModelSetup *setup, Error *err) {
+    if (!config_check(&setup->config, err)) return NULL;
+    const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
+    if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
+        error_set(err,
+                  "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
+                  "train_gpt_fp32: fp32)",
+                  built_for == PRECISION_FP32 ? "fp32" : "bf16");
+        return NULL;
+    }
+    Model *m = (Model *)mem_alloc(sizeof(Model));
+    m->setup = *setup;
+    m->config = setup->config;
+    const Config *c = &m->config;
+    Device *gpu = &m->gpu;
+    dist_single(&m->alone);
+    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) ||
+        !device_open(gpu, setup->dist, err)) {
+        free(m);
+        return NULL;
+    }
+    gemm_open(gpu);
+    ranks_open(&m->ranks);
+    nvml_open(&m->nvml, gpu->number);
+    size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
+    m->table = param_table(c, setup->frozen);
+    m->logits_width = (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
+    pad_head(&m->table, c, m->logits_width);
+    ranks_pad(&m->ranks, &m->table);
+    // Without a backward pass one slot for each activation serves all layers.
+    m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
+                        sizeof(real), sizeof(float));
+    size_t n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
+    m->weights = (real *)device_alloc(gpu, sizeof(real) * (m->ranks.zero == 3 ? own : n), "the weights");
+    if (m->ranks.zero == 3) slots_open(m, &m->weight_slots, sizeof(real));
+    m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
+    if (c->rope) {
+        size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
+        float *table = (float *)mem_alloc(bytes);
+        rope_table(table, setup->seq_len, c->head_size, c->rope_theta);
+        m->rope = (float *)device_alloc(gpu, bytes, "the rotary table");
+        CUDA_CHECK(cudaMemcpyAsync(m->rope, table, bytes, cudaMemcpyHostToDevice, gpu->stream));
+        device_synchronize(gpu);
+        free(table);
+    }
+    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
+    if (most < 128) most = 128;
+    size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
+    m->logits_rows = (int)(rows < N ? rows : N);
+    m->logits =
+        (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
+    size_t batch = 2 * N + token_groups_size(N);
+    m->batch = (int32_t *)device_alloc(gpu, sizeof(int32_t) * batch, "the batch");
+    for (int i = 0; i < 2; i++) {
+        CUDA_CHECK(cudaMallocHost((void **)&m->staging[i], sizeof(int32_t) * batch));
+        CUDA_CHECK(cudaEventCreateWithFlags(&m->staged[i], cudaEventDisableTiming));
+    }
+    m->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)c->vocab_size);
+    m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
+    m->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)m->ranks.dist->size, "the sums over the ranks");
+    m->logits_real = (real *)mem_alloc(sizeof(real) * (size_t)c->vocab_size);
+    m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
+    m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
+    m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
+    CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
+    CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
+    if (setup->gradients) {
+        if (sizeof(real) != sizeof(float) && !setup->no_master)
+            m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
+        m->gradients = (float *)device_alloc(gpu, sizeof(float) * (m->ranks.zero >= 2 ? own : n), "the gradients");
+        if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
+        m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
+        m->moment2 = (float *)device_alloc(gpu, sizeof(float) * own, "the second moments");
+        int64_t wide = int64_max(config_fc(c), config_qkv(c));
+        int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
+        int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
+        m->dx = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)c->channels, "the backward pass");
+        m->dwide = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)wide, "the backward pass");
+        m->dnarrow = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)narrow, "the backward pass");
+        m->delta = (float *)device_alloc(gpu, sizeof(float) * N * (size_t)c->heads, "the backward pass");
+        m->decay = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of weight decay");
+        for (int i = 0; i < m->table.count; i++) {
+            const Param *p = &m->table.items[i];
+            Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
+            size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
+            if (p->group != GROUP_VECTOR && part.count)
+                CUDA_CHECK(
+                    cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
+        }
+        if (m->ranks.group > 1) {
+            size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
+            size_t *start = (size_t *)device_alloc(gpu, bytes, "the table of blocks");
+            CUDA_CHECK(cudaMemcpyAsync(start, m->table.block_start, bytes, cudaMemcpyHostToDevice, gpu->stream));
+            m->owned.block_start = start;
+        }
+        m->owned.blocks = m->table.blocks, m->owned.group = m->ranks.group, m->owned.member = m->ranks.member;
+        m->owned.whole_gradients = m->ranks.zero < 2, m->owned.whole_weights = m->ranks.zero < 3;
+        model_warm_up(m);
+    }
+    gpu->graphs = environment_int("LLMC_GRAPHS", 1) != 0;
+    m->check_ranks = environment_int("LLMC_CHECK_RANKS", 0) != 0;
+    device_synchronize(gpu);
+    return m;
+}
+
+static void model_destroy(Model *m) {
+    if (!m) return;
+    device_synchronize(&m->gpu);
+    graph_close(&m->eval_graph);
+    graph_close(&m->micro_graph);
+    graph_close(&m->step_graph);
+    void *all[] = {m->weights, m->master,      m->gradients, m->moment1, m->moment2,
+                   m->decay,   m->activations, m->rope,      m->logits,  m->dx,
+                   m->dwide,   m->dnarrow,     m->delta,     m->batch,   m->loss,
+                   m->sums,    m->rule,        m->result,    m->cache,   (void *)m->owned.block_start};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    slots_close(&m->weight_slots);
+    slots_close(&m->gradient_slots);
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(m->staging[i]);
+        cudaEventDestroy(m->staged[i]);
+    }
+    cudaFreeHost(m->rule_host);
+    cudaFreeHost(m->result_host);
+    free(m->counts);
+    free(m->logits_real);
+    free(m->logits_host);
+    param_table_free(&m->table);
+    nvml_close(&m->nvml);
+    ranks_close(&m->ranks);
+    gemm_close(&m->gpu);
+    device_close(&m->gpu);
+    free(m);
+}
+
+static const char *model_device(Model *m) {
+    int runtime = 0, driver = 0;
+    CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
+    CUDA_CHECK(cudaDriverGetVersion(&driver));
+    int n = snprintf(m->description, sizeof m->description,
+                     "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
+                     ", CUDA %d.%d, driver for CUDA %d.%d",
+                     m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
+                     runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
+        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero,
+                 m->ranks.group);
+    return m->description;
+}
+
+static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }
+
+static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
+
+// ---------------------------------------------------------------- numbers in and out
+
+// The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
+static Param own_param(const Model *m, const Param *p) {
+    return param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
+}
+
+static void model_set(Model *m, int array, const Param *of, const float *values) {
+    catch_up(m);
+    Param own = own_param(m, of), *p = &own;
+    Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
+    float *to = model_array(m, array);
+    bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
+    Range r = whole ? all : part;
+    if (to && r.count)
+        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)),
+                                   values + (r.first - p->offset), sizeof(float) * r.count, cudaMemcpyHostToDevice,
+                                   m->gpu.stream));
+    r = m->ranks.zero == 3 ? part : all;
+    if (array == MODEL_WEIGHT && r.count) {
+        real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
+        for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
+        CUDA_CHECK(
+            cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first),
+                            rounded, sizeof(real) * r.count, cudaMemcpyHostToDevice, m->gpu.stream));
+        device_synchronize(&m->gpu);
+        free(rounded);
+    }
+    device_synchronize(&m->gpu);
+}
+
+// out (n) = n numbers of `real` or float on the device
+template <typename Real> static void to_host(Model *m, float *out, const Real *in, size_t n) {
+    if (sizeof(Real) == sizeof(real)) real_to_host(m, out, (const real *)in, n);
+    else {
+        CUDA_CHECK(cudaMemcpyAsync(out, in, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+        device_synchronize(&m->gpu);
+    }
+}
+
+// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
+// memory.
+template <typename Real> static void collect(Model *m, const Real *own, const Param *p, float *values, int to) {
+    Ranks *r = &m->ranks;
+    int rank = r->dist->rank, receiver = to % r->group;
+    if (rank / r->group != to / r->group) return;
+    for (int member = 0; member < r->group; member++) {
+        Range part = own_part(m, p, member);
+        size_t most = m->gpu.scratch_bytes / sizeof(Real), at = own_index(m, p, part.first, member);
+        if (rank != to && r->member != member) continue;
+        for (size_t done = 0, n; done < part.count; done += n) {
+            n = part.count - done < most ? part.count - done : most;
+            const Real *from = own + at + done;
+            if (member != receiver) {
+                ranks_fork(r, m->gpu.stream);
+                ranks_hand_over(r, m->gpu.scratch, from, sizeof(Real) * n, member, receiver);
+                ranks_join(r, m->gpu.stream);
+                from = (const Real *)m->gpu.scratch;
+            }
+            if (rank == to) to_host(m, values + (part.first - p->offset) + done, from, n);
+            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and the receiver waits
+        }
+    }
+}
+
+static bool model_keeps(const Model *m, int array, const Param *of) {
+    Param own = own_param(m, of);
+    return (array == MODEL_WEIGHT && m->ranks.zero < 3) || own_part(m, &own, m->ranks.member).count > 0;
+}
+
+static void model_get(Model *m, int array, const Param *of, float *values, int to) {
+    catch_up(m);
+    Param own = own_param(m, of), *p = &own;
+    const float *from = model_array(m, array);
+    if (array == MODEL_GRADIENT) {
+        Range part = {p->offset, p->count};
+        size_t at = p->offset;
+        if (m->ranks.zero >= 2) {
+            part = own_part(m, p, m->ranks.member);
+            at = own_index(m, p, part.first, m->ranks.member);
+            memset(values, 0, sizeof(float) * p->count);
+        }
+        if (part.count) to_host(m, values + (part.first - p->offset), from + at, part.count);
+    } else if (from) collect(m, from, p, values, to);
+    else if (m->ranks.zero == 3) collect(m, m->weights, p, values, to);
+    else if (m->ranks.dist->rank == to) real_to_host(m, values, m->weights + p->offset, p->count);
+}
+
+static bool model_get_activation(Model *m, int kind, int layer, float *values) {
+    catch_up(m);
+    const Act *a = &m->acts.items[kind];
+    // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
+    if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
+    size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
+    const char *from = m->activations + act_offset(&m->acts, kind, layer);
+    if (a->type == TYPE_REAL) {
+        real_to_host(m, values, (const real *)from, n);
+        return true;
+    }
+    CUDA_CHECK(cudaMemcpyAsync(values, from, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
+    device_synchronize(&m->gpu);
+    return true;
 }
 
 // ---------------------------------------------------------------- main

@@ -37,47 +37,47 @@ static float random_float(void) { // about normal
 }
 
 // Numbers in device memory that the host can read and write, with 64 untouched ones behind them.
-template <typename T> struct Array {
-    T *device;
+template <typename Real> struct Array {
+    Real *device;
     size_t n;
     float *host; // as floats, n
 };
 enum { GUARD = 64 };
 
-template <typename T> static Array<T> array_new(size_t n, bool random, float scale) {
-    Array<T> a;
+template <typename Real> static Array<Real> array_new(size_t n, bool random, float scale) {
+    Array<Real> a;
     a.n = n;
     a.host = (float *)mem_alloc(n * sizeof(float));
-    T *bits = (T *)mem_alloc((n + GUARD) * sizeof(T));
-    memset((void *)bits, 0xff, (n + GUARD) * sizeof(T)); // NaN
+    Real *bits = (Real *)mem_alloc((n + GUARD) * sizeof(Real));
+    memset((void *)bits, 0xff, (n + GUARD) * sizeof(Real)); // NaN
     for (size_t i = 0; random && i < n; i++) {
         from_float(&bits[i], random_float() * scale);
         a.host[i] = to_float(bits[i]);
     }
-    CUDA_CHECK(cudaMalloc((void **)&a.device, (n + GUARD) * sizeof(T)));
-    CUDA_CHECK(cudaMemcpy(a.device, bits, (n + GUARD) * sizeof(T), cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMalloc((void **)&a.device, (n + GUARD) * sizeof(Real)));
+    CUDA_CHECK(cudaMemcpy(a.device, bits, (n + GUARD) * sizeof(Real), cudaMemcpyHostToDevice));
     free(bits);
     return a;
 }
 
 // Reads the numbers back; their guard must be as it was.
-template <typename T> static void array_read(Array<T> *a, const char *name) {
-    T *bits = (T *)mem_alloc((a->n + GUARD) * sizeof(T));
-    CUDA_CHECK(cudaMemcpy(bits, a->device, (a->n + GUARD) * sizeof(T), cudaMemcpyDeviceToHost));
+template <typename Real> static void array_read(Array<Real> *a, const char *name) {
+    Real *bits = (Real *)mem_alloc((a->n + GUARD) * sizeof(Real));
+    CUDA_CHECK(cudaMemcpy(bits, a->device, (a->n + GUARD) * sizeof(Real), cudaMemcpyDeviceToHost));
     for (size_t i = 0; i < a->n; i++) a->host[i] = to_float(bits[i]);
-    for (size_t i = 0; i < GUARD * sizeof(T); i++)
+    for (size_t i = 0; i < GUARD * sizeof(Real); i++)
         CHECK(((unsigned char *)(bits + a->n))[i] == 0xff, "byte %zu behind %s was written", i, name);
     free(bits);
 }
 
-template <typename T> static void array_write(Array<T> *a, size_t i, float x) {
-    T bits;
+template <typename Real> static void array_write(Array<Real> *a, size_t i, float x) {
+    Real bits;
     from_float(&bits, x);
     a->host[i] = x;
-    CUDA_CHECK(cudaMemcpy(a->device + i, &bits, sizeof(T), cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpy(a->device + i, &bits, sizeof(Real), cudaMemcpyHostToDevice));
 }
 
-template <typename T> static void array_free(Array<T> *a) {
+template <typename Real> static void array_free(Array<Real> *a) {
     CUDA_CHECK(cudaFree(a->device));
     free(a->host);
 }
@@ -126,9 +126,9 @@ static void set_sections(int run, Shape s) {
 
 static double worst_forward[2], worst_lse[2], worst_backward[2]; // [bf16]
 
-template <typename T> static void test_shape(Shape s, float scale) {
-    double gradient_bound = sizeof(T) == 4 ? 3e-6 : scale > 1 ? 1.2e-2 : 5e-3;
-    constexpr bool half = sizeof(T) == 2;
+template <typename Real> static void test_shape(Shape s, float scale) {
+    double gradient_bound = sizeof(Real) == 4 ? 3e-6 : scale > 1 ? 1.2e-2 : 5e-3;
+    constexpr bool half = sizeof(Real) == 2;
     char name[200];
     snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d", half ? "bf16" : "float", s.B, s.Tq, s.Tkv,
              s.NH, s.NKV, s.HS);
@@ -136,9 +136,9 @@ template <typename T> static void test_shape(Shape s, float scale) {
     int width = s.NH * s.HS, kv = s.NKV * s.HS, group = s.NH / s.NKV;
     int ldq = width + 16, ldk = kv + 24, ldv = kv + 8, lddq = width + 8, lddk = kv + 32, lddv = kv + 16;
     size_t nq = (size_t)s.B * s.Tq, nk = (size_t)s.B * s.Tkv;
-    Array<T> q = array_new<T>(nq * ldq, true, scale), k = array_new<T>(nk * ldk, true, scale),
-             v = array_new<T>(nk * ldv, true, 1), dout = array_new<T>(nq * width, true, 1);
-    Array<T> out = array_new<T>(nq * width, false, 0), again = array_new<T>(nq * width, false, 0);
+    Array<Real> q = array_new<Real>(nq * ldq, true, scale), k = array_new<Real>(nk * ldk, true, scale),
+                v = array_new<Real>(nk * ldv, true, 1), dout = array_new<Real>(nq * width, true, 1);
+    Array<Real> out = array_new<Real>(nq * width, false, 0), again = array_new<Real>(nq * width, false, 0);
     Array<float> lse = array_new<float>(nq * s.NH, false, 0);
     double *y = (double *)mem_alloc(nq * width * sizeof(double)), *l = (double *)mem_alloc(nq * s.NH * sizeof(double)),
            *p = (double *)mem_alloc(s.Tkv * sizeof(double));
@@ -174,12 +174,12 @@ template <typename T> static void test_shape(Shape s, float scale) {
 
     set_order(0);
     set_sections(0, s);
-    attention_forward<T>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
-                         s.NKV, s.HS, 0);
+    attention_forward<Real>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
+                            s.NKV, s.HS, 0);
     set_order(1);
     set_sections(2, s);
-    attention_forward<T>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH, s.NKV,
-                         s.HS, 0);
+    attention_forward<Real>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
+                            s.NKV, s.HS, 0);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&again, "out");
@@ -194,22 +194,22 @@ template <typename T> static void test_shape(Shape s, float scale) {
     worst_lse[half] = fmax(worst_lse[half], worst);
 
     if (s.Tq == s.Tkv) {
-        Array<T> dq = array_new<T>(nq * lddq, false, 0), dk = array_new<T>(nk * lddk, false, 0),
-                 dv = array_new<T>(nk * lddv, false, 0);
+        Array<Real> dq = array_new<Real>(nq * lddq, false, 0), dk = array_new<Real>(nk * lddk, false, 0),
+                    dv = array_new<Real>(nk * lddv, false, 0);
         Array<float> scratch = array_new<float>(nq * s.NH, false, 0);
         float *first = (float *)mem_alloc((nq * lddq + nk * lddk + nk * lddv) * sizeof(float));
         for (int run = 0; run < 3; run++) {
             set_order(run);
             set_sections(run, s);
-            attention_backward<T>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device,
-                                  lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq,
-                                  s.NH, s.NKV, s.HS, 0);
+            attention_backward<Real>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device,
+                                     lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq,
+                                     s.NH, s.NKV, s.HS, 0);
             CUDA_CHECK(cudaDeviceSynchronize());
             array_read(&dq, "dq");
             array_read(&dk, "dk");
             array_read(&dv, "dv");
             array_read(&scratch, "scratch");
-            Array<T> *parts[] = {&dq, &dk, &dv};
+            Array<Real> *parts[] = {&dq, &dk, &dv};
             float *at = first;
             for (int i = 0; i < 3; at += parts[i++]->n) {
                 if (run > 0)
@@ -247,18 +247,18 @@ template <typename T> static void test_shape(Shape s, float scale) {
 }
 
 // A NaN in one query reaches that row of out and of dq, and dk, dv of the keys it sees; no other row of out or dq.
-template <typename T> static void test_nan(int HS) {
+template <typename Real> static void test_nan(int HS) {
     int n = 40, bad = 21, ld = 2 * HS, NH = 2;
     random_state = 5;
-    Array<T> q = array_new<T>((size_t)n * ld, true, 1), k = array_new<T>((size_t)n * ld, true, 1),
-             v = array_new<T>((size_t)n * ld, true, 1), dout = array_new<T>((size_t)n * ld, true, 1);
-    Array<T> out = array_new<T>((size_t)n * ld, false, 0), dq = array_new<T>((size_t)n * ld, false, 0),
-             dk = array_new<T>((size_t)n * ld, false, 0), dv = array_new<T>((size_t)n * ld, false, 0);
+    Array<Real> q = array_new<Real>((size_t)n * ld, true, 1), k = array_new<Real>((size_t)n * ld, true, 1),
+                v = array_new<Real>((size_t)n * ld, true, 1), dout = array_new<Real>((size_t)n * ld, true, 1);
+    Array<Real> out = array_new<Real>((size_t)n * ld, false, 0), dq = array_new<Real>((size_t)n * ld, false, 0),
+                dk = array_new<Real>((size_t)n * ld, false, 0), dv = array_new<Real>((size_t)n * ld, false, 0);
     Array<float> lse = array_new<float>((size_t)n * NH, false, 0), scratch = array_new<float>((size_t)n * NH, false, 0);
     array_write(&q, (size_t)bad * ld + 3, NAN); // head 0
-    attention_forward<T>(out.device, lse.device, q.device, ld, k.device, ld, v.device, ld, 1, n, n, NH, NH, HS, 0);
-    attention_backward<T>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device,
-                          scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
+    attention_forward<Real>(out.device, lse.device, q.device, ld, k.device, ld, v.device, ld, 1, n, n, NH, NH, HS, 0);
+    attention_backward<Real>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device,
+                             scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&dq, "dq");
@@ -275,7 +275,7 @@ template <typename T> static void test_nan(int HS) {
             CHECK(d < HS || !(isnan(dk.host[i]) || isnan(dv.host[i])), "HS=%d: a NaN of another head at (%d, %d)", HS,
                   t, d);
         }
-    Array<T> *all[] = {&q, &k, &v, &dout, &out, &dq, &dk, &dv};
+    Array<Real> *all[] = {&q, &k, &v, &dout, &out, &dq, &dk, &dv};
     for (int i = 0; i < 8; i++) array_free(all[i]);
     array_free(&lse);
     array_free(&scratch);
@@ -303,23 +303,23 @@ template <typename F> static double milliseconds(F call) {
 }
 
 static void bench(void) {
-    typedef __nv_bfloat16 T;
+    typedef __nv_bfloat16 Real;
     printf("| HS | NH | NKV | B | T | forward ms | TFLOP/s | backward ms | TFLOP/s "
            "|\n|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < 12; i++) {
         int HS = i < 6 ? 64 : 128, t = 1024 << i % 6 / 2, B = 32768 / t, NH = 2048 / HS, NKV = i % 2 ? NH / 4 : NH;
         int ld = (NH + 2 * NKV) * HS;
         size_t rows = (size_t)B * t, heads = (size_t)B * NH * t;
-        Array<T> qkv = array_new<T>(rows * ld, true, 1), dqkv = array_new<T>(rows * ld, false, 0),
-                 out = array_new<T>(heads * HS, false, 0), dout = array_new<T>(heads * HS, true, 1);
+        Array<Real> qkv = array_new<Real>(rows * ld, true, 1), dqkv = array_new<Real>(rows * ld, false, 0),
+                    out = array_new<Real>(heads * HS, false, 0), dout = array_new<Real>(heads * HS, true, 1);
         Array<float> lse = array_new<float>(heads, false, 0), scratch = array_new<float>(heads, false, 0);
-        T *q = qkv.device, *k = q + NH * HS, *v = k + NKV * HS, *dq = dqkv.device, *dk = dq + NH * HS,
-          *dv = dk + NKV * HS;
+        Real *q = qkv.device, *k = q + NH * HS, *v = k + NKV * HS, *dq = dqkv.device, *dk = dq + NH * HS,
+             *dv = dk + NKV * HS;
         double forward = milliseconds(
-            [&]() { attention_forward<T>(out.device, lse.device, q, ld, k, ld, v, ld, B, t, t, NH, NKV, HS, 0); });
+            [&]() { attention_forward<Real>(out.device, lse.device, q, ld, k, ld, v, ld, B, t, t, NH, NKV, HS, 0); });
         double backward = milliseconds([&]() {
-            attention_backward<T>(dq, ld, dk, ld, dv, ld, dout.device, out.device, lse.device, scratch.device, q, ld, k,
-                                  ld, v, ld, B, t, NH, NKV, HS, 0);
+            attention_backward<Real>(dq, ld, dk, ld, dv, ld, dout.device, out.device, lse.device, scratch.device, q, ld,
+                                     k, ld, v, ld, B, t, NH, NKV, HS, 0);
         });
         double product = (double)heads * (t + 1) * HS; // FLOP of one of them, half of T x T
         printf("| %d | %d | %d | %d | %d | %.3f | %.0f | %.3f | %.0f |\n", HS, NH, NKV, B, t, forward,

@@ -65,19 +65,19 @@ static uint32_t next_random(Test *t) {
 
 // n numbers of type T on the device, and what they are worth in double. Exactly as long as asked for,
 // so that AddressSanitizer sees the first byte behind.
-template <typename T> struct Array {
-    T *device = NULL;
+template <typename Real> struct Array {
+    Real *device = NULL;
     Numbers host;
     Test *t;
     explicit Array(Test *test, size_t n, double scale = 1, double offset = 0)
         : host(n), t(test) { // random in offset +- scale
-        std::vector<T> values(n);
+        std::vector<Real> values(n);
         for (size_t i = 0; i < n; i++) {
             from_float(&values[i], (float)(offset + scale * ((double)next_random(t) / 1073741824.0 - 1)));
             host[i] = (double)to_float(values[i]);
         }
-        CUDA_CHECK(cudaMalloc((void **)&device, sizeof(T) * n));
-        CUDA_CHECK(cudaMemcpy(device, values.data(), sizeof(T) * n, cudaMemcpyHostToDevice));
+        CUDA_CHECK(cudaMalloc((void **)&device, sizeof(Real) * n));
+        CUDA_CHECK(cudaMemcpy(device, values.data(), sizeof(Real) * n, cudaMemcpyHostToDevice));
     }
     ~Array() { cudaFree(device); }
     Array(const Array &) = delete;
@@ -85,9 +85,9 @@ template <typename T> struct Array {
     double *ref() { return host.data(); }
     // Compares the device's numbers with host's, which the reference has worked on.
     void check(const char *what, double bound) {
-        std::vector<T> values(host.size());
+        std::vector<Real> values(host.size());
         device_synchronize(t->gpu);
-        CUDA_CHECK(cudaMemcpy(values.data(), device, sizeof(T) * host.size(), cudaMemcpyDeviceToHost));
+        CUDA_CHECK(cudaMemcpy(values.data(), device, sizeof(Real) * host.size(), cudaMemcpyDeviceToHost));
         double difference = 0, size = 0;
         bool finite = true;
         for (size_t i = 0; i < host.size(); i++) {
@@ -96,7 +96,7 @@ template <typename T> struct Array {
             difference += (a - host[i]) * (a - host[i]);
             size += host[i] * host[i];
             uint32_t b = 0;
-            memcpy(&b, &values[i], sizeof(T));
+            memcpy(&b, &values[i], sizeof(Real));
             t->bits = (t->bits ^ b) * 1099511628211ull;
         }
         double relative = size > 0 ? sqrt(difference / size) : sqrt(difference);
@@ -130,19 +130,19 @@ static void expect(Test *t, bool condition, const char *what) {
 }
 
 static const double FLOAT_BOUND = 1e-5;
-template <typename T> static double bound_of() { return sizeof(T) == 4 ? FLOAT_BOUND : 4e-3; }
+template <typename Real> static double bound_of() { return sizeof(Real) == 4 ? FLOAT_BOUND : 4e-3; }
 
 // ---------------------------------------------------------------- the kernels
 
-template <typename T> static void test_norm(Test *t, int N, int C, bool layer) {
-    Array<T> x(t, (size_t)N * C), w(t, C, 0.5, 1), b(t, C), y(t, (size_t)N * C), dy(t, (size_t)N * C),
+template <typename Real> static void test_norm(Test *t, int N, int C, bool layer) {
+    Array<Real> x(t, (size_t)N * C), w(t, C, 0.5, 1), b(t, C), y(t, (size_t)N * C), dy(t, (size_t)N * C),
         dx(t, (size_t)N * C);
     Array<float> mean(t, N), rstd(t, N), dw(t, C), db(t, C);
     Numbers m(N), r(N);
-    norm_forward<T>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL, N,
-                    C, 1e-5f, t->gpu);
+    norm_forward<Real>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL,
+                       N, C, 1e-5f, t->gpu);
     ref_norm_forward(y.ref(), layer ? m.data() : NULL, r.data(), x.ref(), w.ref(), layer ? b.ref() : NULL, N, C, 1e-5);
-    y.check("y", bound_of<T>());
+    y.check("y", bound_of<Real>());
     rstd.host = r;
     rstd.check("rstd", FLOAT_BOUND);
     if (layer && C > 1) {
@@ -150,111 +150,112 @@ template <typename T> static void test_norm(Test *t, int N, int C, bool layer) {
         mean.check("mean", 1e-4); // a mean of numbers of both signs: they cancel
     }
     for (int twice = 0; twice < 2; twice++) {
-        norm_backward<T>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device,
-                         layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
+        norm_backward<Real>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device,
+                            layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
         ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(),
                           layer ? m.data() : NULL, r.data(), N, C);
     }
     dx.check("dx, twice", C == 1 && layer
                               ? 1e-2
-                              : 1.5 * bound_of<T>()); // two roundings; a row of one has rstd 300 times its gradient
+                              : 1.5 * bound_of<Real>()); // two roundings; a row of one has rstd 300 times its gradient
     dw.check("dw, twice", C == 1 ? 1e-2 : FLOAT_BOUND);
     if (layer) db.check("db, twice", FLOAT_BOUND);
 }
 
-template <typename T> static void test_linear(Test *t, int N, int C, int OC, bool bias, bool residual) {
+template <typename Real> static void test_linear(Test *t, int N, int C, int OC, bool bias, bool residual) {
     size_t NC = (size_t)N * C, NO = (size_t)N * OC;
-    Array<T> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC),
+    Array<Real> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC),
         dpre(t, NC), act(t, NC);
     Array<float> dw(t, (size_t)OC * C), db(t, OC);
-    linear_forward<T>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC,
-                      t->gpu);
+    linear_forward<Real>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC,
+                         t->gpu);
     ref_linear_forward(y.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, residual ? r.ref() : NULL, N, C, OC);
-    y.check("forward", bound_of<T>());
+    y.check("forward", bound_of<Real>());
     // Without the library's GELU its input is rounded before (twice with a bias): three times the bound.
-    linear_gelu_forward<T>(y.device, pre.device, x.device, w.device, bias ? b.device : NULL, N, C, OC, t->gpu);
+    linear_gelu_forward<Real>(y.device, pre.device, x.device, w.device, bias ? b.device : NULL, N, C, OC, t->gpu);
     ref_linear_forward(pre.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, NULL, N, C, OC);
     ref_gelu_forward(y.ref(), pre.ref(), NO);
-    pre.check("gelu forward, input", 1.5 * bound_of<T>());
-    y.check("gelu forward", 3 * bound_of<T>());
-    linear_backward_input<T>(dx.device, dy.device, w.device, N, C, OC, t->gpu);
+    pre.check("gelu forward, input", 1.5 * bound_of<Real>());
+    y.check("gelu forward", 3 * bound_of<Real>());
+    linear_backward_input<Real>(dx.device, dy.device, w.device, N, C, OC, t->gpu);
     ref_linear_backward_input(dx.ref(), dy.ref(), w.ref(), N, C, OC);
-    dx.check("backward, input", bound_of<T>());
-    linear_gelu_backward_input<T>(dpre.device, dy.device, w.device, act.device, N, C, OC, t->gpu);
+    dx.check("backward, input", bound_of<Real>());
+    linear_gelu_backward_input<Real>(dpre.device, dy.device, w.device, act.device, N, C, OC, t->gpu);
     ref_gelu_backward(dpre.ref(), dx.ref(), act.ref(), NC);
-    dpre.check("backward through gelu", 2 * bound_of<T>());
+    dpre.check("backward through gelu", 2 * bound_of<Real>());
     for (int twice = 0; twice < 2; twice++) {
-        linear_backward_weight<T>(dw.device, bias ? db.device : NULL, dy.device, x.device, N, C, OC, t->gpu);
+        linear_backward_weight<Real>(dw.device, bias ? db.device : NULL, dy.device, x.device, N, C, OC, t->gpu);
         ref_linear_backward_weight(dw.ref(), bias ? db.ref() : NULL, dy.ref(), x.ref(), N, C, OC);
     }
     dw.check("backward, weight, twice", FLOAT_BOUND);
     db.check("backward, bias, twice", FLOAT_BOUND);
-    bias_backward<T>(db.device, dy.device, N, OC, t->gpu);
+    bias_backward<Real>(db.device, dy.device, N, OC, t->gpu);
     for (int n = 0; n < N; n++)
         for (int c = 0; c < OC; c++) db.host[c] += dy.host[(size_t)n * OC + c];
     db.check("bias without epilogue", FLOAT_BOUND);
 }
 
-template <typename T> static void test_bias(Test *t, int N, int C) {
-    Array<T> dy(t, (size_t)N * C);
+template <typename Real> static void test_bias(Test *t, int N, int C) {
+    Array<Real> dy(t, (size_t)N * C);
     Array<float> db(t, C);
     for (int twice = 0; twice < 2; twice++) {
-        bias_backward<T>(db.device, dy.device, N, C, t->gpu);
+        bias_backward<Real>(db.device, dy.device, N, C, t->gpu);
         for (size_t i = 0; i < dy.host.size(); i++) db.host[i % (size_t)C] += dy.host[i];
     }
     db.check("sums of columns, twice", FLOAT_BOUND);
 }
 
-template <typename T> static void test_mlp(Test *t, int N, int F) {
+template <typename Real> static void test_mlp(Test *t, int N, int F) {
     size_t n = (size_t)N * F;
-    Array<T> x(t, n, 4), y(t, n), dy(t, n), dx(t, n), gu(t, 2 * n, 4), s(t, n), ds(t, 2 * n);
-    gelu_forward<T>(y.device, x.device, n, t->gpu);
+    Array<Real> x(t, n, 4), y(t, n), dy(t, n), dx(t, n), gu(t, 2 * n, 4), s(t, n), ds(t, 2 * n);
+    gelu_forward<Real>(y.device, x.device, n, t->gpu);
     ref_gelu_forward(y.ref(), x.ref(), n);
-    y.check("gelu", bound_of<T>());
-    gelu_backward<T>(dx.device, dy.device, x.device, n, t->gpu);
+    y.check("gelu", bound_of<Real>());
+    gelu_backward<Real>(dx.device, dy.device, x.device, n, t->gpu);
     ref_gelu_backward(dx.ref(), dy.ref(), x.ref(), n);
-    dx.check("gelu backward", bound_of<T>());
-    swiglu_forward<T>(s.device, gu.device, N, F, t->gpu);
+    dx.check("gelu backward", bound_of<Real>());
+    swiglu_forward<Real>(s.device, gu.device, N, F, t->gpu);
     ref_swiglu_forward(s.ref(), gu.ref(), N, F);
-    s.check("swiglu", bound_of<T>());
-    swiglu_backward<T>(ds.device, dy.device, gu.device, N, F, t->gpu);
+    s.check("swiglu", bound_of<Real>());
+    swiglu_backward<Real>(ds.device, dy.device, gu.device, N, F, t->gpu);
     ref_swiglu_backward(ds.ref(), dy.ref(), gu.ref(), N, F);
-    ds.check("swiglu backward", bound_of<T>());
+    ds.check("swiglu backward", bound_of<Real>());
 }
 
-template <typename T> static void test_qk(Test *t, int B, int Tn, int NH, int NKV, int HS, bool norm, int first) {
-    size_t N = (size_t)B * Tn, heads = NH + NKV, wide = NH + 2 * NKV;
-    Array<T> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1), dqk(t, N * heads * HS),
-        dqkv(t, N * wide * HS);
-    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + Tn) * HS);
-    std::vector<float> table((size_t)(first + Tn) * HS);
+template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int NKV, int HS, bool norm, int first) {
+    size_t N = (size_t)B * T, heads = NH + NKV, wide = NH + 2 * NKV;
+    Array<Real> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1),
+        dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
+    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T) * HS);
+    std::vector<float> table((size_t)(first + T) * HS);
     Numbers r(N * heads);
-    rope_table(table.data(), first + Tn, HS, 10000.0);
-    ref_rope_table(rope.ref(), first + Tn, HS, 10000.0);
+    rope_table(table.data(), first + T, HS, 10000.0);
+    ref_rope_table(rope.ref(), first + T, HS, 10000.0);
     CUDA_CHECK(cudaMemcpy(rope.device, table.data(), 4 * table.size(), cudaMemcpyHostToDevice));
     rope.check("table", 1e-7);
-    qk_forward<T>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device,
-                  first, B, Tn, NH, NKV, HS, 1e-6f, t->gpu);
+    qk_forward<Real>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device,
+                     first, B, T, NH, NKV, HS, 1e-6f, t->gpu);
     ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B,
-                   Tn, NH, NKV, HS, 1e-6);
-    qk.check("forward", bound_of<T>());
+                   T, NH, NKV, HS, 1e-6);
+    qk.check("forward", bound_of<Real>());
     if (norm) {
         rstd.host = r;
         rstd.check("rstd", FLOAT_BOUND);
     }
     for (int twice = 0; twice < 2; twice++) {
-        qk_backward<T>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device,
-                       rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, B, Tn, NH, NKV, HS,
-                       t->gpu);
+        qk_backward<Real>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device,
+                          rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, B, T, NH, NKV, HS,
+                          t->gpu);
         ref_qk_backward(dqkv.ref(), norm ? dqw.ref() : NULL, norm ? dkw.ref() : NULL, dqk.ref(), qkv.ref(), r.data(),
-                        norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B, Tn, NH, NKV, HS);
+                        norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B, T, NH, NKV, HS);
     }
-    dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<T>() : bound_of<T>());
+    dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<Real>() : bound_of<Real>());
     dqw.check("backward, query weight, twice", FLOAT_BOUND);
     dkw.check("backward, key weight, twice", FLOAT_BOUND);
 }
 
-template <typename R> static void test_embedding(Test *t, int B, int T, int C, int V, bool positions, bool one_token) {
+template <typename Real>
+static void test_embedding(Test *t, int B, int T, int C, int V, bool positions, bool one_token) {
     size_t N = (size_t)B * T;
     std::vector<int32_t> ids(N), groups(token_groups_size(N)), counts(V);
     for (size_t i = 0; i < N; i++) ids[i] = one_token ? V - 1 : (int32_t)(next_random(t) % (uint32_t)V);
@@ -264,30 +265,30 @@ template <typename R> static void test_embedding(Test *t, int B, int T, int C, i
     for (int v = 0; v < V; v++) zero = zero && counts[v] == 0;
     expect(t, zero, "token_groups leaves its counts at zero");
     Tokens g(groups);
-    Array<R> wte(t, (size_t)V * C), wpe(t, (size_t)(T + 2) * C), x(t, N * C), dx(t, N * C);
+    Array<Real> wte(t, (size_t)V * C), wpe(t, (size_t)(T + 2) * C), x(t, N * C), dx(t, N * C);
     Array<float> dwte(t, (size_t)V * C), dwpe(t, (size_t)(T + 2) * C);
-    embedding_forward<R>(x.device, tokens.device, wte.device, positions ? wpe.device : NULL, 2, B, T, C, t->gpu);
+    embedding_forward<Real>(x.device, tokens.device, wte.device, positions ? wpe.device : NULL, 2, B, T, C, t->gpu);
     ref_embedding_forward(x.ref(), ids.data(), wte.ref(), positions ? wpe.ref() : NULL, 2, B, T, C);
-    x.check("forward", bound_of<R>());
+    x.check("forward", bound_of<Real>());
     for (int twice = 0; twice < 2; twice++) {
-        embedding_backward<R>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N), B,
-                              T, C, V, t->gpu);
+        embedding_backward<Real>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N),
+                                 B, T, C, V, t->gpu);
         ref_embedding_backward(dwte.ref(), positions ? dwpe.ref() : NULL, dx.ref(), ids.data(), B, T, C, V);
     }
     dwte.check("backward, tokens, twice", FLOAT_BOUND);
     dwpe.check("backward, positions, twice", FLOAT_BOUND);
 }
 
-template <typename T> static void test_loss(Test *t, int N, int V, double dscale) {
-    Array<T> logits(t, (size_t)N * V, 8);
+template <typename Real> static void test_loss(Test *t, int N, int V, double dscale) {
+    Array<Real> logits(t, (size_t)N * V, 8);
     Array<float> losses(t, N);
     std::vector<int32_t> ids(N);
     for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
     Tokens targets(ids);
-    cross_entropy<T>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    cross_entropy<Real>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
     ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
     losses.check("losses", FLOAT_BOUND);
-    logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<T>());
+    logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<Real>());
     double *total, host = 2.5, wanted = host;
     CUDA_CHECK(cudaMalloc((void **)&total, sizeof host));
     CUDA_CHECK(cudaMemcpy(total, &host, sizeof host, cudaMemcpyHostToDevice));
@@ -301,11 +302,11 @@ template <typename T> static void test_loss(Test *t, int N, int V, double dscale
 
 // Rows ld apart: what lies behind a row is not read, and is zero after a gradient. And what is not finite: where it
 // must not be lost (the loss is not finite either), and where it is as good as any number.
-template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, double dscale) {
-    Array<T> logits(t, (size_t)N * V, 8), wide(t, (size_t)N * ld, 8);
+template <typename Real> static void test_loss_rows(Test *t, int N, int V, int ld, double dscale) {
+    Array<Real> logits(t, (size_t)N * V, 8), wide(t, (size_t)N * ld, 8);
     Array<float> losses(t, N), again(t, N);
     std::vector<int32_t> ids(N);
-    std::vector<T> values((size_t)N * ld), before;
+    std::vector<Real> values((size_t)N * ld), before;
     for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
     Tokens targets(ids);
     for (int n = 0; n < N; n++)
@@ -315,50 +316,50 @@ template <typename T> static void test_loss_rows(Test *t, int N, int V, int ld, 
                                                     : c % 3 == 1 ? NAN
                                                                  : INFINITY);
     before = values;
-    CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(T) * values.size(), cudaMemcpyHostToDevice));
-    cross_entropy<T>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
-    cross_entropy<T>(again.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(Real) * values.size(), cudaMemcpyHostToDevice));
+    cross_entropy<Real>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
+    cross_entropy<Real>(again.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
     ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
     again.host = losses.host;
     losses.check("losses of rows apart", FLOAT_BOUND);
     again.check("losses of rows side by side", FLOAT_BOUND);
     device_synchronize(t->gpu);
-    CUDA_CHECK(cudaMemcpy(values.data(), wide.device, sizeof(T) * values.size(), cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(values.data(), wide.device, sizeof(Real) * values.size(), cudaMemcpyDeviceToHost));
     if (dscale == 0) {
-        expect(t, memcmp((const void *)values.data(), (const void *)before.data(), sizeof(T) * values.size()) == 0,
+        expect(t, memcmp((const void *)values.data(), (const void *)before.data(), sizeof(Real) * values.size()) == 0,
                "rows apart are left as they are");
         return;
     }
     for (int n = 0; n < N; n++)
         for (int c = 0; c < ld; c++) wide.host[(size_t)n * ld + c] = c < V ? logits.host[(size_t)n * V + c] : 0;
-    logits.check("gradient of rows side by side", bound_of<T>());
-    wide.check("gradient of rows apart", bound_of<T>());
+    logits.check("gradient of rows side by side", bound_of<Real>());
+    wide.check("gradient of rows apart", bound_of<Real>());
     bool zeros = true;
     for (int n = 0; n < N; n++)
         for (int c = V; c < ld; c++) zeros = zeros && to_float(values[(size_t)n * ld + c]) == 0;
     expect(t, zeros, "the columns behind a row are zero");
-    if (ld % (int)PackOf<T>::SIZE || V % (int)PackOf<T>::SIZE) return; // else every row is read in the same order
-    std::vector<T> narrow((size_t)N * V);
+    if (ld % (int)PackOf<Real>::SIZE || V % (int)PackOf<Real>::SIZE) return; // else every row is read in the same order
+    std::vector<Real> narrow((size_t)N * V);
     std::vector<float> a(N), b(N);
-    CUDA_CHECK(cudaMemcpy(narrow.data(), logits.device, sizeof(T) * narrow.size(), cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(narrow.data(), logits.device, sizeof(Real) * narrow.size(), cudaMemcpyDeviceToHost));
     CUDA_CHECK(cudaMemcpy(a.data(), losses.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
     CUDA_CHECK(cudaMemcpy(b.data(), again.device, sizeof(float) * N, cudaMemcpyDeviceToHost));
     bool same = a == b;
     for (int n = 0; n < N; n++)
-        same = same &&
-               memcmp((const void *)&values[(size_t)n * ld], (const void *)&narrow[(size_t)n * V], sizeof(T) * V) == 0;
+        same = same && memcmp((const void *)&values[(size_t)n * ld], (const void *)&narrow[(size_t)n * V],
+                              sizeof(Real) * V) == 0;
     expect(t, same, "the same bits, whatever lies behind the rows");
 }
 
-template <typename T> static void test_loss_not_finite(Test *t, int V) {
+template <typename Real> static void test_loss_not_finite(Test *t, int V) {
     enum { KINDS = 7, PLACES = 4 };
     static const char *const names[KINDS] =
         {"NaN", "+inf", "two +inf", "NaN, and its target +inf", "the target -inf", "-inf everywhere", "-inf elsewhere"};
     const int places[PLACES] = {0, V / 2, V - 2, V - 1};
     for (int kind = 0; kind < KINDS; kind++)
         for (int place : places) {
-            Array<T> logits(t, (size_t)3 * V, 8);
-            std::vector<T> values(logits.host.size());
+            Array<Real> logits(t, (size_t)3 * V, 8);
+            std::vector<Real> values(logits.host.size());
             std::vector<int32_t> ids(3, place);
             int other = (place + 1) % V;
             for (size_t i = 0; i < values.size(); i++) from_float(&values[i], (float)logits.host[i]);
@@ -372,25 +373,25 @@ template <typename T> static void test_loss_not_finite(Test *t, int V) {
             if (kind == 4) put(place, -INFINITY);
             for (int c = 0; kind == 5 && c < V; c++) put(c, -INFINITY);
             if (kind == 6) put(other, -INFINITY);
-            CUDA_CHECK(cudaMemcpy(logits.device, values.data(), sizeof(T) * values.size(), cudaMemcpyHostToDevice));
+            CUDA_CHECK(cudaMemcpy(logits.device, values.data(), sizeof(Real) * values.size(), cudaMemcpyHostToDevice));
             Array<float> losses(t, 3);
             Tokens targets(ids);
             std::vector<float> got(3);
-            cross_entropy<T>(losses.device, logits.device, targets.device, 1.0f, 3, V, V, t->gpu);
+            cross_entropy<Real>(losses.device, logits.device, targets.device, 1.0f, 3, V, V, t->gpu);
             ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), 1.0, 3, V);
             device_synchronize(t->gpu);
             CUDA_CHECK(cudaMemcpy(got.data(), losses.device, sizeof(float) * 3, cudaMemcpyDeviceToHost));
             expect(t, isfinite(got[0]) && isfinite(got[2]) && isfinite(got[1]) == (kind == 6), names[kind]);
             if (kind == 6) {
                 losses.check(names[kind], FLOAT_BOUND);
-                logits.check(names[kind], bound_of<T>());
+                logits.check(names[kind], bound_of<Real>());
             }
         }
 }
 
 // kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite, 3 it is above its bound, 4 the norm is
-template <typename T> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
-    Array<T> w(t, n);
+template <typename Real> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
+    Array<Real> w(t, n);
     Array<float> m(t, n, 0.1), v(t, n, 0.05, 0.06), g(t, n), W(t, n);
     std::vector<unsigned char> flags(n / 64);
     for (size_t i = 0; i < flags.size(); i++) flags[i] = i % 3 != 1;
@@ -417,8 +418,8 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
     CUDA_CHECK(cudaMalloc((void **)&sums_device, 2 * sizeof(double)));
     gradient_squares(sums_device, loss_device, g.device, n, everything, t->gpu);
     adamw_decide(result_device, sums_device, 1, 1, rule_device, t->gpu);
-    adamw<T>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device,
-             result_device, t->gpu);
+    adamw<Real>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device,
+                result_device, t->gpu);
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
     expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
@@ -437,8 +438,9 @@ template <typename T> static void test_adamw(Test *t, size_t n, bool master, int
         g.check("gradients are zeroed", 0);
         m.check("m", FLOAT_BOUND);
         v.check("v", FLOAT_BOUND);
-        w.check("weights", master || sizeof(T) == 4 ? bound_of<T>()
-                                                    : 2 * bound_of<T>()); // stochastic rounding: up to a whole unit
+        w.check("weights", master || sizeof(Real) == 4
+                               ? bound_of<Real>()
+                               : 2 * bound_of<Real>()); // stochastic rounding: up to a whole unit
     } else {
         w.check("weights untouched", 0);
         W.check("master weights untouched", 0);
@@ -502,31 +504,31 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
     }
 }
 
-template <typename T> static void test_type(Test *t, const std::string &type) {
+template <typename Real> static void test_type(Test *t, const std::string &type) {
     static const int rows[][2] =
         {{1, 1},    {3, 7},    {37, 40},   {5, 130},   {70, 64}, {2, 1100},
          {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: blocks of several rows, in several turns
     for (auto &s : rows)
-        for (int layer = 0; layer < 2 && s[1] <= 2048 * (int)PackOf<T>::SIZE; layer++)
+        for (int layer = 0; layer < 2 && s[1] <= 2048 * (int)PackOf<Real>::SIZE; layer++)
             three_times(t,
                         type + (layer ? " LayerNorm " : " RMSNorm ") + std::to_string(s[0]) + " x " +
                             std::to_string(s[1]),
-                        [&]() { test_norm<T>(t, s[0], s[1], layer != 0); });
+                        [&]() { test_norm<Real>(t, s[0], s[1], layer != 0); });
     static const int products[][3] = {{1, 1, 1}, {5, 7, 3}, {33, 40, 24}, {150, 65, 136}, {2, 300, 9}};
     for (auto &s : products)
         for (int k = 0; k < 4; k++)
             three_times(t,
                         type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " +
                             std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
-                        [&]() { test_linear<T>(t, s[0], s[1], s[2], k & 1, k & 2); });
+                        [&]() { test_linear<Real>(t, s[0], s[1], s[2], k & 1, k & 2); });
     static const int biases[][2] = {{1, 5}, {31, 8}, {33, 600}, {8229, 8}, {8195, 5}}; // the last two: two turns
     for (auto &s : biases)
         three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
-                    [&]() { test_bias<T>(t, s[0], s[1]); });
+                    [&]() { test_bias<Real>(t, s[0], s[1]); });
     static const int mlps[][2] = {{1, 1}, {3, 5}, {7, 40}, {4, 259}};
     for (auto &s : mlps)
         three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
-                    [&]() { test_mlp<T>(t, s[0], s[1]); });
+                    [&]() { test_mlp<Real>(t, s[0], s[1]); });
     static const int heads[][5] = {{1, 1, 1, 1, 2},  {2, 5, 3, 1, 6},   {2, 9, 4, 2, 16},  {1, 7, 6, 3, 64},
                                    {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};
     for (auto &s : heads)
@@ -534,7 +536,7 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
             three_times(t,
                         type + " qk " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," + std::to_string(s[2]) +
                             "," + std::to_string(s[3]) + "," + std::to_string(s[4]) + (norm ? " norm" : ""),
-                        [&]() { test_qk<T>(t, s[0], s[1], s[2], s[3], s[4], norm != 0, norm ? 3 : 0); });
+                        [&]() { test_qk<Real>(t, s[0], s[1], s[2], s[3], s[4], norm != 0, norm ? 3 : 0); });
     static const int tables[][4] = {{1, 1, 1, 1}, {2, 5, 7, 3}, {3, 21, 40, 11}, {2, 30, 300, 1000}};
     for (auto &s : tables)
         for (int k = 0; k < 4; k++)
@@ -542,12 +544,12 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
                         type + " embedding " + std::to_string(s[0]) + "," + std::to_string(s[1]) + "," +
                             std::to_string(s[2]) + "," + std::to_string(s[3]) + (k & 1 ? " positions" : "") +
                             (k & 2 ? " one token" : ""),
-                        [&]() { test_embedding<T>(t, s[0], s[1], s[2], s[3], k & 1, k & 2); });
+                        [&]() { test_embedding<Real>(t, s[0], s[1], s[2], s[3], k & 1, k & 2); });
     static const int losses[][2] = {{1, 2}, {6, 5}, {9, 130}, {3, 8000}, {2, 4097}};
     for (auto &s : losses)
         for (int k = 0; k < 2; k++)
             three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
-                        [&]() { test_loss<T>(t, s[0], s[1], k ? 0.01 : 0); });
+                        [&]() { test_loss<Real>(t, s[0], s[1], k ? 0.01 : 0); });
     static const int wide[][3] = {{6, 5, 6},       {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024},
                                   {4, 4097, 4104}, {7, 3, 160},   {6, 77, 79}};
     for (auto &s : wide)
@@ -555,12 +557,12 @@ template <typename T> static void test_type(Test *t, const std::string &type) {
             three_times(t,
                         type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", rows " +
                             std::to_string(s[2]) + " apart",
-                        [&]() { test_loss_rows<T>(t, s[0], s[1], s[2], k ? 0.01 : 0); });
+                        [&]() { test_loss_rows<Real>(t, s[0], s[1], s[2], k ? 0.01 : 0); });
     for (int V : {3, 129, 400})
-        three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<T>(t, V); });
+        three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<Real>(t, V); });
     for (int k = 0; k < 10; k++)
         three_times(t, type + " adamw " + std::to_string(k), [&]() {
-            test_adamw<T>(t, k < 4 ? 64 : 5056, sizeof(T) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0);
+            test_adamw<Real>(t, k < 4 ? 64 : 5056, sizeof(Real) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0);
         });
 }
 

@@ -1,9 +1,9 @@
 /*
 attention.h: causal attention with grouped queries, forward and backward, never storing T x T.
 
-    attention_forward<T>     out, and the logarithm of each row's sum (lse)
-    attention_backward<T>    dq, dk, dv
-    T                        __nv_bfloat16, or float for comparisons (attention_plain.h)
+    attention_forward<Real>     out, and the logarithm of each row's sum (lse)
+    attention_backward<Real>    dq, dk, dv
+    Real                     __nv_bfloat16, or float for comparisons (attention_plain.h)
 
 Head h of the NH query heads uses key/value head h / (NH / NKV). bf16 with head size 64 or 128 runs on
 tensor cores (mma.sync, sm_80 and later; sums in fp32), all else in plain fp32. Any T. The same inputs
@@ -386,13 +386,13 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
     for (int i = 0; i < 8; i++) x[i] = __uint_as_float(i % 2 ? w[i / 2] & 0xffff0000u : w[i / 2] << 16);
 }
 
-// One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of HS*sizeof(T)/16
+// One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of HS*sizeof(Real)/16
 // share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
-template <typename T, int HS>
+template <typename Real, int HS>
 __global__ void __launch_bounds__(DECODE_THREADS)
-    attention_decode_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tkv,
-                            int NH, int NKV, float scale) {
-    constexpr int PER = 16 / (int)sizeof(T), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
+    attention_decode_kernel(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
+                            int ldv, int Tkv, int NH, int NKV, float scale) {
+    constexpr int PER = 16 / (int)sizeof(Real), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
     __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
     int group = (int)(threadIdx.x / LANES),
@@ -794,52 +794,54 @@ static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bflo
                      ldq, k, ldk, v, ldv, T, NH, NKV, B * NKV, scale);
 }
 
-template <typename T, int HS>
-static inline void attention_decode(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
-                                    int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
-    attention_launch("attention_forward: one query", attention_decode_kernel<T, HS>, attention_grid(NH, B, 1, 1),
+template <typename Real, int HS>
+static inline void attention_decode(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
+                                    const Real *v, int ldv, int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
+    attention_launch("attention_forward: one query", attention_decode_kernel<Real, HS>, attention_grid(NH, B, 1, 1),
                      DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV,
                      LOG2_E / sqrtf((float)HS));
 }
 
-template <int E, typename T>
-static inline void attention_forward_plain(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v,
-                                           int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
+template <int E, typename Real>
+static inline void attention_forward_plain(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
+                                           const Real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
                                            cudaStream_t stream) {
     int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
-    attention_launch("attention_forward", attention_forward_plain_kernel<E, T>, attention_grid(NH, B, Tq, PLAIN_TILE),
-                     PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, HS,
-                     1 / sqrtf((float)HS));
+    attention_launch("attention_forward", attention_forward_plain_kernel<E, Real>,
+                     attention_grid(NH, B, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v,
+                     ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
 }
 
-template <int E, typename T>
-static inline void attention_backward_plain(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout,
-                                            const T *out, const float *lse, float *delta, const T *q, int ldq,
-                                            const T *k, int ldk, const T *v, int ldv, int B, int Tn, int NH, int NKV,
-                                            int HS, cudaStream_t stream) {
+template <int E, typename Real>
+static inline void attention_backward_plain(Real *dq, int lddq, Real *dk, int lddk, Real *dv, int lddv,
+                                            const Real *dout, const Real *out, const float *lse, float *delta,
+                                            const Real *q, int ldq, const Real *k, int ldk, const Real *v, int ldv,
+                                            int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
     int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
     float scale = 1 / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, T>, attention_grid(NH, B, Tn, PLAIN_TILE),
-                     threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS,
+    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, Real>, attention_grid(NH, B, T, PLAIN_TILE),
+                     threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, HS,
                      scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, T>,
-                     attention_grid(NKV, B, Tn, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse,
-                     (const float *)delta, q, ldq, k, ldk, v, ldv, Tn, NH, NKV, HS, scale);
+    attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, Real>,
+                     attention_grid(NKV, B, T, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse,
+                     (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, HS, scale);
 }
 
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys
 // 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Rows are ld numbers apart; batch b of q starts at q + b*Tq*ldq,
 // of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv. At head sizes 64 and 128 all must lie on multiples of 16 bytes.
-template <typename T>
-static inline void attention_forward(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
-                                     int B, int Tq, int Tkv, int NH, int NKV, int HS, cudaStream_t stream) {
+template <typename Real>
+static inline void attention_forward(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
+                                     const Real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
+                                     cudaStream_t stream) {
     const void *pointers[] = {out, q, k, v};
     const int ld[] = {NH * HS, ldq, ldk, ldv};
-    attention_check("attention_forward", pointers, ld, 4, B, Tq, Tkv, NH, NKV, HS, (int)sizeof(T));
-    if (Tq == 1 && HS == 64) attention_decode<T, 64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
-    else if (Tq == 1 && HS == 128) attention_decode<T, 128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
+    attention_check("attention_forward", pointers, ld, 4, B, Tq, Tkv, NH, NKV, HS, (int)sizeof(Real));
+    if (Tq == 1 && HS == 64) attention_decode<Real, 64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
+    else if (Tq == 1 && HS == 128)
+        attention_decode<Real, 128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
     else {
-        if constexpr (sizeof(T) == 2) {
+        if constexpr (sizeof(Real) == 2) {
             if (HS == 64)
                 return attention_forward_mma<64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
             if (HS == 128)
@@ -856,34 +858,34 @@ static inline void attention_forward(T *out, float *lse, const T *q, int ldq, co
 
 // dq, dk, dv are overwritten (rows ld apart, so they may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out
 // (B, T, NH*HS), lse (B, NH, T) of the forward pass; scratch (B, NH, T) floats. Shapes as above with Tq == Tkv == T.
-template <typename T>
-static inline void attention_backward(T *dq, int lddq, T *dk, int lddk, T *dv, int lddv, const T *dout, const T *out,
-                                      const float *lse, float *scratch, const T *q, int ldq, const T *k, int ldk,
-                                      const T *v, int ldv, int B, int Tn, int NH, int NKV, int HS,
-                                      cudaStream_t stream) {
+template <typename Real>
+static inline void attention_backward(Real *dq, int lddq, Real *dk, int lddk, Real *dv, int lddv, const Real *dout,
+                                      const Real *out, const float *lse, float *scratch, const Real *q, int ldq,
+                                      const Real *k, int ldk, const Real *v, int ldv, int B, int T, int NH, int NKV,
+                                      int HS, cudaStream_t stream) {
     const void *pointers[] = {dq, dk, dv, dout, out, q, k, v};
     const int ld[] = {lddq, lddk, lddv, NH * HS, NH * HS, ldq, ldk, ldv};
-    attention_check("attention_backward", pointers, ld, 8, B, Tn, Tn, NH, NKV, HS, (int)sizeof(T));
-    if constexpr (sizeof(T) == 2) {
+    attention_check("attention_backward", pointers, ld, 8, B, T, T, NH, NKV, HS, (int)sizeof(Real));
+    if constexpr (sizeof(Real) == 2) {
         if (HS == 64)
             return attention_backward_mma<64>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
-                                              ldv, B, Tn, NH, NKV, stream);
+                                              ldv, B, T, NH, NKV, stream);
         if (HS == 128)
             return attention_backward_mma<128>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
-                                               ldv, B, Tn, NH, NKV, stream);
+                                               ldv, B, T, NH, NKV, stream);
     }
     if (HS <= 32)
-        attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
-                                    Tn, NH, NKV, HS, stream);
+        attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
+                                    NH, NKV, HS, stream);
     else if (HS <= 64)
-        attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
-                                    Tn, NH, NKV, HS, stream);
+        attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
+                                    NH, NKV, HS, stream);
     else if (HS <= 128)
-        attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
-                                    Tn, NH, NKV, HS, stream);
+        attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
+                                    NH, NKV, HS, stream);
     else
-        attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B,
-                                    Tn, NH, NKV, HS, stream);
+        attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
+                                    NH, NKV, HS, stream);
 }
 
 #endif

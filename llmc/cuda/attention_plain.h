@@ -21,7 +21,7 @@ of 32 rows use 32 banks.
 enum { PLAIN_TILE = 32, PLAIN_WARPS = 8, PLAIN_ROWS = PLAIN_TILE / PLAIN_WARPS, PLAIN_MAX_HS = 256 };
 
 // tile (32, 32 E + 1) = x (rows <= 32, HS), rows ld apart, zeros around it
-template <int E, typename T> __device__ void plain_load(float *tile, const T *x, int ld, int rows, int HS) {
+template <int E, typename Real> __device__ void plain_load(float *tile, const Real *x, int ld, int rows, int HS) {
     for (int i = (int)threadIdx.x; i < PLAIN_TILE * 32 * E; i += PLAIN_WARPS * 32) {
         int r = i / (32 * E), d = i % (32 * E);
         tile[r * (32 * E + 1) + d] = r < rows && d < HS ? to_float(x[(size_t)r * ld + d]) : 0;
@@ -49,8 +49,8 @@ template <int E> __device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], c
     __syncwarp();
 }
 
-template <int E, typename T>
-__device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E],
+template <int E, typename Real>
+__device__ void plain_write(Real *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E],
                             const float (&factor)[PLAIN_ROWS]) {
     for (int u = 0; u < PLAIN_ROWS; u++)
         for (int e = 0; e < E; e++) {
@@ -60,10 +60,10 @@ __device__ void plain_write(T *x, int ld, int rows, int HS, const float (&acc)[P
 }
 
 // grid (NH, B, query tiles)
-template <int E, typename T>
+template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_forward_plain_kernel(T *out, float *lse, const T *q, int ldq, const T *k, int ldk, const T *v, int ldv,
-                                   int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
+    attention_forward_plain_kernel(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
+                                   int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *k_smem = q_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
@@ -106,11 +106,11 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
 }
 
 // delta (B, NH, T) = sum over HS of out * dout, and dq; grid (NH, B, query tiles)
-template <int E, typename T>
+template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dq_plain_kernel(T *dq, int lddq, float *delta, const T *dout, const T *out, const float *lse, const T *q,
-                              int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV, int HS,
-                              float scale) {
+    attention_dq_plain_kernel(Real *dq, int lddq, float *delta, const Real *dout, const Real *out, const float *lse,
+                              const Real *q, int ldq, const Real *k, int ldk, const Real *v, int ldv, int T, int NH,
+                              int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS,
@@ -119,19 +119,19 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     float *ds_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE;
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
     int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS,
-        keys = min(Tn, first + PLAIN_TILE);
-    const T *out_rows = out + (((size_t)b * Tn + first) * NH + h) * HS,
-            *dout_rows = dout + (((size_t)b * Tn + first) * NH + h) * HS;
-    k += (size_t)b * Tn * ldk + (size_t)kh * HS;
-    v += (size_t)b * Tn * ldv + (size_t)kh * HS;
+        keys = min(T, first + PLAIN_TILE);
+    const Real *out_rows = out + (((size_t)b * T + first) * NH + h) * HS,
+               *dout_rows = dout + (((size_t)b * T + first) * NH + h) * HS;
+    k += (size_t)b * T * ldk + (size_t)kh * HS;
+    v += (size_t)b * T * ldv + (size_t)kh * HS;
 
-    plain_load<E>(q_smem, q + ((size_t)b * Tn + first) * ldq + (size_t)h * HS, ldq, Tn - first, HS);
-    plain_load<E>(dout_smem, dout_rows, NH * HS, Tn - first, HS);
+    plain_load<E>(q_smem, q + ((size_t)b * T + first) * ldq + (size_t)h * HS, ldq, T - first, HS);
+    plain_load<E>(dout_smem, dout_rows, NH * HS, T - first, HS);
     __syncthreads();
     float row_lse[PLAIN_ROWS], row_delta[PLAIN_ROWS];
     for (int u = 0; u < PLAIN_ROWS; u++) {
-        bool inside = first + row + u < Tn;
-        size_t at = ((size_t)b * NH + h) * Tn + first + row + u;
+        bool inside = first + row + u < T;
+        size_t at = ((size_t)b * NH + h) * T + first + row + u;
         float sum = 0;
         for (int d = lane; inside && d < HS; d += 32)
             sum =
@@ -144,8 +144,8 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     for (int u = 0; u < PLAIN_ROWS; u++) factor[u] = scale;
     for (int key = 0; key < keys; key += PLAIN_TILE) {
         __syncthreads();
-        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, Tn - key, HS);
-        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, Tn - key, HS);
+        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, T - key, HS);
+        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, T - key, HS);
         __syncthreads();
         float s[PLAIN_ROWS], dp[PLAIN_ROWS];
         plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
@@ -156,16 +156,15 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         }
         plain_accumulate<E>(acc, ds_smem, k_smem);
     }
-    plain_write<E>(dq + ((size_t)b * Tn + first + row) * lddq + (size_t)h * HS, lddq, Tn - first - row, HS, acc,
-                   factor);
+    plain_write<E>(dq + ((size_t)b * T + first + row) * lddq + (size_t)h * HS, lddq, T - first - row, HS, acc, factor);
 }
 
 // dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (NKV, B, key tiles)
-template <int E, typename T>
+template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dkdv_plain_kernel(T *dk, int lddk, T *dv, int lddv, const T *dout, const float *lse, const float *delta,
-                                const T *q, int ldq, const T *k, int ldk, const T *v, int ldv, int Tn, int NH, int NKV,
-                                int HS, float scale) {
+    attention_dkdv_plain_kernel(Real *dk, int lddk, Real *dv, int lddv, const Real *dout, const float *lse,
+                                const float *delta, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
+                                int ldv, int T, int NH, int NKV, int HS, float scale) {
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS,
@@ -176,21 +175,21 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
     int first = (int)blockIdx.z * PLAIN_TILE, row = warp * PLAIN_ROWS;
 
-    plain_load<E>(k_smem, k + ((size_t)b * Tn + first) * ldk + (size_t)kh * HS, ldk, Tn - first, HS);
-    plain_load<E>(v_smem, v + ((size_t)b * Tn + first) * ldv + (size_t)kh * HS, ldv, Tn - first, HS);
+    plain_load<E>(k_smem, k + ((size_t)b * T + first) * ldk + (size_t)kh * HS, ldk, T - first, HS);
+    plain_load<E>(v_smem, v + ((size_t)b * T + first) * ldv + (size_t)kh * HS, ldv, T - first, HS);
     float dk_acc[PLAIN_ROWS][E] = {}, dv_acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS], one[PLAIN_ROWS];
     for (int u = 0; u < PLAIN_ROWS; u++) {
         factor[u] = scale;
         one[u] = 1;
     }
     for (int h = kh * group; h < (kh + 1) * group; h++)
-        for (int query = first; query < Tn; query += PLAIN_TILE) {
+        for (int query = first; query < T; query += PLAIN_TILE) {
             __syncthreads();
-            plain_load<E>(q_smem, q + ((size_t)b * Tn + query) * ldq + (size_t)h * HS, ldq, Tn - query, HS);
-            plain_load<E>(dout_smem, dout + (((size_t)b * Tn + query) * NH + h) * HS, NH * HS, Tn - query, HS);
+            plain_load<E>(q_smem, q + ((size_t)b * T + query) * ldq + (size_t)h * HS, ldq, T - query, HS);
+            plain_load<E>(dout_smem, dout + (((size_t)b * T + query) * NH + h) * HS, NH * HS, T - query, HS);
             __syncthreads();
-            bool inside = query + lane < Tn;
-            size_t at = ((size_t)b * NH + h) * Tn + query + lane;
+            bool inside = query + lane < T;
+            size_t at = ((size_t)b * NH + h) * T + query + lane;
             float column_lse = inside ? lse[at] : 0, column_delta = inside ? delta[at] : 0;
             float s[PLAIN_ROWS], dp[PLAIN_ROWS];
             plain_dot<E>(s, k_smem + row * (32 * E + 1), q_smem);
@@ -203,10 +202,9 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
             plain_accumulate<E>(dv_acc, p_smem, dout_smem);
             plain_accumulate<E>(dk_acc, ds_smem, q_smem);
         }
-    plain_write<E>(dk + ((size_t)b * Tn + first + row) * lddk + (size_t)kh * HS, lddk, Tn - first - row, HS, dk_acc,
+    plain_write<E>(dk + ((size_t)b * T + first + row) * lddk + (size_t)kh * HS, lddk, T - first - row, HS, dk_acc,
                    factor);
-    plain_write<E>(dv + ((size_t)b * Tn + first + row) * lddv + (size_t)kh * HS, lddv, Tn - first - row, HS, dv_acc,
-                   one);
+    plain_write<E>(dv + ((size_t)b * T + first + row) * lddv + (size_t)kh * HS, lddv, T - first - row, HS, dv_acc, one);
 }
 
 #endif

@@ -38,25 +38,26 @@ __host__ __device__ inline void from_float(float *to, float x) { *to = x; }
 __host__ __device__ inline void from_float(__nv_bfloat16 *to, float x) { *to = __float2bfloat16(x); }
 
 // Numbers in 128 bits of a type.
-template <typename T> struct PackOf {
-    enum { SIZE = 16 / sizeof(T) };
+template <typename Real> struct PackOf {
+    enum { SIZE = 16 / sizeof(Real) };
 };
 enum { PACK = PackOf<real>::SIZE };
 
 // Does every row of width C start on 16 bytes (if the first does)?
-template <typename T> __device__ inline bool packs_fit(int C) { return C % (int)PackOf<T>::SIZE == 0; }
+template <typename Real> __device__ inline bool packs_fit(int C) { return C % (int)PackOf<Real>::SIZE == 0; }
 
 // v = row[c .. c + P - 1], zeros from C on. whole: row + c lies on 16 bytes and c + P <= C.
-template <int P, typename T> __device__ inline void load_pack(float (&v)[P], const T *row, int c, int C, bool whole) {
-    const int K = P / (int)PackOf<T>::SIZE; // 128-bit accesses
+template <int P, typename Real>
+__device__ inline void load_pack(float (&v)[P], const Real *row, int c, int C, bool whole) {
+    const int K = P / (int)PackOf<Real>::SIZE; // 128-bit accesses
     if (whole && K > 0) {
 #pragma unroll
         for (int k = 0; k < K; k++) {
-            T part[PackOf<T>::SIZE];
-            int4 bits = *(const int4 *)(row + c + k * (int)PackOf<T>::SIZE);
+            Real part[PackOf<Real>::SIZE];
+            int4 bits = *(const int4 *)(row + c + k * (int)PackOf<Real>::SIZE);
             memcpy(part, &bits, 16);
 #pragma unroll
-            for (int i = 0; i < (int)PackOf<T>::SIZE; i++) v[k * (int)PackOf<T>::SIZE + i] = to_float(part[i]);
+            for (int i = 0; i < (int)PackOf<Real>::SIZE; i++) v[k * (int)PackOf<Real>::SIZE + i] = to_float(part[i]);
         }
     } else {
 #pragma unroll
@@ -65,17 +66,18 @@ template <int P, typename T> __device__ inline void load_pack(float (&v)[P], con
 }
 
 // row[c .. c + P - 1] = v, up to C
-template <int P, typename T> __device__ inline void store_pack(T *row, const float (&v)[P], int c, int C, bool whole) {
-    const int K = P / (int)PackOf<T>::SIZE;
+template <int P, typename Real>
+__device__ inline void store_pack(Real *row, const float (&v)[P], int c, int C, bool whole) {
+    const int K = P / (int)PackOf<Real>::SIZE;
     if (whole && K > 0) {
 #pragma unroll
         for (int k = 0; k < K; k++) {
-            T part[PackOf<T>::SIZE];
+            Real part[PackOf<Real>::SIZE];
 #pragma unroll
-            for (int i = 0; i < (int)PackOf<T>::SIZE; i++) from_float(&part[i], v[k * (int)PackOf<T>::SIZE + i]);
+            for (int i = 0; i < (int)PackOf<Real>::SIZE; i++) from_float(&part[i], v[k * (int)PackOf<Real>::SIZE + i]);
             int4 bits;
             memcpy(&bits, part, 16);
-            *(int4 *)(row + c + k * (int)PackOf<T>::SIZE) = bits;
+            *(int4 *)(row + c + k * (int)PackOf<Real>::SIZE) = bits;
         }
     } else {
 #pragma unroll

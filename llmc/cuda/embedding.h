@@ -11,30 +11,30 @@ and a block a token adds them: no atomics.
 #include "cuda.h"
 
 // x (N, C) = wte[token] (+ wpe[first_position + n % T]); a thread a pack
-template <typename T>
-__global__ void embedding_forward_kernel(T *x, const int32_t *tokens, const T *wte, const T *wpe, int first_position,
-                                         int N, int Tn, int C) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real>
+__global__ void embedding_forward_kernel(Real *x, const int32_t *tokens, const Real *wte, const Real *wpe,
+                                         int first_position, int N, int T, int C) {
+    const int P = PackOf<Real>::SIZE;
     size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)N * packs) return;
     size_t n = i / packs;
     int c = (int)(i % packs) * P;
-    bool fit = packs_fit<T>(C);
+    bool fit = packs_fit<Real>(C);
     float v[P], p[P];
     load_pack(v, wte + (size_t)tokens[n] * (size_t)C, c, C, fit);
     if (wpe) {
-        load_pack(p, wpe + (size_t)(first_position + (int)(n % (size_t)Tn)) * (size_t)C, c, C, fit);
+        load_pack(p, wpe + (size_t)(first_position + (int)(n % (size_t)T)) * (size_t)C, c, C, fit);
         for (int k = 0; k < P; k++) v[k] += p[k];
     }
     store_pack(x + n * (size_t)C, v, c, C, fit);
 }
 
 // x (B, T, C) = wte[token] (+ wpe[first_position + t]); tokens (B, T) on the device
-template <typename R>
-static inline void embedding_forward(R *x, const int32_t *tokens, const R *wte, const R *wpe, int first_position, int B,
-                                     int T, int C, Device *d) {
-    const int P = PackOf<R>::SIZE;
-    embedding_forward_kernel<R>
+template <typename Real>
+static inline void embedding_forward(Real *x, const int32_t *tokens, const Real *wte, const Real *wpe,
+                                     int first_position, int B, int T, int C, Device *d) {
+    const int P = PackOf<Real>::SIZE;
+    embedding_forward_kernel<Real>
         <<<blocks_for((size_t)B * (size_t)T * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(x, tokens, wte, wpe,
                                                                                                     first_position,
                                                                                                     B * T, T, C);
@@ -78,13 +78,14 @@ static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, i
 
 // A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
 // eight sums are added one after the other.
-template <typename T> __global__ void embedding_backward_kernel(float *dwte, const T *dx, TokenGroups groups, int C) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real>
+__global__ void embedding_backward_kernel(float *dwte, const Real *dx, TokenGroups groups, int C) {
+    const int P = PackOf<Real>::SIZE;
     __shared__ float sums[8][32 * P + 4];
     int g = (int)blockIdx.x, c = ((int)blockIdx.y * 32 + (int)threadIdx.x) * P;
     if (g >= *groups.count) return;
     int start = groups.start[g], end = groups.start[g + 1];
-    bool fit = packs_fit<T>(C);
+    bool fit = packs_fit<Real>(C);
     float sum[P], v[P];
     for (int i = 0; i < P; i++) sum[i] = 0;
     if (c < C)
@@ -103,32 +104,32 @@ template <typename T> __global__ void embedding_backward_kernel(float *dwte, con
 }
 
 // dwpe (T, C) += the sum over the batch of dx (B, T, C)
-template <typename T> __global__ void position_backward_kernel(float *dwpe, const T *dx, int B, int Tn, int C) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real> __global__ void position_backward_kernel(float *dwpe, const Real *dx, int B, int T, int C) {
+    const int P = PackOf<Real>::SIZE;
     int packs = (C + P - 1) / P, i = (int)(blockIdx.x * blockDim.x + threadIdx.x), t = i / packs, c = i % packs * P;
-    if (t >= Tn) return;
-    bool fit = packs_fit<T>(C);
+    if (t >= T) return;
+    bool fit = packs_fit<Real>(C);
     float sum[P], v[P];
     load_pack(sum, dwpe + (size_t)t * (size_t)C, c, C, fit);
     for (int b = 0; b < B; b++) {
-        load_pack(v, dx + ((size_t)b * (size_t)Tn + (size_t)t) * (size_t)C, c, C, fit);
+        load_pack(v, dx + ((size_t)b * (size_t)T + (size_t)t) * (size_t)C, c, C, fit);
         for (int k = 0; k < P; k++) sum[k] += v[k];
     }
     store_pack(dwpe + (size_t)t * (size_t)C, sum, c, C, fit);
 }
 
 // dwte (V, C) +=, dwpe (T, C) += or NULL, from dx (B, T, C); groups on the device
-template <typename R>
-static inline void embedding_backward(float *dwte, float *dwpe, const R *dx, TokenGroups groups, int B, int T, int C,
+template <typename Real>
+static inline void embedding_backward(float *dwte, float *dwpe, const Real *dx, TokenGroups groups, int B, int T, int C,
                                       int V, Device *d) {
-    const int P = PackOf<R>::SIZE;
+    const int P = PackOf<Real>::SIZE;
     int N = B * T, most = N < V ? N : V,
         columns = (C + 32 * P - 1) / (32 * P); // most: the count itself is on the device
-    embedding_backward_kernel<R>
+    embedding_backward_kernel<Real>
         <<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
     LAUNCH_CHECK();
     if (!dwpe) return;
-    position_backward_kernel<R>
+    position_backward_kernel<Real>
         <<<blocks_for((size_t)T * (size_t)((C + P - 1) / P), 128), 128, 0, d->stream>>>(dwpe, dx, B, T, C);
     LAUNCH_CHECK();
 }

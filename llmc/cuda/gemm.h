@@ -28,8 +28,8 @@ static inline void cublas_check(cublasStatus_t status, const char *expression, c
 }
 #define CUBLAS_CHECK(expression) cublas_check(expression, #expression, __FILE__, __LINE__)
 
-template <typename T> struct CublasType {
-    static const cudaDataType_t value = sizeof(T) == 4 ? CUDA_R_32F : CUDA_R_16BF;
+template <typename Real> struct CublasType {
+    static const cudaDataType_t value = sizeof(Real) == 4 ? CUDA_R_32F : CUDA_R_16BF;
 };
 
 // All that an algorithm depends on; compared and stored as numbers.
@@ -382,12 +382,12 @@ template <typename Fused, typename Apart> static inline void fused_or_apart(Devi
 // ---------------------------------------------------------------- biases, where the library has no epilogue
 
 // y (N, C) += b (C)
-template <typename T> __global__ void add_bias_kernel(T *y, const T *b, int N, int C) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real> __global__ void add_bias_kernel(Real *y, const Real *b, int N, int C) {
+    const int P = PackOf<Real>::SIZE;
     size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)N * packs) return;
     int c = (int)(i % packs) * P;
-    bool fit = packs_fit<T>(C);
+    bool fit = packs_fit<Real>(C);
     float v[P], w[P];
     load_pack(v, y + i / packs * (size_t)C, c, C, fit);
     load_pack(w, b, c, C, fit);
@@ -399,12 +399,12 @@ enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at
 
 // partial (gridDim.y, C): sums of columns over rows of dy (N, C). A warp takes COLUMN_ROWS rows at a time, all of them
 // on their way from memory together; a block's warps take turns, and so do the blocks.
-template <typename T>
-__global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const T *dy, int N, int C) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const Real *dy, int N, int C) {
+    const int P = PackOf<Real>::SIZE;
     __shared__ float sums[COLUMN_WARPS][32 * P + 4];
     int c = ((int)blockIdx.x * 32 + (int)threadIdx.x) * P, y = (int)threadIdx.y;
-    bool fit = packs_fit<T>(C);
+    bool fit = packs_fit<Real>(C);
     float sum[P], v[COLUMN_ROWS][P];
     for (int i = 0; i < P; i++) sum[i] = 0;
     if (c < C)
@@ -417,7 +417,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *p
                 for (int r = 0; r < COLUMN_ROWS; r++)
                     bits[r] = n + r < N ? *(const int4 *)(dy + (size_t)(n + r) * (size_t)C + c) : make_int4(0, 0, 0, 0);
 #pragma unroll
-                for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], (const T *)&bits[r], 0, P, true);
+                for (int r = 0; r < COLUMN_ROWS; r++) load_pack(v[r], (const Real *)&bits[r], 0, P, true);
             } else {
 #pragma unroll
                 for (int r = 0; r < COLUMN_ROWS; r++)
@@ -438,68 +438,68 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *p
 }
 
 // db (C) += column sums of dy (N, C)
-template <typename T> static inline void bias_backward(float *db, const T *dy, int N, int C, Device *d) {
+template <typename Real> static inline void bias_backward(float *db, const Real *dy, int N, int C, Device *d) {
     // About 528 blocks, 4 for each of an H100's multiprocessors, with at least one turn each; a constant, since the
     // order of sums must not depend on the device. Scratch: up to 256 rows of C.
-    int wide = (C + 32 * (int)PackOf<T>::SIZE - 1) / (32 * (int)PackOf<T>::SIZE), turn = COLUMN_WARPS * COLUMN_ROWS,
-        parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;
+    int wide = (C + 32 * (int)PackOf<Real>::SIZE - 1) / (32 * (int)PackOf<Real>::SIZE),
+        turn = COLUMN_WARPS * COLUMN_ROWS, parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;
     size_t room = d->scratch_bytes / (sizeof(float) * (size_t)C);
     if (parts > 256) parts = 256;
     if (parts > turns) parts = turns;
     if ((size_t)parts > room) parts = (int)room;
-    column_sums_kernel<T>
+    column_sums_kernel<Real>
         <<<dim3((unsigned)wide, (unsigned)parts), dim3(32, COLUMN_WARPS), 0, d->stream>>>(d->scratch, dy, N, C);
     LAUNCH_CHECK();
     add_columns(db, NULL, d->scratch, parts, C, C, d);
 }
 
-template <typename T> static inline void add_bias(T *y, const T *b, int N, int C, Device *d) {
-    const int P = PackOf<T>::SIZE;
-    add_bias_kernel<T><<<blocks_for((size_t)N * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(y, b, N, C);
+template <typename Real> static inline void add_bias(Real *y, const Real *b, int N, int C, Device *d) {
+    const int P = PackOf<Real>::SIZE;
+    add_bias_kernel<Real><<<blocks_for((size_t)N * (size_t)((C + P - 1) / P), 256), 256, 0, d->stream>>>(y, b, N, C);
     LAUNCH_CHECK();
 }
 
 // ---------------------------------------------------------------- linear layers
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; may be y)
-template <typename T>
-static inline void linear_forward(T *y, const T *x, const T *w, const T *b, const T *residual, int N, int C, int OC,
-                                  Device *d) {
+template <typename Real>
+static inline void linear_forward(Real *y, const Real *x, const Real *w, const Real *b, const Real *residual, int N,
+                                  int C, int OC, Device *d) {
     if (b && gemm(y, w, x, residual, b, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
     gemm(y, w, x, residual, NULL, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
     if (b) add_bias(y, b, N, OC, d);
 }
 
 // pre (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL); y (N, OC) = gelu(pre)
-template <typename T>
-static inline void linear_gelu_forward(T *y, T *pre, const T *x, const T *w, const T *b, int N, int C, int OC,
-                                       Device *d) {
+template <typename Real>
+static inline void linear_gelu_forward(Real *y, Real *pre, const Real *x, const Real *w, const Real *b, int N, int C,
+                                       int OC, Device *d) {
     fused_or_apart(
         d,
         [=]() {
-            return gemm(y, w, x, (const T *)NULL, b, pre, OC, N, C, true, false,
+            return gemm(y, w, x, (const Real *)NULL, b, pre, OC, N, C, true, false,
                         b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d);
         },
         [=]() {
-            linear_forward(pre, x, w, b, (const T *)NULL, N, C, OC, d);
+            linear_forward(pre, x, w, b, (const Real *)NULL, N, C, OC, d);
             gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
         });
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C)
-template <typename T>
-static inline void linear_backward_input(T *dx, const T *dy, const T *w, int N, int C, int OC, Device *d) {
-    gemm(dx, w, dy, (const T *)NULL, NULL, NULL, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+template <typename Real>
+static inline void linear_backward_input(Real *dx, const Real *dy, const Real *w, int N, int C, int OC, Device *d) {
+    gemm(dx, w, dy, (const Real *)NULL, NULL, NULL, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
 }
 
 // dpre (N, C) = (dy (N, OC) w (OC, C)) * gelu'(pre (N, C))
-template <typename T>
-static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, const T *pre, int N, int C, int OC,
-                                              Device *d) {
+template <typename Real>
+static inline void linear_gelu_backward_input(Real *dpre, const Real *dy, const Real *w, const Real *pre, int N, int C,
+                                              int OC, Device *d) {
     fused_or_apart(
         d,
         [=]() {
-            return gemm(dpre, w, dy, (const T *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d);
+            return gemm(dpre, w, dy, (const Real *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d);
         },
         [=]() {
             linear_backward_input(dpre, dy, w, N, C, OC, d);
@@ -508,8 +508,8 @@ static inline void linear_gelu_backward_input(T *dpre, const T *dy, const T *w, 
 }
 
 // dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy, or NULL
-template <typename T>
-static inline void linear_backward_weight(float *dw, float *db, const T *dy, const T *x, int N, int C, int OC,
+template <typename Real>
+static inline void linear_backward_weight(float *dw, float *db, const Real *dy, const Real *x, int N, int C, int OC,
                                           Device *d) {
     auto product = [=]() { gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d); };
     if (!db) {

@@ -22,8 +22,8 @@ enum { LOSS_MAX_THREADS = 1024 };
 
 // How exponentials are taken: bf16 logits, off by 2^-9, as 2^(x log2(e)), where one multiply-add gives the
 // exponent (2 ulp); float ones, which are compared with the CPU's, as exp(x).
-template <typename T> struct LossUnit {
-    static constexpr bool FAST = sizeof(T) == 2;
+template <typename Real> struct LossUnit {
+    static constexpr bool FAST = sizeof(Real) == 2;
     static constexpr float TO = FAST ? 1.4426950408889634f : 1.0f, BACK = FAST ? 0.6931471805599453f : 1.0f;
     __device__ static inline float power(float x) {
         if constexpr (FAST) return exp2_fast(x);
@@ -33,8 +33,8 @@ template <typename T> struct LossUnit {
 
 // Adds v to a sum of powers relative to the maximum m, both in units. A NaN among v, an infinite or (bf16) a maximum
 // above 2e38 make the sum NaN, as inf - inf is one; the maximum itself never is: no number needs to be looked at for that.
-template <typename T, int P> __device__ inline void loss_add(float *m, float *sum, const float (&v)[P]) {
-    typedef LossUnit<T> Unit;
+template <typename Real, int P> __device__ inline void loss_add(float *m, float *sum, const float (&v)[P]) {
+    typedef LossUnit<Real> Unit;
     float top = v[0], s = 0;
 #pragma unroll
     for (int i = 1; i < P; i++) top = fmaxf(top, v[i]);
@@ -46,16 +46,17 @@ template <typename T, int P> __device__ inline void loss_add(float *m, float *su
 }
 
 // A block a row, P numbers a thread at once; the block's size is a multiple of 32.
-template <typename T>
+template <typename Real>
 __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
-    cross_entropy_kernel(float *losses, T *logits, const int32_t *targets, float dscale, int V, int ld) {
-    const int P = PackOf<T>::SIZE;
-    typedef LossUnit<T> Unit;
+    cross_entropy_kernel(float *losses, Real *logits, const int32_t *targets, float dscale, int V, int ld) {
+    const int P = PackOf<Real>::SIZE;
+    typedef LossUnit<Real> Unit;
     __shared__ float maxima[32], sums[32];
     int n = (int)blockIdx.x, thread = (int)threadIdx.x, step = (int)blockDim.x, target = targets[n];
-    T *x = logits + (size_t)n * (size_t)ld;
+    Real *x = logits + (size_t)n * (size_t)ld;
     // x = `before` numbers, `packs` of them, the rest. Thread i stands for the i-th number outside of packs.
-    int before = min((int)(-(uintptr_t)x % 16 / sizeof(T)), V), packs = (V - before) / P, behind = before + packs * P;
+    int before = min((int)(-(uintptr_t)x % 16 / sizeof(Real)), V), packs = (V - before) / P,
+        behind = before + packs * P;
     int single = thread < before ? thread : thread - before + behind;
     int4 *body = (int4 *)(x + before), next, bits;
     float v[P], one[1] = {0};
@@ -72,15 +73,15 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
     float wanted = to_float(x[target]), m = -1e38f /* finite: inf - inf is for inputs alone */, sum = 0;
     if (single < V) {
         one[0] = to_float(x[single]);
-        loss_add<T>(&m, &sum, one);
+        loss_add<Real>(&m, &sum, one);
     }
     if (thread < packs) next = body[thread];
 #pragma unroll 1
     for (int p = thread; p < packs; p += step) {
         bits = next;
         if (p + step < packs) next = body[p + step];
-        load_pack(v, (const T *)&bits, 0, P, true);
-        loss_add<T>(&m, &sum, v);
+        load_pack(v, (const Real *)&bits, 0, P, true);
+        loss_add<Real>(&m, &sum, v);
     }
     float top = warp_max(m);
     sum = warp_sum(sum * Unit::power(m - top));
@@ -106,10 +107,10 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
         for (; p >= 0; p -= step) {
             bits = next;
             if (p >= step) next = body[p - step];
-            load_pack(v, (const T *)&bits, 0, P, true);
+            load_pack(v, (const Real *)&bits, 0, P, true);
 #pragma unroll
             for (int i = 0; i < P; i++) v[i] = Unit::power(fmaf(v[i], Unit::TO, -top)) * scale;
-            store_pack((T *)&bits, v, 0, P, true);
+            store_pack((Real *)&bits, v, 0, P, true);
             body[p] = bits;
         }
     }
@@ -122,12 +123,12 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
 // losses (N). logits (N, V), rows ld >= V apart: in logits, out dlogits = (softmax - onehot) * dscale, and zeros in the
 // columns from V on, whatever was there; left as they are when dscale == 0. targets (N) on the device: in [0, V), or
 // -1: ignored, loss 0 and gradient 0. A row with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
-template <typename T>
-static inline void cross_entropy(float *losses, T *logits, const int32_t *targets, float dscale, int N, int V, int ld,
-                                 Device *d) {
-    int packs = V / (int)PackOf<T>::SIZE + 1,
+template <typename Real>
+static inline void cross_entropy(float *losses, Real *logits, const int32_t *targets, float dscale, int N, int V,
+                                 int ld, Device *d) {
+    int packs = V / (int)PackOf<Real>::SIZE + 1,
         threads = packs < LOSS_MAX_THREADS ? (packs + 31) / 32 * 32 : LOSS_MAX_THREADS;
-    cross_entropy_kernel<T>
+    cross_entropy_kernel<Real>
         <<<blocks_for((size_t)N, 1), (unsigned)threads, 0, d->stream>>>(losses, logits, targets, dscale, V, ld);
     LAUNCH_CHECK();
 }

@@ -34,8 +34,8 @@ __device__ inline float gelu_slope(float x) {
 }
 
 // y (n) = gelu(x), or dx (n) = dy gelu'(x) where dy is given
-template <typename T> __global__ void gelu_kernel(T *out, const T *dy, const T *x, size_t n) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real> __global__ void gelu_kernel(Real *out, const Real *dy, const Real *x, size_t n) {
+    const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= n) return;
     int left = n - i < (size_t)P ? (int)(n - i) : P;
@@ -47,26 +47,27 @@ template <typename T> __global__ void gelu_kernel(T *out, const T *dy, const T *
 }
 
 // y (n) = gelu(x (n))
-template <typename T> static inline void gelu_forward(T *y, const T *x, size_t n, Device *d) {
-    gelu_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(y, NULL, x, n);
+template <typename Real> static inline void gelu_forward(Real *y, const Real *x, size_t n, Device *d) {
+    gelu_kernel<Real><<<blocks_for(n, 256 * PackOf<Real>::SIZE), 256, 0, d->stream>>>(y, NULL, x, n);
     LAUNCH_CHECK();
 }
 
 // dx (n) = dy (n) gelu'(x (n)); dx may equal dy
-template <typename T> static inline void gelu_backward(T *dx, const T *dy, const T *x, size_t n, Device *d) {
-    gelu_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(dx, dy, x, n);
+template <typename Real>
+static inline void gelu_backward(Real *dx, const Real *dy, const Real *x, size_t n, Device *d) {
+    gelu_kernel<Real><<<blocks_for(n, 256 * PackOf<Real>::SIZE), 256, 0, d->stream>>>(dx, dy, x, n);
     LAUNCH_CHECK();
 }
 
 // y (N, F) from x (N, 2F); or, where dy (N, F) is given, dx (N, 2F): du = dy g s, dg = dy u s (1 + g (1 - s))
-template <typename T> __global__ void swiglu_kernel(T *y, T *dx, const T *dy, const T *x, int N, int F) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real> __global__ void swiglu_kernel(Real *y, Real *dx, const Real *dy, const Real *x, int N, int F) {
+    const int P = PackOf<Real>::SIZE;
     size_t packs = (size_t)((F + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)N * packs) return;
     size_t n = i / packs;
     int f = (int)(i % packs) * P;
-    bool fit = packs_fit<T>(F);
-    const T *gate = x + n * 2 * (size_t)F, *up = gate + F;
+    bool fit = packs_fit<Real>(F);
+    const Real *gate = x + n * 2 * (size_t)F, *up = gate + F;
     float g[P], u[P], v[P];
     load_pack(g, gate, f, F, fit);
     load_pack(u, up, f, F, fit);
@@ -91,17 +92,18 @@ template <typename T> __global__ void swiglu_kernel(T *y, T *dx, const T *dy, co
 }
 
 // y (N, F) = g * sigmoid(g) * u with x (N, 2F) holding the gate g (F), then u (F)
-template <typename T> static inline void swiglu_forward(T *y, const T *x, int N, int F, Device *d) {
-    const int P = PackOf<T>::SIZE;
-    swiglu_kernel<T>
+template <typename Real> static inline void swiglu_forward(Real *y, const Real *x, int N, int F, Device *d) {
+    const int P = PackOf<Real>::SIZE;
+    swiglu_kernel<Real>
         <<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(y, NULL, NULL, x, N, F);
     LAUNCH_CHECK();
 }
 
 // dx (N, 2F) from dy (N, F), x (N, 2F)
-template <typename T> static inline void swiglu_backward(T *dx, const T *dy, const T *x, int N, int F, Device *d) {
-    const int P = PackOf<T>::SIZE;
-    swiglu_kernel<T>
+template <typename Real>
+static inline void swiglu_backward(Real *dx, const Real *dy, const Real *x, int N, int F, Device *d) {
+    const int P = PackOf<Real>::SIZE;
+    swiglu_kernel<Real>
         <<<blocks_for((size_t)N * (size_t)((F + P - 1) / P), 256), 256, 0, d->stream>>>(NULL, dx, dy, x, N, F);
     LAUNCH_CHECK();
 }

@@ -18,15 +18,15 @@ Limit: C <= 16384 (bf16), 8192 (float) backward, where a row is held in register
 #include "cuda.h"
 
 // A warp a row; the row is read from memory once and then from the L1 cache.
-template <typename T>
-__global__ void norm_forward_kernel(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C,
-                                    float eps) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real>
+__global__ void norm_forward_kernel(Real *y, float *mean, float *rstd, const Real *x, const Real *w, const Real *b,
+                                    int N, int C, float eps) {
+    const int P = PackOf<Real>::SIZE;
     int n = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)(threadIdx.x % 32);
     if (n >= N) return;
-    bool fit = packs_fit<T>(C);
-    const T *xr = x + (size_t)n * (size_t)C;
-    T *yr = y + (size_t)n * (size_t)C;
+    bool fit = packs_fit<Real>(C);
+    const Real *xr = x + (size_t)n * (size_t)C;
+    Real *yr = y + (size_t)n * (size_t)C;
     float v[P], m = 0, q = 0;
     if (mean) {
         for (int c = lane * P; c < C; c += 32 * P) {
@@ -56,23 +56,23 @@ __global__ void norm_forward_kernel(T *y, float *mean, float *rstd, const T *x, 
 }
 
 // y (N, C), mean (N) or NULL, rstd (N) from x (N, C), w (C), b (C) or NULL
-template <typename T>
-static inline void norm_forward(T *y, float *mean, float *rstd, const T *x, const T *w, const T *b, int N, int C,
-                                float eps, Device *d) {
+template <typename Real>
+static inline void norm_forward(Real *y, float *mean, float *rstd, const Real *x, const Real *w, const Real *b, int N,
+                                int C, float eps, Device *d) {
     const int warps = 4;
-    norm_forward_kernel<T>
+    norm_forward_kernel<Real>
         <<<blocks_for((size_t)N, warps), warps * 32, 0, d->stream>>>(y, mean, rstd, x, w, b, N, C, eps);
     LAUNCH_CHECK();
 }
 
 // 16 bytes of a row from c on, as they are, zeros from C on; number by number where rows do not start on 16 bytes
-template <bool FIT, typename T> __device__ inline int4 row_bits(const T *row, int c, int C) {
-    const int P = PackOf<T>::SIZE;
+template <bool FIT, typename Real> __device__ inline int4 row_bits(const Real *row, int c, int C) {
+    const int P = PackOf<Real>::SIZE;
     int4 bits = make_int4(0, 0, 0, 0);
     if constexpr (FIT) {
         if (c < C) bits = *(const int4 *)(row + c);
     } else {
-        T part[P];
+        Real part[P];
 #pragma unroll
         for (int i = 0; i < P; i++) {
             from_float(&part[i], 0.0f);
@@ -87,13 +87,13 @@ enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 
 
 // A block (columns, groups of threads) takes groups rows at a time: rows blockIdx.x groups + threadIdx.y, + gridDim.x
 // groups, ... A thread keeps to its K packs of columns, so that dw and db gather in its registers. One barrier and one
-// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx
-// before the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
-template <typename T, int K, bool FIT>
+// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx before
+// the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
+template <typename Real, int K, bool FIT>
 __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
-    norm_backward_kernel(T *dx, float *partial, const T *dy, const T *x, const T *w, const float *mean,
+    norm_backward_kernel(Real *dx, float *partial, const Real *dy, const Real *x, const Real *w, const float *mean,
                          const float *rstd, int N, int C, float inverse) {
-    const int P = PackOf<T>::SIZE;
+    const int P = PackOf<Real>::SIZE;
     constexpr bool AHEAD = K == 1 && FIT; // what 64 registers allow
     __shared__ float2 sums[2][32];        // a warp's, of two rows in turn, so that one barrier a row is enough
     extern __shared__ float norm_smem[];  // (groups - 1, 2 P, columns): dw and db of the groups after the first
@@ -123,15 +123,15 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
 #pragma unroll 1
     for (int row = (int)blockIdx.x * (int)blockDim.y; row < N; row += step) {
         int n = row + y;
-        T *dr = dx + (size_t)n * (size_t)C;
+        Real *dr = dx + (size_t)n * (size_t)C;
         int4 old[K];
         float xhat[K][P], g[K][P], s1 = 0, s2 = 0;
         if (!AHEAD) fetch(n);
         float m = next_m, rs = next_rs;
 #pragma unroll
         for (int k = 0; k < K; k++) {
-            load_pack(xhat[k], (const T *)&x_bits[k], 0, P, true);
-            load_pack(g[k], (const T *)&dy_bits[k], 0, P, true);
+            load_pack(xhat[k], (const Real *)&x_bits[k], 0, P, true);
+            load_pack(g[k], (const Real *)&dy_bits[k], 0, P, true);
             if (AHEAD) old[k] = row_bits<FIT>(dr, n < N ? first : C, C);
         }
         if (AHEAD) fetch(n < N - step ? n + step : N);
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
             float v[P];
             int4 weight =
                 row_bits<FIT>(w, first + k * width * P, C); // from the L1 cache: kept, it would cost registers
-            load_pack(v, (const T *)&weight, 0, P, true);
+            load_pack(v, (const Real *)&weight, 0, P, true);
 #pragma unroll
             for (int i = 0; i < P; i++) {
                 xhat[k][i] = (xhat[k][i] - m) * rs;
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
             int c = n < N ? first + k * width * P : C;
             float v[P];
             if (!AHEAD) old[k] = row_bits<FIT>(dr, c, C);
-            load_pack(v, (const T *)&old[k], 0, P, true);
+            load_pack(v, (const Real *)&old[k], 0, P, true);
 #pragma unroll
             for (int i = 0; i < P; i++) v[i] += rs * (g[k][i] - s1 - xhat[k][i] * s2);
             if (c < C) store_pack(dr, v, c, C, FIT);
@@ -203,18 +203,18 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
     }
 }
 
-template <typename T, int K>
-static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T *w, const float *mean,
+template <typename Real, int K>
+static inline void norm_backward_launch(Real *dx, const Real *dy, const Real *x, const Real *w, const float *mean,
                                         const float *rstd, int N, int C, int blocks, dim3 threads, Device *d) {
-    size_t shared = sizeof(float) * 2 * PackOf<T>::SIZE * threads.x * (threads.y - 1);
-    if (C % (int)PackOf<T>::SIZE == 0)
-        norm_backward_kernel<T, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
-                                                                                           mean, rstd, N, C,
-                                                                                           1.0f / (float)C);
+    size_t shared = sizeof(float) * 2 * PackOf<Real>::SIZE * threads.x * (threads.y - 1);
+    if (C % (int)PackOf<Real>::SIZE == 0)
+        norm_backward_kernel<Real, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
+                                                                                              mean, rstd, N, C,
+                                                                                              1.0f / (float)C);
     else
-        norm_backward_kernel<T, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
-                                                                                            mean, rstd, N, C,
-                                                                                            1.0f / (float)C);
+        norm_backward_kernel<Real, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
+                                                                                               mean, rstd, N, C,
+                                                                                               1.0f / (float)C);
     LAUNCH_CHECK();
 }
 
@@ -222,10 +222,10 @@ static inline void norm_backward_launch(T *dx, const T *dy, const T *x, const T 
 // With xhat = (x - mean) * rstd and g = dy * w:
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
-template <typename T>
-static inline void norm_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w, const float *mean,
-                                 const float *rstd, int N, int C, Device *d) {
-    const int P = PackOf<T>::SIZE;
+template <typename Real>
+static inline void norm_backward(Real *dx, float *dw, float *db, const Real *dy, const Real *x, const Real *w,
+                                 const float *mean, const float *rstd, int N, int C, Device *d) {
+    const int P = PackOf<Real>::SIZE;
     int packs = (C + P - 1) / P;
     if (packs > 2048) fail("norm_backward: rows of %d numbers are longer than the %d it can hold", C, 2048 * P);
     // Blocks of about 256 threads, or of one row; as many as an H100 holds at once, up to 4 on each of its 132
@@ -236,8 +236,8 @@ static inline void norm_backward(T *dx, float *dw, float *db, const T *dy, const
         rows = (N + groups - 1) / groups;
     if (blocks > rows) blocks = rows;
     dim3 threads((unsigned)columns, (unsigned)groups);
-    if (each == 1) norm_backward_launch<T, 1>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
-    else norm_backward_launch<T, 4>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
+    if (each == 1) norm_backward_launch<Real, 1>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
+    else norm_backward_launch<Real, 4>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
     add_columns(dw, db, d->scratch, blocks, C, 2 * C, d);
 }
 

@@ -140,10 +140,10 @@ __device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, ui
 
 // master (n) or NULL, m, v (n): own elements; w, g: own elements or all; decay (n / 64): does weight decay
 // apply to these 64 numbers? n and all ranges are multiples of 64 and all arrays start on 16 bytes.
-template <typename T>
-__global__ void adamw_kernel(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
+template <typename Real>
+__global__ void adamw_kernel(Real *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
                              Owned owned, const AdamRule *rule_, const AdamResult *result) {
-    const int P = PackOf<T>::SIZE;
+    const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= n || !result->updated) return;
     size_t at = owned_at(owned, i);
@@ -211,12 +211,12 @@ static inline void adamw_decide(AdamResult *result, const double *sums, int rank
 }
 
 // The update of n own elements, if *result says so; their gradients go back to zero.
-template <typename T>
-static inline void adamw(T *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
+template <typename Real>
+static inline void adamw(Real *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
                          Owned owned, const AdamRule *rule, const AdamResult *result, Device *d) {
     if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
-    adamw_kernel<T><<<blocks_for(n, 256 * PackOf<T>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n, owned,
-                                                                                 rule, result);
+    adamw_kernel<Real><<<blocks_for(n, 256 * PackOf<Real>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n,
+                                                                                       owned, rule, result);
     LAUNCH_CHECK();
 }
 

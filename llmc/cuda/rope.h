@@ -30,18 +30,19 @@ static inline int rope_lanes(int half, int V) {
 
 enum { ROPE_THREADS = 256 };
 
-template <typename T, int V, int L>
-__global__ void qk_forward_kernel(T *qk, float *rstd, const T *qkv, const T *q_weight, const T *k_weight,
-                                  const float *rope, int first_position, int N, int Tn, int NH, int NKV, int HS,
+template <typename Real, int V, int L>
+__global__ void qk_forward_kernel(Real *qk, float *rstd, const Real *qkv, const Real *q_weight, const Real *k_weight,
+                                  const float *rope, int first_position, int N, int T, int NH, int NKV, int HS,
                                   float eps, int G) {
     int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G;
     size_t item = ((size_t)blockIdx.x * ROPE_THREADS + threadIdx.x) / (unsigned)G, items = (size_t)N * (size_t)heads;
     bool active = item < items; // all lanes stay for the shuffles
     size_t n = active ? item / (size_t)heads : 0;
     int h = active ? (int)(item % (size_t)heads) : 0;
-    const T *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS, *weight = h < NH ? q_weight : k_weight;
-    T *out = qk + (n * (size_t)heads + (size_t)h) * (size_t)HS;
-    const float *table = rope + (size_t)(first_position + (int)(n % (size_t)Tn)) * (size_t)HS;
+    const Real *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS,
+               *weight = h < NH ? q_weight : k_weight;
+    Real *out = qk + (n * (size_t)heads + (size_t)h) * (size_t)HS;
+    const float *table = rope + (size_t)(first_position + (int)(n % (size_t)T)) * (size_t)HS;
     float a[L][V], b[L][V], s = 0;
     for (int l = 0; l < L; l++) {
         int i = (j + l * G) * V;
@@ -80,29 +81,30 @@ __global__ void qk_forward_kernel(T *qk, float *rstd, const T *qkv, const T *q_w
 
 // qk (N, (NH+NKV) HS) from qkv (N, (NH+2 NKV) HS), N = B T; q_weight, k_weight (HS) or both NULL; rstd
 // (N, NH+NKV) is kept where they are given; rope (Tmax, HS/2, 2)
-template <typename R>
-static inline void qk_forward(R *qk, float *rstd, const R *qkv, const R *q_weight, const R *k_weight, const float *rope,
-                              int first_position, int B, int T, int NH, int NKV, int HS, float eps, Device *d) {
-    const int P = PackOf<R>::SIZE;
+template <typename Real>
+static inline void qk_forward(Real *qk, float *rstd, const Real *qkv, const Real *q_weight, const Real *k_weight,
+                              const float *rope, int first_position, int B, int T, int NH, int NKV, int HS, float eps,
+                              Device *d) {
+    const int P = PackOf<Real>::SIZE;
     bool wide = HS / 2 % P == 0;
     int G = rope_lanes(HS / 2, wide ? P : 1);
     unsigned blocks = blocks_for((size_t)B * (size_t)T * (size_t)(NH + NKV) * (size_t)G, ROPE_THREADS);
     if (wide)
-        qk_forward_kernel<R, P, 8 / P><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope,
-                                                                               first_position, B * T, T, NH, NKV, HS,
-                                                                               eps, G);
+        qk_forward_kernel<Real, P, 8 / P><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight,
+                                                                                  rope, first_position, B * T, T, NH,
+                                                                                  NKV, HS, eps, G);
     else
-        qk_forward_kernel<R, 1, 8><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope,
-                                                                           first_position, B * T, T, NH, NKV, HS, eps,
-                                                                           G);
+        qk_forward_kernel<Real, 1, 8><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope,
+                                                                              first_position, B * T, T, NH, NKV, HS,
+                                                                              eps, G);
     LAUNCH_CHECK();
 }
 
 // Groups of the whole grid take heads in turn, so that a lane's sums for the weights' gradients stay in
 // registers; at the end each block writes its sums: partial (gridDim.x, 2, HS).
-template <typename T, int V, int L>
-__global__ void qk_backward_kernel(T *dqkv, float *partial, const T *dqk, const T *qkv, const float *rstd,
-                                   const T *q_weight, const T *k_weight, const float *rope, int N, int Tn, int NH,
+template <typename Real, int V, int L>
+__global__ void qk_backward_kernel(Real *dqkv, float *partial, const Real *dqk, const Real *qkv, const float *rstd,
+                                   const Real *q_weight, const Real *k_weight, const float *rope, int N, int T, int NH,
                                    int NKV, int HS, int G) {
     extern __shared__ __align__(16) float sums[]; // (warps, HS)
     int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G, groups = ROPE_THREADS / G;
@@ -117,11 +119,11 @@ __global__ void qk_backward_kernel(T *dqkv, float *partial, const T *dqk, const 
         bool active = item < items;
         size_t n = active ? item / (size_t)heads : 0;
         int h = active ? (int)(item % (size_t)heads) : 0;
-        const T *dr = dqk + (n * (size_t)heads + (size_t)h) * (size_t)HS,
-                *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
-        const T *weight = h < NH ? q_weight : k_weight;
-        T *out = dqkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
-        const float *table = rope + n % (size_t)Tn * (size_t)HS;
+        const Real *dr = dqk + (n * (size_t)heads + (size_t)h) * (size_t)HS,
+                   *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
+        const Real *weight = h < NH ? q_weight : k_weight;
+        Real *out = dqkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
+        const float *table = rope + n % (size_t)T * (size_t)HS;
         float ga[L][V], gb[L][V], xa[L][V], xb[L][V], s = 0, rs = 1;
         if (q_weight && active) rs = rstd[item];
         for (int l = 0; l < L; l++) {
@@ -191,11 +193,11 @@ __global__ void qk_backward_kernel(T *dqkv, float *partial, const T *dqk, const 
 
 // dqkv (N, (NH+2 NKV) HS): its q and k parts are written; dq_weight, dk_weight (HS) += or NULL; from dqk
 // (N, (NH+NKV) HS). Positions start at 0.
-template <typename R>
-static inline void qk_backward(R *dqkv, float *dq_weight, float *dk_weight, const R *dqk, const R *qkv,
-                               const float *rstd, const R *q_weight, const R *k_weight, const float *rope, int B, int T,
-                               int NH, int NKV, int HS, Device *d) {
-    const int P = PackOf<R>::SIZE;
+template <typename Real>
+static inline void qk_backward(Real *dqkv, float *dq_weight, float *dk_weight, const Real *dqk, const Real *qkv,
+                               const float *rstd, const Real *q_weight, const Real *k_weight, const float *rope, int B,
+                               int T, int NH, int NKV, int HS, Device *d) {
+    const int P = PackOf<Real>::SIZE;
     bool wide = HS / 2 % P == 0;
     int G = rope_lanes(HS / 2, wide ? P : 1), groups = ROPE_THREADS / G;
     size_t items = (size_t)B * (size_t)T * (size_t)(NH + NKV),
@@ -203,13 +205,13 @@ static inline void qk_backward(R *dqkv, float *dq_weight, float *dk_weight, cons
     unsigned blocks = blocks_for(items, (size_t)groups);
     if (q_weight && blocks > 512) blocks = 512; // a constant: the order of the sums must not depend on the device
     if (wide)
-        qk_backward_kernel<R, P, 8 / P><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd,
-                                                                                     q_weight, k_weight, rope, B * T, T,
-                                                                                     NH, NKV, HS, G);
+        qk_backward_kernel<Real, P, 8 / P><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv,
+                                                                                        rstd, q_weight, k_weight, rope,
+                                                                                        B * T, T, NH, NKV, HS, G);
     else
-        qk_backward_kernel<R, 1, 8><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd,
-                                                                                 q_weight, k_weight, rope, B * T, T, NH,
-                                                                                 NKV, HS, G);
+        qk_backward_kernel<Real, 1, 8><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd,
+                                                                                    q_weight, k_weight, rope, B * T, T,
+                                                                                    NH, NKV, HS, G);
     LAUNCH_CHECK();
     if (!q_weight) return;
     add_columns(dq_weight, dk_weight, d->scratch, (int)blocks, HS, 2 * HS, d);

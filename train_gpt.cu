@@ -96,7 +96,7 @@ struct Model {
     float *master;            // (own_elements); NULL in a float build and without updates
     float *gradients;         // (table.elements), with ZeRO-2 and 3 (own_elements); only for training
     float *moment1, *moment2; // (own_elements) each, only for training
-    unsigned char *decay;     // (own_elements / 64): does weight decay apply?
+    unsigned char *groups;    // (own_elements / 64): parameter groups
     Owned owned;
     Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
     char *activations;                  // (acts.bytes)
@@ -104,12 +104,8 @@ struct Model {
     real *logits;                       // (logits_rows, logits_width): one chunk
     int logits_rows, logits_width;      // width: V, filled up to VOCAB_ALIGN
 
-    // Backward: gradients of activations. dx is (N, C), the gradient of the residual stream, which
-    // every block turns from the gradient of its output into that of its input.
-    real *dx;
-    real *dwide;   // (N, max(fc, QKV)): d of fc, then of qkv
-    real *dnarrow; // (N, max(F, C, (2 NH + NKV) HS)): d of mlp, of the norms' outputs, of attention and qk
-    float *delta;  // (B, NH, T): attention's backward
+    ActTable backs;
+    char *backward; // (backs.bytes): gradients of activations; only for training
 
     // A batch: tokens (N), targets (N), token_groups (embedding.h). The host fills one of two pinned
     // copies while the other may still be on its way.
@@ -170,16 +166,19 @@ static Tensors<Real> tensors_of(const Model *m, BlockOf block_of, int layer) {
 static Weights weights_of(const Model *m, int layer) { return tensors_of<const real>(m, block_weights, layer); }
 static Gradients gradients_of(const Model *m, int layer) { return tensors_of<float>(m, block_gradients, layer); }
 
-static Activations activations_of(const Model *m, int layer) {
+static Activations tensors_in(const ActTable *table, char *memory, int layer) {
     Activations a;
 #define X(id, width, per_head, place, ...)                                                                             \
-    a.id = m->acts.items[ACT_##id].present                                                                             \
-               ? (decltype(a.id))(m->activations + act_offset(&m->acts, ACT_##id, place == PLACE_LAYER ? layer : 0))   \
+    a.id = table->items[ACT_##id].present                                                                              \
+               ? (decltype(a.id))(memory + act_offset(table, ACT_##id, place == PLACE_LAYER ? layer : 0))              \
                : NULL;
     ACTIVATIONS(X)
 #undef X
     return a;
 }
+static Activations activations_of(const Model *m, int layer) { return tensors_in(&m->acts, m->activations, layer); }
+// Their gradients; NULL where there are none.
+static Activations backward_of(const Model *m, int layer) { return tensors_in(&m->backs, m->backward, layer); }
 
 // The elements of a tensor that a member of the group owns, as offsets into the table's elements, and where
 // such an element stands in that member's arrays of own elements.
@@ -197,29 +196,40 @@ static float *model_array(const Model *m, int array) {
                                                   : m->moment2;
 }
 
-// The input of a layer: the output of the one before, or the embedding.
+// The input of a layer, the output of the one before or the embedding; and its gradient.
 static real *layer_input(const Model *m, int layer) {
     Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
     return layer > 0 ? a.residual2 : a.embedding;
 }
+static real *layer_input_gradient(const Model *m, int layer) {
+    Activations d = backward_of(m, layer > 0 ? layer - 1 : 0);
+    return layer > 0 ? d.residual2 : d.embedding;
+}
+
+// to (n) = from, where they are not the same memory: gradients of the residual stream, which go on while more is added.
+static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
+    if (to != from) CUDA_CHECK(cudaMemcpyAsync(to, from, sizeof(real) * n, cudaMemcpyDeviceToDevice, gpu->stream));
+}
 
 // ---------------------------------------------------------------- one transformer block
 
-// Where keys and values come from. In training they are columns of qkv (and qk, once rotated).
-typedef struct {
-    const real *q, *k, *v; // (N, NH HS), (N, NKV HS), (N, NKV HS), rows ld apart
-    int ldq, ldk, ldv;
-} Heads;
+// The keys and values of T tokens go into the cache (2, seq_len, NKV HS) at position `first`; those of all positions so
+// far are then what attention sees.
+static void cache_append(Model *m, Heads<real> *h, real *cache, int T, int first) {
+    size_t NK = (size_t)(m->config.kv_heads * m->config.head_size), row = sizeof(real) * NK;
+    for (Rows<real> *from : {&h->k, &h->v}) {
+        CUDA_CHECK(cudaMemcpy2DAsync(cache + (size_t)first * NK, row, from->at, sizeof(real) * (size_t)from->ld, row,
+                                     (size_t)T, cudaMemcpyDeviceToDevice, m->gpu.stream));
+        *from = {cache, (int)NK};
+        cache += (size_t)m->setup.seq_len * NK;
+    }
+}
 
-static Heads heads_of(const Config *c, const Activations *a) {
-    Heads h;
-    int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size;
-    h.q = c->rope ? a->qk : a->qkv;
-    h.k = h.q + NQ;
-    h.v = a->qkv + NQ + NK;
-    h.ldq = h.ldk = c->rope ? NQ + NK : config_qkv(c);
-    h.ldv = config_qkv(c);
-    return h;
+// Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
+static Heads<real> heads_of(const Config *c, const Activations *a) {
+    int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size, QKV = config_qkv(c);
+    Rows<real> qk = c->rope ? Rows<real>{a->qk, NQ + NK} : Rows<real>{a->qkv, QKV}, v = {a->qkv + NQ + NK, QKV};
+    return {qk, qk.from(0, NQ), v};
 }
 
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
@@ -232,104 +242,86 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Device *gpu = &m->gpu;
     Weights w = weights_of(m, layer);
     Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
-        QKV = config_qkv(c);
+    int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
+    float eps = (float)c->norm_eps;
+    AttentionShape shape = attention_shape(c, B, T, first + T);
+    Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
+               norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
+    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
-    norm_forward<real>(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, (float)c->norm_eps, gpu);
+    norm_forward<real>(a.norm1, x, norm1, gpu);
     // 2. qkv = norm1 Wqkv^T + b
-    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu);
+    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, {N, C, config_qkv(c)}, gpu);
     // 3. qk = rotate(norm(q), norm(k))
-    if (c->rope)
-        qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, first, B, T, NH, NKV, HS,
-                         (float)c->norm_eps, gpu);
+    if (c->rope) qk_forward<real>(a.qk, a.qkv, rotation, gpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
     if (products) {
-        Heads h = heads_of(c, &a);
-        if (cache) {
-            size_t NK = (size_t)(NKV * HS), row = sizeof(real) * NK;
-            real *keys = cache, *values = cache + (size_t)m->setup.seq_len * NK; // (seq_len, NKV HS) each
-            CUDA_CHECK(cudaMemcpy2DAsync(keys + (size_t)first * NK, row, h.k, sizeof(real) * (size_t)h.ldk, row,
-                                         (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
-            CUDA_CHECK(cudaMemcpy2DAsync(values + (size_t)first * NK, row, h.v, sizeof(real) * (size_t)h.ldv, row,
-                                         (size_t)T, cudaMemcpyDeviceToDevice, gpu->stream));
-            h.k = keys, h.v = values, h.ldk = h.ldv = (int)NK;
-        }
-        attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, first + T, NH,
-                                NKV, HS, gpu->stream);
+        Heads<real> h = heads_of(c, &a);
+        if (cache) cache_append(m, &h, cache, T, first);
+        attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
     // 5. residual1 = x + attention Wproj^T + b. The product adds x: it and the norm behind it then read and write (N, C) four
     //    times in all; a norm that added it would make it five, and round the product before the sum.
-    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu);
+    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, {N, NQ, C}, gpu);
     // 6. norm2 = norm(residual1)
-    norm_forward<real>(a.norm2, a.norm2_mean, a.norm2_rstd, a.residual1, w.norm2_w, w.norm2_b, N, C, (float)c->norm_eps,
-                       gpu);
+    norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
-    // 8. mlp = gelu(fc), or silu(gate) up
-    if (products && c->gated) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, config_fc(c), gpu);
-    else if (products) linear_gelu_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, N, C, F, gpu);
-    if (c->gated) swiglu_forward<real>(a.mlp, a.fc, N, F, gpu);
-    else if (!products) gelu_forward<real>(a.mlp, a.fc, (size_t)N * (size_t)F, gpu);
+    // 8. mlp = f(fc), or f(gate) up
+    if (products) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu);
+    else mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
-        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu);
+        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, {N, F, C}, gpu);
 }
 
-// Turns m->dx from the gradient of the block's output into that of its input x, and adds the
-// gradients of the block's weights. The steps of block_forward, backwards.
-static void block_backward(Model *m, int layer, const real *x, int B, int T) {
+// dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. The steps
+// of block_forward, backwards.
+static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     Weights w = weights_of(m, layer);
     Gradients dw = gradients_of(m, layer);
-    Activations a = activations_of(m, layer);
-    int N = B * T, C = c->channels, F = c->hidden, NH = c->heads, NKV = c->kv_heads, HS = c->head_size,
-        QKV = config_qkv(c);
-    int NQ = NH * HS, NK = NKV * HS;
-    real *dx = m->dx, *dwide = m->dwide, *dnarrow = m->dnarrow;
+    Activations a = activations_of(m, layer), d = backward_of(m, layer);
+    int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
+    size_t NC = (size_t)N * (size_t)C;
+    float eps = (float)c->norm_eps;
+    AttentionShape shape = attention_shape(c, B, T, T);
+    Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
+               norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
+    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
+    MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
+    LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
 
     // What was not kept is computed again.
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
     if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, EXTENT_AGAIN, NULL, 0);
 
-    // 9. dmlp = dx Wfcproj
-    // 8. dfc
-    real *dmlp = dnarrow; // (N, F); with GELU it never exists
-    real *dfc = dwide;    // (N, F) or (N, 2F)
-    linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu);
-    if (c->gated) {
-        linear_backward_input<real>(dmlp, dx, w.fcproj_w, N, F, C, gpu);
-        swiglu_backward<real>(dfc, dmlp, a.fc, N, F, gpu);
-    } else linear_gelu_backward_input<real>(dfc, dx, w.fcproj_w, a.fc, N, F, C, gpu);
+    // 9. dmlp = dresidual2 Wfcproj
+    // 8. dfc = dmlp f'(fc), or of gate and up
+    linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, gpu);
+    linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, w.fcproj_w, a.fc, mlp, gpu);
     // 7. dnorm2 = dfc Wfc
-    real *dnorm = dnarrow; // (N, C); dmlp is used up
-    linear_backward_weight<real>(dw.fc_w, dw.fc_b, dfc, a.norm2, N, C, config_fc(c), gpu);
-    linear_backward_input<real>(dnorm, dfc, w.fc_w, N, C, config_fc(c), gpu);
-    // 6. dresidual1 = dx + norm2 backward
-    norm_backward<real>(dx, dw.norm2_w, dw.norm2_b, dnorm, a.residual1, w.norm2_w, a.norm2_mean, a.norm2_rstd, N, C,
-                        gpu);
-    // 5. dattention = dx Wproj
-    real *dattention = dnarrow; // (N, NH HS)
-    linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, N, NQ, C, gpu);
-    linear_backward_input<real>(dattention, dx, w.proj_w, N, NQ, C, gpu);
+    linear_backward_weight<real>(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, gpu);
+    linear_backward_input<real>(d.norm2, d.fc, w.fc_w, fc, gpu);
+    // 6. dresidual1 = dresidual2 + norm2 backward
+    pass_on(d.residual1, d.residual2, NC, gpu);
+    norm_backward<real>(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, gpu);
+    // 5. dattention = dresidual1 Wproj
+    linear_backward_weight<real>(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, gpu);
+    linear_backward_input<real>(d.attention, d.residual1, w.proj_w, proj, gpu);
     // 4. dq, dk, dv
-    real *dqkv = dwide;                             // (N, QKV); dfc is used up
-    real *dqk = dnarrow + (size_t)N * (size_t)NQ;   // (N, (NH + NKV) HS), behind dattention
-    real *dq = c->rope ? dqk : dqkv, *dk = dq + NQ; // as heads_of() splits them
-    int lddq = c->rope ? NQ + NK : QKV;
-    Heads h = heads_of(c, &a);
-    attention_backward<real>(dq, lddq, dk, lddq, dqkv + NQ + NK, QKV, dattention, a.attention, a.attention_lse,
-                             m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, gpu->stream);
+    attention_backward<real>(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, gpu);
     // 3. through rotation and norm
-    if (c->rope)
-        qk_backward<real>(dqkv, dw.qnorm_w, dw.knorm_w, dqk, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T, NH,
-                          NKV, HS, gpu);
+    if (c->rope) qk_backward<real>(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, gpu);
     // 2. dnorm1 = dqkv Wqkv
-    linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, dqkv, a.norm1, N, C, QKV, gpu);
-    linear_backward_input<real>(dnorm, dqkv, w.qkv_w, N, C, QKV, gpu);
-    // 1. dx = dx + norm1 backward
-    norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, dnorm, x, w.norm1_w, a.norm1_mean, a.norm1_rstd, N, C, gpu);
+    linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, gpu);
+    linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu);
+    // 1. dx = dresidual1 + norm1 backward
+    pass_on(dx, d.residual1, NC, gpu);
+    norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, d.norm1, x, norm1, gpu);
 }
 
 // ---------------------------------------------------------------- the whole model
@@ -411,7 +403,7 @@ static void forward_pass(Model *m, float *logits_out) {
     int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size, W = m->logits_width;
     double grad_scale = m->grad_scale;
     Weights w = weights_of(m, 0);
-    Activations a = activations_of(m, 0);
+    Activations a = activations_of(m, 0), d = backward_of(m, 0);
     const int32_t *inputs = m->batch, *targets = m->batch + N;
 
     // 1. token and position embedding
@@ -426,11 +418,11 @@ static void forward_pass(Model *m, float *logits_out) {
     // 3. the last norm
     use_block(m, 1 + c->layers, -1);
     const real *x = layer_input(m, c->layers);
-    norm_forward<real>(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, N, C, (float)c->norm_eps, gpu);
+    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
+    norm_forward<real>(a.normf, x, normf, gpu);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = NULL;
-    real *dnormf = m->dnarrow; // (N, C)
     if (grad_scale != 0) {
         Gradients dw = gradients_of(m, 0);
         begin_gradients(m, c->tied ? 0 : 1 + c->layers);
@@ -439,13 +431,13 @@ static void forward_pass(Model *m, float *logits_out) {
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
-        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, rows, C, W, gpu);
+        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
         for (int i = 0; logits_out && i < rows; i++)
             real_to_host(m, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W, (size_t)V);
         cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
-        linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, rows, C, W, gpu);
-        linear_backward_input<real>(dnormf + (size_t)row * (size_t)C, m->logits, head, rows, C, W, gpu);
+        linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, {rows, C, W}, gpu);
+        linear_backward_input<real>(d.normf + (size_t)row * (size_t)C, m->logits, head, {rows, C, W}, gpu);
     }
     sum_losses(m->loss, a.losses, N, gpu);
     end_pass(m);
@@ -490,27 +482,27 @@ static void backward_pass(Model *m, bool last) {
     int B = m->B, T = m->T, N = B * T, C = c->channels;
     Weights w = weights_of(m, 0);
     Gradients dw = gradients_of(m, 0);
-    Activations a = activations_of(m, 0);
-    real *dnormf = m->dnarrow;
+    Activations a = activations_of(m, 0), d = backward_of(m, 0);
+    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
+    real *dx = layer_input_gradient(m, c->layers);
 
     // 3. the last norm (4, the head, went backward in forward_pass)
     begin_pass(m, false);
     use_block(m, 1 + c->layers, c->layers);
     if (c->tied) begin_gradients(m, 1 + c->layers);
-    CUDA_CHECK(cudaMemsetAsync(m->dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
-    norm_backward<real>(m->dx, dw.normf_w, dw.normf_b, dnormf, layer_input(m, c->layers), w.normf_w, a.normf_mean,
-                        a.normf_rstd, N, C, gpu);
+    CUDA_CHECK(cudaMemsetAsync(dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
+    norm_backward<real>(dx, dw.normf_w, dw.normf_b, d.normf, layer_input(m, c->layers), normf, gpu);
     reduce_block(m, 1 + c->layers, last);
     // 2. the blocks
     for (int l = c->layers - 1; l >= 0; l--) {
         use_block(m, 1 + l, l > 0 ? l : -1);
         begin_gradients(m, 1 + l);
-        block_backward(m, l, layer_input(m, l), B, T);
+        block_backward(m, l, layer_input(m, l), layer_input_gradient(m, l), B, T);
         reduce_block(m, 1 + l, last);
     }
     // 1. embeddings
     if (!c->tied) begin_gradients(m, 0);
-    embedding_backward<real>(dw.wte, dw.wpe, m->dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C,
+    embedding_backward<real>(dw.wte, dw.wpe, d.embedding, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C,
                              c->vocab_size, gpu);
     reduce_block(m, 0, last);
     end_pass(m);
@@ -563,8 +555,8 @@ static void update_pass(Model *m) {
     // 2. nothing that is not finite reaches the weights (the device decides)
     adamw_decide(m->result, m->sums, r->dist->size, r->group, m->rule, gpu);
     // 3. clip and update, all tensors at once, gradients back to zero; then everybody gets everybody's weights
-    adamw<real>(m->weights, m->master, m->moment1, m->moment2, m->gradients, m->decay, m->own_elements, m->owned,
-                m->rule, m->result, gpu);
+    ParamRun<real> run = {m->weights, m->master, m->gradients, {m->moment1, m->moment2}, m->groups, m->own_elements};
+    adamw<real>(run, m->owned, m->rule, m->result, gpu);
     if (r->zero == 1) clear_gradients(m->gradients, m->table.elements, m->result, gpu);
     if (r->zero == 0 || r->zero == 3) return;
     ranks_fork(r, gpu->stream);
@@ -614,10 +606,7 @@ static void check_ranks(Model *m, int64_t step) {
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
-    const GroupRule *all = &rule->group[GROUP_MATRIX];
-    *m->rule_host =
-        adam_rule(rule->step, all->lr, all->beta1, all->beta2, all->eps, all->weight_decay, rule->grad_clip);
-    m->rule_host->max_loss = rule->max_loss, m->rule_host->max_norm = rule->max_norm;
+    *m->rule_host = adam_rule(rule);
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     GraphKey key = take_pending(m);
     graph_run(&m->step_graph, key, &m->gpu, [=]() {
@@ -663,8 +652,9 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }
     use_block(m, 1 + c->layers, -1);
-    norm_forward<real>(a.normf, a.normf_mean, a.normf_rstd, x, w.normf_w, w.normf_b, 1, C, (float)c->norm_eps, gpu);
-    linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, 1, C, m->logits_width, gpu);
+    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (float)c->norm_eps};
+    norm_forward<real>(a.normf, x, normf, gpu);
+    linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, {1, C, m->logits_width}, gpu);
     if (m->ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
         ranks_fork(&m->ranks, gpu->stream);
         ranks_broadcast(&m->ranks, m->logits, sizeof(real) * (size_t)V);
@@ -789,7 +779,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     ranks_open(&m->ranks);
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->table = param_table(c, setup->frozen);
+    m->table = param_table(c);
     m->logits_width = (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
     pad_head(&m->table, c, m->logits_width);
     ranks_pad(&m->ranks, &m->table);
@@ -802,12 +792,15 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
     if (c->rope) {
         size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
+        double *exact = (double *)mem_alloc(2 * bytes);
         float *table = (float *)mem_alloc(bytes);
-        rope_table(table, setup->seq_len, c->head_size, c->rope_theta);
+        rope_table(exact, setup->seq_len, c->head_size, c->rope_theta);
+        for (size_t i = 0; i < bytes / sizeof(float); i++) table[i] = (float)exact[i];
         m->rope = (float *)device_alloc(gpu, bytes, "the rotary table");
         CUDA_CHECK(cudaMemcpyAsync(m->rope, table, bytes, cudaMemcpyHostToDevice, gpu->stream));
         device_synchronize(gpu);
         free(table);
+        free(exact);
     }
     size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
     if (most < 128) most = 128;
@@ -837,21 +830,16 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
         m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
         m->moment2 = (float *)device_alloc(gpu, sizeof(float) * own, "the second moments");
-        int64_t wide = int64_max(config_fc(c), config_qkv(c));
-        int64_t heads = (int64_t)(2 * c->heads + c->kv_heads) * c->head_size;
-        int64_t narrow = int64_max(int64_max(c->hidden, c->channels), heads);
-        m->dx = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)c->channels, "the backward pass");
-        m->dwide = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)wide, "the backward pass");
-        m->dnarrow = (real *)device_alloc(gpu, sizeof(real) * N * (size_t)narrow, "the backward pass");
-        m->delta = (float *)device_alloc(gpu, sizeof(float) * N * (size_t)c->heads, "the backward pass");
-        m->decay = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of weight decay");
+        m->backs = backward_table(c, setup->batch_size, setup->seq_len, setup->keep_backward, sizeof(real));
+        m->backward = (char *)device_alloc(gpu, m->backs.bytes, "the backward pass");
+        m->groups = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of parameter groups");
         for (int i = 0; i < m->table.count; i++) {
             const Param *p = &m->table.items[i];
             Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
             size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
-            if (p->group != GROUP_VECTOR && part.count)
-                CUDA_CHECK(
-                    cudaMemsetAsync(m->decay + at, 1, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN, gpu->stream));
+            if (part.count)
+                CUDA_CHECK(cudaMemsetAsync(m->groups + at, p->group, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN,
+                                           gpu->stream));
         }
         if (m->ranks.group > 1) {
             size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
@@ -875,10 +863,23 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->weights, m->master,      m->gradients, m->moment1, m->moment2,
-                   m->decay,   m->activations, m->rope,      m->logits,  m->dx,
-                   m->dwide,   m->dnarrow,     m->delta,     m->batch,   m->loss,
-                   m->sums,    m->rule,        m->result,    m->cache,   (void *)m->owned.block_start};
+    void *all[] = {m->weights,
+                   m->master,
+                   m->gradients,
+                   m->moment1,
+                   m->moment2,
+                   m->groups,
+                   m->activations,
+                   m->rope,
+                   m->logits,
+                   m->backward,
+                   m->batch,
+                   m->loss,
+                   m->sums,
+                   m->rule,
+                   m->result,
+                   m->cache,
+                   (void *)m->owned.block_start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     slots_close(&m->weight_slots);
     slots_close(&m->gradient_slots);
@@ -1006,20 +1007,27 @@ static void model_get(Model *m, int array, const Param *of, float *values, int t
     else if (m->ranks.dist->rank == to) real_to_host(m, values, m->weights + p->offset, p->count);
 }
 
-static bool model_get_activation(Model *m, int kind, int layer, float *values) {
+// values (B, T, width) of a tensor; false where it is not kept. A slot that layers share holds, after the backward pass,
+// the first layer's; before it, the last layer's.
+static bool get_tensor(Model *m, const ActTable *table, const char *memory, int kind, int layer, float *values) {
     catch_up(m);
-    const Act *a = &m->acts.items[kind];
-    // A slot that layers share holds, after the backward pass, the first layer's; before it, the last layer's.
+    const Act *a = &table->items[kind];
     if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
-    const char *from = m->activations + act_offset(&m->acts, kind, layer);
-    if (a->type == TYPE_REAL) {
-        real_to_host(m, values, (const real *)from, n);
-        return true;
-    }
-    CUDA_CHECK(cudaMemcpyAsync(values, from, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
+    const char *from = memory + act_offset(table, kind, layer);
+    if (a->type == TYPE_REAL) to_host(m, values, (const real *)from, n);
+    else to_host(m, values, (const float *)from, n);
     return true;
+}
+
+static bool model_get_activation(Model *m, int kind, int layer, float *values) {
+    return get_tensor(m, &m->acts, m->activations, kind, layer, values);
+}
+
+static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
+    MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
+    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses(mlp))) return false;
+    return get_tensor(m, &m->backs, m->backward, kind, layer, values);
 }
 
 // ---------------------------------------------------------------- main

@@ -93,20 +93,20 @@ template <int HS, bool ACROSS> __device__ inline uint32_t lane_offset(int k) {
     return (tile_offset<HS>(row, half) ^ (uint32_t)(k % 4 * 32)) + (uint32_t)(k / 4 * 128);
 }
 
-// Begins the copy of rows first .. first + ROWS - 1 of x (end, HS), rows ld apart, to a tile; zeros from row `end` on.
+// Begins the copy of rows first .. first + ROWS - 1 of x (end, HS) to a tile; zeros from row `end` on.
 // Rows are counted over all batches and addresses made anew for each (one multiply-add): held across the loop over
 // tiles they would cost registers.
 template <int ROWS, int HS, int THREADS>
-__device__ inline void tile_load(SmemAddress tile, const __nv_bfloat16 *x, int ld, int first, int end) {
+__device__ inline void tile_load(SmemAddress tile, Rows<const __nv_bfloat16> x, int first, int end) {
     constexpr int PIECES = HS / 8, STEP = THREADS / PIECES;
     static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "a thread keeps its place in the pattern of pieces");
     int row = (int)(threadIdx.x / PIECES), piece = (int)(threadIdx.x % PIECES);
     SmemAddress to = tile + tile_offset<HS>(row, piece);
-    x += piece * 8;
+    x.at += piece * 8;
 #pragma unroll
     for (int i = 0; i < ROWS / STEP; i++) {
         int r = first + row + i * STEP;
-        cp_async_16(to + i * STEP * HS * 2, x + (int64_t)min(r, end - 1) * ld, r < end);
+        cp_async_16(to + i * STEP * HS * 2, x.at + (int64_t)min(r, end - 1) * x.ld, r < end);
     }
 }
 
@@ -183,10 +183,10 @@ template <int M, int N> __device__ inline void tile_pack(uint32_t (&p)[M][N / 2]
                 p[m][n / 2][n % 2 * 2 + half] = pack_bf16(s[m][n][2 * half], s[m][n][2 * half + 1]);
 }
 
-// x (rows <= M*16, HS) = acc * factor, rows ld apart; factor[m][half] belongs to row m*16 + half*8 + lane/4.
+// x (rows <= M*16, HS) = acc * factor; factor[m][half] belongs to row m*16 + half*8 + lane/4.
 // `staging` holds M*16 rows of a tile that only this warp uses by now.
 template <int HS, int M>
-__device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const float (&acc)[M][HS / 8][4],
+__device__ inline void tile_store(Rows<__nv_bfloat16> x, int rows, const float (&acc)[M][HS / 8][4],
                                   const float (&factor)[M][2], unsigned char *staging) {
     int lane = (int)(threadIdx.x % 32);
 #pragma unroll
@@ -203,7 +203,7 @@ __device__ inline void tile_store(__nv_bfloat16 *x, int ld, int rows, const floa
     for (int i = 0; i < M * 16 * PIECES / 32; i++) {
         int row = (i * 32 + lane) / PIECES, piece = lane % PIECES;
         if (row < rows)
-            *(uint4 *)(x + (size_t)row * ld + piece * 8) = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
+            *(uint4 *)x.from((size_t)row, piece * 8).at = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
     }
 }
 
@@ -238,28 +238,28 @@ template <int HS> struct ForwardTile {
     static constexpr bool KEPT = HS == 64;
 };
 
-// grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
+// grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS)
-    attention_forward_kernel(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k,
-                             int ldk, const __nv_bfloat16 *v, int ldv, int Tq, int Tkv, int NH, int NKV, int pairs,
+    attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<const __nv_bfloat16> in, AttentionShape shape,
                              float scale) {
     typedef ForwardTile<HS> Tile;
+    const int Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2,
                 v_smem = k_smem + KEYS * HS * 2;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
-    if (pair >= pairs) return;
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
+    if (pair >= shape.B * NH) return;
     int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES,
         row = first + warp * M * 16; // the block's first query, the warp's
     int before = Tkv - Tq,
         tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
     int end = (b + 1) * Tkv;                                                  // of the rows of k and v
 
-    tile_load<Tile::QUERIES, HS, THREADS>(q_smem, q + h * HS, ldq, b * Tq + first, (b + 1) * Tq);
-    tile_load<KEYS, HS, THREADS>(k_smem, k + kh * HS, ldk, end - Tkv, end);
+    tile_load<Tile::QUERIES, HS, THREADS>(q_smem, in.q.from(0, h * HS), b * Tq + first, (b + 1) * Tq);
+    tile_load<KEYS, HS, THREADS>(k_smem, in.k.from(0, kh * HS), end - Tkv, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
     for (int tile = 0; tile < tiles; tile++) {
         int key = tile * KEYS;
         bool active = key <= before + row + M * 16 - 1; // does any row of this warp see the tile?
-        tile_load<KEYS, HS, THREADS>(v_smem, v + kh * HS, ldv, end - Tkv + key, end);
+        tile_load<KEYS, HS, THREADS>(v_smem, in.v.from(0, kh * HS), end - Tkv + key, end);
         cp_async_commit();
 
         // 1. S = Q K^T, while V arrives
@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         }
         cp_async_wait<0>();
         __syncthreads(); // V is there, K has been read by all
-        if (tile + 1 < tiles) tile_load<KEYS, HS, THREADS>(k_smem, k + kh * HS, ldk, end - Tkv + key + KEYS, end);
+        if (tile + 1 < tiles) tile_load<KEYS, HS, THREADS>(k_smem, in.k.from(0, kh * HS), end - Tkv + key + KEYS, end);
         cp_async_commit();
 
         // 2. P = 2^(S scale - top), while the next K arrives
@@ -365,7 +365,8 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         }
     b = end / Tkv - 1; // anew: kept over the loop, two registers would spill
     h = attention_pair() - b * NH;
-    tile_store<HS, M>(out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS, Tq - row, o_rmem, factor,
+    Rows<__nv_bfloat16> to = {out, NH * HS};
+    tile_store<HS, M>(to.from((size_t)b * Tq + row, h * HS), Tq - row, o_rmem, factor,
                       attention_smem + warp * M * 16 * HS * 2);
 }
 
@@ -390,30 +391,29 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
 // share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
 template <typename Real, int HS>
 __global__ void __launch_bounds__(DECODE_THREADS)
-    attention_decode_kernel(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
-                            int ldv, int Tkv, int NH, int NKV, float scale) {
+    attention_decode_kernel(Real *out, float *lse, Heads<const Real> in, AttentionShape shape, float scale) {
+    const int Tkv = shape.Tkv, NH = shape.NH;
     constexpr int PER = 16 / (int)sizeof(Real), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
     __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
-    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / shape.NKV);
     int group = (int)(threadIdx.x / LANES),
         first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
-    k += (size_t)b * Tkv * ldk + (size_t)kh * HS + first;
-    v += (size_t)b * Tkv * ldv + (size_t)kh * HS + first;
+    Rows<const Real> k = in.k.from((size_t)b * Tkv, kh * HS + first), v = in.v.from((size_t)b * Tkv, kh * HS + first);
     float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
-    decode_unpack(q_rmem, *(const uint4 *)(q + (size_t)b * ldq + (size_t)h * HS + first), q);
+    decode_unpack(q_rmem, *(const uint4 *)in.q.from((size_t)b, h * HS + first).at, out);
 
     for (int key = group; key - group < Tkv; key += GROUPS * DECODE_AHEAD) {
         uint4 k_rmem[DECODE_AHEAD], v_rmem[DECODE_AHEAD];
 #pragma unroll
         for (int i = 0; i < DECODE_AHEAD; i++) {
             size_t at = (size_t)min(key + i * GROUPS, Tkv - 1);
-            k_rmem[i] = *(const uint4 *)(k + at * ldk);
-            v_rmem[i] = *(const uint4 *)(v + at * ldv);
+            k_rmem[i] = *(const uint4 *)k.from(at).at;
+            v_rmem[i] = *(const uint4 *)v.from(at).at;
         }
 #pragma unroll
         for (int i = 0; i < DECODE_AHEAD; i++) {
             float x[PER], s = 0;
-            decode_unpack(x, k_rmem[i], k);
+            decode_unpack(x, k_rmem[i], out);
 #pragma unroll
             for (int d = 0; d < PER; d++) s = fmaf(q_rmem[d], x[d], s);
 #pragma unroll
@@ -423,7 +423,7 @@ __global__ void __launch_bounds__(DECODE_THREADS)
             float grown = fmaxf(top, s), shrink = exp2f(top - grown), p = exp2f(s - grown);
             top = grown;
             sum = sum * shrink + p;
-            decode_unpack(x, v_rmem[i], v);
+            decode_unpack(x, v_rmem[i], out);
 #pragma unroll
             for (int d = 0; d < PER; d++) o_rmem[d] = o_rmem[d] * shrink + p * x[d];
         }
@@ -473,28 +473,28 @@ template <int HS> struct BackwardTile {
     __device__ static inline int stage(int i) { return i % 2 ? 0 : 2 * OWN; }
 };
 
-// dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of `pairs` = B*NH; scale: log2(e) / sqrt(HS)
+// dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
-    attention_dq_kernel(__nv_bfloat16 *dq, int lddq, float *delta, const __nv_bfloat16 *dout, const __nv_bfloat16 *out,
-                        const float *lse, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k, int ldk,
-                        const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
+    attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<const __nv_bfloat16> in,
+                        AttentionShape shape, float scale) {
     typedef BackwardTile<HS> Tile;
+    const int T = shape.Tq, NH = shape.NH;
     constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS,
                   PIECES = HS / 8;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
-    if (pair >= pairs) return;
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
+    if (pair >= shape.B * NH) return;
     int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
     int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
     int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
 
-    tile_load<Tile::ROWS, HS, THREADS>(smem, q + h * HS, ldq, start + first, end);
-    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, dout + h * HS, NH * HS, start + first, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), k + kh * HS, ldk, start, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, v + kh * HS, ldv, start, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem, in.q.from(0, h * HS), start + first, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, {r.dout + h * HS, NH * HS}, start + first, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -506,18 +506,18 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     float row_lse[M][2], row_delta[M][2];
 #pragma unroll
     for (int i = 0; i < M * 16 * PIECES / 32; i++) {
-        int r = (i * 32 + lane) / PIECES, piece = lane % PIECES;
+        int own = (i * 32 + lane) / PIECES, piece = lane % PIECES;
         float sum = 0, x[8], y[8];
-        if (row + r < T) {
-            decode_unpack(x, *(const uint4 *)(out + ((int64_t)(start + row + r) * NH + h) * HS + piece * 8), out);
-            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + r, piece)),
-                          out);
+        if (row + own < T) {
+            decode_unpack(x, *(const uint4 *)(r.out + ((int64_t)(start + row + own) * NH + h) * HS + piece * 8), r.out);
+            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + own, piece)),
+                          r.out);
 #pragma unroll
-            for (int d = 0; d < 8; d++) sum = fmaf(x[d], y[d], sum);
+            for (int c = 0; c < 8; c++) sum = fmaf(x[c], y[c], sum);
         }
 #pragma unroll
-        for (int d = PIECES / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        if (piece == 0 && row + r < T) delta[numbers + row + r] = sum;
+        for (int bit = PIECES / 2; bit > 0; bit /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bit);
+        if (piece == 0 && row + own < T) r.delta[numbers + row + own] = sum;
     }
     __syncthreads(); // delta is written, the own tiles have been read
 #pragma unroll
@@ -525,8 +525,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int t = row + m * 16 + half * 8 + lane / 4;
-            row_lse[m][half] = t < T ? lse[numbers + t] * LOG2_E : 0;
-            row_delta[m][half] = t < T ? delta[numbers + t] : 0;
+            row_lse[m][half] = t < T ? r.lse[numbers + t] * LOG2_E : 0;
+            row_delta[m][half] = t < T ? r.delta[numbers + t] : 0;
         }
 
     float dq_rmem[M][HS / 8][4];
@@ -535,8 +535,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         SmemAddress k_smem = smem + Tile::stage(tile), v_smem = k_smem + Tile::PASSED;
         if (tile + 1 < tiles) {
             int next = start + (tile + 1) * KEYS;
-            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1), k + kh * HS, ldk, next, end);
-            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1) + Tile::PASSED, v + kh * HS, ldv, next, end);
+            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1), in.k.from(0, kh * HS), next, end);
+            tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1) + Tile::PASSED, in.v.from(0, kh * HS), next, end);
         }
         cp_async_commit();
 #pragma unroll 1
@@ -587,45 +587,46 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     float factor[M][2];
 #pragma unroll
     for (int i = 0; i < M * 2; i++) factor[i / 2][i % 2] = scale * LN_2;
-    tile_store<HS, M>(dq + ((size_t)b * T + row) * lddq + (size_t)h * HS, lddq, T - row, dq_rmem, factor,
+    tile_store<HS, M>(d.q.from((size_t)b * T + row, h * HS), T - row, dq_rmem, factor,
                       attention_smem + warp * M * 16 * HS * 2);
 }
 
 // Stage i of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
 template <int HS>
-__device__ inline void queries_load(SmemAddress smem, int i, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *dout,
-                                    const float *lse, const float *delta, int b, int h, int query, int T, int NH) {
+__device__ inline void queries_load(SmemAddress smem, int i, AttentionResults<__nv_bfloat16> r,
+                                    Rows<const __nv_bfloat16> q, int b, int h, int query, int T, int NH) {
     typedef BackwardTile<HS> Tile;
     SmemAddress stage = smem + Tile::stage(i), numbers = smem + Tile::NUMBERS + i * 2 * Tile::PASSING * 4;
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q + h * HS, ldq, b * T + query, (b + 1) * T);
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, dout + h * HS, NH * HS, b * T + query,
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q.from(0, h * HS), b * T + query, (b + 1) * T);
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, {r.dout + h * HS, NH * HS}, b * T + query,
                                                 (b + 1) * T);
     if ((int)threadIdx.x < Tile::PASSING) {
         int t = query + (int)threadIdx.x;
         int at = (b * NH + h) * T + min(t, T - 1);
-        cp_async_4(numbers + threadIdx.x * 4, lse + at, t < T);
-        cp_async_4(numbers + (Tile::PASSING + threadIdx.x) * 4, delta + at, t < T);
+        cp_async_4(numbers + threadIdx.x * 4, r.lse + at, t < T);
+        cp_async_4(numbers + (Tile::PASSING + threadIdx.x) * 4, r.delta + at, t < T);
     }
 }
 
-// dk and dv, summed over the query heads of the group in their order; grid: attention_sections() of `pairs` = B*NKV; scale: log2(e) / sqrt(HS)
+// dk and dv, summed over the query heads of the group in their order; grid: attention_sections() of B*NKV;
+// scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
-    attention_dkdv_kernel(__nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv, int lddv, const __nv_bfloat16 *dout,
-                          const float *lse, const float *delta, const __nv_bfloat16 *q, int ldq, const __nv_bfloat16 *k,
-                          int ldk, const __nv_bfloat16 *v, int ldv, int T, int NH, int NKV, int pairs, float scale) {
+    attention_dkdv_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<const __nv_bfloat16> in,
+                          AttentionShape shape, float scale) {
     typedef BackwardTile<HS> Tile;
+    const int T = shape.Tq, NH = shape.NH;
     constexpr int M = Tile::M, QUERIES = Tile::PASSING, STEP = Tile::DKDV_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int pair = attention_pair(), b = pair / NKV, kh = pair % NKV, group = NH / NKV;
-    if (pair >= pairs) return;
+    int pair = attention_pair(), b = pair / shape.NKV, kh = pair % shape.NKV, group = NH / shape.NKV;
+    if (pair >= shape.B * shape.NKV) return;
     int first = (int)blockIdx.y * Tile::ROWS, row = first + warp * M * 16; // the block's first key, the warp's
 
-    tile_load<Tile::ROWS, HS, THREADS>(smem, k + kh * HS, ldk, b * T + first, (b + 1) * T);
-    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, v + kh * HS, ldv, b * T + first, (b + 1) * T);
-    queries_load<HS>(smem, 0, q, ldq, dout, lse, delta, b, kh * group, first, T, NH);
+    tile_load<Tile::ROWS, HS, THREADS>(smem, in.k.from(0, kh * HS), b * T + first, (b + 1) * T);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, in.v.from(0, kh * HS), b * T + first, (b + 1) * T);
+    queries_load<HS>(smem, 0, r, in.q, b, kh * group, first, T, NH);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -648,7 +649,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             query = first;
             h++;
         }
-        if (left > 1) queries_load<HS>(smem, stage, q, ldq, dout, lse, delta, b, h, query, T, NH);
+        if (left > 1) queries_load<HS>(smem, stage, r, in.q, b, h, query, T, NH);
         cp_async_commit();
 #pragma unroll 1
         for (int step = 0; step < QUERIES; step += STEP) {
@@ -660,11 +661,11 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             tile_clear(s_rmem);
 #pragma unroll
             for (int n = 0; n < N; n++) {
-                float2 d = *(const float2 *)(numbers + QUERIES + step + n * 8 + lane % 4 * 2);
+                float2 of = *(const float2 *)(numbers + QUERIES + step + n * 8 + lane % 4 * 2);
 #pragma unroll
                 for (int m = 0; m < M; m++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = i % 2 ? -d.y : -d.x;
+                    for (int i = 0; i < 4; i++) dp_rmem[m][n][i] = i % 2 ? -of.y : -of.x;
             }
             tile_multiply_transposed<HS, M, N>(s_rmem, k_rmem, q_smem + step * HS * 2);
             tile_multiply_transposed<HS, M, N>(dp_rmem, v_rmem, dout_smem + step * HS * 2);
@@ -709,36 +710,38 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         factor[i / 2][i % 2] = scale * LN_2;
         one[i / 2][i % 2] = 1;
     }
-    tile_store<HS, M>(dk + ((size_t)b * T + row) * lddk + (size_t)kh * HS, lddk, T - row, dk_rmem, factor,
+    tile_store<HS, M>(d.k.from((size_t)b * T + row, kh * HS), T - row, dk_rmem, factor,
                       attention_smem + warp * M * 16 * HS * 2);
-    tile_store<HS, M>(dv + ((size_t)b * T + row) * lddv + (size_t)kh * HS, lddv, T - row, dv_rmem, one,
+    tile_store<HS, M>(d.v.from((size_t)b * T + row, kh * HS), T - row, dv_rmem, one,
                       attention_smem + Tile::OWN + warp * M * 16 * HS * 2);
 }
 
 // ---------------------------------------------------------------- launchers
 
 // Shapes that no kernel can have, as our own mistakes: they end the program with the value that broke the rule.
-static inline void attention_check(const char *name, const void *const *pointers, const int *ld, int count, int B,
-                                   int Tq, int Tkv, int NH, int NKV, int HS, int size) {
-    if (B < 1 || Tq < 1 || Tkv < Tq || NKV < 1 || NH < 1 || NH % NKV != 0 || HS < 1 || HS > PLAIN_MAX_HS)
+// out: the addresses of what has rows of NH*HS, together.
+template <typename Real>
+static inline void attention_check(const char *name, Heads<Real> in, uintptr_t out, AttentionShape s) {
+    if (s.B < 1 || s.Tq < 1 || s.Tkv < s.Tq || s.NKV < 1 || s.NH < 1 || s.NH % s.NKV != 0 || s.HS < 1 ||
+        s.HS > PLAIN_MAX_HS)
         fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, "
              "HS <= %d",
-             name, B, Tq, Tkv, NH, NKV, HS, PLAIN_MAX_HS);
-    if ((int64_t)B * NH * Tkv > INT32_MAX - 256 || B > 65535 || Tq > 65535 * PLAIN_TILE)
-        fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, B, NH, Tkv);
-    for (int i = 0; i < count && (HS == 64 || HS == 128); i++)
-        if ((uintptr_t)pointers[i] % 16 || (size_t)ld[i] * (size_t)size % 16)
-            fail("%s: operand %d at %p with rows %d apart: expected both on multiples of 16 bytes", name, i,
-                 pointers[i], ld[i]);
+             name, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, PLAIN_MAX_HS);
+    if ((int64_t)s.B * s.NH * s.Tkv > INT32_MAX - 256 || s.B > 65535 || s.Tq > 65535 * PLAIN_TILE)
+        fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, s.B, s.NH, s.Tkv);
+    for (Rows<Real> rows : {in.q, in.k, in.v})
+        if ((s.HS == 64 || s.HS == 128) && (((uintptr_t)rows.at | out) % 16 || (size_t)rows.ld * sizeof(Real) % 16))
+            fail("%s: an operand at %p with rows %d apart: expected both on multiples of 16 bytes", name,
+                 (const void *)rows.at, rows.ld);
 }
 
 // Launches `kernel` with more shared memory than the 48 KB that need no permission.
 template <typename... P, typename... A>
-static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem,
-                                    cudaStream_t stream, A... args) {
+static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem, Device *d,
+                                    A... args) {
     cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem);
     if (error == cudaSuccess) {
-        kernel<<<grid, dim3((unsigned)threads), (size_t)smem, stream>>>(args...);
+        kernel<<<grid, dim3((unsigned)threads), (size_t)smem, d->stream>>>(args...);
         error = cudaGetLastError();
     }
     if (error != cudaSuccess)
@@ -766,126 +769,97 @@ static inline dim3 attention_sections(int pairs, int group, size_t bytes, int T,
 }
 
 template <int HS>
-static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, const __nv_bfloat16 *q, int ldq,
-                                         const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B,
-                                         int Tq, int Tkv, int NH, int NKV, cudaStream_t stream) {
+static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<const __nv_bfloat16> in,
+                                         AttentionShape s, Device *gpu) {
     typedef ForwardTile<HS> Tile;
     attention_launch("attention_forward", attention_forward_kernel<HS>,
-                     attention_sections(B * NH, NH / NKV, (size_t)Tkv * HS * 4, Tq, Tile::QUERIES), Tile::THREADS,
-                     Tile::SMEM, stream, out, lse, q, ldq, k, ldk, v, ldv, Tq, Tkv, NH, NKV, B * NH,
-                     LOG2_E / sqrtf((float)HS));
+                     attention_sections(s.B * s.NH, s.NH / s.NKV, (size_t)s.Tkv * HS * 4, s.Tq, Tile::QUERIES),
+                     Tile::THREADS, Tile::SMEM, gpu, out, lse, in, s, LOG2_E * attention_scale(s));
 }
 
 template <int HS>
-static inline void attention_backward_mma(__nv_bfloat16 *dq, int lddq, __nv_bfloat16 *dk, int lddk, __nv_bfloat16 *dv,
-                                          int lddv, const __nv_bfloat16 *dout, const __nv_bfloat16 *out,
-                                          const float *lse, float *delta, const __nv_bfloat16 *q, int ldq,
-                                          const __nv_bfloat16 *k, int ldk, const __nv_bfloat16 *v, int ldv, int B,
-                                          int T, int NH, int NKV, cudaStream_t stream) {
+static inline void attention_backward_mma(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r,
+                                          Heads<const __nv_bfloat16> in, AttentionShape s, Device *gpu) {
     typedef BackwardTile<HS> Tile;
-    float scale = LOG2_E / sqrtf((float)HS);
+    float scale = LOG2_E * attention_scale(s);
+    size_t bytes = (size_t)s.Tq * HS * 4;
     attention_launch("attention_backward: dq", attention_dq_kernel<HS>,
-                     attention_sections(B * NH, NH / NKV, (size_t)T * HS * 4, T, Tile::ROWS), Tile::THREADS,
-                     Tile::DQ_SMEM, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, B * NH,
-                     scale);
+                     attention_sections(s.B * s.NH, s.NH / s.NKV, bytes, s.Tq, Tile::ROWS), Tile::THREADS,
+                     Tile::DQ_SMEM, gpu, d, r, in, s, scale);
     attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>,
-                     attention_sections(B * NKV, 1, (size_t)T * HS * 4 * (size_t)(NH / NKV), T, Tile::ROWS),
-                     Tile::THREADS, Tile::DKDV_SMEM, stream, dk, lddk, dv, lddv, dout, lse, (const float *)delta, q,
-                     ldq, k, ldk, v, ldv, T, NH, NKV, B * NKV, scale);
+                     attention_sections(s.B * s.NKV, 1, bytes * (size_t)(s.NH / s.NKV), s.Tq, Tile::ROWS),
+                     Tile::THREADS, Tile::DKDV_SMEM, gpu, d, r, in, s, scale);
 }
 
 template <typename Real, int HS>
-static inline void attention_decode(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
-                                    const Real *v, int ldv, int B, int Tkv, int NH, int NKV, cudaStream_t stream) {
-    attention_launch("attention_forward: one query", attention_decode_kernel<Real, HS>, attention_grid(NH, B, 1, 1),
-                     DECODE_THREADS, 0, stream, out, lse, q, ldq, k, ldk, v, ldv, Tkv, NH, NKV,
-                     LOG2_E / sqrtf((float)HS));
+static inline void attention_decode(Real *out, float *lse, Heads<const Real> in, AttentionShape s, Device *gpu) {
+    attention_launch("attention_forward: one query", attention_decode_kernel<Real, HS>, attention_grid(s.NH, s.B, 1, 1),
+                     DECODE_THREADS, 0, gpu, out, lse, in, s, LOG2_E * attention_scale(s));
 }
 
 template <int E, typename Real>
-static inline void attention_forward_plain(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
-                                           const Real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
-                                           cudaStream_t stream) {
+static inline void attention_forward_plain(Real *out, float *lse, Heads<const Real> in, AttentionShape s, Device *gpu) {
     int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
     attention_launch("attention_forward", attention_forward_plain_kernel<E, Real>,
-                     attention_grid(NH, B, Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, stream, out, lse, q, ldq, k, ldk, v,
-                     ldv, Tq, Tkv, NH, NKV, HS, 1 / sqrtf((float)HS));
+                     attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, gpu, out, lse, in, s,
+                     attention_scale(s));
 }
 
 template <int E, typename Real>
-static inline void attention_backward_plain(Real *dq, int lddq, Real *dk, int lddk, Real *dv, int lddv,
-                                            const Real *dout, const Real *out, const float *lse, float *delta,
-                                            const Real *q, int ldq, const Real *k, int ldk, const Real *v, int ldv,
-                                            int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
+static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in,
+                                            AttentionShape s, Device *gpu) {
     int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
-    float scale = 1 / sqrtf((float)HS);
-    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, Real>, attention_grid(NH, B, T, PLAIN_TILE),
-                     threads, smem, stream, dq, lddq, delta, dout, out, lse, q, ldq, k, ldk, v, ldv, T, NH, NKV, HS,
-                     scale);
+    attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, Real>,
+                     attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
     attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, Real>,
-                     attention_grid(NKV, B, T, PLAIN_TILE), threads, smem, stream, dk, lddk, dv, lddv, dout, lse,
-                     (const float *)delta, q, ldq, k, ldk, v, ldv, T, NH, NKV, HS, scale);
+                     attention_grid(s.NKV, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
 }
 
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys
-// 0 .. Tkv-Tq+i; scores are scaled by 1/sqrt(HS). Rows are ld numbers apart; batch b of q starts at q + b*Tq*ldq,
-// of k at k + b*Tkv*ldk, of v at v + b*Tkv*ldv. At head sizes 64 and 128 all must lie on multiples of 16 bytes.
+// 0 .. Tkv-Tq+i. Batch b begins b*Tq rows behind the first of q, b*Tkv behind those of k and v. At head sizes 64 and 128
+// all must lie on multiples of 16 bytes.
 template <typename Real>
-static inline void attention_forward(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk,
-                                     const Real *v, int ldv, int B, int Tq, int Tkv, int NH, int NKV, int HS,
-                                     cudaStream_t stream) {
-    const void *pointers[] = {out, q, k, v};
-    const int ld[] = {NH * HS, ldq, ldk, ldv};
-    attention_check("attention_forward", pointers, ld, 4, B, Tq, Tkv, NH, NKV, HS, (int)sizeof(Real));
-    if (Tq == 1 && HS == 64) attention_decode<Real, 64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
-    else if (Tq == 1 && HS == 128)
-        attention_decode<Real, 128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tkv, NH, NKV, stream);
-    else {
-        if constexpr (sizeof(Real) == 2) {
-            if (HS == 64)
-                return attention_forward_mma<64>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
-            if (HS == 128)
-                return attention_forward_mma<128>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, stream);
-        }
-        if (HS <= 32) attention_forward_plain<1>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
-        else if (HS <= 64)
-            attention_forward_plain<2>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
-        else if (HS <= 128)
-            attention_forward_plain<4>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
-        else attention_forward_plain<8>(out, lse, q, ldq, k, ldk, v, ldv, B, Tq, Tkv, NH, NKV, HS, stream);
+static inline void attention_forward(Real *out, float *lse, Heads<Real> values, AttentionShape s, Device *gpu) {
+    Heads<const Real> in = as_const(values);
+    attention_check("attention_forward", values, (uintptr_t)out, s);
+    if (s.Tq == 1 && s.HS == 64) return attention_decode<Real, 64>(out, lse, in, s, gpu);
+    if (s.Tq == 1 && s.HS == 128) return attention_decode<Real, 128>(out, lse, in, s, gpu);
+    if constexpr (sizeof(Real) == 2) {
+        if (s.HS == 64) return attention_forward_mma<64>(out, lse, in, s, gpu);
+        if (s.HS == 128) return attention_forward_mma<128>(out, lse, in, s, gpu);
     }
+    if (s.HS <= 32) attention_forward_plain<1>(out, lse, in, s, gpu);
+    else if (s.HS <= 64) attention_forward_plain<2>(out, lse, in, s, gpu);
+    else if (s.HS <= 128) attention_forward_plain<4>(out, lse, in, s, gpu);
+    else attention_forward_plain<8>(out, lse, in, s, gpu);
 }
 
-// dq, dk, dv are overwritten (rows ld apart, so they may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out
-// (B, T, NH*HS), lse (B, NH, T) of the forward pass; scratch (B, NH, T) floats. Shapes as above with Tq == Tkv == T.
+// d is overwritten (its rows may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out (B, T, NH*HS), lse (B, NH, T) of
+// the forward pass. Shapes as above with Tq == Tkv == T. As many sequences at a time as scratch memory holds delta of.
 template <typename Real>
-static inline void attention_backward(Real *dq, int lddq, Real *dk, int lddk, Real *dv, int lddv, const Real *dout,
-                                      const Real *out, const float *lse, float *scratch, const Real *q, int ldq,
-                                      const Real *k, int ldk, const Real *v, int ldv, int B, int T, int NH, int NKV,
-                                      int HS, cudaStream_t stream) {
-    const void *pointers[] = {dq, dk, dv, dout, out, q, k, v};
-    const int ld[] = {lddq, lddk, lddv, NH * HS, NH * HS, ldq, ldk, ldv};
-    attention_check("attention_backward", pointers, ld, 8, B, T, T, NH, NKV, HS, (int)sizeof(Real));
-    if constexpr (sizeof(Real) == 2) {
-        if (HS == 64)
-            return attention_backward_mma<64>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
-                                              ldv, B, T, NH, NKV, stream);
-        if (HS == 128)
-            return attention_backward_mma<128>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v,
-                                               ldv, B, T, NH, NKV, stream);
+static inline void attention_backward(Heads<Real> d, const Real *dout, const Real *out, const float *lse,
+                                      Heads<Real> values, AttentionShape shape, Device *gpu) {
+    attention_check("attention_backward", d, (uintptr_t)out | (uintptr_t)dout, shape);
+    attention_check("attention_backward", values, 0, shape);
+    size_t numbers = (size_t)shape.NH * (size_t)shape.Tq, most = gpu->scratch_bytes / sizeof(float) / numbers;
+    if (most < 1) fail("attention_backward: NH*T=%zu: a sequence's delta does not fit into scratch memory", numbers);
+    AttentionShape s = shape;
+    for (int b = 0; b < shape.B; b += s.B) {
+        size_t row = (size_t)b * (size_t)s.Tq, at = row * (size_t)(s.NH * s.HS);
+        s.B = (size_t)(shape.B - b) < most ? shape.B - b : (int)most;
+        Heads<Real> part = {d.q.from(row), d.k.from(row), d.v.from(row)};
+        Heads<const Real> in = as_const(Heads<Real>{values.q.from(row), values.k.from(row), values.v.from(row)});
+        AttentionResults<Real> r = {dout + at, out + at, lse + (size_t)b * numbers, gpu->scratch};
+        if constexpr (sizeof(Real) == 2) {
+            if (s.HS == 64) attention_backward_mma<64>(part, r, in, s, gpu);
+            if (s.HS == 128) attention_backward_mma<128>(part, r, in, s, gpu);
+            if (s.HS == 64 || s.HS == 128) continue;
+        }
+        if (s.HS <= 32) attention_backward_plain<1>(part, r, in, s, gpu);
+        else if (s.HS <= 64) attention_backward_plain<2>(part, r, in, s, gpu);
+        else if (s.HS <= 128) attention_backward_plain<4>(part, r, in, s, gpu);
+        else attention_backward_plain<8>(part, r, in, s, gpu);
     }
-    if (HS <= 32)
-        attention_backward_plain<1>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
-                                    NH, NKV, HS, stream);
-    else if (HS <= 64)
-        attention_backward_plain<2>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
-                                    NH, NKV, HS, stream);
-    else if (HS <= 128)
-        attention_backward_plain<4>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
-                                    NH, NKV, HS, stream);
-    else
-        attention_backward_plain<8>(dq, lddq, dk, lddk, dv, lddv, dout, out, lse, scratch, q, ldq, k, ldk, v, ldv, B, T,
-                                    NH, NKV, HS, stream);
 }
 
 #endif

@@ -16,15 +16,42 @@ of 32 rows use 32 banks.
 #ifndef LLMC_CUDA_ATTENTION_PLAIN_H
 #define LLMC_CUDA_ATTENTION_PLAIN_H
 
+#include "../model.h"
 #include "cuda.h"
+
+// Rows of numbers that stand ld apart.
+template <typename Real> struct Rows {
+    Real *at;
+    int ld;
+    __host__ __device__ Rows from(size_t row, int column = 0) const { return {at + row * (size_t)ld + column, ld}; }
+};
+
+// Queries (B, Tq, NH HS), keys and values (B, Tkv, NKV HS), or their gradients.
+template <typename Real> struct Heads { Rows<Real> q, k, v; };
+
+template <typename Real> static inline Heads<const Real> as_const(Heads<Real> h) {
+    return {{h.q.at, h.q.ld}, {h.k.at, h.k.ld}, {h.v.at, h.v.ld}};
+}
+
+// What the backward pass knows of the forward's results.
+template <typename Real> struct AttentionResults {
+    const Real *dout, *out; // (B, T, NH HS)
+    const float *lse;       // (B, NH, T)
+    float *delta;           // (B, NH, T) rowsum(dout out)
+};
+
+// 1/sqrt(HS) in a float: by way of HS, since a scale that is rounded twice would have other bits than before.
+static inline float attention_scale(AttentionShape shape) {
+    return 1 / sqrtf((float)(1 / (shape.scale * shape.scale)));
+}
 
 enum { PLAIN_TILE = 32, PLAIN_WARPS = 8, PLAIN_ROWS = PLAIN_TILE / PLAIN_WARPS, PLAIN_MAX_HS = 256 };
 
-// tile (32, 32 E + 1) = x (rows <= 32, HS), rows ld apart, zeros around it
-template <int E, typename Real> __device__ void plain_load(float *tile, const Real *x, int ld, int rows, int HS) {
+// tile (32, 32 E + 1) = x (rows <= 32, HS), zeros around it
+template <int E, typename Real> __device__ void plain_load(float *tile, Rows<Real> x, int rows, int HS) {
     for (int i = (int)threadIdx.x; i < PLAIN_TILE * 32 * E; i += PLAIN_WARPS * 32) {
         int r = i / (32 * E), d = i % (32 * E);
-        tile[r * (32 * E + 1) + d] = r < rows && d < HS ? to_float(x[(size_t)r * ld + d]) : 0;
+        tile[r * (32 * E + 1) + d] = r < rows && d < HS ? to_float(x.from((size_t)r).at[d]) : 0;
     }
 }
 
@@ -50,38 +77,37 @@ template <int E> __device__ void plain_accumulate(float (&acc)[PLAIN_ROWS][E], c
 }
 
 template <int E, typename Real>
-__device__ void plain_write(Real *x, int ld, int rows, int HS, const float (&acc)[PLAIN_ROWS][E],
+__device__ void plain_write(Rows<Real> x, int rows, int HS, const float (&acc)[PLAIN_ROWS][E],
                             const float (&factor)[PLAIN_ROWS]) {
     for (int u = 0; u < PLAIN_ROWS; u++)
         for (int e = 0; e < E; e++) {
             int d = (int)(threadIdx.x % 32) + 32 * e;
-            if (u < rows && d < HS) from_float(x + (size_t)u * ld + d, acc[u][e] * factor[u]);
+            if (u < rows && d < HS) from_float(x.from((size_t)u, d).at, acc[u][e] * factor[u]);
         }
 }
 
 // grid (NH, B, query tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_forward_plain_kernel(Real *out, float *lse, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
-                                   int ldv, int Tq, int Tkv, int NH, int NKV, int HS, float scale) {
+    attention_forward_plain_kernel(Real *out, float *lse, Heads<const Real> in, AttentionShape shape, float scale) {
+    const int Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *k_smem = q_smem + TILE_FLOATS, *v_smem = k_smem + TILE_FLOATS;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *p_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE; // this warp's (4, 32)
-    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / shape.NKV);
     int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS;
     int before = Tkv - Tq, keys = min(Tkv, before + first + PLAIN_TILE); // query i sees keys 0 .. before + i
-    k += (size_t)b * Tkv * ldk + (size_t)kh * HS;
-    v += (size_t)b * Tkv * ldv + (size_t)kh * HS;
+    Rows<const Real> k = in.k.from((size_t)b * Tkv, kh * HS), v = in.v.from((size_t)b * Tkv, kh * HS);
 
-    plain_load<E>(q_smem, q + ((size_t)b * Tq + first) * ldq + (size_t)h * HS, ldq, Tq - first, HS);
+    plain_load<E>(q_smem, in.q.from((size_t)b * Tq + first, h * HS), Tq - first, HS);
     float acc[PLAIN_ROWS][E] = {}, top[PLAIN_ROWS], sum[PLAIN_ROWS] = {}; // sum: of this lane's keys
     for (int u = 0; u < PLAIN_ROWS; u++) top[u] = -INFINITY;
     for (int key = 0; key < keys; key += PLAIN_TILE) {
         __syncthreads();
-        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, Tkv - key, HS);
-        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, Tkv - key, HS);
+        plain_load<E>(k_smem, k.from((size_t)key), Tkv - key, HS);
+        plain_load<E>(v_smem, v.from((size_t)key), Tkv - key, HS);
         __syncthreads();
         float s[PLAIN_ROWS];
         plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
@@ -102,50 +128,49 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         int t = first + row + u;
         if (lse && lane == 0 && t < Tq) lse[((size_t)b * NH + h) * Tq + t] = top[u] + logf(sum[u]);
     }
-    plain_write<E>(out + (((size_t)b * Tq + first + row) * NH + h) * HS, NH * HS, Tq - first - row, HS, acc, factor);
+    Rows<Real> to = {out, NH * HS};
+    plain_write<E>(to.from((size_t)b * Tq + first + row, h * HS), Tq - first - row, HS, acc, factor);
 }
 
 // delta (B, NH, T) = sum over HS of out * dout, and dq; grid (NH, B, query tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dq_plain_kernel(Real *dq, int lddq, float *delta, const Real *dout, const Real *out, const float *lse,
-                              const Real *q, int ldq, const Real *k, int ldk, const Real *v, int ldv, int T, int NH,
-                              int NKV, int HS, float scale) {
+    attention_dq_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in, AttentionShape shape,
+                              float scale) {
+    const int T = shape.Tq, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *q_smem = (float *)attention_smem, *dout_smem = q_smem + TILE_FLOATS, *k_smem = dout_smem + TILE_FLOATS,
           *v_smem = k_smem + TILE_FLOATS;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *ds_smem = v_smem + TILE_FLOATS + warp * PLAIN_ROWS * PLAIN_TILE;
-    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / NKV);
+    int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / shape.NKV);
     int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS,
         keys = min(T, first + PLAIN_TILE);
-    const Real *out_rows = out + (((size_t)b * T + first) * NH + h) * HS,
-               *dout_rows = dout + (((size_t)b * T + first) * NH + h) * HS;
-    k += (size_t)b * T * ldk + (size_t)kh * HS;
-    v += (size_t)b * T * ldv + (size_t)kh * HS;
+    const Rows<const Real> out_rows = Rows<const Real>{r.out, NH * HS}.from((size_t)b * T + first, h * HS),
+                           dout_rows = Rows<const Real>{r.dout, NH * HS}.from((size_t)b * T + first, h * HS);
+    Rows<const Real> k = in.k.from((size_t)b * T, kh * HS), v = in.v.from((size_t)b * T, kh * HS);
 
-    plain_load<E>(q_smem, q + ((size_t)b * T + first) * ldq + (size_t)h * HS, ldq, T - first, HS);
-    plain_load<E>(dout_smem, dout_rows, NH * HS, T - first, HS);
+    plain_load<E>(q_smem, in.q.from((size_t)b * T + first, h * HS), T - first, HS);
+    plain_load<E>(dout_smem, dout_rows, T - first, HS);
     __syncthreads();
     float row_lse[PLAIN_ROWS], row_delta[PLAIN_ROWS];
     for (int u = 0; u < PLAIN_ROWS; u++) {
         bool inside = first + row + u < T;
         size_t at = ((size_t)b * NH + h) * T + first + row + u;
         float sum = 0;
-        for (int d = lane; inside && d < HS; d += 32)
-            sum =
-                fmaf(to_float(out_rows[(size_t)(row + u) * NH * HS + d]), dout_smem[(row + u) * (32 * E + 1) + d], sum);
+        for (int i = lane; inside && i < HS; i += 32)
+            sum = fmaf(to_float(out_rows.from((size_t)(row + u)).at[i]), dout_smem[(row + u) * (32 * E + 1) + i], sum);
         row_delta[u] = warp_sum(sum);
-        row_lse[u] = inside ? lse[at] : 0;
-        if (inside && lane == 0) delta[at] = row_delta[u];
+        row_lse[u] = inside ? r.lse[at] : 0;
+        if (inside && lane == 0) r.delta[at] = row_delta[u];
     }
     float acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS];
     for (int u = 0; u < PLAIN_ROWS; u++) factor[u] = scale;
     for (int key = 0; key < keys; key += PLAIN_TILE) {
         __syncthreads();
-        plain_load<E>(k_smem, k + (size_t)key * ldk, ldk, T - key, HS);
-        plain_load<E>(v_smem, v + (size_t)key * ldv, ldv, T - key, HS);
+        plain_load<E>(k_smem, k.from((size_t)key), T - key, HS);
+        plain_load<E>(v_smem, v.from((size_t)key), T - key, HS);
         __syncthreads();
         float s[PLAIN_ROWS], dp[PLAIN_ROWS];
         plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
@@ -156,15 +181,15 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         }
         plain_accumulate<E>(acc, ds_smem, k_smem);
     }
-    plain_write<E>(dq + ((size_t)b * T + first + row) * lddq + (size_t)h * HS, lddq, T - first - row, HS, acc, factor);
+    plain_write<E>(d.q.from((size_t)b * T + first + row, h * HS), T - first - row, HS, acc, factor);
 }
 
 // dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (NKV, B, key tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dkdv_plain_kernel(Real *dk, int lddk, Real *dv, int lddv, const Real *dout, const float *lse,
-                                const float *delta, const Real *q, int ldq, const Real *k, int ldk, const Real *v,
-                                int ldv, int T, int NH, int NKV, int HS, float scale) {
+    attention_dkdv_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in, AttentionShape shape,
+                                float scale) {
+    const int T = shape.Tq, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
     float *k_smem = (float *)attention_smem, *v_smem = k_smem + TILE_FLOATS, *q_smem = v_smem + TILE_FLOATS,
@@ -172,11 +197,13 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
     float *p_smem = dout_smem + TILE_FLOATS + warp * 2 * PLAIN_ROWS * PLAIN_TILE,
           *ds_smem = p_smem + PLAIN_ROWS * PLAIN_TILE;
-    int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / NKV;
+    int kh = (int)blockIdx.x, b = (int)blockIdx.y, group = NH / shape.NKV;
     int first = (int)blockIdx.z * PLAIN_TILE, row = warp * PLAIN_ROWS;
 
-    plain_load<E>(k_smem, k + ((size_t)b * T + first) * ldk + (size_t)kh * HS, ldk, T - first, HS);
-    plain_load<E>(v_smem, v + ((size_t)b * T + first) * ldv + (size_t)kh * HS, ldv, T - first, HS);
+    Rows<const Real> dout = {r.dout, NH * HS};
+
+    plain_load<E>(k_smem, in.k.from((size_t)b * T + first, kh * HS), T - first, HS);
+    plain_load<E>(v_smem, in.v.from((size_t)b * T + first, kh * HS), T - first, HS);
     float dk_acc[PLAIN_ROWS][E] = {}, dv_acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS], one[PLAIN_ROWS];
     for (int u = 0; u < PLAIN_ROWS; u++) {
         factor[u] = scale;
@@ -185,12 +212,12 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     for (int h = kh * group; h < (kh + 1) * group; h++)
         for (int query = first; query < T; query += PLAIN_TILE) {
             __syncthreads();
-            plain_load<E>(q_smem, q + ((size_t)b * T + query) * ldq + (size_t)h * HS, ldq, T - query, HS);
-            plain_load<E>(dout_smem, dout + (((size_t)b * T + query) * NH + h) * HS, NH * HS, T - query, HS);
+            plain_load<E>(q_smem, in.q.from((size_t)b * T + query, h * HS), T - query, HS);
+            plain_load<E>(dout_smem, dout.from((size_t)b * T + query, h * HS), T - query, HS);
             __syncthreads();
             bool inside = query + lane < T;
             size_t at = ((size_t)b * NH + h) * T + query + lane;
-            float column_lse = inside ? lse[at] : 0, column_delta = inside ? delta[at] : 0;
+            float column_lse = inside ? r.lse[at] : 0, column_delta = inside ? r.delta[at] : 0;
             float s[PLAIN_ROWS], dp[PLAIN_ROWS];
             plain_dot<E>(s, k_smem + row * (32 * E + 1), q_smem);
             plain_dot<E>(dp, v_smem + row * (32 * E + 1), dout_smem);
@@ -202,9 +229,8 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
             plain_accumulate<E>(dv_acc, p_smem, dout_smem);
             plain_accumulate<E>(dk_acc, ds_smem, q_smem);
         }
-    plain_write<E>(dk + ((size_t)b * T + first + row) * lddk + (size_t)kh * HS, lddk, T - first - row, HS, dk_acc,
-                   factor);
-    plain_write<E>(dv + ((size_t)b * T + first + row) * lddv + (size_t)kh * HS, lddv, T - first - row, HS, dv_acc, one);
+    plain_write<E>(d.k.from((size_t)b * T + first + row, kh * HS), T - first - row, HS, dk_acc, factor);
+    plain_write<E>(d.v.from((size_t)b * T + first + row, kh * HS), T - first - row, HS, dv_acc, one);
 }
 
 #endif

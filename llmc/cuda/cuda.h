@@ -44,7 +44,7 @@ template <typename Real> struct PackOf {
 enum { PACK = PackOf<real>::SIZE };
 
 // Does every row of width C start on 16 bytes (if the first does)?
-template <typename Real> __device__ inline bool packs_fit(int C) { return C % (int)PackOf<Real>::SIZE == 0; }
+template <typename Real> __host__ __device__ inline bool packs_fit(int C) { return C % (int)PackOf<Real>::SIZE == 0; }
 
 // v = row[c .. c + P - 1], zeros from C on. whole: row + c lies on 16 bytes and c + P <= C.
 template <int P, typename Real>
@@ -221,12 +221,12 @@ static inline void device_wait(Device *d, cudaEvent_t event) {
 
 // ---------------------------------------------------------------- sums of partial sums
 
-// out1 (C) and out2 (width - C; NULL: skipped) += the sums over the rows of partial (rows, width), in a
+// out1 (C) and out2 (width - C) (NULL: skipped) += the sums over the rows of partial (rows, width), in a
 // fixed order: 8 threads a column take every eighth row, then their sums are added one after the other.
 static __global__ void add_columns_kernel(float *out1, float *out2, const float *partial, int rows, int C, int width) {
     __shared__ float part[8][33];
     int column = (int)(blockIdx.x * 32 + threadIdx.x), y = (int)threadIdx.y;
-    bool wanted = column < (out2 ? width : C);
+    bool wanted = column < C ? out1 != NULL : out2 && column < width;
     float sum = 0;
     if (wanted)
         for (int r = y; r < rows; r += 8) sum += partial[(size_t)r * (size_t)width + (size_t)column];

@@ -18,6 +18,7 @@ y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 #ifndef LLMC_CUDA_GEMM_H
 #define LLMC_CUDA_GEMM_H
 
+#include "../model.h"
 #include "../ranks/dist.h"
 #include "cuda.h"
 #include "mlp.h"
@@ -463,71 +464,84 @@ template <typename Real> static inline void add_bias(Real *y, const Real *b, int
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; may be y)
 template <typename Real>
-static inline void linear_forward(Real *y, const Real *x, const Real *w, const Real *b, const Real *residual, int N,
-                                  int C, int OC, Device *d) {
-    if (b && gemm(y, w, x, residual, b, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
-    gemm(y, w, x, residual, NULL, NULL, OC, N, C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
-    if (b) add_bias(y, b, N, OC, d);
-}
-
-// pre (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL); y (N, OC) = gelu(pre)
-template <typename Real>
-static inline void linear_gelu_forward(Real *y, Real *pre, const Real *x, const Real *w, const Real *b, int N, int C,
-                                       int OC, Device *d) {
-    fused_or_apart(
-        d,
-        [=]() {
-            return gemm(y, w, x, (const Real *)NULL, b, pre, OC, N, C, true, false,
-                        b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d);
-        },
-        [=]() {
-            linear_forward(pre, x, w, b, (const Real *)NULL, N, C, OC, d);
-            gelu_forward(y, pre, (size_t)N * (size_t)OC, d);
-        });
+static inline void linear_forward(Real *y, const Real *x, const Real *w, const Real *b, const Real *residual,
+                                  LinearShape s, Device *d) {
+    if (b && gemm(y, w, x, residual, b, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
+    gemm(y, w, x, residual, NULL, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+    if (b) add_bias(y, b, s.N, s.OC, d);
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C)
 template <typename Real>
-static inline void linear_backward_input(Real *dx, const Real *dy, const Real *w, int N, int C, int OC, Device *d) {
-    gemm(dx, w, dy, (const Real *)NULL, NULL, NULL, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+static inline void linear_backward_input(Real *dx, const Real *dy, const Real *w, LinearShape s, Device *d) {
+    gemm(dx, w, dy, (const Real *)NULL, NULL, NULL, s.C, s.N, s.OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, d);
 }
 
-// dpre (N, C) = (dy (N, OC) w (OC, C)) * gelu'(pre (N, C))
+// dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy. NULL: not wanted.
 template <typename Real>
-static inline void linear_gelu_backward_input(Real *dpre, const Real *dy, const Real *w, const Real *pre, int N, int C,
-                                              int OC, Device *d) {
-    fused_or_apart(
-        d,
-        [=]() {
-            return gemm(dpre, w, dy, (const Real *)NULL, NULL, pre, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, d);
-        },
-        [=]() {
-            linear_backward_input(dpre, dy, w, N, C, OC, d);
-            gelu_backward(dpre, dpre, pre, (size_t)N * (size_t)C, d);
-        });
-}
-
-// dw (OC, C) += dy (N, OC)^T x (N, C);  db (OC) += column sums of dy, or NULL
-template <typename Real>
-static inline void linear_backward_weight(float *dw, float *db, const Real *dy, const Real *x, int N, int C, int OC,
+static inline void linear_backward_weight(float *dw, float *db, const Real *dy, const Real *x, LinearShape s,
                                           Device *d) {
-    auto product = [=]() { gemm(dw, x, dy, dw, NULL, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d); };
-    if (!db) {
-        product();
+    auto product = [=]() {
+        gemm(dw, x, dy, dw, NULL, NULL, s.C, s.OC, s.N, false, true, CUBLASLT_EPILOGUE_DEFAULT, d);
+    };
+    if (!dw || !db) {
+        if (dw) product();
+        if (db) bias_backward(db, dy, s.N, s.OC, d);
         return;
     }
     fused_or_apart(
         d,
         [=]() { // the epilogue overwrites its sums; they go to scratch memory and are added from there
-            if (!gemm(dw, x, dy, dw, d->scratch, NULL, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, d))
+            if (!gemm(dw, x, dy, dw, d->scratch, NULL, s.C, s.OC, s.N, false, true, CUBLASLT_EPILOGUE_BGRADB, d))
                 return false;
-            add_columns(db, NULL, d->scratch, 1, OC, OC, d);
+            add_columns(db, NULL, d->scratch, 1, s.OC, s.OC, d);
             return true;
         },
         [=]() {
             product();
-            bias_backward(db, dy, N, OC, d);
+            bias_backward(db, dy, s.N, s.OC, d);
         });
+}
+
+// ---------------------------------------------------------------- linear layers with an activation behind them
+
+typedef struct {
+    int N, C, F, activation;
+    bool gated; // fc is (N, 2F), else (N, F)
+} MlpShape;
+
+static inline bool mlp_fuses(MlpShape s) { return s.activation == ACTIVATION_GELU_TANH && !s.gated; }
+
+// fc = x (N, C) w^T + b (or NULL), mlp (N, F) = f(fc), or f(gate) up: in one product where the library has one
+template <typename Real>
+static inline void linear_mlp_forward(Real *mlp, Real *fc, const Real *x, const Real *w, const Real *b, MlpShape s,
+                                      Device *d) {
+    auto apart = [=]() {
+        linear_forward(fc, x, w, b, (const Real *)NULL, {s.N, s.C, s.gated ? 2 * s.F : s.F}, d);
+        mlp_forward(mlp, fc, s.N, s.F, s.activation, s.gated, d);
+    };
+    auto fused = [=]() {
+        return gemm(mlp, w, x, (const Real *)NULL, b, fc, s.F, s.N, s.C, true, false,
+                    b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d);
+    };
+    if (mlp_fuses(s)) fused_or_apart(d, fused, apart);
+    else apart();
+}
+
+// dmlp (N, F) = dy (N, C) w (C, F), dfc from it and fc; in one product where the library has one: dmlp is then not
+// written
+template <typename Real>
+static inline void linear_mlp_backward(Real *dfc, Real *dmlp, const Real *dy, const Real *w, const Real *fc, MlpShape s,
+                                       Device *d) {
+    auto apart = [=](Real *to) {
+        linear_backward_input(to, dy, w, {s.N, s.F, s.C}, d);
+        mlp_backward(dfc, to, fc, s.N, s.F, s.activation, s.gated, d);
+    };
+    auto fused = [=]() {
+        return gemm(dfc, w, dy, (const Real *)NULL, NULL, fc, s.F, s.N, s.C, false, false, CUBLASLT_EPILOGUE_DGELU, d);
+    };
+    if (mlp_fuses(s)) fused_or_apart(d, fused, [=]() { apart(dfc); });
+    else apart(dmlp);
 }
 
 #endif

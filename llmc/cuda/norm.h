@@ -55,13 +55,19 @@ __global__ void norm_forward_kernel(Real *y, float *mean, float *rstd, const Rea
     }
 }
 
-// y (N, C), mean (N) or NULL, rstd (N) from x (N, C), w (C), b (C) or NULL
-template <typename Real>
-static inline void norm_forward(Real *y, float *mean, float *rstd, const Real *x, const Real *w, const Real *b, int N,
-                                int C, float eps, Device *d) {
+// A norm over rows of C numbers: w (C), b (C) or NULL; what the forward pass keeps of a row, mean (N) or NULL, rstd (N)
+template <typename Real> struct Norm {
+    const Real *w, *b;
+    float *mean, *rstd;
+    int N, C;
+    float eps;
+};
+
+// y (N, C), n.mean and n.rstd from x (N, C)
+template <typename Real> static inline void norm_forward(Real *y, const Real *x, Norm<Real> n, Device *d) {
     const int warps = 4;
     norm_forward_kernel<Real>
-        <<<blocks_for((size_t)N, warps), warps * 32, 0, d->stream>>>(y, mean, rstd, x, w, b, N, C, eps);
+        <<<blocks_for((size_t)n.N, warps), warps * 32, 0, d->stream>>>(y, n.mean, n.rstd, x, n.w, n.b, n.N, n.C, n.eps);
     LAUNCH_CHECK();
 }
 
@@ -204,28 +210,23 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
 }
 
 template <typename Real, int K>
-static inline void norm_backward_launch(Real *dx, const Real *dy, const Real *x, const Real *w, const float *mean,
-                                        const float *rstd, int N, int C, int blocks, dim3 threads, Device *d) {
+static inline void norm_backward_launch(Real *dx, const Real *dy, const Real *x, Norm<Real> n, int blocks, dim3 threads,
+                                        Device *d) {
     size_t shared = sizeof(float) * 2 * PackOf<Real>::SIZE * threads.x * (threads.y - 1);
-    if (C % (int)PackOf<Real>::SIZE == 0)
-        norm_backward_kernel<Real, K, true><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
-                                                                                              mean, rstd, N, C,
-                                                                                              1.0f / (float)C);
-    else
-        norm_backward_kernel<Real, K, false><<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, w,
-                                                                                               mean, rstd, N, C,
-                                                                                               1.0f / (float)C);
+    auto kernel = packs_fit<Real>(n.C) ? norm_backward_kernel<Real, K, true> : norm_backward_kernel<Real, K, false>;
+    kernel<<<(unsigned)blocks, threads, shared, d->stream>>>(dx, d->scratch, dy, x, n.w, n.mean, n.rstd, n.N, n.C,
+                                                             1.0f / (float)n.C);
     LAUNCH_CHECK();
 }
 
-// dx (N, C) +=, dw (C) +=, db (C) += or NULL, from dy (N, C), x (N, C), w (C), mean (N) or NULL, rstd (N).
+// dx (N, C) +=, dw (C) +=, db (C) += (NULL: not wanted) from dy (N, C), x (N, C) and what the forward pass kept.
 // With xhat = (x - mean) * rstd and g = dy * w:
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
 template <typename Real>
-static inline void norm_backward(Real *dx, float *dw, float *db, const Real *dy, const Real *x, const Real *w,
-                                 const float *mean, const float *rstd, int N, int C, Device *d) {
-    const int P = PackOf<Real>::SIZE;
+static inline void norm_backward(Real *dx, float *dw, float *db, const Real *dy, const Real *x, Norm<Real> n,
+                                 Device *d) {
+    const int P = PackOf<Real>::SIZE, C = n.C;
     int packs = (C + P - 1) / P;
     if (packs > 2048) fail("norm_backward: rows of %d numbers are longer than the %d it can hold", C, 2048 * P);
     // Blocks of about 256 threads, or of one row; as many as an H100 holds at once, up to 4 on each of its 132
@@ -233,12 +234,12 @@ static inline void norm_backward(Real *dx, float *dw, float *db, const Real *dy,
     int each = packs <= NORM_THREADS ? 1 : 4, columns = ((packs + each - 1) / each + 31) / 32 * 32,
         groups = columns <= 128 ? 256 / columns : 1;
     int fitting = each > 1 ? 1 : NORM_THREADS / (columns * groups), blocks = 132 * (fitting < 4 ? fitting : 4),
-        rows = (N + groups - 1) / groups;
+        rows = (n.N + groups - 1) / groups;
     if (blocks > rows) blocks = rows;
     dim3 threads((unsigned)columns, (unsigned)groups);
-    if (each == 1) norm_backward_launch<Real, 1>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
-    else norm_backward_launch<Real, 4>(dx, dy, x, w, mean, rstd, N, C, blocks, threads, d);
-    add_columns(dw, db, d->scratch, blocks, C, 2 * C, d);
+    if (each == 1) norm_backward_launch<Real, 1>(dx, dy, x, n, blocks, threads, d);
+    else norm_backward_launch<Real, 4>(dx, dy, x, n, blocks, threads, d);
+    if (dw || db) add_columns(dw, db, d->scratch, blocks, C, 2 * C, d);
 }
 
 #endif

@@ -17,15 +17,21 @@ gradient is written because it is zeroed here), and 2 more for the bf16 copy.
 #define LLMC_CUDA_OPTIMIZER_H
 
 #include "../base/rng.h"
+#include "../model.h"
 #include "cuda.h"
 
+// UpdateRule as the device reads it.
 typedef struct {
     float beta1, beta2, one_beta1, one_beta2; // one_: 1 - beta
     float rate;                               // lr / (1 - beta1^step)
     float v_scale;                            // 1 / sqrt(1 - beta2^step)
     float eps, keep;                          // keep = 1 - lr * weight decay
-    float grad_clip;                          // 0: none
-    double max_loss, max_norm;                // above these there is no update; 0: no bound
+} AdamGroup;
+
+typedef struct {
+    AdamGroup group[GROUPS];
+    float grad_clip;           // 0: none
+    double max_loss, max_norm; // above these there is no update; 0: no bound
     uint32_t step_low, step_high;
 } AdamRule;
 
@@ -35,15 +41,20 @@ typedef struct {
     int updated;
 } AdamResult;
 
-static inline AdamRule adam_rule(int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
-                                 double grad_clip) {
+static inline AdamRule adam_rule(const UpdateRule *rule) {
     AdamRule r;
-    r.max_loss = r.max_norm = 0;
-    r.beta1 = (float)beta1, r.beta2 = (float)beta2, r.one_beta1 = (float)(1 - beta1), r.one_beta2 = (float)(1 - beta2);
-    r.rate = (float)(lr / (1 - pow(beta1, (double)step)));
-    r.v_scale = (float)(1 / sqrt(1 - pow(beta2, (double)step)));
-    r.eps = (float)eps, r.keep = (float)(1 - lr * weight_decay), r.grad_clip = (float)grad_clip;
-    r.step_low = (uint32_t)step, r.step_high = (uint32_t)((uint64_t)step >> 32);
+    double step = (double)rule->step;
+    for (int g = 0; g < GROUPS; g++) {
+        const GroupRule *of = &rule->group[g];
+        AdamGroup *to = &r.group[g];
+        to->beta1 = (float)of->beta1, to->beta2 = (float)of->beta2;
+        to->one_beta1 = (float)(1 - of->beta1), to->one_beta2 = (float)(1 - of->beta2);
+        to->rate = (float)(of->lr / (1 - pow(of->beta1, step)));
+        to->v_scale = (float)(1 / sqrt(1 - pow(of->beta2, step)));
+        to->eps = (float)of->eps, to->keep = (float)(1 - of->lr * of->weight_decay);
+    }
+    r.grad_clip = (float)rule->grad_clip, r.max_loss = rule->max_loss, r.max_norm = rule->max_norm;
+    r.step_low = (uint32_t)rule->step, r.step_high = (uint32_t)((uint64_t)rule->step >> 32);
     return r;
 }
 
@@ -138,41 +149,49 @@ __device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, ui
     return round_stochastic(x, random16);
 }
 
-// master (n) or NULL, m, v (n): own elements; w, g: own elements or all; decay (n / 64): does weight decay
-// apply to these 64 numbers? n and all ranges are multiples of 64 and all arrays start on 16 bytes.
+// What is updated: own elements, but for w and g where `owned` says that they are all. n and all ranges are multiples of
+// 64 and all arrays start on 16 bytes.
+template <typename Real> struct ParamRun {
+    Real *w;
+    float *master; // NULL: w itself is rounded stochastically
+    float *g, *state[STATE_KINDS];
+    const unsigned char *groups; // (n / 64): parameter groups
+    size_t n;
+};
+
 template <typename Real>
-__global__ void adamw_kernel(Real *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
-                             Owned owned, const AdamRule *rule_, const AdamResult *result) {
+__global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *rule, const AdamResult *result) {
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
-    if (i >= n || !result->updated) return;
+    if (i >= run.n || !result->updated) return;
     size_t at = owned_at(owned, i);
-    g += owned.whole_gradients ? at : i;
-    w += owned.whole_weights ? at : i;
-    AdamRule r = *rule_;
-    float clip = result->clip, keep = decay[i / 64] ? r.keep : 1.0f;
+    float *g = run.g + (owned.whole_gradients ? at : i), *m = run.state[STATE_moment1] + i,
+          *v = run.state[STATE_moment2] + i;
+    Real *w = run.w + (owned.whole_weights ? at : i);
+    AdamGroup r = rule->group[run.groups[i / 64]];
+    float clip = result->clip;
     float wi[P], mi[P], vi[P], gi[P];
-    if (master) load_pack(wi, master + i, 0, P, true);
+    if (run.master) load_pack(wi, run.master + i, 0, P, true);
     else load_pack(wi, w, 0, P, true);
-    load_pack(mi, m + i, 0, P, true);
-    load_pack(vi, v + i, 0, P, true);
+    load_pack(mi, m, 0, P, true);
+    load_pack(vi, v, 0, P, true);
     load_pack(gi, g, 0, P, true);
     for (int k = 0; k < P; k++) {
         float gk = gi[k] * clip;
         mi[k] = r.beta1 * mi[k] + r.one_beta1 * gk;
         vi[k] = r.beta2 * vi[k] + r.one_beta2 * gk * gk;
-        wi[k] = wi[k] * keep - r.rate * mi[k] / (sqrtf(vi[k]) * r.v_scale + r.eps);
+        wi[k] = wi[k] * r.keep - r.rate * mi[k] / (sqrtf(vi[k]) * r.v_scale + r.eps);
         gi[k] = 0;
     }
-    store_pack(m + i, mi, 0, P, true);
-    store_pack(v + i, vi, 0, P, true);
+    store_pack(m, mi, 0, P, true);
+    store_pack(v, vi, 0, P, true);
     store_pack(g, gi, 0, P, true);
-    if (master) {
-        store_pack(master + i, wi, 0, P, true);
+    if (run.master) {
+        store_pack(run.master + i, wi, 0, P, true);
         store_pack(w, wi, 0, P, true);
     } else {
-        Philox random =
-            philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), r.step_low, r.step_high, 0x726f756eu, 0x64696e67u);
+        Philox random = philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), rule->step_low, rule->step_high,
+                                   0x726f756eu, 0x64696e67u);
         for (int k = 0; k < P; k++) w[k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
     }
 }
@@ -210,13 +229,12 @@ static inline void adamw_decide(AdamResult *result, const double *sums, int rank
     LAUNCH_CHECK();
 }
 
-// The update of n own elements, if *result says so; their gradients go back to zero.
+// The update, if *result says so; gradients of own elements go back to zero.
 template <typename Real>
-static inline void adamw(Real *w, float *master, float *m, float *v, float *g, const unsigned char *decay, size_t n,
-                         Owned owned, const AdamRule *rule, const AdamResult *result, Device *d) {
-    if (n % 64) fail("adamw: %zu numbers are no multiple of 64", n);
-    adamw_kernel<Real><<<blocks_for(n, 256 * PackOf<Real>::SIZE), 256, 0, d->stream>>>(w, master, m, v, g, decay, n,
-                                                                                       owned, rule, result);
+static inline void adamw(ParamRun<Real> run, Owned owned, const AdamRule *rule, const AdamResult *result, Device *d) {
+    if (run.n % 64) fail("adamw: %zu numbers are no multiple of 64", run.n);
+    unsigned blocks = blocks_for(run.n, 256 * PackOf<Real>::SIZE);
+    adamw_kernel<Real><<<blocks, 256, 0, d->stream>>>(run, owned, rule, result);
     LAUNCH_CHECK();
 }
 

@@ -9,17 +9,8 @@ divides HS/2, otherwise 1. Bound by memory. Limit: HS <= 512.
 #ifndef LLMC_CUDA_ROPE_H
 #define LLMC_CUDA_ROPE_H
 
+#include "../model.h"
 #include "cuda.h"
-
-// rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS), on the host
-static inline void rope_table(float *rope, int T, int HS, double theta) {
-    for (int t = 0; t < T; t++)
-        for (int i = 0; i < HS / 2; i++) {
-            double angle = t * pow(theta, -2.0 * i / HS);
-            rope[((size_t)t * (size_t)(HS / 2) + (size_t)i) * 2] = (float)cos(angle);
-            rope[((size_t)t * (size_t)(HS / 2) + (size_t)i) * 2 + 1] = (float)sin(angle);
-        }
-}
 
 // Lanes of a group, and its steps over a head: V * L = 8, V * L * 32 >= 256 = most pairs of a head
 static inline int rope_lanes(int half, int V) {
@@ -79,24 +70,24 @@ __global__ void qk_forward_kernel(Real *qk, float *rstd, const Real *qkv, const 
     }
 }
 
-// qk (N, (NH+NKV) HS) from qkv (N, (NH+2 NKV) HS), N = B T; q_weight, k_weight (HS) or both NULL; rstd
-// (N, NH+NKV) is kept where they are given; rope (Tmax, HS/2, 2)
-template <typename Real>
-static inline void qk_forward(Real *qk, float *rstd, const Real *qkv, const Real *q_weight, const Real *k_weight,
-                              const float *rope, int first_position, int B, int T, int NH, int NKV, int HS, float eps,
-                              Device *d) {
-    const int P = PackOf<Real>::SIZE;
+template <typename Real> struct Rotation {
+    const Real *q_weight, *k_weight; // (HS) of QK-norm; NULL: none
+    float *rstd;                     // (N, NH + NKV) 1 / RMS of each head, of the forward pass; with QK-norm
+    const float *rope;               // (T, HS/2, 2) of rope_table
+    int first;                       // position of the first token
+    float eps;
+    AttentionShape shape; // N = B Tq tokens
+};
+
+// qk (N, (NH+NKV) HS) from qkv (N, (NH+2 NKV) HS): each head is normalised where weights are given, then rotated.
+template <typename Real> static inline void qk_forward(Real *qk, const Real *qkv, Rotation<Real> r, Device *d) {
+    const int P = PackOf<Real>::SIZE, T = r.shape.Tq, NH = r.shape.NH, NKV = r.shape.NKV, HS = r.shape.HS;
     bool wide = HS / 2 % P == 0;
-    int G = rope_lanes(HS / 2, wide ? P : 1);
-    unsigned blocks = blocks_for((size_t)B * (size_t)T * (size_t)(NH + NKV) * (size_t)G, ROPE_THREADS);
-    if (wide)
-        qk_forward_kernel<Real, P, 8 / P><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight,
-                                                                                  rope, first_position, B * T, T, NH,
-                                                                                  NKV, HS, eps, G);
-    else
-        qk_forward_kernel<Real, 1, 8><<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, rstd, qkv, q_weight, k_weight, rope,
-                                                                              first_position, B * T, T, NH, NKV, HS,
-                                                                              eps, G);
+    int N = r.shape.B * T, G = rope_lanes(HS / 2, wide ? P : 1);
+    unsigned blocks = blocks_for((size_t)N * (size_t)(NH + NKV) * (size_t)G, ROPE_THREADS);
+    auto kernel = wide ? qk_forward_kernel<Real, P, 8 / P> : qk_forward_kernel<Real, 1, 8>;
+    kernel<<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, r.rstd, qkv, r.q_weight, r.k_weight, r.rope, r.first, N, T, NH,
+                                                   NKV, HS, r.eps, G);
     LAUNCH_CHECK();
 }
 
@@ -195,26 +186,18 @@ __global__ void qk_backward_kernel(Real *dqkv, float *partial, const Real *dqk, 
 // (N, (NH+NKV) HS). Positions start at 0.
 template <typename Real>
 static inline void qk_backward(Real *dqkv, float *dq_weight, float *dk_weight, const Real *dqk, const Real *qkv,
-                               const float *rstd, const Real *q_weight, const Real *k_weight, const float *rope, int B,
-                               int T, int NH, int NKV, int HS, Device *d) {
-    const int P = PackOf<Real>::SIZE;
+                               Rotation<Real> r, Device *d) {
+    const int P = PackOf<Real>::SIZE, T = r.shape.Tq, NH = r.shape.NH, NKV = r.shape.NKV, HS = r.shape.HS;
     bool wide = HS / 2 % P == 0;
-    int G = rope_lanes(HS / 2, wide ? P : 1), groups = ROPE_THREADS / G;
-    size_t items = (size_t)B * (size_t)T * (size_t)(NH + NKV),
-           shared = sizeof(float) * (size_t)(ROPE_THREADS / 32 * HS);
-    unsigned blocks = blocks_for(items, (size_t)groups);
-    if (q_weight && blocks > 512) blocks = 512; // a constant: the order of the sums must not depend on the device
-    if (wide)
-        qk_backward_kernel<Real, P, 8 / P><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv,
-                                                                                        rstd, q_weight, k_weight, rope,
-                                                                                        B * T, T, NH, NKV, HS, G);
-    else
-        qk_backward_kernel<Real, 1, 8><<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, rstd,
-                                                                                    q_weight, k_weight, rope, B * T, T,
-                                                                                    NH, NKV, HS, G);
+    int N = r.shape.B * T, G = rope_lanes(HS / 2, wide ? P : 1);
+    size_t shared = sizeof(float) * (size_t)(ROPE_THREADS / 32 * HS);
+    unsigned blocks = blocks_for((size_t)N * (size_t)(NH + NKV), (size_t)(ROPE_THREADS / G));
+    if (r.q_weight && blocks > 512) blocks = 512; // a constant: the order of the sums must not depend on the device
+    auto kernel = wide ? qk_backward_kernel<Real, P, 8 / P> : qk_backward_kernel<Real, 1, 8>;
+    kernel<<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, r.rstd, r.q_weight, r.k_weight,
+                                                        r.rope, N, T, NH, NKV, HS, G);
     LAUNCH_CHECK();
-    if (!q_weight) return;
-    add_columns(dq_weight, dk_weight, d->scratch, (int)blocks, HS, 2 * HS, d);
+    if (dq_weight || dk_weight) add_columns(dq_weight, dk_weight, d->scratch, (int)blocks, HS, 2 * HS, d);
 }
 
 #endif

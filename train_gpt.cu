@@ -10,8 +10,7 @@ Parameters and activations are `real`: bf16, or float when built with -DFLOAT32.
 statistics (means, rstd, lse, losses), gradients of parameters, which add up over micro-batches,
 Adam's moments, and the master copy of the weights that the update works on.
 
-Several ranks share out optimizer state, gradients and weights as llmc/cuda/ranks.h says. What a rank does
-not keep whole lies, while a block needs it, in a slot: see use_block(), begin_gradients(), reduce_block().
+Several ranks share out optimizer state, gradients and weights: see llmc/cuda/shards.h.
 
 The host runs ahead of the device: it waits only where a loss is read (model_update, model_loss) and
 where values are copied out. A step is one CUDA graph, captured at the second step of a shape and replayed
@@ -25,6 +24,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/cuda.h"
 
 #include "llmc/cuda/attention.h"
+#include "llmc/cuda/batch.h"
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
 #include "llmc/cuda/graph.h"
@@ -35,30 +35,15 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
 #include "llmc/cuda/preflight.h"
-#include "llmc/cuda/ranks.h"
 #include "llmc/cuda/rope.h"
+#include "llmc/cuda/shards.h"
 #include "llmc/engine.h"
-#include "llmc/base/half.h"
-#include "llmc/base/hash.h"
+#include "llmc/run/options.h"
 #include <type_traits>
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
 // this size: large enough for an efficient matrix product, small beside the activations. Tunable.
 #define LOGITS_BYTES ((size_t)512 << 20)
-
-// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257), products
-// would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros behind the
-// head's weights, which stay zero: their logits are never read, their gradients are zero.
-#define VOCAB_ALIGN 64
-
-// The tensors of one layer (and those outside the layers) as pointers, named as in model.h.
-template <typename Real> struct Tensors {
-#define X(id, rows, cols, place, present, ...) Real *id;
-    PARAMETERS(X)
-#undef X
-};
-typedef Tensors<const real> Weights;
-typedef Tensors<float> Gradients;
 
 typedef struct {
 #define X(id, width, per_head, place, present, lifetime, type_)                                                        \
@@ -70,101 +55,32 @@ typedef struct {
 // What of a training pass is not on the stream yet: bits of Model.pending.
 enum Pass { PASS_FORWARD = 1, PASS_BACKWARD = 2 };
 
-// Buffers for blocks that this rank does not keep whole. Two take turns among the layers' blocks, one or two
-// serve the blocks at the ends.
-enum { SLOTS = 4 };
-typedef struct {
-    void *buffer[SLOTS];      // NULL: not needed
-    int holds[SLOTS];         // a block, or -1
-    bool awaited[SLOTS];      // in this pass: the event was recorded
-    cudaEvent_t event[SLOTS]; // weights: they are there; gradients: they were summed
-} Slots;
-
 struct Model {
     ModelSetup setup;
-    Dist alone; // in place of setup.dist where nothing is updated: ranks have nothing to tell each other then
     Config config;
     Device gpu;
-    Ranks ranks;
+    Shards shards;
     Nvml nvml;
     char description[384];
-    ParamTable table;
-    ActTable acts;
+    ActTable acts, backs;
+    char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
+    float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    real *logits;                  // (logits_rows, logits_width): one chunk
+    int logits_rows, logits_width; // width: V, filled up to VOCAB_ALIGN
 
-    size_t own_elements;      // of table.elements those that this rank updates
-    real *weights;            // (table.elements), with ZeRO-3 (own_elements)
-    float *master;            // (own_elements); NULL in a float build and without updates
-    float *gradients;         // (table.elements), with ZeRO-2 and 3 (own_elements); only for training
-    float *moment1, *moment2; // (own_elements) each, only for training
-    unsigned char *groups;    // (own_elements / 64): parameter groups
-    Owned owned;
-    Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
-    char *activations;                  // (acts.bytes)
-    float *rope;                        // (T, HS/2, 2) cosines and sines; NULL with learned positions
-    real *logits;                       // (logits_rows, logits_width): one chunk
-    int logits_rows, logits_width;      // width: V, filled up to VOCAB_ALIGN
-
-    ActTable backs;
-    char *backward; // (backs.bytes): gradients of activations; only for training
-
-    // A batch: tokens (N), targets (N), token_groups (embedding.h). The host fills one of two pinned
-    // copies while the other may still be on its way.
-    int32_t *batch, *staging[2];
-    cudaEvent_t staged[2];
-    int turn;
-    int32_t *counts; // (V) host, for token_groups
-
+    Batch batch;
     double *loss; // sum since it was last read, on the device
-    double *sums; // (ranks, 2) on the device: loss and sum of squares of every rank
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
     real *cache;        // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *logits_real;  // (V) host
     float *logits_host; // (V) host
     int B, T;           // of the last forward pass
     double grad_scale;  // and of its loss
     int pending;        // of enum Pass; a backward pass among them is a step's last
-    bool check_ranks;
     Graph eval_graph, micro_graph,
         step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
-
-static size_t block_size(const Model *m, int block) {
-    return m->table.block_start[block + 1] - m->table.block_start[block];
-}
-
-// Blocks that are needed at the same time have different slots: neighbouring layers; the embedding and the
-// head block where the head is the embedding.
-static int slot_of(const Model *m, int block) {
-    if (block > 0 && block < m->table.blocks - 1) return block % 2;
-    return block > 0 && m->config.tied ? 3 : 2;
-}
-
-// Where a block lies: in the whole array, or in its slot.
-static real *block_weights(const Model *m, int block) {
-    return m->ranks.zero == 3 ? (real *)m->weight_slots.buffer[slot_of(m, block)]
-                              : m->weights + m->table.block_start[block];
-}
-static float *block_gradients(const Model *m, int block) {
-    return m->ranks.zero >= 2 ? (float *)m->gradient_slots.buffer[slot_of(m, block)]
-                              : m->gradients + m->table.block_start[block];
-}
-
-template <typename Real, typename BlockOf>
-static Tensors<Real> tensors_of(const Model *m, BlockOf block_of, int layer) {
-    Tensors<Real> w;
-#define X(id, rows, cols, place, present, ...)                                                                         \
-    {                                                                                                                  \
-        const Param *p = param_find(&m->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        w.id = p ? block_of(m, p->block) + (p->offset - m->table.block_start[p->block]) : NULL;                        \
-    }
-    PARAMETERS(X)
-#undef X
-    return w;
-}
-static Weights weights_of(const Model *m, int layer) { return tensors_of<const real>(m, block_weights, layer); }
-static Gradients gradients_of(const Model *m, int layer) { return tensors_of<float>(m, block_gradients, layer); }
 
 static Activations tensors_in(const ActTable *table, char *memory, int layer) {
     Activations a;
@@ -179,22 +95,6 @@ static Activations tensors_in(const ActTable *table, char *memory, int layer) {
 static Activations activations_of(const Model *m, int layer) { return tensors_in(&m->acts, m->activations, layer); }
 // Their gradients; NULL where there are none.
 static Activations backward_of(const Model *m, int layer) { return tensors_in(&m->backs, m->backward, layer); }
-
-// The elements of a tensor that a member of the group owns, as offsets into the table's elements, and where
-// such an element stands in that member's arrays of own elements.
-static Range own_part(const Model *m, const Param *p, int member) {
-    return overlap(p, ranks_owned(&m->ranks, &m->table, p->block, member));
-}
-static size_t own_index(const Model *m, const Param *p, size_t element, int member) {
-    return ranks_index(&m->ranks, &m->table, p->block, member, element);
-}
-
-static float *model_array(const Model *m, int array) {
-    return array == MODEL_WEIGHT                  ? m->master
-           : array == MODEL_GRADIENT              ? m->gradients
-           : array == MODEL_STATE + STATE_moment1 ? m->moment1
-                                                  : m->moment2;
-}
 
 // The input of a layer, the output of the one before or the embedding; and its gradient.
 static real *layer_input(const Model *m, int layer) {
@@ -240,7 +140,7 @@ typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = weights_of(m, layer);
+    Weights w = shards_weights(&m->shards, layer);
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     float eps = (float)c->norm_eps;
@@ -282,8 +182,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = weights_of(m, layer);
-    Gradients dw = gradients_of(m, layer);
+    Weights w = shards_weights(&m->shards, layer);
+    Gradients dw = shards_gradients(&m->shards, layer);
     Activations a = activations_of(m, layer), d = backward_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     size_t NC = (size_t)N * (size_t)C;
@@ -329,94 +229,26 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
 
-// n numbers between the device's `real` and the host's float, through host memory
-static void real_to_host(Model *m, float *out, const real *in, size_t n) {
-    real *values = (real *)mem_alloc(sizeof(real) * n);
-    CUDA_CHECK(cudaMemcpyAsync(values, in, sizeof(real) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
-    for (size_t i = 0; i < n; i++) out[i] = to_float(values[i]);
-    free(values);
-}
-
-// A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
-// so it can be captured as a graph.
-static void begin_pass(Model *m, bool forward) {
-    memset(m->weight_slots.awaited, 0, sizeof m->weight_slots.awaited);
-    memset(m->gradient_slots.awaited, 0, sizeof m->gradient_slots.awaited);
-    // A backward pass finds in the slots what the forward pass left there.
-    for (int i = 0; i < SLOTS; i++) m->weight_slots.holds[i] = -1;
-    for (int block = 0; !forward && block < m->table.blocks; block++) m->weight_slots.holds[slot_of(m, block)] = block;
-    if (m->ranks.zero >= 2) ranks_fork(&m->ranks, m->gpu.stream);
-}
-static void end_pass(Model *m) { ranks_join(&m->ranks, m->gpu.stream); }
-
-// ZeRO-3: starts to gather a block's weights, beside the work that follows.
-static void gather_block(Model *m, int block) {
-    Slots *s = &m->weight_slots;
-    int slot = slot_of(m, block);
-    if (s->holds[slot] == block) return;
-    ranks_fork(&m->ranks, m->gpu.stream); // the block that was there is no longer needed
-    size_t own = block_size(m, block) / (size_t)m->ranks.group;
-    ranks_gather(&m->ranks, s->buffer[slot], m->weights + m->table.block_start[block] / (size_t)m->ranks.group,
-                 sizeof(real) * own);
-    CUDA_CHECK(cudaEventRecord(s->event[slot], ranks_stream(&m->ranks, m->gpu.stream)));
-    s->holds[slot] = block;
-    s->awaited[slot] = true;
-}
-
-// Work put on the stream after this may read the block's weights; those of `next` (-1: none) are on their way.
-static void use_block(Model *m, int block, int next) {
-    if (m->ranks.zero < 3 || m->ranks.quiet) return;
-    Slots *s = &m->weight_slots;
-    int slot = slot_of(m, block);
-    gather_block(m, block);
-    if (s->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, s->event[slot], 0));
-    if (next >= 0 && slot_of(m, next) != slot) gather_block(m, next);
-}
-
-// Work put on the stream after this may add to the block's gradients.
-static void begin_gradients(Model *m, int block) {
-    if (m->ranks.zero < 2) return;
-    Slots *s = &m->gradient_slots;
-    int slot = slot_of(m, block);
-    if (s->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, s->event[slot], 0));
-    CUDA_CHECK(cudaMemsetAsync(s->buffer[slot], 0, sizeof(float) * block_size(m, block), m->gpu.stream));
-}
-
-// Sends a batch to the device; targets may be NULL, groups are sent where gradients will be wanted.
-static void model_upload(Model *m, const int32_t *inputs, const int32_t *targets, size_t N, bool groups) {
-    size_t count = 2 * N + (groups ? token_groups_size(N) : 0);
-    int32_t *to = m->staging[m->turn];
-    device_wait(&m->gpu, m->staged[m->turn]); // of the upload before the last one: long done, if no rank is late
-    memcpy(to, inputs, sizeof(int32_t) * N);
-    if (targets) memcpy(to + N, targets, sizeof(int32_t) * N);
-    else memset(to + N, 0, sizeof(int32_t) * N);
-    if (groups) token_groups(to + 2 * N, inputs, N, m->counts);
-    CUDA_CHECK(cudaMemcpyAsync(m->batch, to, sizeof(int32_t) * count, cudaMemcpyHostToDevice, m->gpu.stream));
-    CUDA_CHECK(cudaEventRecord(m->staged[m->turn], m->gpu.stream));
-    m->turn ^= 1;
-}
-
 static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size, W = m->logits_width;
     double grad_scale = m->grad_scale;
-    Weights w = weights_of(m, 0);
+    Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0), d = backward_of(m, 0);
-    const int32_t *inputs = m->batch, *targets = m->batch + N;
+    const int32_t *inputs = m->batch.inputs, *targets = m->batch.inputs + N;
 
     // 1. token and position embedding
-    begin_pass(m, true);
-    use_block(m, 0, 1);
+    shards_begin_pass(&m->shards, true);
+    shards_use(&m->shards, 0, 1);
     embedding_forward<real>(a.embedding, inputs, w.wte, w.wpe, 0, B, T, C, gpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
-        use_block(m, 1 + l, 2 + l);
+        shards_use(&m->shards, 1 + l, 2 + l);
         block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
     }
     // 3. the last norm
-    use_block(m, 1 + c->layers, -1);
+    shards_use(&m->shards, 1 + c->layers, -1);
     const real *x = layer_input(m, c->layers);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
@@ -424,8 +256,8 @@ static void forward_pass(Model *m, float *logits_out) {
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = NULL;
     if (grad_scale != 0) {
-        Gradients dw = gradients_of(m, 0);
-        begin_gradients(m, c->tied ? 0 : 1 + c->layers);
+        Gradients dw = shards_gradients(&m->shards, 0);
+        shards_begin(&m->shards, c->tied ? 0 : 1 + c->layers);
         dhead = c->tied ? dw.wte : dw.head_w;
     }
     for (int row = 0; row < N; row += m->logits_rows) {
@@ -433,79 +265,58 @@ static void forward_pass(Model *m, float *logits_out) {
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
         linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
         for (int i = 0; logits_out && i < rows; i++)
-            real_to_host(m, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W, (size_t)V);
+            device_floats(gpu, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W,
+                          (size_t)V);
         cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
         linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, {rows, C, W}, gpu);
         linear_backward_input<real>(d.normf + (size_t)row * (size_t)C, m->logits, head, {rows, C, W}, gpu);
     }
     sum_losses(m->loss, a.losses, N, gpu);
-    end_pass(m);
+    shards_end_pass(&m->shards);
 }
 
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
                           float *logits_out) {
     catch_up(m);
     m->B = B, m->T = T, m->grad_scale = grad_scale;
-    model_upload(m, inputs, targets, (size_t)B * (size_t)T, grad_scale != 0);
+    batch_upload(&m->batch, inputs, targets, (size_t)B * (size_t)T, grad_scale != 0, &m->gpu);
     GraphKey key = {B, T, 0, PASS_FORWARD};
     if (logits_out) forward_pass(m, logits_out); // copies to the host, which no graph can
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
     else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
 }
 
-// Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
-// go on beside the work that follows. Gradients that this rank keeps whole wait for the last pass.
-static void reduce_block(Model *m, int block, bool last) {
-    Ranks *r = &m->ranks;
-    size_t n = block_size(m, block), own = n / (size_t)r->group;
-    if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;
-    float *g = block_gradients(m, block), *sum = g + own * (size_t)r->member;
-    ranks_fork(r, m->gpu.stream);
-    ranks_sum_inside(r, g, n);
-    if (r->zero >= 2) {
-        Slots *s = &m->gradient_slots;
-        int slot = slot_of(m, block);
-        cudaStream_t stream = ranks_stream(r, m->gpu.stream);
-        float *total = m->gradients + m->table.block_start[block] / (size_t)r->group;
-        add_gradients(total, sum, own, stream);
-        CUDA_CHECK(cudaEventRecord(s->event[slot], stream));
-        s->awaited[slot] = true;
-        sum = total;
-    }
-    if (last) ranks_sum_across(r, sum, own);
-}
-
 static void backward_pass(Model *m, bool last) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
     int B = m->B, T = m->T, N = B * T, C = c->channels;
-    Weights w = weights_of(m, 0);
-    Gradients dw = gradients_of(m, 0);
+    Weights w = shards_weights(&m->shards, 0);
+    Gradients dw = shards_gradients(&m->shards, 0);
     Activations a = activations_of(m, 0), d = backward_of(m, 0);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
     real *dx = layer_input_gradient(m, c->layers);
 
     // 3. the last norm (4, the head, went backward in forward_pass)
-    begin_pass(m, false);
-    use_block(m, 1 + c->layers, c->layers);
-    if (c->tied) begin_gradients(m, 1 + c->layers);
+    shards_begin_pass(&m->shards, false);
+    shards_use(&m->shards, 1 + c->layers, c->layers);
+    if (c->tied) shards_begin(&m->shards, 1 + c->layers);
     CUDA_CHECK(cudaMemsetAsync(dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
     norm_backward<real>(dx, dw.normf_w, dw.normf_b, d.normf, layer_input(m, c->layers), normf, gpu);
-    reduce_block(m, 1 + c->layers, last);
+    shards_sum(&m->shards, 1 + c->layers, last);
     // 2. the blocks
     for (int l = c->layers - 1; l >= 0; l--) {
-        use_block(m, 1 + l, l > 0 ? l : -1);
-        begin_gradients(m, 1 + l);
+        shards_use(&m->shards, 1 + l, l > 0 ? l : -1);
+        shards_begin(&m->shards, 1 + l);
         block_backward(m, l, layer_input(m, l), layer_input_gradient(m, l), B, T);
-        reduce_block(m, 1 + l, last);
+        shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings
-    if (!c->tied) begin_gradients(m, 0);
-    embedding_backward<real>(dw.wte, dw.wpe, d.embedding, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C,
+    if (!c->tied) shards_begin(&m->shards, 0);
+    embedding_backward<real>(dw.wte, dw.wpe, d.embedding, token_groups_at(m->batch.inputs + 2 * N, (size_t)N), B, T, C,
                              c->vocab_size, gpu);
-    reduce_block(m, 0, last);
-    end_pass(m);
+    shards_sum(&m->shards, 0, last);
+    shards_end_pass(&m->shards);
 }
 
 static void run_passes(Model *m, int passes, bool last) {
@@ -531,77 +342,25 @@ static void model_backward(Model *m, bool last) {
 
 static void model_zero_gradients(Model *m) {
     catch_up(m);
-    size_t n = m->ranks.zero >= 2 ? m->own_elements : m->table.elements;
-    CUDA_CHECK(cudaMemsetAsync(m->gradients, 0, sizeof(float) * n, m->gpu.stream));
+    shards_zero_gradients(&m->shards);
 }
 
 static double model_loss(Model *m) {
     catch_up(m);
     double loss = 0;
-    CUDA_CHECK(cudaMemcpyAsync(&loss, m->loss, sizeof loss, cudaMemcpyDeviceToHost, m->gpu.stream));
-    device_synchronize(&m->gpu);
+    device_read(&m->gpu, &loss, m->loss, sizeof loss);
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof loss, m->gpu.stream));
     return loss;
 }
 
 static void update_pass(Model *m) {
-    Ranks *r = &m->ranks;
-    Device *gpu = &m->gpu;
-    // 1. loss and gradient norm over all ranks, each from the ranges that it owns
-    gradient_squares(m->sums + 2 * r->dist->rank, m->loss, m->gradients, m->own_elements, m->owned, gpu);
-    ranks_fork(r, gpu->stream);
-    ranks_gather_sums(r, m->sums);
-    ranks_join(r, gpu->stream);
-    // 2. nothing that is not finite reaches the weights (the device decides)
-    adamw_decide(m->result, m->sums, r->dist->size, r->group, m->rule, gpu);
-    // 3. clip and update, all tensors at once, gradients back to zero; then everybody gets everybody's weights
-    ParamRun<real> run = {m->weights, m->master, m->gradients, {m->moment1, m->moment2}, m->groups, m->own_elements};
-    adamw<real>(run, m->owned, m->rule, m->result, gpu);
-    if (r->zero == 1) clear_gradients(m->gradients, m->table.elements, m->result, gpu);
-    if (r->zero == 0 || r->zero == 3) return;
-    ranks_fork(r, gpu->stream);
-    for (int block = 0; block < m->table.blocks; block++) {
-        Range own = ranks_owned(r, &m->table, block, r->member);
-        ranks_gather(r, block_weights(m, block), m->weights + own.first, sizeof(real) * own.count);
-    }
-    ranks_join(r, gpu->stream);
-}
-
-// LLMC_CHECK_RANKS=1: ends the process where ranks that should hold the same bits do not. For debugging: it
-// reads everything back.
-static void check_ranks(Model *m, int64_t step) {
-    Ranks *r = &m->ranks;
-    int R = r->dist->size;
-    struct {
-        const char *what;
-        const void *array;
-        size_t bytes;
-        bool everywhere; // or only on ranks of the same place in their groups
-    } checks[] = {{"weights", m->weights, sizeof(real) * (r->zero == 3 ? m->own_elements : m->table.elements),
-                   r->zero < 3},
-                  {"master weights", m->master, m->master ? sizeof(float) * m->own_elements : 0, false},
-                  {"first moments", m->moment1, sizeof(float) * m->own_elements, false},
-                  {"second moments", m->moment2, sizeof(float) * m->own_elements, false}};
-    double *hashes = (double *)mem_alloc(sizeof(double) * (size_t)R);
-    for (size_t k = 0; k < sizeof checks / sizeof checks[0]; k++) {
-        void *host = mem_alloc(checks[k].bytes);
-        CUDA_CHECK(cudaMemcpyAsync(host, checks[k].array, checks[k].bytes, cudaMemcpyDeviceToHost, m->gpu.stream));
-        device_synchronize(&m->gpu);
-        memset(hashes, 0, sizeof(double) * (size_t)R);
-        Xxh64 hash;
-        xxh64_init(&hash, 0);
-        xxh64_update(&hash, host, checks[k].bytes);
-        hashes[r->dist->rank] = (double)(xxh64_value(&hash) >> 12); // exact in a double
-        dist_sum(r->dist, hashes, R);
-        for (int rank = 0; rank < R; rank++) {
-            int with = checks[k].everywhere ? 0 : rank % r->group;
-            if (hashes[rank] != hashes[with])
-                fail("step %lld: the %s of rank %d are not those of rank %d", (long long)step, checks[k].what, rank,
-                     with);
-        }
-        free(host);
-    }
-    free(hashes);
+    const Ranks *r = &m->shards.ranks;
+    // 1. loss and gradient norm over all ranks, each from what it owns
+    shards_totals(&m->shards, m->loss);
+    // 2. nothing that is not finite, or above its bound, reaches the weights (the device decides)
+    adamw_decide(m->result, m->shards.sums, r->dist->size, r->group, m->rule, &m->gpu);
+    // 3. clip and update
+    shards_update(&m->shards, m->rule, m->result);
 }
 
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
@@ -617,7 +376,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     watchdog_enter(m->setup.dist->watchdog, "the device, which waits for the other ranks' gradients (model_update)");
     device_synchronize(&m->gpu);
     watchdog_leave(m->setup.dist->watchdog);
-    if (m->check_ranks) check_ranks(m, rule->step);
+    shards_check(&m->shards, rule->step);
     UpdateResult result;
     result.loss = m->result_host->loss;
     result.grad_norm = m->result_host->grad_norm;
@@ -634,36 +393,33 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     if (!m->cache)
         m->cache = (real *)device_alloc(gpu, sizeof(real) * layer_cache * (size_t)c->layers,
                                         "the keys and values of generation");
-    Weights w = weights_of(m, 0);
+    Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     const real *x = NULL;
     int T = 0;
-    begin_pass(m, true);
+    shards_begin_pass(&m->shards, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
-        model_upload(m, tokens + done, NULL, (size_t)T, false);
-        use_block(m, 0, 1);
-        embedding_forward<real>(a.embedding, m->batch, w.wte, w.wpe, position + done, 1, T, C, gpu);
+        batch_upload(&m->batch, tokens + done, NULL, (size_t)T, false, gpu);
+        shards_use(&m->shards, 0, 1);
+        embedding_forward<real>(a.embedding, m->batch.inputs, w.wte, w.wpe, position + done, 1, T, C, gpu);
         for (int l = 0; l < c->layers; l++) {
-            use_block(m, 1 + l, l + 1 < c->layers ? 2 + l : -1);
+            shards_use(&m->shards, 1 + l, l + 1 < c->layers ? 2 + l : -1);
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);
         }
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }
-    use_block(m, 1 + c->layers, -1);
+    shards_use(&m->shards, 1 + c->layers, -1);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
     linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, {1, C, m->logits_width}, gpu);
-    if (m->ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
-        ranks_fork(&m->ranks, gpu->stream);
-        ranks_broadcast(&m->ranks, m->logits, sizeof(real) * (size_t)V);
+    if (m->shards.ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
+        ranks_fork(&m->shards.ranks, gpu->stream);
+        ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)V);
     }
-    end_pass(m);
-    CUDA_CHECK(
-        cudaMemcpyAsync(m->logits_real, m->logits, sizeof(real) * (size_t)V, cudaMemcpyDeviceToHost, gpu->stream));
-    device_synchronize(gpu);
-    for (int i = 0; i < V; i++) m->logits_host[i] = to_float(m->logits_real[i]);
+    shards_end_pass(&m->shards);
+    device_floats(gpu, m->logits_host, m->logits, (size_t)V);
     return m->logits_host;
 }
 
@@ -681,76 +437,24 @@ static void *engine_host_alloc(size_t bytes) {
 }
 static void engine_host_free(void *memory) { cudaFreeHost(memory); }
 
-// Makes room in the table for the rows of zeros behind the head's weights.
-static void pad_head(ParamTable *t, const Config *c, int rows) {
-    size_t shift = 0, width = (size_t)c->channels;
-    for (int block = 0, i = 0; block <= t->blocks; block++) {
-        t->block_start[block] += shift;
-        for (; i < t->count && t->items[i].block == block; i++) {
-            Param *p = &t->items[i];
-            p->offset += shift;
-            if (p->kind != (c->tied ? PARAM_wte : PARAM_head_w)) continue;
-            shift +=
-                (((size_t)rows * width + PARAM_ALIGN - 1) / PARAM_ALIGN - (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN) *
-                PARAM_ALIGN;
-        }
-    }
-    t->elements += shift;
-}
-
-static void slots_open(Model *m, Slots *s, size_t bytes) {
-    size_t most[SLOTS] = {0, 0, 0, 0};
-    for (int block = 0; block < m->table.blocks; block++) {
-        size_t *slot = &most[slot_of(m, block)];
-        if (block_size(m, block) > *slot) *slot = block_size(m, block);
-    }
-    for (int i = 0; i < SLOTS; i++) {
-        s->holds[i] = -1;
-        if (most[i]) s->buffer[i] = device_alloc(&m->gpu, bytes * most[i], "a block shared out over the ranks");
-        CUDA_CHECK(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
-    }
-}
-
-static void slots_close(Slots *s) {
-    for (int i = 0; i < SLOTS; i++) {
-        cudaFree(s->buffer[i]);
-        if (s->event[i]) cudaEventDestroy(s->event[i]);
-    }
-}
-
-// Small pseudo-random numbers: products are timed on them, since zeros would run at a higher clock.
-static __global__ void fill_kernel(real *x, size_t n) {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) from_float(&x[i], (float)((uint32_t)i * 2654435761u >> 8) * (1.0f / 268435456.0f) - 0.03f);
-}
-
-static void fill(Model *m, real *x, size_t n) {
-    fill_kernel<<<blocks_for(n, 256), 256, 0, m->gpu.stream>>>(x, n);
-    LAUNCH_CHECK();
-}
-
 // Runs every shape of a step once, so that the fastest products are known before the first step.
 static void model_warm_up(Model *m) {
     Device *gpu = &m->gpu;
-    int B = m->setup.batch_size, T = m->setup.seq_len, rank = m->ranks.dist->rank;
-    size_t n = m->ranks.zero == 3 ? m->own_elements : m->table.elements, N = (size_t)B * (size_t)T;
+    const Dist *dist = m->shards.ranks.dist;
+    int B = m->setup.batch_size, T = m->setup.seq_len;
+    size_t N = (size_t)B * (size_t)T;
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     for (size_t i = 0; i < N; i++) tokens[i] = (int32_t)(i % (size_t)m->config.vocab_size);
-    fill(m, m->weights, n);
-    for (int block = 0; m->ranks.zero == 3 && block < m->table.blocks; block++)
-        fill(m, block_weights(m, block), block_size(m, block));
-    m->ranks.quiet = true;
-    if (rank > 0) gemm_share_choices(gpu, m->ranks.dist);
+    shards_rehearse(&m->shards, true);
+    if (dist->rank > 0) gemm_share_choices(gpu, dist);
     gemm_measure(gpu, true);
     model_forward(m, tokens, tokens, B, T, 1.0 / (double)N, NULL);
     model_backward(m, false);
     gemm_measure(gpu, false);
-    if (rank == 0) gemm_share_choices(gpu, m->ranks.dist);
-    m->ranks.quiet = false;
+    if (dist->rank == 0) gemm_share_choices(gpu, dist);
+    shards_rehearse(&m->shards, false);
     m->micro_graph.runs = 0; // its first real run makes the ranks' connections
-    CUDA_CHECK(cudaMemsetAsync(m->weights, 0, sizeof(real) * n, gpu->stream));
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof(double), gpu->stream));
-    model_zero_gradients(m);
     free(tokens);
 }
 
@@ -769,90 +473,40 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->config = setup->config;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    dist_single(&m->alone);
-    if (!ranks_plan(&m->ranks, setup->gradients ? setup->dist : &m->alone, setup->zero, setup->zero_group, err) ||
-        !device_open(gpu, setup->dist, err)) {
+    if (!shards_plan(&m->shards, setup, err) || !device_open(gpu, setup->dist, err)) {
+        param_table_free(&m->shards.table);
         free(m);
         return NULL;
     }
     gemm_open(gpu);
-    ranks_open(&m->ranks);
+    shards_open(&m->shards, setup, SHARDS_RANGES, gpu);
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->table = param_table(c);
-    m->logits_width = (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
-    pad_head(&m->table, c, m->logits_width);
-    ranks_pad(&m->ranks, &m->table);
+    m->logits_width = shards_head_rows(c);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
                         sizeof(real), sizeof(float));
-    size_t n = m->table.elements, own = m->own_elements = n / (size_t)m->ranks.group;
-    m->weights = (real *)device_alloc(gpu, sizeof(real) * (m->ranks.zero == 3 ? own : n), "the weights");
-    if (m->ranks.zero == 3) slots_open(m, &m->weight_slots, sizeof(real));
     m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
-    if (c->rope) {
-        size_t bytes = sizeof(float) * (size_t)setup->seq_len * (size_t)c->head_size;
-        double *exact = (double *)mem_alloc(2 * bytes);
-        float *table = (float *)mem_alloc(bytes);
-        rope_table(exact, setup->seq_len, c->head_size, c->rope_theta);
-        for (size_t i = 0; i < bytes / sizeof(float); i++) table[i] = (float)exact[i];
-        m->rope = (float *)device_alloc(gpu, bytes, "the rotary table");
-        CUDA_CHECK(cudaMemcpyAsync(m->rope, table, bytes, cudaMemcpyHostToDevice, gpu->stream));
-        device_synchronize(gpu);
-        free(table);
-        free(exact);
-    }
+    if (c->rope) m->rope = rope_open(gpu, setup->seq_len, c->head_size, c->rope_theta);
     size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
     m->logits_rows = (int)(rows < N ? rows : N);
     m->logits =
         (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
-    size_t batch = 2 * N + token_groups_size(N);
-    m->batch = (int32_t *)device_alloc(gpu, sizeof(int32_t) * batch, "the batch");
-    for (int i = 0; i < 2; i++) {
-        CUDA_CHECK(cudaMallocHost((void **)&m->staging[i], sizeof(int32_t) * batch));
-        CUDA_CHECK(cudaEventCreateWithFlags(&m->staged[i], cudaEventDisableTiming));
-    }
-    m->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)c->vocab_size);
+    batch_open(&m->batch, N, c->vocab_size, gpu);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
-    m->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)m->ranks.dist->size, "the sums over the ranks");
-    m->logits_real = (real *)mem_alloc(sizeof(real) * (size_t)c->vocab_size);
     m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
     CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
     if (setup->gradients) {
-        if (sizeof(real) != sizeof(float) && !setup->no_master)
-            m->master = (float *)device_alloc(gpu, sizeof(float) * own, "the master weights");
-        m->gradients = (float *)device_alloc(gpu, sizeof(float) * (m->ranks.zero >= 2 ? own : n), "the gradients");
-        if (m->ranks.zero >= 2) slots_open(m, &m->gradient_slots, sizeof(float));
-        m->moment1 = (float *)device_alloc(gpu, sizeof(float) * own, "the first moments");
-        m->moment2 = (float *)device_alloc(gpu, sizeof(float) * own, "the second moments");
         m->backs = backward_table(c, setup->batch_size, setup->seq_len, setup->keep_backward, sizeof(real));
         m->backward = (char *)device_alloc(gpu, m->backs.bytes, "the backward pass");
-        m->groups = (unsigned char *)device_alloc(gpu, own / PARAM_ALIGN, "the table of parameter groups");
-        for (int i = 0; i < m->table.count; i++) {
-            const Param *p = &m->table.items[i];
-            Range part = own_part(m, p, m->ranks.member); // tensors and ranges start on multiples of PARAM_ALIGN
-            size_t at = own_index(m, p, part.first, m->ranks.member) / PARAM_ALIGN;
-            if (part.count)
-                CUDA_CHECK(cudaMemsetAsync(m->groups + at, p->group, (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN,
-                                           gpu->stream));
-        }
-        if (m->ranks.group > 1) {
-            size_t bytes = sizeof(size_t) * (size_t)(m->table.blocks + 1);
-            size_t *start = (size_t *)device_alloc(gpu, bytes, "the table of blocks");
-            CUDA_CHECK(cudaMemcpyAsync(start, m->table.block_start, bytes, cudaMemcpyHostToDevice, gpu->stream));
-            m->owned.block_start = start;
-        }
-        m->owned.blocks = m->table.blocks, m->owned.group = m->ranks.group, m->owned.member = m->ranks.member;
-        m->owned.whole_gradients = m->ranks.zero < 2, m->owned.whole_weights = m->ranks.zero < 3;
         model_warm_up(m);
     }
     gpu->graphs = environment_int("LLMC_GRAPHS", 1) != 0;
-    m->check_ranks = environment_int("LLMC_CHECK_RANKS", 0) != 0;
     device_synchronize(gpu);
     return m;
 }
@@ -863,38 +517,14 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->weights,
-                   m->master,
-                   m->gradients,
-                   m->moment1,
-                   m->moment2,
-                   m->groups,
-                   m->activations,
-                   m->rope,
-                   m->logits,
-                   m->backward,
-                   m->batch,
-                   m->loss,
-                   m->sums,
-                   m->rule,
-                   m->result,
-                   m->cache,
-                   (void *)m->owned.block_start};
+    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->rule, m->result, m->cache};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
-    slots_close(&m->weight_slots);
-    slots_close(&m->gradient_slots);
-    for (int i = 0; i < 2; i++) {
-        cudaFreeHost(m->staging[i]);
-        cudaEventDestroy(m->staged[i]);
-    }
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
-    free(m->counts);
-    free(m->logits_real);
     free(m->logits_host);
-    param_table_free(&m->table);
+    batch_close(&m->batch);
     nvml_close(&m->nvml);
-    ranks_close(&m->ranks);
+    shards_close(&m->shards);
     gemm_close(&m->gpu);
     device_close(&m->gpu);
     free(m);
@@ -909,9 +539,9 @@ static const char *model_device(Model *m) {
                      ", CUDA %d.%d, driver for CUDA %d.%d",
                      m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
                      runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
-    if (m->ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
-        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d", m->ranks.zero,
-                 m->ranks.group);
+    if (m->shards.ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
+        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d",
+                 m->shards.ranks.zero, m->shards.ranks.group);
     return m->description;
 }
 
@@ -921,91 +551,17 @@ static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 // ---------------------------------------------------------------- numbers in and out
 
-// The same parameter, or piece of one, in this program's own table, whose blocks may be padded.
-static Param own_param(const Model *m, const Param *p) {
-    return param_piece(param_find(&m->table, p->kind, p->layer), p->first, p->count);
-}
-
-static void model_set(Model *m, int array, const Param *of, const float *values) {
+static void model_set(Model *m, int array, const Param *p, const float *values) {
     catch_up(m);
-    Param own = own_param(m, of), *p = &own;
-    Range part = own_part(m, p, m->ranks.member), all = {p->offset, p->count};
-    float *to = model_array(m, array);
-    bool whole = array == MODEL_GRADIENT && m->ranks.zero < 2;
-    Range r = whole ? all : part;
-    if (to && r.count)
-        CUDA_CHECK(cudaMemcpyAsync(to + (whole ? r.first : own_index(m, p, r.first, m->ranks.member)),
-                                   values + (r.first - p->offset), sizeof(float) * r.count, cudaMemcpyHostToDevice,
-                                   m->gpu.stream));
-    r = m->ranks.zero == 3 ? part : all;
-    if (array == MODEL_WEIGHT && r.count) {
-        real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
-        for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
-        CUDA_CHECK(
-            cudaMemcpyAsync(m->weights + (m->ranks.zero == 3 ? own_index(m, p, r.first, m->ranks.member) : r.first),
-                            rounded, sizeof(real) * r.count, cudaMemcpyHostToDevice, m->gpu.stream));
-        device_synchronize(&m->gpu);
-        free(rounded);
-    }
-    device_synchronize(&m->gpu);
+    shards_set(&m->shards, array, p, values);
 }
 
-// out (n) = n numbers of `real` or float on the device
-template <typename Real> static void to_host(Model *m, float *out, const Real *in, size_t n) {
-    if (sizeof(Real) == sizeof(real)) real_to_host(m, out, (const real *)in, n);
-    else {
-        CUDA_CHECK(cudaMemcpyAsync(out, in, sizeof(float) * n, cudaMemcpyDeviceToHost, m->gpu.stream));
-        device_synchronize(&m->gpu);
-    }
-}
-
-// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
-// memory.
-template <typename Real> static void collect(Model *m, const Real *own, const Param *p, float *values, int to) {
-    Ranks *r = &m->ranks;
-    int rank = r->dist->rank, receiver = to % r->group;
-    if (rank / r->group != to / r->group) return;
-    for (int member = 0; member < r->group; member++) {
-        Range part = own_part(m, p, member);
-        size_t most = m->gpu.scratch_bytes / sizeof(Real), at = own_index(m, p, part.first, member);
-        if (rank != to && r->member != member) continue;
-        for (size_t done = 0, n; done < part.count; done += n) {
-            n = part.count - done < most ? part.count - done : most;
-            const Real *from = own + at + done;
-            if (member != receiver) {
-                ranks_fork(r, m->gpu.stream);
-                ranks_hand_over(r, m->gpu.scratch, from, sizeof(Real) * n, member, receiver);
-                ranks_join(r, m->gpu.stream);
-                from = (const Real *)m->gpu.scratch;
-            }
-            if (rank == to) to_host(m, values + (part.first - p->offset) + done, from, n);
-            else device_synchronize(&m->gpu); // what the ranks do next may not need the device, and the receiver waits
-        }
-    }
-}
-
-static bool model_keeps(const Model *m, int array, const Param *of) {
-    Param own = own_param(m, of);
-    return (array == MODEL_WEIGHT && m->ranks.zero < 3) || own_part(m, &own, m->ranks.member).count > 0;
-}
-
-static void model_get(Model *m, int array, const Param *of, float *values, int to) {
+static void model_get(Model *m, int array, const Param *p, float *values, int to) {
     catch_up(m);
-    Param own = own_param(m, of), *p = &own;
-    const float *from = model_array(m, array);
-    if (array == MODEL_GRADIENT) {
-        Range part = {p->offset, p->count};
-        size_t at = p->offset;
-        if (m->ranks.zero >= 2) {
-            part = own_part(m, p, m->ranks.member);
-            at = own_index(m, p, part.first, m->ranks.member);
-            memset(values, 0, sizeof(float) * p->count);
-        }
-        if (part.count) to_host(m, values + (part.first - p->offset), from + at, part.count);
-    } else if (from) collect(m, from, p, values, to);
-    else if (m->ranks.zero == 3) collect(m, m->weights, p, values, to);
-    else if (m->ranks.dist->rank == to) real_to_host(m, values, m->weights + p->offset, p->count);
+    shards_get(&m->shards, array, p, values, to);
 }
+
+static bool model_keeps(const Model *m, int array, const Param *p) { return shards_keeps(&m->shards, array, p); }
 
 // values (B, T, width) of a tensor; false where it is not kept. A slot that layers share holds, after the backward pass,
 // the first layer's; before it, the last layer's.
@@ -1015,8 +571,8 @@ static bool get_tensor(Model *m, const ActTable *table, const char *memory, int 
     if (!a->present || (a->place == PLACE_LAYER && a->slots == 1 && m->config.layers > 1)) return false;
     size_t n = (size_t)m->B * (size_t)m->T * (size_t)a->width;
     const char *from = memory + act_offset(table, kind, layer);
-    if (a->type == TYPE_REAL) to_host(m, values, (const real *)from, n);
-    else to_host(m, values, (const float *)from, n);
+    if (a->type == TYPE_REAL) device_floats(&m->gpu, values, (const real *)from, n);
+    else device_floats(&m->gpu, values, (const float *)from, n);
     return true;
 }
 

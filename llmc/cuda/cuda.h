@@ -102,24 +102,6 @@ __device__ inline float group_sum(float x, int G) {
     return x;
 }
 
-// Sums of `x` and `y` over the block, on all threads. shared: 64 floats, free again after the next barrier.
-__device__ inline void block_sum2(float *x, float *y, float *shared) {
-    int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-    float a = warp_sum(*x), b = warp_sum(*y);
-    if (threadIdx.x % 32 == 0) {
-        shared[warp] = a;
-        shared[32 + warp] = b;
-    }
-    __syncthreads();
-    a = b = 0;
-    for (int w = 0; w < warps; w++) {
-        a += shared[w];
-        b += shared[32 + w];
-    }
-    *x = a;
-    *y = b;
-}
-
 // ---------------------------------------------------------------- checks
 
 static inline void cuda_check(cudaError_t status, const char *expression, const char *file, int line) {
@@ -217,6 +199,27 @@ static inline void device_wait(Device *d, cudaEvent_t event) {
     watchdog_enter(d->dist->watchdog, "the device, or the other ranks for which it waits");
     CUDA_CHECK(cudaEventSynchronize(event));
     watchdog_leave(d->dist->watchdog);
+}
+
+// Copies `bytes` to the device, or to the host, and waits for them.
+static inline void device_write(Device *d, void *to, const void *from, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, d->stream));
+    device_synchronize(d);
+}
+static inline void device_read(Device *d, void *to, const void *from, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, d->stream));
+    device_synchronize(d);
+}
+
+// out (n) on the host = n numbers of the device
+template <typename Real> static inline void device_floats(Device *d, float *out, const Real *in, size_t n) {
+    if constexpr (sizeof(Real) == sizeof(float)) device_read(d, out, in, sizeof(float) * n);
+    else {
+        Real *values = (Real *)mem_alloc(sizeof(Real) * n);
+        device_read(d, values, in, sizeof(Real) * n);
+        for (size_t i = 0; i < n; i++) out[i] = to_float(values[i]);
+        free(values);
+    }
 }
 
 // ---------------------------------------------------------------- sums of partial sums

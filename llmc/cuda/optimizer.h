@@ -58,26 +58,26 @@ static inline AdamRule adam_rule(const UpdateRule *rule) {
     return r;
 }
 
-// Which elements the arrays of a rank hold. Arrays of own elements are numbered 0, 1, ...; where such an
-// element stands among all is worked out from the table's blocks.
+// Which elements the arrays of a rank hold. Arrays of own elements are numbered 0, 1, ... All tables are on the device;
+// NULL: own elements stand where they stand among all.
 typedef struct {
-    const size_t *block_start; // (blocks + 1) on the device; NULL: this rank owns everything
-    int blocks, group, member;
+    const size_t *start;    // (blocks + 1): the first own element of a block,
+    const size_t *element;  // (blocks): where it stands among all elements,
+    const size_t *gradient; // (blocks): and among all gradients
+    int blocks;
     bool whole_gradients, whole_weights; // these arrays hold the other members' elements too
 } Owned;
 
-// The place of own element i among all elements.
-__device__ inline size_t owned_at(const Owned &o, size_t i) {
-    if (!o.block_start) return i;
-    size_t at = i * (size_t)o.group; // lies in the block that element i belongs to
+// The place of own element i, by one of the tables.
+__device__ inline size_t owned_at(const Owned &o, const size_t *table, size_t i) {
+    if (!o.start) return i;
     int low = 0, high = o.blocks;
     while (high - low > 1) {
         int middle = (low + high) / 2;
-        if (o.block_start[middle] <= at) low = middle;
+        if (o.start[middle] <= i) low = middle;
         else high = middle;
     }
-    size_t start = o.block_start[low], own = (o.block_start[low + 1] - start) / (size_t)o.group;
-    return start + own * (size_t)o.member + (i - start / (size_t)o.group);
+    return table[low] + (i - o.start[low]);
 }
 
 enum {
@@ -90,7 +90,7 @@ static __global__ void squares_kernel(double *partial, const float *g, size_t n,
     double sum = 0;
     for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n;
          i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
-        float4 v = *(const float4 *)(g + (owned.whole_gradients ? owned_at(owned, i) : i));
+        float4 v = *(const float4 *)(g + (owned.whole_gradients ? owned_at(owned, owned.gradient, i) : i));
         sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z +
                (double)v.w * (double)v.w;
     }
@@ -164,9 +164,9 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= run.n || !result->updated) return;
-    size_t at = owned_at(owned, i);
-    float *g = run.g + (owned.whole_gradients ? at : i), *m = run.state[STATE_moment1] + i,
-          *v = run.state[STATE_moment2] + i;
+    size_t at = owned_at(owned, owned.element, i);
+    float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, i) : i),
+          *m = run.state[STATE_moment1] + i, *v = run.state[STATE_moment2] + i;
     Real *w = run.w + (owned.whole_weights ? at : i);
     AdamGroup r = rule->group[run.groups[i / 64]];
     float clip = result->clip;

@@ -10,9 +10,7 @@ With --zero_group=G things are shared out among G neighbouring ranks (the GPUs o
 once in each such group (hybrid sharding, Zhao et al. 2023, arXiv:2304.11277): sums go through the
 group first, and then, G times smaller, across the groups.
 
-The unit is a block of the parameter table (model.h), padded to a multiple of 64 G elements. Member s of
-a group owns the s-th of G equal ranges of every block, whatever tensors lie in it. Arrays of own
-ranges hold them one behind the other: that of the block which starts at element b starts at b / G.
+Which part of a block each member owns stands in shards.h.
 
 A step moves, from and to each rank and with n weights: gradients (G-1)/G n floats in the group and
 2 (R/G - 1) / (R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice in every micro-batch. With ZeRO-2
@@ -75,31 +73,6 @@ static inline bool ranks_plan(Ranks *r, const Dist *dist, int zero, int zero_gro
     return true;
 }
 
-// Pads the blocks of a table so that G equal ranges of 64 elements each fit.
-static inline void ranks_pad(const Ranks *r, ParamTable *t) {
-    size_t unit = (size_t)PARAM_ALIGN * (size_t)r->group, shift = 0;
-    for (int block = 0, i = 0; block < t->blocks; block++) {
-        for (; i < t->count && t->items[i].block == block; i++) t->items[i].offset += shift;
-        t->block_start[block] += shift;
-        shift += (unit - (t->block_start[block + 1] + shift - t->block_start[block]) % unit) % unit;
-    }
-    t->elements += shift;
-    t->block_start[t->blocks] = t->elements;
-}
-
-// What a member of a group owns of a block, as offsets into the table's elements.
-static inline Range ranks_owned(const Ranks *r, const ParamTable *t, int block, int member) {
-    Range own;
-    own.count = (t->block_start[block + 1] - t->block_start[block]) / (size_t)r->group;
-    own.first = t->block_start[block] + own.count * (size_t)member;
-    return own;
-}
-
-// Where element i of a block, owned by `member`, stands in that member's arrays of own ranges.
-static inline size_t ranks_index(const Ranks *r, const ParamTable *t, int block, int member, size_t i) {
-    return t->block_start[block] / (size_t)r->group + (i - ranks_owned(r, t, block, member).first);
-}
-
 #ifdef USE_NCCL
 
 static inline void nccl_check(ncclResult_t status, const char *expression, const char *file, int line) {
@@ -159,12 +132,28 @@ static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) {
     return r->dist->size > 1 ? r->stream : stream;
 }
 
-// This rank's range of a block (n) of gradients becomes its sum over the group; the rest is used up.
-static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) {
-    size_t own = n / (size_t)r->group;
+// Are all members' parts (G) of a block equally long?
+static inline bool ranks_even(const Ranks *r, const Range *parts) {
+    for (int member = 1; member < r->group; member++)
+        if (parts[member].count != parts[0].count) return false;
+    return true;
+}
+
+// This rank's part of a block of gradients becomes its sum over the group; the rest is used up.
+static inline void ranks_sum_inside(Ranks *r, float *block, const Range *parts) {
     if (r->group == 1 || r->quiet) return;
-    NCCL_CHECK(
-        ncclReduceScatter(block, block + own * (size_t)r->member, own, ncclFloat32, ncclSum, r->inside, r->stream));
+    if (ranks_even(r, parts)) {
+        NCCL_CHECK(ncclReduceScatter(block, block + parts[r->member].first, parts[0].count, ncclFloat32, ncclSum,
+                                     r->inside, r->stream));
+        return;
+    }
+    NCCL_CHECK(ncclGroupStart());
+    for (int member = 0; member < r->group; member++) {
+        float *part = block + parts[member].first;
+        if (parts[member].count)
+            NCCL_CHECK(ncclReduce(part, part, parts[member].count, ncclFloat32, ncclSum, member, r->inside, r->stream));
+    }
+    NCCL_CHECK(ncclGroupEnd());
 }
 
 // Own gradients (n) become their sum over the groups.
@@ -173,10 +162,21 @@ static inline void ranks_sum_across(Ranks *r, float *own, size_t n) {
     NCCL_CHECK(ncclAllReduce(own, own, n, ncclFloat32, ncclSum, r->across, r->stream));
 }
 
-// whole: G ranges of `bytes`, from the own range of every member; own may be this rank's part of whole.
-static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) {
+// The parts of a block (numbers of `size` bytes) from the members that own them; own may be this rank's part of whole.
+static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
     if (r->group == 1 || r->quiet) return;
-    NCCL_CHECK(ncclAllGather(own, whole, bytes, ncclUint8, r->inside, r->stream));
+    if (ranks_even(r, parts)) {
+        NCCL_CHECK(ncclAllGather(own, whole, size * parts[0].count, ncclUint8, r->inside, r->stream));
+        return;
+    }
+    NCCL_CHECK(ncclGroupStart());
+    for (int member = 0; member < r->group; member++) {
+        char *part = (char *)whole + size * parts[member].first;
+        if (parts[member].count)
+            NCCL_CHECK(ncclBroadcast(member == r->member ? own : part, part, size * parts[member].count, ncclUint8,
+                                     member, r->inside, r->stream));
+    }
+    NCCL_CHECK(ncclGroupEnd());
 }
 
 // sums (R, 2): this rank's pair becomes known to all. They are added by each, in the order of the ranks.
@@ -204,10 +204,10 @@ static inline void ranks_close(Ranks *r) { (void)r; }
 static inline void ranks_fork(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
 static inline void ranks_join(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
 static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return (void)r, stream; }
-static inline void ranks_sum_inside(Ranks *r, float *block, size_t n) { (void)r, (void)block, (void)n; }
+static inline void ranks_sum_inside(Ranks *r, float *block, const Range *parts) { (void)r, (void)block, (void)parts; }
 static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (void)own, (void)n; }
-static inline void ranks_gather(Ranks *r, void *whole, const void *own, size_t bytes) {
-    (void)r, (void)whole, (void)own, (void)bytes;
+static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
+    (void)r, (void)whole, (void)own, (void)parts, (void)size;
 }
 static inline void ranks_gather_sums(Ranks *r, double *sums) { (void)r, (void)sums; }
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }

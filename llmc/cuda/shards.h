@@ -1,0 +1,525 @@
+/*
+shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cpu/shards.h has the
+same functions.
+
+ranks.h says what the ZeRO stages leave out. The unit is a block of the parameter table (model.h). Each member of a group
+owns a part of what is trained of every block: equal ranges, whatever tensors lie in them, or a run of whole tensors
+(SHARDS_TENSORS), for rules that look at a whole matrix. Arrays of own elements hold the parts one behind the other.
+
+What a rank does not keep whole lies, while a block needs it, in a slot. Two slots take turns among the layers' blocks,
+one or two serve the blocks at the ends: weights of the next block arrive (prefetch), and gradients of the last one are
+summed, beside the work on this one. shards_use() and shards_begin() say which block is worked on.
+
+Gradients and state exist for trained tensors alone; in a block they stand before the frozen ones, which no ZeRO-3 cuts.
+*/
+#ifndef LLMC_CUDA_SHARDS_H
+#define LLMC_CUDA_SHARDS_H
+
+#include "../base/hash.h"
+#include "../engine.h"
+#include "cuda.h"
+#include "optimizer.h"
+#include "ranks.h"
+
+// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257), products
+// would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros behind the
+// head's weights, which stay zero: their logits are never read, their gradients are zero.
+#define VOCAB_ALIGN 64
+static inline int shards_head_rows(const Config *c) {
+    return (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
+}
+
+// The tensors of one layer (and those outside the layers) as pointers, named as in model.h; NULL: there is none.
+template <typename Real> struct Tensors {
+#define X(id, ...) Real *id;
+    PARAMETERS(X)
+#undef X
+};
+typedef Tensors<const real> Weights;
+typedef Tensors<float> Gradients;
+
+enum { SLOTS = 4 };
+typedef struct {
+    void *buffer[SLOTS];      // NULL: not needed
+    int holds[SLOTS];         // a block, or -1
+    bool awaited[SLOTS];      // in this pass: the event was recorded
+    cudaEvent_t event[SLOTS]; // weights: they are there; gradients: they were summed
+} Slots;
+
+typedef struct {
+    Device *gpu;
+    Dist alone; // in place of the setup's where nothing is updated: ranks have nothing to tell each other then
+    Ranks ranks;
+    ParamTable table; // its blocks are padded: see shards_lay_out
+    bool check;       // shards_check
+
+    real *weights;    // (table.elements), with ZeRO-3 (own)
+    float *gradients; // (trained), with ZeRO-2 and 3 (own); this and the rest only for training
+    float *master;    // (own); NULL in a float build and where there are none
+    float *state[STATE_KINDS];
+    unsigned char *groups;  // (own / 64): parameter groups
+    size_t own, trained;    // elements that this rank updates; that all do
+    Range *parts;           // (blocks, G): what each member owns of a block, from the block's first element on
+    size_t *gradient_start; // (blocks + 1): where those of a block begin among the trained
+    size_t *own_start;      // (blocks + 1): where this rank's part of a block begins among its own elements
+    Owned owned;
+    Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
+    double *sums;                       // (ranks, 2) on the device: loss and sum of squares of every rank
+} Shards;
+
+// ---------------------------------------------------------------- where what lies
+
+static inline Range *shards_parts(const Shards *s, int block) {
+    return s->parts + (size_t)block * (size_t)s->ranks.group;
+}
+
+// What a member owns of a block, as offsets into the table's elements.
+static inline Range shards_owned(const Shards *s, int block, int member) {
+    Range own = shards_parts(s, block)[member];
+    own.first += s->table.block_start[block];
+    return own;
+}
+
+// Where an element of this rank's part of a block stands among its own.
+static inline size_t shards_index(const Shards *s, int block, size_t element) {
+    return s->own_start[block] + (element - shards_owned(s, block, s->ranks.member).first);
+}
+
+static inline size_t shards_trained(const ParamTable *t, int block) {
+    return t->block_trained[block] - t->block_start[block];
+}
+
+// Blocks that are needed at the same time have different slots: neighbouring layers; the embedding and the
+// head block where the head is the embedding.
+static inline int shards_slot(const Shards *s, int block) {
+    if (block > 0 && block < s->table.blocks - 1) return block % 2;
+    return block > 0 && !param_find(&s->table, PARAM_head_w, -1) ? 3 : 2;
+}
+
+// Where a block lies: in the whole array, or in its slot.
+static inline real *shards_block_weights(const Shards *s, int block) {
+    return s->ranks.zero == 3 ? (real *)s->weight_slots.buffer[shards_slot(s, block)]
+                              : s->weights + s->table.block_start[block];
+}
+static inline float *shards_block_gradients(const Shards *s, int block) {
+    return s->ranks.zero >= 2 ? (float *)s->gradient_slots.buffer[shards_slot(s, block)]
+                              : s->gradients + s->gradient_start[block];
+}
+
+static inline Weights shards_weights(const Shards *s, int layer) {
+    Weights w;
+#define X(id, rows, cols, place, ...)                                                                                  \
+    {                                                                                                                  \
+        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
+        w.id = p ? shards_block_weights(s, p->block) + (p->offset - s->table.block_start[p->block]) : NULL;            \
+    }
+    PARAMETERS(X)
+#undef X
+    return w;
+}
+
+// NULL also for what is frozen.
+static inline Gradients shards_gradients(const Shards *s, int layer) {
+    Gradients dw;
+#define X(id, rows, cols, place, ...)                                                                                  \
+    {                                                                                                                  \
+        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
+        dw.id = p && p->trained ? shards_block_gradients(s, p->block) + (p->offset - s->table.block_start[p->block])   \
+                                : NULL;                                                                                \
+    }
+    PARAMETERS(X)
+#undef X
+    return dw;
+}
+
+// ---------------------------------------------------------------- opening
+
+// Lays the table out anew: room for all rows of the head, and parts of blocks (trained, frozen) that G equal ranges of 64
+// elements fit into.
+static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
+    size_t unit = (size_t)PARAM_ALIGN * (size_t)group, at = 0;
+    for (int block = 0, i = 0; block < t->blocks; block++) {
+        t->block_start[block] = at;
+        for (int frozen = 0; frozen < 2; frozen++) {
+            if (frozen) t->block_trained[block] = at;
+            for (; i < t->count && t->items[i].block == block && t->items[i].trained == !frozen; i++) {
+                Param *p = &t->items[i];
+                bool head = p->kind == (c->tied ? PARAM_wte : PARAM_head_w);
+                size_t count = head ? (size_t)shards_head_rows(c) * (size_t)p->cols : p->count;
+                p->offset = at;
+                at += (count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+            }
+            at = (at + unit - 1) / unit * unit;
+        }
+    }
+    t->block_start[t->blocks] = t->elements = at;
+}
+
+// Where a member's part of a block begins; of the member behind the last: where the last ends.
+static inline size_t shards_cut(const Shards *s, int block, int member, int deal) {
+    size_t n = shards_trained(&s->table, block), cut = n / (size_t)s->ranks.group * (size_t)member, best = 0;
+    if (deal == SHARDS_RANGES || member == s->ranks.group) return cut;
+    auto away = [=](size_t at) { return at > cut ? at - cut : cut - at; };
+    for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
+        const Param *p = &s->table.items[i];
+        size_t at = p->offset - s->table.block_start[block];
+        if (p->block == block && p->trained && away(at) < away(best)) best = at;
+    }
+    return away(n) < away(best) ? n : best;
+}
+
+static inline void shards_slots_open(Shards *s, Slots *slots, size_t bytes) {
+    size_t most[SLOTS] = {0, 0, 0, 0};
+    for (int block = 0; block < s->table.blocks; block++) {
+        size_t *slot = &most[shards_slot(s, block)], n = s->table.block_start[block + 1] - s->table.block_start[block];
+        if (n > *slot) *slot = n;
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        slots->holds[i] = -1;
+        if (most[i]) slots->buffer[i] = device_alloc(s->gpu, bytes * most[i], "a block shared out over the ranks");
+        CUDA_CHECK(cudaEventCreateWithFlags(&slots->event[i], cudaEventDisableTiming));
+    }
+}
+
+static inline void shards_slots_close(Slots *slots) {
+    for (int i = 0; i < SLOTS; i++) {
+        cudaFree(slots->buffer[i]);
+        if (slots->event[i]) cudaEventDestroy(slots->event[i]);
+    }
+}
+
+// Tables on the device: the group of every 64 own elements, and where own elements stand among all.
+static inline void shards_open_tables(Shards *s) {
+    int blocks = s->table.blocks, member = s->ranks.member;
+    unsigned char *groups = (unsigned char *)mem_alloc(s->own / PARAM_ALIGN);
+    for (int i = 0; i < s->table.count; i++) { // tensors and parts start on multiples of PARAM_ALIGN
+        const Param *p = &s->table.items[i];
+        Range part = overlap(p, shards_owned(s, p->block, member));
+        if (!part.count) continue;
+        memset(groups + shards_index(s, p->block, part.first) / PARAM_ALIGN, p->group,
+               (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN);
+    }
+    s->groups = (unsigned char *)device_alloc(s->gpu, s->own / PARAM_ALIGN, "the table of parameter groups");
+    device_write(s->gpu, s->groups, groups, s->own / PARAM_ALIGN);
+    free(groups);
+    s->owned.whole_gradients = s->ranks.zero < 2, s->owned.whole_weights = s->ranks.zero < 3;
+    if (s->own == s->table.elements) return; // own elements stand where they stand among all
+    size_t n = (size_t)blocks + 1, *at = (size_t *)mem_alloc(sizeof(size_t) * 3 * n);
+    for (int block = 0; block < blocks; block++) {
+        Range own = shards_owned(s, block, member);
+        at[block] = s->own_start[block];
+        at[n + (size_t)block] = own.first;
+        at[2 * n + (size_t)block] = s->gradient_start[block] + (own.first - s->table.block_start[block]);
+    }
+    at[blocks] = s->own;
+    size_t *there = (size_t *)device_alloc(s->gpu, sizeof(size_t) * 3 * n, "the table of blocks");
+    device_write(s->gpu, there, at, sizeof(size_t) * 3 * n);
+    free(at);
+    s->owned.start = there, s->owned.element = there + n, s->owned.gradient = there + 2 * n, s->owned.blocks = blocks;
+}
+
+// Checks and settles who shares what with whom. Before the device is opened.
+static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
+    static const bool none[PARAM_KINDS] = {false};
+    memset(s, 0, sizeof *s);
+    dist_single(&s->alone);
+    if (!ranks_plan(&s->ranks, setup->gradients ? setup->dist : &s->alone, setup->zero, setup->zero_group, err))
+        return false;
+    s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
+    shards_lay_out(&s->table, &setup->config, s->ranks.group);
+    for (int block = 0; s->ranks.zero == 3 && block < s->table.blocks; block++)
+        if (s->table.block_trained[block] < s->table.block_start[block + 1])
+            return error_set(err, "--zero=3 shares out all weights, but some are frozen here; use --zero=2");
+    return true;
+}
+
+static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Device *gpu) {
+    int blocks = s->table.blocks, G = s->ranks.group;
+    bool whole = s->ranks.zero < 2;
+    s->gpu = gpu;
+    ranks_open(&s->ranks);
+    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)blocks * (size_t)G);
+    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
+    s->own_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
+    for (int block = 0; block < blocks; block++) {
+        Range *parts = shards_parts(s, block);
+        for (int member = 0; member < G; member++) {
+            parts[member].first = shards_cut(s, block, member, deal);
+            parts[member].count = shards_cut(s, block, member + 1, deal) - parts[member].first;
+        }
+        s->gradient_start[block + 1] = s->gradient_start[block] + shards_trained(&s->table, block);
+        s->own_start[block + 1] = s->own_start[block] + parts[s->ranks.member].count;
+    }
+    s->own = s->own_start[blocks], s->trained = s->gradient_start[blocks];
+    size_t weights = s->ranks.zero == 3 ? s->own : s->table.elements;
+    s->weights = (real *)device_alloc(gpu, sizeof(real) * weights, "the weights");
+    if (s->ranks.zero == 3) shards_slots_open(s, &s->weight_slots, sizeof(real));
+    s->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)s->ranks.dist->size, "the sums over the ranks");
+    s->check = environment_int("LLMC_CHECK_RANKS", 0) != 0;
+    if (!setup->gradients) return;
+    if (sizeof(real) != sizeof(float) && !setup->no_master)
+        s->master = (float *)device_alloc(gpu, sizeof(float) * s->own, "the master weights");
+    s->gradients = (float *)device_alloc(gpu, sizeof(float) * (whole ? s->trained : s->own), "the gradients");
+    if (!whole) shards_slots_open(s, &s->gradient_slots, sizeof(float));
+    for (int k = 0; k < STATE_KINDS; k++)
+        s->state[k] = (float *)device_alloc(gpu, sizeof(float) * s->own, "the optimizer's state");
+    shards_open_tables(s);
+}
+
+static inline void shards_close(Shards *s) {
+    void *all[] = {s->weights, s->gradients, s->master, s->groups, s->sums, (void *)s->owned.start};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    for (int k = 0; k < STATE_KINDS; k++) cudaFree(s->state[k]);
+    shards_slots_close(&s->weight_slots);
+    shards_slots_close(&s->gradient_slots);
+    free(s->parts);
+    free(s->gradient_start);
+    free(s->own_start);
+    param_table_free(&s->table);
+    ranks_close(&s->ranks);
+}
+
+// ---------------------------------------------------------------- during a pass
+
+// A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
+// so it can be captured as a graph.
+static inline void shards_begin_pass(Shards *s, bool forward) {
+    Slots *w = &s->weight_slots;
+    memset(w->awaited, 0, sizeof w->awaited);
+    memset(s->gradient_slots.awaited, 0, sizeof s->gradient_slots.awaited);
+    // A backward pass finds in the slots what the forward pass left there.
+    for (int i = 0; i < SLOTS; i++) w->holds[i] = -1;
+    for (int block = 0; !forward && block < s->table.blocks; block++) w->holds[shards_slot(s, block)] = block;
+    if (s->ranks.zero >= 2) ranks_fork(&s->ranks, s->gpu->stream);
+}
+static inline void shards_end_pass(Shards *s) { ranks_join(&s->ranks, s->gpu->stream); }
+
+// ZeRO-3: starts to gather a block's weights, beside the work that follows.
+static inline void shards_gather(Shards *s, int block) {
+    Slots *w = &s->weight_slots;
+    int slot = shards_slot(s, block);
+    if (w->holds[slot] == block) return;
+    ranks_fork(&s->ranks, s->gpu->stream); // the block that was there is no longer needed
+    ranks_gather(&s->ranks, w->buffer[slot], s->weights + s->own_start[block], shards_parts(s, block), sizeof(real));
+    CUDA_CHECK(cudaEventRecord(w->event[slot], ranks_stream(&s->ranks, s->gpu->stream)));
+    w->holds[slot] = block;
+    w->awaited[slot] = true;
+}
+
+// Work put on the stream after this may read the block's weights; those of `next` (-1: none) are on their way.
+static inline void shards_use(Shards *s, int block, int next) {
+    if (s->ranks.zero < 3 || s->ranks.quiet) return;
+    Slots *w = &s->weight_slots;
+    int slot = shards_slot(s, block);
+    shards_gather(s, block);
+    if (w->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(s->gpu->stream, w->event[slot], 0));
+    if (next >= 0 && shards_slot(s, next) != slot) shards_gather(s, next);
+}
+
+// Work put on the stream after this may add to the block's gradients.
+static inline void shards_begin(Shards *s, int block) {
+    if (s->ranks.zero < 2) return;
+    Slots *g = &s->gradient_slots;
+    int slot = shards_slot(s, block);
+    if (g->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(s->gpu->stream, g->event[slot], 0));
+    CUDA_CHECK(cudaMemsetAsync(g->buffer[slot], 0, sizeof(float) * shards_trained(&s->table, block), s->gpu->stream));
+}
+
+// Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
+// go on beside the work that follows. Gradients that this rank keeps whole wait for the last pass.
+static inline void shards_sum(Shards *s, int block, bool last) {
+    Ranks *r = &s->ranks;
+    if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;
+    Range part = shards_parts(s, block)[r->member];
+    float *g = shards_block_gradients(s, block), *sum = g + part.first;
+    ranks_fork(r, s->gpu->stream);
+    ranks_sum_inside(r, g, shards_parts(s, block));
+    if (r->zero >= 2) {
+        Slots *slots = &s->gradient_slots;
+        int slot = shards_slot(s, block);
+        cudaStream_t stream = ranks_stream(r, s->gpu->stream);
+        float *total = s->gradients + s->own_start[block];
+        add_gradients(total, sum, part.count, stream);
+        CUDA_CHECK(cudaEventRecord(slots->event[slot], stream));
+        slots->awaited[slot] = true;
+        sum = total;
+    }
+    if (last) ranks_sum_across(r, sum, part.count);
+}
+
+static inline void shards_zero_gradients(Shards *s) {
+    size_t n = s->ranks.zero >= 2 ? s->own : s->trained;
+    CUDA_CHECK(cudaMemsetAsync(s->gradients, 0, sizeof(float) * n, s->gpu->stream));
+}
+
+// ---------------------------------------------------------------- update
+
+// s->sums: loss, which goes back to zero on the device, and sum of squares of every rank.
+static inline void shards_totals(Shards *s, double *loss) {
+    Ranks *r = &s->ranks;
+    gradient_squares(s->sums + 2 * r->dist->rank, loss, s->gradients, s->own, s->owned, s->gpu);
+    ranks_fork(r, s->gpu->stream);
+    ranks_gather_sums(r, s->sums);
+    ranks_join(r, s->gpu->stream);
+}
+
+// Updates what this rank owns, all tensors at once, if *result says so; gradients are zero then. Then everybody gets
+// everybody's weights.
+static inline void shards_update(Shards *s, const AdamRule *rule, const AdamResult *result) {
+    Ranks *r = &s->ranks;
+    ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->own};
+    for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];
+    adamw<real>(run, s->owned, rule, result, s->gpu);
+    if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
+    if (r->zero == 0 || r->zero == 3) return;
+    ranks_fork(r, s->gpu->stream);
+    for (int block = 0; block < s->table.blocks; block++)
+        ranks_gather(r, shards_block_weights(s, block), s->weights + shards_owned(s, block, r->member).first,
+                     shards_parts(s, block), sizeof(real));
+    ranks_join(r, s->gpu->stream);
+}
+
+// LLMC_CHECK_RANKS=1: ends the process where ranks that should hold the same bits do not. For debugging: it
+// reads everything back.
+static inline void shards_check(Shards *s, int64_t step) {
+    enum { CHECKS = 2 + STATE_KINDS };
+    if (!s->check) return;
+    Ranks *r = &s->ranks;
+    int ranks = r->dist->size;
+    struct {
+        const char *what;
+        const void *array;
+        size_t bytes;
+        bool everywhere; // or only on ranks of the same place in their groups
+    } checks[CHECKS] = {{"weights", s->weights, sizeof(real) * (r->zero == 3 ? s->own : s->table.elements),
+                         r->zero < 3},
+                        {"master weights", s->master, s->master ? sizeof(float) * s->own : 0, false}};
+    for (int k = 0; k < STATE_KINDS; k++) checks[2 + k] = {state_name(k), s->state[k], sizeof(float) * s->own, false};
+    double *hashes = (double *)mem_alloc(sizeof(double) * (size_t)ranks);
+    for (int k = 0; k < CHECKS; k++) {
+        void *host = mem_alloc(checks[k].bytes);
+        device_read(s->gpu, host, checks[k].array, checks[k].bytes);
+        memset(hashes, 0, sizeof(double) * (size_t)ranks);
+        Xxh64 hash;
+        xxh64_init(&hash, 0);
+        xxh64_update(&hash, host, checks[k].bytes);
+        hashes[r->dist->rank] = (double)(xxh64_value(&hash) >> 12); // exact in a double
+        dist_sum(r->dist, hashes, ranks);
+        for (int rank = 0; rank < ranks; rank++) {
+            int with = checks[k].everywhere ? 0 : rank % r->group;
+            if (hashes[rank] != hashes[with])
+                fail("step %lld: the %s of rank %d are not those of rank %d", (long long)step, checks[k].what, rank,
+                     with);
+        }
+        free(host);
+    }
+    free(hashes);
+}
+
+// ---------------------------------------------------------------- rehearsal
+
+// Small pseudo-random numbers: products are timed on them, since zeros would run at a higher clock.
+static __global__ void fill_kernel(real *x, size_t n) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) from_float(&x[i], (float)((uint32_t)i * 2654435761u >> 8) * (1.0f / 268435456.0f) - 0.03f);
+}
+
+// On: weights are such numbers and the ranks tell each other nothing. Off: weights and gradients are zero again.
+static inline void shards_rehearse(Shards *s, bool on) {
+    size_t n = s->ranks.zero == 3 ? s->own : s->table.elements;
+    auto fill = [=](real *x, size_t count) {
+        fill_kernel<<<blocks_for(count, 256), 256, 0, s->gpu->stream>>>(x, count);
+        LAUNCH_CHECK();
+    };
+    s->ranks.quiet = on;
+    if (on) fill(s->weights, n);
+    for (int block = 0; on && s->ranks.zero == 3 && block < s->table.blocks; block++)
+        fill(shards_block_weights(s, block), shards_trained(&s->table, block));
+    if (on) return;
+    CUDA_CHECK(cudaMemsetAsync(s->weights, 0, sizeof(real) * n, s->gpu->stream));
+    shards_zero_gradients(s);
+}
+
+// ---------------------------------------------------------------- numbers in and out: see model_set, model_get in engine.h
+
+// The same parameter, or piece of one, in this program's own table.
+static inline Param shards_param(const Shards *s, const Param *p) {
+    return param_piece(param_find(&s->table, p->kind, p->layer), p->first, p->count);
+}
+
+// Elements of p that this rank has of an array, and where the first of them stands in it.
+static inline Range shards_held(const Shards *s, int array, const Param *p, size_t *at) {
+    Range all = {p->offset, p->count}, own = overlap(p, shards_owned(s, p->block, s->ranks.member));
+    bool whole = (array == MODEL_WEIGHT && s->ranks.zero < 3) || (array == MODEL_GRADIENT && s->ranks.zero < 2);
+    if (array == MODEL_GRADIENT && !p->trained) all.count = 0;
+    if (!whole) *at = shards_index(s, p->block, own.first);
+    else if (array == MODEL_WEIGHT) *at = p->offset;
+    else *at = s->gradient_start[p->block] + (p->offset - s->table.block_start[p->block]);
+    return whole ? all : own;
+}
+
+static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
+    Param p = shards_param(s, of);
+    size_t at;
+    return shards_held(s, array, &p, &at).count > 0;
+}
+
+static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
+    Param own = shards_param(s, of), *p = &own;
+    size_t at;
+    Range r = shards_held(s, array == MODEL_WEIGHT ? (int)MODEL_STATE : array, p, &at); // masters lie as state does
+    float *to = array == MODEL_WEIGHT     ? s->master
+                : array == MODEL_GRADIENT ? s->gradients
+                                          : s->state[array - MODEL_STATE];
+    if (to && r.count) device_write(s->gpu, to + at, values + (r.first - p->offset), sizeof(float) * r.count);
+    if (array != MODEL_WEIGHT) return;
+    r = shards_held(s, array, p, &at);
+    real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
+    for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
+    if (r.count) device_write(s->gpu, s->weights + at, rounded, sizeof(real) * r.count);
+    free(rounded);
+}
+
+// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
+// memory.
+template <typename Real>
+static inline void shards_collect(Shards *s, const Real *own, const Param *p, float *values, int to) {
+    Ranks *r = &s->ranks;
+    int rank = r->dist->rank, receiver = to % r->group;
+    if (rank / r->group != to / r->group) return;
+    for (int member = 0; member < r->group; member++) {
+        Range part = overlap(p, shards_owned(s, p->block, member));
+        size_t most = s->gpu->scratch_bytes / sizeof(Real);
+        if (rank != to && r->member != member) continue;
+        for (size_t done = 0, n; done < part.count; done += n) {
+            n = part.count - done < most ? part.count - done : most;
+            const Real *from = r->member == member ? own + shards_index(s, p->block, part.first) + done : NULL;
+            if (member != receiver) {
+                ranks_fork(r, s->gpu->stream);
+                ranks_hand_over(r, s->gpu->scratch, from, sizeof(Real) * n, member, receiver);
+                ranks_join(r, s->gpu->stream);
+                from = (const Real *)s->gpu->scratch;
+            }
+            if (rank == to) device_floats(s->gpu, values + (part.first - p->offset) + done, from, n);
+            else device_synchronize(s->gpu); // what the ranks do next may not need the device, and the receiver waits
+        }
+    }
+}
+
+static inline void shards_get(Shards *s, int array, const Param *of, float *values, int to) {
+    Param own = shards_param(s, of), *p = &own;
+    bool weight = array == MODEL_WEIGHT, here = s->ranks.dist->rank == to;
+    size_t at;
+    if (!weight && !p->trained) memset(values, 0, sizeof(float) * p->count); // what it has not
+    else if (array >= MODEL_STATE) shards_collect(s, s->state[array - MODEL_STATE], p, values, to);
+    else if (weight && s->master && p->trained) shards_collect(s, s->master, p, values, to);
+    else if (weight && s->ranks.zero == 3) shards_collect(s, s->weights, p, values, to);
+    else if (weight && here) device_floats(s->gpu, values, s->weights + p->offset, p->count);
+    else if (!weight) {
+        Range part = shards_held(s, array, p, &at);
+        if (part.count < p->count) memset(values, 0, sizeof(float) * p->count);
+        if (part.count) device_floats(s->gpu, values + (part.first - p->offset), s->gradients + at, part.count);
+    }
+}
+
+#endif

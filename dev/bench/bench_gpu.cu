@@ -61,92 +61,90 @@ static void bench_kernels(Bench *b, double passes) {
         NKV = c->kv_heads, HS = c->head_size, QKV = config_qkv(c), FC = config_fc(c), V = c->vocab_size,
         W = m->logits_width, rows = m->logits_rows;
     double n = N, s = sizeof(real), L = c->layers * passes, chunks = passes * ((N + rows - 1) / rows),
-           elements = (double)m->table.elements;
-    Weights w = weights_of(m, 0);
-    Gradients dw = gradients_of(m, 0);
-    Activations a = activations_of(m, 0);
+           elements = (double)m->shards.table.elements;
+    Weights w = shards_weights(&m->shards, 0);
+    Gradients dw = shards_gradients(&m->shards, 0);
+    Activations a = activations_of(m, 0), d = backward_of(m, 0);
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = c->tied ? dw.wte : dw.head_w;
-    real *x = a.embedding, *dx = m->dx, *wide = m->dwide, *narrow = m->dnarrow;
+    real *x = a.embedding, *dx = d.residual2;
+    AttentionShape shape = attention_shape(c, B, T, T);
+    Norm<real> norm = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, (float)c->norm_eps};
+    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, (float)c->norm_eps, shape};
+    MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
+    LinearShape qkv = {N, C, QKV}, proj = {N, NH * HS, C}, fc = {N, C, FC}, fcproj = {N, F, C}, vocab = {rows, C, W};
+    bool fused = mlp_fuses(mlp);
     printf("\n| kernel | calls a step | ms a call | share of the step | rate | of its limit "
            "|\n|---|---|---|---|---|---|\n");
     row(b, "qkv product", L, 2 * n * C * QKV, 0,
-        [=]() { linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, N, C, QKV, gpu); });
+        [=]() { linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, gpu); });
     row(b, "projection + residual", L, 2 * n * NH * HS * C, 0,
-        [=]() { linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, N, NH * HS, C, gpu); });
-    if (c->gated)
-        row(b, "fc product", L, 2 * n * C * FC, 0,
-            [=]() { linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, N, C, FC, gpu); });
-    else
+        [=]() { linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu); });
+    if (fused)
         row(b, "fc product + GELU", L, 2 * n * C * F, 0,
-            [=]() { linear_gelu_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, N, C, F, gpu); });
-    row(b, "fcproj product + residual", L, 2 * n * F * C, 0,
-        [=]() { linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, N, F, C, gpu); });
-    row(b, "qkv: dweight, dbias", L, 2 * n * C * QKV, 0,
-        [=]() { linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, wide, a.norm1, N, C, QKV, gpu); });
-    row(b, "qkv: dinput", L, 2 * n * C * QKV, 0,
-        [=]() { linear_backward_input<real>(narrow, wide, w.qkv_w, N, C, QKV, gpu); });
-    row(b, "projection: dweight, dbias", L, 2 * n * NH * HS * C, 0,
-        [=]() { linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, N, NH * HS, C, gpu); });
-    row(b, "projection: dinput", L, 2 * n * NH * HS * C, 0,
-        [=]() { linear_backward_input<real>(narrow, dx, w.proj_w, N, NH * HS, C, gpu); });
-    row(b, "fc: dweight, dbias", L, 2 * n * C * FC, 0,
-        [=]() { linear_backward_weight<real>(dw.fc_w, dw.fc_b, wide, a.norm2, N, C, FC, gpu); });
-    row(b, "fc: dinput", L, 2 * n * C * FC, 0,
-        [=]() { linear_backward_input<real>(narrow, wide, w.fc_w, N, C, FC, gpu); });
-    row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0,
-        [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, N, F, C, gpu); });
-    if (c->gated)
-        row(b, "fcproj: dinput", L, 2 * n * F * C, 0,
-            [=]() { linear_backward_input<real>(narrow, dx, w.fcproj_w, N, F, C, gpu); });
+            [=]() { linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu); });
     else
+        row(b, "fc product", L, 2 * n * C * FC, 0,
+            [=]() { linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, gpu); });
+    row(b, "fcproj product + residual", L, 2 * n * F * C, 0,
+        [=]() { linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, gpu); });
+    row(b, "qkv: dweight, dbias", L, 2 * n * C * QKV, 0,
+        [=]() { linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, gpu); });
+    row(b, "qkv: dinput", L, 2 * n * C * QKV, 0,
+        [=]() { linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu); });
+    row(b, "projection: dweight, dbias", L, 2 * n * NH * HS * C, 0,
+        [=]() { linear_backward_weight<real>(dw.proj_w, dw.proj_b, dx, a.attention, proj, gpu); });
+    row(b, "projection: dinput", L, 2 * n * NH * HS * C, 0,
+        [=]() { linear_backward_input<real>(d.attention, dx, w.proj_w, proj, gpu); });
+    row(b, "fc: dweight, dbias", L, 2 * n * C * FC, 0,
+        [=]() { linear_backward_weight<real>(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, gpu); });
+    row(b, "fc: dinput", L, 2 * n * C * FC, 0, [=]() { linear_backward_input<real>(d.norm2, d.fc, w.fc_w, fc, gpu); });
+    row(b, "fcproj: dweight, dbias", L, 2 * n * F * C, 0,
+        [=]() { linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, dx, a.mlp, fcproj, gpu); });
+    if (fused)
         row(b, "fcproj: dinput + dGELU", L, 2 * n * F * C, 0,
-            [=]() { linear_gelu_backward_input<real>(wide, dx, w.fcproj_w, a.fc, N, F, C, gpu); });
+            [=]() { linear_mlp_backward<real>(d.fc, d.mlp, dx, w.fcproj_w, a.fc, mlp, gpu); });
+    else
+        row(b, "fcproj: dinput", L, 2 * n * F * C, 0,
+            [=]() { linear_backward_input<real>(d.mlp, dx, w.fcproj_w, fcproj, gpu); });
     row(b, "head product", chunks, 2.0 * rows * C * V, 0,
-        [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, rows, C, W, gpu); });
+        [=]() { linear_forward<real>(m->logits, a.normf, head, NULL, NULL, vocab, gpu); });
     row(b, "head: dweight", chunks, 2.0 * rows * C * V, 0,
-        [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, rows, C, W, gpu); });
+        [=]() { linear_backward_weight<real>(dhead, NULL, m->logits, a.normf, vocab, gpu); });
     row(b, "head: dinput", chunks, 2.0 * rows * C * V, 0,
-        [=]() { linear_backward_input<real>(narrow, m->logits, head, rows, C, W, gpu); });
-    Heads h = heads_of(c, &a);
+        [=]() { linear_backward_input<real>(d.normf, m->logits, head, vocab, gpu); });
+    Heads<real> h = heads_of(c, &a), dh = heads_of(c, &d);
     double pairs = (double)B * NH * T * T / 2 * HS;
-    int NQ = NH * HS, NK = NKV * HS, ld = c->rope ? NQ + NK : QKV;
-    real *dq = c->rope ? narrow + (size_t)N * (size_t)NQ : wide;
-    row(b, "attention", L, 4 * pairs, 0, [=]() {
-        attention_forward<real>(a.attention, a.attention_lse, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, T, NH, NKV, HS,
-                                gpu->stream);
-    });
-    row(b, "attention: backward", L, 10 * pairs, 0, [=]() {
-        attention_backward<real>(dq, ld, dq + NQ, ld, wide + NQ + NK, QKV, narrow, a.attention, a.attention_lse,
-                                 m->delta, h.q, h.ldq, h.k, h.ldk, h.v, h.ldv, B, T, NH, NKV, HS, gpu->stream);
-    });
-    row(b, "norm", 2 * L + passes, 0, 2 * n * C * s,
-        [=]() { norm_forward<real>(a.norm1, a.norm1_mean, a.norm1_rstd, x, w.norm1_w, w.norm1_b, N, C, 1e-5f, gpu); });
-    row(b, "norm: backward + residual", 2 * L + passes, 0, 4 * n * C * s, [=]() {
-        norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, narrow, x, w.norm1_w, a.norm1_mean, a.norm1_rstd, N, C, gpu);
-    });
+    int NQ = NH * HS, NK = NKV * HS;
+    row(b, "attention", L, 4 * pairs, 0,
+        [=]() { attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu); });
+    row(b, "attention: backward", L, 10 * pairs, 0,
+        [=]() { attention_backward<real>(dh, d.attention, a.attention, a.attention_lse, h, shape, gpu); });
+    row(b, "norm", 2 * L + passes, 0, 2 * n * C * s, [=]() { norm_forward<real>(a.norm1, x, norm, gpu); });
+    row(b, "norm: backward + residual", 2 * L + passes, 0, 4 * n * C * s,
+        [=]() { norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, d.norm1, x, norm, gpu); });
     if (c->rope) {
-        row(b, "rotation (+ QK-norm)", L, 0, 2 * n * (NQ + NK) * s, [=]() {
-            qk_forward<real>(a.qk, a.qk_rstd, a.qkv, w.qnorm_w, w.knorm_w, m->rope, 0, B, T, NH, NKV, HS, 1e-5f, gpu);
-        });
-        row(b, "rotation: backward", L, 0, (c->qk_norm ? 3 : 2) * n * (NQ + NK) * s, [=]() {
-            qk_backward<real>(wide, dw.qnorm_w, dw.knorm_w, dq, a.qkv, a.qk_rstd, w.qnorm_w, w.knorm_w, m->rope, B, T,
-                              NH, NKV, HS, gpu);
-        });
+        row(b, "rotation (+ QK-norm)", L, 0, 2 * n * (NQ + NK) * s,
+            [=]() { qk_forward<real>(a.qk, a.qkv, rotation, gpu); });
+        row(b, "rotation: backward", L, 0, (c->qk_norm ? 3 : 2) * n * (NQ + NK) * s,
+            [=]() { qk_backward<real>(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, gpu); });
     }
-    if (c->gated) {
-        row(b, "SwiGLU", L, 0, 3 * n * F * s, [=]() { swiglu_forward<real>(a.mlp, a.fc, N, F, gpu); });
-        row(b, "SwiGLU: backward", L, 0, 5 * n * F * s,
-            [=]() { swiglu_backward<real>(wide, narrow, a.fc, N, F, gpu); });
+    if (!fused) {
+        bool gated = c->gated;
+        row(b, gated ? "gated MLP" : "MLP", L, 0, (gated ? 3 : 2) * n * F * s,
+            [=]() { mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, gated, gpu); });
+        row(b, gated ? "gated MLP: backward" : "MLP: backward", L, 0, (gated ? 5 : 3) * n * F * s,
+            [=]() { mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, gated, gpu); });
     }
     row(b, "embedding", passes, 0, 2 * n * C * s,
-        [=]() { embedding_forward<real>(x, m->batch, w.wte, w.wpe, 0, B, T, C, gpu); });
+        [=]() { embedding_forward<real>(x, m->batch.inputs, w.wte, w.wpe, 0, B, T, C, gpu); });
     row(b, "embedding: backward", passes, 0, n * C * s, [=]() {
-        embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch + 2 * N, (size_t)N), B, T, C, V, gpu);
+        embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch.inputs + 2 * N, (size_t)N), B, T, C, V,
+                                 gpu);
     });
     row(b, "softmax, loss, gradient", chunks, 0, 2.0 * rows * V * s,
-        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch + N, 1e-6f, rows, V, W, gpu); });
-    row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->master ? s : 0)), [=]() { update_pass(m); });
+        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.inputs + N, 1e-6f, rows, V, W, gpu); });
+    row(b, "gradient norm + AdamW", 1, 0, elements * (32 + 4 + (m->shards.master ? s : 0)), [=]() { update_pass(m); });
 }
 
 int main(int argc, char **argv) {
@@ -176,7 +174,7 @@ int main(int argc, char **argv) {
     Model *m = b.m = model_create(&setup, &err);
     if (!m) fail("%s", err.text);
     CUDA_CHECK(cudaMemGetInfo(&after, &all));
-    model_init_weights(m, &m->table, &m->config, 1);
+    model_init_weights(m, &m->shards.table, &m->config, 1);
     CUDA_CHECK(cudaEventCreate(&b.start));
     CUDA_CHECK(cudaEventCreate(&b.stop));
     int clock = 0, width = 0;
@@ -211,7 +209,7 @@ int main(int argc, char **argv) {
     printf("| parameters | ms a step (median of %d; fastest, slowest) | tokens/s | TFLOP/s | MFU | device memory in "
            "use, GiB | loss |\n|---|---|---|---|---|---|---|\n",
            steps);
-    printf("| %.1fM | %.2f (%.2f, %.2f) | %.0f | %.1f | ", (double)m->table.parameters / 1e6, b.step_ms, ms[0],
+    printf("| %.1fM | %.2f (%.2f, %.2f) | %.0f | %.1f | ", (double)m->shards.table.parameters / 1e6, b.step_ms, ms[0],
            ms[steps - 1], rate, rate * flops / 1e12);
     if (b.peak_flops > 0) printf("%.1f%%", 100 * rate * flops / b.peak_flops);
     else printf("-");

@@ -22,9 +22,9 @@ is a sum of HS products of up to 100 in fp32.
 #include "../../llmc/cuda/attention.h"
 #include "check.h"
 
-struct Shape {
-    int B, Tq, Tkv, NH, NKV, HS;
-};
+typedef AttentionShape Shape;
+
+static Device gpu;
 
 static uint32_t random_state;
 static float random_float(void) { // about normal
@@ -174,12 +174,11 @@ template <typename Real> static void test_shape(Shape s, float scale) {
 
     set_order(0);
     set_sections(0, s);
-    attention_forward<Real>(out.device, lse.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
-                            s.NKV, s.HS, 0);
+    Heads<Real> in = {{q.device, ldq}, {k.device, ldk}, {v.device, ldv}};
+    attention_forward<Real>(out.device, lse.device, in, s, &gpu);
     set_order(1);
     set_sections(2, s);
-    attention_forward<Real>(again.device, NULL, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq, s.Tkv, s.NH,
-                            s.NKV, s.HS, 0);
+    attention_forward<Real>(again.device, NULL, in, s, &gpu);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&again, "out");
@@ -196,19 +195,21 @@ template <typename Real> static void test_shape(Shape s, float scale) {
     if (s.Tq == s.Tkv) {
         Array<Real> dq = array_new<Real>(nq * lddq, false, 0), dk = array_new<Real>(nk * lddk, false, 0),
                     dv = array_new<Real>(nk * lddv, false, 0);
-        Array<float> scratch = array_new<float>(nq * s.NH, false, 0);
         float *first = (float *)mem_alloc((nq * lddq + nk * lddk + nk * lddv) * sizeof(float));
         for (int run = 0; run < 3; run++) {
             set_order(run);
             set_sections(run, s);
-            attention_backward<Real>(dq.device, lddq, dk.device, lddk, dv.device, lddv, dout.device, out.device,
-                                     lse.device, scratch.device, q.device, ldq, k.device, ldk, v.device, ldv, s.B, s.Tq,
-                                     s.NH, s.NKV, s.HS, 0);
+            // scratch memory holds all sequences, one of them, or all but one
+            size_t numbers = (size_t)s.NH * s.Tq * sizeof(float);
+            gpu.scratch_bytes = run == 0   ? DEVICE_SCRATCH_BYTES
+                                : run == 1 ? numbers
+                                           : numbers * (s.B > 1 ? s.B - 1 : 1);
+            Heads<Real> d = {{dq.device, lddq}, {dk.device, lddk}, {dv.device, lddv}};
+            attention_backward<Real>(d, dout.device, out.device, lse.device, in, s, &gpu);
             CUDA_CHECK(cudaDeviceSynchronize());
             array_read(&dq, "dq");
             array_read(&dk, "dk");
             array_read(&dv, "dv");
-            array_read(&scratch, "scratch");
             Array<Real> *parts[] = {&dq, &dk, &dv};
             float *at = first;
             for (int i = 0; i < 3; at += parts[i++]->n) {
@@ -229,7 +230,6 @@ template <typename Real> static void test_shape(Shape s, float scale) {
         array_free(&dq);
         array_free(&dk);
         array_free(&dv);
-        array_free(&scratch);
     }
     array_free(&q);
     array_free(&k);
@@ -254,11 +254,13 @@ template <typename Real> static void test_nan(int HS) {
                 v = array_new<Real>((size_t)n * ld, true, 1), dout = array_new<Real>((size_t)n * ld, true, 1);
     Array<Real> out = array_new<Real>((size_t)n * ld, false, 0), dq = array_new<Real>((size_t)n * ld, false, 0),
                 dk = array_new<Real>((size_t)n * ld, false, 0), dv = array_new<Real>((size_t)n * ld, false, 0);
-    Array<float> lse = array_new<float>((size_t)n * NH, false, 0), scratch = array_new<float>((size_t)n * NH, false, 0);
+    Array<float> lse = array_new<float>((size_t)n * NH, false, 0);
     array_write(&q, (size_t)bad * ld + 3, NAN); // head 0
-    attention_forward<Real>(out.device, lse.device, q.device, ld, k.device, ld, v.device, ld, 1, n, n, NH, NH, HS, 0);
-    attention_backward<Real>(dq.device, ld, dk.device, ld, dv.device, ld, dout.device, out.device, lse.device,
-                             scratch.device, q.device, ld, k.device, ld, v.device, ld, 1, n, NH, NH, HS, 0);
+    Shape s = {1, n, n, NH, NH, HS, 1 / sqrt((double)HS)};
+    Heads<Real> in = {{q.device, ld}, {k.device, ld}, {v.device, ld}},
+                d = {{dq.device, ld}, {dk.device, ld}, {dv.device, ld}};
+    attention_forward<Real>(out.device, lse.device, in, s, &gpu);
+    attention_backward<Real>(d, dout.device, out.device, lse.device, in, s, &gpu);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&dq, "dq");
@@ -278,7 +280,6 @@ template <typename Real> static void test_nan(int HS) {
     Array<Real> *all[] = {&q, &k, &v, &dout, &out, &dq, &dk, &dv};
     for (int i = 0; i < 8; i++) array_free(all[i]);
     array_free(&lse);
-    array_free(&scratch);
 }
 
 #ifndef CUDA_EMU
@@ -290,9 +291,9 @@ template <typename F> static double milliseconds(F call) {
     double best = INFINITY;
     for (int round = 0; round < 6; round++) { // the first one warms up
         float ms = 0;
-        CUDA_CHECK(cudaEventRecord(start));
+        CUDA_CHECK(cudaEventRecord(start, gpu.stream));
         for (int i = 0; i < 10; i++) call();
-        CUDA_CHECK(cudaEventRecord(end));
+        CUDA_CHECK(cudaEventRecord(end, gpu.stream));
         CUDA_CHECK(cudaEventSynchronize(end));
         CUDA_CHECK(cudaEventElapsedTime(&ms, start, end));
         if (round > 0) best = fmin(best, ms / 10);
@@ -312,15 +313,14 @@ static void bench(void) {
         size_t rows = (size_t)B * t, heads = (size_t)B * NH * t;
         Array<Real> qkv = array_new<Real>(rows * ld, true, 1), dqkv = array_new<Real>(rows * ld, false, 0),
                     out = array_new<Real>(heads * HS, false, 0), dout = array_new<Real>(heads * HS, true, 1);
-        Array<float> lse = array_new<float>(heads, false, 0), scratch = array_new<float>(heads, false, 0);
-        Real *q = qkv.device, *k = q + NH * HS, *v = k + NKV * HS, *dq = dqkv.device, *dk = dq + NH * HS,
-             *dv = dk + NKV * HS;
-        double forward = milliseconds(
-            [&]() { attention_forward<Real>(out.device, lse.device, q, ld, k, ld, v, ld, B, t, t, NH, NKV, HS, 0); });
-        double backward = milliseconds([&]() {
-            attention_backward<Real>(dq, ld, dk, ld, dv, ld, dout.device, out.device, lse.device, scratch.device, q, ld,
-                                     k, ld, v, ld, B, t, NH, NKV, HS, 0);
-        });
+        Array<float> lse = array_new<float>(heads, false, 0);
+        Shape s = {B, t, t, NH, NKV, HS, 1 / sqrt((double)HS)};
+        Rows<Real> from = {qkv.device, ld}, to = {dqkv.device, ld};
+        Heads<Real> in = {from, from.from(0, NH * HS), from.from(0, (NH + NKV) * HS)},
+                    d = {to, to.from(0, NH * HS), to.from(0, (NH + NKV) * HS)};
+        double forward = milliseconds([&]() { attention_forward<Real>(out.device, lse.device, in, s, &gpu); });
+        double backward =
+            milliseconds([&]() { attention_backward<Real>(d, dout.device, out.device, lse.device, in, s, &gpu); });
         double product = (double)heads * (t + 1) * HS; // FLOP of one of them, half of T x T
         printf("| %d | %d | %d | %d | %d | %.3f | %.0f | %.3f | %.0f |\n", HS, NH, NKV, B, t, forward,
                2 * product / forward / 1e9, backward, 5 * product / backward / 1e9);
@@ -329,34 +329,38 @@ static void bench(void) {
         array_free(&out);
         array_free(&dout);
         array_free(&lse);
-        array_free(&scratch);
     }
 }
 #endif
 
 int main(int argc, char **argv) {
+    Dist alone;
+    Error err;
+    dist_single(&alone);
+    if (!device_open(&gpu, &alone, &err)) fail("%s", err.text);
 #ifndef CUDA_EMU
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
-        fail("no CUDA device: build this test with dev/emu to run it on the CPU");
     if (argc > 1 && strcmp(argv[1], "bench") == 0) return bench(), 0;
 #endif
-    static const Shape shapes[] = {
-        {1, 1, 1, 1, 1, 64},     {2, 17, 17, 2, 2, 64},    {1, 64, 64, 2, 1, 64},    {1, 65, 65, 2, 2, 64},
-        {1, 128, 128, 1, 1, 64}, {2, 193, 193, 4, 2, 64},  {1, 300, 300, 1, 1, 64},  {1, 5, 90, 2, 1, 64},
-        {1, 130, 259, 1, 1, 64}, {3, 1, 77, 4, 2, 64},     {1, 1, 700, 2, 1, 64},    {5, 140, 140, 2, 1, 64},
-        {1, 33, 33, 2, 2, 128},  {1, 129, 129, 2, 1, 128}, {1, 200, 200, 2, 2, 128}, {2, 40, 105, 2, 1, 128},
-        {2, 1, 200, 2, 1, 128},  {2, 37, 37, 4, 2, 16},    {1, 70, 70, 3, 1, 80},    {1, 1, 50, 2, 2, 16},
-        {1, 33, 33, 1, 1, 256},  {2, 9, 60, 2, 2, 40},
+    Shape shapes[] = {
+        {1, 1, 1, 1, 1, 64, 0},     {2, 17, 17, 2, 2, 64, 0},    {1, 64, 64, 2, 1, 64, 0},
+        {1, 65, 65, 2, 2, 64, 0},   {1, 128, 128, 1, 1, 64, 0},  {2, 193, 193, 4, 2, 64, 0},
+        {1, 300, 300, 1, 1, 64, 0}, {1, 5, 90, 2, 1, 64, 0},     {1, 130, 259, 1, 1, 64, 0},
+        {3, 1, 77, 4, 2, 64, 0},    {1, 1, 700, 2, 1, 64, 0},    {5, 140, 140, 2, 1, 64, 0},
+        {1, 33, 33, 2, 2, 128, 0},  {1, 129, 129, 2, 1, 128, 0}, {1, 200, 200, 2, 2, 128, 0},
+        {2, 40, 105, 2, 1, 128, 0}, {2, 1, 200, 2, 1, 128, 0},   {2, 37, 37, 4, 2, 16, 0},
+        {1, 70, 70, 3, 1, 80, 0},   {1, 1, 50, 2, 2, 16, 0},     {1, 33, 33, 1, 1, 256, 0},
+        {2, 9, 60, 2, 2, 40, 0},
     };
     int only = argc > 1 ? atoi(argv[1]) : -1;
     for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {
         if (only >= 0 && i != only) continue;
+        shapes[i].scale = 1 / sqrt((double)shapes[i].HS);
         test_shape<__nv_bfloat16>(shapes[i], 1);
         if (shapes[i].Tq < 200) test_shape<float>(shapes[i], 1);
     }
     if (only < 0) {
-        Shape steep = {1, 150, 150, 2, 2, 64}; // scores up to about 100: the maximum of a row moves by far more than 8
+        Shape steep = {1, 150, 150,  2,
+                       2, 64,  0.125}; // scores up to about 100: the maximum of a row moves by far more than 8
         test_shape<__nv_bfloat16>(steep, 5);
         static const int sizes[] = {16, 64, 128};
         for (int i = 0; i < 3; i++) {
@@ -368,5 +372,7 @@ int main(int argc, char **argv) {
            "%.2g\n",
            worst_forward[1], worst_backward[1], worst_forward[0], worst_backward[0], worst_lse[1], worst_lse[0]);
     printf("%d passed, %d failed\n", checks_passed, checks_failed);
+    gpu.scratch_bytes = DEVICE_SCRATCH_BYTES;
+    device_close(&gpu);
     return checks_failed > 0;
 }

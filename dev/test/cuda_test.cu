@@ -31,10 +31,8 @@ void ref_norm_backward(double *, double *, double *, const double *, const doubl
 void ref_linear_forward(double *, const double *, const double *, const double *, const double *, int, int, int);
 void ref_linear_backward_input(double *, const double *, const double *, int, int, int);
 void ref_linear_backward_weight(double *, double *, const double *, const double *, int, int, int);
-void ref_gelu_forward(double *, const double *, size_t);
-void ref_gelu_backward(double *, const double *, const double *, size_t);
-void ref_swiglu_forward(double *, const double *, int, int);
-void ref_swiglu_backward(double *, const double *, const double *, int, int);
+void ref_mlp_forward(double *, const double *, int, int, int, bool);
+void ref_mlp_backward(double *, const double *, const double *, int, int, int, bool);
 void ref_rope_table(double *, int, int, double);
 void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int,
                     int, int, int, double);
@@ -139,8 +137,8 @@ template <typename Real> static void test_norm(Test *t, int N, int C, bool layer
         dx(t, (size_t)N * C);
     Array<float> mean(t, N), rstd(t, N), dw(t, C), db(t, C);
     Numbers m(N), r(N);
-    norm_forward<Real>(y.device, layer ? mean.device : NULL, rstd.device, x.device, w.device, layer ? b.device : NULL,
-                       N, C, 1e-5f, t->gpu);
+    Norm<Real> norm = {w.device, layer ? b.device : NULL, layer ? mean.device : NULL, rstd.device, N, C, 1e-5f};
+    norm_forward<Real>(y.device, x.device, norm, t->gpu);
     ref_norm_forward(y.ref(), layer ? m.data() : NULL, r.data(), x.ref(), w.ref(), layer ? b.ref() : NULL, N, C, 1e-5);
     y.check("y", bound_of<Real>());
     rstd.host = r;
@@ -150,8 +148,7 @@ template <typename Real> static void test_norm(Test *t, int N, int C, bool layer
         mean.check("mean", 1e-4); // a mean of numbers of both signs: they cancel
     }
     for (int twice = 0; twice < 2; twice++) {
-        norm_backward<Real>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, w.device,
-                            layer ? mean.device : NULL, rstd.device, N, C, t->gpu);
+        norm_backward<Real>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, norm, t->gpu);
         ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(),
                           layer ? m.data() : NULL, r.data(), N, C);
     }
@@ -167,29 +164,32 @@ template <typename Real> static void test_linear(Test *t, int N, int C, int OC, 
     Array<Real> x(t, NC), w(t, (size_t)OC * C), b(t, OC), y(t, NO), pre(t, NO), r(t, NO), dy(t, NO), dx(t, NC),
         dpre(t, NC), act(t, NC);
     Array<float> dw(t, (size_t)OC * C), db(t, OC);
-    linear_forward<Real>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, N, C, OC,
+    LinearShape shape = {N, C, OC};
+    linear_forward<Real>(y.device, x.device, w.device, bias ? b.device : NULL, residual ? r.device : NULL, shape,
                          t->gpu);
     ref_linear_forward(y.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, residual ? r.ref() : NULL, N, C, OC);
     y.check("forward", bound_of<Real>());
     // Without the library's GELU its input is rounded before (twice with a bias): three times the bound.
-    linear_gelu_forward<Real>(y.device, pre.device, x.device, w.device, bias ? b.device : NULL, N, C, OC, t->gpu);
+    MlpShape up = {N, C, OC, ACTIVATION_GELU_TANH, false}, down = {N, OC, C, ACTIVATION_GELU_TANH, false};
+    linear_mlp_forward<Real>(y.device, pre.device, x.device, w.device, bias ? b.device : NULL, up, t->gpu);
     ref_linear_forward(pre.ref(), x.ref(), w.ref(), bias ? b.ref() : NULL, NULL, N, C, OC);
-    ref_gelu_forward(y.ref(), pre.ref(), NO);
+    ref_mlp_forward(y.ref(), pre.ref(), N, OC, ACTIVATION_GELU_TANH, false);
     pre.check("gelu forward, input", 1.5 * bound_of<Real>());
     y.check("gelu forward", 3 * bound_of<Real>());
-    linear_backward_input<Real>(dx.device, dy.device, w.device, N, C, OC, t->gpu);
+    linear_backward_input<Real>(dx.device, dy.device, w.device, shape, t->gpu);
     ref_linear_backward_input(dx.ref(), dy.ref(), w.ref(), N, C, OC);
     dx.check("backward, input", bound_of<Real>());
-    linear_gelu_backward_input<Real>(dpre.device, dy.device, w.device, act.device, N, C, OC, t->gpu);
-    ref_gelu_backward(dpre.ref(), dx.ref(), act.ref(), NC);
+    linear_mlp_backward<Real>(dpre.device, (Real *)NULL, dy.device, w.device, act.device, down, t->gpu);
+    ref_mlp_backward(dpre.ref(), dx.ref(), act.ref(), N, C, ACTIVATION_GELU_TANH, false);
     dpre.check("backward through gelu", 2 * bound_of<Real>());
     for (int twice = 0; twice < 2; twice++) {
-        linear_backward_weight<Real>(dw.device, bias ? db.device : NULL, dy.device, x.device, N, C, OC, t->gpu);
+        linear_backward_weight<Real>(dw.device, bias ? db.device : NULL, dy.device, x.device, shape, t->gpu);
         ref_linear_backward_weight(dw.ref(), bias ? db.ref() : NULL, dy.ref(), x.ref(), N, C, OC);
     }
     dw.check("backward, weight, twice", FLOAT_BOUND);
     db.check("backward, bias, twice", FLOAT_BOUND);
-    bias_backward<Real>(db.device, dy.device, N, OC, t->gpu);
+    linear_backward_weight<Real>(NULL, NULL, dy.device, x.device, shape, t->gpu); // frozen: nothing happens
+    linear_backward_weight<Real>(NULL, db.device, dy.device, x.device, shape, t->gpu);
     for (int n = 0; n < N; n++)
         for (int c = 0; c < OC; c++) db.host[c] += dy.host[(size_t)n * OC + c];
     db.check("bias without epilogue", FLOAT_BOUND);
@@ -206,20 +206,22 @@ template <typename Real> static void test_bias(Test *t, int N, int C) {
 }
 
 template <typename Real> static void test_mlp(Test *t, int N, int F) {
+    static const char *const names[] = {"gelu", "gelu, gated", "silu", "silu, gated"};
     size_t n = (size_t)N * F;
-    Array<Real> x(t, n, 4), y(t, n), dy(t, n), dx(t, n), gu(t, 2 * n, 4), s(t, n), ds(t, 2 * n);
-    gelu_forward<Real>(y.device, x.device, n, t->gpu);
-    ref_gelu_forward(y.ref(), x.ref(), n);
-    y.check("gelu", bound_of<Real>());
-    gelu_backward<Real>(dx.device, dy.device, x.device, n, t->gpu);
-    ref_gelu_backward(dx.ref(), dy.ref(), x.ref(), n);
-    dx.check("gelu backward", bound_of<Real>());
-    swiglu_forward<Real>(s.device, gu.device, N, F, t->gpu);
-    ref_swiglu_forward(s.ref(), gu.ref(), N, F);
-    s.check("swiglu", bound_of<Real>());
-    swiglu_backward<Real>(ds.device, dy.device, gu.device, N, F, t->gpu);
-    ref_swiglu_backward(ds.ref(), dy.ref(), gu.ref(), N, F);
-    ds.check("swiglu backward", bound_of<Real>());
+    for (int k = 0; k < 2 * ACTIVATION_KINDS; k++) {
+        bool gated = k % 2;
+        Array<Real> fc(t, n * (gated ? 2 : 1), 4), mlp(t, n), dmlp(t, n), dfc(t, fc.host.size());
+        mlp_forward<Real>(mlp.device, fc.device, N, F, k / 2, gated, t->gpu);
+        ref_mlp_forward(mlp.ref(), fc.ref(), N, F, k / 2, gated);
+        mlp.check(names[k], bound_of<Real>());
+        mlp_backward<Real>(dfc.device, dmlp.device, fc.device, N, F, k / 2, gated, t->gpu);
+        ref_mlp_backward(dfc.ref(), dmlp.ref(), fc.ref(), N, F, k / 2, gated);
+        dfc.check(names[k], bound_of<Real>());
+        if (gated) continue;
+        mlp_backward<Real>(dmlp.device, dmlp.device, fc.device, N, F, k / 2, gated, t->gpu);
+        dmlp.host = dfc.host;
+        dmlp.check("in place", bound_of<Real>());
+    }
 }
 
 template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int NKV, int HS, bool norm, int first) {
@@ -227,14 +229,22 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
     Array<Real> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1),
         dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
     Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T) * HS);
-    std::vector<float> table((size_t)(first + T) * HS);
     Numbers r(N * heads);
-    rope_table(table.data(), first + T, HS, 10000.0);
     ref_rope_table(rope.ref(), first + T, HS, 10000.0);
-    CUDA_CHECK(cudaMemcpy(rope.device, table.data(), 4 * table.size(), cudaMemcpyHostToDevice));
+    cudaFree(rope.device);
+    rope.device = rope_open(t->gpu, first + T, HS, 10000.0);
     rope.check("table", 1e-7);
-    qk_forward<Real>(qk.device, rstd.device, qkv.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device,
-                     first, B, T, NH, NKV, HS, 1e-6f, t->gpu);
+    Config sizes;
+    memset(&sizes, 0, sizeof sizes);
+    sizes.heads = NH, sizes.kv_heads = NKV, sizes.head_size = HS;
+    Rotation<Real> rotation = {norm ? qw.device : NULL,
+                               norm ? kw.device : NULL,
+                               rstd.device,
+                               rope.device,
+                               first,
+                               1e-6f,
+                               attention_shape(&sizes, B, T, first + T)};
+    qk_forward<Real>(qk.device, qkv.device, rotation, t->gpu);
     ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B,
                    T, NH, NKV, HS, 1e-6);
     qk.check("forward", bound_of<Real>());
@@ -242,10 +252,10 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
         rstd.host = r;
         rstd.check("rstd", FLOAT_BOUND);
     }
+    rotation.first = 0;
     for (int twice = 0; twice < 2; twice++) {
         qk_backward<Real>(dqkv.device, norm ? dqw.device : NULL, norm ? dkw.device : NULL, dqk.device, qkv.device,
-                          rstd.device, norm ? qw.device : NULL, norm ? kw.device : NULL, rope.device, B, T, NH, NKV, HS,
-                          t->gpu);
+                          rotation, t->gpu);
         ref_qk_backward(dqkv.ref(), norm ? dqw.ref() : NULL, norm ? dkw.ref() : NULL, dqk.ref(), qkv.ref(), r.data(),
                         norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), B, T, NH, NKV, HS);
     }
@@ -393,23 +403,26 @@ template <typename Real> static void test_loss_not_finite(Test *t, int V) {
 template <typename Real> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
     Array<Real> w(t, n);
     Array<float> m(t, n, 0.1), v(t, n, 0.05, 0.06), g(t, n), W(t, n);
-    std::vector<unsigned char> flags(n / 64);
-    for (size_t i = 0; i < flags.size(); i++) flags[i] = i % 3 != 1;
-    unsigned char *decay;
-    AdamRule rule = adam_rule(7, 1e-2, 0.9, 0.95, 1e-8, 0.1, clip), *rule_device;
+    std::vector<unsigned char> which(n / 64);
+    for (size_t i = 0; i < which.size(); i++) which[i] = (unsigned char)(i % GROUPS);
+    unsigned char *groups;
+    UpdateRule update = update_rule(7, {1e-2, 0.9, 0.95, 1e-8, 0.1}, clip);
+    update.group[GROUP_EMBEDDING] = {3e-2, 0.8, 0.97, 1e-6, 0.2}; // every group has numbers of its own
+    AdamRule rule, *rule_device;
     AdamResult result, *result_device;
     double loss = kind == 2 ? (double)INFINITY : 3.5, *loss_device, norm = sqrt(ref_sum_of_squares(g.ref(), n));
-    rule.max_loss = kind == 3 ? 3.4999 : 3.5;
-    rule.max_norm = kind == 4 ? 0.9999 * norm : 1.0001 * norm;
+    update.max_loss = kind == 3 ? 3.4999 : 3.5;
+    update.max_norm = kind == 4 ? 0.9999 * norm : 1.0001 * norm;
+    rule = adam_rule(&update);
     if (kind == 1) {
         float nan = NAN;
         CUDA_CHECK(cudaMemcpy(g.device + n / 2, &nan, 4, cudaMemcpyHostToDevice));
     }
-    CUDA_CHECK(cudaMalloc((void **)&decay, flags.size()));
+    CUDA_CHECK(cudaMalloc((void **)&groups, which.size()));
     CUDA_CHECK(cudaMalloc((void **)&rule_device, sizeof rule));
     CUDA_CHECK(cudaMalloc((void **)&result_device, sizeof result));
     CUDA_CHECK(cudaMalloc((void **)&loss_device, sizeof loss));
-    CUDA_CHECK(cudaMemcpy(decay, flags.data(), flags.size(), cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpy(groups, which.data(), which.size(), cudaMemcpyHostToDevice));
     CUDA_CHECK(cudaMemcpy(rule_device, &rule, sizeof rule, cudaMemcpyHostToDevice));
     CUDA_CHECK(cudaMemcpy(loss_device, &loss, sizeof loss, cudaMemcpyHostToDevice));
     double *sums_device;
@@ -418,8 +431,8 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
     CUDA_CHECK(cudaMalloc((void **)&sums_device, 2 * sizeof(double)));
     gradient_squares(sums_device, loss_device, g.device, n, everything, t->gpu);
     adamw_decide(result_device, sums_device, 1, 1, rule_device, t->gpu);
-    adamw<Real>(w.device, master ? W.device : NULL, m.device, v.device, g.device, decay, n, everything, rule_device,
-                result_device, t->gpu);
+    ParamRun<Real> run = {w.device, master ? W.device : NULL, g.device, {m.device, v.device}, groups, n};
+    adamw<Real>(run, everything, rule_device, result_device, t->gpu);
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
     expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
@@ -427,9 +440,11 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
         expect(t, fabs(result.grad_norm - norm) <= 1e-6 * norm && result.loss == 3.5, "norm and loss");
         double scale = clip > 0 && norm > clip ? clip / norm : 1;
         double *masters = master ? W.ref() : w.ref();
-        for (size_t i = 0; i < n; i += 64)
-            ref_adamw(masters + i, m.ref() + i, v.ref() + i, g.ref() + i, 64, 1e-2, 0.9, 0.95, 1e-8,
-                      flags[i / 64] ? 0.1 : 0, 7, scale);
+        for (size_t i = 0; i < n; i += 64) {
+            GroupRule of = update.group[which[i / 64]];
+            ref_adamw(masters + i, m.ref() + i, v.ref() + i, g.ref() + i, 64, of.lr, of.beta1, of.beta2, of.eps,
+                      of.weight_decay, 7, scale);
+        }
         for (size_t i = 0; i < n; i++) g.host[i] = 0;
         if (master) {
             W.check("master weights", FLOAT_BOUND);
@@ -447,7 +462,7 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
         m.check("m untouched", 0);
         v.check("v untouched", 0);
     }
-    cudaFree(decay);
+    cudaFree(groups);
     cudaFree(sums_device);
     cudaFree(rule_device);
     cudaFree(result_device);

@@ -82,7 +82,7 @@ struct Model {
         step_graph; // a loss; a micro-batch before a step's last; the last one and the update
 };
 
-static Activations tensors_in(const ActTable *table, char *memory, int layer) {
+static Activations tensors_at(const ActTable *table, char *memory, int layer) {
     Activations a;
 #define X(id, width, per_head, place, ...)                                                                             \
     a.id = table->items[ACT_##id].present                                                                              \
@@ -92,24 +92,8 @@ static Activations tensors_in(const ActTable *table, char *memory, int layer) {
 #undef X
     return a;
 }
-static Activations activations_of(const Model *m, int layer) { return tensors_in(&m->acts, m->activations, layer); }
-// Their gradients; NULL where there are none.
-static Activations backward_of(const Model *m, int layer) { return tensors_in(&m->backs, m->backward, layer); }
-
-// The input of a layer, the output of the one before or the embedding; and its gradient.
-static real *layer_input(const Model *m, int layer) {
-    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
-    return layer > 0 ? a.residual2 : a.embedding;
-}
-static real *layer_input_gradient(const Model *m, int layer) {
-    Activations d = backward_of(m, layer > 0 ? layer - 1 : 0);
-    return layer > 0 ? d.residual2 : d.embedding;
-}
-
-// to (n) = from, where they are not the same memory: gradients of the residual stream, which go on while more is added.
-static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
-    if (to != from) CUDA_CHECK(cudaMemcpyAsync(to, from, sizeof(real) * n, cudaMemcpyDeviceToDevice, gpu->stream));
-}
+static Activations activations_of(const Model *m, int layer) { return tensors_at(&m->acts, m->activations, layer); }
+static Activations backward_of(const Model *m, int layer) { return tensors_at(&m->backs, m->backward, layer); }
 
 // ---------------------------------------------------------------- one transformer block
 
@@ -148,13 +132,14 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fcproj = {N, F, C};
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
     norm_forward<real>(a.norm1, x, norm1, gpu);
     // 2. qkv = norm1 Wqkv^T + b
-    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, {N, C, config_qkv(c)}, gpu);
+    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, gpu);
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward<real>(a.qk, a.qkv, rotation, gpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
@@ -163,9 +148,10 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
         if (cache) cache_append(m, &h, cache, T, first);
         attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
-    // 5. residual1 = x + attention Wproj^T + b. The product adds x: it and the norm behind it then read and write (N, C) four
-    //    times in all; a norm that added it would make it five, and round the product before the sum.
-    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, {N, NQ, C}, gpu);
+    // 5. residual1 = x + attention Wproj^T + b
+    //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that added it
+    //    would make it five, and round the product before the sum.
+    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
@@ -174,7 +160,12 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     else mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
-        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, {N, F, C}, gpu);
+        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, gpu);
+}
+
+// to (n) = from, where they are not the same memory: gradients of the residual stream, which go on while more is added.
+static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
+    if (to != from) CUDA_CHECK(cudaMemcpyAsync(to, from, sizeof(real) * n, cudaMemcpyDeviceToDevice, gpu->stream));
 }
 
 // dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. The steps
@@ -225,6 +216,16 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
 }
 
 // ---------------------------------------------------------------- the whole model
+
+// The input of a layer, the output of the one before or the embedding; and its gradient.
+static real *layer_input(const Model *m, int layer) {
+    Activations a = activations_of(m, layer > 0 ? layer - 1 : 0);
+    return layer > 0 ? a.residual2 : a.embedding;
+}
+static real *layer_input_gradient(const Model *m, int layer) {
+    Activations d = backward_of(m, layer > 0 ? layer - 1 : 0);
+    return layer > 0 ? d.residual2 : d.embedding;
+}
 
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
@@ -355,11 +356,11 @@ static double model_loss(Model *m) {
 
 static void update_pass(Model *m) {
     const Ranks *r = &m->shards.ranks;
-    // 1. loss and gradient norm over all ranks, each from what it owns
+    // 1. loss and gradient norm over all ranks
     shards_totals(&m->shards, m->loss);
-    // 2. nothing that is not finite, or above its bound, reaches the weights (the device decides)
+    // 2. nothing that is not finite, or above its bound, reaches the weights
     adamw_decide(m->result, m->shards.sums, r->dist->size, r->group, m->rule, &m->gpu);
-    // 3. clip and update
+    // 3. clip and update, gradients back to zero; then everybody has everybody's weights
     shards_update(&m->shards, m->rule, m->result);
 }
 
@@ -460,6 +461,8 @@ static void model_warm_up(Model *m) {
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
+    int deal;
+    if (!shards_deal(&deal, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
     if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
         error_set(err,
@@ -479,7 +482,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         return NULL;
     }
     gemm_open(gpu);
-    shards_open(&m->shards, setup, SHARDS_RANGES, gpu);
+    shards_open(&m->shards, setup, deal, gpu);
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
     m->logits_width = shards_head_rows(c);
@@ -580,7 +583,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     return get_tensor(m, &m->acts, m->activations, kind, layer, values);
 }
 
-static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
+__attribute__((unused)) static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
     if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses(mlp))) return false;
     return get_tensor(m, &m->backs, m->backward, kind, layer, values);

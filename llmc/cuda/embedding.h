@@ -118,15 +118,16 @@ template <typename Real> __global__ void position_backward_kernel(float *dwpe, c
     store_pack(dwpe + (size_t)t * (size_t)C, sum, c, C, fit);
 }
 
-// dwte (V, C) +=, dwpe (T, C) += or NULL, from dx (B, T, C); groups on the device
+// dwte (V, C) +=, dwpe (T, C) += (NULL: not wanted) from dx (B, T, C); groups on the device
 template <typename Real>
 static inline void embedding_backward(float *dwte, float *dwpe, const Real *dx, TokenGroups groups, int B, int T, int C,
                                       int V, Device *d) {
     const int P = PackOf<Real>::SIZE;
     int N = B * T, most = N < V ? N : V,
         columns = (C + 32 * P - 1) / (32 * P); // most: the count itself is on the device
-    embedding_backward_kernel<Real>
-        <<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
+    if (dwte)
+        embedding_backward_kernel<Real>
+            <<<dim3((unsigned)most, (unsigned)columns), dim3(32, 8), 0, d->stream>>>(dwte, dx, groups, C);
     LAUNCH_CHECK();
     if (!dwpe) return;
     position_backward_kernel<Real>

@@ -1,0 +1,157 @@
+/*
+cuda_model_test.cu: what train_gpt.cu does beyond what its options reach, on one rank or, started by mpirun, on several.
+
+  backward   gradients of activations that are kept change nothing, and times the layer's input they are the gradients
+             of its weights
+  frozen     tensors that are frozen do not move and take no memory for gradients and moments; the others are updated
+             with the same bits as without frozen ones, however the ranks share them out
+
+cuda_test.sh runs it on one rank, cuda_ranks_test.sh on several. Exit code 1 if anything fails.
+*/
+#define LLMC_NO_MAIN
+#include "../../train_gpt.cu"
+#include "check.h"
+
+enum { TEST_B = 2, TEST_T = 7, TEST_N = TEST_B * TEST_T };
+static Dist test_dist, test_alone;
+
+static Config test_config(int family, bool tied) {
+    Config c = config_of_family(family);
+    c.vocab_size = 67, c.max_seq_len = 16, c.layers = 2, c.channels = 20, c.hidden = 44;
+    c.heads = 4, c.kv_heads = family == FAMILY_GPT2 ? 4 : 2, c.head_size = 6, c.tied = tied;
+    return c;
+}
+
+static Model *test_model(const Config *c, const Dist *dist, int zero, bool keep, const bool *frozen) {
+    ModelSetup setup;
+    Error err;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c, setup.batch_size = TEST_B, setup.seq_len = TEST_T, setup.precision = PRECISION_AUTO;
+    setup.gradients = true, setup.zero = zero, setup.keep_backward = keep, setup.frozen = frozen, setup.dist = dist;
+    Model *m = model_create(&setup, &err);
+    if (!m) fail("%s", err.text);
+    ParamTable table = param_table(c);
+    model_init_weights(m, &table, c, 3);
+    param_table_free(&table);
+    return m;
+}
+
+static void test_pass(Model *m, bool last) {
+    int32_t tokens[TEST_N + 1];
+    RngStream stream = rng_stream(1, "cuda_model_test");
+    for (int i = 0; i <= TEST_N; i++)
+        tokens[i] =
+            (int32_t)(rng_block(stream, (uint64_t)(test_dist.rank * 100 + i)).x[0] % (uint32_t)m->config.vocab_size);
+    model_forward(m, tokens, tokens + 1, TEST_B, TEST_T, 0.05, NULL);
+    model_backward(m, last);
+}
+
+static void test_kept(int family) {
+    static const struct {
+        int weight, gradient, input;
+    } rows[] = {{PARAM_qkv_w, ACT_qkv, ACT_norm1},
+                {PARAM_proj_w, ACT_residual1, ACT_attention},
+                {PARAM_fc_w, ACT_fc, ACT_norm2},
+                {PARAM_fcproj_w, ACT_residual2, ACT_mlp}};
+    Config c = test_config(family, true);
+    Model *plain = test_model(&c, &test_alone, 0, false, NULL), *m = test_model(&c, &test_alone, 0, true, NULL);
+    ParamTable table = param_table(&c);
+    enum { MOST = 8192 };
+    float a[MOST], b[MOST];
+    test_pass(plain, false);
+    test_pass(m, false);
+    for (int i = 0; i < table.count; i++) {
+        const Param *p = &table.items[i];
+        model_get(plain, MODEL_GRADIENT, p, a, 0);
+        model_get(m, MODEL_GRADIENT, p, b, 0);
+        CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "keeping gradients of activations changes that of %s",
+              p->name);
+    }
+    CHECK(!model_get_activation_gradient(plain, ACT_fc, 0, a), "a gradient that was not kept is given out");
+    CHECK(!model_get_activation_gradient(m, ACT_norm1_rstd, 0, a), "a statistic has a gradient");
+    CHECK(model_get_activation_gradient(m, ACT_mlp, 0, a) == (c.gated != 0),
+          "a gradient inside a product is given out");
+    for (int layer = 0; layer < c.layers; layer++)
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+            const Param *p = param_find(&table, rows[k].weight, layer);
+            bool got = model_get_activation_gradient(m, rows[k].gradient, layer, a) &&
+                       model_get_activation(m, rows[k].input, layer, b);
+            CHECK(got, "%s: no gradient of its output, or no input", p->name);
+            float dw[MOST];
+            double away = 0, size = 0;
+            model_get(m, MODEL_GRADIENT, p, dw, 0);
+            for (int r = 0; got && r < p->rows; r++)
+                for (int col = 0; col < p->cols; col++) {
+                    double sum = 0;
+                    for (int n = 0; n < TEST_N; n++) sum += (double)a[n * p->rows + r] * (double)b[n * p->cols + col];
+                    away += pow(sum - (double)dw[r * p->cols + col], 2), size += sum * sum;
+                }
+            CHECK(size > 0 && sqrt(away / size) <= 1e-6, "%s: its gradient is not dY^T X", p->name); // fp32 sums of 14
+        }
+    param_table_free(&table);
+    model_destroy(plain);
+    model_destroy(m);
+}
+
+static void test_frozen(int family, bool tied, int zero, const int *kinds, int count) {
+    enum { MOST = 8192 };
+    bool frozen[PARAM_KINDS] = {false};
+    for (int i = 0; i < count; i++) frozen[kinds[i]] = true;
+    Config c = test_config(family, tied);
+    Model *all = test_model(&c, &test_dist, zero, false, NULL), *m = test_model(&c, &test_dist, zero, false, frozen);
+    ParamTable table = param_table(&c);
+    float a[MOST], b[MOST], *start = (float *)mem_alloc(sizeof(float) * table.elements);
+    const Shards *s = &m->shards;
+    CHECK(s->trained < all->shards.trained && s->own <= all->shards.own, "gradients or moments of what is frozen");
+    for (int i = 0; i < table.count; i++) model_get(m, MODEL_WEIGHT, &table.items[i], start + table.items[i].offset, 0);
+    for (int pass = 0; pass < 2; pass++) {
+        test_pass(all, pass == 1);
+        test_pass(m, pass == 1);
+    }
+    for (int i = 0; i < table.count && test_dist.size == 1; i++) {
+        const Param *p = &table.items[i];
+        model_get(all, MODEL_GRADIENT, p, a, 0);
+        model_get(m, MODEL_GRADIENT, p, b, 0);
+        if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
+        CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "%s has another gradient", p->name);
+    }
+    UpdateRule rule = update_rule(1, {0.01, 0.9, 0.95, 1e-8, 0.3}, 0); // no clipping, since the norm is another
+    CHECK(model_update(all, &rule).updated && model_update(m, &rule).updated, "no update");
+    for (int i = 0; i < table.count; i++)
+        for (int array = MODEL_WEIGHT; array < MODEL_STATE + STATE_KINDS; array++) {
+            const Param *p = &table.items[i];
+            if (array == MODEL_GRADIENT) continue;
+            model_get(all, array, p, a, 0);
+            model_get(m, array, p, b, 0);
+            if (frozen[p->kind] && array == MODEL_WEIGHT) memcpy(a, start + p->offset, sizeof(float) * p->count);
+            else if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
+            CHECK(test_dist.rank > 0 || memcmp(a, b, sizeof(float) * p->count) == 0, "zero %d, %s, array %d: not as %s",
+                  zero, p->name, array, frozen[p->kind] ? "before" : "without frozen ones");
+            CHECK(!frozen[p->kind] || model_keeps(m, array, p) == (array == MODEL_WEIGHT), "%s is kept, or not",
+                  p->name);
+        }
+    free(start);
+    param_table_free(&table);
+    model_destroy(all);
+    model_destroy(m);
+}
+
+int main(int argc, char **argv) {
+    dist_single(&test_alone);
+    dist_open(&test_dist, &argc, &argv);
+    for (int family = 0; family < 3 && test_dist.size == 1; family++) test_kept(family);
+    static const int matrices[] = {PARAM_qkv_w, PARAM_qkv_b, PARAM_fc_w, PARAM_fcproj_w, PARAM_qnorm_w, PARAM_norm2_w},
+                     ends[] = {PARAM_wte, PARAM_wpe, PARAM_normf_w, PARAM_normf_b, PARAM_head_w};
+    for (const char *deal : {"ranges", "tensors"}) {
+        setenv("LLMC_SHARDS", deal, 1);
+        for (int zero = 0; zero < (test_dist.size > 1 ? 3 : 1); zero++) {
+            test_frozen(FAMILY_GPT2, true, zero, matrices, 6);
+            test_frozen(FAMILY_LLAMA, false, zero, ends, 5);
+            test_frozen(FAMILY_QWEN3, true, zero, matrices, 6);
+        }
+    }
+    int failed = dist_max(&test_dist, checks_failed);
+    if (test_dist.rank == 0) printf("%d passed, %d failed\n", checks_passed, failed);
+    dist_close(&test_dist);
+    return failed > 0;
+}

@@ -149,8 +149,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
         attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
-    //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that added it
-    //    would make it five, and round the product before the sum.
+    //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that
+    //    added it would make it five, and round the product before the sum.
     if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
@@ -168,8 +168,8 @@ static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
     if (to != from) CUDA_CHECK(cudaMemcpyAsync(to, from, sizeof(real) * n, cudaMemcpyDeviceToDevice, gpu->stream));
 }
 
-// dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. The steps
-// of block_forward, backwards.
+// dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. The
+// steps of block_forward, backwards.
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -566,8 +566,8 @@ static void model_get(Model *m, int array, const Param *p, float *values, int to
 
 static bool model_keeps(const Model *m, int array, const Param *p) { return shards_keeps(&m->shards, array, p); }
 
-// values (B, T, width) of a tensor; false where it is not kept. A slot that layers share holds, after the backward pass,
-// the first layer's; before it, the last layer's.
+// values (B, T, width) of a tensor; false where it is not kept. A slot that layers share holds, after the backward
+// pass, the first layer's; before it, the last layer's.
 static bool get_tensor(Model *m, const ActTable *table, const char *memory, int kind, int layer, float *values) {
     catch_up(m);
     const Act *a = &table->items[kind];

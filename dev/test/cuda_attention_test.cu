@@ -1,12 +1,11 @@
 /*
 cuda_attention_test.cu: llmc/cuda/attention.h against attention in plain double arithmetic.
 
-Runs on a GPU and, built with dev/emu, on the CPU. Checks: forward and backward, bf16 and float, head
-sizes with and without tensor cores, grouped queries, T on either side of every tile size, fewer
-queries than keys, one query; rows that are parts of wider ones; the guard around every output; the
-same bits in every run (with blocks in sections of all heads, of one and of two; in the emulator with
-the threads of a block run forwards, backwards and shuffled, so that a missing barrier shows); NaN where it belongs and
-nowhere else.
+Runs on a GPU and, built with dev/emu, on the CPU. Checks: forward and backward, bf16 and float, head sizes with and
+without tensor cores, grouped queries, T on either side of every tile size, fewer queries than keys, one query; rows
+that are parts of wider ones; the guard around every output; the same bits in every run (with blocks in sections of
+all heads, of one and of two; in the emulator with the threads of a block run forwards, backwards and shuffled, so
+that a missing barrier shows); NaN where it belongs and nowhere else.
 
     cuda_attention_test [SHAPE]    one shape only, by its number
     cuda_attention_test bench      on a GPU: times and TFLOP/s, causal: 2 products forward, 5 backward

@@ -6,7 +6,7 @@ cuda_model_test.cu: what train_gpt.cu does beyond what its options reach, on one
   frozen     tensors that are frozen do not move and take no memory for gradients and moments; the others are updated
              with the same bits as without frozen ones, however the ranks share them out
 
-cuda_test.sh runs it on one rank, cuda_ranks_test.sh on several. Exit code 1 if anything fails.
+run.sh runs it on one rank, cuda_ranks_test.sh on several. Exit code 1 if anything fails.
 */
 #define LLMC_NO_MAIN
 #include "../../train_gpt.cu"
@@ -22,12 +22,18 @@ static Config test_config(int family, bool tied) {
     return c;
 }
 
-static Model *test_model(const Config *c, const Dist *dist, int zero, bool keep, const bool *frozen) {
+static ModelSetup test_setup(const Config *c, const Dist *dist, int zero, const bool *frozen) {
     ModelSetup setup;
-    Error err;
     memset(&setup, 0, sizeof setup);
     setup.config = *c, setup.batch_size = TEST_B, setup.seq_len = TEST_T, setup.precision = PRECISION_AUTO;
-    setup.gradients = true, setup.zero = zero, setup.keep_backward = keep, setup.frozen = frozen, setup.dist = dist;
+    setup.gradients = true, setup.zero = zero, setup.frozen = frozen, setup.dist = dist;
+    return setup;
+}
+
+static Model *test_model(const Config *c, const Dist *dist, int zero, bool keep, const bool *frozen) {
+    ModelSetup setup = test_setup(c, dist, zero, frozen);
+    Error err;
+    setup.keep_backward = keep;
     Model *m = model_create(&setup, &err);
     if (!m) fail("%s", err.text);
     ParamTable table = param_table(c);
@@ -149,6 +155,14 @@ int main(int argc, char **argv) {
             test_frozen(FAMILY_LLAMA, false, zero, ends, 5);
             test_frozen(FAMILY_QWEN3, true, zero, matrices, 6);
         }
+    }
+    if (test_dist.size > 1) { // ZeRO-3 has no place for frozen weights
+        Config c = test_config(FAMILY_QWEN3, true);
+        bool frozen[PARAM_KINDS] = {false};
+        frozen[PARAM_wte] = true;
+        ModelSetup setup = test_setup(&c, &test_dist, 3, frozen);
+        Error err;
+        CHECK_ERROR(model_create(&setup, &err), "use --zero=2");
     }
     int failed = dist_max(&test_dist, checks_failed);
     if (test_dist.rank == 0) printf("%d passed, %d failed\n", checks_passed, failed);

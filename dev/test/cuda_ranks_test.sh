@@ -4,7 +4,7 @@
 # that is missing between two streams shows. Every ZeRO stage and hybrid sharding against one rank:
 #   the loss curve within 1e-5 (sums over ranks round in another order: 1e-7 a step, which training multiplies);
 #   the same bits on all ranks that should have them, after every update (LLMC_CHECK_RANKS);
-#   the same bits in a repeat, and in another order of the streams;
+#   the same bits in a repeat, in another order of the streams, and where ranks share out whole tensors (LLMC_SHARDS);
 #   checkpoints of n ranks resumed on m.
 #
 #     dev/test/cuda_ranks_test.sh [long [FAMILY...]]
@@ -138,6 +138,19 @@ else
     against_one qwen3 2 1 2 0 lazy shuffle:4
 fi
 echo "largest distance of a loss curve from one rank's: $worst"
+
+# Whole tensors in place of ranges: the same bits but for the norm's last digits, so without clipping.
+deals() { # deals FAMILY RANKS ZERO
+    rm -rf new again
+    train "$1" "$2" 1 new --zero="$3" --grad_clip=0
+    LLMC_SHARDS=tensors CUDA_EMU_STREAMS=shuffle:5 train "$1" "$2" 1 again --zero="$3" --grad_clip=0
+    check "$1, $2 ranks, zero $3: ranges and whole tensors give other bits: $(grep -m 1 error said)" test "$(bits new)" = "$(bits again)"
+}
+deals gpt2 2 1
+deals qwen3 2 2
+deals llama 3 3
+"${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" >said 2>&1
+check "frozen tensors on 2 ranks: $(grep -m 1 FAILED said)" grep -q '^[1-9][0-9]* passed, 0 failed' said
 
 # In bf16 the ranks share out master weights too. A sum that rounds the other way can turn a weight's last bit,
 # 2^-9 of it; a loss is a mean over many.

@@ -11,7 +11,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL # a make inside a test is one of its own
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-tests=("$RUNNER $BUILD/test_gpt" "$RUNNER $BUILD/cuda_attention_test_emu" "$RUNNER $BUILD/test_gpt_double")
+tests=("$RUNNER $BUILD/test_gpt" "$RUNNER $BUILD/cuda_attention_test_emu" "$RUNNER $BUILD/cuda_model_test_emu" "$RUNNER $BUILD/test_gpt_double")
 for script in dev/test/*_test.sh; do
     if [ "$script" != dev/test/cluster_test.sh ]; then tests+=("bash $script"); fi # that one needs root and Slurm: make test-cluster
 done

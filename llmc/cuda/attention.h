@@ -83,10 +83,10 @@ template <int HS> __device__ constexpr uint32_t tile_offset(int row, int piece) 
     return (uint32_t)(row * HS * 2 + ((piece ^ (row & 7)) << 4));
 }
 
-// Where this lane points in an ldmatrix of the 16 x 16 numbers of rows 0 .. 15, columns 16k .. 16k + 15 of a tile. Order
-// of the four 8 x 8 matrices: down the left half, then the right half, as a left operand and a transposed right one
-// need them; ACROSS: the upper half from left to right, then the lower one, which puts the two registers of a right
-// operand side by side. k = 0 .. 3 take four registers, more are further along the row; all else is a sum.
+// Where this lane points in an ldmatrix of the 16 x 16 numbers of rows 0 .. 15, columns 16k .. 16k + 15 of a tile.
+// Order of the four 8 x 8 matrices: down the left half, then the right half, as a left operand and a transposed right
+// one need them; ACROSS: the upper half from left to right, then the lower one, which puts the two registers of a
+// right operand side by side. k = 0 .. 3 take four registers, more are further along the row; all else is a sum.
 template <int HS, bool ACROSS> __device__ inline uint32_t lane_offset(int k) {
     int lane = (int)(threadIdx.x % 32), row = ACROSS ? lane / 16 * 8 + lane % 8 : lane % 16,
         half = ACROSS ? lane / 8 % 2 : lane / 16;
@@ -387,8 +387,9 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
     for (int i = 0; i < 8; i++) x[i] = __uint_as_float(i % 2 ? w[i / 2] & 0xffff0000u : w[i / 2] << 16);
 }
 
-// One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of HS*sizeof(Real)/16
-// share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined at the end.
+// One query for each block of the grid (NH, B): reads K and V once, bound by memory. Lanes in groups of
+// HS*sizeof(Real)/16 share a key, 16 bytes each; every group has its own keys, maximum, sum and O, which are joined
+// at the end.
 template <typename Real, int HS>
 __global__ void __launch_bounds__(DECODE_THREADS)
     attention_decode_kernel(Real *out, float *lse, Heads<const Real> in, AttentionShape shape, float scale) {
@@ -815,9 +816,9 @@ static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real
                      attention_grid(s.NKV, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
 }
 
-// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys
-// 0 .. Tkv-Tq+i. Batch b begins b*Tq rows behind the first of q, b*Tkv behind those of k and v. At head sizes 64 and 128
-// all must lie on multiples of 16 bytes.
+// out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys 0
+// .. Tkv-Tq+i. Batch b begins b*Tq rows behind the first of q, b*Tkv behind those of k and v. At head sizes 64 and
+// 128 all must lie on multiples of 16 bytes.
 template <typename Real>
 static inline void attention_forward(Real *out, float *lse, Heads<Real> values, AttentionShape s, Device *gpu) {
     Heads<const Real> in = as_const(values);
@@ -834,8 +835,9 @@ static inline void attention_forward(Real *out, float *lse, Heads<Real> values, 
     else attention_forward_plain<8>(out, lse, in, s, gpu);
 }
 
-// d is overwritten (its rows may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out (B, T, NH*HS), lse (B, NH, T) of
-// the forward pass. Shapes as above with Tq == Tkv == T. As many sequences at a time as scratch memory holds delta of.
+// d is overwritten (its rows may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out (B, T, NH*HS), lse (B, NH, T)
+// of the forward pass. Shapes as above with Tq == Tkv == T. As many sequences at a time as scratch memory holds delta
+// of.
 template <typename Real>
 static inline void attention_backward(Heads<Real> d, const Real *dout, const Real *out, const float *lse,
                                       Heads<Real> values, AttentionShape shape, Device *gpu) {

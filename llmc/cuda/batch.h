@@ -1,6 +1,6 @@
-/*
-batch.h: a batch of tokens on its way to the device: tokens (N), targets (N) and, for the backward pass, the tokens'
-groups (embedding.h). The host fills one of two pinned copies while the other may still be on its way (double buffering).
+/* batch.h: a batch of tokens on its way to the device: tokens (N), targets (N) and, for the backward pass, the
+tokens' groups (embedding.h). The host fills one of two pinned copies while the other may still be on its way (double
+buffering).
 */
 #ifndef LLMC_CUDA_BATCH_H
 #define LLMC_CUDA_BATCH_H

@@ -354,8 +354,8 @@ static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const vo
 }
 
 // Does a product with its epilogue (`fused`, false where the library has none) or product and kernel one after the
-// other (`apart`). While products are measured both are, and the faster is kept: a fused GELU writes two matrices, and
-// on some GPUs it and a fused bias gradient were slower than two kernels (llm.c, pull requests 338 and 591;
+// other (`apart`). While products are measured both are, and the faster is kept: a fused GELU writes two matrices,
+// and on some GPUs it and a fused bias gradient were slower than two kernels (llm.c, pull requests 338 and 591;
 // CUDALibrarySamples, issue 90).
 template <typename Fused, typename Apart> static inline void fused_or_apart(Device *d, Fused fused, Apart apart) {
     struct GemmPlans *p = d->plans;

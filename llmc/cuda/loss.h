@@ -32,7 +32,8 @@ template <typename Real> struct LossUnit {
 };
 
 // Adds v to a sum of powers relative to the maximum m, both in units. A NaN among v, an infinite or (bf16) a maximum
-// above 2e38 make the sum NaN, as inf - inf is one; the maximum itself never is: no number needs to be looked at for that.
+// above 2e38 make the sum NaN, as inf - inf is one; the maximum itself never is: no number needs to be looked at for
+// that.
 template <typename Real, int P> __device__ inline void loss_add(float *m, float *sum, const float (&v)[P]) {
     typedef LossUnit<Real> Unit;
     float top = v[0], s = 0;

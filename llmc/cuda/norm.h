@@ -92,9 +92,9 @@ template <bool FIT, typename Real> __device__ inline int4 row_bits(const Real *r
 enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 registers: what a multiprocessor holds
 
 // A block (columns, groups of threads) takes groups rows at a time: rows blockIdx.x groups + threadIdx.y, + gridDim.x
-// groups, ... A thread keeps to its K packs of columns, so that dw and db gather in its registers. One barrier and one
-// trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx before
-// the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
+// groups, ... A thread keeps to its K packs of columns, so that dw and db gather in its registers. One barrier and
+// one trip to memory a row: with K = 1 the next row's x and dy come while this one is worked on, and the row's old dx
+// before the barrier. inverse: 1 / C. partial (gridDim.x, 2, C).
 template <typename Real, int K, bool FIT>
 __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
     norm_backward_kernel(Real *dx, float *partial, const Real *dy, const Real *x, const Real *w, const float *mean,

@@ -2,9 +2,9 @@
 optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over all
 tensors in one launch, as one flat array: of everything, or of what this rank owns (ranks.h).
 
-The device itself decides whether a step happens: a loss or norm that is not finite, or above the
-rule's bound, leaves weights, moments and gradients as they are. What changes from step to step (rate, bias corrections)
-is read from device memory, so that the launches can be replayed as a graph.
+The device itself decides whether a step happens: a loss or norm that is not finite, or above the rule's bound, leaves
+weights, moments and gradients as they are. What changes from step to step (rate, bias corrections) is read from
+device memory, so that the launches can be replayed as a graph.
 
 Weights are held twice, as float masters and as `real` copies that the products read; or, without
 masters, once as bf16, and then rounded up or down at random with the right mean (stochastic rounding,
@@ -149,8 +149,8 @@ __device__ inline __nv_bfloat16 round_stochastic_to(__nv_bfloat16 *, float x, ui
     return round_stochastic(x, random16);
 }
 
-// What is updated: own elements, but for w and g where `owned` says that they are all. n and all ranges are multiples of
-// 64 and all arrays start on 16 bytes.
+// What is updated: own elements, but for w and g where `owned` says that they are all. n and all ranges are multiples
+// of 64 and all arrays start on 16 bytes.
 template <typename Real> struct ParamRun {
     Real *w;
     float *master; // NULL: w itself is rounded stochastically

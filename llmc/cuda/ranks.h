@@ -12,9 +12,9 @@ group first, and then, G times smaller, across the groups.
 
 Which part of a block each member owns stands in shards.h.
 
-A step moves, from and to each rank and with n weights: gradients (G-1)/G n floats in the group and
-2 (R/G - 1) / (R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice in every micro-batch. With ZeRO-2
-and -3 gradients go through the group after every micro-batch, since no rank keeps them whole.
+A step moves, from and to each rank and with n weights: gradients (G-1)/G n floats in the group and 2 (R/G - 1) /
+(R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice in every micro-batch. With ZeRO-2 and -3
+gradients go through the group after every micro-batch, since no rank keeps them whole.
 
 All collectives run on one stream beside the model's, in the order in which they are called, so that no two
 of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not

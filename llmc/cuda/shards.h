@@ -1,10 +1,10 @@
-/*
-shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cpu/shards.h has the
-same functions.
+/* shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cpu/shards.h
+has the same functions.
 
-ranks.h says what the ZeRO stages leave out. The unit is a block of the parameter table (model.h). Each member of a group
-owns a part of what is trained of every block: equal ranges, whatever tensors lie in them, or a run of whole tensors
-(SHARDS_TENSORS), for rules that look at a whole matrix. Arrays of own elements hold the parts one behind the other.
+ranks.h says what the ZeRO stages leave out. The unit is a block of the parameter table (model.h). Each member of a
+group owns a part of what is trained of every block: equal ranges, whatever tensors lie in them, or a run of whole
+tensors (SHARDS_TENSORS), for rules that look at a whole matrix. Arrays of own elements hold the parts one behind the
+other.
 
 What a rank does not keep whole lies, while a block needs it, in a slot. Two slots take turns among the layers' blocks,
 one or two serve the blocks at the ends: weights of the next block arrive (prefetch), and gradients of the last one are
@@ -21,9 +21,9 @@ Gradients and state exist for trained tensors alone; in a block they stand befor
 #include "optimizer.h"
 #include "ranks.h"
 
-// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257), products
-// would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros behind the
-// head's weights, which stay zero: their logits are never read, their gradients are zero.
+// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257),
+// products would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros
+// behind the head's weights, which stay zero: their logits are never read, their gradients are zero.
 #define VOCAB_ALIGN 64
 static inline int shards_head_rows(const Config *c) {
     return (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
@@ -134,8 +134,8 @@ static inline Gradients shards_gradients(const Shards *s, int layer) {
 
 // ---------------------------------------------------------------- opening
 
-// Lays the table out anew: room for all rows of the head, and parts of blocks (trained, frozen) that G equal ranges of 64
-// elements fit into.
+// Lays the table out anew: room for all rows of the head, and parts of blocks (trained, frozen) that G equal ranges
+// of 64 elements fit into.
 static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
     size_t unit = (size_t)PARAM_ALIGN * (size_t)group, at = 0;
     for (int block = 0, i = 0; block < t->blocks; block++) {
@@ -440,7 +440,7 @@ static inline void shards_rehearse(Shards *s, bool on) {
     shards_zero_gradients(s);
 }
 
-// ---------------------------------------------------------------- numbers in and out: see model_set, model_get in engine.h
+// ---------------------------------------------------------------- numbers in and out: see engine.h
 
 // The same parameter, or piece of one, in this program's own table.
 static inline Param shards_param(const Shards *s, const Param *p) {

@@ -24,7 +24,6 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/cuda.h"
 
 #include "llmc/cuda/attention.h"
-#include "llmc/cuda/batch.h"
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
 #include "llmc/cuda/graph.h"

@@ -96,8 +96,8 @@ template <int HS, bool ACROSS> __device__ inline uint32_t lane_offset(int k) {
 // Begins the copy of rows first .. first + ROWS - 1 of x (end, HS) to a tile; zeros from row `end` on.
 // Rows are counted over all batches and addresses made anew for each (one multiply-add): held across the loop over
 // tiles they would cost registers.
-template <int ROWS, int HS, int THREADS>
-__device__ inline void tile_load(SmemAddress tile, Rows<const __nv_bfloat16> x, int first, int end) {
+template <int ROWS, int HS, int THREADS, typename Number>
+__device__ inline void tile_load(SmemAddress tile, Rows<Number> x, int first, int end) {
     constexpr int PIECES = HS / 8, STEP = THREADS / PIECES;
     static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "a thread keeps its place in the pattern of pieces");
     int row = (int)(threadIdx.x / PIECES), piece = (int)(threadIdx.x % PIECES);
@@ -241,7 +241,7 @@ template <int HS> struct ForwardTile {
 // grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS)
-    attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<const __nv_bfloat16> in, AttentionShape shape,
+    attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, AttentionShape shape,
                              float scale) {
     typedef ForwardTile<HS> Tile;
     const int Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH;
@@ -392,14 +392,14 @@ __device__ inline void decode_unpack(float (&x)[8], uint4 piece, const __nv_bflo
 // at the end.
 template <typename Real, int HS>
 __global__ void __launch_bounds__(DECODE_THREADS)
-    attention_decode_kernel(Real *out, float *lse, Heads<const Real> in, AttentionShape shape, float scale) {
+    attention_decode_kernel(Real *out, float *lse, Heads<Real> in, AttentionShape shape, float scale) {
     const int Tkv = shape.Tkv, NH = shape.NH;
     constexpr int PER = 16 / (int)sizeof(Real), LANES = HS / PER, GROUPS = DECODE_THREADS / LANES;
     __shared__ float o_smem[GROUPS][HS], top_smem[GROUPS], sum_smem[GROUPS];
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / shape.NKV);
     int group = (int)(threadIdx.x / LANES),
         first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
-    Rows<const Real> k = in.k.from((size_t)b * Tkv, kh * HS + first), v = in.v.from((size_t)b * Tkv, kh * HS + first);
+    Rows<Real> k = in.k.from((size_t)b * Tkv, kh * HS + first), v = in.v.from((size_t)b * Tkv, kh * HS + first);
     float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
     decode_unpack(q_rmem, *(const uint4 *)in.q.from((size_t)b, h * HS + first).at, out);
 
@@ -477,7 +477,7 @@ template <int HS> struct BackwardTile {
 // dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
-    attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<const __nv_bfloat16> in,
+    attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
                         AttentionShape shape, float scale) {
     typedef BackwardTile<HS> Tile;
     const int T = shape.Tq, NH = shape.NH;
@@ -493,7 +493,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
 
     tile_load<Tile::ROWS, HS, THREADS>(smem, in.q.from(0, h * HS), start + first, end);
-    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, {r.dout + h * HS, NH * HS}, start + first, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, Rows<const __nv_bfloat16>{r.dout + h * HS, NH * HS},
+                                       start + first, end);
     tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start, end);
     tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start, end);
     cp_async_commit();
@@ -594,12 +595,13 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 
 // Stage i of the next kernel: Q and dO of 64 queries, their lse and delta; zeros past T
 template <int HS>
-__device__ inline void queries_load(SmemAddress smem, int i, AttentionResults<__nv_bfloat16> r,
-                                    Rows<const __nv_bfloat16> q, int b, int h, int query, int T, int NH) {
+__device__ inline void queries_load(SmemAddress smem, int i, AttentionResults<__nv_bfloat16> r, Rows<__nv_bfloat16> q,
+                                    int b, int h, int query, int T, int NH) {
     typedef BackwardTile<HS> Tile;
     SmemAddress stage = smem + Tile::stage(i), numbers = smem + Tile::NUMBERS + i * 2 * Tile::PASSING * 4;
     tile_load<Tile::PASSING, HS, Tile::THREADS>(stage, q.from(0, h * HS), b * T + query, (b + 1) * T);
-    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED, {r.dout + h * HS, NH * HS}, b * T + query,
+    tile_load<Tile::PASSING, HS, Tile::THREADS>(stage + Tile::PASSED,
+                                                Rows<const __nv_bfloat16>{r.dout + h * HS, NH * HS}, b * T + query,
                                                 (b + 1) * T);
     if ((int)threadIdx.x < Tile::PASSING) {
         int t = query + (int)threadIdx.x;
@@ -613,7 +615,7 @@ __device__ inline void queries_load(SmemAddress smem, int i, AttentionResults<__
 // scale: log2(e) / sqrt(HS)
 template <int HS>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
-    attention_dkdv_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<const __nv_bfloat16> in,
+    attention_dkdv_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
                           AttentionShape shape, float scale) {
     typedef BackwardTile<HS> Tile;
     const int T = shape.Tq, NH = shape.NH;
@@ -770,8 +772,8 @@ static inline dim3 attention_sections(int pairs, int group, size_t bytes, int T,
 }
 
 template <int HS>
-static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<const __nv_bfloat16> in,
-                                         AttentionShape s, Device *gpu) {
+static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, AttentionShape s,
+                                         Device *gpu) {
     typedef ForwardTile<HS> Tile;
     attention_launch("attention_forward", attention_forward_kernel<HS>,
                      attention_sections(s.B * s.NH, s.NH / s.NKV, (size_t)s.Tkv * HS * 4, s.Tq, Tile::QUERIES),
@@ -780,7 +782,7 @@ static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<c
 
 template <int HS>
 static inline void attention_backward_mma(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r,
-                                          Heads<const __nv_bfloat16> in, AttentionShape s, Device *gpu) {
+                                          Heads<__nv_bfloat16> in, AttentionShape s, Device *gpu) {
     typedef BackwardTile<HS> Tile;
     float scale = LOG2_E * attention_scale(s);
     size_t bytes = (size_t)s.Tq * HS * 4;
@@ -793,13 +795,13 @@ static inline void attention_backward_mma(Heads<__nv_bfloat16> d, AttentionResul
 }
 
 template <typename Real, int HS>
-static inline void attention_decode(Real *out, float *lse, Heads<const Real> in, AttentionShape s, Device *gpu) {
+static inline void attention_decode(Real *out, float *lse, Heads<Real> in, AttentionShape s, Device *gpu) {
     attention_launch("attention_forward: one query", attention_decode_kernel<Real, HS>, attention_grid(s.NH, s.B, 1, 1),
                      DECODE_THREADS, 0, gpu, out, lse, in, s, LOG2_E * attention_scale(s));
 }
 
 template <int E, typename Real>
-static inline void attention_forward_plain(Real *out, float *lse, Heads<const Real> in, AttentionShape s, Device *gpu) {
+static inline void attention_forward_plain(Real *out, float *lse, Heads<Real> in, AttentionShape s, Device *gpu) {
     int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
     attention_launch("attention_forward", attention_forward_plain_kernel<E, Real>,
                      attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, gpu, out, lse, in, s,
@@ -807,8 +809,8 @@ static inline void attention_forward_plain(Real *out, float *lse, Heads<const Re
 }
 
 template <int E, typename Real>
-static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in,
-                                            AttentionShape s, Device *gpu) {
+static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real> r, Heads<Real> in, AttentionShape s,
+                                            Device *gpu) {
     int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
     attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, Real>,
                      attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
@@ -820,9 +822,8 @@ static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real
 // .. Tkv-Tq+i. Batch b begins b*Tq rows behind the first of q, b*Tkv behind those of k and v. At head sizes 64 and
 // 128 all must lie on multiples of 16 bytes.
 template <typename Real>
-static inline void attention_forward(Real *out, float *lse, Heads<Real> values, AttentionShape s, Device *gpu) {
-    Heads<const Real> in = as_const(values);
-    attention_check("attention_forward", values, (uintptr_t)out, s);
+static inline void attention_forward(Real *out, float *lse, Heads<Real> in, AttentionShape s, Device *gpu) {
+    attention_check("attention_forward", in, (uintptr_t)out, s);
     if (s.Tq == 1 && s.HS == 64) return attention_decode<Real, 64>(out, lse, in, s, gpu);
     if (s.Tq == 1 && s.HS == 128) return attention_decode<Real, 128>(out, lse, in, s, gpu);
     if constexpr (sizeof(Real) == 2) {
@@ -840,27 +841,27 @@ static inline void attention_forward(Real *out, float *lse, Heads<Real> values, 
 // of.
 template <typename Real>
 static inline void attention_backward(Heads<Real> d, const Real *dout, const Real *out, const float *lse,
-                                      Heads<Real> values, AttentionShape shape, Device *gpu) {
+                                      Heads<Real> in, AttentionShape shape, Device *gpu) {
     attention_check("attention_backward", d, (uintptr_t)out | (uintptr_t)dout, shape);
-    attention_check("attention_backward", values, 0, shape);
+    attention_check("attention_backward", in, 0, shape);
     size_t numbers = (size_t)shape.NH * (size_t)shape.Tq, most = gpu->scratch_bytes / sizeof(float) / numbers;
     if (most < 1) fail("attention_backward: NH*T=%zu: a sequence's delta does not fit into scratch memory", numbers);
     AttentionShape s = shape;
     for (int b = 0; b < shape.B; b += s.B) {
         size_t row = (size_t)b * (size_t)s.Tq, at = row * (size_t)(s.NH * s.HS);
         s.B = (size_t)(shape.B - b) < most ? shape.B - b : (int)most;
-        Heads<Real> part = {d.q.from(row), d.k.from(row), d.v.from(row)};
-        Heads<const Real> in = as_const(Heads<Real>{values.q.from(row), values.k.from(row), values.v.from(row)});
+        Heads<Real> dpart = {d.q.from(row), d.k.from(row), d.v.from(row)},
+                    part = {in.q.from(row), in.k.from(row), in.v.from(row)};
         AttentionResults<Real> r = {dout + at, out + at, lse + (size_t)b * numbers, gpu->scratch};
         if constexpr (sizeof(Real) == 2) {
-            if (s.HS == 64) attention_backward_mma<64>(part, r, in, s, gpu);
-            if (s.HS == 128) attention_backward_mma<128>(part, r, in, s, gpu);
+            if (s.HS == 64) attention_backward_mma<64>(dpart, r, part, s, gpu);
+            if (s.HS == 128) attention_backward_mma<128>(dpart, r, part, s, gpu);
             if (s.HS == 64 || s.HS == 128) continue;
         }
-        if (s.HS <= 32) attention_backward_plain<1>(part, r, in, s, gpu);
-        else if (s.HS <= 64) attention_backward_plain<2>(part, r, in, s, gpu);
-        else if (s.HS <= 128) attention_backward_plain<4>(part, r, in, s, gpu);
-        else attention_backward_plain<8>(part, r, in, s, gpu);
+        if (s.HS <= 32) attention_backward_plain<1>(dpart, r, part, s, gpu);
+        else if (s.HS <= 64) attention_backward_plain<2>(dpart, r, part, s, gpu);
+        else if (s.HS <= 128) attention_backward_plain<4>(dpart, r, part, s, gpu);
+        else attention_backward_plain<8>(dpart, r, part, s, gpu);
     }
 }
 

@@ -29,10 +29,6 @@ template <typename Real> struct Rows {
 // Queries (B, Tq, NH HS), keys and values (B, Tkv, NKV HS), or their gradients.
 template <typename Real> struct Heads { Rows<Real> q, k, v; };
 
-template <typename Real> static inline Heads<const Real> as_const(Heads<Real> h) {
-    return {{h.q.at, h.q.ld}, {h.k.at, h.k.ld}, {h.v.at, h.v.ld}};
-}
-
 // What the backward pass knows of the forward's results.
 template <typename Real> struct AttentionResults {
     const Real *dout, *out; // (B, T, NH HS)
@@ -89,7 +85,7 @@ __device__ void plain_write(Rows<Real> x, int rows, int HS, const float (&acc)[P
 // grid (NH, B, query tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_forward_plain_kernel(Real *out, float *lse, Heads<const Real> in, AttentionShape shape, float scale) {
+    attention_forward_plain_kernel(Real *out, float *lse, Heads<Real> in, AttentionShape shape, float scale) {
     const int Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     constexpr int TILE_FLOATS = PLAIN_TILE * (32 * E + 1);
@@ -99,7 +95,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
     int h = (int)blockIdx.x, b = (int)blockIdx.y, kh = h / (NH / shape.NKV);
     int first = (int)(gridDim.z - 1 - blockIdx.z) * PLAIN_TILE, row = warp * PLAIN_ROWS;
     int before = Tkv - Tq, keys = min(Tkv, before + first + PLAIN_TILE); // query i sees keys 0 .. before + i
-    Rows<const Real> k = in.k.from((size_t)b * Tkv, kh * HS), v = in.v.from((size_t)b * Tkv, kh * HS);
+    Rows<Real> k = in.k.from((size_t)b * Tkv, kh * HS), v = in.v.from((size_t)b * Tkv, kh * HS);
 
     plain_load<E>(q_smem, in.q.from((size_t)b * Tq + first, h * HS), Tq - first, HS);
     float acc[PLAIN_ROWS][E] = {}, top[PLAIN_ROWS], sum[PLAIN_ROWS] = {}; // sum: of this lane's keys
@@ -135,7 +131,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
 // delta (B, NH, T) = sum over HS of out * dout, and dq; grid (NH, B, query tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dq_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in, AttentionShape shape,
+    attention_dq_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<Real> in, AttentionShape shape,
                               float scale) {
     const int T = shape.Tq, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
@@ -149,7 +145,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         keys = min(T, first + PLAIN_TILE);
     const Rows<const Real> out_rows = Rows<const Real>{r.out, NH * HS}.from((size_t)b * T + first, h * HS),
                            dout_rows = Rows<const Real>{r.dout, NH * HS}.from((size_t)b * T + first, h * HS);
-    Rows<const Real> k = in.k.from((size_t)b * T, kh * HS), v = in.v.from((size_t)b * T, kh * HS);
+    Rows<Real> k = in.k.from((size_t)b * T, kh * HS), v = in.v.from((size_t)b * T, kh * HS);
 
     plain_load<E>(q_smem, in.q.from((size_t)b * T + first, h * HS), T - first, HS);
     plain_load<E>(dout_smem, dout_rows, T - first, HS);
@@ -187,7 +183,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
 // dk and dv: the rows are keys, the tiles queries, of all the query heads that share them; grid (NKV, B, key tiles)
 template <int E, typename Real>
 __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
-    attention_dkdv_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<const Real> in, AttentionShape shape,
+    attention_dkdv_plain_kernel(Heads<Real> d, AttentionResults<Real> r, Heads<Real> in, AttentionShape shape,
                                 float scale) {
     const int T = shape.Tq, NH = shape.NH, HS = shape.HS;
     extern __shared__ __align__(128) unsigned char attention_smem[];

@@ -1,5 +1,6 @@
 /*
-embedding.h: rows of the token table (and of the learned position table) in, their gradients out.
+embedding.h: a batch of tokens on its way to the device; rows of the token table (and of the learned position
+table) in, their gradients out.
 
 Backward, the rows of dx that belong to one token must be added up in a fixed order. The host sorts
 the positions of a batch by token (counting sort, O(N + V), while the GPU works on the batch before)
@@ -75,6 +76,54 @@ static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, i
     for (int32_t g = 0; g < groups; g++) counts[token[g]] = 0;
     out[0] = groups;
 }
+
+// ---------------------------------------------------------------- a batch
+
+// The host fills one of two pinned copies while the other may still be on its way (double buffering).
+typedef struct {
+    int32_t *inputs; // on the device: tokens (N), targets (N), token groups
+    int32_t *staging[2];
+    cudaEvent_t staged[2];
+    int turn;
+    int32_t *counts; // (V) host, for token_groups
+} Batch;
+
+static inline void batch_open(Batch *b, size_t N, int V, Device *d) {
+    size_t bytes = sizeof(int32_t) * (2 * N + token_groups_size(N));
+    memset(b, 0, sizeof *b);
+    b->inputs = (int32_t *)device_alloc(d, bytes, "the batch");
+    b->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)V);
+    for (int i = 0; i < 2; i++) {
+        CUDA_CHECK(cudaMallocHost((void **)&b->staging[i], bytes));
+        CUDA_CHECK(cudaEventCreateWithFlags(&b->staged[i], cudaEventDisableTiming));
+    }
+}
+
+static inline void batch_close(Batch *b) {
+    cudaFree(b->inputs);
+    free(b->counts);
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(b->staging[i]);
+        cudaEventDestroy(b->staged[i]);
+    }
+}
+
+// Sends N tokens to the device; targets may be NULL, groups are sent where gradients will be wanted.
+static inline void batch_upload(Batch *b, const int32_t *inputs, const int32_t *targets, size_t N, bool groups,
+                                Device *d) {
+    size_t count = 2 * N + (groups ? token_groups_size(N) : 0);
+    int32_t *to = b->staging[b->turn];
+    device_wait(d, b->staged[b->turn]); // of the upload before the last one: long done, if no rank is late
+    memcpy(to, inputs, sizeof(int32_t) * N);
+    if (targets) memcpy(to + N, targets, sizeof(int32_t) * N);
+    else memset(to + N, 0, sizeof(int32_t) * N);
+    if (groups) token_groups(to + 2 * N, inputs, N, b->counts);
+    CUDA_CHECK(cudaMemcpyAsync(b->inputs, to, sizeof(int32_t) * count, cudaMemcpyHostToDevice, d->stream));
+    CUDA_CHECK(cudaEventRecord(b->staged[b->turn], d->stream));
+    b->turn ^= 1;
+}
+
+// ---------------------------------------------------------------- backward
 
 // A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
 // eight sums are added one after the other.

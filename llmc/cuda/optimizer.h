@@ -68,16 +68,18 @@ typedef struct {
     bool whole_gradients, whole_weights; // these arrays hold the other members' elements too
 } Owned;
 
-// The place of own element i, by one of the tables.
-__device__ inline size_t owned_at(const Owned &o, const size_t *table, size_t i) {
-    if (!o.start) return i;
-    int low = 0, high = o.blocks;
+// The block of own element i; its place, by one of the tables.
+__device__ inline int owned_block(const Owned &o, size_t i) {
+    int low = 0, high = o.start ? o.blocks : 0;
     while (high - low > 1) {
         int middle = (low + high) / 2;
         if (o.start[middle] <= i) low = middle;
         else high = middle;
     }
-    return table[low] + (i - o.start[low]);
+    return low;
+}
+__device__ inline size_t owned_at(const Owned &o, const size_t *table, int block, size_t i) {
+    return o.start ? table[block] + (i - o.start[block]) : i;
 }
 
 enum {
@@ -90,7 +92,9 @@ static __global__ void squares_kernel(double *partial, const float *g, size_t n,
     double sum = 0;
     for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n;
          i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
-        float4 v = *(const float4 *)(g + (owned.whole_gradients ? owned_at(owned, owned.gradient, i) : i));
+        float4 v =
+            *(const float4 *)(g +
+                              (owned.whole_gradients ? owned_at(owned, owned.gradient, owned_block(owned, i), i) : i));
         sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z +
                (double)v.w * (double)v.w;
     }
@@ -164,8 +168,9 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= run.n || !result->updated) return;
-    size_t at = owned_at(owned, owned.element, i);
-    float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, i) : i),
+    int block = owned_block(owned, i);
+    size_t at = owned_at(owned, owned.element, block, i);
+    float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, block, i) : i),
           *m = run.state[STATE_moment1] + i, *v = run.state[STATE_moment2] + i;
     Real *w = run.w + (owned.whole_weights ? at : i);
     AdamGroup r = rule->group[run.groups[i / 64]];

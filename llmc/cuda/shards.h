@@ -106,30 +106,25 @@ static inline float *shards_block_gradients(const Shards *s, int block) {
                               : s->gradients + s->gradient_start[block];
 }
 
-static inline Weights shards_weights(const Shards *s, int layer) {
-    Weights w;
+// The pointers, by a function that says where a block lies.
+template <typename Number, typename BlockAt>
+static inline Tensors<Number> shards_tensors(const Shards *s, int layer, bool frozen_too, BlockAt block_at) {
+    Tensors<Number> w;
 #define X(id, rows, cols, place, ...)                                                                                  \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        w.id = p ? shards_block_weights(s, p->block) + (p->offset - s->table.block_start[p->block]) : NULL;            \
+        bool there = p && (p->trained || frozen_too);                                                                  \
+        w.id = there ? block_at(s, p->block) + (p->offset - s->table.block_start[p->block]) : NULL;                    \
     }
     PARAMETERS(X)
 #undef X
     return w;
 }
-
-// NULL also for what is frozen.
+static inline Weights shards_weights(const Shards *s, int layer) {
+    return shards_tensors<const real>(s, layer, true, shards_block_weights);
+}
 static inline Gradients shards_gradients(const Shards *s, int layer) {
-    Gradients dw;
-#define X(id, rows, cols, place, ...)                                                                                  \
-    {                                                                                                                  \
-        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        dw.id = p && p->trained ? shards_block_gradients(s, p->block) + (p->offset - s->table.block_start[p->block])   \
-                                : NULL;                                                                                \
-    }
-    PARAMETERS(X)
-#undef X
-    return dw;
+    return shards_tensors<float>(s, layer, false, shards_block_gradients);
 }
 
 // ---------------------------------------------------------------- opening

@@ -100,7 +100,8 @@ static Activations backward_of(const Model *m, int layer) { return tensors_at(&m
 // far are then what attention sees.
 static void cache_append(Model *m, Heads<real> *h, real *cache, int T, int first) {
     size_t NK = (size_t)(m->config.kv_heads * m->config.head_size), row = sizeof(real) * NK;
-    for (Rows<real> *from : {&h->k, &h->v}) {
+    Rows<real> *both[] = {&h->k, &h->v};
+    for (Rows<real> *from : both) {
         CUDA_CHECK(cudaMemcpy2DAsync(cache + (size_t)first * NK, row, from->at, sizeof(real) * (size_t)from->ld, row,
                                      (size_t)T, cudaMemcpyDeviceToDevice, m->gpu.stream));
         *from = {cache, (int)NK};

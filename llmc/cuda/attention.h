@@ -58,8 +58,8 @@ no spills:
                         rows of a warp  registers sm_80, sm_90  shared memory  clocks of it for a mma
     forward      64     32              223, 226                32 KB          1.0
                  128    32              255, 255                64 KB          1.25
-    dQ           64     32              248, 248                48 KB          1.0
-                 128    16              226, 226                96 KB          2.0
+    dQ           64     32              249, 249                48 KB          1.0
+                 128    16              228, 228                96 KB          2.0
     dK, dV       64     32              255, 255                49 KB          1.0
                  128    16              255, 255                97 KB          2.0
 
@@ -238,20 +238,20 @@ template <int HS> struct ForwardTile {
     static constexpr bool KEPT = HS == 64;
 };
 
-// grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
+// grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS). The shape in single
+// numbers: fields of a struct would be kept in registers, and at HS=128 there is none left.
 template <int HS>
 __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS)
-    attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, AttentionShape shape,
-                             float scale) {
+    attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, int Tq, int Tkv, int NH, int NKV,
+                             int pairs, float scale) {
     typedef ForwardTile<HS> Tile;
-    const int Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress q_smem = smem_address(attention_smem), k_smem = q_smem + Tile::QUERIES * HS * 2,
                 v_smem = k_smem + KEYS * HS * 2;
     int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
-    if (pair >= shape.B * NH) return;
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / NKV);
+    if (pair >= pairs) return;
     int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::QUERIES,
         row = first + warp * M * 16; // the block's first query, the warp's
     int before = Tkv - Tq,
@@ -365,9 +365,8 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         }
     b = end / Tkv - 1; // anew: kept over the loop, two registers would spill
     h = attention_pair() - b * NH;
-    Rows<__nv_bfloat16> to = {out, NH * HS};
-    tile_store<HS, M>(to.from((size_t)b * Tq + row, h * HS), Tq - row, o_rmem, factor,
-                      attention_smem + warp * M * 16 * HS * 2);
+    Rows<__nv_bfloat16> to = {out + (((size_t)b * Tq + row) * NH + h) * HS, NH * HS};
+    tile_store<HS, M>(to, Tq - row, o_rmem, factor, attention_smem + warp * M * 16 * HS * 2);
 }
 
 // ---------------------------------------------------------------- forward for one query: generation
@@ -732,7 +731,8 @@ static inline void attention_check(const char *name, Heads<Real> in, uintptr_t o
              name, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, PLAIN_MAX_HS);
     if ((int64_t)s.B * s.NH * s.Tkv > INT32_MAX - 256 || s.B > 65535 || s.Tq > 65535 * PLAIN_TILE)
         fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, s.B, s.NH, s.Tkv);
-    for (Rows<Real> rows : {in.q, in.k, in.v})
+    const Rows<Real> all[] = {in.q, in.k, in.v}; // nvcc takes no list in the loop itself
+    for (const Rows<Real> &rows : all)
         if ((s.HS == 64 || s.HS == 128) && (((uintptr_t)rows.at | out) % 16 || (size_t)rows.ld * sizeof(Real) % 16))
             fail("%s: an operand at %p with rows %d apart: expected both on multiples of 16 bytes", name,
                  (const void *)rows.at, rows.ld);
@@ -777,7 +777,8 @@ static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<_
     typedef ForwardTile<HS> Tile;
     attention_launch("attention_forward", attention_forward_kernel<HS>,
                      attention_sections(s.B * s.NH, s.NH / s.NKV, (size_t)s.Tkv * HS * 4, s.Tq, Tile::QUERIES),
-                     Tile::THREADS, Tile::SMEM, gpu, out, lse, in, s, LOG2_E * attention_scale(s));
+                     Tile::THREADS, Tile::SMEM, gpu, out, lse, in, s.Tq, s.Tkv, s.NH, s.NKV, s.B * s.NH,
+                     LOG2_E * attention_scale(s));
 }
 
 template <int HS>

@@ -254,10 +254,10 @@ static inline void attention_few_queries(real *out, real *lse, Heads in, Attenti
 }
 
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL. Query i sees keys 0 .. Tkv-Tq+i.
-static inline void attention_forward(real *out, real *lse, Heads in, AttentionShape shape, Cpu *cpu) {
-    int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
+static inline void attention_forward(real *out, real *lse, Heads in, AttentionShape s, Cpu *cpu) {
+    int B = s.B, Tq = s.Tq, Tkv = s.Tkv, NH = s.NH, NKV = s.NKV, HS = s.HS;
     if (Tq <= ATTENTION_FEW_QUERIES) {
-        attention_few_queries(out, lse, in, shape, cpu);
+        attention_few_queries(out, lse, in, s, cpu);
         return;
     }
     size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
@@ -288,7 +288,7 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
         const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
         Rows to = {head_at(all, b, t, h, Tq, HS), all.ld}, q = {head_at(in.q, b, t, h, Tq, HS), in.q.ld};
         attention_block(to, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL, q, kp, count,
-                        Tkv - Tq + t, shape, scratch + own * (size_t)this_thread());
+                        Tkv - Tq + t, s, scratch + own * (size_t)this_thread());
     }
 }
 

@@ -20,21 +20,21 @@ typedef struct {
 } Norm;
 
 // y (N, C), mean, rstd from x (N, C)
-static inline void norm_forward(real *y, const real *x, Norm norm, Cpu *cpu) {
-    const real *w = norm.w, *b = norm.b;
-    int N = norm.N, C = norm.C;
+static inline void norm_forward(real *y, const real *x, Norm n, Cpu *cpu) {
+    const real *w = n.w, *b = n.b;
+    int N = n.N, C = n.C;
     int whole = C / VL * VL, rest = C - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
-    for (int n = 0; n < N; n++) {
-        const real *xr = x + (size_t)n * C;
-        real *yr = y + (size_t)n * C;
+    for (int row = 0; row < N; row++) {
+        const real *xr = x + (size_t)row * C;
+        real *yr = y + (size_t)row * C;
         real m = 0;
-        if (norm.mean) {
+        if (n.mean) {
             vreal s = {0};
             for (int c = 0; c < whole; c += VL) s += vload(xr + c);
             s += vload_part(xr + whole, rest);
             m = vsum(s) / (real)C;
-            norm.mean[n] = m;
+            n.mean[row] = m;
         }
         vreal q = {0};
         for (int c = 0; c < whole; c += VL) {
@@ -43,8 +43,8 @@ static inline void norm_forward(real *y, const real *x, Norm norm, Cpu *cpu) {
         }
         real v = vsum(q);
         for (int c = whole; c < C; c++) v += (xr[c] - m) * (xr[c] - m);
-        real rs = 1 / (real)sqrt((double)(v / (real)C + norm.eps));
-        norm.rstd[n] = rs;
+        real rs = 1 / (real)sqrt((double)(v / (real)C + n.eps));
+        n.rstd[row] = rs;
         for (int c = 0; c < whole; c += VL) {
             vreal o = (vload(xr + c) - m) * rs * vload(w + c);
             vstore(yr + c, b ? o + vload(b + c) : o);
@@ -60,9 +60,9 @@ enum { NORM_CHUNKS = 64 }; // partial sums of dw and db; fixed, so that bits do 
 // With xhat = (x - mean) * rstd and g = dy * w:
 //     dx += rstd * (g - mean(g) - xhat * mean(g * xhat))       RMSNorm: without the middle term
 //     dw += sum over rows of dy * xhat,   db += sum over rows of dy
-static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, Norm norm, Cpu *cpu) {
-    const real *w = norm.w, *mean = norm.mean, *rstd = norm.rstd;
-    int N = norm.N, C = norm.C;
+static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, const real *x, Norm n, Cpu *cpu) {
+    const real *w = n.w, *mean = n.mean, *rstd = n.rstd;
+    int N = n.N, C = n.C;
     size_t width = cpu_align((size_t)C * sizeof(real)) / sizeof(real);
     int chunks = N < NORM_CHUNKS ? N : NORM_CHUNKS;
     real *partial = (real *)cpu_workspace(cpu, (size_t)chunks * 2 * width * sizeof(real)); // (chunks, 2, width): dw, db
@@ -72,10 +72,10 @@ static inline void norm_backward(real *dx, real *dw, real *db, const real *dy, c
         real *pw = partial + (size_t)chunk * 2 * width, *pb = pw + width;
         memset(pw, 0, 2 * width * sizeof(real));
         int end = (int)cpu_chunk(N, 1, chunks, chunk + 1);
-        for (int n = (int)cpu_chunk(N, 1, chunks, chunk); n < end; n++) {
-            const real *xr = x + (size_t)n * C, *gr = dy + (size_t)n * C;
-            real *dr = dx + (size_t)n * C;
-            real m = mean ? mean[n] : 0, rs = rstd[n];
+        for (int row = (int)cpu_chunk(N, 1, chunks, chunk); row < end; row++) {
+            const real *xr = x + (size_t)row * C, *gr = dy + (size_t)row * C;
+            real *dr = dx + (size_t)row * C;
+            real m = mean ? mean[row] : 0, rs = rstd[row];
             vreal s1 = {0}, s2 = {0};
             for (int c = 0; c < whole; c += VL) {
                 vreal d = vload(gr + c), xhat = (vload(xr + c) - m) * rs, g = d * vload(w + c);

@@ -116,9 +116,8 @@ static inline Weights shards_tensors(const Shards *s, int layer, bool gradients)
 #define X(id, rows, cols, place, ...)                                                                                  \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        w.id = !p || (gradients && !p->trained) ? NULL                                                                 \
-               : gradients                      ? shards_gradient_at(s, p->block, p->offset)                           \
-                                                : s->weights + p->offset;                                                                   \
+        if (!p || (gradients && !p->trained)) w.id = NULL;                                                             \
+        else w.id = gradients ? shards_gradient_at(s, p->block, p->offset) : s->weights + p->offset;                   \
     }
     PARAMETERS(X)
 #undef X

@@ -50,18 +50,6 @@ void ref_mlp_forward(double *mlp, const double *fc, int N, int F, int activation
 void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, int F, int activation, bool gated) {
     mlp_backward(dfc, dmlp, fc, N, F, activation, gated, &cpu);
 }
-void ref_gelu_forward(double *y, const double *x, size_t n) {
-    mlp_forward(y, x, 1, (int)n, ACTIVATION_GELU_TANH, false, &cpu);
-}
-void ref_gelu_backward(double *dx, const double *dy, const double *x, size_t n) {
-    mlp_backward(dx, dy, x, 1, (int)n, ACTIVATION_GELU_TANH, false, &cpu);
-}
-void ref_swiglu_forward(double *y, const double *x, int N, int F) {
-    mlp_forward(y, x, N, F, ACTIVATION_SILU, true, &cpu);
-}
-void ref_swiglu_backward(double *dx, const double *dy, const double *x, int N, int F) {
-    mlp_backward(dx, dy, x, N, F, ACTIVATION_SILU, true, &cpu);
-}
 void ref_rope_table(double *rope, int T, int HS, double theta) { rope_table(rope, T, HS, theta); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {

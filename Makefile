@@ -117,9 +117,9 @@ EMU      := $(BUILD)/emu
 EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -Idev/emu -I$(EMU) -ffp-contract=fast
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
-EMU_FILES := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/test/*.cu dev/test/*.h))
-EMU_TESTS := $(BUILD)/train_gpt_emu $(BUILD)/train_gpt_emu_fp32 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu $(BUILD)/cuda_model_test_emu
-$(EMU)/%: % dev/emu/launch.sed
+EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
+EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu)
+$(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -z -E -f dev/emu/launch.sed $< >$@
 # Which copies an object is made of, its dependency file says, each by one name (a/../b is b), so that no two seds write one file.
@@ -136,7 +136,7 @@ $(EMU_PROGRAMS): %: %.o $(BUILD)/commit.o
 emu: $(EMU_PROGRAMS)
 
 # The CUDA program itself.
-GPU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt train_gpt_fp32 cuda_test cuda_attention_test bench_gpu)
+GPU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt train_gpt_fp32 cuda_test cuda_attention_test cuda_model_test bench_gpu)
 $(BUILD)/%.o: %.cu Makefile | $(BUILD)
 	$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 $(BUILD)/%_fp32.o: %.cu Makefile | $(BUILD)

@@ -108,7 +108,7 @@ $(BUILD)/%.o: %.c Makefile | $(BUILD)
 $(BUILD)/%_double.o: %.c Makefile | $(BUILD)
 	$(CC) $(CFLAGS) -DREAL_DOUBLE -MMD -MP -c $< -o $@
 $(addprefix $(BUILD)/,train_gpt_cpu test_gpt test_gpt_double bench_cpu): %: %.o $(BUILD)/commit.o
-	$(CC) $(CFLAGS) $^ -o $@ $(LDLIBS) $(if $(filter %_cpu,$@),$(MPI_LIBS))
+	$(CC) $(CFLAGS) $(filter %.o,$^) -o $@ $(LDLIBS) $(if $(filter %_cpu,$@),$(MPI_LIBS))
 
 # The emulated CUDA program (dev/emu): sed turns launches into calls in a copy of the sources, then a host compiler builds them.
 CXX      ?= g++
@@ -132,7 +132,7 @@ $(BUILD)/bench_gpu_emu: EMUFLAGS += -O0 # its figures mean nothing: it only has 
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: EMUFLAGS += -fopenmp
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: $(BUILD)/cuda_reference.o
 $(EMU_PROGRAMS): %: %.o $(BUILD)/commit.o
-	$(CXX) $(EMUFLAGS) $^ -o $@ $(EMULIBS)
+	$(CXX) $(EMUFLAGS) $(filter %.o,$^) -o $@ $(EMULIBS)
 emu: $(EMU_PROGRAMS)
 
 # The CUDA program itself.
@@ -143,7 +143,7 @@ $(BUILD)/%_fp32.o: %.cu Makefile | $(BUILD)
 	$(NVCC) $(NVFLAGS) -DFLOAT32 -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 $(BUILD)/cuda_test $(BUILD)/cuda_attention_test: $(BUILD)/cuda_reference.o
 $(GPU_PROGRAMS): %: %.o $(BUILD)/commit.o
-	$(NVCC) $(NVFLAGS) $^ -o $@ $(NVLIBS) $(if $(filter %_test,$@),-Xcompiler -fopenmp)
+	$(NVCC) $(NVFLAGS) $(filter %.o,$^) -o $@ $(NVLIBS) $(if $(filter %_test,$@),-Xcompiler -fopenmp)
 build-gpu: $(GPU_PROGRAMS) build-tests
 
 # Any bytes, given to what reads bytes. What an hour found is kept for the next: build/corpus; fixtures of the same name start it.

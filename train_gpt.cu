@@ -583,7 +583,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
     return get_tensor(m, &m->acts, m->activations, kind, layer, values);
 }
 
-__attribute__((unused)) static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
+static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
     if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses(mlp))) return false;
     return get_tensor(m, &m->backs, m->backward, kind, layer, values);

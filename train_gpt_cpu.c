@@ -437,7 +437,6 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
 }
 
 // Tests alone ask for it so far.
-static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) __attribute__((unused));
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     if (!m->setup.keep_backward || !m->backs.items[kind].present) return false;
     copy_out(values, m, &m->backs, m->backward, kind, layer);

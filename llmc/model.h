@@ -647,18 +647,27 @@ static inline ActTable act_table(const Config *c, int B, int T, int recompute, s
     return t;
 }
 
-// Lays out the gradients of the activations. Those that are not needed at the same time share memory; with `keep`
-// (dump) each has a place of its own, in every layer. Of ACT_KINDS those of BACKWARD are present.
-static inline ActTable backward_table(const Config *c, int B, int T, bool keep, size_t real_bytes) {
-    ActTable t = act_table(c, B, T, keep ? RECOMPUTE_NONE : RECOMPUTE_BLOCK, real_bytes, real_bytes);
-    static const struct {
-        int kind, written, read, in_place_of;
-    } rows[] = {
+// A row of BACKWARD.
+typedef struct {
+    int kind, written, read, in_place_of;
+} BackwardRow;
+
+static inline const BackwardRow *backward_rows(int *count) {
+    static const BackwardRow rows[] = {
 #define X(id, written, read, in_place_of) {ACT_##id, written, read, ACT_##in_place_of},
         BACKWARD(X)
 #undef X
     };
-    const int count = (int)(sizeof rows / sizeof rows[0]);
+    *count = (int)(sizeof rows / sizeof rows[0]);
+    return rows;
+}
+
+// Lays out the gradients of the activations. Those that are not needed at the same time share memory; with `keep`
+// (dump) each has a place of its own, in every layer. Of ACT_KINDS those of BACKWARD are present.
+static inline ActTable backward_table(const Config *c, int B, int T, bool keep, size_t real_bytes) {
+    ActTable t = act_table(c, B, T, keep ? RECOMPUTE_NONE : RECOMPUTE_BLOCK, real_bytes, real_bytes);
+    int count;
+    const BackwardRow *rows = backward_rows(&count);
     int there[ACT_KINDS] = {0};
     t.bytes = 0;
     for (int i = 0; i < count; i++) {

@@ -29,6 +29,7 @@ others are judged by 3e-2, and by 1e-3 in fp32.
 #define DEV_TEST_COMPARE_H
 
 #include "../../llmc/files/safetensors.h"
+#include "../../llmc/model.h"
 #include <math.h>
 
 #define COMPARE_U 1.65e-3
@@ -43,11 +44,21 @@ static inline int compare_layer(const char *name) {
     return -1;
 }
 
+// Gradients of parameters and of activations.
+static inline bool compare_is_gradient(const char *name) {
+    return strncmp(name, "grad.", 5) == 0 || strncmp(name, "dact.", 5) == 0;
+}
+
+// Activations may be missing (recomputation gives them up), and their gradients (a fused kernel never makes them).
+static inline bool compare_may_miss(const char *name) {
+    return strncmp(name, "act.", 4) == 0 || strncmp(name, "dact.", 5) == 0;
+}
+
 static inline bool compare_has(const char *name, const char *part) { return strstr(name, part) != NULL; }
 
 // The bound on the relative L2 error of a tensor, and its reason. INFINITY: shown, not judged.
 static inline double compare_bound(const char **reason, const char *name, int layers, bool bf16) {
-    bool gradient = strncmp(name, "grad.", 5) == 0, updated = strncmp(name, "updated.", 8) == 0;
+    bool gradient = compare_is_gradient(name), updated = strncmp(name, "updated.", 8) == 0;
     int layer = compare_layer(name), depth = layer >= 0 ? layer : layers;
     if (strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0) return *reason = "input", 0.0;
     if (updated) {
@@ -106,19 +117,40 @@ static inline float *compare_values(const SafeTensor *t, Error *err) {
     return NULL;
 }
 
+// Says which gradient of an activation is the first to be wrong, in the order in which BACKWARD computes them, and in
+// which step it is written. wrong: (a->count)
+static inline void compare_say_step(const SafeTensors *a, const bool *wrong, int layers) {
+    int rows;
+    const BackwardRow *backward = backward_rows(&rows);
+    Config c = config_of_family(0);
+    ActTable acts = act_table(&c, 1, 1, RECOMPUTE_NONE, 1, 1);
+    for (int l = layers; l >= -1; l--) // behind the layers, the layers, before them
+        for (int i = 0; i < rows; i++) {
+            const Act *act = &acts.items[backward[i].kind];
+            if (act->place != (l == layers ? PLACE_END : l < 0 ? PLACE_START : PLACE_LAYER)) continue;
+            Path name =
+                act->place == PLACE_LAYER ? path_of("dact.layer.%d.%s", l, act->name) : path_of("dact.%s", act->name);
+            const SafeTensor *t = safetensors_find(a, name.text);
+            if (!t || !wrong[t - a->tensors]) continue;
+            printf("the backward pass goes wrong in step %d: %s\n", backward[i].written, name.text);
+            return;
+        }
+}
+
 // Prints the table and returns the exit code: 0, or 1 if anything is out of bounds. bf16: B was computed
-// in bf16. Tensors that begin with "act." may be missing in either file (recomputation gives them up).
+// in bf16. Behind the table: where in the order of the backward pass the first gradient goes wrong.
 static inline int compare_dumps(const char *path_a, const char *path_b, bool bf16) {
     SafeTensors a, b;
     Error err;
     if (!safetensors_open(&a, path_a, &err) || !safetensors_open(&b, path_b, &err)) fail("%s", err.text);
     int layers = 0, compared = 0, failed = 0;
+    bool *wrong = (bool *)mem_alloc(sizeof(bool) * (size_t)(a.count + 1)); // (a.count)
     for (int i = 0; i < a.count; i++)
         if (compare_layer(a.tensors[i].name) >= layers) layers = compare_layer(a.tensors[i].name) + 1;
     printf("%-52s %-18s %10s %10s %10s %10s  %s\n", "tensor", "shape", "max abs", "rel L2", "bound", "1-cosine",
            "reason");
     for (int i = 0; i < b.count; i++)
-        if (!safetensors_find(&a, b.tensors[i].name) && strncmp(b.tensors[i].name, "act.", 4) != 0) {
+        if (!safetensors_find(&a, b.tensors[i].name) && !compare_may_miss(b.tensors[i].name)) {
             printf("%-52s only in %s  FAILED\n", b.tensors[i].name, path_b);
             failed++;
         }
@@ -127,7 +159,7 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
         char shape[160];
         safetensor_shape(shape, x->ndim, x->shape);
         if (!y) {
-            bool fine = strncmp(x->name, "act.", 4) == 0;
+            bool fine = compare_may_miss(x->name);
             printf("%-52s %-18s not in %s%s\n", x->name, shape, path_b, fine ? "" : "  FAILED");
             failed += !fine;
             continue;
@@ -159,7 +191,7 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
                                                                                                   : 0.0;
         double cosine = pp > 0 && qq > 0 ? pq / sqrt(pp) / sqrt(qq) : pp == qq ? 1.0 : 0.0;
         bool ok = finite && !(relative > bound);
-        if (strncmp(x->name, "grad.", 5) == 0 && !(cosine >= 0.999)) {
+        if (compare_is_gradient(x->name) && !(cosine >= 0.999)) {
             ok = false;
             reason = "cosine below 0.999";
         }
@@ -170,7 +202,10 @@ static inline int compare_dumps(const char *path_a, const char *path_b, bool bf1
                reason);
         compared++;
         failed += !ok;
+        wrong[i] = !ok;
     }
+    compare_say_step(&a, wrong, layers);
+    free(wrong);
     printf("%d tensors compared, %d failed\n", compared, failed);
     safetensors_close(&a);
     safetensors_close(&b);

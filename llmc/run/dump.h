@@ -1,8 +1,9 @@
 /*
 dump.h: the verb `dump`: one training step on the first B sequences of the data, into a .safetensors file.
 
-Writes tokens, targets, loss, logits, act.NAME for every activation that is kept, grad.NAME and updated.NAME for every
-parameter, in Hugging Face's names and layout. The gradient is that of the mean loss.
+Writes tokens, targets, loss, logits, act.NAME for every activation that is kept, dact.NAME for every gradient of one,
+grad.NAME and updated.NAME for every parameter, in Hugging Face's names and layout. The gradients are those of the mean
+loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left out.
 */
 #ifndef LLMC_DUMP_H
 #define LLMC_DUMP_H
@@ -17,6 +18,41 @@ static inline int act_shape(int64_t shape[3], const Act *a, int B, int T) {
     shape[1] = a->per_head_first ? a->width : T;
     shape[2] = a->per_head_first ? T : a->width;
     return a->width == 1 ? 2 : 3;
+}
+
+// The tensors of a step: first they are all declared, then written, in the same order.
+typedef struct {
+    SafeWriter w;
+    Model *m;
+    ActTable acts, backs;
+    int B, T, L;
+    bool writing;
+    float *values; // scratch for the largest activation
+} Dump;
+
+// One activation, or its gradient, of a layer (0 outside the layers), if the model has it.
+static inline void dump_act(Dump *d, int kind, int layer, bool gradient) {
+    const Act *a = gradient ? &d->backs.items[kind] : &d->acts.items[kind];
+    bool once = a->place != PLACE_LAYER;
+    if (!a->present || (once && layer > 0)) return;
+    bool there = gradient ? model_get_activation_gradient(d->m, kind, layer, d->values)
+                          : model_get_activation(d->m, kind, layer, d->values);
+    const char *prefix = gradient ? "dact" : "act";
+    int64_t shape[3];
+    int ndim = act_shape(shape, a, d->B, d->T);
+    Path name = once ? path_of("%s.%s", prefix, a->name) : path_of("%s.layer.%d.%s", prefix, layer, a->name);
+    if (there && d->writing)
+        safewriter_data(&d->w, d->values, sizeof(float) * (size_t)d->B * (size_t)d->T * (size_t)a->width);
+    else if (there) safewriter_declare(&d->w, name.text, ST_F32, ndim, shape);
+}
+
+static inline void dump_acts(Dump *d) {
+    int rows;
+    const BackwardRow *backward = backward_rows(&rows);
+    for (int layer = 0; layer < d->L; layer++)
+        for (int kind = 0; kind < ACT_KINDS; kind++) dump_act(d, kind, layer, false);
+    for (int layer = d->L - 1; layer >= 0; layer--)
+        for (int i = 0; i < rows; i++) dump_act(d, backward[i].kind, layer, true);
 }
 
 static inline int verb_dump(const Options *o, Dist *dist) {
@@ -39,7 +75,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     setup.batch_size = B;
     setup.seq_len = T;
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : o->recompute;
-    setup.gradients = true;
+    setup.gradients = setup.keep_backward = true;
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, true);
     size_t N = (size_t)B * (size_t)T, V = (size_t)l.config.vocab_size;
@@ -50,56 +86,40 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     model_forward(l.model, inputs, targets, B, T, 1.0 / (double)N, logits);
     model_backward(l.model, true);
 
-    SafeWriter w;
-    ActTable acts = act_table(&l.config, B, T, setup.recompute, 1, 1);
-    if (!safewriter_open(&w, o->out, &err)) fail("%s", err.text);
+    Dump d;
+    memset(&d, 0, sizeof d);
+    d.m = l.model, d.B = B, d.T = T, d.L = l.config.layers;
+    d.acts = act_table(&l.config, B, T, setup.recompute, 1, 1);
+    d.backs = backward_table(&l.config, B, T, true, 1);
+    int widest = 0;
+    for (int kind = 0; kind < ACT_KINDS; kind++)
+        if (d.acts.items[kind].width > widest) widest = d.acts.items[kind].width;
+    d.values = (float *)mem_alloc(sizeof(float) * N * (size_t)widest);
+    if (!safewriter_open(&d.w, o->out, &err)) fail("%s", err.text);
     int64_t two[2] = {B, T}, three[3] = {B, T, (int64_t)V}, one[1] = {1};
-    safewriter_declare(&w, "tokens", ST_I32, 2, two);
-    safewriter_declare(&w, "targets", ST_I32, 2, two);
-    safewriter_declare(&w, "loss", ST_F32, 1, one);
-    safewriter_declare(&w, "logits", ST_F32, 3, three);
-    size_t most = 0;
-    for (int writing = 0; writing < 2; writing++) { // first the declarations, then the data, over the same tensors
-        float *values = NULL, loss = 0;
-        if (writing) {
-            values = (float *)mem_alloc(sizeof(float) * most);
-            safewriter_begin_data(&w);
-            safewriter_data(&w, inputs, sizeof(int32_t) * N);
-            safewriter_data(&w, targets, sizeof(int32_t) * N);
-            loss = (float)(model_loss(l.model) / (double)N);
-            safewriter_data(&w, &loss, sizeof loss);
-            safewriter_data(&w, logits, sizeof(float) * N * V);
-        }
-        for (int layer = 0; layer < l.config.layers; layer++)
-            for (int k = 0; k < ACT_KINDS; k++) {
-                const Act *a = &acts.items[k];
-                bool once = a->place != PLACE_LAYER;
-                if (!a->present || (once && layer > 0) || (!once && a->slots == 1 && l.config.layers > 1)) continue;
-                size_t count = N * (size_t)a->width;
-                if (writing) {
-                    model_get_activation(l.model, k, layer, values);
-                    safewriter_data(&w, values, sizeof(float) * count);
-                    continue;
-                }
-                int64_t shape[3];
-                Path name = once ? path_of("act.%s", a->name) : path_of("act.layer.%d.%s", layer, a->name);
-                safewriter_declare(&w, name.text, ST_F32, act_shape(shape, a, B, T), shape);
-                if (count > most) most = count;
-            }
-        if (!writing) {
-            disk_declare(&w, &l.table, 0, l.table.count, &l.config, "grad.");
-            disk_declare(&w, &l.table, 0, l.table.count, &l.config, "updated.");
-        } else {
-            disk_write(&w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
-            GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
-            UpdateRule rule = update_rule(1, adam, o->grad_clip);
-            model_update(l.model, &rule);
-            disk_write(&w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
-            free(values);
-            printf("%s: loss %.6f over %zu tokens, %d tensors\n", o->out, (double)loss, N, w.count);
-        }
-    }
-    if (!safewriter_commit(&w, &err)) fail("%s", err.text);
+    safewriter_declare(&d.w, "tokens", ST_I32, 2, two);
+    safewriter_declare(&d.w, "targets", ST_I32, 2, two);
+    safewriter_declare(&d.w, "loss", ST_F32, 1, one);
+    safewriter_declare(&d.w, "logits", ST_F32, 3, three);
+    dump_acts(&d);
+    disk_declare(&d.w, &l.table, 0, l.table.count, &l.config, "grad.");
+    disk_declare(&d.w, &l.table, 0, l.table.count, &l.config, "updated.");
+    safewriter_begin_data(&d.w);
+    d.writing = true;
+    safewriter_data(&d.w, inputs, sizeof(int32_t) * N);
+    safewriter_data(&d.w, targets, sizeof(int32_t) * N);
+    float loss = (float)(model_loss(l.model) / (double)N);
+    safewriter_data(&d.w, &loss, sizeof loss);
+    safewriter_data(&d.w, logits, sizeof(float) * N * V);
+    dump_acts(&d);
+    disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
+    GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
+    UpdateRule rule = update_rule(1, adam, o->grad_clip);
+    model_update(l.model, &rule);
+    disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
+    printf("%s: loss %.6f over %zu tokens, %d tensors\n", o->out, (double)loss, N, d.w.count);
+    free(d.values);
+    if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
     free(inputs);
     free(targets);
     free(logits);

@@ -366,11 +366,7 @@ static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const cha
 
 // Has this rank's work ended? Waits for it up to `seconds`.
 static inline bool checkpoint_ended(CheckpointWriter *w, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    until.tv_sec += (time_t)seconds + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = clock_deadline(seconds);
     pthread_mutex_lock(&w->mutex);
     while (!w->done && seconds > 0 && pthread_cond_timedwait(&w->ended, &w->mutex, &until) == 0) {}
     bool done = w->done;

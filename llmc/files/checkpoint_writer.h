@@ -342,8 +342,8 @@ static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
     if (work && !w->threaded) checkpoint_thread(w);
 }
 
-// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. run: lines of run.json, which
-// end in a comma. metrics: the file descriptor of metrics.jsonl, 0 for none.
+// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. run: lines of run.json,
+// which end in a comma. metrics: the file descriptor of metrics.jsonl, 0 for none.
 static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const char *run, int metrics) {
     w->began = clock_seconds();
     w->step = step;
@@ -379,8 +379,8 @@ static inline void checkpoint_join(CheckpointWriter *w) {
     w->threaded = false;
 }
 
-// Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files all
-// ranks call this together, and get the same answer.
+// Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files
+// all ranks call this together, and get the same answer.
 static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
     bool ended = checkpoint_ended(w, seconds);
     if (w->files == 1) return !ended;

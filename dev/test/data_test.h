@@ -319,9 +319,8 @@ static bool data_test_tokenizer(Tokenizer *tok, Error *err) {
                  "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":"
                  "false,\"vocab\":{");
     for (int b = 0; b < 256; b++) {
-        char utf8[5] = {0};
-        json_utf8_put(utf8, to_char[b]);
-        json_escape(&s, utf8, strlen(utf8));
+        uint8_t utf8[4];
+        json_escape(&s, (char *)utf8, (size_t)utf8_put(utf8, to_char[b]));
         str_printf(&s, ":%d,", b);
     }
     str_puts(&s, "\"er\":256,\"en\":257,\"end\":258},\"merges\":[");

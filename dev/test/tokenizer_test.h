@@ -60,9 +60,9 @@ static void test_tokenizer_utf8(void) {
     for (uint32_t c = 0; c < 0x110000; c++) {
         uint8_t bytes[4];
         uint32_t back = 0;
-        int n = text_put(bytes, c), m = text_decode(bytes, bytes + n, &back);
+        int n = utf8_put(bytes, c), m = utf8_decode(bytes, bytes + n, &back);
         bool surrogate = c >= 0xd800 && c < 0xe000;
-        wrong += surrogate ? m != 0 : m != n || back != c || (n > 1 && text_decode(bytes, bytes + n - 1, &back) != 0);
+        wrong += surrogate ? m != 0 : m != n || back != c || (n > 1 && utf8_decode(bytes, bytes + n - 1, &back) != 0);
     }
     CHECK(wrong == 0, "%d code points", wrong);
     // Table 3-7 of the standard, over all first three bytes.
@@ -77,7 +77,7 @@ static void test_tokenizer_utf8(void) {
         if (b[0] >= 0xf0 && b[0] <= 0xf4 && t1 && t2 && !(b[0] == 0xf0 && b[1] < 0x90) &&
             !(b[0] == 0xf4 && b[1] > 0x8f))
             n = 4;
-        wrong += text_decode(b, b + 4, &c) != n;
+        wrong += utf8_decode(b, b + 4, &c) != n;
     }
     CHECK(wrong == 0, "%d byte sequences", wrong);
 

@@ -148,6 +148,41 @@ PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...)
     s->size += (size_t)n;
 }
 
+// Length of the valid sequence at p < end, its code point in *c; 0: not valid UTF-8 (Unicode, table 3-7).
+static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c) {
+    ptrdiff_t n = end - p;
+    uint32_t b = p[0];
+    if (b < 0x80) {
+        *c = b;
+        return 1;
+    }
+    if (b < 0xe0) {
+        if (b < 0xc2 || n < 2 || (p[1] & 0xc0) != 0x80) return 0;
+        *c = (b & 31) << 6 | (p[1] & 63u);
+        return 2;
+    }
+    if (b < 0xf0) {
+        if (n < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80) return 0;
+        *c = (b & 15) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
+        return *c < 0x800 || (*c >= 0xd800 && *c < 0xe000) ? 0 : 3;
+    }
+    if (b > 0xf4 || n < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 || (p[3] & 0xc0) != 0x80) return 0;
+    *c = (b & 7) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
+    return *c < 0x10000 || *c > 0x10ffff ? 0 : 4;
+}
+
+// Writes 1 to 4 bytes.
+static inline int utf8_put(uint8_t *out, uint32_t c) {
+    if (c < 0x80) {
+        out[0] = (uint8_t)c;
+        return 1;
+    }
+    int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) out[i] = (uint8_t)(0x80 | (c & 63));
+    out[0] = (uint8_t)(c | (n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0));
+    return n;
+}
+
 // A list of choices, X(ENUMERATOR, "name on the command line") ..., makes their enum and the text "a|b|c":
 //     enum { LIST(CHOICE_ENUM) };  const char *choices = CHOICES(LIST);
 #define CHOICE_ENUM(id, text) id,
@@ -397,6 +432,21 @@ static inline double clock_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// The time of day `seconds` from now, as pthread_cond_timedwait wants it.
+static inline struct timespec clock_deadline(double seconds) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+    t.tv_sec += (time_t)seconds + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
+static inline int environment_int(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? atoi(text) : otherwise;
 }
 
 static inline int64_t int64_min(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -118,47 +118,6 @@ static inline void json_skip_space(JsonReader *r) {
     while (r->p < r->end && (*r->p == ' ' || *r->p == '\n' || *r->p == '\r' || *r->p == '\t')) r->p++;
 }
 
-// Bytes of the valid UTF-8 sequence of a character above U+007F at p; 0: there is none.
-// Table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF.
-static inline int json_utf8_length(const char *text, const char *end) {
-    const unsigned char *p = (const unsigned char *)text;
-    ptrdiff_t n = end - text;
-    unsigned char c = p[0], low = 0x80, high = 0xbf;
-    int length = c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
-    if (length == 0 || n < length) return 0;
-    if (c == 0xe0) low = 0xa0;
-    if (c == 0xed) high = 0x9f;
-    if (c == 0xf0) low = 0x90;
-    if (c == 0xf4) high = 0x8f;
-    if (p[1] < low || p[1] > high) return 0;
-    for (int i = 2; i < length; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    return length;
-}
-
-static inline int json_utf8_put(char *out, uint32_t c) {
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xc0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 63));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xe0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 63));
-        out[2] = (char)(0x80 | (c & 63));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 63));
-    out[2] = (char)(0x80 | (c >> 6 & 63));
-    out[3] = (char)(0x80 | (c & 63));
-    return 4;
-}
-
 // Four hexadecimal digits at r->p, which is moved behind them; -1: there are none.
 static inline int json_hex4(JsonReader *r) {
     if (r->end - r->p < 4) return -1;
@@ -194,14 +153,14 @@ static inline int json_escape_sequence(JsonReader *r, char *out) {
     }
     int high = json_hex4(r);
     if (high < 0) return json_error(r, r->p, "expected four hexadecimal digits after \\u");
-    if (high < 0xd800 || high > 0xdfff) return json_utf8_put(out, (uint32_t)high);
+    if (high < 0xd800 || high > 0xdfff) return utf8_put((uint8_t *)out, (uint32_t)high);
     if (high > 0xdbff) return json_error(r, r->p - 4, "the second half of a \\u surrogate pair without the first");
     if (r->end - r->p < 2 || r->p[0] != '\\' || r->p[1] != 'u')
         return json_error(r, r->p, "expected the second half of a \\u surrogate pair");
     r->p += 2;
     int low = json_hex4(r);
     if (low < 0xdc00 || low > 0xdfff) return json_error(r, r->p, "expected the second half of a \\u surrogate pair");
-    return json_utf8_put(out, 0x10000 + (((uint32_t)high - 0xd800) << 10) + ((uint32_t)low - 0xdc00));
+    return utf8_put((uint8_t *)out, 0x10000 + (((uint32_t)high - 0xd800) << 10) + ((uint32_t)low - 0xdc00));
 }
 
 // r->p stands behind the opening quote.
@@ -224,7 +183,8 @@ static inline bool json_read_string(JsonReader *r, const char **text, uint32_t *
             *out++ = (char)c;
             r->p++;
         } else {
-            int n = json_utf8_length(r->p, close);
+            uint32_t code;
+            int n = utf8_decode((const uint8_t *)r->p, (const uint8_t *)close, &code);
             if (n == 0) return json_error(r, r->p, "expected valid UTF-8 in a string");
             memcpy(out, r->p, (size_t)n);
             out += n, r->p += n;
@@ -336,7 +296,8 @@ static inline bool json_read_children(JsonReader *r, Json *parent, char close) {
 }
 
 static inline bool json_read_value(JsonReader *r, Json *j) {
-    switch (r->p < r->end ? *r->p : 0) {
+    char c = r->p < r->end ? *r->p : 0;
+    switch (c) {
     case '{':
         r->p++;
         j->type = JSON_OBJECT;
@@ -355,18 +316,8 @@ static inline bool json_read_value(JsonReader *r, Json *j) {
         return json_read_word(r, "true");
     case 'f': j->type = JSON_BOOL; return json_read_word(r, "false");
     case 'n': return json_read_word(r, "null");
-    case '-':
-    case '0':
-    case '1':
-    case '2':
-    case '3':
-    case '4':
-    case '5':
-    case '6':
-    case '7':
-    case '8':
-    case '9': return json_read_number(r, j);
-    default: return json_error(r, r->p, "expected a value");
+    default:
+        return c == '-' || (c >= '0' && c <= '9') ? json_read_number(r, j) : json_error(r, r->p, "expected a value");
     }
 }
 
@@ -450,7 +401,8 @@ static inline void json_escape(Str *out, const char *text, size_t n) {
         if (p == end) break;
         unsigned char c = (unsigned char)*p;
         if (c >= 0x80) {
-            int length = json_utf8_length(p, end);
+            uint32_t code;
+            int length = utf8_decode((const uint8_t *)p, (const uint8_t *)end, &code);
             if (length) str_add(out, p, (size_t)length);
             else str_puts(out, "\xef\xbf\xbd");
             p += length ? length : 1;

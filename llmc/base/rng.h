@@ -11,7 +11,7 @@ The test in dev/test holds the known answers of the authors' Random123 distribut
 #ifndef LLMC_RNG_H
 #define LLMC_RNG_H
 
-#include "common.h"
+#include "hash.h"
 #include <math.h>
 
 typedef struct {
@@ -30,11 +30,7 @@ HD static inline Philox philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    Philox r;
-    r.x[0] = c0;
-    r.x[1] = c1;
-    r.x[2] = c2;
-    r.x[3] = c3;
+    Philox r = {{c0, c1, c2, c3}};
     return r;
 }
 
@@ -45,13 +41,8 @@ typedef struct {
 } RngStream;
 
 static inline RngStream rng_stream(uint64_t seed, const char *name) {
-    uint64_t h = 14695981039346656037ull; // FNV-1a, 64 bits
-    for (const char *c = name; *c; c++) h = (h ^ (uint8_t)*c) * 1099511628211ull;
-    RngStream s;
-    s.key[0] = (uint32_t)seed;
-    s.key[1] = (uint32_t)(seed >> 32);
-    s.name[0] = (uint32_t)h;
-    s.name[1] = (uint32_t)(h >> 32);
+    uint64_t h = fnv1a64(name, strlen(name), FNV1A64_START);
+    RngStream s = {{(uint32_t)seed, (uint32_t)(seed >> 32)}, {(uint32_t)h, (uint32_t)(h >> 32)}};
     return s;
 }
 

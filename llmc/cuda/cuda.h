@@ -131,11 +131,6 @@ typedef struct {
 // Partial sums of a kernel never need more: launchers choose their grids so.
 #define DEVICE_SCRATCH_BYTES ((size_t)64 << 20)
 
-static inline int environment_int(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text && *text ? atoi(text) : otherwise;
-}
-
 // The GPU for this rank: by its number on its node, modulo the GPUs that are visible, so that launchers that
 // show each rank one GPU and those that show it all both work. One line when there is no usable GPU, with
 // what to do.

@@ -342,8 +342,8 @@ static inline void checkpoint_run(CheckpointWriter *w, CheckpointStage stage) {
     if (work && !w->threaded) checkpoint_thread(w);
 }
 
-// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. run: lines of run.json, which
-// end in a comma. metrics: the file descriptor of metrics.jsonl, 0 for none.
+// Writes a checkpoint of the model as it is now. Called by all ranks; no write is under way. run: lines of run.json,
+// which end in a comma. metrics: the file descriptor of metrics.jsonl, 0 for none.
 static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const char *run, int metrics) {
     w->began = clock_seconds();
     w->step = step;
@@ -366,11 +366,7 @@ static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const cha
 
 // Has this rank's work ended? Waits for it up to `seconds`.
 static inline bool checkpoint_ended(CheckpointWriter *w, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    until.tv_sec += (time_t)seconds + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = clock_deadline(seconds);
     pthread_mutex_lock(&w->mutex);
     while (!w->done && seconds > 0 && pthread_cond_timedwait(&w->ended, &w->mutex, &until) == 0) {}
     bool done = w->done;
@@ -383,8 +379,8 @@ static inline void checkpoint_join(CheckpointWriter *w) {
     w->threaded = false;
 }
 
-// Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files all
-// ranks call this together, and get the same answer.
+// Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files
+// all ranks call this together, and get the same answer.
 static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
     bool ended = checkpoint_ended(w, seconds);
     if (w->files == 1) return !ended;

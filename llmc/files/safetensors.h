@@ -32,28 +32,16 @@ byte are refused.
 #define ST_MAX_DIMS 8
 #define ST_MAX_HEADER 100000000u
 
-typedef enum {
-    ST_BOOL,
-    ST_U8,
-    ST_I8,
-    ST_F8_E5M2,
-    ST_F8_E4M3,
-    ST_I16,
-    ST_U16,
-    ST_F16,
-    ST_BF16,
-    ST_I32,
-    ST_U32,
-    ST_F32,
-    ST_F64,
-    ST_I64,
-    ST_U64,
-    ST_TYPES
-} SafeType;
+// clang-format off
+#define SAFE_TYPES(X) /* by size */                                                                                    \
+    X(ST_BOOL, "BOOL") X(ST_U8, "U8") X(ST_I8, "I8") X(ST_F8_E5M2, "F8_E5M2") X(ST_F8_E4M3, "F8_E4M3")                 \
+    X(ST_I16, "I16") X(ST_U16, "U16") X(ST_F16, "F16") X(ST_BF16, "BF16")                                              \
+    X(ST_I32, "I32") X(ST_U32, "U32") X(ST_F32, "F32") X(ST_F64, "F64") X(ST_I64, "I64") X(ST_U64, "U64")
+// clang-format on
+typedef enum { SAFE_TYPES(CHOICE_ENUM) ST_TYPES } SafeType;
 
 static inline const char *safetype_name(SafeType type) {
-    static const char *const names[ST_TYPES] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
-                                                "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
+    static const char *const names[ST_TYPES] = {SAFE_TYPES(CHOICE_NAME)};
     return names[type];
 }
 
@@ -384,23 +372,13 @@ static inline bool safetensors_to_f32(float *out, const SafeTensor *t, int64_t f
 
 // The same as double, for the build whose arithmetic is double.
 static inline bool safetensors_to_f64(double *out, const SafeTensor *t, int64_t first, int64_t count, Error *err) {
+    float piece[1024];
     if (!safetensors_check_range(t, first, count, err)) return false;
-    const uint8_t *p = (const uint8_t *)t->data + (size_t)first * safetype_size(t->dtype);
-    size_t n = (size_t)count;
-    if (n == 0) return true;
-    uint16_t h;
-    float f;
-    switch (t->dtype) {
-    case ST_F64: memcpy(out, p, n * 8); break;
-    case ST_BF16:
-        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = bf16_to_float(h);
-        break;
-    case ST_F16:
-        for (size_t i = 0; i < n; i++) memcpy(&h, p + 2 * i, 2), out[i] = f16_to_float(h);
-        break;
-    default:
-        for (size_t i = 0; i < n; i++) memcpy(&f, p + 4 * i, 4), out[i] = f;
-        break;
+    if (t->dtype == ST_F64 && count > 0) memcpy(out, (const uint8_t *)t->data + 8 * first, 8 * (size_t)count);
+    for (int64_t at = 0, n; t->dtype != ST_F64 && at < count; at += n) { // a float holds all other types exactly
+        n = int64_min(count - at, 1024);
+        safetensors_to_f32(piece, t, first + at, n, err);
+        for (int64_t i = 0; i < n; i++) out[at + i] = piece[i];
     }
     return true;
 }

@@ -42,16 +42,11 @@ typedef struct {
     uint32_t rank, size;
 } RanksHello;
 
-static inline int bootstrap_variable(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text && *text ? atoi(text) : otherwise;
-}
-
 // Does Slurm run this process as one of several ranks? srun sets these; the shell of a batch job lacks the step.
 static inline bool bootstrap_found(int *rank, int *size) {
     if (!getenv("SLURM_JOB_ID") || !getenv("SLURM_STEP_ID") || !getenv("SLURM_PROCID")) return false;
-    *size = bootstrap_variable("SLURM_STEP_NUM_TASKS", bootstrap_variable("SLURM_NTASKS", 1));
-    *rank = bootstrap_variable("SLURM_PROCID", 0);
+    *size = environment_int("SLURM_STEP_NUM_TASKS", environment_int("SLURM_NTASKS", 1));
+    *rank = environment_int("SLURM_PROCID", 0);
     return *size > 1 && *rank >= 0 && *rank < *size;
 }
 
@@ -237,7 +232,7 @@ static inline RanksLine *bootstrap_open(int rank, int size, Error *err) {
     l->sockets = (int *)mem_alloc(sizeof(int) * (size_t)size);
     for (int r = 0; r < size; r++) l->sockets[r] = -1;
     Path path = bootstrap_path();
-    double until = clock_seconds() + bootstrap_variable("LLMC_BOOTSTRAP_SECONDS", BOOTSTRAP_SECONDS);
+    double until = clock_seconds() + environment_int("LLMC_BOOTSTRAP_SECONDS", BOOTSTRAP_SECONDS);
     if (rank == 0 ? bootstrap_listen(l, path.text, until, err) : bootstrap_connect(l, path.text, until, err)) return l;
     free(l->sockets);
     free(l);

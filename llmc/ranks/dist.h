@@ -56,7 +56,7 @@ static inline int dist_launcher_local_rank(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK",
                                         "SLURM_LOCALID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i])) return bootstrap_variable(names[i], 0);
+        if (getenv(names[i])) return environment_int(names[i], 0);
     return -1;
 }
 

@@ -85,11 +85,7 @@ static inline void *watchdog_run(void *argument) {
             (void)written;
             job_abort();
         }
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        long nanoseconds = until.tv_nsec + (long)((nap - (double)(long)nap) * 1e9);
-        until.tv_sec += (time_t)nap + nanoseconds / 1000000000;
-        until.tv_nsec = nanoseconds % 1000000000;
+        struct timespec until = clock_deadline(nap);
         pthread_cond_timedwait(&w->wake, &w->mutex, &until);
     }
     pthread_mutex_unlock(&w->mutex);

@@ -168,12 +168,6 @@ typedef struct {
 } BpePair;
 
 typedef struct {
-    int64_t count;
-    int32_t left, right;
-    uint32_t pair;
-} BpeCandidate;
-
-typedef struct {
     uint32_t pair, word;
 } BpeEvent;
 
@@ -183,7 +177,6 @@ typedef struct {
     size_t *start;    // (words)
     uint32_t *length; // (words)
     int64_t *counts;  // (words)
-    size_t words;
     // pairs
     BpePair *pairs;
     size_t pair_count, pair_capacity;
@@ -191,9 +184,7 @@ typedef struct {
     uint64_t mask;
     BpeEvent *events;
     size_t event_count, event_capacity;
-    // candidates, the best first
-    BpeCandidate *heap;
-    size_t heap_count, heap_capacity;
+    MergeHeap heap;
     // memory of the lists of words
     char **arenas;
     size_t arena_count, arena_capacity, arena_used, arena_size;
@@ -215,7 +206,7 @@ static inline void *bpe_arena(BpeTrainer *t, size_t bytes) {
 
 // Number of a pair, new or known.
 static inline uint32_t bpe_pair(BpeTrainer *t, int32_t left, int32_t right) {
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right, slot = tokenizer_mix(key) & t->mask;
+    uint64_t slot = tokenizer_mix(tokenizer_pair(left, right)) & t->mask;
     for (; t->table[slot]; slot = (slot + 1) & t->mask) {
         const BpePair *p = &t->pairs[t->table[slot] - 1];
         if (p->left == left && p->right == right) return t->table[slot] - 1;
@@ -230,8 +221,8 @@ static inline uint32_t bpe_pair(BpeTrainer *t, int32_t left, int32_t right) {
         t->mask = 2 * t->mask + 1;
         t->table = (uint32_t *)mem_alloc((size_t)(t->mask + 1) * sizeof(uint32_t));
         for (size_t i = 0; i < t->pair_count; i++) {
-            key = (uint64_t)(uint32_t)t->pairs[i].left << 32 | (uint32_t)t->pairs[i].right;
-            for (slot = tokenizer_mix(key) & t->mask; t->table[slot];) slot = (slot + 1) & t->mask;
+            slot = tokenizer_mix(tokenizer_pair(t->pairs[i].left, t->pairs[i].right)) & t->mask;
+            while (t->table[slot]) slot = (slot + 1) & t->mask;
             t->table[slot] = (uint32_t)i + 1;
         }
     }
@@ -255,37 +246,9 @@ static inline void bpe_lose(BpeTrainer *t, int32_t left, int32_t right, uint32_t
     t->pairs[bpe_pair(t, left, right)].count -= t->counts[word];
 }
 
-static inline bool bpe_before(const BpeCandidate *a, const BpeCandidate *b) {
-    if (a->count != b->count) return a->count > b->count;
-    return a->left != b->left ? a->left < b->left : a->right < b->right;
-}
-
-static inline void bpe_heap_push(BpeTrainer *t, uint32_t pair) {
+static inline void bpe_consider(BpeTrainer *t, uint32_t pair) {
     const BpePair *p = &t->pairs[pair];
-    if (p->count < BPE_MIN_COUNT) return;
-    t->heap = (BpeCandidate *)mem_grow(t->heap, &t->heap_capacity, t->heap_count + 1, sizeof(BpeCandidate));
-    BpeCandidate c;
-    c.count = p->count;
-    c.left = p->left, c.right = p->right;
-    c.pair = pair;
-    size_t i = t->heap_count++;
-    for (; i > 0 && bpe_before(&c, &t->heap[(i - 1) / 2]); i = (i - 1) / 2) t->heap[i] = t->heap[(i - 1) / 2];
-    t->heap[i] = c;
-}
-
-static inline BpeCandidate bpe_heap_pop(BpeTrainer *t) {
-    BpeCandidate top = t->heap[0], last = t->heap[--t->heap_count];
-    size_t i = 0, n = t->heap_count;
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child >= n) break;
-        if (child + 1 < n && bpe_before(&t->heap[child + 1], &t->heap[child])) child++;
-        if (!bpe_before(&t->heap[child], &last)) break;
-        t->heap[i] = t->heap[child];
-        i = child;
-    }
-    if (n > 0) t->heap[i] = last;
-    return top;
+    if (p->count >= BPE_MIN_COUNT) merge_heap_push(&t->heap, -p->count, (uint32_t)p->left, (uint32_t)p->right, pair);
 }
 
 // Moves the events into the lists of their pairs and makes these pairs candidates.
@@ -295,7 +258,7 @@ static inline void bpe_settle(BpeTrainer *t) {
         if (!p->words) {
             p->words = (uint32_t *)bpe_arena(t, p->word_count * sizeof(uint32_t));
             p->word_count = 0;
-            bpe_heap_push(t, t->events[i].pair);
+            bpe_consider(t, t->events[i].pair);
         }
         p->words[p->word_count++] = t->events[i].word;
     }
@@ -329,6 +292,9 @@ typedef struct {
     Str bytes;       // of all tokens, one after the other
     size_t *offsets; // (tokens + 1)
     int count;
+    int32_t (*merges)[2]; // (merge_count, 2) ids
+    int merge_count;
+    size_t merge_capacity;
 } BpeVocab;
 
 // Ends the token whose bytes were added; its id.
@@ -337,9 +303,8 @@ static inline int bpe_vocab_add(BpeVocab *v) {
     return v->count - 1;
 }
 
-// The text of the tokenizer.json; merges: (merge_count, 2) ids.
-static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*merges)[2], int merge_count,
-                                  int vocab_size) {
+// The text of the tokenizer.json.
+static inline void bpe_write_json(Str *out, const BpeVocab *v, int vocab_size) {
     static const char *const names[4] = {TOKENIZER_EOT, "<|im_start|>", "<|im_end|>", "<|pad|>"};
     uint32_t to_char[256];
     int16_t to_byte[324];
@@ -371,129 +336,152 @@ static inline void bpe_write_json(Str *out, const BpeVocab *v, const int32_t (*m
         name.size = 0;
         for (size_t i = v->offsets[id]; i < v->offsets[id + 1]; i++) {
             uint8_t c[4];
-            str_add(&name, c, (size_t)text_put(c, to_char[(uint8_t)v->bytes.data[i]]));
+            str_add(&name, c, (size_t)utf8_put(c, to_char[(uint8_t)v->bytes.data[i]]));
         }
         json_escape(&quoted[id], name.data, name.size);
         str_printf(out, "%s\n      %s: %d", id ? "," : "", quoted[id].data, id);
     }
     str_puts(out, "\n    },\n    \"merges\": [");
-    for (int i = 0; i < merge_count; i++)
-        str_printf(out, "%s\n      [%s, %s]", i ? "," : "", quoted[merges[i][0]].data, quoted[merges[i][1]].data);
+    for (int i = 0; i < v->merge_count; i++)
+        str_printf(out, "%s\n      [%s, %s]", i ? "," : "", quoted[v->merges[i][0]].data, quoted[v->merges[i][1]].data);
     str_puts(out, "\n    ]\n  }\n}\n");
     for (int id = 0; id < v->count; id++) free(quoted[id].data);
     free(quoted);
     free(name.data);
 }
 
-static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vocab_size, BpeStats *stats, Error *err) {
-    int V = (vocab_size + 127) / 128 * 128, tokens = V - BPE_SPECIALS;
-    BpeTrainer t;
-    BpeVocab v;
-    memset(&t, 0, sizeof t);
-    memset(&v, 0, sizeof v);
-
-    // 1. The alphabet, in GPT-2's order: printable bytes first.
-    int32_t byte_ids[256];
-    v.offsets = (size_t *)mem_alloc((size_t)(V + 1) * sizeof(size_t));
+// The alphabet, in GPT-2's order: printable bytes first.
+static inline void bpe_alphabet(BpeVocab *v, int32_t byte_ids[256]) {
     for (int pass = 0; pass < 2; pass++)
         for (int b = 0; b < 256; b++)
             if (byte_is_printable(b) == (pass == 0)) {
                 uint8_t byte = (uint8_t)b;
-                str_add(&v.bytes, &byte, 1);
-                byte_ids[b] = bpe_vocab_add(&v);
+                str_add(&v->bytes, &byte, 1);
+                byte_ids[b] = bpe_vocab_add(v);
             }
+}
 
-    // 2. Words as ids of bytes, and their pairs.
-    t.words = words->used;
-    t.symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
-    t.start = (size_t *)mem_alloc(t.words * sizeof(size_t));
-    t.length = (uint32_t *)mem_alloc(t.words * sizeof(uint32_t));
-    t.counts = (int64_t *)mem_alloc(t.words * sizeof(int64_t));
-    t.mask = 65535;
-    t.table = (uint32_t *)mem_alloc((size_t)(t.mask + 1) * sizeof(uint32_t));
-    size_t word = 0, symbol = 0;
+// Words as ids of bytes, and their pairs.
+static inline void bpe_take_words(BpeTrainer *t, const BpeWords *words, const int32_t byte_ids[256]) {
+    t->symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
+    t->start = (size_t *)mem_alloc(words->used * sizeof(size_t));
+    t->length = (uint32_t *)mem_alloc(words->used * sizeof(uint32_t));
+    t->counts = (int64_t *)mem_alloc(words->used * sizeof(int64_t));
+    t->mask = 65535;
+    t->table = (uint32_t *)mem_alloc((size_t)(t->mask + 1) * sizeof(uint32_t));
+    size_t symbol = 0;
+    uint32_t word = 0;
     for (size_t i = 0; i <= words->mask; i++) {
-        const BpeWord *s = &words->slots[i];
-        if (s->count == 0) continue;
-        t.start[word] = symbol;
-        t.length[word] = (uint32_t)s->size;
-        t.counts[word++] = s->count;
-        for (size_t k = 0; k < s->size; k++) t.symbols[symbol++] = byte_ids[(uint8_t)words->bytes.data[s->offset + k]];
+        const BpeWord *w = &words->slots[i];
+        if (w->count == 0) continue;
+        const uint8_t *bytes = (const uint8_t *)words->bytes.data + w->offset;
+        int32_t *s = t->symbols + symbol;
+        t->start[word] = symbol;
+        t->length[word] = (uint32_t)w->size;
+        t->counts[word] = w->count;
+        for (size_t k = 0; k < w->size; k++) s[k] = byte_ids[bytes[k]];
+        for (size_t k = 0; k + 1 < w->size; k++) bpe_gain(t, s[k], s[k + 1], word);
+        symbol += w->size;
+        word++;
     }
-    for (word = 0; word < t.words; word++)
-        for (uint32_t k = 0; k + 1 < t.length[word]; k++) {
-            const int32_t *s = t.symbols + t.start[word] + k;
-            bpe_gain(&t, s[0], s[1], (uint32_t)word);
-        }
-    bpe_settle(&t);
+    bpe_settle(t);
+}
 
-    // 3. Merges. Every token comes from one pair only: where its bytes stand between borders of tokens, all
-    // earlier merges inside them went as if they stood alone.
-    size_t merge_capacity = 0;
-    int merge_count = 0;
-    int32_t(*merges)[2] = NULL;
-    while (v.count < tokens && t.heap_count > 0) {
-        BpeCandidate c = bpe_heap_pop(&t);
-        if (t.pairs[c.pair].count != c.count) { // counts only fall while a pair waits: put it where it belongs now
-            bpe_heap_push(&t, c.pair);
+// Merges until there are `tokens` tokens or no pair is left. Every token comes from one pair only: where its bytes
+// stand between borders of tokens, all earlier merges inside them went as if they stood alone.
+static inline void bpe_merge(BpeTrainer *t, BpeVocab *v, int tokens) {
+    while (v->count < tokens && t->heap.count > 0) {
+        MergeCandidate c = merge_heap_pop(&t->heap);
+        if (t->pairs[c.pair].count != -c.order) { // counts only fall while a pair waits: put it where it belongs now
+            bpe_consider(t, c.pair);
             continue;
         }
-        size_t left_size = v.offsets[c.left + 1] - v.offsets[c.left],
-               right_size = v.offsets[c.right + 1] - v.offsets[c.right];
-        v.bytes.data = (char *)mem_grow(v.bytes.data, &v.bytes.capacity, v.bytes.size + left_size + right_size + 1, 1);
-        str_add(&v.bytes, v.bytes.data + v.offsets[c.left], left_size);
-        str_add(&v.bytes, v.bytes.data + v.offsets[c.right], right_size);
-        int32_t id = bpe_vocab_add(&v);
-        merges = (int32_t(*)[2])mem_grow(merges, &merge_capacity, (size_t)merge_count + 1, sizeof *merges);
-        merges[merge_count][0] = c.left;
-        merges[merge_count++][1] = c.right;
-        const uint32_t *list = t.pairs[c.pair].words; // t.pairs itself may move
-        uint32_t count = t.pairs[c.pair].word_count;
-        for (uint32_t i = 0; i < count; i++) bpe_replace(&t, list[i], c.left, c.right, id);
-        t.pairs[c.pair].count = 0;
-        bpe_settle(&t);
+        int32_t parts[2] = {(int32_t)c.left, (int32_t)c.right};
+        for (int i = 0; i < 2; i++) {
+            size_t from = v->offsets[parts[i]], size = v->offsets[parts[i] + 1] - from;
+            v->bytes.data = (char *)mem_grow(v->bytes.data, &v->bytes.capacity, v->bytes.size + size + 1, 1);
+            str_add(&v->bytes, v->bytes.data + from, size); // grown before: str_add must not move what it copies
+        }
+        int32_t id = bpe_vocab_add(v);
+        v->merges =
+            (int32_t(*)[2])mem_grow(v->merges, &v->merge_capacity, (size_t)v->merge_count + 1, sizeof *v->merges);
+        memcpy(v->merges[v->merge_count++], parts, sizeof parts);
+        const uint32_t *list = t->pairs[c.pair].words; // t->pairs itself may move
+        uint32_t count = t->pairs[c.pair].word_count;
+        for (uint32_t i = 0; i < count; i++) bpe_replace(t, list[i], parts[0], parts[1], id);
+        t->pairs[c.pair].count = 0;
+        bpe_settle(t);
     }
-    bool ok = v.count == tokens;
-    if (stats) stats->merges = merge_count;
+}
+
+static inline void bpe_trainer_free(BpeTrainer *t) {
+    for (size_t i = 0; i < t->arena_count; i++) free(t->arenas[i]);
+    free(t->arenas);
+    free(t->symbols);
+    free(t->start);
+    free(t->length);
+    free(t->counts);
+    free(t->pairs);
+    free(t->table);
+    free(t->events);
+    free(t->heap.items);
+}
+
+static inline bool bpe_too_few(const BpeVocab *v, int vocab_size, Error *err) {
+    int possible = (v->count + BPE_SPECIALS) / 128 * 128;
+    if (possible < BPE_MIN_VOCAB)
+        return error_set(err,
+                         "the corpus gives only %d merges of pairs that occur at least %d times: too little text to "
+                         "train a tokenizer; give more text",
+                         v->merge_count, BPE_MIN_COUNT);
+    return error_set(err,
+                     "the corpus gives only %d merges of pairs that occur at least %d times, %d are needed for a "
+                     "vocabulary of %d; give more text, or --vocab_size=%d",
+                     v->merge_count, BPE_MIN_COUNT, vocab_size - BPE_SPECIALS - 256, vocab_size, possible);
+}
+
+static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, int vocab_size, BpeStats *stats, Error *err) {
+    int V = (vocab_size + 127) / 128 * 128, tokens = V - BPE_SPECIALS;
+    int32_t byte_ids[256];
+    BpeTrainer t;
+    BpeVocab v;
+    Str json;
+    memset(&t, 0, sizeof t);
+    memset(&v, 0, sizeof v);
+    memset(&json, 0, sizeof json);
+    v.offsets = (size_t *)mem_alloc((size_t)(V + 1) * sizeof(size_t));
+    bpe_alphabet(&v, byte_ids);
+    bpe_take_words(&t, words, byte_ids);
+    bpe_merge(&t, &v, tokens);
+    stats->merges = v.merge_count;
+    bool ok = v.count == tokens || bpe_too_few(&v, V, err);
     if (ok) {
-        Str json;
-        memset(&json, 0, sizeof json);
-        bpe_write_json(&json, &v, (const int32_t(*)[2])merges, merge_count, V);
+        bpe_write_json(&json, &v, V);
         ok = tokenizer_parse(out, json.data, json.size, err);
-        free(json.data);
-    } else {
-        int possible = (v.count + BPE_SPECIALS) / 128 * 128;
-        if (possible < BPE_MIN_VOCAB)
-            error_set(err,
-                      "the corpus gives only %d merges of pairs that occur at least %d times: too little text to train "
-                      "a tokenizer; give more text",
-                      merge_count, BPE_MIN_COUNT);
-        else
-            error_set(err,
-                      "the corpus gives only %d merges of pairs that occur at least %d times, %d are needed for a "
-                      "vocabulary of %d; give more text, or --vocab_size=%d",
-                      merge_count, BPE_MIN_COUNT, tokens - 256, V, possible);
     }
-    for (size_t i = 0; i < t.arena_count; i++) free(t.arenas[i]);
-    free(t.arenas);
-    free(t.symbols);
-    free(t.start);
-    free(t.length);
-    free(t.counts);
-    free(t.pairs);
-    free(t.table);
-    free(t.events);
-    free(t.heap);
-    free(merges);
+    bpe_trainer_free(&t);
+    free(json.data);
+    free(v.merges);
     free(v.bytes.data);
     free(v.offsets);
     return ok;
 }
 
-static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, double started,
-                              Error *err) {
+// Refuses a size out of range.
+static inline bool bpe_begin(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, Error *err) {
+    memset(stats, 0, sizeof *stats);
+    memset(out, 0, sizeof *out);
+    if (vocab_size < BPE_MIN_VOCAB || vocab_size > BPE_MAX_VOCAB)
+        return error_set(err, "--vocab_size=%d: expected a number from %d to %d", vocab_size, BPE_MIN_VOCAB,
+                         BPE_MAX_VOCAB);
+    bpe_words_open(words);
+    stats->count_seconds = -clock_seconds(); // bpe_finish adds the end
+    return true;
+}
+
+static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, BpeStats *stats, Error *err) {
     double counted = clock_seconds();
-    stats->count_seconds = counted - started;
+    stats->count_seconds += counted;
     stats->pretokens = words->pretokens;
     stats->invalid_bytes = words->invalid_bytes;
     stats->words = (int64_t)words->used;
@@ -507,21 +495,12 @@ static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, B
     return ok;
 }
 
-static inline bool bpe_check_size(int vocab_size, Error *err) {
-    if (vocab_size >= BPE_MIN_VOCAB && vocab_size <= BPE_MAX_VOCAB) return true;
-    return error_set(err, "--vocab_size=%d: expected a number from %d to %d", vocab_size, BPE_MIN_VOCAB, BPE_MAX_VOCAB);
-}
-
 // Trains on files. stats may be NULL. On failure there is nothing to free.
 static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_size, BpeStats *stats, Error *err) {
     BpeStats own;
     BpeWords words;
     if (!stats) stats = &own;
-    memset(stats, 0, sizeof *stats);
-    memset(out, 0, sizeof *out);
-    if (!bpe_check_size(vocab_size, err)) return false;
-    double started = clock_seconds();
-    bpe_words_open(&words);
+    if (!bpe_begin(out, &words, vocab_size, stats, err)) return false;
     for (int i = 0; i < files->count; i++) {
         MappedFile f;
         if (!file_map(&f, files->items[i], err)) {
@@ -532,7 +511,7 @@ static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_siz
         bpe_words_count_parallel(&words, (const char *)f.data, f.size);
         file_unmap(&f);
     }
-    return bpe_finish(out, &words, vocab_size, stats, started, err);
+    return bpe_finish(out, &words, vocab_size, stats, err);
 }
 
 static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats,
@@ -540,14 +519,10 @@ static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, in
     BpeStats own;
     BpeWords words;
     if (!stats) stats = &own;
-    memset(stats, 0, sizeof *stats);
-    memset(out, 0, sizeof *out);
-    if (!bpe_check_size(vocab_size, err)) return false;
-    double started = clock_seconds();
-    bpe_words_open(&words);
+    if (!bpe_begin(out, &words, vocab_size, stats, err)) return false;
     stats->bytes = (int64_t)n;
     bpe_words_count_parallel(&words, text, n);
-    return bpe_finish(out, &words, vocab_size, stats, started, err);
+    return bpe_finish(out, &words, vocab_size, stats, err);
 }
 
 #endif

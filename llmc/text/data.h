@@ -120,11 +120,6 @@ static inline uint32_t shard_token(const Shard *s, int64_t at) {
     return wide;
 }
 
-static inline bool shard_foreign_order(const char *path, Error *err) {
-    return error_set(err, "%s was written on a machine of foreign byte order (big-endian); tokenise again on this one",
-                     path);
-}
-
 // Fills s->header from the first bytes of a mapped file and checks them against its size.
 static inline bool shard_check(Shard *s, Error *err) {
     const char *path = s->path;
@@ -162,7 +157,9 @@ static inline bool shard_check(Shard *s, Error *err) {
             return error_set(err, "%s has an impossible header; tokenise again", path);
     } else if (magic == __builtin_bswap64(SHARD_MAGIC) || old[0] == (int32_t)__builtin_bswap32(20240520) ||
                old[0] == (int32_t)__builtin_bswap32(20240801)) {
-        return shard_foreign_order(path, err);
+        return error_set(err,
+                         "%s was written on a machine of foreign byte order (big-endian); tokenise again on this one",
+                         path);
     } else {
         return error_set(err,
                          "%s is not a shard: it does not begin as one; text files are made into shards by the verb "
@@ -268,28 +265,11 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
         else high = middle - 1;
     }
     const Shard *s = &d->shards[low];
-    int64_t T = d->seq_len, at = (index - s->first) * T;
-    uint32_t largest = 0;
-    uint16_t narrow;
-    if (s->header.token_bytes == 2)
-        for (int64_t t = 0; t < T; t++) {
-            memcpy(&narrow, s->data + 2 * (at + t), 2);
-            inputs[t] = narrow;
-            largest = narrow > largest ? narrow : largest;
-        }
-    else
-        for (int64_t t = 0; t < T; t++) {
-            uint32_t token;
-            memcpy(&token, s->data + 4 * (at + t), 4);
-            inputs[t] = (int32_t)token;
-            largest = token > largest ? token : largest;
-        }
-    uint32_t last = shard_token(s, at + T);
-    largest = last > largest ? last : largest;
-    uint64_t limit = d->vocab_size > 0 ? (uint64_t)d->vocab_size : (uint64_t)INT32_MAX + 1;
-    if (largest >= limit) return shard_token_error(s, shard_bad_token(s, d->vocab_size, at, T + 1), d->vocab_size, err);
+    int64_t T = d->seq_len, at = (index - s->first) * T, bad = shard_bad_token(s, d->vocab_size, at, T + 1);
+    if (bad >= 0) return shard_token_error(s, bad, d->vocab_size, err);
+    for (int64_t t = 0; t < T; t++) inputs[t] = (int32_t)shard_token(s, at + t);
     memcpy(targets, inputs + 1, (size_t)(T - 1) * sizeof(int32_t));
-    targets[T - 1] = (int32_t)last;
+    targets[T - 1] = (int32_t)shard_token(s, at + T);
     return true;
 }
 

@@ -1,7 +1,6 @@
 /*
 text.h: characters: UTF-8, normalisation form C, and the patterns that cut text into pre-tokens.
 
-    text_decode(p, end, &c)             one character of text that may be anything
     text_valid(p, end)                  bytes of the longest valid UTF-8 prefix
     text_invalid(p, end)                bytes up to the next valid character
     text_nfc(&out, p, n)                NFC (UAX #15) of valid UTF-8, linear in n
@@ -23,30 +22,7 @@ also matches U+017F, as everywhere in Unicode case folding.
 
 // ---------------------------------------------------------------- UTF-8
 
-// Length of the valid sequence at p < end, its code point in *c; 0: not valid UTF-8 (Unicode, table 3-7).
-static inline int text_decode(const uint8_t *p, const uint8_t *end, uint32_t *c) {
-    ptrdiff_t n = end - p;
-    uint32_t b = p[0];
-    if (b < 0x80) {
-        *c = b;
-        return 1;
-    }
-    if (b < 0xe0) {
-        if (b < 0xc2 || n < 2 || (p[1] & 0xc0) != 0x80) return 0;
-        *c = (b & 31) << 6 | (p[1] & 63u);
-        return 2;
-    }
-    if (b < 0xf0) {
-        if (n < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80) return 0;
-        *c = (b & 15) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
-        return *c < 0x800 || (*c >= 0xd800 && *c < 0xe000) ? 0 : 3;
-    }
-    if (b > 0xf4 || n < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 || (p[3] & 0xc0) != 0x80) return 0;
-    *c = (b & 7) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
-    return *c < 0x10000 || *c > 0x10ffff ? 0 : 4;
-}
-
-// The same for text that is known to be valid.
+// utf8_decode for text that is known to be valid.
 static inline int text_decode_valid(const uint8_t *p, uint32_t *c) {
     uint32_t b = p[0];
     if (b < 0x80) {
@@ -65,18 +41,6 @@ static inline int text_decode_valid(const uint8_t *p, uint32_t *c) {
     return 4;
 }
 
-// Writes 1 to 4 bytes.
-static inline int text_put(uint8_t *out, uint32_t c) {
-    if (c < 0x80) {
-        out[0] = (uint8_t)c;
-        return 1;
-    }
-    int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int i = n - 1; i > 0; i--, c >>= 6) out[i] = (uint8_t)(0x80 | (c & 63));
-    out[0] = (uint8_t)(c | (n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0));
-    return n;
-}
-
 static inline size_t text_valid(const uint8_t *p, const uint8_t *end) {
     const uint8_t *start = p;
     uint32_t c;
@@ -88,7 +52,7 @@ static inline size_t text_valid(const uint8_t *p, const uint8_t *end) {
             p += 8;
         }
         if (p == end) break;
-        int n = text_decode(p, end, &c);
+        int n = utf8_decode(p, end, &c);
         if (n == 0) break;
         p += n;
     }
@@ -98,7 +62,7 @@ static inline size_t text_valid(const uint8_t *p, const uint8_t *end) {
 static inline size_t text_invalid(const uint8_t *p, const uint8_t *end) {
     const uint8_t *start = p;
     uint32_t c;
-    while (p < end && text_decode(p, end, &c) == 0) p++;
+    while (p < end && utf8_decode(p, end, &c) == 0) p++;
     return (size_t)(p - start);
 }
 
@@ -133,7 +97,7 @@ static inline void utf8_stream_push(Utf8Stream *s, const void *bytes, size_t n, 
             }
             if (possible) {
                 s->count = held;
-                if (held == length && text_decode(p, p + held, &c)) {
+                if (held == length && utf8_decode(p, p + held, &c)) {
                     str_add(out, p, (size_t)held);
                     s->count = 0;
                 }
@@ -166,16 +130,8 @@ static inline int text_combining_class(uint32_t c) {
     return 0;
 }
 
-enum {
-    HANGUL_S = 0xac00,
-    HANGUL_L = 0x1100,
-    HANGUL_V = 0x1161,
-    HANGUL_T = 0x11a7,
-    HANGUL_L_COUNT = 19,
-    HANGUL_V_COUNT = 21,
-    HANGUL_T_COUNT = 28,
-    HANGUL_S_COUNT = 11172
-};
+enum { HANGUL_S = 0xac00, HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11a7 };
+enum { HANGUL_L_COUNT = 19, HANGUL_V_COUNT = 21, HANGUL_T_COUNT = 28, HANGUL_S_COUNT = 11172 };
 
 // The character that first and second compose to, or 0.
 static inline uint32_t text_compose(uint32_t first, uint32_t second) {
@@ -282,7 +238,7 @@ static inline void text_recompose(CharList *list, Str *out) {
     }
     for (size_t i = 0; i < n; i++) {
         uint8_t bytes[4];
-        str_add(out, bytes, (size_t)text_put(bytes, list->items[i]));
+        str_add(out, bytes, (size_t)utf8_put(bytes, list->items[i]));
     }
     list->count = 0;
 }

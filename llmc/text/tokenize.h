@@ -118,9 +118,7 @@ static inline bool doc_next(DocReader *r, const char **text, size_t *n) {
 // Formats that are not text, told by their first bytes; NULL: none of them.
 static inline const char *doc_foreign(const MappedFile *f) {
     static const char *const formats[][2] = {{"\x1f\x8b", "compressed with gzip: unpack it with gunzip"},
-                                             {"\xfd"
-                                              "7zXZ",
-                                              "compressed with xz: unpack it with unxz"},
+                                             {"\xfd\x37zXZ", "compressed with xz: unpack it with unxz"},
                                              {"BZh", "compressed with bzip2: unpack it with bunzip2"},
                                              {"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it with unzstd"},
                                              {"PK\x03\x04", "a zip archive: unpack it with unzip"},

@@ -47,7 +47,7 @@ typedef enum {
 } TokenKind;
 
 typedef struct {
-    uint64_t pair;    // left id << 32 | right id; UINT64_MAX: free
+    uint64_t pair;    // tokenizer_pair; UINT64_MAX: free
     int32_t rank, id; // id of the whole
 } TokenizerMerge;
 
@@ -124,6 +124,11 @@ static inline uint64_t tokenizer_mix(uint64_t x) {
     return x ^ x >> 29;
 }
 
+// Two ids as one number; UINT64_MAX is no pair.
+static inline uint64_t tokenizer_pair(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
 static inline uint64_t tokenizer_hash_bytes(const uint8_t *p, size_t n) {
     uint64_t h = n, eight;
     for (; n >= 8; p += 8, n -= 8) {
@@ -144,7 +149,7 @@ static inline uint64_t tokenizer_hash_bytes(const uint8_t *p, size_t n) {
 
 // The merge of two ids, or NULL.
 static inline const TokenizerMerge *tokenizer_merge(const Tokenizer *tok, int32_t left, int32_t right) {
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    uint64_t pair = tokenizer_pair(left, right);
     for (uint64_t slot = tokenizer_mix(pair) & tok->merge_mask;; slot = (slot + 1) & tok->merge_mask) {
         const TokenizerMerge *m = &tok->merge_table[slot];
         if (m->pair == pair) return m;
@@ -212,50 +217,53 @@ static inline int tokenizer_merge_short(const Tokenizer *tok, const uint8_t *p, 
     }
 }
 
+// A merge that may come next: in a text, or (bpe.h) in training. Of equal ones the smaller left, then right comes
+// first.
 typedef struct {
-    int32_t rank;
-    uint32_t left, right; // positions of the pair
-    int32_t left_id, right_id;
-} TokenizerCandidate;
+    int64_t order;        // the smallest comes first: the rank; in training minus the count
+    uint32_t left, right; // positions in the text; in training ids
+    uint32_t pair;        // the rank; in training the pair's number
+} MergeCandidate;
 
 typedef struct {
-    TokenizerCandidate *items;
+    MergeCandidate *items; // (count) a binary heap
     size_t count, capacity;
-} TokenizerHeap;
+} MergeHeap;
 
-static inline bool tokenizer_before(const TokenizerCandidate *a, const TokenizerCandidate *b) {
-    return a->rank < b->rank || (a->rank == b->rank && a->left < b->left);
+static inline bool merge_before(const MergeCandidate *a, const MergeCandidate *b) {
+    if (a->order != b->order) return a->order < b->order;
+    return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
-static inline void tokenizer_heap_push(TokenizerHeap *heap, const Tokenizer *tok, const int32_t *ids, uint32_t left,
-                                       uint32_t right) {
-    const TokenizerMerge *m = tokenizer_merge(tok, ids[left], ids[right]);
-    if (!m) return;
-    heap->items =
-        (TokenizerCandidate *)mem_grow(heap->items, &heap->capacity, heap->count + 1, sizeof(TokenizerCandidate));
-    TokenizerCandidate c;
-    c.rank = m->rank;
-    c.left = left, c.right = right;
-    c.left_id = ids[left], c.right_id = ids[right];
+static inline void merge_heap_push(MergeHeap *heap, int64_t order, uint32_t left, uint32_t right, uint32_t pair) {
+    MergeCandidate c = {order, left, right, pair};
+    heap->items = (MergeCandidate *)mem_grow(heap->items, &heap->capacity, heap->count + 1, sizeof(MergeCandidate));
     size_t i = heap->count++;
-    for (; i > 0 && tokenizer_before(&c, &heap->items[(i - 1) / 2]); i = (i - 1) / 2)
+    for (; i > 0 && merge_before(&c, &heap->items[(i - 1) / 2]); i = (i - 1) / 2)
         heap->items[i] = heap->items[(i - 1) / 2];
     heap->items[i] = c;
 }
 
-static inline TokenizerCandidate tokenizer_heap_pop(TokenizerHeap *heap) {
-    TokenizerCandidate top = heap->items[0], last = heap->items[--heap->count];
+static inline MergeCandidate merge_heap_pop(MergeHeap *heap) {
+    MergeCandidate top = heap->items[0], last = heap->items[--heap->count];
     size_t i = 0, n = heap->count;
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= n) break;
-        if (child + 1 < n && tokenizer_before(&heap->items[child + 1], &heap->items[child])) child++;
-        if (!tokenizer_before(&heap->items[child], &last)) break;
+        if (child + 1 < n && merge_before(&heap->items[child + 1], &heap->items[child])) child++;
+        if (!merge_before(&heap->items[child], &last)) break;
         heap->items[i] = heap->items[child];
         i = child;
     }
     if (n > 0) heap->items[i] = last;
     return top;
+}
+
+// Makes the neighbours at left and right a candidate, if they have a merge.
+static inline void tokenizer_consider(MergeHeap *heap, const Tokenizer *tok, const int32_t *ids, uint32_t left,
+                                      uint32_t right) {
+    const TokenizerMerge *m = tokenizer_merge(tok, ids[left], ids[right]);
+    if (m) merge_heap_push(heap, m->rank, left, right, (uint32_t)m->rank);
 }
 
 // The same rule with a linked list and a heap: O(n log n).
@@ -264,26 +272,27 @@ static inline void tokenizer_merge_long(const Tokenizer *tok, const uint8_t *p, 
     int32_t *ids = (int32_t *)mem_alloc(n * sizeof(int32_t)); // -1: merged into the one before
     uint32_t *next = (uint32_t *)mem_alloc(n * sizeof(uint32_t)),
              *previous = (uint32_t *)mem_alloc(n * sizeof(uint32_t));
-    TokenizerHeap heap;
+    MergeHeap heap;
     memset(&heap, 0, sizeof heap);
     for (size_t i = 0; i < n; i++) {
         ids[i] = tok->byte_ids[p[i]];
         next[i] = i + 1 < n ? (uint32_t)i + 1 : none;
         previous[i] = i > 0 ? (uint32_t)i - 1 : none;
     }
-    for (size_t i = 0; i + 1 < n; i++) tokenizer_heap_push(&heap, tok, ids, (uint32_t)i, (uint32_t)i + 1);
+    for (size_t i = 0; i + 1 < n; i++) tokenizer_consider(&heap, tok, ids, (uint32_t)i, (uint32_t)i + 1);
     while (heap.count > 0) {
-        TokenizerCandidate c = tokenizer_heap_pop(&heap);
+        MergeCandidate c = merge_heap_pop(&heap);
+        const int32_t *pair = tok->merges[c.pair];
         // Out of date where one of the two has changed since; ids never come back at the same place.
-        if (ids[c.left] != c.left_id || next[c.left] != c.right || ids[c.right] != c.right_id) continue;
-        ids[c.left] = tokenizer_merge(tok, c.left_id, c.right_id)->id;
+        if (ids[c.left] != pair[0] || next[c.left] != c.right || ids[c.right] != pair[1]) continue;
+        ids[c.left] = tokenizer_merge(tok, pair[0], pair[1])->id;
         ids[c.right] = -1;
         uint32_t after = next[c.left] = next[c.right];
         if (after != none) {
             previous[after] = c.left;
-            tokenizer_heap_push(&heap, tok, ids, c.left, after);
+            tokenizer_consider(&heap, tok, ids, c.left, after);
         }
-        if (previous[c.left] != none) tokenizer_heap_push(&heap, tok, ids, previous[c.left], c.left);
+        if (previous[c.left] != none) tokenizer_consider(&heap, tok, ids, previous[c.left], c.left);
     }
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= 0) id_list_add(out, ids[i]);
@@ -569,7 +578,7 @@ static inline void tokenizer_free(Tokenizer *tok) {
     memset(tok, 0, sizeof *tok);
 }
 
-// Names to ids while loading. Names may hold any bytes but NUL.
+// Names to ids while loading, and back. Names may hold any bytes but NUL.
 typedef struct {
     const char *name;
     size_t size;
@@ -579,6 +588,7 @@ typedef struct {
 typedef struct {
     TokenizerName *slots;
     uint64_t mask;
+    const char **by_id; // (vocab_size)
 } TokenizerNames;
 
 static inline TokenizerName *tokenizer_name_slot(const TokenizerNames *names, const char *name, size_t n) {
@@ -684,18 +694,16 @@ static inline int tokenizer_read_bos(const Json *j) {
     return -1;
 }
 
-// Reads one added token: its id into *id, and into the search lists.
+// Puts an added token into the search lists.
 static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *err) {
     const Json *content = json_get(j, "content");
-    int id = (int)json_integer(json_get(j, "id"), -1);
     bool special = json_bool(json_get(j, "special"), false),
          normalized = json_bool(json_get(j, "normalized"), !special);
-    const char *name = json_string(content, "");
     if (!special) {
         static const char *const options[3] = {"single_word", "lstrip", "rstrip"};
         for (int i = 0; i < 3; i++)
             if (json_bool(json_get(j, options[i]), false))
-                return error_set(err, "added_tokens: %s is not supported (token \"%.60s\")", options[i], name);
+                return error_set(err, "added_tokens: %s is not supported (token \"%.60s\")", options[i], content->text);
     }
     AddedToken *list =
         (AddedToken *)realloc(tok->added[normalized], sizeof(AddedToken) * (size_t)(tok->added_count[normalized] + 1));
@@ -708,30 +716,31 @@ static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *er
     else str_add(&text, content->text, content->size);
     a->text = text.data;
     a->size = text.size;
-    a->id = id;
+    a->id = (int)json_integer(json_get(j, "id"), -1);
     a->special = special;
     tok->added_first[normalized][(uint8_t)text.data[0]] = true;
     return true;
 }
 
 // The name and id of one entry, checked.
-static inline bool tokenizer_take_name(TokenizerNames *names, const char **by_id, const char *name, size_t size,
-                                       const Json *id, TokenKind kind, uint8_t *kinds, Error *err) {
+static inline bool tokenizer_take_name(Tokenizer *tok, TokenizerNames *names, const char *name, size_t size,
+                                       const Json *id, TokenKind kind, Error *err) {
     int64_t number = json_integer(id, -1);
     if (number < 0 || number >= TOKENIZER_MAX_IDS)
         return error_set(err, "token \"%.60s\": the id must be a number from 0 to %d", name, TOKENIZER_MAX_IDS - 1);
     if (size == 0 || strlen(name) != size)
         return error_set(err, "token %lld: the name is empty or contains a NUL", (long long)number);
     TokenizerName *slot = tokenizer_name_slot(names, name, size);
-    if (by_id[number] && strcmp(by_id[number], name) != 0)
-        return error_set(err, "id %lld is given to \"%.60s\" and to \"%.60s\"", (long long)number, by_id[number], name);
+    const char **taken = &names->by_id[number];
+    if (*taken && strcmp(*taken, name) != 0)
+        return error_set(err, "id %lld is given to \"%.60s\" and to \"%.60s\"", (long long)number, *taken, name);
     if (slot->id >= 0 && slot->id != number)
         return error_set(err, "token \"%.60s\" has the ids %d and %lld", name, slot->id, (long long)number);
     slot->name = name;
     slot->size = size;
     slot->id = (int)number;
-    by_id[number] = name;
-    kinds[number] = (uint8_t)kind;
+    *taken = name;
+    tok->kinds[number] = (uint8_t)kind;
     return true;
 }
 
@@ -751,24 +760,20 @@ static inline size_t tokenizer_name_bytes(const char *name, const int16_t to_byt
     return n;
 }
 
-// Fills vocabulary, added tokens and merges. `names` and `by_id` are the caller's scratch.
-static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, TokenizerNames *names, const char **by_id,
-                                        uint8_t *kinds, Error *err) {
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges"),
-               *added = json_get(root, "added_tokens");
-
-    // 1. names and ids
+// Names, ids and kinds of all tokens, and the lists of those that are searched for.
+static inline bool tokenizer_read_names(Tokenizer *tok, TokenizerNames *names, const Json *vocab, const Json *added,
+                                        Error *err) {
     for (const Json *j = vocab->child; j; j = j->next)
-        if (!tokenizer_take_name(names, by_id, j->key, j->key_size, j, TOKEN_NORMAL, kinds, err)) return false;
+        if (!tokenizer_take_name(tok, names, j->key, j->key_size, j, TOKEN_NORMAL, err)) return false;
     bool searched[2] = {false, false};
     for (const Json *j = added ? added->child : NULL; j; j = j->next) {
         const Json *content = json_get(j, "content");
         bool special = json_bool(json_get(j, "special"), false);
         if (!json_is(content, JSON_STRING)) return error_set(err, "added_tokens: an entry has no content");
-        if (!tokenizer_take_name(names, by_id, content->text, content->size, json_get(j, "id"),
-                                 special ? TOKEN_SPECIAL : TOKEN_ADDED, kinds, err))
+        if (!tokenizer_take_name(tok, names, content->text, content->size, json_get(j, "id"),
+                                 special ? TOKEN_SPECIAL : TOKEN_ADDED, err) ||
+            !tokenizer_read_added(tok, j, err))
             return false;
-        if (!tokenizer_read_added(tok, j, err)) return false;
         if (!special) searched[json_bool(json_get(j, "normalized"), true)] = true;
     }
     for (int stage = 0; stage < 2; stage++) { // nothing to be found but special tokens: no search
@@ -776,13 +781,14 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
         for (int i = 0; i < tok->added_count[stage]; i++) free(tok->added[stage][i].text);
         tok->added_count[stage] = 0;
     }
+    return true;
+}
 
-    // 2. the arrays by id
+// The arrays by id.
+static inline bool tokenizer_fill_arrays(Tokenizer *tok, const TokenizerNames *names, Error *err) {
     int V = tok->vocab_size;
     size_t total = 1;
-    for (int id = 0; id < V; id++) total += by_id[id] ? strlen(by_id[id]) + 1 : 0;
-    tok->kinds = (uint8_t *)mem_alloc((size_t)V);
-    memcpy(tok->kinds, kinds, (size_t)V);
+    for (int id = 0; id < V; id++) total += names->by_id[id] ? strlen(names->by_id[id]) + 1 : 0;
     tok->names = (char *)mem_alloc(total);
     tok->name_offsets = (size_t *)mem_alloc((size_t)V * sizeof(size_t));
     tok->bytes = (uint8_t *)mem_alloc(total);
@@ -792,90 +798,127 @@ static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Tokeni
     byte_names(to_char, to_byte);
     size_t name_at = 1, byte_at = 0; // the empty name of missing ids is at 0
     for (int id = 0; id < V; id++) {
+        const char *name = names->by_id[id];
         tok->byte_offsets[id] = byte_at;
-        if (!by_id[id]) continue;
+        if (!name) continue;
+        size_t size = strlen(name);
         tok->name_offsets[id] = name_at;
-        memcpy(tok->names + name_at, by_id[id], strlen(by_id[id]));
-        name_at += strlen(by_id[id]) + 1;
-        if (kinds[id] == TOKEN_NORMAL) byte_at += tokenizer_name_bytes(by_id[id], to_byte, tok->bytes + byte_at);
-        if (kinds[id] == TOKEN_ADDED) {
-            memcpy(tok->bytes + byte_at, by_id[id], strlen(by_id[id]));
-            byte_at += strlen(by_id[id]);
-        }
+        memcpy(tok->names + name_at, name, size);
+        name_at += size + 1;
+        if (tok->kinds[id] == TOKEN_NORMAL) byte_at += tokenizer_name_bytes(name, to_byte, tok->bytes + byte_at);
+        if (tok->kinds[id] != TOKEN_ADDED) continue;
+        memcpy(tok->bytes + byte_at, name, size);
+        byte_at += size;
     }
     tok->byte_offsets[V] = byte_at;
     for (int b = 0; b < 256; b++) {
         char name[4];
-        int n = text_put((uint8_t *)name, to_char[b]);
-        tok->byte_ids[b] = tokenizer_name_slot(names, name, (size_t)n)->id;
+        size_t n = (size_t)utf8_put((uint8_t *)name, to_char[b]);
+        tok->byte_ids[b] = tokenizer_name_slot(names, name, n)->id;
         if (tok->byte_ids[b] < 0)
             return error_set(err, "model.vocab: no token for the byte 0x%02x; expected all 256 bytes", b);
     }
+    return true;
+}
 
-    // 3. merges
-    tok->merges = (int32_t(*)[2])mem_alloc((size_t)(merges ? merges->size : 0) * sizeof *tok->merges);
+// One merge, the next in rank. `whole` is scratch.
+static inline bool tokenizer_read_merge(Tokenizer *tok, const TokenizerNames *names, const Json *j, Str *whole,
+                                        Error *err) {
+    const char *left = j->text, *right, *space = json_is(j, JSON_STRING) ? strchr(left, ' ') : NULL;
+    size_t left_size, right_size;
+    if (j->type == JSON_ARRAY && j->size == 2 && json_is(j->child, JSON_STRING) &&
+        json_is(j->child->next, JSON_STRING)) {
+        left = j->child->text, left_size = j->child->size;
+        right = j->child->next->text, right_size = j->child->next->size;
+    } else if (space && space == strrchr(left, ' ')) {
+        left_size = (size_t)(space - left);
+        right = space + 1, right_size = j->size - left_size - 1;
+    } else {
+        return error_set(err, "model.merges: entry %d is neither [\"a\", \"b\"] nor \"a b\"", tok->merge_count);
+    }
+    whole->size = 0;
+    str_add(whole, left, left_size);
+    str_add(whole, right, right_size);
+    int a = tokenizer_name_slot(names, left, left_size)->id, b = tokenizer_name_slot(names, right, right_size)->id;
+    int c = tokenizer_name_slot(names, whole->data, whole->size)->id;
+    if (a < 0 || b < 0 || c < 0)
+        return error_set(err,
+                         "model.merges: entry %d (\"%.60s\" and \"%.60s\") names a token that model.vocab does not "
+                         "have",
+                         tok->merge_count, left, right);
+    uint64_t pair = tokenizer_pair(a, b), slot = tokenizer_mix(pair) & tok->merge_mask;
+    while (tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair)
+        slot = (slot + 1) & tok->merge_mask;
+    tok->merge_table[slot].pair = pair; // where a pair stands twice the later rank counts
+    tok->merge_table[slot].rank = tok->merge_count;
+    tok->merge_table[slot].id = c;
+    tok->merges[tok->merge_count][0] = a;
+    tok->merges[tok->merge_count++][1] = b;
+    return true;
+}
+
+// Slots of a hash table that holds n entries and stays half empty.
+static inline uint64_t tokenizer_slots(uint64_t n) {
     uint64_t slots = 16;
-    while (slots < 2 * (uint64_t)(merges ? merges->size : 0)) slots *= 2;
+    while (slots < 2 * n) slots *= 2;
+    return slots;
+}
+
+static inline bool tokenizer_read_merges(Tokenizer *tok, const TokenizerNames *names, const Json *merges, Error *err) {
+    size_t count = merges ? merges->size : 0;
+    uint64_t slots = tokenizer_slots(count);
+    tok->merges = (int32_t(*)[2])mem_alloc(count * sizeof *tok->merges);
     tok->merge_table = (TokenizerMerge *)mem_alloc(slots * sizeof(TokenizerMerge));
     tok->merge_mask = slots - 1;
     for (uint64_t i = 0; i < slots; i++) tok->merge_table[i].pair = UINT64_MAX;
     Str whole;
     memset(&whole, 0, sizeof whole);
-    for (const Json *j = merges ? merges->child : NULL; j; j = j->next) {
-        const char *left, *right;
-        size_t left_size, right_size;
-        if (j->type == JSON_ARRAY && j->size == 2 && json_is(j->child, JSON_STRING) &&
-            json_is(j->child->next, JSON_STRING)) {
-            left = j->child->text, left_size = j->child->size;
-            right = j->child->next->text, right_size = j->child->next->size;
-        } else if (j->type == JSON_STRING && strchr(j->text, ' ') && strchr(j->text, ' ') == strrchr(j->text, ' ')) {
-            left = j->text, left_size = (size_t)(strchr(j->text, ' ') - left);
-            right = left + left_size + 1, right_size = j->size - left_size - 1;
-        } else {
-            free(whole.data);
-            return error_set(err, "model.merges: entry %d is neither [\"a\", \"b\"] nor \"a b\"", tok->merge_count);
-        }
-        whole.size = 0;
-        str_add(&whole, left, left_size);
-        str_add(&whole, right, right_size);
-        int a = tokenizer_name_slot(names, left, left_size)->id, b = tokenizer_name_slot(names, right, right_size)->id;
-        int c = tokenizer_name_slot(names, whole.data, whole.size)->id;
-        if (a < 0 || b < 0 || c < 0) {
-            free(whole.data);
-            return error_set(err,
-                             "model.merges: entry %d (\"%.60s\" and \"%.60s\") names a token that model.vocab does not "
-                             "have",
-                             tok->merge_count, left, right);
-        }
-        uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b, slot = tokenizer_mix(pair) & tok->merge_mask;
-        while (tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair)
-            slot = (slot + 1) & tok->merge_mask;
-        tok->merge_table[slot].pair = pair; // where a pair stands twice the later rank counts
-        tok->merge_table[slot].rank = tok->merge_count;
-        tok->merge_table[slot].id = c;
-        tok->merges[tok->merge_count][0] = a;
-        tok->merges[tok->merge_count++][1] = b;
-    }
+    bool ok = true;
+    for (const Json *j = merges ? merges->child : NULL; ok && j; j = j->next)
+        ok = tokenizer_read_merge(tok, names, j, &whole, err);
     free(whole.data);
+    return ok;
+}
 
-    // 4. whole words
-    if (tok->ignore_merges) {
-        for (slots = 16; slots < 2 * (uint64_t)V;) slots *= 2;
-        tok->word_table = (int32_t *)mem_alloc(slots * sizeof(int32_t));
-        tok->word_mask = slots - 1;
-        memset(tok->word_table, 0xff, slots * sizeof(int32_t));
-        uint8_t *word = (uint8_t *)mem_alloc(total);
-        for (const Json *j = vocab->child; j; j = j->next) {
-            size_t n = tokenizer_name_bytes(j->key, to_byte, word);
-            int id = (int)j->integer;
-            if (kinds[id] != TOKEN_NORMAL) continue;
-            uint64_t slot = tokenizer_hash_bytes(word, n) & tok->word_mask;
-            while (tok->word_table[slot] >= 0) slot = (slot + 1) & tok->word_mask;
-            tok->word_table[slot] = id;
-        }
-        free(word);
+// The table of whole words, in the order of the file.
+static inline void tokenizer_fill_words(Tokenizer *tok, const Json *vocab) {
+    uint64_t slots = tokenizer_slots((uint64_t)tok->vocab_size);
+    tok->word_table = (int32_t *)mem_alloc(slots * sizeof(int32_t));
+    tok->word_mask = slots - 1;
+    memset(tok->word_table, 0xff, slots * sizeof(int32_t));
+    for (const Json *j = vocab->child; j; j = j->next) {
+        int id = (int)j->integer, length;
+        if (tok->kinds[id] != TOKEN_NORMAL) continue;
+        const uint8_t *word = tokenizer_bytes(tok, id, &length);
+        uint64_t slot = tokenizer_hash_bytes(word, (size_t)length) & tok->word_mask;
+        while (tok->word_table[slot] >= 0) slot = (slot + 1) & tok->word_mask;
+        tok->word_table[slot] = id;
     }
-    return true;
+}
+
+// Fills vocabulary, added tokens and merges.
+static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Error *err) {
+    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges"),
+               *added = json_get(root, "added_tokens");
+    TokenizerNames names;
+    uint64_t slots = tokenizer_slots((uint64_t)vocab->size + (added ? added->size : 0));
+    names.slots = (TokenizerName *)mem_alloc(slots * sizeof(TokenizerName));
+    names.mask = slots - 1;
+    for (uint64_t i = 0; i < slots; i++) names.slots[i].id = -1;
+    int64_t last = 0;
+    for (const Json *j = vocab->child; j; j = j->next) last = int64_max(last, json_integer(j, 0));
+    for (const Json *j = added ? added->child : NULL; j; j = j->next)
+        last = int64_max(last, json_integer(json_get(j, "id"), 0));
+    tok->vocab_size = (int)int64_min(last + 1, TOKENIZER_MAX_IDS); // ids beyond are refused one by one
+    tok->kinds = (uint8_t *)mem_alloc((size_t)tok->vocab_size);
+    names.by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
+    tok->ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
+    bool ok = tokenizer_read_names(tok, &names, vocab, added, err) && tokenizer_fill_arrays(tok, &names, err) &&
+              tokenizer_read_merges(tok, &names, merges, err);
+    if (ok && tok->ignore_merges) tokenizer_fill_words(tok, vocab);
+    free(names.slots);
+    free(names.by_id);
+    return ok;
 }
 
 static inline uint64_t tokenizer_content_hash(const Tokenizer *tok) {
@@ -895,43 +938,22 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
     JsonDoc doc;
     Json *root = json_parse(&doc, text, size, err);
     if (!root) return false;
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"),
-               *added = json_get(root, "added_tokens");
+    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab");
     const char *type = json_string(json_get(model, "type"), "BPE");
     bool ok = false;
-    const Json *dropout = json_get(model, "dropout");
     if (!json_is(model, JSON_OBJECT)) error_set(err, "no \"model\": not a tokenizer.json");
     else if (strcmp(type, "BPE") != 0) error_set(err, "model.type: \"%.40s\" is not supported; expected BPE", type);
     else if (!json_is(vocab, JSON_OBJECT) || vocab->size == 0)
         error_set(err, "model.vocab: expected tokens and their ids");
-    else if (json_number(dropout, 0) != 0) error_set(err, "model.dropout is not supported");
+    else if (json_number(json_get(model, "dropout"), 0) != 0) error_set(err, "model.dropout is not supported");
     else if (!json_is_empty(json_get(model, "continuing_subword_prefix")))
         error_set(err, "model.continuing_subword_prefix is not supported");
     else if (!json_is_empty(json_get(model, "end_of_word_suffix")))
         error_set(err, "model.end_of_word_suffix is not supported");
     else
         ok = tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
-             tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err);
-    if (ok) {
-        tok->ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
-        TokenizerNames names;
-        uint64_t slots = 1024;
-        while (slots < 2 * ((uint64_t)vocab->size + (added ? added->size : 0))) slots *= 2;
-        names.slots = (TokenizerName *)mem_alloc(slots * sizeof(TokenizerName));
-        names.mask = slots - 1;
-        for (uint64_t i = 0; i < slots; i++) names.slots[i].id = -1;
-        int64_t last = 0;
-        for (const Json *j = vocab->child; j; j = j->next) last = int64_max(last, json_integer(j, 0));
-        for (const Json *j = added ? added->child : NULL; j; j = j->next)
-            last = int64_max(last, json_integer(json_get(j, "id"), 0));
-        tok->vocab_size = (int)int64_min(last + 1, TOKENIZER_MAX_IDS); // ids beyond are refused one by one
-        const char **by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
-        uint8_t *kinds = (uint8_t *)mem_alloc((size_t)tok->vocab_size);
-        ok = tokenizer_read_model(tok, root, &names, by_id, kinds, err);
-        free(names.slots);
-        free(by_id);
-        free(kinds);
-    }
+             tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err) &&
+             tokenizer_read_model(tok, root, err);
     if (ok) {
         tok->bos = tokenizer_read_bos(json_get(root, "post_processor"));
         if (tokenizer_kind(tok, tok->bos) == TOKEN_MISSING) tok->bos = -1;

@@ -46,8 +46,7 @@ endif
 SETTINGS := $(notdir $(CC))-$(ARCH)-omp$(OPENMP)-mpi$(MPI)-san$(SANITIZE)
 BUILD    := build/$(SETTINGS)
 
-# The CUDA program: nvcc where it is, else only the emulated build. CUDA_ARCH: compute capabilities; PTX of the last
-# serves later ones.
+# nvcc where it is, else only the emulated build. CUDA_ARCH: compute capabilities; PTX of the last serves later ones.
 NVCC     := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ARCH ?= 80 90
 NVFLAGS  ?= -O3 -lineinfo
@@ -65,7 +64,7 @@ endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 
-.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster compare bench fuzz format lint clean
+.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster compare bench fuzz mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -81,6 +80,7 @@ help:
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
 	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
 	@echo "make fuzz            MINUTES=1 of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
+	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some of them"
 	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
 
@@ -122,8 +122,7 @@ EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test
 $(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -z -E -f dev/emu/launch.sed $< >$@
-# Which copies an object is made of, its dependency file says, each by one name (a/../b is b), so that no two seds write one file.
-# Before there is such a file, all copies must be there.
+# Dependency files name each copy once (a/../b is b), so that no two seds write one file; before there are any, all copies are made.
 $(EMU_PROGRAMS:=.o): Makefile | $(EMU_COPIES)
 	$(CXX) $(EMUFLAGS) -MMD -MP -x c++ -c $(filter %/$(patsubst %_emu.o,%.cu,$(@F:_fp32.o=.o)),$(EMU_COPIES)) -o $@
 	@sed -i -E ':a; s|[^/ ]+/\.\./||; ta' $(@:.o=.d)
@@ -162,7 +161,6 @@ fuzz: build-fuzz
 # The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.
 train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 	@cmp -s $< $@ || cp $< $@
-.PHONY: FORCE
 FORCE:
 
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
@@ -171,7 +169,6 @@ test:
 	@$(MAKE) --no-print-directory build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 
-# Not part of test: needs root and some minutes.
 test-cluster:
 	@scripts/install.sh build test cluster
 	@$(MAKE) --no-print-directory $(BUILD)/train_gpt_cpu
@@ -182,11 +179,14 @@ COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)
 compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON) $(BUILD)/train_gpt$(COMPARE_ON)_fp32
 	@BUILD=$(BUILD) CUDA=train_gpt$(COMPARE_ON) dev/test/compare.sh
 
+mutants:
+	@dev/test/mutants.sh $(ONLY)
+
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh
 
-# Which files `make format` lays out: all but the generated tables. Another version lays out otherwise.
+# All but the generated tables. Another version of clang-format lays out otherwise.
 CLANG_FORMAT := 14
 FORMATTED := $(filter-out llmc/text/unicode.h,$(shell git ls-files '*.c' '*.h' '*.cu' 2>/dev/null))
 format:

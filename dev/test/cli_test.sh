@@ -63,6 +63,14 @@ for family in gpt2 llama qwen3; do
     good eval --model=$model --data='s_val_*.bin' "${small[@]}"
     if jq -e '.loss > 0 and .bits_per_byte > 0 and .tokens > 0' out >/dev/null; then ok; else bad "eval: $(cat out)"; fi
     good dump --model=$model --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$family.safetensors
+    # the same model on other numbers: the backward pass is wrong from its first step on, and compare says so
+    good dump --model=$family-nano --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=other.safetensors --seed=1
+    good dump --model=$family-nano --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$family-2.safetensors --seed=2
+    # shellcheck disable=SC2086  # a command with its options
+    $RUNNER "$OLDPWD/$BUILD/test_gpt" compare other.safetensors $family-2.safetensors >out 2>&1
+    if grep -q 'goes wrong in step 11: dact.normf' out; then ok; else bad "compare: $(tail -n 2 out)"; fi
+    # shellcheck disable=SC2086
+    if $RUNNER "$OLDPWD/$BUILD/test_gpt" compare other.safetensors other.safetensors >out 2>&1 && ! grep -q 'goes wrong' out; then ok; else bad "compare with itself: $(tail -n 2 out)"; fi
     for dtype in f32 f16 bf16 q8_0; do good export --model=$model --format=gguf --dtype=$dtype --out=$family-$dtype.gguf; done
     good info --model=$family-124M
     # fine-tuning: a checkpoint as the start of another run

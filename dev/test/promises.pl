@@ -221,9 +221,21 @@ sub enumerators {
     }
 }
 
-my @checks = @ARGV ? @ARGV : qw(engine steps kernels rooms columns functions enumerators);
+# Every name between backticks in dev/adding.md: a path is there, anything else stands somewhere in the sources.
+sub names {
+    my @files = (sources(), glob('Makefile dev/test/*.sh'));
+    my $all = join "\n", map { text_of($_) } @files;
+    for my $name (text_of('dev/adding.md') =~ /`([^`]+)`/g) {
+        $looked++;
+        if ($name =~ /^make (\S+)/) { fault("dev/adding.md: make has no target $1") if $all !~ /^$1:|\.PHONY:.*\b$1\b/m }
+        elsif ($name =~ m{/}) { fault("dev/adding.md: $name is not there") if !-e $name }
+        else { fault("dev/adding.md: nothing is called $name") if $all !~ /\b\Q@{[$name =~ s{^--}{}r]}\E(?![A-Za-z0-9])/ }
+    }
+}
+
+my @checks = @ARGV ? @ARGV : qw(engine steps kernels rooms columns functions enumerators names);
 my %code = (engine => \&engine, steps => \&steps, kernels => \&kernels, rooms => \&rooms, columns => \&columns,
-    functions => \&functions, enumerators => \&enumerators);
+    functions => \&functions, enumerators => \&enumerators, names => \&names);
 my $failed = 0;
 for (@checks) {
     die "promises.pl: no check '$_'\n" if !$code{$_};

@@ -42,7 +42,8 @@ command -v clang++ >/dev/null || { clang=() && echo "clang is not there: headers
 copy() { # the sources without fixtures
     rm -rf "$work/tree"
     mkdir -p "$work/tree/dev"
-    cp -r llmc ./*.c ./*.cu "$work/tree"
+    cp -r llmc scripts Makefile ./*.c ./*.cu "$work/tree"
+    cp dev/adding.md "$work/tree/dev"
     for room in bench emu fuzz test; do mkdir "$work/tree/dev/$room" && cp dev/$room/*.* "$work/tree/dev/$room"; done
 }
 copy
@@ -54,7 +55,7 @@ passed=$((passed + $(wc -l <"$work/list") - wrong)) failed=$((failed + wrong))
 
 # ------------------------------------------------------------------ sources, Makefile
 
-for what in engine steps kernels rooms columns functions enumerators; do
+for what in engine steps kernels rooms columns functions enumerators names; do
     perl dev/test/promises.pl $what >"$work/out"
     check "promises.pl $what: $(head -n 20 "$work/out")" test $? -eq 0
     grep '^note:' "$work/out"
@@ -75,7 +76,7 @@ check "llmc/cpu/norm.h does not rebuild train_gpt_cpu" grep -q train_gpt_cpu.c "
 check "llmc/cpu/norm.h rebuilds an emulated program" lacks emu/ "$work/out"
 make -s help >"$work/out"
 while read -r target; do
-    case $target in all | help) continue ;; esac
+    case $target in all | help | FORCE) continue ;; esac
     check "make help does not list $target" grep -Eq "make $target([ ;:]|$)" "$work/out"
 done < <(sed -n 's/^\.PHONY: \(.*help.*\)/\1/p' Makefile | tr ' ' '\n')
 
@@ -100,6 +101,8 @@ plant rooms "from a room above" llmc/base/json.h 's|^#include "common.h"|&\n#inc
 plant rooms "which is not there" llmc/base/json.h 's|^#include "common.h"|#include "comon.h"|'
 plant columns "json.h:1: 1[0-9]* columns" llmc/base/json.h "1s/.*/\/* $(printf 'x%.0s' {1..120})/"
 plant functions "long_one has 1[0-9]* lines" llmc/base/json.h "\$a static inline void long_one(void) {$(printf '\\n;%.0s' {1..100})\\n}"
+plant names "nothing is called param_tables" dev/adding.md 's/`param_table_frozen`\|`update_rule`/`param_tables`/'
+plant names "llmc/files/nowhere.h is not there" dev/adding.md 's|`llmc/files/naming.h`|`llmc/files/nowhere.h`|'
 plant enumerators "no common prefix: RED BLUE" llmc/base/json.h '$a typedef enum { RED, BLUE } Colour;'
 
 # warn COMPILERS TEXT HEADER SCRIPT: so with a header that is compiled alone; COMPILERS: how many must see it

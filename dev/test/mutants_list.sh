@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# The mutants of dev/test/mutants.sh: mutant NAME FILE FROM TO TEST. Every room has some; a new rule brings one.
+
+# ---- base
+mutant "XXH64 rotates by 30" llmc/base/hash.h 'word * XXH64_PRIME_2, 31)' 'word * XXH64_PRIME_2, 30)' "gpt files"
+mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
+mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt base"
+mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
+
+# ---- text
+mutant "merges of equal count in another order" llmc/text/bpe.h 'return a->count > b->count' 'return a->count >= b->count' "gpt tokenizer"
+mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
+mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
+mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
+mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
+mutant "damaged shards verify" llmc/text/data.h 's->checked && sum != s->header.checksum' '0 && sum != s->header.checksum' "gpt data"
+
+# ---- ranks
+mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"
+mutant "a rank with another key is let in" llmc/ranks/bootstrap.h 'memcmp(theirs.key, hello.key, sizeof hello.key) != 0' '0' "bootstrap_test"
+mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank : rank - 1' 'rank < me ? 0 : rank - 1' "ranks_test"
+
+# ---- model
+mutant "another head is the same model" llmc/model.h 'X(SWITCH, tied, "tied head", 0, 1, 0,' 'X(SWITCH, tied, "tied head", 0, 1, -1,' "gpt base"
+mutant "other key/value heads are the same model" llmc/model.h 'X(SIZE, kv_heads, "key/value heads", 1, 1024, 0,' 'X(SIZE, kv_heads, "key/value heads", 1, 1024, -1,' "gpt base"
+mutant "residual projections start as wide as others" llmc/model.h 'c->init_std / sqrt(2.0 * c->layers)' 'c->init_std' "gpt base model"
+mutant "vectors decay" llmc/engine.h 'rule.group[GROUP_VECTOR].weight_decay = 0;' '' "gpt model"
+mutant "gradients that are alive at once share memory" llmc/model.h 'rows[i].written < rows[j].read ||' 'rows[i].written <= rows[j].read ||' "double model"
+mutant "attention is scaled by the wrong root" llmc/model.h '1 / sqrt((double)c->head_size)' '1 / sqrt((double)c->channels)' "gpt model"
+mutant "heads that do not divide" llmc/model.h 'if (c->heads % c->kv_heads)' 'if (0)' "gpt base model files"
+
+# ---- cpu
+mutant "RMSNorm backward without its projection" llmc/cpu/norm.h 'vload(dr + c) + rs * (g - a - xhat * q)' 'vload(dr + c) + rs * (g - a)' "gpt kernels"
+mutant "a query sees the next key" llmc/cpu/attention.h 'last[j] >= key + i' 'last[j] + 1 >= key + i' "gpt kernels"
+mutant "rotation turns one half the wrong way" llmc/cpu/rope.h 'out[i + half] = b * c + a * s;' 'out[i + half] = b * c - a * s;' "gpt kernels"
+mutant "GELU's slope forgets the cubic term" llmc/cpu/mlp.h '(1 + 3 * GELU_B * x * x)' '(1 + GELU_B * x * x)' "gpt kernels"
+mutant "AdamW without bias correction" llmc/cpu/optimizer.h '1 - pow(r->beta2, step)' '1' "gpt model"
+mutant "ignored targets count" llmc/cpu/loss.h 'if (target < 0) {' 'if (target < -1) {' "gpt kernels"
+mutant "embedding gradients overwrite" llmc/cpu/embedding.h 'd[c] += dx[(size_t)n * C + c];' 'd[c] = dx[(size_t)n * C + c];' "gpt kernels"
+mutant "gradients of gradients are not passed on when kept" train_gpt_cpu.c 'if (to != from) memcpy' 'if (0) memcpy' "gpt model"
+mutant "clipping never happens" train_gpt_cpu.c 'result.grad_norm > rule->grad_clip ?' 'result.grad_norm > 1e30 ?' "gpt model"
+mutant "infinite losses reach the weights" train_gpt_cpu.c 'isfinite(result.loss) && isfinite(result.grad_norm) &&' 'isfinite(result.grad_norm) &&' "gpt trainer"
+
+# ---- files
+mutant "GGUF keeps the halves of llama's heads" llmc/files/gguf.h 'start + in_head % 2 * (t->head_size / 2) + in_head / 2' 'row + r' "gpt gguf"
+mutant "values are cut where keys are" llmc/files/naming.h 'j == 0 ? 0 : NQ + (j - 1) * NK' 'j == 0 ? 0 : NQ' "gpt model gguf"
+mutant "checkpoints' checksums are not compared" llmc/files/checkpoint.h 'else if (ok && sum !=' 'else if (0 && sum !=' "gpt trainer"
+mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < n - keep->newest; i++' 'i < n - keep->newest + 1; i++' "gpt trainer"
+mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)' 'if (0)' "gpt files"
+
+# ---- run
+mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
+mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "survive_test"
+mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step / (double)s->warmup' 's->peak' "gpt base"
+mutant "options above their bound pass" llmc/run/parse.h '*n >= p->least && *n <= p->most' '*n >= p->least' "gpt base"
+mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step) break;' '' "resume_test"
+mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) break;' 'if (kept >= sum) break;' "gpt base"
+mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"
+mutant "the stop file is nobody's business" llmc/run/stop.h 'reason = STOP_FILE;' 'reason = reason;' "survive_test"
+mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (token == g->tok->eot) break;' '' "gpt trainer"
+
+# ---- cuda, emulated
+mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);
+        __syncthreads();' 'make_float2(s1, s2);' "cuda"
+mutant "CUDA: SiLU's slope loses a factor" llmc/cuda/mlp.h 'return a * s * (1 + x * c);' 'return a * s * (1 + c);' "cuda"
+mutant "CUDA: sums stop at the group" llmc/cuda/shards.h 'if (last) ranks_sum_across(' 'if (0) ranks_sum_across(' "cuda_ranks_test"

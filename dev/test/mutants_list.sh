@@ -8,7 +8,7 @@ mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >>
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 
 # ---- text
-mutant "merges of equal count in another order" llmc/text/bpe.h 'return a->count > b->count' 'return a->count >= b->count' "gpt tokenizer"
+mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
 mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
@@ -24,7 +24,7 @@ mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank :
 mutant "another head is the same model" llmc/model.h 'X(SWITCH, tied, "tied head", 0, 1, 0,' 'X(SWITCH, tied, "tied head", 0, 1, -1,' "gpt base"
 mutant "other key/value heads are the same model" llmc/model.h 'X(SIZE, kv_heads, "key/value heads", 1, 1024, 0,' 'X(SIZE, kv_heads, "key/value heads", 1, 1024, -1,' "gpt base"
 mutant "residual projections start as wide as others" llmc/model.h 'c->init_std / sqrt(2.0 * c->layers)' 'c->init_std' "gpt base model"
-mutant "vectors decay" llmc/engine.h 'rule.group[GROUP_VECTOR].weight_decay = 0;' '' "gpt model"
+mutant "vectors decay" llmc/model.h 'rule.group[GROUP_VECTOR].weight_decay = 0;' '' "gpt model"
 mutant "gradients that are alive at once share memory" llmc/model.h 'rows[i].written < rows[j].read ||' 'rows[i].written <= rows[j].read ||' "double model"
 mutant "attention is scaled by the wrong root" llmc/model.h '1 / sqrt((double)c->head_size)' '1 / sqrt((double)c->channels)' "gpt model"
 mutant "heads that do not divide" llmc/model.h 'if (c->heads % c->kv_heads)' 'if (0)' "gpt base model files"

@@ -51,6 +51,22 @@ check "with old files about: exit codes $codes: $(cat out1)" test "$codes" = 000
 check "with old files about: $(result 0), expected $one" test "$(result 0)" = "$one"
 check "old files are left alone" test -f .llmc-ranks-4711-1-0 -a -f .llmc-ranks-4711-2-1
 
+# A rank of another key is not let in, and takes nobody's place.
+export SLURM_STEP_NUM_TASKS=2 LLMC_BOOTSTRAP_SECONDS=30
+rm -f .llmc-ranks*
+mkdir other
+evaluate 0 &
+rank0=$!
+until [ -s .llmc-ranks-4711-2-0 ] || ! kill -0 $rank0 2>/dev/null; do sleep 0.05; done
+sed 's/^0/x/; s/^[^x]/0/; s/^x/1/' .llmc-ranks-4711-2-0 >other/.llmc-ranks-4711-2-0
+LLMC_BOOTSTRAP=$work/other LLMC_BOOTSTRAP_SECONDS=2 evaluate 1
+check "another key: exit code $?: $(cat out1)" grep -q 'rank 1 found no rank 0 through' out1
+evaluate 1
+check "behind one of another key: $(cat out1)" test $? -eq 0
+wait $rank0
+check "behind one of another key: exit code $? of rank 0: $(cat out0)" test "$(result 0)" = "$one"
+export SLURM_STEP_NUM_TASKS=3
+
 export LLMC_BOOTSTRAP_SECONDS=1
 ranks 1 2
 check "without rank 0: exit codes $codes" test "$codes" = 11

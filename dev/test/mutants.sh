@@ -30,21 +30,22 @@ trap 'rm -rf "$work"' EXIT
 
 # run_test FOLDER TEST: the exit code of a test in a copy of the tree; 99: it does not build.
 run_test() {
-    local folder=$1 kind=${2%% *} words=${2#* } build=build/mutant
+    local folder=$1 kind=${2%% *} words=${2#* } build=build/mutant-mpi0
+    if command -v mpicc >/dev/null; then build=build/mutant-mpi1; fi # tests of ranks look at the name
     [ "$words" = "$2" ] && words=
     cd "$folder" || return 98
     export CFLAGS=-O1 WERROR=0
     case $kind in
         gpt | double)
             [ "$kind" = gpt ] && kind=test_gpt || kind=test_gpt_double
-            make -s BUILD=$build "$build/$kind" || return 99
+            make -s BUILD="$build" "$build/$kind" || return 99
             # shellcheck disable=SC2086  # areas
             timeout 300 "$build/$kind" $words
             ;;
-        cuda) make -s BUILD=$build "$build/cuda_test_emu" && { timeout 300 "$build/cuda_test_emu" || return 1; } ;;
+        cuda) make -s BUILD="$build" "$build/cuda_test_emu" && { timeout 300 "$build/cuda_test_emu" || return 1; } ;;
         *)
-            make -s BUILD=$build build-tests >/dev/null || return 99
-            case $kind in cuda*) make -s BUILD=$build emu || return 99 ;; esac
+            make -s BUILD="$build" build-tests >/dev/null || return 99
+            case $kind in cuda*) make -s BUILD="$build" emu || return 99 ;; esac
             BUILD=$build timeout 600 bash "dev/test/$kind.sh"
             ;;
     esac

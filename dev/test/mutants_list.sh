@@ -4,7 +4,7 @@
 # ---- base
 mutant "XXH64 rotates by 30" llmc/base/hash.h 'word * XXH64_PRIME_2, 31)' 'word * XXH64_PRIME_2, 30)' "gpt files"
 mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
-mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt base"
+mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt gguf files"
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 
 # ---- text
@@ -21,8 +21,8 @@ mutant "a rank with another key is let in" llmc/ranks/bootstrap.h 'memcmp(theirs
 mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank : rank - 1' 'rank < me ? 0 : rank - 1' "ranks_test"
 
 # ---- model
-mutant "another head is the same model" llmc/model.h 'X(SWITCH, tied, "tied head", 0, 1, 0,' 'X(SWITCH, tied, "tied head", 0, 1, -1,' "gpt base"
-mutant "other key/value heads are the same model" llmc/model.h 'X(SIZE, kv_heads, "key/value heads", 1, 1024, 0,' 'X(SIZE, kv_heads, "key/value heads", 1, 1024, -1,' "gpt base"
+mutant "another head is the same model" llmc/model.h 'X(SWITCH, tied, "tied head", 0, 1, 0,' 'X(SWITCH, tied, "tied head", 0, 1, -1,' "gpt trainer"
+mutant "other key/value heads are the same model" llmc/model.h 'X(SIZE, kv_heads, "key/value heads", 1, 1024, 0,' 'X(SIZE, kv_heads, "key/value heads", 1, 1024, -1,' "gpt trainer"
 mutant "residual projections start as wide as others" llmc/model.h 'c->init_std / sqrt(2.0 * c->layers)' 'c->init_std' "gpt base model"
 mutant "vectors decay" llmc/model.h 'rule.group[GROUP_VECTOR].weight_decay = 0;' '' "gpt model"
 mutant "gradients that are alive at once share memory" llmc/model.h 'rows[i].written < rows[j].read ||' 'rows[i].written <= rows[j].read ||' "double model"

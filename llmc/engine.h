@@ -17,7 +17,7 @@ typedef struct Model Model;
 #define PRECISIONS(X) X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto")
 typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 
-// How the ranks share out a block's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
+// How the ranks share out a segment's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
 typedef enum { SHARDS_RANGES, SHARDS_TENSORS } ShardsDeal;
 
 // AdamW gives the same bits with either, apart from the last digits of the gradient norm; LLMC_SHARDS chooses.

@@ -107,12 +107,12 @@ static inline void *mem_alloc(size_t bytes) {
 }
 
 // Grows a plain array (elements of `size` bytes) so that it holds at least `need`; doubles, so that
-// appending n elements costs O(n). Returns the block, *capacity updated.
-static inline void *mem_grow(void *block, size_t *capacity, size_t need, size_t size) {
-    if (need <= *capacity) return block;
+// appending n elements costs O(n). Returns the array, *capacity updated.
+static inline void *mem_grow(void *array, size_t *capacity, size_t need, size_t size) {
+    if (need <= *capacity) return array;
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < need) wanted *= 2;
-    void *grown = realloc(block, wanted * size);
+    void *grown = realloc(array, wanted * size);
     if (!grown)
         fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
     *capacity = wanted;

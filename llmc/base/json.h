@@ -83,7 +83,7 @@ static inline void *json_alloc(JsonDoc *doc, size_t bytes) {
         if (!fresh) fail("out of memory: %zu bytes for a JSON document could not be allocated", size);
         fresh->used = 0;
         fresh->size = size;
-        if (c && bytes > JSON_CHUNK / 4) { // a block of its own goes behind the one that is being filled
+        if (c && bytes > JSON_CHUNK / 4) { // a chunk of its own goes behind the one that is being filled
             fresh->next = c->next;
             c->next = fresh;
         } else {

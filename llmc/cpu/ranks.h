@@ -44,19 +44,19 @@ typedef struct {
 #endif
 } Ranks;
 
-// blocks: how many arrays at most are queued at a time.
-static inline void ranks_open(Ranks *r, const Dist *dist, int blocks) {
+// arrays: how many arrays at most are queued at a time.
+static inline void ranks_open(Ranks *r, const Dist *dist, int arrays) {
     memset(r, 0, sizeof *r);
     r->dist = dist;
-    (void)blocks;
+    (void)arrays;
 #ifdef USE_MPI
     if (dist->size == 1) return;
     size_t others = (size_t)dist->size - 1;
-    r->capacity = blocks;
-    r->jobs = (RanksJob *)mem_alloc(sizeof(RanksJob) * (size_t)blocks);
+    r->capacity = arrays;
+    r->jobs = (RanksJob *)mem_alloc(sizeof(RanksJob) * (size_t)arrays);
     r->incoming = (real *)mem_alloc(sizeof(real) * RANKS_WINDOW * others * RANKS_PIECE);
     r->requests = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * RANKS_WINDOW * 2 * others);
-    r->gathers = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * (size_t)blocks * 2 * others);
+    r->gathers = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * (size_t)arrays * 2 * others);
 #endif
 }
 

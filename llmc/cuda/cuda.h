@@ -243,7 +243,7 @@ static inline void add_columns(float *out1, float *out2, const float *partial, i
     LAUNCH_CHECK();
 }
 
-// Blocks for n items of `each`, refusing what a grid cannot hold.
+// Thread blocks for n items of `each`, refusing what a grid cannot hold.
 static inline unsigned blocks_for(size_t n, size_t each) {
     size_t blocks = (n + each - 1) / each;
     if (blocks > 0x7fffffffu)

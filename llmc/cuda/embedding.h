@@ -4,7 +4,7 @@ table) in, their gradients out.
 
 Backward, the rows of dx that belong to one token must be added up in a fixed order. The host sorts
 the positions of a batch by token (counting sort, O(N + V), while the GPU works on the batch before)
-and a block a token adds them: no atomics.
+and a thread block a token adds them: no atomics.
 */
 #ifndef LLMC_CUDA_EMBEDDING_H
 #define LLMC_CUDA_EMBEDDING_H
@@ -125,7 +125,7 @@ static inline void batch_upload(Batch *b, const int32_t *inputs, const int32_t *
 
 // ---------------------------------------------------------------- backward
 
-// A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
+// A thread block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
 // eight sums are added one after the other.
 template <typename Real>
 __global__ void embedding_backward_kernel(float *dwte, const Real *dx, TokenGroups groups, int C) {

@@ -396,10 +396,10 @@ template <typename Real> __global__ void add_bias_kernel(Real *y, const Real *b,
     store_pack(y + i / packs * (size_t)C, v, c, C, fit);
 }
 
-enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at once, of a block
+enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at once, of a thread block
 
 // partial (gridDim.y, C): sums of columns over rows of dy (N, C). A warp takes COLUMN_ROWS rows at a time, all of them
-// on their way from memory together; a block's warps take turns, and so do the blocks.
+// on their way from memory together; a thread block's warps take turns, and so do the blocks.
 template <typename Real>
 __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const Real *dy, int N, int C) {
     const int P = PackOf<Real>::SIZE;
@@ -440,7 +440,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *p
 
 // db (C) += column sums of dy (N, C)
 template <typename Real> static inline void bias_backward(float *db, const Real *dy, int N, int C, Device *d) {
-    // About 528 blocks, 4 for each of an H100's multiprocessors, with at least one turn each; a constant, since the
+    // About 528 thread blocks, 4 for each of an H100's multiprocessors, at least one turn each; a constant, since the
     // order of sums must not depend on the device. Scratch: up to 256 rows of C.
     int wide = (C + 32 * (int)PackOf<Real>::SIZE - 1) / (32 * (int)PackOf<Real>::SIZE),
         turn = COLUMN_WARPS * COLUMN_ROWS, parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;

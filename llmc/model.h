@@ -501,7 +501,7 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
 
 // ---------------------------------------------------------------- optimizer
 
-// The optimizer's state: a number for every trained parameter in each row. X(id); on disk the id stands before the
+// The optimizer's state: each row is a number for every trained parameter. X(id); on disk the id stands before the
 // parameter's name.
 #define OPTIMIZER_STATE(X) X(moment1) X(moment2)
 
@@ -543,8 +543,8 @@ static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_cl
 
 // ---------------------------------------------------------------- activations
 
-// How long an intermediate tensor lives. What is not kept shares one slot among all layers and is
-// computed again in the backward pass; --recompute chooses where the line is drawn.
+// How long an intermediate tensor lives. All layers share one slot of what is not kept; the backward pass computes it
+// again (activation checkpointing, Chen et al. 2016, arXiv:1604.06174). --recompute chooses where the line is drawn.
 typedef enum {
     LIFE_KEPT,  // always kept: the residual stream between blocks
     LIFE_BLOCK, // recomputed under --recompute=block (the whole block runs forward again)
@@ -662,7 +662,7 @@ static inline const BackwardRow *backward_rows(int *count) {
     return rows;
 }
 
-// Lays out the gradients of the activations. Those that are not needed at the same time share memory; with `keep`
+// Lays out the activations' gradients. Those that do not live at the same time share memory (liveness); with `keep`
 // (dump) each has a place of its own, in every layer. Of ACT_KINDS those of BACKWARD are present.
 static inline ActTable backward_table(const Config *c, int B, int T, bool keep, size_t real_bytes) {
     ActTable t = act_table(c, B, T, keep ? RECOMPUTE_NONE : RECOMPUTE_BLOCK, real_bytes, real_bytes);
@@ -676,7 +676,7 @@ static inline ActTable backward_table(const Config *c, int B, int T, bool keep, 
         there[rows[i].kind] = 1;
         if (!keep) a->slots = 1;
         a->offset = keep ? t.bytes : 0;
-        // The lowest place at which nothing lies that is alive at the same time.
+        // First fit: the lowest place at which nothing lies that is alive at the same time.
         for (int j = 0; !keep && j < i; j++) {
             const Act *b = &t.items[rows[j].kind];
             if (rows[i].in_place_of == rows[j].kind) {

@@ -332,7 +332,7 @@ static inline bool path_expand(StrList *out, const char *patterns, Error *err) {
 
 // ---------------------------------------------------------------- reading
 
-// A file mapped read-only into memory. An empty file has data == "" and size 0.
+// A memory-mapped file (mmap), read-only. An empty file has data == "" and size 0.
 typedef struct {
     const uint8_t *data;
     size_t size;
@@ -371,7 +371,7 @@ static inline void file_unmap(MappedFile *f) {
 
 // ---------------------------------------------------------------- writing
 
-// A file that is there whole or not at all. Errors stick: write as much as you like and look at the
+// A file that is there whole or not at all (atomic rename). Errors stick: write as much as you like and look at the
 // result of out_commit() alone. out_abort() removes the temporary file.
 typedef struct {
     FILE *stream;

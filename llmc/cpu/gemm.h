@@ -10,14 +10,14 @@ It is computed after Goto and van de Geijn, "Anatomy of High-Performance Matrix 
 (2008), and Van Zee and van de Geijn, "BLIS" (2015): pieces of A and B are copied ("packed") into the
 order in which the innermost loop reads them, in sizes that stay in a cache, and the innermost loop
 holds a tile of the result in registers. One side, the smaller one, is kept; the other passes by, so
-that what is packed of it is used while it is still near. The loops, from outside:
+that what is packed of it is used while it is still near. The loops from outside, with BLIS's names where B is kept:
 
-    5  the kept side in slabs (mc or nc): their packed form stays in a share of the L3 cache
-    4  K in runs of KC (kc): a packed panel of A (TILE_M x KC) takes half of L1
-    3  the passing side in strips of panels (nc or mc): a strip takes an eighth of L2
-    2  panels of the slab, one after the other
-    1  panels of the strip, from L2
-    0  K: TILE_M x TILE_V vector FMAs an iteration (tile_product)
+    5  nc  the kept side in slabs: a packed slab stays in a share of the L3 cache
+    4  kc  K in runs of at most KC: a packed panel of A (TILE_M x KC) takes half of L1
+    3  mc  the passing side in strips of panels: a packed strip takes an eighth of L2
+    2  nr  panels of the slab, one after the other
+    1  mr  panels of the strip, from L2
+    0      K: TILE_M x TILE_V vector FMAs an iteration (tile_product, the micro-kernel)
 
 Threads form a grid over rows and columns of the result and share nothing: each packs what it needs.
 Packing into shared memory was tried: a line that another core has read costs more to write again
@@ -92,9 +92,9 @@ ALWAYS_INLINE int k_units(int kc, bool bf16) { return bf16 ? (kc + 1) / 2 : kc; 
 // Rows of a panel in memory: whole vectors along k, as the transposition writes them.
 ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + VL - 1) / VL * VL; }
 
-// Stores wait for their cache line: asking for it this many bytes before it is written hides that.
+// A store waits for its cache line: a prefetch this many bytes ahead of it hides that.
 enum { PACK_AHEAD = 768 };
-// Rows that lie across k are asked for this many rows ahead: no prefetcher follows strides of pages.
+// Rows that lie across k are prefetched this many rows ahead: hardware does not follow strides of pages.
 enum { PACK_ROWS_AHEAD = 8 };
 
 // One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
@@ -107,7 +107,7 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
             int k = u * per_unit, left = kc - k;
             const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
             real *to = panel + (size_t)u * width + g;
-            // Long rows are fetched ahead along k, short ones (heads of attention) a panel ahead.
+            // Long rows are prefetched along k, short ones (heads of attention) a panel ahead.
             const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
             if (left >= VL * per_unit && g + group <= count) {
                 UNROLL
@@ -189,8 +189,8 @@ ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0,
     }
 }
 
-// Asks for part `part` of `parts` of what pack_panels will read for rows i0 .. i1, into L2: from memory
-// at the speed of the micro-kernels beside which this runs, instead of between them.
+// Prefetches part `part` of `parts` of what pack_panels will read for rows i0 .. i1 into L2: memory is then read
+// while the micro-kernels run, not between them.
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
     const int line = 64 / (int)sizeof(real);
     int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
@@ -205,8 +205,8 @@ ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, i
 
 // sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N).
 // Only vectors first .. end-1 of each row, constants: attention leaves out what its mask hides.
-// soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are asked for one after
-// the other: all at once they would take the buffers in which misses of L1 wait from a and b.
+// soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are prefetched one after
+// the other: all at once they would take the line fill buffers, in which misses of L1 wait, from a and b.
 ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end,
                                 bool bf16, const real *soon, size_t ld) {
     vreal s[TILE_M][TILE_V];
@@ -284,7 +284,7 @@ typedef struct {
 
 typedef struct {
     bool keep_a;     // A is the side that is kept packed, else B
-    int slab, strip; // rows of A or columns of B that a thread packs at a time of the kept and of the passing side
+    int slab, strip; // nc, mc: rows of A or columns of B packed at a time, of the kept and of the passing side
     int kc;          // a multiple of two vectors
     size_t slab_size, strip_size; // numbers in a packed slab and a packed strip
 } Blocking;
@@ -342,14 +342,14 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
     int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last,
         passing_tile = keep_a ? TILE_N : TILE_M;
     real *slab = packed, *strip = packed + s.slab_size;
-    for (int b0 = kept_first; b0 < kept_last; b0 += s.slab) { // loop 5
+    for (int b0 = kept_first; b0 < kept_last; b0 += s.slab) { // loop 5 (nc)
         int b1 = kept_last - b0 < s.slab ? kept_last : b0 + s.slab;
-        for (int k0 = 0; k0 < K; k0 += s.kc) { // loop 4
+        for (int k0 = 0; k0 < K; k0 += s.kc) { // loop 4 (kc)
             int kc = K - k0 < s.kc ? K - k0 : s.kc, units = k_units(kc, bf16);
             size_t row = (size_t)panel_units(kc, bf16), slab_stride = row * (size_t)kept_tile,
                    strip_stride = row * (size_t)passing_tile;
             pack_panels(slab, slab_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
-            for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3
+            for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3 (mc)
                 int s1 = passing_last - s0 < s.strip ? passing_last : s0 + s.strip;
                 pack_panels(strip, strip_stride, passing, s0, s1, k0, kc, passing_tile, bf16);
                 // The strip that comes next: beside this one, or at the start of the next run of K.
@@ -357,11 +357,11 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
                 int next_count = passing_last - next < s.strip ? passing_last - next : s.strip,
                     next_kc = K - next_k < s.kc ? K - next_k : s.kc;
                 const real *slab_panel = slab;
-                for (int b = b0; b < b1; b += kept_tile, slab_panel += slab_stride) { // loop 2
+                for (int b = b0; b < b1; b += kept_tile, slab_panel += slab_stride) { // loop 2 (nr)
                     prefetch_rows(passing, next, next + next_count, next_k, next_kc, (b - b0) / kept_tile,
                                   ceil_divide(b1 - b0, kept_tile));
                     const real *strip_panel = strip;
-                    for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1
+                    for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1 (mr)
                         int i = keep_a ? b : p, j = keep_a ? p : b, rows = (keep_a ? b1 : s1) - i,
                             columns = (keep_a ? s1 : b1) - j;
                         const real *a_panel = keep_a ? slab_panel : strip_panel,
@@ -424,7 +424,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 // ---------------------------------------------------------------- few rows
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
-// next row: four rows at a time, or asking ahead, read a third slower.
+// next row: four rows at a time, or with prefetches, it read a third slower.
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C,
                                  int OC, int o, int rows) {
     const real *wr = w + (size_t)o * C;
@@ -454,8 +454,8 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const re
     }
 }
 
-// N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
-// products: reading w is the limit, not arithmetic.
+// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. fp32 even with bf16
+// products: it is bound by memory, by reading w.
 static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual,
                                    LinearShape s, Cpu *cpu) {
     int C = s.C, OC = s.OC, N = s.N;

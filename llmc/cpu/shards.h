@@ -2,9 +2,9 @@
 shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cuda/shards.h
 has the same functions.
 
-Every rank holds all weights and adds up all gradients. Of each segment's gradients a rank sums one part over the ranks.
-With --zero=1 (ZeRO stage 1, Rajbhandari et al. 2020) it keeps the optimizer's state of that part alone and updates it,
-and then everybody gets everybody's new weights; with --zero=0 everybody gets the summed gradients and updates all.
+Every rank holds all weights, and all gradients from its tokens (data parallel). A rank sums one part of each segment's
+gradients over the ranks. With --zero=1 (ZeRO stage 1, Rajbhandari et al. 2020) it keeps the optimizer's state of that
+part alone, updates it, and then all get the new weights; with --zero=0 all get the summed gradients and update all.
 Parts are ranges of equal size, whatever tensors lie in them, or runs of whole tensors (SHARDS_TENSORS), for rules
 that look at a whole matrix.
 

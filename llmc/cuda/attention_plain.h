@@ -2,8 +2,8 @@
 attention_plain.h: causal attention in plain fp32 arithmetic, for any head size up to 256.
 
 The kernels behind attention.h for the fp32 build, and for bf16 with head sizes that its tensor core
-kernels do not have. Same algorithm (tiles of keys with a running maximum, FlashAttention,
-arXiv 2205.14135), one rounding to the storage type at the end. Written to be read, not to be fast:
+kernels do not have. Same algorithm (tiles of keys with a running maximum: online softmax,
+FlashAttention, arXiv 2205.14135), one rounding to the storage type at the end. Written to be read, not to be fast:
 about a tenth of the fp32 peak, bound by loads from shared memory (5 for 4 FMA).
 
 A thread block has 8 warps and 32 rows (queries, or keys in attention_dkdv_plain_kernel), 4 to a warp. Tiles

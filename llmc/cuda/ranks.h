@@ -3,10 +3,10 @@ ranks.h: the ranks of a job, one GPU each: who keeps what, and the collectives o
 
 What ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054) leaves out is chosen by --zero:
     0  every rank keeps everything; gradients are summed
-    1  the optimizer's state (master weights, moments) is shared out; each rank updates its part
+    1  the optimizer's state (master weights, moments) is sharded; each rank updates its part
     2  and gradients: those of a segment live only until they are summed
     3  and weights: those of a segment live only while it computes
-With --zero_group=G things are shared out among G neighbouring ranks (the GPUs of a node) and kept
+With --zero_group=G things are sharded over G neighbouring ranks (the GPUs of a node) and kept
 once in each such group (hybrid sharding, Zhao et al. 2023, arXiv:2304.11277): sums go through the
 group first, and then, G times smaller, across the groups.
 
@@ -16,8 +16,8 @@ A step moves, from and to each rank and with n weights: gradients (G-1)/G n floa
 (R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice in every micro-batch. With ZeRO-2 and -3
 gradients go through the group after every micro-batch, since no rank keeps them whole.
 
-All collectives run on one stream beside the model's, in the order in which they are called, so that no two
-of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
+All collectives run on one stream beside the model's (they overlap its work), in the order of the calls, so that no
+two of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
 from time: two runs have the same bits. Two things would change that order, and are switched off unless the
 environment says otherwise: sums inside the switch (NVLS; NCCL issue 1497: they differ between calls), and buffers
 registered with a graph (NCCL_GRAPH_REGISTER), with which a captured pass may use fewer channels than the direct

@@ -277,8 +277,8 @@ static inline void shards_close(Shards *s) {
 
 // ---------------------------------------------------------------- during a pass
 
-// A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
-// so it can be captured as a graph.
+// A pass begins with all its slots free, and ends after all that it started beside the model's stream: so a graph can
+// capture it.
 static inline void shards_begin_pass(Shards *s, bool forward) {
     Slots *w = &s->weight_slots;
     memset(w->awaited, 0, sizeof w->awaited);
@@ -290,7 +290,7 @@ static inline void shards_begin_pass(Shards *s, bool forward) {
 }
 static inline void shards_end_pass(Shards *s) { ranks_join(&s->ranks, s->gpu->stream); }
 
-// ZeRO-3: starts to gather a segment's weights, beside the work that follows.
+// ZeRO-3: starts to gather a segment's weights (all-gather, prefetch), while the work that follows runs.
 static inline void shards_gather(Shards *s, int segment) {
     Slots *w = &s->weight_slots;
     int slot = shards_slot(s, segment);
@@ -302,7 +302,7 @@ static inline void shards_gather(Shards *s, int segment) {
     w->holds[slot] = segment, w->awaited[slot] = true;
 }
 
-// Work put on the stream after this may read the segment's weights; those of `next` (-1: none) are on their way.
+// Work put on the stream after this may read the segment's weights; those of `next` (-1: none) are in flight.
 static inline void shards_use(Shards *s, int segment, int next) {
     if (s->ranks.zero < 3 || s->ranks.quiet) return;
     Slots *w = &s->weight_slots;
@@ -321,8 +321,8 @@ static inline void shards_begin(Shards *s, int segment) {
     CUDA_CHECK(cudaMemsetAsync(g->buffer[slot], 0, sizeof(float) * shards_trained(&s->table, segment), s->gpu->stream));
 }
 
-// Starts to sum a segment's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
-// go on beside the work that follows. Gradients that this rank keeps whole wait for the last pass.
+// Starts to sum a segment's gradients over the ranks, as soon as this pass adds nothing more to them
+// (reduce-scatter), while the work that follows runs. Gradients that this rank keeps whole wait for the last pass.
 static inline void shards_sum(Shards *s, int segment, bool last) {
     Ranks *r = &s->ranks;
     if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;

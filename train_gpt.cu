@@ -7,14 +7,14 @@ steps (the passes of model_forward, model_backward and model_update as forward_p
 update_pass); where one kernel or product does two steps, it stands under both numbers.
 
 Parameters and activations are `real`: bf16, or float when built with -DFLOAT32. Always float:
-statistics (means, rstd, lse, losses), gradients of parameters, which add up over micro-batches,
-Adam's moments, and the master copy of the weights that the update works on.
+statistics (means, rstd, lse, losses), the parameters' gradients, which micro-batches add to (gradient
+accumulation), Adam's moments, and the master weights, which the update works on (mixed precision).
 
-Several ranks share out optimizer state, gradients and weights: see llmc/cuda/shards.h.
+Several ranks shard optimizer state, gradients and weights (ZeRO): see llmc/cuda/shards.h.
 
-The host runs ahead of the device: it waits only where a loss is read (model_update, model_loss) and
-where values are copied out. A step is one CUDA graph, captured at the second step of a shape and replayed
-from then on: forward, backward, the sums over the ranks and the update. To have it in one, model_forward and
+The host runs ahead of the device (asynchronous launches): it waits only where a loss is read (model_update,
+model_loss) and where values are copied out. A step is one CUDA graph, captured at the second step of a shape and
+replayed from then on: forward, backward, the sums over the ranks and the update. To have it in one, model_forward and
 model_backward only note what is to be done (see catch_up()); micro-batches before a step's last one replay a
 graph of forward and backward. LLMC_GRAPHS=0 in the environment turns graphs off (for debuggers).
 
@@ -96,8 +96,8 @@ static Activations backward_of(const Model *m, int layer) { return tensors_at(&m
 
 // ---------------------------------------------------------------- one transformer block
 
-// The keys and values of T tokens go into the cache (2, seq_len, NKV HS) at position `first`; those of all positions so
-// far are then what attention sees.
+// The keys and values of T tokens go into the layer's KV cache (2, seq_len, NKV HS) at position `first`; attention then
+// sees those of all positions so far.
 static void cache_append(Model *m, Heads<real> *h, real *cache, int T, int first) {
     size_t NK = (size_t)(m->config.kv_heads * m->config.head_size), row = sizeof(real) * NK;
     Rows<real> *both[] = {&h->k, &h->v};
@@ -186,7 +186,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
 
-    // What was not kept is computed again.
+    // What was not kept is computed again (activation checkpointing).
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
     if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, EXTENT_AGAIN, NULL, 0);
 

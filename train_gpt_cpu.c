@@ -2,12 +2,12 @@
 train_gpt_cpu.c: the reference program: a GPT trained, evaluated and sampled on CPUs.
 
 This file holds the model: forward, backward, update, as lists of equations over the kernels of
-llmc/cpu/. What the tensors are stands in llmc/model.h; what happens around a step in llmc/run/trainer.h;
-the other verbs in llmc/run/verbs.h. train_gpt.cu defines the same functions in the same order.
+llmc/cpu/. llmc/model.h lists the tensors, llmc/run/trainer.h is the training loop around a step,
+llmc/run/verbs.h has the other verbs. train_gpt.cu defines the same functions in the same order.
 
 Reading order: Model, then block_forward() and block_backward() (one transformer block, step by step),
-then model_forward() (embedding, blocks, head and loss), then the rest. Where weights, gradients and moments lie,
-and how ranks share them out: llmc/cpu/shards.h.
+then model_forward() (embedding, blocks, head and loss), then the rest. llmc/cpu/shards.h says
+where weights, gradients and moments lie, and how the ranks shard them.
 
 Numbers are `real`: float, or double when built with -DREAL_DOUBLE, which is what the finite
 difference tests use. Files hold floats either way.
@@ -73,8 +73,8 @@ static Activations backward_of(const Model *m, int layer) { return tensors_at(&m
 
 // ---------------------------------------------------------------- one transformer block
 
-// The keys and values of T tokens go into the cache (2, seq_len, NKV HS) at position `first`; those of all positions so
-// far are then what attention sees.
+// The keys and values of T tokens go into the layer's KV cache (2, seq_len, NKV HS) at position `first`; attention then
+// sees those of all positions so far.
 static void cache_append(Model *m, Heads *h, real *cache, int T, int first) {
     size_t NK = (size_t)(m->config.kv_heads * m->config.head_size);
     Rows *both[2] = {&h->k, &h->v};
@@ -158,7 +158,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
 
-    // What was not kept is computed again.
+    // What was not kept is computed again (activation checkpointing).
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
     if (m->setup.recompute == RECOMPUTE_BLOCK) block_forward(m, layer, x, B, T, EXTENT_AGAIN, NULL, 0);
 

@@ -37,7 +37,7 @@ BEGIN {
     class["Lu"] = 1; class["Lt"] = 2; class["Lm"] = 3; class["Lo"] = 4; class["Ll"] = 5
     class["Mn"] = class["Mc"] = class["Me"] = 6
     class["Nd"] = class["Nl"] = class["No"] = 7
-    BLOCK = 128
+    PAGE = 128
 }
 FNR == 1 { file++ }
 { sub(/#.*/, "") }
@@ -102,21 +102,21 @@ END {
     print "};"
     print ""
 
-    blocks = 0
-    for (start = 0; start < 1114112; start += BLOCK) {
+    pages = 0
+    for (start = 0; start < 1114112; start += PAGE) {
         s = ""
-        for (c = start; c < start + BLOCK; c++) s = s (c in table ? table[c] : 0) ","
-        if (!(s in index_of)) { index_of[s] = blocks; content[blocks++] = s }
-        stage[start / BLOCK] = index_of[s]
+        for (c = start; c < start + PAGE; c++) s = s (c in table ? table[c] : 0) ","
+        if (!(s in index_of)) { index_of[s] = pages; content[pages++] = s }
+        stage[start / PAGE] = index_of[s]
     }
-    print "// Block number of each " BLOCK " code points."
-    print "static const uint16_t unicode_blocks[" 1114112 / BLOCK "] = {"
-    for (i = 0; i < 1114112 / BLOCK; i++) put(stage[i] ",")
+    print "// Page of each " PAGE " code points."
+    print "static const uint16_t unicode_pages[" 1114112 / PAGE "] = {"
+    for (i = 0; i < 1114112 / PAGE; i++) put(stage[i] ",")
     flush_line()
     print "};"
     print ""
-    print "static const uint8_t unicode_classes[" blocks * BLOCK "] = {"
-    for (i = 0; i < blocks; i++) {
+    print "static const uint8_t unicode_classes[" pages * PAGE "] = {"
+    for (i = 0; i < pages; i++) {
         n = split(content[i], part, ",")
         for (j = 1; j < n; j++) put(part[j] ",")
     }
@@ -162,7 +162,7 @@ END {
     print "};"
     print ""
     print "// c <= 0x10ffff."
-    print "static inline unsigned unicode_class(uint32_t c) { return unicode_classes[(uint32_t)unicode_blocks[c / " BLOCK "] * " BLOCK " + c % " BLOCK "]; }"
+    print "static inline unsigned unicode_class(uint32_t c) { return unicode_classes[(uint32_t)unicode_pages[c / " PAGE "] * " PAGE " + c % " PAGE "]; }"
     print ""
     print "#endif"
 }' DerivedAge.txt PropList.txt CompositionExclusions.txt UnicodeData.txt

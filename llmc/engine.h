@@ -17,7 +17,7 @@ typedef struct Model Model;
 #define PRECISIONS(X) X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto")
 typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 
-// How the ranks share out a block's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
+// How the ranks shard a segment's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
 typedef enum { SHARDS_RANGES, SHARDS_TENSORS } ShardsDeal;
 
 // AdamW gives the same bits with either, apart from the last digits of the gradient norm; LLMC_SHARDS chooses.
@@ -38,7 +38,7 @@ typedef struct {
     bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
     bool no_master;       // no float copy of weights that are stored in 16 bits
     const bool *frozen;   // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
-    int zero, zero_group; // what the ranks share out, and among how many of them; 0: all
+    int zero, zero_group; // ZeRO's stage: what is sharded; over how many ranks, 0: all
     const Dist *dist;
 } ModelSetup;
 
@@ -56,11 +56,11 @@ typedef struct {
 // grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
-// Weights may be spread over the ranks (--zero=3): all ranks make as many passes; so with model_decode.
+// Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode.
 static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
                           float *logits_out);
 
-// Backward through the last forward pass; gradients add up until model_update or model_zero_gradients.
+// Backward through the last forward pass; gradients accumulate until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.
 static void model_backward(Model *m, bool last);
 static void model_zero_gradients(Model *m);
@@ -72,8 +72,8 @@ static double model_loss(Model *m);
 static UpdateResult model_update(Model *m, const UpdateRule *rule);
 
 // Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
-// logits (V) that follow the last one. Keys and values of earlier positions come from the cache that
-// earlier calls filled; position 0 starts anew. The pointer is good until the next call.
+// logits (V) that follow the last one. Keys and values of earlier positions come from the KV cache,
+// which earlier calls filled; position 0 starts anew. The pointer is good until the next call.
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
 
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
@@ -108,7 +108,7 @@ static inline DeviceReadings no_readings(void) {
 static DeviceReadings model_readings(Model *m);
 
 // Copies one parameter tensor or a piece of one (or of its gradient or moments) in or out; values: p->count floats.
-// Weights and moments may be spread over the ranks: all ranks call model_get for them, in the same order, and rank
+// Weights and moments may be sharded over the ranks: all ranks call model_get for them, in the same order, and rank
 // `to` gets the values; those of the others are scratch. Of a gradient every rank gets what it has.
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values, int to);

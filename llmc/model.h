@@ -326,9 +326,9 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
 
 // ---------------------------------------------------------------- parameters
 
-// Where a tensor stands. The flat array is a row of blocks: the embedding, one for each layer (a transformer block's
-// parameters), the head. A block is contiguous: it is the unit of gradient reduction and of sharding (rank r of R owns
-// the r-th of R equal ranges of every block, whatever tensors lie in it).
+// Where a tensor stands. The flat array is a row of segments: the embedding, one for each layer (the parameters of a
+// transformer block), the head. A segment is contiguous, and the unit in which gradients are summed (reduce-scatter),
+// weights gathered (all-gather) and both sharded: shards.h says which part of it a rank owns.
 typedef enum { PLACE_START, PLACE_LAYER, PLACE_END } Place;
 
 typedef enum {
@@ -379,7 +379,7 @@ typedef struct {
     char name[48];  // "wte", "layer.3.qkv_w"
     int kind;       // ParamKind
     int layer;      // -1 outside the layers
-    int block;      // 0 embedding block, 1 + layer, L + 1 head block
+    int segment;    // 0 the embedding, 1 + layer, L + 1 the head
     int rows, cols; // (rows, cols), or (rows) where is_vector
     int is_vector, init, group;
     bool trained;
@@ -390,11 +390,11 @@ typedef struct {
 typedef struct {
     Param *items;
     int count;
-    size_t elements;       // of the flat allocation, padding included
-    size_t parameters;     // without padding
-    int blocks;            // L + 2
-    size_t *block_start;   // (blocks + 1) offsets
-    size_t *block_trained; // (blocks) offsets: of a block, where frozen tensors begin; up to there it has gradients
+    size_t elements;         // of the flat allocation, padding included
+    size_t parameters;       // without padding
+    int segments;            // L + 2
+    size_t *segment_start;   // (segments + 1) offsets
+    size_t *segment_trained; // (segments) offsets: where its frozen tensors begin; up to there it has gradients
     // index[kind * (layers + 1) + layer + 1] -> position in items, or -1; layer -1 outside the layers
     int *index;
     int layers;
@@ -404,30 +404,30 @@ typedef struct {
 // ranges for up to 64 ranks. Padding holds zeros and stays zero (its gradient is never written).
 #define PARAM_ALIGN 64
 
-// Lays the tensors out, the trained ones of a block first. frozen: kinds that are frozen beside those of PARAMETERS.
+// Lays the tensors out, the trained ones of a segment first. frozen: kinds that are frozen beside those of PARAMETERS.
 static inline ParamTable param_table_frozen(const Config *c, const bool frozen[PARAM_KINDS]) {
     ParamTable t;
     memset(&t, 0, sizeof t);
     t.layers = c->layers;
-    t.blocks = c->layers + 2;
+    t.segments = c->layers + 2;
     size_t cells = (size_t)(PARAM_KINDS * (c->layers + 1)), offset = 0;
     t.items = (Param *)mem_alloc(sizeof(Param) * cells);
-    t.block_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t.blocks + 1));
-    t.block_trained = (size_t *)mem_alloc(sizeof(size_t) * (size_t)t.blocks);
+    t.segment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t.segments + 1));
+    t.segment_trained = (size_t *)mem_alloc(sizeof(size_t) * (size_t)t.segments);
     t.index = (int *)mem_alloc(sizeof(int) * cells);
     for (size_t i = 0; i < cells; i++) t.index[i] = -1;
-    for (int turn = 0; turn < 2 * t.blocks; turn++) {
-        int block = turn / 2, wanted = block == 0 ? PLACE_START : block == t.blocks - 1 ? PLACE_END : PLACE_LAYER;
-        int layer = wanted == PLACE_LAYER ? block - 1 : -1;
+    for (int turn = 0; turn < 2 * t.segments; turn++) {
+        int segment = turn / 2, last = t.segments - 1, layer = segment == last ? -1 : segment - 1;
+        int wanted = segment == 0 ? PLACE_START : segment == last ? PLACE_END : PLACE_LAYER;
         bool training = turn % 2 == 0;
-        if (training) t.block_start[block] = offset;
-        else t.block_trained[block] = offset;
+        if (training) t.segment_start[segment] = offset;
+        else t.segment_trained[segment] = offset;
 #define X(id, rows_, cols_, place_, present_, init_, group_, trained_)                                                 \
     if (place_ == wanted && (present_) && ((trained_) && !frozen[PARAM_##id]) == training) {                           \
         Param *p = &t.items[t.count];                                                                                  \
         if (layer < 0) snprintf(p->name, sizeof p->name, "%s", #id);                                                   \
         else snprintf(p->name, sizeof p->name, "layer.%d.%s", layer, #id);                                             \
-        p->kind = PARAM_##id, p->layer = layer, p->block = block;                                                      \
+        p->kind = PARAM_##id, p->layer = layer, p->segment = segment;                                                  \
         p->rows = rows_, p->is_vector = (cols_) == 0, p->cols = p->is_vector ? 1 : (cols_);                            \
         p->init = init_, p->group = group_, p->trained = training;                                                     \
         p->offset = offset, p->count = (size_t)p->rows * (size_t)p->cols;                                              \
@@ -438,7 +438,7 @@ static inline ParamTable param_table_frozen(const Config *c, const bool frozen[P
         PARAMETERS(X)
 #undef X
     }
-    t.block_start[t.blocks] = t.elements = offset;
+    t.segment_start[t.segments] = t.elements = offset;
     return t;
 }
 
@@ -449,8 +449,8 @@ static inline ParamTable param_table(const Config *c) {
 
 static inline void param_table_free(ParamTable *t) {
     free(t->items);
-    free(t->block_start);
-    free(t->block_trained);
+    free(t->segment_start);
+    free(t->segment_trained);
     free(t->index);
     memset(t, 0, sizeof *t);
 }
@@ -501,7 +501,7 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
 
 // ---------------------------------------------------------------- optimizer
 
-// The optimizer's state: a number for every trained parameter in each row. X(id); on disk the id stands before the
+// The optimizer's state: each row is a number for every trained parameter. X(id); on disk the id stands before the
 // parameter's name.
 #define OPTIMIZER_STATE(X) X(moment1) X(moment2)
 
@@ -543,8 +543,8 @@ static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_cl
 
 // ---------------------------------------------------------------- activations
 
-// How long an intermediate tensor lives. What is not kept shares one slot among all layers and is
-// computed again in the backward pass; --recompute chooses where the line is drawn.
+// How long an intermediate tensor lives. All layers share one slot of what is not kept; the backward pass computes it
+// again (activation checkpointing, Chen et al. 2016, arXiv:1604.06174). --recompute chooses where the line is drawn.
 typedef enum {
     LIFE_KEPT,  // always kept: the residual stream between blocks
     LIFE_BLOCK, // recomputed under --recompute=block (the whole block runs forward again)
@@ -662,7 +662,7 @@ static inline const BackwardRow *backward_rows(int *count) {
     return rows;
 }
 
-// Lays out the gradients of the activations. Those that are not needed at the same time share memory; with `keep`
+// Lays out the activations' gradients. Those that do not live at the same time share memory (liveness); with `keep`
 // (dump) each has a place of its own, in every layer. Of ACT_KINDS those of BACKWARD are present.
 static inline ActTable backward_table(const Config *c, int B, int T, bool keep, size_t real_bytes) {
     ActTable t = act_table(c, B, T, keep ? RECOMPUTE_NONE : RECOMPUTE_BLOCK, real_bytes, real_bytes);
@@ -676,7 +676,7 @@ static inline ActTable backward_table(const Config *c, int B, int T, bool keep, 
         there[rows[i].kind] = 1;
         if (!keep) a->slots = 1;
         a->offset = keep ? t.bytes : 0;
-        // The lowest place at which nothing lies that is alive at the same time.
+        // First fit: the lowest place at which nothing lies that is alive at the same time.
         for (int j = 0; !keep && j < i; j++) {
             const Act *b = &t.items[rows[j].kind];
             if (rows[i].in_place_of == rows[j].kind) {

@@ -186,8 +186,7 @@ int main(int argc, char **argv) {
     size_t N = (size_t)setup.batch_size * (size_t)setup.seq_len;
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * (N + 1));
     RngStream stream = rng_stream(1, "bench");
-    for (size_t i = 0; i <= N; i++)
-        tokens[i] = (int32_t)(rng_block(stream, i).x[0] % (uint32_t)setup.config.vocab_size);
+    for (size_t i = 0; i <= N; i++) tokens[i] = (int32_t)(rng_draw(stream, i).x[0] % (uint32_t)setup.config.vocab_size);
     double *ms = (double *)mem_alloc(sizeof(double) * (size_t)steps), loss = 0;
     for (int step = -5; step < steps; step++) {
         double start = clock_seconds();

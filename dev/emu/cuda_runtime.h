@@ -6,12 +6,12 @@ gdb on a machine without a GPU or a CUDA toolkit. Nothing here is fast.
 
 How a kernel runs. `make emu` rewrites kernel<<<grid, block, shared, stream>>>(...) into
 emu_launch(emu_config(grid, block, shared, stream), kernel)(...) and `extern __shared__ T name[];`
-into a pointer (both with sed). Blocks run one after the other. The threads of a block are fibers:
+into a pointer (both with sed). Thread blocks run one after the other. Their threads are fibers:
 each runs until it meets the others (__syncthreads, a shuffle, mma), then the next one runs. Device
 memory is malloc memory, so AddressSanitizer sees every store; it is filled with NaN, as is dynamic
 shared memory at the start of each block, so that what was never written shows.
 
-The environment variable CUDA_EMU_ORDER sets the order in which fibers of a block, and blocks of a
+The environment variable CUDA_EMU_ORDER sets the order in which fibers of a thread block, and blocks of a
 grid, run: forwards (default), backwards, or shuffle:SEED. A missing barrier makes the results of
 these orders differ.
 
@@ -32,7 +32,7 @@ Shuffles and barriers wait for all threads of the mask that have not ended, as o
 (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Threads that wait for each other in vain end
 the program with a message that says which and where.
 
-fibers.h runs blocks, device.h is what kernels call, streams.h and graphs.h when work is done; here: devices and memory.
+fibers.h runs thread blocks, device.h is what kernels call, streams.h and graphs.h order work; here: devices, memory.
 Needs C++17.
 */
 #ifndef EMU_CUDA_RUNTIME_H

@@ -60,7 +60,7 @@ static inline void emu_cp_async_commit() {
     if (groups.empty()) groups.emplace_back();
     groups.emplace_back();
 }
-// Until at most `pending` committed groups are under way.
+// Waits until at most `pending` committed groups are in flight.
 static inline void emu_cp_async_wait(int pending) {
     auto &groups = emu.current->copies;
     while ((int)groups.size() - 1 > pending) {

@@ -1,5 +1,5 @@
 /*
-fibers.h (emulator): the threads of a block as fibers, their meeting points, and how a block runs.
+fibers.h (emulator): the threads of a thread block as fibers, where they meet, and how a block runs.
 
 x86-64 and aarch64 switch fibers in a few instructions; other machines use ucontext.
 */
@@ -100,7 +100,7 @@ struct EmuMeeting { // of the lanes of a mask within a warp
 };
 
 struct EmuState {
-    std::vector<EmuThread> threads; // of the running block
+    std::vector<EmuThread> threads; // of the running thread block
     std::vector<EmuFiber *> idle;
     std::vector<EmuMeeting> meetings; // 8 for each warp
     EmuThread *current = nullptr;
@@ -240,7 +240,7 @@ static inline void emu_meet(unsigned mask, void *item, void (*combine)(void **it
     emu_to_scheduler(false);
 }
 
-// ---------------------------------------------------------------- running a block
+// ---------------------------------------------------------------- running a thread block
 
 static inline uint64_t emu_random() { // splitmix64
     uint64_t z = emu.random += 0x9e3779b97f4a7c15ull;

@@ -3,7 +3,7 @@ fuzz_files.c: any bytes, given to the parsers of files: JSON, safetensors, shard
 
     make fuzz MINUTES=60
 
-The first byte of an input chooses the parser; the rest is the file, copied to a block of exactly its size,
+The first byte of an input chooses the parser; the rest is the file, copied to an array of exactly its size,
 so that AddressSanitizer sees a read one byte past the end. Beyond not crashing, what was accepted must
 keep the promises of the headers: tensors lie inside the file and are readable, JSON that is written
 again reads as the same, every sequence of a dataset has tokens below the vocabulary, documents lie

@@ -251,8 +251,8 @@ static void test_model_tables(void) {
         const Param *p = &t.items[i];
         CHECK(p->offset % PARAM_ALIGN == 0 && (i == 0 || p->offset >= t.items[i - 1].offset + t.items[i - 1].count),
               "%s overlaps", p->name);
-        CHECK(p->offset >= t.block_start[p->block] && p->offset + p->count <= t.block_start[p->block + 1],
-              "%s lies outside its block", p->name);
+        CHECK(p->offset >= t.segment_start[p->segment] && p->offset + p->count <= t.segment_start[p->segment + 1],
+              "%s lies outside its segment", p->name);
         CHECK(param_find(&t, p->kind, p->layer) == p, "%s is not found", p->name);
         bool table = p->kind == PARAM_wte || p->kind == PARAM_wpe || p->kind == PARAM_head_w;
         CHECK(p->group == (p->is_vector ? GROUP_VECTOR
@@ -280,7 +280,7 @@ static void test_model_tables(void) {
     param_table_free(&t);
 }
 
-// Frozen kinds lie behind the trained ones of their block, and nothing else changes place.
+// Frozen kinds lie behind the trained ones of their segment, and nothing else changes place.
 static void test_frozen_tables(void) {
     Error err;
     Config c;
@@ -291,18 +291,18 @@ static void test_frozen_tables(void) {
     ParamTable some = param_table_frozen(&c, frozen);
     CHECK(all.count == some.count && all.elements == some.elements && all.parameters == some.parameters,
           "freezing changes sizes");
-    for (int block = 0; block < all.blocks; block++) {
-        CHECK(all.block_trained[block] == all.block_start[block + 1], "block %d: frozen from %zu on", block,
-              all.block_trained[block]);
-        CHECK(some.block_start[block] == all.block_start[block] &&
-                  some.block_trained[block] < some.block_start[block + 1],
-              "block %d: nothing is frozen", block);
+    for (int segment = 0; segment < all.segments; segment++) {
+        CHECK(all.segment_trained[segment] == all.segment_start[segment + 1], "segment %d: frozen from %zu on", segment,
+              all.segment_trained[segment]);
+        CHECK(some.segment_start[segment] == all.segment_start[segment] &&
+                  some.segment_trained[segment] < some.segment_start[segment + 1],
+              "segment %d: nothing is frozen", segment);
     }
     for (int i = 0; i < all.count; i++) {
         const Param *p = &all.items[i], *q = param_find(&some, p->kind, p->layer);
         CHECK(memcmp(&same.items[i], p, sizeof *p) == 0 && p->trained, "%s: no kind frozen is another layout", p->name);
         CHECK(q && strcmp(p->name, q->name) == 0 && q->trained == !frozen[p->kind], "%s: trained or lost", p->name);
-        CHECK(q && (q->offset < some.block_trained[q->block]) == q->trained, "%s: on the wrong side", p->name);
+        CHECK(q && (q->offset < some.segment_trained[q->segment]) == q->trained, "%s: on the wrong side", p->name);
         CHECK(i == 0 || some.items[i].offset >= some.items[i - 1].offset + some.items[i - 1].count, "%s overlaps",
               some.items[i].name);
     }

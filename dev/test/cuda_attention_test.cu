@@ -4,7 +4,7 @@ cuda_attention_test.cu: llmc/cuda/attention.h against attention in plain double 
 Runs on a GPU and, built with dev/emu, on the CPU. Checks: forward and backward, bf16 and float, head sizes with and
 without tensor cores, grouped queries, T on either side of every tile size, fewer queries than keys, one query; rows
 that are parts of wider ones; the guard around every output; the same bits in every run (with blocks in sections of
-all heads, of one and of two; in the emulator with the threads of a block run forwards, backwards and shuffled, so
+all heads, of one and of two; in the emulator with a thread block's threads run forwards, backwards and shuffled, so
 that a missing barrier shows); NaN where it belongs and nowhere else.
 
     cuda_attention_test [SHAPE]    one shape only, by its number

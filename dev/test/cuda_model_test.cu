@@ -47,7 +47,7 @@ static void test_pass(Model *m, bool last) {
     RngStream stream = rng_stream(1, "cuda_model_test");
     for (int i = 0; i <= TEST_N; i++)
         tokens[i] =
-            (int32_t)(rng_block(stream, (uint64_t)(test_dist.rank * 100 + i)).x[0] % (uint32_t)m->config.vocab_size);
+            (int32_t)(rng_draw(stream, (uint64_t)(test_dist.rank * 100 + i)).x[0] % (uint32_t)m->config.vocab_size);
     model_forward(m, tokens, tokens + 1, TEST_B, TEST_T, 0.05, NULL);
     model_backward(m, last);
 }

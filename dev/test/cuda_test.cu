@@ -6,7 +6,7 @@ Inputs are rounded to the kernel's type before both sides read them, so what dif
 own arithmetic: fp32 sums (bound 1e-5 on the relative L2 error; sums of at most 1000 terms here) and,
 where the result is stored in bf16, one rounding of it (2^-8 at most: bound 4e-3).
 What accumulates is called twice. Results must not depend on chance: in the emulator each test runs
-with the fibers of a block forwards, backwards and shuffled, on a GPU three times, and the bits must be
+with the fibers of a thread block forwards, backwards and shuffled, on a GPU three times, and the bits must be
 the same.
 
 Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails.
@@ -522,7 +522,7 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
 template <typename Real> static void test_type(Test *t, const std::string &type) {
     static const int rows[][2] =
         {{1, 1},    {3, 7},    {37, 40},   {5, 130},   {70, 64}, {2, 1100},
-         {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: blocks of several rows, in several turns
+         {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: several rows a thread block, in turns
     for (auto &s : rows)
         for (int layer = 0; layer < 2 && s[1] <= 2048 * (int)PackOf<Real>::SIZE; layer++)
             three_times(t,

@@ -401,7 +401,7 @@ static void test_tokenize_documents(const Tokenizer *tok) {
               (long long)stats.invalid_bytes);
         free(text.data);
     }
-    // A block without a byte to spare, so that a sanitizer sees a look past the end of a file.
+    // An array without a byte to spare, so that a sanitizer sees a look past the end of a file.
     MappedFile f;
     DocReader reader;
     const char *document;

@@ -1,7 +1,7 @@
 /*
 kernels_test.h: every kernel of llmc/cpu/ against a plain version of itself: loops without blocking,
-in double, written from the formula. Shapes divide nothing (no vector length, no tile, no block), and
-some cross the blocks of the fast version. Each kernel runs with several thread counts, and their
+in double, written from the formula. Shapes divide nothing (no vector length, no tile, no run of K), and
+some cross the borders of the fast version. Each kernel runs with several thread counts, and their
 results must be the same bit for bit; inputs with NaN and Inf must give NaN and Inf where the formula
 does; what accumulates is called twice.
 
@@ -142,7 +142,7 @@ static void plain_product(double *z, double *magnitude, const real *a, size_t am
             }
 }
 
-// N rows, C in, OC out. The last two cross the blocks of every dimension; N <= 8 is the path of generation.
+// N rows, C in, OC out. The last two cross the slab, the strip and the run of K; N <= 8 is the path of generation.
 static const int linear_shapes[][3] = {{37, 71, 53}, {1, 1, 1},    {1, 131, 77},     {3, 64, 48},    {8, 19, 257},
                                        {5, 7, 3},    {16, 96, 96}, {131, 1101, 203}, {301, 67, 1201}};
 enum { LINEAR_SHAPES = sizeof linear_shapes / sizeof linear_shapes[0] };
@@ -160,7 +160,7 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
         dy[ny - 1] = (real)NAN;
         dy[ny / 2] = -(real)INFINITY;
     }
-    // Sums over K in order of blocks: errors of a random walk, with room for the largest of many elements.
+    // Sums over K run by run: errors of a random walk, with room for the largest of many elements.
     double factor_y = 2 + 0.5 * sqrt(C), factor_x = 2 + 0.5 * sqrt(OC), factor_w = 2 + 0.5 * sqrt(N);
     bool bf16 = cpu->bf16 && N > LINEAR_FEW_ROWS;
 

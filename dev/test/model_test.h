@@ -7,7 +7,7 @@ model_test.h: the model of train_gpt_cpu.c against PyTorch, against itself, agai
                      order of sums is the same; micro-batches; model_decode against model_forward
   backward           gradients of activations that are kept change nothing, and times the layer's input they are the
                      gradients of its weights
-  shards             what is frozen, and how parts of a block are dealt out
+  shards             what is frozen, and how parts of a segment are dealt out
   update             clipping and AdamW with decay on matrices only, against the formula in double
   folders            what config.json and tensors may look like, and what is refused
   finite differences only with -DREAL_DOUBLE: all parameter tensors of all families
@@ -482,11 +482,11 @@ static void frozen_case(const char *what, Config c, const int *kinds, int count)
         model_set(m, MODEL_WEIGHT, p, start + p->offset);
         trained += frozen[p->kind] ? 0 : (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
     }
-    int blocks = t->blocks;
-    CHECK(m->shards.gradient_start[blocks] == trained && m->shards.state_start[blocks] == trained &&
+    int segments = t->segments;
+    CHECK(m->shards.gradient_start[segments] == trained && m->shards.state_start[segments] == trained &&
               trained < t->elements,
-          "%s: %zu gradients and %zu moments for %zu trained numbers of %zu", what, m->shards.gradient_start[blocks],
-          m->shards.state_start[blocks], trained, t->elements);
+          "%s: %zu gradients and %zu moments for %zu trained numbers of %zu", what, m->shards.gradient_start[segments],
+          m->shards.state_start[segments], trained, t->elements);
     GroupRule adam = {0.01, 0.9, 0.95, 1e-8, 0.3};
     UpdateRule rule = update_rule(1, adam, 0); // without clipping, since the norm is another
     for (int turn = 0; turn < 2; turn++) {
@@ -532,28 +532,28 @@ static void deal_case(Config c, const bool *frozen, int deal, int ranks) {
     bool opened = cpu_open(&cpu, 1, false, &err);
     CHECK(opened, "cpu_open: %s", opened ? "" : err.text);
     shards_open(&s, &setup, deal, &cpu);
-    for (int block = 0; block < s.table.blocks; block++) {
-        const Range *parts = shards_parts(&s, block);
-        size_t n = s.table.block_trained[block] - s.table.block_start[block], at = 0, largest = 0;
+    for (int segment = 0; segment < s.table.segments; segment++) {
+        const Range *parts = shards_parts(&s, segment);
+        size_t n = s.table.segment_trained[segment] - s.table.segment_start[segment], at = 0, largest = 0;
         for (int rank = 0; rank < ranks; at += parts[rank++].count)
-            CHECK(parts[rank].first == at && at % PARAM_ALIGN == 0, "block %d: rank %d begins at %zu, expected %zu",
-                  block, rank, parts[rank].first, at);
-        CHECK(at == n, "block %d: %zu of %zu elements are dealt out", block, at, n);
+            CHECK(parts[rank].first == at && at % PARAM_ALIGN == 0, "segment %d: rank %d begins at %zu, expected %zu",
+                  segment, rank, parts[rank].first, at);
+        CHECK(at == n, "segment %d: %zu of %zu elements are dealt out", segment, at, n);
         for (int i = 0; i < s.table.count; i++) {
             const Param *p = &s.table.items[i];
             size_t owners = 0, owned = 0;
-            for (int rank = 0; rank < ranks && p->block == block; rank++) {
-                size_t part = overlap(p, shards_owned(&s, block, rank)).count;
+            for (int rank = 0; rank < ranks && p->segment == segment; rank++) {
+                size_t part = overlap(p, shards_owned(&s, segment, rank)).count;
                 owners += part > 0, owned += part;
             }
-            if (p->block != block) continue;
+            if (p->segment != segment) continue;
             CHECK(owned == (p->trained ? p->count : 0) && (deal == SHARDS_RANGES || owners == p->trained),
                   "%s: %zu of %zu elements have one of %zu owners", p->name, owned, p->count, owners);
             if (p->trained && p->count > largest) largest = p->count;
         }
         for (int rank = 0; rank < ranks; rank++) // within a tensor of an equal share
             CHECK(parts[rank].count <= n / (size_t)ranks + (deal == SHARDS_RANGES ? 0 : largest) + PARAM_ALIGN,
-                  "block %d: rank %d has %zu of %zu elements", block, rank, parts[rank].count, n);
+                  "segment %d: rank %d has %zu of %zu elements", segment, rank, parts[rank].count, n);
     }
     shards_close(&s);
     cpu_close(&cpu);

@@ -107,12 +107,12 @@ static inline void *mem_alloc(size_t bytes) {
 }
 
 // Grows a plain array (elements of `size` bytes) so that it holds at least `need`; doubles, so that
-// appending n elements costs O(n). Returns the block, *capacity updated.
-static inline void *mem_grow(void *block, size_t *capacity, size_t need, size_t size) {
-    if (need <= *capacity) return block;
+// appending n elements costs O(n). Returns the array, *capacity updated.
+static inline void *mem_grow(void *array, size_t *capacity, size_t need, size_t size) {
+    if (need <= *capacity) return array;
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < need) wanted *= 2;
-    void *grown = realloc(block, wanted * size);
+    void *grown = realloc(array, wanted * size);
     if (!grown)
         fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
     *capacity = wanted;
@@ -332,7 +332,7 @@ static inline bool path_expand(StrList *out, const char *patterns, Error *err) {
 
 // ---------------------------------------------------------------- reading
 
-// A file mapped read-only into memory. An empty file has data == "" and size 0.
+// A memory-mapped file (mmap), read-only. An empty file has data == "" and size 0.
 typedef struct {
     const uint8_t *data;
     size_t size;
@@ -371,7 +371,7 @@ static inline void file_unmap(MappedFile *f) {
 
 // ---------------------------------------------------------------- writing
 
-// A file that is there whole or not at all. Errors stick: write as much as you like and look at the
+// A file that is there whole or not at all (atomic rename). Errors stick: write as much as you like and look at the
 // result of out_commit() alone. out_abort() removes the temporary file.
 typedef struct {
     FILE *stream;

@@ -15,7 +15,7 @@ valid UTF-8 without control characters, and \u surrogates come in pairs. Limits:
 levels. Strings are decoded and NUL-terminated; `size` counts, since \u0000 is allowed. Where a key
 stands twice, json_get gives the last one, as Python and most others do.
 
-Memory: one node is 64 bytes; nodes and strings lie in chunks that json_free() gives back at once.
+Memory: one node is 64 bytes; nodes and strings lie in chunks (an arena) that json_free() frees at once.
 Members of an object are a list: json_get is linear, so walk large objects with child/next.
 Numbers with a point are read by strtod(3), which follows the locale: leave LC_NUMERIC at "C".
 */
@@ -83,7 +83,7 @@ static inline void *json_alloc(JsonDoc *doc, size_t bytes) {
         if (!fresh) fail("out of memory: %zu bytes for a JSON document could not be allocated", size);
         fresh->used = 0;
         fresh->size = size;
-        if (c && bytes > JSON_CHUNK / 4) { // a block of its own goes behind the one that is being filled
+        if (c && bytes > JSON_CHUNK / 4) { // a chunk of its own goes behind the one that is being filled
             fresh->next = c->next;
             c->next = fresh;
         } else {

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t x[4];
 } Philox;
 
-// One block of 128 random bits. counter: 128 bits, key: 64 bits.
+// 128 random bits, one block of the cipher (four uint32). counter: 128 bits, key: 64 bits.
 HD static inline Philox philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
@@ -46,18 +46,18 @@ static inline RngStream rng_stream(uint64_t seed, const char *name) {
     return s;
 }
 
-HD static inline Philox rng_block(RngStream s, uint64_t index) {
+HD static inline Philox rng_draw(RngStream s, uint64_t index) {
     return philox4x32((uint32_t)index, (uint32_t)(index >> 32), s.name[0], s.name[1], s.key[0], s.key[1]);
 }
 
 // Uniform in [0, 1), 24 bits: every value is a float exactly.
 HD static inline float rng_uniform_bits(uint32_t bits) { return (float)(bits >> 8) * (1.0f / 16777216.0f); }
-HD static inline float rng_uniform(RngStream s, uint64_t index) { return rng_uniform_bits(rng_block(s, index).x[0]); }
+HD static inline float rng_uniform(RngStream s, uint64_t index) { return rng_uniform_bits(rng_draw(s, index).x[0]); }
 
-// Standard normal number `index` of the stream (Box and Muller 1958). One block gives four of them;
+// Standard normal number `index` of the stream (Box and Muller 1958). One draw gives four of them;
 // computed in double, so that compilers and vector widths do not change the float it rounds to.
-static inline void rng_normal4(RngStream s, uint64_t block, float out[4]) {
-    Philox r = rng_block(s, block);
+static inline void rng_normal4(RngStream s, uint64_t draw, float out[4]) {
+    Philox r = rng_draw(s, draw);
     for (int i = 0; i < 2; i++) {
         double u = ((double)r.x[2 * i] + 0.5) * (1.0 / 4294967296.0);
         double a = (double)r.x[2 * i + 1] * (6.283185307179586476925 / 4294967296.0);

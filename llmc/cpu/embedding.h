@@ -1,5 +1,5 @@
 /*
-embedding.h: rows of the token table (and of the learned position table) in, their gradients out.
+embedding.h: reads rows of the token table (and of the learned position table), and adds up their gradients.
 */
 #ifndef LLMC_CPU_EMBEDDING_H
 #define LLMC_CPU_EMBEDDING_H
@@ -21,8 +21,8 @@ static inline void embedding_forward(real *x, const int32_t *tokens, const real 
     (void)cpu;
 }
 
-// dwte (V, C) += or NULL, dwpe (T, C) += or NULL, from dx (B, T, C). The rows of the table are dealt out to
-// the threads by token id, and every thread walks all tokens in order: a row is always summed in the
+// dwte (V, C) += or NULL, dwpe (T, C) += or NULL, from dx (B, T, C). Each thread has its own
+// rows of the table, by token id, and walks all tokens in order: a row is always summed in the
 // order of the tokens.
 static inline void embedding_backward(real *dwte, real *dwpe, const real *dx, const int32_t *tokens, int B, int T,
                                       int C, int V, Cpu *cpu) {

@@ -10,21 +10,21 @@ It is computed after Goto and van de Geijn, "Anatomy of High-Performance Matrix 
 (2008), and Van Zee and van de Geijn, "BLIS" (2015): pieces of A and B are copied ("packed") into the
 order in which the innermost loop reads them, in sizes that stay in a cache, and the innermost loop
 holds a tile of the result in registers. One side, the smaller one, is kept; the other passes by, so
-that what is packed of it is used while it is still near. The loops, from outside:
+that what is packed of it is used while it is still near. The loops from outside, with BLIS's names where B is kept:
 
-    5  the kept side in blocks: their packed form stays in a share of the L3 cache
-    4  K in blocks of K_BLOCK: a packed panel of A (TILE_M x K_BLOCK) takes half of L1
-    3  the passing side in strips of panels: a strip takes an eighth of L2
-    2  panels of the block, one after the other
-    1  panels of the strip, from L2
-    0  K: TILE_M x TILE_V vector FMAs an iteration (tile_product)
+    5  nc  the kept side in slabs: a packed slab stays in a share of the L3 cache
+    4  kc  K in runs of at most KC: a packed panel of A (TILE_M x KC) takes half of L1
+    3  mc  the passing side in strips of panels: a packed strip takes an eighth of L2
+    2  nr  panels of the slab, one after the other
+    1  mr  panels of the strip, from L2
+    0      K: TILE_M x TILE_V vector FMAs an iteration (tile_product, the micro-kernel)
 
 Threads form a grid over rows and columns of the result and share nothing: each packs what it needs.
 Packing into shared memory was tried: a line that another core has read costs more to write again
 than packing a panel twice.
 
-Bits do not depend on threads or on the caches: an output element is the sum over loop 4's blocks of
-sums over k in order, and K_BLOCK is a constant of the build.
+Bits do not depend on threads or on the caches: an output element is the sum over loop 4's runs of
+sums over k in order, and KC is a constant of the build.
 
 With cpu->bf16, packing rounds both operands to bf16 (to nearest even) in pairs along K, and the
 innermost loop uses the CPU's dot product of pairs with fp32 sums; everything else is the same code.
@@ -36,7 +36,7 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 #include "../model.h"
 #include "cpu.h"
 
-// ---------------------------------------------------------------- tile and blocks
+// ---------------------------------------------------------------- tile and cache blocking
 
 // The tile in registers: TILE_M x TILE_V vectors of sums, TILE_V of B, one broadcast number of A:
 //     AVX-512  8 x 3 + 3 + 1 = 28 of 32 registers        NEON  4 x 6 + 6 + 1 = 31 of 32
@@ -61,7 +61,7 @@ enum {
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
-enum { K_BLOCK = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
+enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
 
 enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
 
@@ -92,9 +92,9 @@ ALWAYS_INLINE int k_units(int kc, bool bf16) { return bf16 ? (kc + 1) / 2 : kc; 
 // Rows of a panel in memory: whole vectors along k, as the transposition writes them.
 ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + VL - 1) / VL * VL; }
 
-// Stores wait for their cache line: asking for it this many bytes before it is written hides that.
+// A store waits for its cache line: a prefetch this many bytes ahead of it hides that.
 enum { PACK_AHEAD = 768 };
-// Rows that lie across k are asked for this many rows ahead: no prefetcher follows strides of pages.
+// Rows that lie across k are prefetched this many rows ahead: hardware does not follow strides of pages.
 enum { PACK_ROWS_AHEAD = 8 };
 
 // One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
@@ -107,7 +107,7 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
             int k = u * per_unit, left = kc - k;
             const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
             real *to = panel + (size_t)u * width + g;
-            // Long rows are fetched ahead along k, short ones (heads of attention) a panel ahead.
+            // Long rows are prefetched along k, short ones (heads of attention) a panel ahead.
             const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
             if (left >= VL * per_unit && g + group <= count) {
                 UNROLL
@@ -189,8 +189,8 @@ ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0,
     }
 }
 
-// Asks for part `part` of `parts` of what pack_panels will read for rows i0 .. i1, into L2: from memory
-// at the speed of the micro-kernels beside which this runs, instead of between them.
+// Prefetches part `part` of `parts` of what pack_panels will read for rows i0 .. i1 into L2: memory is then read
+// while the micro-kernels run, not between them.
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
     const int line = 64 / (int)sizeof(real);
     int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
@@ -205,8 +205,8 @@ ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, i
 
 // sums (TILE_M, TILE_V) = panel of A (units, TILE_M), transposed, times panel of B (units, TILE_N).
 // Only vectors first .. end-1 of each row, constants: attention leaves out what its mask hides.
-// soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are asked for one after
-// the other: all at once they would take the buffers in which misses of L1 wait from a and b.
+// soon: NULL, or TILE_M rows, ld apart, that will be read and written next. They are prefetched one after
+// the other: all at once they would take the line fill buffers, in which misses of L1 wait, from a and b.
 ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const real *b, int units, int first, int end,
                                 bool bf16, const real *soon, size_t ld) {
     vreal s[TILE_M][TILE_V];
@@ -283,10 +283,10 @@ typedef struct {
 } Target;
 
 typedef struct {
-    bool keep_a;      // A is the side that is kept packed, else B
-    int block, strip; // rows of A or columns of B that a thread packs at a time of the kept and of the passing side
-    int k_block;      // a multiple of two vectors
-    size_t block_size, strip_size; // numbers in a packed block and a packed strip
+    bool keep_a;     // A is the side that is kept packed, else B
+    int slab, strip; // nc, mc: rows of A or columns of B packed at a time, of the kept and of the passing side
+    int kc;          // a multiple of two vectors
+    size_t slab_size, strip_size; // numbers in a packed slab and a packed strip
 } Blocking;
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
@@ -294,10 +294,10 @@ static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 // For a part of M x N x K that one of `threads` works on.
 static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16, const Cpu *cpu) {
     Blocking s;
-    int k_most = bf16 ? 2 * K_BLOCK : K_BLOCK;
-    s.k_block = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // blocks of even size
-    if (s.k_block > k_most) s.k_block = k_most;
-    size_t units = (size_t)panel_units(s.k_block, bf16),
+    int k_most = bf16 ? 2 * KC : KC;
+    s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // runs of even size
+    if (s.kc > k_most) s.kc = k_most;
+    size_t units = (size_t)panel_units(s.kc, bf16),
            row = units * sizeof(real); // bytes of a packed row of A or column of B
     s.keep_a = M <= N;
     int kept = s.keep_a ? M : N, passing = s.keep_a ? N : M;
@@ -305,11 +305,11 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16
     // An eighth of L2 for the strip, an eighth for the one that is prefetched; the rest is for the other side and out.
     s.strip = (int)int64_max(1, (int64_t)(cpu->l2 / 8 / row) / passing_tile) * passing_tile;
     s.strip = (int)int64_min(s.strip, ceil_divide(passing, passing_tile) * passing_tile);
-    // Half of this thread's share of L3, in blocks of even size; the passing side is packed again for each
+    // Half of this thread's share of L3, in slabs of even size; the passing side is packed again for each
     // of them, which costs little from 256 rows on.
     int most = (int)int64_max(256, (int64_t)(cpu->l3 / 2 / (size_t)threads / row)) / kept_tile * kept_tile;
-    s.block = ceil_divide(ceil_divide(kept, ceil_divide(kept, most)), kept_tile) * kept_tile;
-    s.block_size = (size_t)s.block * units;
+    s.slab = ceil_divide(ceil_divide(kept, ceil_divide(kept, most)), kept_tile) * kept_tile;
+    s.slab_size = (size_t)s.slab * units;
     s.strip_size = (size_t)s.strip * units;
     return s;
 }
@@ -332,7 +332,7 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
     return best;
 }
 
-// Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a block and a
+// Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a slab and a
 // strip. keep_a is s.keep_a as a constant.
 ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K,
                              Blocking s, real *packed, bool bf16, bool keep_a) {
@@ -341,31 +341,31 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
         kept_tile = keep_a ? TILE_M : TILE_N;
     int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last,
         passing_tile = keep_a ? TILE_N : TILE_M;
-    real *block = packed, *strip = packed + s.block_size;
-    for (int b0 = kept_first; b0 < kept_last; b0 += s.block) { // loop 5
-        int b1 = kept_last - b0 < s.block ? kept_last : b0 + s.block;
-        for (int k0 = 0; k0 < K; k0 += s.k_block) { // loop 4
-            int kc = K - k0 < s.k_block ? K - k0 : s.k_block, units = k_units(kc, bf16);
-            size_t row = (size_t)panel_units(kc, bf16), block_stride = row * (size_t)kept_tile,
+    real *slab = packed, *strip = packed + s.slab_size;
+    for (int b0 = kept_first; b0 < kept_last; b0 += s.slab) { // loop 5 (nc)
+        int b1 = kept_last - b0 < s.slab ? kept_last : b0 + s.slab;
+        for (int k0 = 0; k0 < K; k0 += s.kc) { // loop 4 (kc)
+            int kc = K - k0 < s.kc ? K - k0 : s.kc, units = k_units(kc, bf16);
+            size_t row = (size_t)panel_units(kc, bf16), slab_stride = row * (size_t)kept_tile,
                    strip_stride = row * (size_t)passing_tile;
-            pack_panels(block, block_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
-            for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3
+            pack_panels(slab, slab_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
+            for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3 (mc)
                 int s1 = passing_last - s0 < s.strip ? passing_last : s0 + s.strip;
                 pack_panels(strip, strip_stride, passing, s0, s1, k0, kc, passing_tile, bf16);
-                // The strip that comes next: beside this one, or at the start of the next block of K.
-                int next = s1 < passing_last ? s1 : passing_first, next_k = s1 < passing_last ? k0 : k0 + s.k_block;
+                // The strip that comes next: beside this one, or at the start of the next run of K.
+                int next = s1 < passing_last ? s1 : passing_first, next_k = s1 < passing_last ? k0 : k0 + s.kc;
                 int next_count = passing_last - next < s.strip ? passing_last - next : s.strip,
-                    next_kc = K - next_k < s.k_block ? K - next_k : s.k_block;
-                const real *block_panel = block;
-                for (int b = b0; b < b1; b += kept_tile, block_panel += block_stride) { // loop 2
+                    next_kc = K - next_k < s.kc ? K - next_k : s.kc;
+                const real *slab_panel = slab;
+                for (int b = b0; b < b1; b += kept_tile, slab_panel += slab_stride) { // loop 2 (nr)
                     prefetch_rows(passing, next, next + next_count, next_k, next_kc, (b - b0) / kept_tile,
                                   ceil_divide(b1 - b0, kept_tile));
                     const real *strip_panel = strip;
-                    for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1
+                    for (int p = s0; p < s1; p += passing_tile, strip_panel += strip_stride) { // loop 1 (mr)
                         int i = keep_a ? b : p, j = keep_a ? p : b, rows = (keep_a ? b1 : s1) - i,
                             columns = (keep_a ? s1 : b1) - j;
-                        const real *a_panel = keep_a ? block_panel : strip_panel,
-                                   *b_panel = keep_a ? strip_panel : block_panel;
+                        const real *a_panel = keep_a ? slab_panel : strip_panel,
+                                   *b_panel = keep_a ? strip_panel : slab_panel;
                         size_t at = (size_t)i * to.ld + (size_t)j;
                         real *out = to.out + at;
                         const real *init = k0 > 0    ? out
@@ -402,7 +402,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
     int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M,
         n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
     Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu->bf16, cpu);
-    size_t packed_size = s.block_size + s.strip_size + PACK_AHEAD / sizeof(real);
+    size_t packed_size = s.slab_size + s.strip_size + PACK_AHEAD / sizeof(real);
     real *packed = (real *)cpu_workspace(cpu, sizeof(real) * packed_size * (size_t)threads);
     OMP(parallel for num_threads(threads) schedule(static, 1))
     for (int part = 0; part < threads; part++) {
@@ -424,7 +424,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 // ---------------------------------------------------------------- few rows
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
-// next row: four rows at a time, or asking ahead, read a third slower.
+// next row: four rows at a time, or with prefetches, it read a third slower.
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C,
                                  int OC, int o, int rows) {
     const real *wr = w + (size_t)o * C;
@@ -454,8 +454,8 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const re
     }
 }
 
-// N <= LINEAR_FEW_ROWS: w is read once, in its own order, and nothing is packed. fp32 even with bf16
-// products: reading w is the limit, not arithmetic.
+// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. fp32 even with bf16
+// products: it is bound by memory, by reading w.
 static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual,
                                    LinearShape s, Cpu *cpu) {
     int C = s.C, OC = s.OC, N = s.N;

@@ -6,7 +6,7 @@ loss.h: cross entropy of the softmax of logits, in nats, and its gradient in pla
 
 #include "cpu.h"
 
-enum { LOSS_BLOCK = 1024 }; // numbers that are summed as real, a multiple of VL
+enum { LOSS_RUN = 1024 }; // numbers that are summed as real, a multiple of VL
 
 // losses (N). logits (N, V): in logits, out dlogits = (softmax - onehot) * dscale; left as they are
 // when dscale == 0. targets (N): in [0, V), or -1: ignored, loss 0 and gradient 0.
@@ -27,9 +27,9 @@ static inline void cross_entropy(real *losses, real *logits, const int32_t *targ
         for (int v = 0; v < whole; v += VL) top = vmax(vload(x + v), top);
         real m = vmaximum(top);
         for (int v = whole; v < V; v++) m = x[v] > m ? x[v] : m;
-        double total = 0; // of blocks: a float would lose what 50,000 terms need
+        double total = 0; // of runs: a float would lose what 50,000 terms need
         for (int v = 0; v < whole;) {
-            int end = whole - v < LOSS_BLOCK ? whole : v + LOSS_BLOCK;
+            int end = whole - v < LOSS_RUN ? whole : v + LOSS_RUN;
             vreal sums = {0};
             for (; v < end; v += VL) {
                 vreal e = vexp_falling(vload(x + v) - m);

@@ -1,7 +1,7 @@
 /*
-ranks.h: arrays summed over MPI ranks while other work goes on, and shared again.
+ranks.h: sums arrays over MPI ranks while other work goes on, and shares them again (overlapped collectives).
 
-An array is cut into one part a rank. A rank alone sums its part (reduce-scatter), and later everybody gets
+An array is cut into one part a rank. The part's rank sums it (reduce-scatter), and later everybody gets
 everybody's part (all-gather). Together that moves 2 (R-1)/R of the array's bytes from and to each rank, as an
 all-reduce would.
 
@@ -21,14 +21,14 @@ Without MPI, or with one rank, everything here does nothing.
 
 // Elements of one piece: 1 MiB of float. Tunable: below, messages cost; above, pieces leave the cache.
 #define RANKS_PIECE ((size_t)1 << 18)
-// Pieces on the way at a time.
+// Pieces in flight at a time.
 #define RANKS_WINDOW 4
 
 typedef struct {
     real *values;         // to be summed
     const Range *parts;   // (ranks): which of them each rank sums
     size_t pieces;        // of the longest part
-    size_t posted, added; // pieces of it that are on the way or done; that are done
+    size_t posted, added; // pieces of it that are in flight or done; that are done
 } RanksJob;
 
 typedef struct {
@@ -44,19 +44,19 @@ typedef struct {
 #endif
 } Ranks;
 
-// blocks: how many arrays at most are queued at a time.
-static inline void ranks_open(Ranks *r, const Dist *dist, int blocks) {
+// arrays: how many arrays at most are queued at a time.
+static inline void ranks_open(Ranks *r, const Dist *dist, int arrays) {
     memset(r, 0, sizeof *r);
     r->dist = dist;
-    (void)blocks;
+    (void)arrays;
 #ifdef USE_MPI
     if (dist->size == 1) return;
     size_t others = (size_t)dist->size - 1;
-    r->capacity = blocks;
-    r->jobs = (RanksJob *)mem_alloc(sizeof(RanksJob) * (size_t)blocks);
+    r->capacity = arrays;
+    r->jobs = (RanksJob *)mem_alloc(sizeof(RanksJob) * (size_t)arrays);
     r->incoming = (real *)mem_alloc(sizeof(real) * RANKS_WINDOW * others * RANKS_PIECE);
     r->requests = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * RANKS_WINDOW * 2 * others);
-    r->gathers = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * (size_t)blocks * 2 * others);
+    r->gathers = (MPI_Request *)mem_alloc(sizeof(MPI_Request) * (size_t)arrays * 2 * others);
 #endif
 }
 
@@ -157,8 +157,8 @@ static inline void ranks_progress(Ranks *r) {
 
 static inline void ranks_between_kernels(void *ranks) { ranks_progress((Ranks *)ranks); }
 
-// Queues an array: when ranks_wait returns, each rank's part of it holds the sum over all ranks. Until then the
-// array belongs to the queue. Parts are multiples of 64 numbers.
+// Queues an array (reduce-scatter): when ranks_wait returns, each rank's part holds the sum over all ranks. Until then
+// the array belongs to the queue. Parts are multiples of 64 numbers.
 static inline void ranks_sum(Ranks *r, real *values, const Range *parts) {
     (void)values;
     (void)parts;
@@ -180,7 +180,7 @@ static inline void ranks_wait(Ranks *r) {
 #endif
 }
 
-// Starts to share an array of which each rank holds its part: after ranks_gather_wait all hold all.
+// Starts the all-gather of an array of which each rank holds its part: after ranks_gather_wait all hold all.
 static inline void ranks_gather(Ranks *r, real *values, const Range *parts) {
     (void)r;
     (void)values;

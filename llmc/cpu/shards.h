@@ -2,13 +2,13 @@
 shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cuda/shards.h
 has the same functions.
 
-Every rank holds all weights and adds up all gradients. Of each block's gradients a rank sums one part over the ranks.
-With --zero=1 (ZeRO stage 1, Rajbhandari et al. 2020) it keeps the optimizer's state of that part alone and updates it,
-and then everybody gets everybody's new weights; with --zero=0 everybody gets the summed gradients and updates all.
+Every rank holds all weights, and all gradients from its tokens (data parallel). A rank sums one part of each segment's
+gradients over the ranks. With --zero=1 (ZeRO stage 1, Rajbhandari et al. 2020) it keeps the optimizer's state of that
+part alone, updates it, and then all get the new weights; with --zero=0 all get the summed gradients and update all.
 Parts are ranges of equal size, whatever tensors lie in them, or runs of whole tensors (SHARDS_TENSORS), for rules
 that look at a whole matrix.
 
-Gradients and state exist for trained tensors alone; in a block they stand before the frozen ones (model.h).
+Gradients and state exist for trained tensors alone; in a segment they stand before the frozen ones (model.h).
 */
 #ifndef LLMC_CPU_SHARDS_H
 #define LLMC_CPU_SHARDS_H
@@ -33,33 +33,33 @@ typedef struct {
     ParamTable table;
     int zero;
     real *weights;            // (table.elements)
-    real *gradients;          // (gradient_start[blocks]), this and the rest only for training
-    size_t *gradient_start;   // (blocks + 1): where those of a block begin
-    Range *parts;             // (blocks, ranks): what each sums of a block, from the block's first element on
-    size_t *state_start;      // (blocks + 1): where the state of what this rank updates of a block begins
-    real *state[STATE_KINDS]; // (state_start[blocks])
+    real *gradients;          // (gradient_start[segments]), this and the rest only for training
+    size_t *gradient_start;   // (segments + 1): where those of a segment begin
+    Range *parts;             // (segments, ranks): what each sums of a segment, from the segment's first element on
+    size_t *state_start;      // (segments + 1): where the state of what this rank updates of a segment begins
+    real *state[STATE_KINDS]; // (state_start[segments])
 } Shards;
 
-static inline Range *shards_parts(const Shards *s, int block) {
-    return s->parts + (size_t)block * (size_t)s->dist->size;
+static inline Range *shards_parts(const Shards *s, int segment) {
+    return s->parts + (size_t)segment * (size_t)s->dist->size;
 }
 
-// The elements of a block that a rank updates, as offsets into the weights.
-static inline Range shards_owned(const Shards *s, int block, int rank) {
-    size_t first = s->table.block_start[block];
-    Range all = {first, s->table.block_trained[block] - first}, part = shards_parts(s, block)[rank];
+// The elements of a segment that a rank updates, as offsets into the weights.
+static inline Range shards_owned(const Shards *s, int segment, int rank) {
+    size_t first = s->table.segment_start[segment];
+    Range all = {first, s->table.segment_trained[segment] - first}, part = shards_parts(s, segment)[rank];
     part.first += first;
     return s->zero ? part : all;
 }
 
-// Where a rank's part of a block begins; of the rank behind the last: where the last ends.
-static inline size_t shards_cut(const Shards *s, int block, int rank, int deal) {
-    size_t first = s->table.block_start[block], n = s->table.block_trained[block] - first, cut, best = 0;
+// Where a rank's part of a segment begins; of the rank behind the last: where the last ends.
+static inline size_t shards_cut(const Shards *s, int segment, int rank, int deal) {
+    size_t first = s->table.segment_start[segment], n = s->table.segment_trained[segment] - first, cut, best = 0;
     cut = n / PARAM_ALIGN * (size_t)rank / (size_t)s->dist->size * PARAM_ALIGN;
     if (deal == SHARDS_RANGES || rank == s->dist->size) return cut;
     for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
         const Param *p = &s->table.items[i];
-        if (p->block != block || !p->trained) continue;
+        if (p->segment != segment || !p->trained) continue;
         size_t at = p->offset - first;
         if ((at > cut ? at - cut : cut - at) < (best > cut ? best - cut : cut - best)) best = at;
     }
@@ -73,24 +73,24 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
     s->weights = (real *)cpu_alloc(sizeof(real) * s->table.elements);
     if (!setup->gradients) return;
-    int blocks = s->table.blocks, R = s->dist->size;
-    ranks_open(&s->ranks, s->dist, blocks);
+    int segments = s->table.segments, R = s->dist->size;
+    ranks_open(&s->ranks, s->dist, segments);
     if (R > 1) cpu->between_kernels = ranks_between_kernels, cpu->between_context = &s->ranks;
-    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)blocks * (size_t)R);
-    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
-    s->state_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
-    for (int block = 0; block < blocks; block++) {
+    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)segments * (size_t)R);
+    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    s->state_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    for (int segment = 0; segment < segments; segment++) {
         for (int rank = 0; rank < R; rank++) {
-            Range *part = &shards_parts(s, block)[rank];
-            part->first = shards_cut(s, block, rank, deal);
-            part->count = shards_cut(s, block, rank + 1, deal) - part->first;
+            Range *part = &shards_parts(s, segment)[rank];
+            part->first = shards_cut(s, segment, rank, deal);
+            part->count = shards_cut(s, segment, rank + 1, deal) - part->first;
         }
-        size_t trained = s->table.block_trained[block] - s->table.block_start[block];
-        s->gradient_start[block + 1] = s->gradient_start[block] + trained;
-        s->state_start[block + 1] = s->state_start[block] + shards_owned(s, block, s->dist->rank).count;
+        size_t trained = s->table.segment_trained[segment] - s->table.segment_start[segment];
+        s->gradient_start[segment + 1] = s->gradient_start[segment] + trained;
+        s->state_start[segment + 1] = s->state_start[segment] + shards_owned(s, segment, s->dist->rank).count;
     }
-    s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[blocks]);
-    for (int k = 0; k < STATE_KINDS; k++) s->state[k] = (real *)cpu_alloc(sizeof(real) * s->state_start[blocks]);
+    s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[segments]);
+    for (int k = 0; k < STATE_KINDS; k++) s->state[k] = (real *)cpu_alloc(sizeof(real) * s->state_start[segments]);
 }
 
 static inline void shards_close(Shards *s) {
@@ -104,11 +104,11 @@ static inline void shards_close(Shards *s) {
 // ---------------------------------------------------------------- during a pass
 
 // Where an element of the weights has its gradient, and its state on the rank that owns it.
-static inline real *shards_gradient_at(const Shards *s, int block, size_t element) {
-    return s->gradients + s->gradient_start[block] + (element - s->table.block_start[block]);
+static inline real *shards_gradient_at(const Shards *s, int segment, size_t element) {
+    return s->gradients + s->gradient_start[segment] + (element - s->table.segment_start[segment]);
 }
-static inline real *shards_state_at(const Shards *s, int kind, int block, size_t element) {
-    return s->state[kind] + s->state_start[block] + (element - shards_owned(s, block, s->dist->rank).first);
+static inline real *shards_state_at(const Shards *s, int kind, int segment, size_t element) {
+    return s->state[kind] + s->state_start[segment] + (element - shards_owned(s, segment, s->dist->rank).first);
 }
 
 static inline Weights shards_tensors(const Shards *s, int layer, bool gradients) {
@@ -117,7 +117,7 @@ static inline Weights shards_tensors(const Shards *s, int layer, bool gradients)
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
         if (!p || (gradients && !p->trained)) w.id = NULL;                                                             \
-        else w.id = gradients ? shards_gradient_at(s, p->block, p->offset) : s->weights + p->offset;                   \
+        else w.id = gradients ? shards_gradient_at(s, p->segment, p->offset) : s->weights + p->offset;                 \
     }
     PARAMETERS(X)
 #undef X
@@ -126,14 +126,14 @@ static inline Weights shards_tensors(const Shards *s, int layer, bool gradients)
 static inline Weights shards_weights(const Shards *s, int layer) { return shards_tensors(s, layer, false); }
 static inline Gradients shards_gradients(const Shards *s, int layer) { return shards_tensors(s, layer, true); }
 
-// Starts to sum a block's gradients over the ranks, once the last pass will add nothing more to them; the sums go on
-// between the kernels of the blocks before.
-static inline void shards_sum(Shards *s, int block, bool last) {
-    if (last) ranks_sum(&s->ranks, s->gradients + s->gradient_start[block], shards_parts(s, block));
+// Starts to sum a segment's gradients over the ranks, once the last pass will add nothing more to them; the sums go on
+// between the kernels of the segments before.
+static inline void shards_sum(Shards *s, int segment, bool last) {
+    if (last) ranks_sum(&s->ranks, s->gradients + s->gradient_start[segment], shards_parts(s, segment));
 }
 
 static inline void shards_zero_gradients(Shards *s) {
-    memset(s->gradients, 0, sizeof(real) * s->gradient_start[s->table.blocks]);
+    memset(s->gradients, 0, sizeof(real) * s->gradient_start[s->table.segments]);
 }
 
 // ---------------------------------------------------------------- update
@@ -144,32 +144,32 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     ranks_wait(&s->ranks);
     watchdog_leave(s->dist->watchdog);
     double sums[2] = {*loss, 0};
-    for (int block = 0; block < s->table.blocks; block++) {
-        real *gradients = s->gradients + s->gradient_start[block];
-        Range part = shards_parts(s, block)[s->dist->rank];
+    for (int segment = 0; segment < s->table.segments; segment++) {
+        real *gradients = s->gradients + s->gradient_start[segment];
+        Range part = shards_parts(s, segment)[s->dist->rank];
         sums[1] += sum_of_squares(gradients + part.first, part.count, s->cpu);
-        if (!s->zero) ranks_gather(&s->ranks, gradients, shards_parts(s, block));
+        if (!s->zero) ranks_gather(&s->ranks, gradients, shards_parts(s, segment));
     }
     ranks_gather_wait(&s->ranks);
     dist_sum(s->dist, sums, 2);
     *loss = sums[0], *squares = sums[1];
 }
 
-// Updates what this rank owns, tensor by tensor; finished blocks go to the other ranks meanwhile. Zeroes the gradients.
+// Updates what this rank owns, tensor by tensor; others get finished segments meanwhile (all-gather). Zeroes gradients.
 static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i];
-        int block = p->block;
-        Range own = overlap(p, shards_owned(s, block, s->dist->rank));
+        int segment = p->segment;
+        Range own = overlap(p, shards_owned(s, segment, s->dist->rank));
         if (own.count) {
-            ParamRun run = {s->weights + own.first, shards_gradient_at(s, block, own.first), {NULL}, own.count};
-            for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, block, own.first);
+            ParamRun run = {s->weights + own.first, shards_gradient_at(s, segment, own.first), {NULL}, own.count};
+            for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, segment, own.first);
             adamw(run, rule, p->group, clip, s->cpu);
         }
         ranks_progress(&s->ranks);
-        bool complete = i + 1 == s->table.count || s->table.items[i + 1].block != block;
+        bool complete = i + 1 == s->table.count || s->table.items[i + 1].segment != segment;
         if (s->zero && complete)
-            ranks_gather(&s->ranks, s->weights + s->table.block_start[block], shards_parts(s, block));
+            ranks_gather(&s->ranks, s->weights + s->table.segment_start[segment], shards_parts(s, segment));
     }
     shards_zero_gradients(s);
     watchdog_enter(s->dist->watchdog, "the other ranks' new weights (ranks_gather_wait)");
@@ -189,12 +189,12 @@ static inline Range shards_held(const Shards *s, int array, const Param *p, int 
     Range all = {p->offset, p->count}, none = {p->offset, 0};
     if (array == MODEL_WEIGHT) return all;
     if (array == MODEL_GRADIENT) return p->trained ? all : none;
-    return overlap(p, shards_owned(s, p->block, rank));
+    return overlap(p, shards_owned(s, p->segment, rank));
 }
 static inline real *shards_at(const Shards *s, int array, const Param *p, size_t element) {
     return array == MODEL_WEIGHT     ? s->weights + element
-           : array == MODEL_GRADIENT ? shards_gradient_at(s, p->block, element)
-                                     : shards_state_at(s, array - MODEL_STATE, p->block, element);
+           : array == MODEL_GRADIENT ? shards_gradient_at(s, p->segment, element)
+                                     : shards_state_at(s, array - MODEL_STATE, p->segment, element);
 }
 
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {

@@ -2,14 +2,14 @@
 attention_plain.h: causal attention in plain fp32 arithmetic, for any head size up to 256.
 
 The kernels behind attention.h for the fp32 build, and for bf16 with head sizes that its tensor core
-kernels do not have. Same algorithm (tiles of keys with a running maximum, FlashAttention,
-arXiv 2205.14135), one rounding to the storage type at the end. Written to be read, not to be fast:
+kernels do not have. Same algorithm (tiles of keys with a running maximum: online softmax,
+FlashAttention, arXiv 2205.14135), one rounding to the storage type at the end. Written to be read, not to be fast:
 about a tenth of the fp32 peak, bound by loads from shared memory (5 for 4 FMA).
 
-A block has 8 warps and 32 rows (queries, or keys in attention_dkdv_plain_kernel), 4 to a warp. Tiles
+A thread block has 8 warps and 32 rows (queries, or keys in attention_dkdv_plain_kernel), 4 to a warp. Tiles
 of 32 rows of the other kind pass by in shared memory. In the scores a lane stands for one row of that
 tile, in the sums over it for head dimensions lane, lane + 32, ... So the 4 rows of a warp concern no
-other warp: blocks only meet when a tile comes or goes. E = ceil(HS/32) numbers a lane, the rest is
+other warp: a block's warps only meet when a tile comes or goes. E = ceil(HS/32) numbers a lane, the rest is
 filled with zeros; rows in shared memory are 32 E + 1 floats apart, so that lanes reading one column
 of 32 rows use 32 banks.
 */

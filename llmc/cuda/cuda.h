@@ -3,14 +3,14 @@ cuda.h: what every CUDA kernel stands on: the number type, 128-bit packs, the de
 
 real          the type that parameters and activations are stored in: bf16, or float when built with
               -DFLOAT32. Arithmetic is done in float everywhere, rounding happens on storing.
-load_pack()   the next PACK numbers of a row as floats: one 128-bit access where the row allows it,
+load_pack()   the next PACK numbers of a row as floats: one 128-bit access (vectorized) where the row allows it,
               number by number where it does not (a width that PACK does not divide), zeros behind
               the end. So every kernel takes every width.
 Device        the GPU, the stream, scratch memory, and what gemm.h keeps.
 CUDA_CHECK()  ends the process with expression, place and the library's own text.
 
 All work of a model goes through one stream, but for what the ranks exchange (ranks.h). No kernel adds floats with
-atomics and every sum has an order that depends on sizes alone, so two runs give the same bits.
+atomics and every sum has an order that depends on sizes alone: two runs give the same bits (deterministic).
 
 Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 2^31.
 */
@@ -243,7 +243,7 @@ static inline void add_columns(float *out1, float *out2, const float *partial, i
     LAUNCH_CHECK();
 }
 
-// Blocks for n items of `each`, refusing what a grid cannot hold.
+// Thread blocks for n items of `each`, refusing what a grid cannot hold.
 static inline unsigned blocks_for(size_t n, size_t each) {
     size_t blocks = (n + each - 1) / each;
     if (blocks > 0x7fffffffu)

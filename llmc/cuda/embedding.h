@@ -1,10 +1,10 @@
 /*
-embedding.h: a batch of tokens on its way to the device; rows of the token table (and of the learned position
-table) in, their gradients out.
+embedding.h: brings a batch of tokens to the device; reads rows of the token table (and of the learned position
+table), and adds up their gradients.
 
-Backward, the rows of dx that belong to one token must be added up in a fixed order. The host sorts
-the positions of a batch by token (counting sort, O(N + V), while the GPU works on the batch before)
-and a block a token adds them: no atomics.
+The backward pass must add the rows of dx that belong to one token in a fixed order. The host sorts
+the positions of a batch by token (counting sort, O(N + V), while the GPU works on the batch before),
+and one thread block for each token adds them: no atomics.
 */
 #ifndef LLMC_CUDA_EMBEDDING_H
 #define LLMC_CUDA_EMBEDDING_H
@@ -79,7 +79,7 @@ static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, i
 
 // ---------------------------------------------------------------- a batch
 
-// The host fills one of two pinned copies while the other may still be on its way (double buffering).
+// The host fills one of two pinned copies while the other may still be in flight (double buffering).
 typedef struct {
     int32_t *inputs; // on the device: tokens (N), targets (N), token groups
     int32_t *staging[2];
@@ -125,7 +125,7 @@ static inline void batch_upload(Batch *b, const int32_t *inputs, const int32_t *
 
 // ---------------------------------------------------------------- backward
 
-// A block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
+// A thread block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
 // eight sums are added one after the other.
 template <typename Real>
 __global__ void embedding_backward_kernel(float *dwte, const Real *dx, TokenGroups groups, int C) {

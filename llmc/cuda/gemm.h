@@ -1,17 +1,17 @@
 /*
 gemm.h: linear layers, through cuBLASLt.
 
-What comes behind a product is done by the product itself (an "epilogue") where the library can: bias,
+The product itself does what follows it (an "epilogue", fused) where the library can: bias,
 residual sum (beta = 1), GELU with its input kept, GELU's backward, the gradient of a bias. Where it
-cannot, for this shape and type, or is slower so, a kernel does it; which of the two is settled when the plan is made.
+cannot, for this shape and type, or is slower so, a kernel does it; making the plan settles which of the two.
 
 A plan (descriptors and the algorithm) is made once for each shape and kept. While gemm_measure is on,
-which model_create switches on for one pass at the start, the library's candidates are timed and the
-fastest is taken, and written to a file for the next start:
+which model_create switches on for one pass at the start, the library's candidates are timed (autotuning);
+the fastest is taken, and written to a file for the next start:
     $LLMC_CACHE, $XDG_CACHE_HOME/llmc or ~/.cache/llmc, gemm-DEVICE-VERSION.txt
 Shapes that turn up later take the library's first choice. Nothing is asked of it in a step.
 
-Sums are in fp32 (TF32 is not allowed), split sums are added in fp32 and in a fixed order.
+Sums are in fp32 (TF32 is not allowed); those of split-K are added in fp32 and in a fixed order.
 Matrices are (rows, columns) in C's order; the library counts them by columns, so that it computes
 y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 */
@@ -396,10 +396,10 @@ template <typename Real> __global__ void add_bias_kernel(Real *y, const Real *b,
     store_pack(y + i / packs * (size_t)C, v, c, C, fit);
 }
 
-enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at once, of a block
+enum { COLUMN_ROWS = 4, COLUMN_WARPS = 8 }; // of a column_sums_kernel's warp at once, of a thread block
 
 // partial (gridDim.y, C): sums of columns over rows of dy (N, C). A warp takes COLUMN_ROWS rows at a time, all of them
-// on their way from memory together; a block's warps take turns, and so do the blocks.
+// in flight at once; a thread block's warps take turns, and so do the blocks.
 template <typename Real>
 __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *partial, const Real *dy, int N, int C) {
     const int P = PackOf<Real>::SIZE;
@@ -440,7 +440,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) column_sums_kernel(float *p
 
 // db (C) += column sums of dy (N, C)
 template <typename Real> static inline void bias_backward(float *db, const Real *dy, int N, int C, Device *d) {
-    // About 528 blocks, 4 for each of an H100's multiprocessors, with at least one turn each; a constant, since the
+    // About 528 thread blocks, 4 for each of an H100's multiprocessors, at least one turn each; a constant, since the
     // order of sums must not depend on the device. Scratch: up to 256 rows of C.
     int wide = (C + 32 * (int)PackOf<Real>::SIZE - 1) / (32 * (int)PackOf<Real>::SIZE),
         turn = COLUMN_WARPS * COLUMN_ROWS, parts = (528 + wide - 1) / wide, turns = (N + turn - 1) / turn;

@@ -1,11 +1,11 @@
 /*
 loss.h: cross entropy of the softmax of logits, in nats, and its gradient in place.
 
-A row of logits is read from memory once for maximum and sum together (rescaling the sum whenever the
-maximum grows: Milakov and Gimelshein 2018, arXiv:1805.02867), and again, from the L2 cache, to be
-replaced by its gradient: the second time backwards, so that it begins with what was read last. Two
-blocks of 1024 threads a multiprocessor keep 264 rows on the way on an H100; 53 MB, with 100 KB each,
-were more than its L2 holds when there were 528. The logits of a whole batch never exist: the caller
+A row of logits is read from memory once for maximum and sum together (online softmax: the sum is rescaled
+when the maximum grows; Milakov and Gimelshein 2018, arXiv:1805.02867). It is read again, from the L2 cache,
+to be replaced by its gradient: backwards, so that this begins with what was read last. Two thread blocks of
+1024 threads a multiprocessor keep 264 rows in flight on an H100; 528 rows of 100 KB, 53 MB, were more than
+its L2 holds. The logits of a whole batch never exist: the caller
 works in chunks.
 
 Bound by memory: 2 bytes in and 2 out a number leave an H100's multiprocessors 34 instructions for it.
@@ -46,7 +46,7 @@ template <typename Real, int P> __device__ inline void loss_add(float *m, float 
     *m = top;
 }
 
-// A block a row, P numbers a thread at once; the block's size is a multiple of 32.
+// A thread block a row, P numbers a thread at once; the block's size is a multiple of 32.
 template <typename Real>
 __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
     cross_entropy_kernel(float *losses, Real *logits, const int32_t *targets, float dscale, int V, int ld) {
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
         return;
     }
 
-    // 1. maximum and sum; the next pack is on its way meanwhile
+    // 1. maximum and sum, while the next pack is in flight (prefetch)
     float wanted = to_float(x[target]), m = -1e38f /* finite: inf - inf is for inputs alone */, sum = 0;
     if (single < V) {
         one[0] = to_float(x[single]);

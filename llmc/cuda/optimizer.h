@@ -61,16 +61,16 @@ static inline AdamRule adam_rule(const UpdateRule *rule) {
 // Which elements the arrays of a rank hold. Arrays of own elements are numbered 0, 1, ... All tables are on the device;
 // NULL: own elements stand where they stand among all.
 typedef struct {
-    const size_t *start;    // (blocks + 1): the first own element of a block,
-    const size_t *element;  // (blocks): where it stands among all elements,
-    const size_t *gradient; // (blocks): and among all gradients
-    int blocks;
+    const size_t *start;    // (segments + 1): the first own element of a segment,
+    const size_t *element;  // (segments): where it stands among all elements,
+    const size_t *gradient; // (segments): and among all gradients
+    int segments;
     bool whole_gradients, whole_weights; // these arrays hold the other members' elements too
 } Owned;
 
-// The block of own element i; its place, by one of the tables.
-__device__ inline int owned_block(const Owned &o, size_t i) {
-    int low = 0, high = o.start ? o.blocks : 0;
+// The segment of own element i; its place, by one of the tables.
+__device__ inline int owned_segment(const Owned &o, size_t i) {
+    int low = 0, high = o.start ? o.segments : 0;
     while (high - low > 1) {
         int middle = (low + high) / 2;
         if (o.start[middle] <= i) low = middle;
@@ -78,23 +78,22 @@ __device__ inline int owned_block(const Owned &o, size_t i) {
     }
     return low;
 }
-__device__ inline size_t owned_at(const Owned &o, const size_t *table, int block, size_t i) {
-    return o.start ? table[block] + (i - o.start[block]) : i;
+__device__ inline size_t owned_at(const Owned &o, const size_t *table, int segment, size_t i) {
+    return o.start ? table[segment] + (i - o.start[segment]) : i;
 }
 
 enum {
     SQUARES_BLOCKS = 1024,
     SQUARES_THREADS = 256
-}; // most blocks; constants: the order of the sum must not depend on the device
+}; // most thread blocks; constants: the order of the sum must not depend on the device
 
 static __global__ void squares_kernel(double *partial, const float *g, size_t n, Owned owned) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
     for (size_t i = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4; i < n;
          i += (size_t)gridDim.x * SQUARES_THREADS * 4) {
-        float4 v =
-            *(const float4 *)(g +
-                              (owned.whole_gradients ? owned_at(owned, owned.gradient, owned_block(owned, i), i) : i));
+        size_t at = owned.whole_gradients ? owned_at(owned, owned.gradient, owned_segment(owned, i), i) : i;
+        float4 v = *(const float4 *)(g + at);
         sum += (double)v.x * (double)v.x + (double)v.y * (double)v.y + (double)v.z * (double)v.z +
                (double)v.w * (double)v.w;
     }
@@ -168,9 +167,9 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= run.n || !result->updated) return;
-    int block = owned_block(owned, i);
-    size_t at = owned_at(owned, owned.element, block, i);
-    float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, block, i) : i),
+    int segment = owned_segment(owned, i);
+    size_t at = owned_at(owned, owned.element, segment, i);
+    float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, segment, i) : i),
           *m = run.state[STATE_moment1] + i, *v = run.state[STATE_moment2] + i;
     Real *w = run.w + (owned.whole_weights ? at : i);
     AdamGroup r = rule->group[run.groups[i / 64]];

@@ -4,7 +4,7 @@ ptx.h: the few instructions that CUDA C++ has no good word for; all PTX of the p
     smem_address        a pointer into shared memory as the instructions below take it
     ldmatrix            four 8x8 matrices of 16-bit numbers, shared memory -> registers of a warp
     mma_bf16            d (16,8) += a (16,16) b (16,8), bf16 inputs, fp32 sums
-    cp_async            global -> shared memory in the background, with zeros where there is nothing
+    cp_async            global -> shared memory, asynchronously, with zeros where there is nothing
     exp2_fast           2^x, 2 ulp, results below 2^-126 are zero
     pack_bf16           two floats rounded to bf16 (nearest, ties to even) in one register
 
@@ -76,7 +76,7 @@ __device__ inline void cp_async_4(SmemAddress to, const void *from, bool inside)
 
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits until at most `left` of this thread's committed groups are under way. Other threads see what
+// Waits until at most `left` of this thread's committed groups are in flight. Other threads see what
 // was copied after a __syncthreads().
 template <int left> __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");

@@ -3,21 +3,21 @@ ranks.h: the ranks of a job, one GPU each: who keeps what, and the collectives o
 
 What ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054) leaves out is chosen by --zero:
     0  every rank keeps everything; gradients are summed
-    1  the optimizer's state (master weights, moments) is shared out; each rank updates its part
-    2  and gradients: those of a block live only until they are summed
-    3  and weights: those of a block live only while it computes
-With --zero_group=G things are shared out among G neighbouring ranks (the GPUs of a node) and kept
+    1  the optimizer's state (master weights, moments) is sharded; each rank updates its part
+    2  and gradients: those of a segment live only until they are summed
+    3  and weights: those of a segment live only while it computes
+With --zero_group=G things are sharded over G neighbouring ranks (the GPUs of a node) and kept
 once in each such group (hybrid sharding, Zhao et al. 2023, arXiv:2304.11277): sums go through the
 group first, and then, G times smaller, across the groups.
 
-Which part of a block each member owns stands in shards.h.
+Which part of a segment each member owns stands in shards.h.
 
 A step moves, from and to each rank and with n weights: gradients (G-1)/G n floats in the group and 2 (R/G - 1) /
 (R/G) n/G across groups; weights (G-1)/G n numbers, with ZeRO-3 twice in every micro-batch. With ZeRO-2 and -3
 gradients go through the group after every micro-batch, since no rank keeps them whole.
 
-All collectives run on one stream beside the model's, in the order in which they are called, so that no two
-of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
+All collectives run on one stream beside the model's (they overlap its work), in the order of the calls, so that no
+two of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
 from time: two runs have the same bits. Two things would change that order, and are switched off unless the
 environment says otherwise: sums inside the switch (NVLS; NCCL issue 1497: they differ between calls), and buffers
 registered with a graph (NCCL_GRAPH_REGISTER), with which a captured pass may use fewer channels than the direct
@@ -132,37 +132,37 @@ static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) {
     return r->dist->size > 1 ? r->stream : stream;
 }
 
-// Are all members' parts (G) of a block equally long?
+// Are all members' parts (G) of a segment equally long?
 static inline bool ranks_even(const Ranks *r, const Range *parts) {
     for (int member = 1; member < r->group; member++)
         if (parts[member].count != parts[0].count) return false;
     return true;
 }
 
-// This rank's part of a block of gradients becomes its sum over the group; the rest is used up.
-static inline void ranks_sum_inside(Ranks *r, float *block, const Range *parts) {
+// Reduce-scatter: this rank's part of a segment's gradients becomes its sum over the group; the rest is used up.
+static inline void ranks_sum_inside(Ranks *r, float *g, const Range *parts) {
     if (r->group == 1 || r->quiet) return;
     if (ranks_even(r, parts)) {
-        NCCL_CHECK(ncclReduceScatter(block, block + parts[r->member].first, parts[0].count, ncclFloat32, ncclSum,
-                                     r->inside, r->stream));
+        NCCL_CHECK(ncclReduceScatter(g, g + parts[r->member].first, parts[0].count, ncclFloat32, ncclSum, r->inside,
+                                     r->stream));
         return;
     }
     NCCL_CHECK(ncclGroupStart());
     for (int member = 0; member < r->group; member++) {
-        float *part = block + parts[member].first;
+        float *part = g + parts[member].first;
         if (parts[member].count)
             NCCL_CHECK(ncclReduce(part, part, parts[member].count, ncclFloat32, ncclSum, member, r->inside, r->stream));
     }
     NCCL_CHECK(ncclGroupEnd());
 }
 
-// Own gradients (n) become their sum over the groups.
+// All-reduce: own gradients (n) become their sum over the groups.
 static inline void ranks_sum_across(Ranks *r, float *own, size_t n) {
     if (r->group == r->dist->size || r->quiet) return;
     NCCL_CHECK(ncclAllReduce(own, own, n, ncclFloat32, ncclSum, r->across, r->stream));
 }
 
-// The parts of a block (numbers of `size` bytes) from the members that own them; own may be this rank's part of whole.
+// All-gather: a segment's parts (numbers of `size` bytes) from their owners; own may be this rank's part of whole.
 static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
     if (r->group == 1 || r->quiet) return;
     if (ranks_even(r, parts)) {
@@ -204,7 +204,7 @@ static inline void ranks_close(Ranks *r) { (void)r; }
 static inline void ranks_fork(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
 static inline void ranks_join(Ranks *r, cudaStream_t stream) { (void)r, (void)stream; }
 static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) { return (void)r, stream; }
-static inline void ranks_sum_inside(Ranks *r, float *block, const Range *parts) { (void)r, (void)block, (void)parts; }
+static inline void ranks_sum_inside(Ranks *r, float *g, const Range *parts) { (void)r, (void)g, (void)parts; }
 static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (void)own, (void)n; }
 static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
     (void)r, (void)whole, (void)own, (void)parts, (void)size;

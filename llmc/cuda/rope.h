@@ -106,7 +106,7 @@ template <typename Real> static inline void qk_forward(Real *qk, const Real *qkv
 }
 
 // Groups of the whole grid take heads in turn, so that a lane's sums for the weights' gradients stay in
-// registers; at the end each block writes its sums: partial (gridDim.x, 2, HS).
+// registers; at the end each thread block writes its sums: partial (gridDim.x, 2, HS).
 template <typename Real, int V, int L>
 __global__ void qk_backward_kernel(Real *dqkv, float *partial, const Real *dqk, const Real *qkv, const float *rstd,
                                    const Real *q_weight, const Real *k_weight, const float *rope, int N, int T, int NH,

@@ -1,16 +1,16 @@
 /* shards.h: where the numbers of the parameters lie, and how the ranks share them out (sharding). llmc/cpu/shards.h
 has the same functions.
 
-ranks.h says what the ZeRO stages leave out. The unit is a block of the parameter table (model.h). Each member of a
-group owns a part of what is trained of every block: equal ranges, whatever tensors lie in them, or a run of whole
+ranks.h says what the ZeRO stages leave out. The unit is a segment of the parameter table (model.h). Each member of a
+group owns a part of what is trained of every segment: equal ranges, whatever tensors lie in them, or a run of whole
 tensors (SHARDS_TENSORS), for rules that look at a whole matrix. Arrays of own elements hold the parts one behind the
 other.
 
-What a rank does not keep whole lies, while a block needs it, in a slot. Two slots take turns among the layers' blocks,
-one or two serve the blocks at the ends: weights of the next block arrive (prefetch), and gradients of the last one are
-summed, beside the work on this one. shards_use() and shards_begin() say which block is worked on.
+What a rank does not keep whole lies in a slot while a segment needs it. Two slots take turns among the layers' segments
+(double buffering), one or two serve the embedding and the head: the next segment's weights arrive (prefetch), and the
+last one's gradients are summed, while the GPU works on this one. shards_use() and shards_begin() say which that is.
 
-Gradients and state exist for trained tensors alone; in a block they stand before the frozen ones, which no ZeRO-3 cuts.
+Only trained tensors have gradients and state; in a segment they stand before the frozen ones, which ZeRO-3 keeps whole.
 */
 #ifndef LLMC_CUDA_SHARDS_H
 #define LLMC_CUDA_SHARDS_H
@@ -41,7 +41,7 @@ typedef Tensors<float> Gradients;
 enum { SLOTS = 4 };
 typedef struct {
     void *buffer[SLOTS];      // NULL: not needed
-    int holds[SLOTS];         // a block, or -1
+    int holds[SLOTS];         // a segment, or -1
     bool awaited[SLOTS];      // in this pass: the event was recorded
     cudaEvent_t event[SLOTS]; // weights: they are there; gradients: they were summed
 } Slots;
@@ -50,7 +50,7 @@ typedef struct {
     Device *gpu;
     Dist alone; // in place of the setup's where nothing is updated: ranks have nothing to tell each other then
     Ranks ranks;
-    ParamTable table; // its blocks are padded: see shards_lay_out
+    ParamTable table; // its segments are padded: see shards_lay_out
     bool check;       // shards_check
 
     real *weights;    // (table.elements), with ZeRO-3 (own)
@@ -59,9 +59,9 @@ typedef struct {
     float *state[STATE_KINDS];
     unsigned char *groups;  // (own / 64): parameter groups
     size_t own, trained;    // elements that this rank updates; that all do
-    Range *parts;           // (blocks, G): what each member owns of a block, from the block's first element on
-    size_t *gradient_start; // (blocks + 1): where those of a block begin among the trained
-    size_t *own_start;      // (blocks + 1): where this rank's part of a block begins among its own elements
+    Range *parts;           // (segments, G): what each member owns of a segment, from the segment's first element on
+    size_t *gradient_start; // (segments + 1): where those of a segment begin among the trained
+    size_t *own_start;      // (segments + 1): where this rank's part of a segment begins among its own elements
     Owned owned;
     Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
     double *sums;                       // (ranks, 2) on the device: loss and sum of squares of every rank
@@ -69,75 +69,75 @@ typedef struct {
 
 // ---------------------------------------------------------------- where what lies
 
-static inline Range *shards_parts(const Shards *s, int block) {
-    return s->parts + (size_t)block * (size_t)s->ranks.group;
+static inline Range *shards_parts(const Shards *s, int segment) {
+    return s->parts + (size_t)segment * (size_t)s->ranks.group;
 }
 
-// What a member owns of a block, as offsets into the table's elements.
-static inline Range shards_owned(const Shards *s, int block, int member) {
-    Range own = shards_parts(s, block)[member];
-    own.first += s->table.block_start[block];
+// What a member owns of a segment, as offsets into the table's elements.
+static inline Range shards_owned(const Shards *s, int segment, int member) {
+    Range own = shards_parts(s, segment)[member];
+    own.first += s->table.segment_start[segment];
     return own;
 }
 
-// Where an element of this rank's part of a block stands among its own.
-static inline size_t shards_index(const Shards *s, int block, size_t element) {
-    return s->own_start[block] + (element - shards_owned(s, block, s->ranks.member).first);
+// Where an element of this rank's part of a segment stands among its own.
+static inline size_t shards_index(const Shards *s, int segment, size_t element) {
+    return s->own_start[segment] + (element - shards_owned(s, segment, s->ranks.member).first);
 }
 
-static inline size_t shards_trained(const ParamTable *t, int block) {
-    return t->block_trained[block] - t->block_start[block];
+static inline size_t shards_trained(const ParamTable *t, int segment) {
+    return t->segment_trained[segment] - t->segment_start[segment];
 }
 
-// Blocks that are needed at the same time have different slots: neighbouring layers; the embedding and the
-// head block where the head is the embedding.
-static inline int shards_slot(const Shards *s, int block) {
-    if (block > 0 && block < s->table.blocks - 1) return block % 2;
-    return block > 0 && !param_find(&s->table, PARAM_head_w, -1) ? 3 : 2;
+// Segments that are needed at the same time have different slots: neighbouring layers; the embedding and the
+// head segment where the head is the embedding.
+static inline int shards_slot(const Shards *s, int segment) {
+    if (segment > 0 && segment < s->table.segments - 1) return segment % 2;
+    return segment > 0 && !param_find(&s->table, PARAM_head_w, -1) ? 3 : 2;
 }
 
-// Where a block lies: in the whole array, or in its slot.
-static inline real *shards_block_weights(const Shards *s, int block) {
-    return s->ranks.zero == 3 ? (real *)s->weight_slots.buffer[shards_slot(s, block)]
-                              : s->weights + s->table.block_start[block];
+// Where a segment lies: in the whole array, or in its slot.
+static inline real *shards_segment_weights(const Shards *s, int segment) {
+    return s->ranks.zero == 3 ? (real *)s->weight_slots.buffer[shards_slot(s, segment)]
+                              : s->weights + s->table.segment_start[segment];
 }
-static inline float *shards_block_gradients(const Shards *s, int block) {
-    return s->ranks.zero >= 2 ? (float *)s->gradient_slots.buffer[shards_slot(s, block)]
-                              : s->gradients + s->gradient_start[block];
+static inline float *shards_segment_gradients(const Shards *s, int segment) {
+    return s->ranks.zero >= 2 ? (float *)s->gradient_slots.buffer[shards_slot(s, segment)]
+                              : s->gradients + s->gradient_start[segment];
 }
 
-// The pointers, by a function that says where a block lies.
-template <typename Number, typename BlockAt>
-static inline Tensors<Number> shards_tensors(const Shards *s, int layer, bool frozen_too, BlockAt block_at) {
+// The pointers, by a function that says where a segment lies.
+template <typename Number, typename SegmentAt>
+static inline Tensors<Number> shards_tensors(const Shards *s, int layer, bool frozen_too, SegmentAt segment_at) {
     Tensors<Number> w;
 #define X(id, rows, cols, place, ...)                                                                                  \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
         bool there = p && (p->trained || frozen_too);                                                                  \
-        w.id = there ? block_at(s, p->block) + (p->offset - s->table.block_start[p->block]) : NULL;                    \
+        w.id = there ? segment_at(s, p->segment) + (p->offset - s->table.segment_start[p->segment]) : NULL;            \
     }
     PARAMETERS(X)
 #undef X
     return w;
 }
 static inline Weights shards_weights(const Shards *s, int layer) {
-    return shards_tensors<const real>(s, layer, true, shards_block_weights);
+    return shards_tensors<const real>(s, layer, true, shards_segment_weights);
 }
 static inline Gradients shards_gradients(const Shards *s, int layer) {
-    return shards_tensors<float>(s, layer, false, shards_block_gradients);
+    return shards_tensors<float>(s, layer, false, shards_segment_gradients);
 }
 
 // ---------------------------------------------------------------- opening
 
-// Lays the table out anew: room for all rows of the head, and parts of blocks (trained, frozen) that G equal ranges
+// Lays the table out anew: room for all rows of the head, and parts of segments (trained, frozen) that G equal ranges
 // of 64 elements fit into.
 static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
     size_t unit = (size_t)PARAM_ALIGN * (size_t)group, at = 0;
-    for (int block = 0, i = 0; block < t->blocks; block++) {
-        t->block_start[block] = at;
+    for (int segment = 0, i = 0; segment < t->segments; segment++) {
+        t->segment_start[segment] = at;
         for (int frozen = 0; frozen < 2; frozen++) {
-            if (frozen) t->block_trained[block] = at;
-            for (; i < t->count && t->items[i].block == block && t->items[i].trained == !frozen; i++) {
+            if (frozen) t->segment_trained[segment] = at;
+            for (; i < t->count && t->items[i].segment == segment && t->items[i].trained == !frozen; i++) {
                 Param *p = &t->items[i];
                 bool head = p->kind == (c->tied ? PARAM_wte : PARAM_head_w);
                 size_t count = head ? (size_t)shards_head_rows(c) * (size_t)p->cols : p->count;
@@ -147,26 +147,27 @@ static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
             at = (at + unit - 1) / unit * unit;
         }
     }
-    t->block_start[t->blocks] = t->elements = at;
+    t->segment_start[t->segments] = t->elements = at;
 }
 
-// Where a member's part of a block begins; of the member behind the last: where the last ends.
-static inline size_t shards_cut(const Shards *s, int block, int member, int deal) {
-    size_t n = shards_trained(&s->table, block), cut = n / (size_t)s->ranks.group * (size_t)member, best = 0;
+// Where a member's part of a segment begins; of the member behind the last: where the last ends.
+static inline size_t shards_cut(const Shards *s, int segment, int member, int deal) {
+    size_t n = shards_trained(&s->table, segment), cut = n / (size_t)s->ranks.group * (size_t)member, best = 0;
     if (deal == SHARDS_RANGES || member == s->ranks.group) return cut;
     auto away = [=](size_t at) { return at > cut ? at - cut : cut - at; };
     for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
         const Param *p = &s->table.items[i];
-        size_t at = p->offset - s->table.block_start[block];
-        if (p->block == block && p->trained && away(at) < away(best)) best = at;
+        size_t at = p->offset - s->table.segment_start[segment];
+        if (p->segment == segment && p->trained && away(at) < away(best)) best = at;
     }
     return away(n) < away(best) ? n : best;
 }
 
 static inline void shards_slots_open(Shards *s, Slots *slots, size_t bytes) {
     size_t most[SLOTS] = {0, 0, 0, 0};
-    for (int block = 0; block < s->table.blocks; block++) {
-        size_t *slot = &most[shards_slot(s, block)], n = s->table.block_start[block + 1] - s->table.block_start[block];
+    for (int segment = 0; segment < s->table.segments; segment++) {
+        const size_t *start = s->table.segment_start + segment;
+        size_t *slot = &most[shards_slot(s, segment)], n = start[1] - start[0];
         if (n > *slot) *slot = n;
     }
     for (int i = 0; i < SLOTS; i++) {
@@ -185,13 +186,13 @@ static inline void shards_slots_close(Slots *slots) {
 
 // Tables on the device: the group of every 64 own elements, and where own elements stand among all.
 static inline void shards_open_tables(Shards *s) {
-    int blocks = s->table.blocks, member = s->ranks.member;
+    int segments = s->table.segments, member = s->ranks.member;
     unsigned char *groups = (unsigned char *)mem_alloc(s->own / PARAM_ALIGN);
     for (int i = 0; i < s->table.count; i++) { // tensors and parts start on multiples of PARAM_ALIGN
         const Param *p = &s->table.items[i];
-        Range part = overlap(p, shards_owned(s, p->block, member));
+        Range part = overlap(p, shards_owned(s, p->segment, member));
         if (!part.count) continue;
-        memset(groups + shards_index(s, p->block, part.first) / PARAM_ALIGN, p->group,
+        memset(groups + shards_index(s, p->segment, part.first) / PARAM_ALIGN, p->group,
                (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN);
     }
     s->groups = (unsigned char *)device_alloc(s->gpu, s->own / PARAM_ALIGN, "the table of parameter groups");
@@ -199,18 +200,18 @@ static inline void shards_open_tables(Shards *s) {
     free(groups);
     s->owned.whole_gradients = s->ranks.zero < 2, s->owned.whole_weights = s->ranks.zero < 3;
     if (s->own == s->table.elements) return; // own elements stand where they stand among all
-    size_t n = (size_t)blocks + 1, *at = (size_t *)mem_alloc(sizeof(size_t) * 3 * n);
-    for (int block = 0; block < blocks; block++) {
-        Range own = shards_owned(s, block, member);
-        at[block] = s->own_start[block];
-        at[n + (size_t)block] = own.first;
-        at[2 * n + (size_t)block] = s->gradient_start[block] + (own.first - s->table.block_start[block]);
+    size_t n = (size_t)segments + 1, *at = (size_t *)mem_alloc(sizeof(size_t) * 3 * n);
+    for (int segment = 0; segment < segments; segment++) {
+        Range own = shards_owned(s, segment, member);
+        at[segment] = s->own_start[segment];
+        at[n + (size_t)segment] = own.first;
+        at[2 * n + (size_t)segment] = s->gradient_start[segment] + (own.first - s->table.segment_start[segment]);
     }
-    at[blocks] = s->own;
+    at[segments] = s->own, s->owned.segments = segments;
     size_t *there = (size_t *)device_alloc(s->gpu, sizeof(size_t) * 3 * n, "the table of blocks");
     device_write(s->gpu, there, at, sizeof(size_t) * 3 * n);
     free(at);
-    s->owned.start = there, s->owned.element = there + n, s->owned.gradient = there + 2 * n, s->owned.blocks = blocks;
+    s->owned.start = there, s->owned.element = there + n, s->owned.gradient = there + 2 * n;
 }
 
 // Checks and settles who shares what with whom. Before the device is opened.
@@ -222,30 +223,30 @@ static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
         return false;
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
     shards_lay_out(&s->table, &setup->config, s->ranks.group);
-    for (int block = 0; s->ranks.zero == 3 && block < s->table.blocks; block++)
-        if (s->table.block_trained[block] < s->table.block_start[block + 1])
+    for (int segment = 0; s->ranks.zero == 3 && segment < s->table.segments; segment++)
+        if (s->table.segment_trained[segment] < s->table.segment_start[segment + 1])
             return error_set(err, "--zero=3 shares out all weights, but some are frozen here; use --zero=2");
     return true;
 }
 
 static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Device *gpu) {
-    int blocks = s->table.blocks, G = s->ranks.group;
+    int segments = s->table.segments, G = s->ranks.group;
     bool whole = s->ranks.zero < 2;
     s->gpu = gpu;
     ranks_open(&s->ranks);
-    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)blocks * (size_t)G);
-    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
-    s->own_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(blocks + 1));
-    for (int block = 0; block < blocks; block++) {
-        Range *parts = shards_parts(s, block);
+    s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)segments * (size_t)G);
+    s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    s->own_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    for (int segment = 0; segment < segments; segment++) {
+        Range *parts = shards_parts(s, segment);
         for (int member = 0; member < G; member++) {
-            parts[member].first = shards_cut(s, block, member, deal);
-            parts[member].count = shards_cut(s, block, member + 1, deal) - parts[member].first;
+            parts[member].first = shards_cut(s, segment, member, deal);
+            parts[member].count = shards_cut(s, segment, member + 1, deal) - parts[member].first;
         }
-        s->gradient_start[block + 1] = s->gradient_start[block] + shards_trained(&s->table, block);
-        s->own_start[block + 1] = s->own_start[block] + parts[s->ranks.member].count;
+        s->gradient_start[segment + 1] = s->gradient_start[segment] + shards_trained(&s->table, segment);
+        s->own_start[segment + 1] = s->own_start[segment] + parts[s->ranks.member].count;
     }
-    s->own = s->own_start[blocks], s->trained = s->gradient_start[blocks];
+    s->own = s->own_start[segments], s->trained = s->gradient_start[segments];
     size_t weights = s->ranks.zero == 3 ? s->own : s->table.elements;
     s->weights = (real *)device_alloc(gpu, sizeof(real) * weights, "the weights");
     if (s->ranks.zero == 3) shards_slots_open(s, &s->weight_slots, sizeof(real));
@@ -276,64 +277,64 @@ static inline void shards_close(Shards *s) {
 
 // ---------------------------------------------------------------- during a pass
 
-// A pass begins with all its slots free, and what it starts beside the model's stream has ended when it ends:
-// so it can be captured as a graph.
+// A pass begins with all its slots free, and ends after all that it started beside the model's stream: so a graph can
+// capture it.
 static inline void shards_begin_pass(Shards *s, bool forward) {
     Slots *w = &s->weight_slots;
     memset(w->awaited, 0, sizeof w->awaited);
     memset(s->gradient_slots.awaited, 0, sizeof s->gradient_slots.awaited);
     // A backward pass finds in the slots what the forward pass left there.
     for (int i = 0; i < SLOTS; i++) w->holds[i] = -1;
-    for (int block = 0; !forward && block < s->table.blocks; block++) w->holds[shards_slot(s, block)] = block;
+    for (int i = 0; !forward && i < s->table.segments; i++) w->holds[shards_slot(s, i)] = i;
     if (s->ranks.zero >= 2) ranks_fork(&s->ranks, s->gpu->stream);
 }
 static inline void shards_end_pass(Shards *s) { ranks_join(&s->ranks, s->gpu->stream); }
 
-// ZeRO-3: starts to gather a block's weights, beside the work that follows.
-static inline void shards_gather(Shards *s, int block) {
+// ZeRO-3: starts to gather a segment's weights (all-gather, prefetch), while the work that follows runs.
+static inline void shards_gather(Shards *s, int segment) {
     Slots *w = &s->weight_slots;
-    int slot = shards_slot(s, block);
-    if (w->holds[slot] == block) return;
-    ranks_fork(&s->ranks, s->gpu->stream); // the block that was there is no longer needed
-    ranks_gather(&s->ranks, w->buffer[slot], s->weights + s->own_start[block], shards_parts(s, block), sizeof(real));
+    int slot = shards_slot(s, segment);
+    if (w->holds[slot] == segment) return;
+    ranks_fork(&s->ranks, s->gpu->stream); // the segment that was there is no longer needed
+    ranks_gather(&s->ranks, w->buffer[slot], s->weights + s->own_start[segment], shards_parts(s, segment),
+                 sizeof(real));
     CUDA_CHECK(cudaEventRecord(w->event[slot], ranks_stream(&s->ranks, s->gpu->stream)));
-    w->holds[slot] = block;
-    w->awaited[slot] = true;
+    w->holds[slot] = segment, w->awaited[slot] = true;
 }
 
-// Work put on the stream after this may read the block's weights; those of `next` (-1: none) are on their way.
-static inline void shards_use(Shards *s, int block, int next) {
+// Work put on the stream after this may read the segment's weights; those of `next` (-1: none) are in flight.
+static inline void shards_use(Shards *s, int segment, int next) {
     if (s->ranks.zero < 3 || s->ranks.quiet) return;
     Slots *w = &s->weight_slots;
-    int slot = shards_slot(s, block);
-    shards_gather(s, block);
+    int slot = shards_slot(s, segment);
+    shards_gather(s, segment);
     if (w->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(s->gpu->stream, w->event[slot], 0));
     if (next >= 0 && shards_slot(s, next) != slot) shards_gather(s, next);
 }
 
-// Work put on the stream after this may add to the block's gradients.
-static inline void shards_begin(Shards *s, int block) {
+// Work put on the stream after this may add to the segment's gradients.
+static inline void shards_begin(Shards *s, int segment) {
     if (s->ranks.zero < 2) return;
     Slots *g = &s->gradient_slots;
-    int slot = shards_slot(s, block);
+    int slot = shards_slot(s, segment);
     if (g->awaited[slot]) CUDA_CHECK(cudaStreamWaitEvent(s->gpu->stream, g->event[slot], 0));
-    CUDA_CHECK(cudaMemsetAsync(g->buffer[slot], 0, sizeof(float) * shards_trained(&s->table, block), s->gpu->stream));
+    CUDA_CHECK(cudaMemsetAsync(g->buffer[slot], 0, sizeof(float) * shards_trained(&s->table, segment), s->gpu->stream));
 }
 
-// Starts to sum a block's gradients over the ranks, as soon as this pass adds nothing more to them; the sums
-// go on beside the work that follows. Gradients that this rank keeps whole wait for the last pass.
-static inline void shards_sum(Shards *s, int block, bool last) {
+// Starts to sum a segment's gradients over the ranks, as soon as this pass adds nothing more to them
+// (reduce-scatter), while the work that follows runs. Gradients that this rank keeps whole wait for the last pass.
+static inline void shards_sum(Shards *s, int segment, bool last) {
     Ranks *r = &s->ranks;
     if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;
-    Range part = shards_parts(s, block)[r->member];
-    float *g = shards_block_gradients(s, block), *sum = g + part.first;
+    Range part = shards_parts(s, segment)[r->member];
+    float *g = shards_segment_gradients(s, segment), *sum = g + part.first;
     ranks_fork(r, s->gpu->stream);
-    ranks_sum_inside(r, g, shards_parts(s, block));
+    ranks_sum_inside(r, g, shards_parts(s, segment));
     if (r->zero >= 2) {
         Slots *slots = &s->gradient_slots;
-        int slot = shards_slot(s, block);
+        int slot = shards_slot(s, segment);
         cudaStream_t stream = ranks_stream(r, s->gpu->stream);
-        float *total = s->gradients + s->own_start[block];
+        float *total = s->gradients + s->own_start[segment];
         add_gradients(total, sum, part.count, stream);
         CUDA_CHECK(cudaEventRecord(slots->event[slot], stream));
         slots->awaited[slot] = true;
@@ -368,9 +369,9 @@ static inline void shards_update(Shards *s, const AdamRule *rule, const AdamResu
     if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
     if (r->zero == 0 || r->zero == 3) return;
     ranks_fork(r, s->gpu->stream);
-    for (int block = 0; block < s->table.blocks; block++)
-        ranks_gather(r, shards_block_weights(s, block), s->weights + shards_owned(s, block, r->member).first,
-                     shards_parts(s, block), sizeof(real));
+    for (int segment = 0; segment < s->table.segments; segment++)
+        ranks_gather(r, shards_segment_weights(s, segment), s->weights + shards_owned(s, segment, r->member).first,
+                     shards_parts(s, segment), sizeof(real));
     ranks_join(r, s->gpu->stream);
 }
 
@@ -428,8 +429,8 @@ static inline void shards_rehearse(Shards *s, bool on) {
     };
     s->ranks.quiet = on;
     if (on) fill(s->weights, n);
-    for (int block = 0; on && s->ranks.zero == 3 && block < s->table.blocks; block++)
-        fill(shards_block_weights(s, block), shards_trained(&s->table, block));
+    for (int segment = 0; on && s->ranks.zero == 3 && segment < s->table.segments; segment++)
+        fill(shards_segment_weights(s, segment), shards_trained(&s->table, segment));
     if (on) return;
     CUDA_CHECK(cudaMemsetAsync(s->weights, 0, sizeof(real) * n, s->gpu->stream));
     shards_zero_gradients(s);
@@ -444,12 +445,12 @@ static inline Param shards_param(const Shards *s, const Param *p) {
 
 // Elements of p that this rank has of an array, and where the first of them stands in it.
 static inline Range shards_held(const Shards *s, int array, const Param *p, size_t *at) {
-    Range all = {p->offset, p->count}, own = overlap(p, shards_owned(s, p->block, s->ranks.member));
+    Range all = {p->offset, p->count}, own = overlap(p, shards_owned(s, p->segment, s->ranks.member));
     bool whole = (array == MODEL_WEIGHT && s->ranks.zero < 3) || (array == MODEL_GRADIENT && s->ranks.zero < 2);
     if (array == MODEL_GRADIENT && !p->trained) all.count = 0;
-    if (!whole) *at = shards_index(s, p->block, own.first);
+    if (!whole) *at = shards_index(s, p->segment, own.first);
     else if (array == MODEL_WEIGHT) *at = p->offset;
-    else *at = s->gradient_start[p->block] + (p->offset - s->table.block_start[p->block]);
+    else *at = s->gradient_start[p->segment] + (p->offset - s->table.segment_start[p->segment]);
     return whole ? all : own;
 }
 
@@ -483,12 +484,12 @@ static inline void shards_collect(Shards *s, const Real *own, const Param *p, fl
     int rank = r->dist->rank, receiver = to % r->group;
     if (rank / r->group != to / r->group) return;
     for (int member = 0; member < r->group; member++) {
-        Range part = overlap(p, shards_owned(s, p->block, member));
+        Range part = overlap(p, shards_owned(s, p->segment, member));
         size_t most = s->gpu->scratch_bytes / sizeof(Real);
         if (rank != to && r->member != member) continue;
         for (size_t done = 0, n; done < part.count; done += n) {
             n = part.count - done < most ? part.count - done : most;
-            const Real *from = r->member == member ? own + shards_index(s, p->block, part.first) + done : NULL;
+            const Real *from = r->member == member ? own + shards_index(s, p->segment, part.first) + done : NULL;
             if (member != receiver) {
                 ranks_fork(r, s->gpu->stream);
                 ranks_hand_over(r, s->gpu->scratch, from, sizeof(Real) * n, member, receiver);

@@ -1,13 +1,13 @@
 /*
 checkpoint.h: a run's checkpoints, RUN_DIR/step_00001000/: which there are, reading and removing them.
-checkpoint_writer.h writes them; where the run stands that made one says run_folder.h.
+checkpoint_writer.h writes them; run_folder.h says where the run stands that made one.
 
 A checkpoint is a Hugging Face model folder (huggingface.h, tokenizer.h) with more in it: the Adam moments under
 the names of the weights, moment1.NAME and moment2.NAME, and run.json, which holds the position in the run, every
 option, and size and XXH64 of every other file.
 
     model.safetensors, model.safetensors.index.json, optimizer-00001-of-00001.safetensors
-or, spread over N files, which N ranks write,
+or, sharded over N files, which N ranks write,
     model-00001-of-0000N.safetensors ..., model.safetensors.index.json
     optimizer-00001-of-0000N.safetensors ..., optimizer.safetensors.index.json
 

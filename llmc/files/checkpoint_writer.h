@@ -1,5 +1,5 @@
 /*
-checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on, on as many ranks as it takes.
+checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on (asynchronously), sharded over ranks.
 
     checkpoint_writer_open(&w, err)         on all ranks: who writes which file, and the memory for it
     checkpoint_start(&w, step, run, ...)    on all ranks: copies the numbers and begins to write
@@ -9,7 +9,7 @@ checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on, o
 Weights and moments are spread over `files` pairs of files, whole tensors in the order of the parameter table, a
 rank each, ranks far from each other so that nodes share the work. In the background a rank first copies the numbers
 of its files to host memory (12 bytes a number, allocated once), then a thread writes the copy; there is one copy,
-so who asks for the next checkpoint waits for the last one. Without the background the files are written from the
+so the next checkpoint waits for the last one. Without the background the files are written from the
 model, one after the other, and training waits.
 
 Two stages: all files of numbers; then, once every rank has written its own, rank 0 writes the small ones, run.json

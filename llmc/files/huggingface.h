@@ -217,9 +217,9 @@ static inline void disk_transpose(float *out, const float *in, int rows, int col
                     out[(size_t)k * (size_t)rows + (size_t)r] = in[(size_t)r * (size_t)cols + (size_t)k];
 }
 
-#define DISK_PIECE ((size_t)1 << 22) // numbers that are on their way between model and disk at a time
+#define DISK_PIECE ((size_t)1 << 22) // numbers in flight between model and disk at a time
 
-// The most numbers on their way at a time, and of a tensor that has to be transposed whole.
+// The most numbers in flight at a time, and of a tensor that has to be transposed whole.
 static inline void disk_sizes(size_t *values, size_t *turned, const ParamTable *t, const Config *c) {
     *values = *turned = 0;
     for (int i = 0; i < t->count; i++) {

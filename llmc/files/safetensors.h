@@ -8,7 +8,7 @@ then the tensors' bytes, row-major, little-endian, without gaps.
 
 Reading: safetensors_open() takes a file, or a model folder with model.safetensors or with
 model.safetensors.index.json and the files it lists (the order in which Transformers looks). The
-files are mapped, not copied; all tensors of all files appear in one table. Everything that the
+files are memory-mapped, not copied; all tensors of all files appear in one table. Everything that the
 format promises is checked before a tensor can be touched: lengths, types, shapes against sizes,
 offsets, gaps, overlaps, names that stand twice, trailing bytes. A `data` pointer need not be
 aligned to the type: read it with memcpy or safetensors_to_f32(). A file must not be shortened

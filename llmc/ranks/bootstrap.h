@@ -1,5 +1,5 @@
 /*
-bootstrap.h: ranks that find each other without MPI, and the few numbers that they then exchange.
+bootstrap.h: ranks find each other without MPI (rendezvous) and exchange a few numbers.
 
 For `srun` where no PMIx is: Slurm says how many ranks there are and which one this is, and nothing else.
 Rank 0 listens on a TCP port and writes where into a file on the shared file system (the folder in

@@ -1,5 +1,5 @@
 /*
-watchdog.h: a thread that ends a job in which nothing moves any more.
+watchdog.h: a thread that ends a job in which nothing moves any more (a hang, a deadlock).
 
     watchdog_open(&w, seconds, rank, host);              seconds 0: no thread, nothing ever happens
     watchdog_enter(w, "sum of the gradients");           around every place where this rank waits for another

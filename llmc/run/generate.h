@@ -1,5 +1,5 @@
 /*
-generate.h: text from a model, token by token: the engine's logits, the sampler's draws, the tokenizer's bytes.
+generate.h: text from a model, token by token (autoregressive): engine's logits, sampler's draws, tokenizer's bytes.
 */
 #ifndef LLMC_GENERATE_H
 #define LLMC_GENERATE_H

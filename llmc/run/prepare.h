@@ -89,7 +89,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     }
 }
 
-// How the tokens of an update are made up of passes.
+// How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation).
 static inline bool trainer_batches(Trainer *t, Error *err) {
     int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = t->o->total_batch_tokens;
     t->step_tokens = total ? total : pass;

@@ -1,8 +1,8 @@
 /*
 saving.h: the checkpoints of a run while it goes on: begun, looked after between steps, waited for.
 
-They are written in the background. A write that fails is reported and tried again when the next one is due;
-only the last one of a run, at its end or at a stop, is waited for and must succeed.
+They are written in the background (asynchronously). A write that fails is reported and tried again when the next is
+due; only the last one of a run, at its end or at a stop, is waited for and must succeed.
 */
 #ifndef LLMC_SAVING_H
 #define LLMC_SAVING_H

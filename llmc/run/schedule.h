@@ -2,7 +2,7 @@
 schedule.h: the learning rate as a function of the step.
 
 Warm-up is linear. After it: half a cosine (Loshchilov and Hutter 2017), a line, a level, or a level
-with a linear decay at the end (warm-up/stable/decay, Hu et al. 2024, "MiniCPM").
+with a linear decay at the end (warm-up/stable/decay, WSD, Hu et al. 2024, "MiniCPM").
 */
 #ifndef LLMC_SCHEDULE_H
 #define LLMC_SCHEDULE_H

@@ -2,7 +2,7 @@
 spikes.h: steps whose loss or gradient norm stands out from the steps before.
 
 Of the last --spike_window accepted steps both numbers are kept. A new step is a spike if one of them
-is more than --spike_threshold standard deviations above the window's mean; below the mean nothing is.
+is more than --spike_threshold standard deviations above the window's mean (z-score); below the mean nothing is.
 Before the window is full nothing is judged but what is not finite.
 
 The bounds are known before the step, so that the engine itself can refuse the update (UpdateRule in

@@ -3,8 +3,8 @@ trainer.h: the training loop. It knows no arithmetic of the model, which is behi
 are behind a source of batches.
 
     prepare: inputs, the run's folder, model, weights (prepare.h)
-    step:    micro-batches forward and backward; update; metrics (metrics.h); now and then validate, sample,
-             checkpoint (saving.h)
+    step:    micro-batches forward and backward (gradient accumulation); update; metrics (metrics.h); now and then
+             validate, sample, checkpoint (saving.h)
     stop:    done (exit 0); a signal, the time limit or the file RUN_DIR/stop (stop.h; a checkpoint, exit 3); a number
              that is not finite (nonfinite.h), a last checkpoint that cannot be written (exit 1)
 

@@ -2,7 +2,7 @@
 bpe.h: trains a tokenizer: byte-level BPE (Sennrich, Haddow, Birch 2016, on bytes as in GPT-2) with the
 split pattern of Llama 3.
 
-    bpe_train(&tok, &files, 8192, &stats, err)           StrList of paths, mapped into memory
+    bpe_train(&tok, &files, 8192, &stats, err)           StrList of paths, memory-mapped
     bpe_train_text(&tok, text, n, 8192, &stats, err)     one text in memory
 
 1. Every pre-token is counted, in parallel where OpenMP is on. Files are cut where no pre-token reaches

@@ -6,12 +6,12 @@ the format. Documents follow each other, each closed by the end-of-text token; a
 is full, so a document may go on in the next one. Read as well: the shards of llm.c (256 int32 of
 header, which begin 20240520, 1, tokens for tokens of 2 bytes and 20240801, 7, tokens for 4 bytes).
 
-A Dataset maps all shards of a glob and cuts each into sequences of T + 1 tokens: T inputs, and the
+A Dataset memory-maps all shards of a glob and cuts each into sequences of T + 1 tokens: T inputs, and the
 same shifted by one as targets. Sequence s of a shard begins at token s * T, so that every token but
 the first is a target once an epoch; the rest of a shard that does not fill a sequence is not used.
 
 Order: training position p (a number that counts sequences from the start of the run over all ranks)
-reads sequence permutation(seed, p / n, n, p % n). It is computed from p alone: resuming costs
+reads sequence permutation(seed, p / n, n, p % n). This shuffle is computed from p alone: resuming costs
 nothing, and the number of ranks and threads and the batch size do not change what is seen when.
 
 ShardWriter writes shards to temporary names; they get their names together when all are complete.

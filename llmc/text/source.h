@@ -1,5 +1,5 @@
 /*
-source.h: a source of batches: what stands between the data and whoever runs a model over them.
+source.h: a source of batches (data loader): it stands between the data and whoever runs a model over them.
 
 The training loop, evaluate and dump know nothing of files and orders: they ask a BatchSource for the B
 sequences from a position on. A position counts sequences, from the start of a run and over all ranks; what

@@ -325,7 +325,7 @@ enum {
 static inline unsigned text_class(const uint8_t *p, int *n) {
     if (*p < 0x80) {
         *n = 1;
-        return 1u << unicode_classes[*p]; // the first block is ASCII
+        return 1u << unicode_classes[*p]; // the first page is ASCII
     }
     uint32_t c;
     *n = text_decode_valid(p, &c);

@@ -24,8 +24,8 @@ enum {
     UNICODE_NFC_CHECK = 16, // not in NFC, or may change together with what stands before it
 };
 
-// Block number of each 128 code points.
-static const uint16_t unicode_blocks[8704] = {
+// Page of each 128 code points.
+static const uint16_t unicode_pages[8704] = {
     0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,
     41,41,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65,66,66,67,66,68,69,66,66,66,66,70,
     71,66,66,66,66,66,72,66,66,73,74,75,76,77,66,66,66,78,79,80,81,82,83,66,66,41,41,41,41,41,41,41,41,41,41,41,41,41,
@@ -1374,6 +1374,6 @@ static const uint32_t unicode_combining[333][3] = {
 };
 
 // c <= 0x10ffff.
-static inline unsigned unicode_class(uint32_t c) { return unicode_classes[(uint32_t)unicode_blocks[c / 128] * 128 + c % 128]; }
+static inline unsigned unicode_class(uint32_t c) { return unicode_classes[(uint32_t)unicode_pages[c / 128] * 128 + c % 128]; }
 
 #endif

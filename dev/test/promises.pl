@@ -31,11 +31,7 @@ my %exceptions = (
     columns => {
         'llmc/text/unicode.h' => 'generated',
     },
-    functions => {
-        attention_backward => 'a tile from load to store', attention_forward_kernel => 'a tile from load to store',
-        attention_dq_kernel => 'a tile from load to store', attention_dkdv_kernel => 'a tile from load to store',
-        norm_backward_kernel => 'a row from load to store',
-    },
+    functions => {},
     enumerators => {},
 );
 my (%met, $check);

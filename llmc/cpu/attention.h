@@ -312,10 +312,10 @@ ALWAYS_INLINE void attention_slopes(real *p, real *ds, const real *q_panel, cons
     }
 }
 
-// Numbers of scratch memory that attention_backward needs for one thread; see there for the parts.
+// Numbers of scratch memory that attention_backward needs for one thread, in BackwardParts.
 typedef struct {
     size_t hs_units, hs_rows, t_rows; // HS in whole vectors, in whole TILE_M; T in whole TILE_N
-    size_t q_panels, q_across, keys, block, stats, total;
+    size_t q_panels, q_across, keys, block, total;
 } AttentionScratch;
 
 static inline AttentionScratch attention_scratch(int T, int HS) {
@@ -326,11 +326,141 @@ static inline AttentionScratch attention_scratch(int T, int HS) {
     s.q_across = s.t_rows * s.hs_rows;
     s.keys = s.hs_units * TILE_N;
     s.block = (size_t)ATTENTION_QUERIES * TILE_N * TILE_N;
-    s.stats = s.t_rows;
-    s.total = round_up(2 * s.q_panels + 2 * s.q_across + 3 * s.keys + 3 * s.block + 2 * s.stats + TILE_N +
+    s.total = round_up(2 * s.q_panels + 2 * s.q_across + 3 * s.keys + 3 * s.block + 2 * s.t_rows + TILE_N +
                            3 * s.q_across + PACK_AHEAD / sizeof(real),
                        64);
     return s;
+}
+
+// The scratch memory of one thread, laid out, and what all steps ask for.
+typedef struct {
+    AttentionScratch size;
+    int T, HS;
+    real scale;
+    real *qp, *gp;      // Q, dO (T/TILE_M, hs_units, TILE_M), as rows of A
+    real *qa, *ga;      // Q, dO (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
+    real *kt, *vt;      // K^T, V^T (HS, TILE_N) of one panel of keys
+    real *ka;           // K (hs_rows/TILE_M, TILE_N, TILE_M)
+    real *p, *ds;       // P, dS (queries, TILE_N)
+    real *dst;          // dS^T (panel of queries, TILE_N keys, TILE_N queries)
+    real *stat, *delta; // (t_rows): lse, Inf behind T (probability 0); delta
+    real *factor;       // (TILE_N)
+    real *dkt, *dvt;    // dK^T, dV^T (panels, hs_rows, TILE_N)
+} BackwardParts;
+
+static inline BackwardParts backward_parts(real *at, AttentionScratch size, AttentionShape shape) {
+    BackwardParts s = {0};
+    s.size = size, s.T = shape.Tq, s.HS = shape.HS, s.scale = (real)shape.scale;
+    s.qp = at, s.gp = s.qp + size.q_panels, s.qa = s.gp + size.q_panels, s.ga = s.qa + size.q_across;
+    s.kt = s.ga + size.q_across, s.vt = s.kt + size.keys, s.ka = s.vt + size.keys;
+    s.p = s.ka + size.keys, s.ds = s.p + size.block, s.dst = s.ds + size.block;
+    s.stat = s.dst + size.block, s.delta = s.stat + size.t_rows, s.factor = s.delta + size.t_rows;
+    s.dkt = s.factor + TILE_N, s.dvt = s.dkt + size.q_across;
+    return s;
+}
+
+// Packs rows start .. T - 1 of a head both ways, with rows of zeros up to a whole panel.
+ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *across, const real *x, size_t ld,
+                                 int start) {
+    Operand X = {x, ld, true}, Xt = {x, ld, false};
+    int T = s->T, HS = s->HS;
+    size_t units = s->size.hs_units, t_rows = s->size.t_rows, whole = round_up((size_t)T, TILE_M);
+    pack_panels(rows + (size_t)start * units, units * TILE_M, X, start, T, 0, HS, TILE_M, false);
+    memset(rows + whole * units, 0, sizeof(real) * (t_rows - whole) * units);
+    pack_panels(across + (size_t)start * TILE_M, t_rows * TILE_M, Xt, 0, HS, start, T - start, TILE_M, false);
+    for (size_t d = 0; d < s->size.hs_rows; d += TILE_M)
+        memset(across + d * t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (t_rows - (size_t)T) * TILE_M);
+}
+
+// 1. lse, and delta from rows of dO and O that lie ld apart, of the queries from `start` on.
+ALWAYS_INLINE void backward_delta(const BackwardParts *s, const real *lse, const real *g, const real *o, size_t ld,
+                                  int start) {
+    for (int t = start; t < (int)s->size.t_rows; t++) {
+        s->stat[t] = t < s->T ? lse[t] : (real)INFINITY;
+        vreal sum = {0};
+        for (int d = 0; t < s->T && d < s->HS; d += VL)
+            sum += load_up_to(o + (size_t)t * ld + d, s->HS - d) * load_up_to(g + (size_t)t * ld + d, s->HS - d);
+        s->delta[t] = vsum(sum);
+    }
+}
+
+// 2. Packs the panel of keys from k0 on.
+ALWAYS_INLINE void backward_pack_keys(const BackwardParts *s, Rows k, Rows v, int k0) {
+    int HS = s->HS, k1 = k0 + TILE_N < s->T ? k0 + TILE_N : s->T;
+    Operand K = {k.at, (size_t)k.ld, true}, V = {v.at, (size_t)v.ld, true}, Kt = {k.at, (size_t)k.ld, false};
+    pack_panels(s->kt, 0, K, k0, k1, 0, HS, TILE_N, false);
+    pack_panels(s->vt, 0, V, k0, k1, 0, HS, TILE_N, false);
+    pack_panels(s->ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);
+    for (size_t d = 0; d < s->size.hs_rows && k1 - k0 < TILE_N; d += TILE_M)
+        memset(s->ka + d * TILE_N + (size_t)(k1 - k0) * TILE_M, 0,
+               sizeof(real) * (size_t)(TILE_N - (k1 - k0)) * TILE_M);
+}
+
+// 3. P and dS of the queries q0 .. q0 + rows - 1 and the panel of keys from k0 on.
+ALWAYS_INLINE void backward_slopes(const BackwardParts *s, int k0, int q0, int rows) {
+    const real *kt = s->kt, *vt = s->vt;
+    int HS = s->HS;
+    for (int i0 = 0; i0 < rows; i0 += TILE_M) {
+        const real *qr = s->qp + (size_t)(q0 + i0) * s->size.hs_units,
+                   *gr = s->gp + (size_t)(q0 + i0) * s->size.hs_units;
+        real *pr = s->p + (size_t)i0 * TILE_N, *dsr = s->ds + (size_t)i0 * TILE_N;
+        const real *st = s->stat + q0 + i0, *de = s->delta + q0 + i0;
+        int row = q0 + i0 - k0;                  // the first of these queries, counted from the first key
+        int last = (row + TILE_M - 1) / THIRD_N; // the third that the last of them sees a part of
+        if (last == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 1);
+        else if (last == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 2);
+        else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 3);
+        for (int i = 0; i < TILE_M; i++)
+            for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
+    }
+}
+
+// 4. dS^T, a panel of queries at a time.
+ALWAYS_INLINE void backward_transpose(const BackwardParts *s, int rows) {
+    for (int i0 = 0; i0 < rows; i0 += VL)
+        for (int j = 0; j < TILE_V; j++) {
+            vreal r[VL > TILE_M ? VL : TILE_M];
+            for (int i = 0; i < VL; i++) r[i] = vload(s->ds + (size_t)(i0 + i) * TILE_N + j * VL);
+            transpose_rows(r, VL);
+            for (int i = 0; i < VL; i++)
+                vstore(s->dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N +
+                           (size_t)(i0 % TILE_N),
+                       r[i]);
+        }
+}
+
+// 5. The three products that are sums over blocks.
+ALWAYS_INLINE void backward_sums(const BackwardParts *s, real *dqt, int k0, int q0, int rows) {
+    real *dv_sum = s->dvt + (size_t)k0 * s->size.hs_rows, *dk_sum = s->dkt + (size_t)k0 * s->size.hs_rows;
+    const real *g_block = s->ga + (size_t)q0 * TILE_M, *q_block = s->qa + (size_t)q0 * TILE_M;
+    size_t t_stride = s->size.t_rows * TILE_M;
+    for (int i0 = 0; i0 < rows;) { // queries that see the same thirds of the keys
+        int seen = q0 + i0 - k0 >= TILE_N ? 3 : (q0 + i0 - k0) / THIRD_N + 1, n = seen < 3 ? THIRD_N : rows - i0;
+        tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, s->p + (size_t)i0 * TILE_N, s->size.hs_rows, n, 0,
+                  seen);
+        tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, s->ds + (size_t)i0 * TILE_N, s->size.hs_rows, n, 0,
+                  seen);
+        i0 += n;
+    }
+    for (int i0 = 0; i0 < rows; i0 += TILE_N) {
+        real *dq_sum = dqt + (size_t)(q0 + i0) * s->size.hs_rows;
+        const real *ds_block = s->dst + (size_t)i0 * TILE_N;
+        if (q0 + i0 == k0) // key c is seen by queries from c on
+            for (int i = 0; i < 3; i++)
+                tiles_add(dq_sum, s->ka + (size_t)(i * THIRD_N) * TILE_M, TILE_N * TILE_M,
+                          ds_block + (size_t)(i * THIRD_N) * TILE_N, s->size.hs_rows, THIRD_N, i, 3);
+        else tiles_add(dq_sum, s->ka, TILE_N * TILE_M, ds_block, s->size.hs_rows, TILE_N, 0, 3);
+    }
+}
+
+// 6. Stores dK and dV of the panel of keys from k0 on.
+ALWAYS_INLINE void backward_store(const BackwardParts *s, Rows dk, Rows dv, int k0) {
+    int HS = s->HS, count = s->T - k0 < TILE_N ? s->T - k0 : TILE_N;
+    size_t at = (size_t)k0 * s->size.hs_rows;
+    for (int i = 0; i < TILE_N; i++) s->factor[i] = s->scale;
+    store_transposed(dk, s->dkt + at, s->factor, HS, count);
+    for (int i = 0; i < TILE_N; i++) s->factor[i] = 1;
+    store_transposed(dv, s->dvt + at, s->factor, HS, count);
 }
 
 // d is overwritten; dout, out and lse as in attention_forward with Tq == Tkv == T. A task is one head of
@@ -354,132 +484,33 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
         // Equal areas under the diagonal: key i is seen by T - i queries.
         int p_first = (int)(panels * (1 - sqrt(1 - (double)range / ranges))),
             p_last = range + 1 == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)(range + 1) / ranges)));
-        int start = p_first * TILE_N;                            // queries before it see none of these keys
-        real *qp = scratch + size.total * (size_t)this_thread(); // Q (T/TILE_M, hs_units, TILE_M), as rows of A
-        real *gp = qp + size.q_panels;                           // dO, likewise
-        real *qa = gp + size.q_panels;                           // Q (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
-        real *ga = qa + size.q_across;                           // dO, likewise
-        real *kt = ga + size.q_across;                           // K^T (HS, TILE_N) of one panel of keys
-        real *vt = kt + size.keys;                               // V^T, likewise
-        real *ka = vt + size.keys;                               // K (hs_rows/TILE_M, TILE_N, TILE_M)
-        real *p = ka + size.keys;                                // P (queries, TILE_N)
-        real *ds = p + size.block;                               // dS (queries, TILE_N)
-        real *dst = ds + size.block;                             // dS^T (panel of queries, TILE_N keys, TILE_N queries)
-        real *stat = dst + size.block;                           // lse (t_rows), Inf behind T: probability 0
-        real *delta = stat + size.stats;                         // (t_rows)
-        real *factor = delta + size.stats;                       // (TILE_N)
-        real *dkt = factor + TILE_N;                             // dK^T (panels, hs_rows, TILE_N)
-        real *dvt = dkt + size.q_across;                         // dV^T, likewise
-        memset(dkt + (size_t)start * size.hs_rows, 0,
-               sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
-        memset(dvt + (size_t)start * size.hs_rows, 0,
-               sizeof(real) * (size_t)(p_last - p_first) * TILE_N * size.hs_rows);
-        const real *kb = head_at(in.k, b, 0, kh, T, HS), *vb = head_at(in.v, b, 0, kh, T, HS);
+        int start = p_first * TILE_N; // queries before it see none of these keys
+        BackwardParts s = backward_parts(scratch + size.total * (size_t)this_thread(), size, shape);
+        size_t first = (size_t)start * size.hs_rows, numbers = (size_t)(p_last - p_first) * TILE_N * size.hs_rows;
+        memset(s.dkt + first, 0, sizeof(real) * numbers);
+        memset(s.dvt + first, 0, sizeof(real) * numbers);
+        Rows k = {head_at(in.k, b, 0, kh, T, HS), in.k.ld}, v = {head_at(in.v, b, 0, kh, T, HS), in.v.ld};
         for (int h = kh * group; h < (kh + 1) * group; h++) {
-            size_t first_row = (size_t)b * (size_t)T, head = (size_t)b * (size_t)NH + (size_t)h;
-            const real *qb = head_at(in.q, b, 0, h, T, HS);
-            size_t ldo = (size_t)NH * (size_t)HS;
-            const real *gb = dout + first_row * ldo + (size_t)h * HS, *ob = out + first_row * ldo + (size_t)h * HS;
+            size_t head = (size_t)b * (size_t)NH + (size_t)h, ld = (size_t)NH * (size_t)HS,
+                   at = (size_t)b * (size_t)T * ld + (size_t)h * (size_t)HS;
             real *dqt = dq_parts + (size_t)range * dq_size + head * size.q_across;
-            memset(dqt + (size_t)start * size.hs_rows, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
-            // 1. Pack Q and dO both ways, with rows of zeros up to a whole panel.
-            size_t ldq = (size_t)in.q.ld;
-            Operand Q = {qb, ldq, true}, G = {gb, ldo, true}, Qt = {qb, ldq, false}, Gt = {gb, ldo, false};
-            int t_whole = (int)round_up((size_t)T, TILE_M);
-            pack_panels(qp + (size_t)start * size.hs_units, size.hs_units * TILE_M, Q, start, T, 0, HS, TILE_M, false);
-            pack_panels(gp + (size_t)start * size.hs_units, size.hs_units * TILE_M, G, start, T, 0, HS, TILE_M, false);
-            memset(qp + (size_t)t_whole * size.hs_units, 0,
-                   sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
-            memset(gp + (size_t)t_whole * size.hs_units, 0,
-                   sizeof(real) * (size.t_rows - (size_t)t_whole) * size.hs_units);
-            pack_panels(qa + (size_t)start * TILE_M, size.t_rows * TILE_M, Qt, 0, HS, start, T - start, TILE_M, false);
-            pack_panels(ga + (size_t)start * TILE_M, size.t_rows * TILE_M, Gt, 0, HS, start, T - start, TILE_M, false);
-            for (size_t d = 0; d < size.hs_rows; d += TILE_M) {
-                memset(qa + d * size.t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (size.t_rows - (size_t)T) * TILE_M);
-                memset(ga + d * size.t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (size.t_rows - (size_t)T) * TILE_M);
-            }
-            for (int t = start; t < (int)size.t_rows; t++) {
-                stat[t] = t < T ? lse[head * (size_t)T + (size_t)t] : (real)INFINITY;
-                vreal sum = {0};
-                for (int d = 0; t < T && d < HS; d += VL)
-                    sum += load_up_to(ob + (size_t)t * ldo + d, HS - d) * load_up_to(gb + (size_t)t * ldo + d, HS - d);
-                delta[t] = vsum(sum);
-            }
-            for (int panel = p_first; panel < p_last; panel++) {
-                // 2. Pack one panel of keys.
-                int k0 = panel * TILE_N, k1 = k0 + TILE_N < T ? k0 + TILE_N : T;
-                size_t ldk = (size_t)in.k.ld;
-                Operand K = {kb, ldk, true}, V = {vb, (size_t)in.v.ld, true}, Kt = {kb, ldk, false};
-                pack_panels(kt, 0, K, k0, k1, 0, HS, TILE_N, false);
-                pack_panels(vt, 0, V, k0, k1, 0, HS, TILE_N, false);
-                pack_panels(ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);
-                for (size_t d = 0; d < size.hs_rows && k1 - k0 < TILE_N; d += TILE_M)
-                    memset(ka + d * TILE_N + (size_t)(k1 - k0) * TILE_M, 0,
-                           sizeof(real) * (size_t)(TILE_N - (k1 - k0)) * TILE_M);
+            memset(dqt + first, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
+            backward_pack(&s, s.qp, s.qa, head_at(in.q, b, 0, h, T, HS), (size_t)in.q.ld, start);
+            backward_pack(&s, s.gp, s.ga, dout + at, ld, start);
+            backward_delta(&s, lse + head * (size_t)T, dout + at, out + at, ld, start);
+            for (int k0 = start; k0 < p_last * TILE_N; k0 += TILE_N) {
+                backward_pack_keys(&s, k, v, k0);
                 for (int q0 = k0; q0 < (int)size.t_rows; q0 += ATTENTION_QUERIES * TILE_N) {
                     int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, (int64_t)size.t_rows - q0);
-                    // 3. P and dS of these queries and keys.
-                    for (int i0 = 0; i0 < rows; i0 += TILE_M) {
-                        const real *qr = qp + (size_t)(q0 + i0) * size.hs_units,
-                                   *gr = gp + (size_t)(q0 + i0) * size.hs_units;
-                        real *pr = p + (size_t)i0 * TILE_N, *dsr = ds + (size_t)i0 * TILE_N;
-                        const real *st = stat + q0 + i0, *de = delta + q0 + i0;
-                        int row = q0 + i0 - k0; // the first of these queries, counted from the first key
-                        if (row >= TILE_N) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
-                        else {
-                            if ((row + TILE_M - 1) / THIRD_N == 0)
-                                attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 1);
-                            else if ((row + TILE_M - 1) / THIRD_N == 1)
-                                attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 2);
-                            else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, scale, HS, 3);
-                            for (int i = 0; i < TILE_M; i++)
-                                for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
-                        }
-                    }
-                    // 4. dS^T, a panel of queries at a time.
-                    for (int i0 = 0; i0 < rows; i0 += VL)
-                        for (int j = 0; j < TILE_V; j++) {
-                            vreal r[VL > TILE_M ? VL : TILE_M];
-                            for (int i = 0; i < VL; i++) r[i] = vload(ds + (size_t)(i0 + i) * TILE_N + j * VL);
-                            transpose_rows(r, VL);
-                            for (int i = 0; i < VL; i++)
-                                vstore(dst + (size_t)(i0 / TILE_N) * TILE_N * TILE_N + (size_t)(j * VL + i) * TILE_N +
-                                           (size_t)(i0 % TILE_N),
-                                       r[i]);
-                        }
-                    // 5. The three products that are sums over blocks.
-                    real *dv_sum = dvt + (size_t)k0 * size.hs_rows, *dk_sum = dkt + (size_t)k0 * size.hs_rows;
-                    const real *g_block = ga + (size_t)q0 * TILE_M, *q_block = qa + (size_t)q0 * TILE_M;
-                    size_t t_stride = size.t_rows * TILE_M;
-                    for (int i0 = 0; i0 < rows;) { // queries that see the same thirds of the keys
-                        int seen = q0 + i0 - k0 >= TILE_N ? 3 : (q0 + i0 - k0) / THIRD_N + 1,
-                            n = seen < 3 ? THIRD_N : rows - i0;
-                        tiles_add(dv_sum, g_block + (size_t)i0 * TILE_M, t_stride, p + (size_t)i0 * TILE_N,
-                                  size.hs_rows, n, 0, seen);
-                        tiles_add(dk_sum, q_block + (size_t)i0 * TILE_M, t_stride, ds + (size_t)i0 * TILE_N,
-                                  size.hs_rows, n, 0, seen);
-                        i0 += n;
-                    }
-                    for (int i0 = 0; i0 < rows; i0 += TILE_N) {
-                        real *dq_sum = dqt + (size_t)(q0 + i0) * size.hs_rows;
-                        const real *ds_block = dst + (size_t)i0 * TILE_N;
-                        if (q0 + i0 == k0) // key c is seen by queries from c on
-                            for (int i = 0; i < 3; i++)
-                                tiles_add(dq_sum, ka + (size_t)(i * THIRD_N) * TILE_M, TILE_N * TILE_M,
-                                          ds_block + (size_t)(i * THIRD_N) * TILE_N, size.hs_rows, THIRD_N, i, 3);
-                        else tiles_add(dq_sum, ka, TILE_N * TILE_M, ds_block, size.hs_rows, TILE_N, 0, 3);
-                    }
+                    backward_slopes(&s, k0, q0, rows);
+                    backward_transpose(&s, rows);
+                    backward_sums(&s, dqt, k0, q0, rows);
                 }
             }
         }
-        for (int panel = p_first; panel < p_last; panel++) {
-            int k0 = panel * TILE_N, count = T - k0 < TILE_N ? T - k0 : TILE_N;
-            size_t at = (size_t)k0 * size.hs_rows;
+        for (int k0 = start; k0 < p_last * TILE_N; k0 += TILE_N) {
             Rows dk = {head_at(d.k, b, k0, kh, T, HS), d.k.ld}, dv = {head_at(d.v, b, k0, kh, T, HS), d.v.ld};
-            for (int i = 0; i < TILE_N; i++) factor[i] = scale;
-            store_transposed(dk, dkt + at, factor, HS, count);
-            for (int i = 0; i < TILE_N; i++) factor[i] = 1;
-            store_transposed(dv, dvt + at, factor, HS, count);
+            backward_store(&s, dk, dv, k0);
         }
     }
     OMP(parallel for num_threads(cpu->threads) schedule(static))

@@ -58,10 +58,10 @@ no spills:
                         rows of a warp  registers sm_80, sm_90  shared memory  clocks of it for a mma
     forward      64     32              223, 226                32 KB          1.0
                  128    32              255, 255                64 KB          1.25
-    dQ           64     32              249, 249                48 KB          1.0
+    dQ           64     32              250, 250                48 KB          1.0
                  128    16              228, 228                96 KB          2.0
     dK, dV       64     32              255, 255                49 KB          1.0
-                 128    16              255, 255                97 KB          2.0
+                 128    16              253, 255                97 KB          2.0
 
 Limits: HS up to 256. An infinity or NaN in k or v also reaches earlier queries of its tile of 64 (0 times
 infinity is NaN); one in q or dout stays in its row of out and dq.
@@ -206,6 +206,14 @@ __device__ inline void tile_store(Rows<__nv_bfloat16> x, int rows, const float (
             *(uint4 *)x.from((size_t)row, piece * 8).at = *(const uint4 *)(staging + tile_offset<HS>(row, piece));
     }
 }
+template <int HS, int M>
+__device__ inline void tile_store(Rows<__nv_bfloat16> x, int rows, const float (&acc)[M][HS / 8][4], float factor,
+                                  unsigned char *staging) {
+    float factors[M][2];
+#pragma unroll
+    for (int i = 0; i < M * 2; i++) factors[i / 2][i % 2] = factor;
+    tile_store<HS, M>(x, rows, acc, factors, staging);
+}
 
 template <int M, int N> __device__ inline void tile_clear(float (&x)[M][N][4]) {
 #pragma unroll
@@ -214,6 +222,22 @@ template <int M, int N> __device__ inline void tile_clear(float (&x)[M][N][4]) {
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) x[m][n][i] = 0;
+}
+
+// The causal mask: scores of keys behind their query become -Inf. TRANSPOSED: queries are the columns. ahead: from the
+// first key to the first query.
+template <bool TRANSPOSED, int M, int N> __device__ inline void tile_mask(float (&s)[M][N][4], int ahead) {
+    int lane = (int)(threadIdx.x % 32), row = lane / 4, column = lane % 4 * 2; // of this lane's first number
+    int last = TRANSPOSED ? ahead + column - row : ahead + row - column;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int right = n * 8 + i % 2 - m * 16 - i / 2 * 8;
+                if ((TRANSPOSED ? -right : right) > last) s[m][n][i] = -INFINITY;
+            }
 }
 
 // The block's b*heads + h. A section's blocks have one blockIdx.z; the last section may have some too many.
@@ -237,6 +261,56 @@ template <int HS> struct ForwardTile {
     };
     static constexpr bool KEPT = HS == 64;
 };
+
+// Raises each row's `top` to the maximum of S scale, and shrinks `sum` and O by as much, where it would grow by more
+// than 2^8.
+template <int HS, int M, int N>
+__device__ inline void forward_rescale(float (&o)[M][HS / 8][4], float (&top)[M][2], float (&sum)[M][2],
+                                       const float (&s)[M][N][4], float scale) {
+    float now[M][2];
+    bool grows = false;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float x = fmaxf(s[m][0][2 * half], s[m][0][2 * half + 1]);
+#pragma unroll
+            for (int n = 1; n < N; n++) x = fmaxf(x, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+            x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+            x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2)) * scale;
+            now[m][half] = x;
+            grows = grows || x > top[m][half] + 8;
+        }
+    if (!__any_sync(0xffffffffu, grows)) return;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float grown = fmaxf(top[m][half], now[m][half]), shrink = exp2_fast(top[m][half] - grown);
+            top[m][half] = grown;
+            sum[m][half] *= shrink;
+#pragma unroll
+            for (int n = 0; n < HS / 8; n++) {
+                o[m][n][2 * half] *= shrink;
+                o[m][n][2 * half + 1] *= shrink;
+            }
+        }
+}
+
+// S becomes P = 2^(S scale - top); `sum` += its rows
+template <int M, int N>
+__device__ inline void forward_exponentials(float (&s)[M][N][4], float (&sum)[M][2], const float (&top)[M][2],
+                                            float scale) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale, -top[m][i / 2]));
+                sum[m][i / 2] += s[m][n][i];
+            }
+}
 
 // grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS). The shape in single
 // numbers: fields of a struct would be kept in registers, and at HS=128 there is none left.
@@ -292,54 +366,9 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
 
         // 2. P = 2^(S scale - top), while the next K arrives
         if (active) {
-            if (key + KEYS - 1 > before + row) {
-                int last = before + row + lane / 4 - key - lane % 4 * 2; // the diagonal, from this lane's first number
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int n = 0; n < N; n++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++)
-                            if (n * 8 + i % 2 - m * 16 - i / 2 * 8 > last) s_rmem[m][n][i] = -INFINITY;
-            }
-            float now[M][2];
-            bool grows = false;
-#pragma unroll
-            for (int m = 0; m < M; m++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    float x = fmaxf(s_rmem[m][0][2 * half], s_rmem[m][0][2 * half + 1]);
-#pragma unroll
-                    for (int n = 1; n < N; n++) x = fmaxf(x, fmaxf(s_rmem[m][n][2 * half], s_rmem[m][n][2 * half + 1]));
-                    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-                    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2)) * scale;
-                    now[m][half] = x;
-                    grows = grows || x > top[m][half] + 8;
-                }
-            if (__any_sync(0xffffffffu, grows)) {
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int half = 0; half < 2; half++) {
-                        float grown = fmaxf(top[m][half], now[m][half]), shrink = exp2_fast(top[m][half] - grown);
-                        top[m][half] = grown;
-                        sum[m][half] *= shrink;
-#pragma unroll
-                        for (int n = 0; n < HS / 8; n++) {
-                            o_rmem[m][n][2 * half] *= shrink;
-                            o_rmem[m][n][2 * half + 1] *= shrink;
-                        }
-                    }
-            }
-#pragma unroll
-            for (int m = 0; m < M; m++)
-#pragma unroll
-                for (int n = 0; n < N; n++)
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        s_rmem[m][n][i] = exp2_fast(fmaf(s_rmem[m][n][i], scale, -top[m][i / 2]));
-                        sum[m][i / 2] += s_rmem[m][n][i];
-                    }
+            if (key + KEYS - 1 > before + row) tile_mask<false>(s_rmem, before + row - key);
+            forward_rescale<HS>(o_rmem, top, sum, s_rmem, scale);
+            forward_exponentials(s_rmem, sum, top, scale);
 
             // 3. O += P V
             uint32_t p_rmem[M][N / 2][4];
@@ -473,46 +502,20 @@ template <int HS> struct BackwardTile {
     __device__ static inline int stage(int i) { return i % 2 ? 0 : 2 * OWN; }
 };
 
-// dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
-template <int HS>
-__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
-    attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
-                        AttentionShape shape, float scale) {
-    typedef BackwardTile<HS> Tile;
-    const int T = shape.Tq, NH = shape.NH;
-    constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS,
-                  PIECES = HS / 8;
-    extern __shared__ __align__(128) unsigned char attention_smem[];
-    SmemAddress smem = smem_address(attention_smem);
-    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
-    if (pair >= shape.B * NH) return;
-    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
-    int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
-    int start = b * T, end = start + T, numbers = (b * NH + h) * T; // rows of this batch; numbers of this head
-
-    tile_load<Tile::ROWS, HS, THREADS>(smem, in.q.from(0, h * HS), start + first, end);
-    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, Rows<const __nv_bfloat16>{r.dout + h * HS, NH * HS},
-                                       start + first, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start, end);
-    cp_async_commit();
-    cp_async_wait<0>();
-    __syncthreads();
-    LeftOperand<HS, M, true> q_rmem, dout_rmem;
-    q_rmem.open(smem + warp * M * 16 * HS * 2);
-    dout_rmem.open(smem + Tile::OWN + warp * M * 16 * HS * 2);
-
-    // 1. delta = rowsum(dO O): PIECES lanes to a row; from lane to lane in the layout that S has
-    float row_lse[M][2], row_delta[M][2];
+// r.delta (B, NH, T) = rowsum(dO O) of the warp's rows: PIECES lanes to a row; then from lane to lane, in the layout
+// that S has, beside lse log2(e). dout: the warp's rows of the tile. A barrier.
+template <int HS, int M>
+__device__ inline void dq_delta(float (&row_lse)[M][2], float (&row_delta)[M][2], const unsigned char *dout,
+                                AttentionResults<__nv_bfloat16> r, int b, int h, int row, int T, int NH) {
+    constexpr int PIECES = HS / 8;
+    int lane = (int)(threadIdx.x % 32), numbers = (b * NH + h) * T; // of this head
 #pragma unroll
     for (int i = 0; i < M * 16 * PIECES / 32; i++) {
         int own = (i * 32 + lane) / PIECES, piece = lane % PIECES;
         float sum = 0, x[8], y[8];
         if (row + own < T) {
-            decode_unpack(x, *(const uint4 *)(r.out + ((int64_t)(start + row + own) * NH + h) * HS + piece * 8), r.out);
-            decode_unpack(y, *(const uint4 *)(attention_smem + Tile::OWN + tile_offset<HS>(warp * M * 16 + own, piece)),
-                          r.out);
+            decode_unpack(x, *(const uint4 *)(r.out + ((int64_t)(b * T + row + own) * NH + h) * HS + piece * 8), r.out);
+            decode_unpack(y, *(const uint4 *)(dout + tile_offset<HS>(own, piece)), r.out);
 #pragma unroll
             for (int c = 0; c < 8; c++) sum = fmaf(x[c], y[c], sum);
         }
@@ -529,6 +532,40 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             row_lse[m][half] = t < T ? r.lse[numbers + t] * LOG2_E : 0;
             row_delta[m][half] = t < T ? r.delta[numbers + t] : 0;
         }
+}
+
+// dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
+template <int HS>
+__global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
+    attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
+                        AttentionShape shape, float scale) {
+    typedef BackwardTile<HS> Tile;
+    const int T = shape.Tq, NH = shape.NH;
+    constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS;
+    extern __shared__ __align__(128) unsigned char attention_smem[];
+    SmemAddress smem = smem_address(attention_smem);
+    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+    int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
+    if (pair >= shape.B * NH) return;
+    int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
+    int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
+    int start = b * T, end = start + T; // rows of this batch
+
+    tile_load<Tile::ROWS, HS, THREADS>(smem, in.q.from(0, h * HS), start + first, end);
+    tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, Rows<const __nv_bfloat16>{r.dout + h * HS, NH * HS},
+                                       start + first, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start, end);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    LeftOperand<HS, M, true> q_rmem, dout_rmem;
+    q_rmem.open(smem + warp * M * 16 * HS * 2);
+    dout_rmem.open(smem + Tile::OWN + warp * M * 16 * HS * 2);
+
+    // 1. delta = rowsum(dO O)
+    float row_lse[M][2], row_delta[M][2];
+    dq_delta<HS>(row_lse, row_delta, attention_smem + Tile::OWN + warp * M * 16 * HS * 2, r, b, h, row, T, NH);
 
     float dq_rmem[M][HS / 8][4];
     tile_clear(dq_rmem);
@@ -558,16 +595,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             tile_multiply_transposed<HS, M, N>(dp_rmem, dout_rmem, v_smem + step * HS * 2);
 
             // 3. dS = P (dP - delta)
-            if (key + STEP - 1 > row) {
-                int last = row + lane / 4 - key - lane % 4 * 2; // the diagonal, from this lane's first number
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int n = 0; n < N; n++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++)
-                            if (n * 8 + i % 2 - m * 16 - i / 2 * 8 > last) s_rmem[m][n][i] = -INFINITY;
-            }
+            if (key + STEP - 1 > row) tile_mask<false>(s_rmem, row - key);
 #pragma unroll
             for (int m = 0; m < M; m++)
 #pragma unroll
@@ -585,10 +613,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         cp_async_wait<0>();
         __syncthreads(); // the next stage is there, this one has been read by all
     }
-    float factor[M][2];
-#pragma unroll
-    for (int i = 0; i < M * 2; i++) factor[i / 2][i % 2] = scale * LN_2;
-    tile_store<HS, M>(d.q.from((size_t)b * T + row, h * HS), T - row, dq_rmem, factor,
+    tile_store<HS, M>(d.q.from((size_t)b * T + row, h * HS), T - row, dq_rmem, scale * LN_2,
                       attention_smem + warp * M * 16 * HS * 2);
 }
 
@@ -607,6 +632,23 @@ __device__ inline void queries_load(SmemAddress smem, int i, AttentionResults<__
         int at = (b * NH + h) * T + min(t, T - 1);
         cp_async_4(numbers + threadIdx.x * 4, r.lse + at, t < T);
         cp_async_4(numbers + (Tile::PASSING + threadIdx.x) * 4, r.delta + at, t < T);
+    }
+}
+
+// S^T becomes P^T, dP^T - delta becomes dS^T = P^T (dP^T - delta); lse of the columns' queries
+template <int M, int N>
+__device__ inline void dkdv_slopes(float (&s)[M][N][4], float (&dp)[M][N][4], const float *lse, float scale) {
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        float2 l = *(const float2 *)(lse + n * 8 + threadIdx.x % 4 * 2);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float p = exp2_fast(fmaf(s[m][n][i], scale, -LOG2_E * (i % 2 ? l.y : l.x)));
+                s[m][n][i] = p;
+                dp[m][n][i] *= p;
+            }
     }
 }
 
@@ -673,28 +715,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
             tile_multiply_transposed<HS, M, N>(dp_rmem, v_rmem, dout_smem + step * HS * 2);
 
             // 2. P^T, dS^T = P^T (dP^T - delta)
-            if (first_query < row + M * 16 - 1) {
-                int last = first_query + lane % 4 * 2 - row - lane / 4; // the diagonal, from this lane's first number
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int n = 0; n < N; n++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++)
-                            if (m * 16 + i / 2 * 8 - n * 8 - i % 2 > last) s_rmem[m][n][i] = -INFINITY;
-            }
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                float2 l = *(const float2 *)(numbers + step + n * 8 + lane % 4 * 2);
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        float p = exp2_fast(fmaf(s_rmem[m][n][i], scale, -LOG2_E * (i % 2 ? l.y : l.x)));
-                        s_rmem[m][n][i] = p;
-                        dp_rmem[m][n][i] *= p;
-                    }
-            }
+            if (first_query < row + M * 16 - 1) tile_mask<true>(s_rmem, first_query - row);
+            dkdv_slopes(s_rmem, dp_rmem, numbers + step, scale);
 
             // 3. dV += P^T dO, dK += dS^T Q
             uint32_t p_rmem[M][N / 2][4], ds_rmem[M][N / 2][4];
@@ -706,15 +728,9 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         cp_async_wait<0>();
         __syncthreads(); // the next stage is there, this one has been read by all
     }
-    float factor[M][2], one[M][2];
-#pragma unroll
-    for (int i = 0; i < M * 2; i++) {
-        factor[i / 2][i % 2] = scale * LN_2;
-        one[i / 2][i % 2] = 1;
-    }
-    tile_store<HS, M>(d.k.from((size_t)b * T + row, kh * HS), T - row, dk_rmem, factor,
+    tile_store<HS, M>(d.k.from((size_t)b * T + row, kh * HS), T - row, dk_rmem, scale * LN_2,
                       attention_smem + warp * M * 16 * HS * 2);
-    tile_store<HS, M>(d.v.from((size_t)b * T + row, kh * HS), T - row, dv_rmem, one,
+    tile_store<HS, M>(d.v.from((size_t)b * T + row, kh * HS), T - row, dv_rmem, 1,
                       attention_smem + Tile::OWN + warp * M * 16 * HS * 2);
 }
 

@@ -3,8 +3,8 @@ cuda.h: what every CUDA kernel stands on: the number type, 128-bit packs, the de
 
 real          the type that parameters and activations are stored in: bf16, or float when built with
               -DFLOAT32. Arithmetic is done in float everywhere, rounding happens on storing.
-load_pack()   the next PACK numbers of a row as floats: one 128-bit access (vectorized) where the row allows it,
-              number by number where it does not (a width that PACK does not divide), zeros behind
+load_pack()   the next numbers of a row, a pack, as floats: one 128-bit access (vectorized) where the row allows it,
+              number by number where it does not (a width that a pack does not divide), zeros behind
               the end. So every kernel takes every width.
 Device        the GPU, the stream, scratch memory, and what gemm.h keeps.
 CUDA_CHECK()  ends the process with expression, place and the library's own text.
@@ -41,7 +41,6 @@ __host__ __device__ inline void from_float(__nv_bfloat16 *to, float x) { *to = _
 template <typename Real> struct PackOf {
     enum { SIZE = 16 / sizeof(Real) };
 };
-enum { PACK = PackOf<real>::SIZE };
 
 // Does every row of width C start on 16 bytes (if the first does)?
 template <typename Real> __host__ __device__ inline bool packs_fit(int C) { return C % (int)PackOf<Real>::SIZE == 0; }

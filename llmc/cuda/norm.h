@@ -89,6 +89,26 @@ template <bool FIT, typename Real> __device__ inline int4 row_bits(const Real *r
     return bits;
 }
 
+// dw and db of the first group += those of the others, in their order; others (groups - 1, 2 P, columns): room, from
+// this thread's column on
+template <int P> __device__ inline void groups_join(float (&dw)[P], float (&db)[P], float *others) {
+    int width = (int)blockDim.x, y = (int)threadIdx.y;
+#pragma unroll
+    for (int i = 0; i < P && y > 0; i++) {
+        others[((y - 1) * 2 * P + i) * width] = dw[i];
+        others[((y - 1) * 2 * P + P + i) * width] = db[i];
+    }
+    __syncthreads();
+    if (y > 0) return;
+#pragma unroll 1
+    for (int group = 0; group < (int)blockDim.y - 1; group++)
+#pragma unroll
+        for (int i = 0; i < P; i++) {
+            dw[i] += others[(group * 2 * P + i) * width];
+            db[i] += others[(group * 2 * P + P + i) * width];
+        }
+}
+
 enum { NORM_THREADS = 1024, NORM_LONG_THREADS = 512 }; // with up to 64 and 128 registers: what a multiprocessor holds
 
 // A block (columns, groups of threads) takes groups rows at a time: rows blockIdx.x groups + threadIdx.y, + gridDim.x
@@ -183,21 +203,8 @@ __global__ void __launch_bounds__(K == 1 ? NORM_THREADS : NORM_LONG_THREADS)
         }
     }
     if (K == 1 && blockDim.y > 1) {
-        float *others = norm_smem + threadIdx.x;
-#pragma unroll
-        for (int i = 0; i < P && y > 0; i++) {
-            others[((y - 1) * 2 * P + i) * width] = dw[0][i];
-            others[((y - 1) * 2 * P + P + i) * width] = db[0][i];
-        }
-        __syncthreads();
+        groups_join(dw[0], db[0], norm_smem + threadIdx.x);
         if (y > 0) return;
-#pragma unroll 1
-        for (int group = 0; group < (int)blockDim.y - 1; group++)
-#pragma unroll
-            for (int i = 0; i < P; i++) {
-                dw[0][i] += others[(group * 2 * P + i) * width];
-                db[0][i] += others[(group * 2 * P + P + i) * width];
-            }
     }
     float *pw = partial + (size_t)blockIdx.x * 2 * (size_t)C;
 #pragma unroll

@@ -3,7 +3,7 @@ rope.h: rotary positions (Su et al. 2021, arXiv:2104.09864) with an optional RMS
 key head before (QK-norm, as in Qwen3), forward and backward, one pass each.
 
 Dimension i of a head pairs with i + HS/2, as in Hugging Face's models. A group of G lanes takes a
-head; lane j of it the pairs j V .. j V + V - 1, and so on in steps of G V: V is PACK where PACK
+head; lane j of it the pairs j V .. j V + V - 1, and so on in steps of G V: V is a pack where one
 divides HS/2, otherwise 1. Bound by memory. Limit: HS <= 512.
 */
 #ifndef LLMC_CUDA_ROPE_H

@@ -544,7 +544,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     constexpr int M = Tile::M, KEYS = Tile::PASSING, STEP = Tile::DQ_STEP, N = STEP / 8, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
     SmemAddress smem = smem_address(attention_smem);
-    int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+    int warp = (int)(threadIdx.x / 32);
     int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
     if (pair >= shape.B * NH) return;
     int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;

@@ -359,7 +359,7 @@ static inline BackwardParts backward_parts(real *at, AttentionScratch size, Atte
     return s;
 }
 
-// Packs rows start .. T - 1 of a head both ways, with rows of zeros up to a whole panel.
+// 1. Packs rows start .. T - 1 of a head, of Q or dO, both ways, with rows of zeros up to a whole panel.
 ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *across, const real *x, size_t ld,
                                  int start) {
     Operand X = {x, ld, true}, Xt = {x, ld, false};
@@ -372,7 +372,7 @@ ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *acros
         memset(across + d * t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (t_rows - (size_t)T) * TILE_M);
 }
 
-// 1. lse, and delta from rows of dO and O that lie ld apart, of the queries from `start` on.
+//    Then lse, and delta from rows of dO and O that lie ld apart, of the queries from `start` on.
 ALWAYS_INLINE void backward_delta(const BackwardParts *s, const real *lse, const real *g, const real *o, size_t ld,
                                   int start) {
     for (int t = start; t < (int)s->size.t_rows; t++) {

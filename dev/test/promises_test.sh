@@ -44,7 +44,8 @@ copy() { # the sources without fixtures
     mkdir -p "$work/tree/dev"
     cp -r llmc scripts Makefile ./*.c ./*.cu "$work/tree"
     cp dev/adding.md "$work/tree/dev"
-    for room in bench emu fuzz test; do mkdir "$work/tree/dev/$room" && cp dev/$room/*.* "$work/tree/dev/$room"; done
+    mkdir -p "$work/tree/dev/test/fixtures/models" # dev/adding.md names it
+    for room in bench emu fuzz test; do mkdir -p "$work/tree/dev/$room" && cp dev/$room/*.* "$work/tree/dev/$room"; done
 }
 copy
 headers "$work/tree" >"$work/list"

@@ -172,7 +172,7 @@ static inline void shards_slots_open(Shards *s, Slots *slots, size_t bytes) {
     }
     for (int i = 0; i < SLOTS; i++) {
         slots->holds[i] = -1;
-        if (most[i]) slots->buffer[i] = device_alloc(s->gpu, bytes * most[i], "a block shared out over the ranks");
+        if (most[i]) slots->buffer[i] = device_alloc(s->gpu, bytes * most[i], "a segment shared out over the ranks");
         CUDA_CHECK(cudaEventCreateWithFlags(&slots->event[i], cudaEventDisableTiming));
     }
 }
@@ -208,7 +208,7 @@ static inline void shards_open_tables(Shards *s) {
         at[2 * n + (size_t)segment] = s->gradient_start[segment] + (own.first - s->table.segment_start[segment]);
     }
     at[segments] = s->own, s->owned.segments = segments;
-    size_t *there = (size_t *)device_alloc(s->gpu, sizeof(size_t) * 3 * n, "the table of blocks");
+    size_t *there = (size_t *)device_alloc(s->gpu, sizeof(size_t) * 3 * n, "the table of segments");
     device_write(s->gpu, there, at, sizeof(size_t) * 3 * n);
     free(at);
     s->owned.start = there, s->owned.element = there + n, s->owned.gradient = there + 2 * n;

@@ -214,6 +214,8 @@ int main(int argc, char **argv) {
     else printf("-");
     printf(" | %.2f | %.4f |\n", (double)(all - after) / (1 << 30), loss);
     bench_kernels(&b, passes);
+    cudaEventDestroy(b.start);
+    cudaEventDestroy(b.stop);
     free(tokens);
     free(ms);
     model_destroy(m);

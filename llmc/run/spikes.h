@@ -116,9 +116,10 @@ static inline bool spike_read(SpikeWindow *w, const Json *object) {
     int count[2] = {0, 0};
     for (int k = 0; k < 2; k++) {
         const Json *list = json_get(object, k ? "grad_norm" : "loss");
+        double *values = k ? w->grad_norm : w->loss;
         for (const Json *j = json_is(list, JSON_ARRAY) ? list->child : NULL; j; j = j->next) {
             if (count[k] == SPIKE_WINDOW_MOST) return false;
-            (k ? w->grad_norm : w->loss)[count[k]++] = json_number(j, 0);
+            values[count[k]++] = json_number(j, 0);
         }
     }
     w->count = count[0];

@@ -138,6 +138,8 @@ if grep -q '^2 bytes are not UTF-8' out; then ok; else bad "invalid bytes are no
 refused 'unknown verb' trian
 refused 'did you mean --steps' train --step=3
 refused 'expected 1 to' train --steps=0
+refused 'expected 0 to 3' train --zero=4
+refused 'expected 0 to 1' generate --top_p=1.5
 refused 'not an option of' generate --lr=3
 refused 'needs --train_data' train --model=llama-nano
 refused 'expected --name=value' train steps=3

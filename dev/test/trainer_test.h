@@ -80,6 +80,9 @@ static void test_refused_updates(const Config *c) {
             touched |= m->shards.state[STATE_moment1][i] != 0 || m->shards.state[STATE_moment2][i] != 0;
         CHECK(!touched, "kind %d: a refused update touched weights, gradients or moments", kind);
     }
+    m->loss = (double)INFINITY;
+    rule.max_loss = rule.max_norm = 0;
+    CHECK(!model_update(m, &rule).updated, "an update of an infinite loss is made");
     m->loss = r.loss;
     rule.max_loss = r.loss, rule.max_norm = r.grad_norm; // at the bound is not above it
     CHECK(model_update(m, &rule).updated, "an update within its bounds is refused");
@@ -162,6 +165,10 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(memcmp(&back, &state, sizeof state) == 0,
           "the state in run.json is not the one that was written: step %lld, %d values in the window",
           (long long)back.step, back.window.count);
+    FILE *flip = fopen(damaged.text, "r+b"); // the last byte: another sum, the same size
+    CHECK(flip && fseek(flip, -1, SEEK_END) == 0 && fputc(0x5a, flip) != EOF && fclose(flip) == 0, "%s",
+          strerror(errno));
+    CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "does not match its checksum");
     CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
     CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "damaged");
     // No room, or no folder: an error, and the writer goes on being usable.
@@ -302,12 +309,41 @@ static void test_watchdog(void) {
     }
 }
 
+// The end of text ends it, unseen: whatever token the model finds likeliest is made the end.
+static void test_generate_end(const Config *c) {
+    Error err;
+    Options o;
+    Tokenizer tok;
+    char greedy[] = "--temperature=0", few[] = "--tokens=3";
+    char *words[] = {greedy, few};
+    CHECK(options_parse(&o, VERB_GENERATE, 2, words, &err), "%s", err.text);
+    CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
+    Model *m = trainer_test_model(c, false);
+    Generator g = generator_open(&o, "a", c, &tok);
+    g.model = m;
+    g.context_length = 8;
+    g.prompt.items[0] = 1, g.prompt.count = 1;
+    const float *logits = model_decode(m, g.prompt.items, 1, 0);
+    int best = 0, most = tok.vocab_size < c->vocab_size ? tok.vocab_size : c->vocab_size;
+    for (int i = 1; i < most; i++)
+        if (logits[i] > logits[best]) best = i;
+    tok.eot = best;
+    Str text = generate(&g, 0);
+    CHECK(text.size == 0, "generated behind the end of text: %zu bytes", text.size);
+    free(text.data);
+    generator_free(&g);
+    model_destroy(m);
+    tokenizer_free(&tok);
+    options_free(&o);
+}
+
 static void test_trainer(void) {
     Error err;
     Config c;
     CHECK(folder_read_config(&c, "dev/test/fixtures/models/qwen3-untied", &err), "%s", err.text);
     test_spikes();
     test_refused_updates(&c);
+    test_generate_end(&c);
     test_checkpoint_copy(&c);
     test_prune();
     test_config_difference(&c);

@@ -50,7 +50,7 @@ mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)
 
 # ---- run
 mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
-mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "survive_test"
+mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "gpt trainer"
 mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step / (double)s->warmup' 's->peak' "gpt base"
 mutant "options above their bound pass" llmc/run/parse.h '*n >= p->least && *n <= p->most' '*n >= p->least' "cli_test"
 mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step) break;' '' "resume_test"

@@ -337,11 +337,31 @@ static void test_generate_end(const Config *c) {
     options_free(&o);
 }
 
+// Adam counts the updates that were made, the schedule all steps.
+static void test_rule(void) {
+    Error err;
+    Options o;
+    char words[3][24] = {"--lr_schedule=linear", "--steps=100", "--weight_decay=0.3"},
+         *argv[] = {words[0], words[1], words[2]};
+    CHECK(options_parse(&o, VERB_TRAIN, 3, argv, &err), "%s", err.text);
+    Trainer *t = (Trainer *)mem_alloc(sizeof(Trainer));
+    t->o = &o;
+    t->schedule.kind = SCHEDULE_LINEAR, t->schedule.peak = 1e-3, t->schedule.steps = 100;
+    t->state.step = 9, t->state.skipped = 3;
+    UpdateRule rule = trainer_rule(t);
+    CHECK(rule.step == 7, "step %lld, expected 9 + 1 - 3", (long long)rule.step);
+    CHECK(rule.group[GROUP_MATRIX].lr == schedule_lr(&t->schedule, 10), "lr %g", rule.group[GROUP_MATRIX].lr);
+    CHECK(rule.group[GROUP_MATRIX].weight_decay == 0.3 && rule.group[GROUP_VECTOR].weight_decay == 0, "weight decay");
+    free(t);
+    options_free(&o);
+}
+
 static void test_trainer(void) {
     Error err;
     Config c;
     CHECK(folder_read_config(&c, "dev/test/fixtures/models/qwen3-untied", &err), "%s", err.text);
     test_spikes();
+    test_rule();
     test_refused_updates(&c);
     test_generate_end(&c);
     test_checkpoint_copy(&c);

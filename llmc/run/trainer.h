@@ -27,10 +27,20 @@ function of checkpoint and data, so a resumed run takes the same way.
 
 // ---------------------------------------------------------------- one step
 
+// The rule of the step under way. Steps that were skipped are none of Adam's.
+static inline UpdateRule trainer_rule(const Trainer *t) {
+    const Options *o = t->o;
+    bool bounded = o->spike_action != SPIKE_NONE;
+    GroupRule adam = {schedule_lr(&t->schedule, t->state.step + 1), o->beta1, o->beta2, o->adam_eps, o->weight_decay};
+    UpdateRule rule = update_rule(t->state.step + 1 - t->state.skipped, adam, o->grad_clip);
+    rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
+    rule.max_norm = bounded ? t->bounds.max_norm : 0;
+    return rule;
+}
+
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
 // loss over all tokens of the step, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
-    const Options *o = t->o;
     Error err;
     for (int micro = 0; micro < t->micro_batches; micro++) {
         int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
@@ -39,11 +49,7 @@ static inline UpdateResult trainer_step(Trainer *t) {
         model_backward(t->model, micro == t->micro_batches - 1);
     }
     t->bounds = spike_bounds(&t->state.window, &t->spikes);
-    bool bounded = o->spike_action != SPIKE_NONE;
-    GroupRule adam = {schedule_lr(&t->schedule, t->state.step + 1), o->beta1, o->beta2, o->adam_eps, o->weight_decay};
-    UpdateRule rule = update_rule(t->state.step + 1 - t->state.skipped, adam, o->grad_clip);
-    rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
-    rule.max_norm = bounded ? t->bounds.max_norm : 0;
+    UpdateRule rule = trainer_rule(t);
     UpdateResult r = model_update(t->model, &rule);
     r.loss /= (double)t->step_tokens;
     return r;

@@ -37,7 +37,7 @@ mutant "GELU's slope forgets the cubic term" llmc/cpu/mlp.h '(1 + 3 * GELU_B * x
 mutant "AdamW without bias correction" llmc/cpu/optimizer.h '1 - pow(r->beta2, step)' '1' "gpt model"
 mutant "ignored targets count" llmc/cpu/loss.h 'if (target < 0) {' 'if (target < -1) {' "gpt kernels"
 mutant "embedding gradients overwrite" llmc/cpu/embedding.h 'd[c] += dx[(size_t)n * C + c];' 'd[c] = dx[(size_t)n * C + c];' "gpt kernels"
-mutant "gradients of gradients are not passed on when kept" train_gpt_cpu.c 'if (to != from) memcpy' 'if (0) memcpy' "gpt model"
+mutant "kept gradients of the residual stream are not passed on" train_gpt_cpu.c 'if (to != from) memcpy' 'if (0) memcpy' "gpt model"
 mutant "clipping never happens" train_gpt_cpu.c 'result.grad_norm > rule->grad_clip ?' 'result.grad_norm > 1e30 ?' "gpt model"
 mutant "infinite losses reach the weights" train_gpt_cpu.c 'isfinite(result.loss) && isfinite(result.grad_norm) &&' 'isfinite(result.grad_norm) &&' "gpt trainer"
 

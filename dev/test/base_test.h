@@ -390,6 +390,120 @@ static void test_config_file(void) {
     }
 }
 
+// ---------------------------------------------------------------- files
+
+// The paths that a list expands to, one to a line, without the folder of the test; or the error.
+static Str test_expanded(const char *folder, const char *list) {
+    Str text, whole;
+    StrList paths;
+    Error err;
+    memset(&text, 0, sizeof text);
+    memset(&whole, 0, sizeof whole);
+    memset(&paths, 0, sizeof paths);
+    for (const char *c = list; *c; c++)
+        if (*c == '@') str_puts(&whole, folder);
+        else str_add(&whole, c, 1);
+    bool ok = path_expand(&paths, whole.data, &err);
+    for (int i = 0; i < paths.count; i++) str_printf(&text, "%s\n", paths.items[i] + strlen(folder) + 1);
+    if (!ok) text.size = 0, str_puts(&text, strstr(err.text, "no such file") ? "none" : err.text);
+    str_list_free(&paths);
+    free(whole.data);
+    return text;
+}
+
+static void test_path_lists(void) {
+    static const char *const files[] = {"Band [1999].txt", "Kafka, Franz.txt",  "{Entwurf}.txt",     "a.txt",
+                                        "b.txt",           "lauf [v2]/x_1.bin", "lauf [v2]/x_2.bin", ".hidden.txt"};
+    static const char *const lists[][2] = {
+        {"@/Band [1999].txt", "Band [1999].txt\n"},
+        {"@/Kafka, Franz.txt", "Kafka, Franz.txt\n"},
+        {"@/a.txt,@/Kafka, Franz.txt,@/b.txt", "a.txt\nKafka, Franz.txt\nb.txt\n"},
+        {"@/{Entwurf}.txt", "{Entwurf}.txt\n"},
+        {"@/lauf [v2]/x_*.bin", "lauf [v2]/x_1.bin\nlauf [v2]/x_2.bin\n"},
+        {"@/lauf*/x_?.bin", "lauf [v2]/x_1.bin\nlauf [v2]/x_2.bin\n"},
+        {"@/{b,a}.txt", "b.txt\na.txt\n"},
+        {"@/lauf [v2]/{x_2,x_1}.bin", "lauf [v2]/x_2.bin\nlauf [v2]/x_1.bin\n"},
+        {"@/[ab].txt", "a.txt\nb.txt\n"},
+        {"@/?.txt,@/a.txt", "a.txt\nb.txt\na.txt\n"},
+        {"@/c.txt", "none"},
+        {"@/c*.txt,@/a.txt", "none"},
+        {"@/a.txt,@/c.txt", "none"},
+        {"@/a.txt,,@/b.txt,", "a.txt\nb.txt\n"},
+    };
+    Error err;
+    Path folder = test_temp("lists");
+    CHECK(path_make_folder(path_of("%s/lauf [v2]", folder.text).text, &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        CHECK(file_write_all(path_of("%s/%s", folder.text, files[i]).text, "x", 1, &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        Str found = test_expanded(folder.text, lists[i][0]);
+        CHECK(strcmp(found.data, lists[i][1]) == 0, "%s: %s, expected %s", lists[i][0], found.data, lists[i][1]);
+        free(found.data);
+    }
+    Str many, found;
+    memset(&many, 0, sizeof many);
+    for (int i = 0; i < 2000; i++) str_puts(&many, "@/a.txt,");
+    found = test_expanded(folder.text, many.data);
+    CHECK(found.size == 2000 * strlen("a.txt\n"), "a long list gives %zu bytes of names", found.size);
+    free(many.data);
+    free(found.data);
+    CHECK(setenv("HOME", folder.text, 1) == 0, "HOME cannot be set");
+    found = test_expanded(folder.text, "~/a.txt,~/b*");
+    CHECK(strcmp(found.data, "a.txt\nb.txt\n") == 0, "~: %s", found.data);
+    free(found.data);
+}
+
+// What is there is told from what cannot be seen, and what is written never goes to a place that was not meant.
+static void test_files_and_links(void) {
+    Error err;
+    FileKind kind;
+    Str text;
+    OutFile out;
+    memset(&text, 0, sizeof text);
+    Path folder = test_temp("files"), victim = path_of("%s/victim", folder.text), to = path_of("%s/out", folder.text);
+    Path dangling = path_of("%s/dangling", folder.text), fifo = path_of("%s/fifo", folder.text);
+    Path left = path_of("%s/out.tmp.99999999", folder.text), own = path_of("%s.tmp.%d", to.text, (int)getpid());
+    CHECK(path_make_folder(folder.text, &err) && file_write_all(victim.text, "precious", 8, &err), "%s", err.text);
+    CHECK(symlink("nowhere", dangling.text) == 0 && mkfifo(fifo.text, 0600) == 0, "%s", strerror(errno));
+    CHECK(path_look(path_of("%s/none", folder.text).text, &kind, &err) && kind == FILE_ABSENT, "%s", err.text);
+    CHECK(path_look(folder.text, &kind, &err) && kind == FILE_FOLDER, "%s", err.text);
+    CHECK(path_look(fifo.text, &kind, &err) && kind == FILE_OTHER, "%s", err.text);
+    CHECK_ERROR(path_look(dangling.text, &kind, &err), "link to a file that is not there");
+    CHECK_ERROR(path_look(path_of("%s/below", victim.text).text, &kind, &err), "cannot look at");
+    CHECK_ERROR(file_read(&text, fifo.text, 100, &err), "not a regular file");
+    CHECK_ERROR(file_read(&text, folder.text, 100, &err), "is a folder");
+    CHECK_ERROR(file_read(&text, victim.text, 7, &err), "expected at most 7");
+    CHECK(file_read(&text, victim.text, 8, &err) && strcmp(text.data, "precious") == 0, "%s", err.text);
+    CHECK_ERROR(out_open(&out, fifo.text, &err), "a device or a pipe");
+    CHECK_ERROR(out_open(&out, folder.text, &err), "it is a folder");
+    // A link that somebody has put at the temporary name is not followed.
+    CHECK(symlink(victim.text, own.text) == 0, "%s", strerror(errno));
+    CHECK_ERROR(out_open(&out, to.text, &err), "File exists");
+    unlink(own.text);
+    // What dead processes left is swept, also under our own number; what a writer holds is not.
+    CHECK(file_write_all(left.text, "x", 1, &err) && file_write_all(own.text, "x", 1, &err), "%s", err.text);
+    CHECK(file_write_all(to.text, "new", 3, &err), "%s", err.text);
+    CHECK(path_look(left.text, &kind, &err) && kind == FILE_ABSENT, "%s is still there", left.text);
+    CHECK(out_open(&out, to.text, &err), "%s", err.text);
+    CHECK_ERROR(file_write_all(to.text, "second", 6, &err), "File exists");
+    out_puts(&out, "first");
+    CHECK(out_commit(&out, &err) && file_read(&text, to.text, 100, &err) && strcmp(text.data, "first") == 0, "%s",
+          err.text);
+    // A link as target: the file behind it gets the bytes, the link stays.
+    Path link_ = path_of("%s/link", folder.text);
+    struct stat st;
+    CHECK(symlink("out", link_.text) == 0 && file_write_all(link_.text, "through", 7, &err), "%s", err.text);
+    CHECK(lstat(link_.text, &st) == 0 && S_ISLNK(st.st_mode) && file_read(&text, to.text, 100, &err) &&
+              strcmp(text.data, "through") == 0,
+          "the link was replaced");
+    bool same = false;
+    CHECK(path_same_file(link_.text, to.text, &same, &err) && same, "a link is not its file: %s", err.text);
+    CHECK(path_same_file(victim.text, to.text, &same, &err) && !same, "two files are one: %s", err.text);
+    free(text.data);
+    error_set(&err, "%s", "a\nb\x1b[31m\xff\xc2\x9b\xc3\xa4\xe2\x82");
+    CHECK(strcmp(err.text, "a?b?[31m???\xc3\xa4??") == 0, "a message is `%s`", err.text);
+}
+
 static void test_base(void) {
     test_rng();
     test_options();
@@ -401,6 +515,8 @@ static void test_base(void) {
     test_frozen_tables();
     test_naming();
     test_config_file();
+    test_path_lists();
+    test_files_and_links();
 }
 
 #endif

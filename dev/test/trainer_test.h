@@ -197,7 +197,8 @@ static void test_prune(void) {
         CheckpointKeep keep = {2, 100, rollback};
         CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);
         int64_t *steps;
-        int n = checkpoint_list(&steps, run.text);
+        int n;
+        CHECK(checkpoint_list(&steps, &n, run.text, &err), "%s", err.text);
         CHECK(n == 2 + rollback && steps[n - 1] == 290 && steps[n - 2] == 270 && (!rollback || steps[0] == 200),
               "%d checkpoints are left, from %lld on", n, (long long)steps[0]);
         CHECK(checkpoint_regular(steps, n, 100, 280) == (rollback ? 200 : -1), "the regular one is %lld",

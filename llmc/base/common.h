@@ -1,14 +1,11 @@
 /*
-common.h: what every other header stands on: errors, memory, strings, files, time.
+common.h: what every other header stands on: errors, memory, strings, time.
 
 Errors. A function that can fail for a reason outside the program (a file, a user's value) returns
 bool and takes an Error* last; on false the Error holds one line that says what was expected, what
 was found, where, and what to do next. Nothing in llmc/ ends the process on bad input: the verbs do,
 through fail(), so that tests and fuzzers can call everything in-process. The exception is memory:
 mem_alloc() ends the process with the size that could not be had.
-
-Files are written through OutFile: to a temporary name beside the target, flushed, synced, then
-renamed, so that a file with its final name is always whole (POSIX rename(2), fsync(2)).
 
 This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C11 and as C++17.
 */
@@ -18,10 +15,7 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -31,8 +25,6 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -59,6 +51,42 @@ typedef struct {
 #define PRINTF_LIKE(f, a)
 #endif
 
+// Length of the valid sequence at p < end, its code point in *c; 0: not valid UTF-8 (Unicode, table 3-7).
+static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c) {
+    ptrdiff_t n = end - p;
+    uint32_t b = p[0];
+    if (b < 0x80) {
+        *c = b;
+        return 1;
+    }
+    if (b < 0xe0) {
+        if (b < 0xc2 || n < 2 || (p[1] & 0xc0) != 0x80) return 0;
+        *c = (b & 31) << 6 | (p[1] & 63u);
+        return 2;
+    }
+    if (b < 0xf0) {
+        if (n < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80) return 0;
+        *c = (b & 15) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
+        return *c < 0x800 || (*c >= 0xd800 && *c < 0xe000) ? 0 : 3;
+    }
+    if (b > 0xf4 || n < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 || (p[3] & 0xc0) != 0x80) return 0;
+    *c = (b & 7) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
+    return *c < 0x10000 || *c > 0x10ffff ? 0 : 4;
+}
+
+// A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F) and
+// bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. What a cut left of a character goes.
+static inline void text_make_printable(char *text) {
+    uint8_t *p = (uint8_t *)text, *end = p + strlen(text);
+    uint32_t c = 0;
+    for (int n; p < end; p += n) {
+        n = utf8_decode(p, end, &c);
+        if (n && c >= 32 && (c < 127 || c > 159)) continue;
+        n = n ? n : 1;
+        memset(p, '?', (size_t)n);
+    }
+}
+
 // Fills err (which may be NULL) and returns false, so that callers write `return error_set(err, ...)`.
 PRINTF_LIKE(2, 3) static inline bool error_set(Error *err, const char *format, ...) {
     if (err) {
@@ -66,30 +94,34 @@ PRINTF_LIKE(2, 3) static inline bool error_set(Error *err, const char *format, .
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        text_make_printable(err->text);
     }
     return false;
 }
 
+// `kind: message`, one line on stderr.
+static inline void message_print(const char *kind, const char *format, va_list args) {
+    char line[1100];
+    vsnprintf(line, sizeof line, format, args);
+    text_make_printable(line);
+    fflush(stdout);
+    fprintf(stderr, "%s: %s\n", kind, line);
+}
+
 // Prints one line to stderr and ends the process with exit code 1. For the verbs, not for library code.
 PRINTF_LIKE(1, 2) static inline void fail(const char *format, ...) {
-    char line[1100];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    message_print("error", format, args);
     va_end(args);
-    fflush(stdout);
-    fprintf(stderr, "error: %s\n", line);
     exit(1);
 }
 
 PRINTF_LIKE(1, 2) static inline void warn(const char *format, ...) {
-    char line[1100];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    message_print("warning", format, args);
     va_end(args);
-    fflush(stdout);
-    fprintf(stderr, "warning: %s\n", line);
 }
 
 // ---------------------------------------------------------------- memory
@@ -148,29 +180,6 @@ PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...)
     s->size += (size_t)n;
 }
 
-// Length of the valid sequence at p < end, its code point in *c; 0: not valid UTF-8 (Unicode, table 3-7).
-static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c) {
-    ptrdiff_t n = end - p;
-    uint32_t b = p[0];
-    if (b < 0x80) {
-        *c = b;
-        return 1;
-    }
-    if (b < 0xe0) {
-        if (b < 0xc2 || n < 2 || (p[1] & 0xc0) != 0x80) return 0;
-        *c = (b & 31) << 6 | (p[1] & 63u);
-        return 2;
-    }
-    if (b < 0xf0) {
-        if (n < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80) return 0;
-        *c = (b & 15) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
-        return *c < 0x800 || (*c >= 0xd800 && *c < 0xe000) ? 0 : 3;
-    }
-    if (b > 0xf4 || n < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 || (p[3] & 0xc0) != 0x80) return 0;
-    *c = (b & 7) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
-    return *c < 0x10000 || *c > 0x10ffff ? 0 : 4;
-}
-
 // Writes 1 to 4 bytes.
 static inline int utf8_put(uint8_t *out, uint32_t c) {
     if (c < 0x80) {
@@ -202,93 +211,6 @@ static inline bool str_ends_with(const char *text, const char *end) {
     return n >= k && memcmp(text + n - k, end, k) == 0;
 }
 
-// ---------------------------------------------------------------- paths
-
-#define PATH_SIZE 4096
-typedef struct {
-    char text[PATH_SIZE];
-} Path;
-
-PRINTF_LIKE(1, 2) static inline Path path_of(const char *format, ...) {
-    Path p;
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(p.text, sizeof p.text, format, args);
-    va_end(args);
-    if (n >= (int)sizeof p.text) fail("path longer than %d bytes: %.100s...", PATH_SIZE, p.text);
-    return p;
-}
-
-static inline bool path_exists(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0;
-}
-
-static inline bool path_is_folder(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-// Makes a folder and all that lead to it; an existing one is fine.
-static inline bool path_make_folder(const char *path, Error *err) {
-    Path p = path_of("%s", path);
-    for (char *c = p.text + 1;; c++) {
-        if (*c != '/' && *c != 0) continue;
-        char kept = *c;
-        *c = 0;
-        if (mkdir(p.text, 0777) != 0 && errno != EEXIST)
-            return error_set(err, "cannot make the folder %s: %s", p.text, strerror(errno));
-        *c = kept;
-        if (!kept) break;
-    }
-    if (!path_is_folder(path)) return error_set(err, "%s exists and is not a folder", path);
-    return true;
-}
-
-// fsync of a folder, so that a rename inside it survives a power cut.
-static inline bool path_sync_folder(const char *path, Error *err) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) return error_set(err, "cannot open the folder %s: %s", path, strerror(errno));
-    int rc = fsync(fd);
-    int why = errno;
-    close(fd);
-    // Some network file systems refuse to sync a folder (EINVAL); their rename is synchronous anyway.
-    if (rc != 0 && why != EINVAL) return error_set(err, "cannot sync the folder %s: %s", path, strerror(why));
-    return true;
-}
-
-static inline Path path_parent(const char *path) {
-    Path p = path_of("%s", path);
-    size_t n = strlen(p.text);
-    while (n > 1 && p.text[n - 1] == '/') p.text[--n] = 0;
-    char *slash = strrchr(p.text, '/');
-    if (!slash) return path_of(".");
-    if (slash == p.text) slash[1] = 0;
-    else *slash = 0;
-    return p;
-}
-
-// Removes a folder and what is in it; used for half-written checkpoints and for old ones. A missing
-// folder is fine.
-static inline bool path_remove_tree(const char *path, Error *err) {
-    struct stat st;
-    if (lstat(path, &st) != 0)
-        return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        return unlink(path) == 0 ? true : error_set(err, "cannot remove %s: %s", path, strerror(errno));
-    DIR *dir = opendir(path);
-    if (!dir) return error_set(err, "cannot open the folder %s: %s", path, strerror(errno));
-    bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        Path inner = path_of("%s/%s", path, e->d_name);
-        ok = path_remove_tree(inner.text, err);
-    }
-    closedir(dir);
-    if (ok && rmdir(path) != 0) return error_set(err, "cannot remove the folder %s: %s", path, strerror(errno));
-    return ok;
-}
-
 typedef struct {
     char **items;
     int count;
@@ -305,124 +227,6 @@ static inline void str_list_free(StrList *list) {
     free(list->items);
     list->items = NULL;
     list->count = 0;
-}
-
-// Expands "FILE,FILE,GLOB" into existing paths: the comma-separated parts in the order given, each
-// glob's matches sorted by byte value. A part that matches nothing is an error that names it.
-static inline bool path_expand(StrList *out, const char *patterns, Error *err) {
-    Path all = path_of("%s", patterns);
-    bool any = false;
-    char *rest = NULL;
-    for (char *part = strtok_r(all.text, ",", &rest); part; part = strtok_r(NULL, ",", &rest)) {
-        glob_t found;
-        memset(&found, 0, sizeof found);
-        int rc = glob(part, GLOB_ERR | GLOB_BRACE | GLOB_TILDE, NULL, &found);
-        if (rc != 0) {
-            globfree(&found);
-            if (rc == GLOB_NOMATCH) return error_set(err, "no such file: %s", part);
-            return error_set(err, "cannot read the folders of %s: %s", part, strerror(errno));
-        }
-        for (size_t i = 0; i < found.gl_pathc; i++) str_list_add(out, found.gl_pathv[i]);
-        any = true;
-        globfree(&found);
-    }
-    if (!any) return error_set(err, "an empty list of files was given");
-    return true;
-}
-
-// ---------------------------------------------------------------- reading
-
-// A memory-mapped file (mmap), read-only. An empty file has data == "" and size 0.
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-    void *mapping; // NULL for an empty file
-} MappedFile;
-
-static inline bool file_map(MappedFile *f, const char *path, Error *err) {
-    memset(f, 0, sizeof *f);
-    f->data = (const uint8_t *)"";
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return error_set(err, "cannot open %s: %s", path, strerror(errno));
-    struct stat st;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return error_set(err, "%s is not a regular file", path);
-    }
-    if (st.st_size > 0) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) {
-            int why = errno;
-            close(fd);
-            return error_set(err, "cannot map %s (%lld bytes): %s", path, (long long)st.st_size, strerror(why));
-        }
-        f->mapping = p;
-        f->data = (const uint8_t *)p;
-        f->size = (size_t)st.st_size;
-    }
-    close(fd);
-    return true;
-}
-
-static inline void file_unmap(MappedFile *f) {
-    if (f->mapping) munmap(f->mapping, f->size);
-    memset(f, 0, sizeof *f);
-}
-
-// ---------------------------------------------------------------- writing
-
-// A file that is there whole or not at all (atomic rename). Errors stick: write as much as you like and look at the
-// result of out_commit() alone. out_abort() removes the temporary file.
-typedef struct {
-    FILE *stream;
-    Path path, temporary;
-    int failed; // errno of the first failure
-} OutFile;
-
-static inline bool out_open(OutFile *f, const char *path, Error *err) {
-    memset(f, 0, sizeof *f);
-    f->path = path_of("%s", path);
-    f->temporary = path_of("%s.tmp.%d", path, (int)getpid());
-    f->stream = fopen(f->temporary.text, "wb");
-    if (!f->stream) return error_set(err, "cannot write %s: %s", path, strerror(errno));
-    setvbuf(f->stream, NULL, _IOFBF, 1 << 20);
-    return true;
-}
-
-static inline void out_write(OutFile *f, const void *bytes, size_t n) {
-    if (f->failed || n == 0) return;
-    errno = 0;
-    if (fwrite(bytes, 1, n, f->stream) != n) f->failed = errno ? errno : EIO;
-}
-
-static inline void out_puts(OutFile *f, const char *text) { out_write(f, text, strlen(text)); }
-
-static inline void out_abort(OutFile *f) {
-    if (f->stream) fclose(f->stream);
-    f->stream = NULL;
-    unlink(f->temporary.text);
-}
-
-static inline bool out_commit(OutFile *f, Error *err) {
-    errno = 0;
-    if (!f->failed && fflush(f->stream) != 0) f->failed = errno ? errno : EIO;
-    if (!f->failed && fsync(fileno(f->stream)) != 0 && errno != EINVAL) f->failed = errno;
-    if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
-    f->stream = NULL;
-    if (!f->failed && rename(f->temporary.text, f->path.text) != 0) f->failed = errno;
-    if (f->failed) {
-        unlink(f->temporary.text);
-        return error_set(err, "cannot write %s: %s", f->path.text, strerror(f->failed));
-    }
-    Path folder = path_parent(f->path.text);
-    return path_sync_folder(folder.text, err);
-}
-
-static inline bool file_write_all(const char *path, const void *bytes, size_t n, Error *err) {
-    OutFile f;
-    if (!out_open(&f, path, err)) return false;
-    out_write(&f, bytes, n);
-    return out_commit(&f, err);
 }
 
 // ---------------------------------------------------------------- time and numbers

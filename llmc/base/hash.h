@@ -11,7 +11,7 @@ All of them give the same value however the bytes are cut into calls.
 #ifndef LLMC_HASH_H
 #define LLMC_HASH_H
 
-#include "common.h"
+#include "file.h"
 
 // ---------------------------------------------------------------- SHA-256
 

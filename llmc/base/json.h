@@ -22,7 +22,7 @@ Numbers with a point are read by strtod(3), which follows the locale: leave LC_N
 #ifndef LLMC_JSON_H
 #define LLMC_JSON_H
 
-#include "common.h"
+#include "file.h"
 #include <math.h>
 
 typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
@@ -351,16 +351,19 @@ static inline Json *json_parse(JsonDoc *doc, const char *text, size_t n, Error *
     return doc->root = root;
 }
 
+#define JSON_MAX_BYTES ((size_t)1 << 30) // tokenizers of 1M tokens have 40 MB
+
 // Parses a file; errors begin with its path.
 static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
-    MappedFile f;
+    Str text;
     Error why;
+    memset(&text, 0, sizeof text);
     doc->chunks = NULL;
     doc->root = NULL;
-    if (!file_map(&f, path, err)) return NULL;
-    Json *root = json_parse(doc, (const char *)f.data, f.size, &why);
-    if (!root) error_set(err, "%s: %.900s", path, why.text);
-    file_unmap(&f);
+    bool read = file_read(&text, path, JSON_MAX_BYTES, err);
+    Json *root = read ? json_parse(doc, text.data, text.size, &why) : NULL;
+    if (read && !root) error_set(err, "%s: %.900s", path, why.text);
+    free(text.data);
     return root;
 }
 

@@ -17,7 +17,7 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #ifndef LLMC_CPU_H
 #define LLMC_CPU_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include <limits.h>
 #include <math.h>
 #ifdef _OPENMP

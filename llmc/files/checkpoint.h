@@ -58,36 +58,39 @@ static inline int64_t checkpoint_step(const char *name) {
     return strtoll(name + 5, NULL, 10);
 }
 
-// The steps of all whole checkpoints, ascending; *steps is to be freed. A missing folder has none.
-static inline int checkpoint_list(int64_t **steps, const char *run_dir) {
-    size_t capacity = 0;
-    int count = 0;
+// The names in a run's folder; a missing folder has none.
+static inline bool checkpoint_names(StrList *names, const char *run_dir, Error *err) {
+    FileKind kind;
+    memset(names, 0, sizeof *names);
+    return path_look(run_dir, &kind, err) && (kind == FILE_ABSENT || folder_list(names, run_dir, err));
+}
+
+// The steps of all whole checkpoints, ascending; *steps is to be freed, on an error too.
+static inline bool checkpoint_list(int64_t **steps, int *count, const char *run_dir, Error *err) {
+    StrList names;
+    *count = 0;
     *steps = NULL;
-    DIR *dir = opendir(run_dir);
-    if (!dir) return 0;
-    for (struct dirent *e; (e = readdir(dir)) != NULL;) {
-        int64_t step = checkpoint_step(e->d_name);
+    bool ok = checkpoint_names(&names, run_dir, err);
+    if (names.count) *steps = (int64_t *)mem_alloc((size_t)names.count * sizeof(int64_t));
+    for (int k = 0; ok && k < names.count; k++) {
+        int64_t step = checkpoint_step(names.items[k]);
         if (step < 0) continue;
-        *steps = (int64_t *)mem_grow(*steps, &capacity, (size_t)count + 1, sizeof(int64_t));
-        int i = count++;
+        int i = (*count)++;
         for (; i > 0 && (*steps)[i - 1] > step; i--) (*steps)[i] = (*steps)[i - 1];
         (*steps)[i] = step;
     }
-    closedir(dir);
-    return count;
+    str_list_free(&names);
+    return ok;
 }
 
 // Removes what a killed run left half-written.
 static inline bool checkpoint_sweep(const char *run_dir, Error *err) {
-    DIR *dir = opendir(run_dir);
-    if (!dir) return true;
-    bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
-        if (strncmp(e->d_name, "step_", 5) != 0 || !str_ends_with(e->d_name, ".tmp")) continue;
-        Path p = path_of("%s/%s", run_dir, e->d_name);
-        ok = path_remove_tree(p.text, err);
-    }
-    closedir(dir);
+    StrList names;
+    bool ok = checkpoint_names(&names, run_dir, err);
+    for (int i = 0; ok && i < names.count; i++)
+        if (strncmp(names.items[i], "step_", 5) == 0 && str_ends_with(names.items[i], ".tmp"))
+            ok = path_remove_tree(path_of("%s/%s", run_dir, names.items[i]).text, err);
+    str_list_free(&names);
     return ok;
 }
 
@@ -117,9 +120,9 @@ typedef struct {
 // newest regular one stays where a rollback may need it.
 static inline bool checkpoint_prune(const char *run_dir, const CheckpointKeep *keep, Error *err) {
     int64_t *steps;
-    int n = checkpoint_list(&steps, run_dir);
+    int n;
+    bool ok = checkpoint_list(&steps, &n, run_dir, err);
     int64_t spared = keep->rollback ? checkpoint_regular(steps, n, keep->every, INT64_MAX) : -1;
-    bool ok = true;
     for (int i = 0; ok && keep->newest > 0 && i < n - keep->newest; i++)
         if (steps[i] != spared) ok = checkpoint_remove(run_dir, steps[i], err);
     free(steps);
@@ -128,8 +131,8 @@ static inline bool checkpoint_prune(const char *run_dir, const CheckpointKeep *k
 
 // XXH64 and size of a file. Read in pieces, not mapped: mapped pages would count as this process's memory.
 static inline bool checkpoint_sum(uint64_t *sum, uint64_t *bytes, const char *path, Error *err) {
-    FILE *f = fopen(path, "rb");
-    if (!f) return error_set(err, "cannot open %s: %s", path, strerror(errno));
+    FILE *f = file_open_read(path, err);
+    if (!f) return false;
     size_t piece = (size_t)1 << 20, n;
     uint8_t *buffer = (uint8_t *)mem_alloc(piece);
     Xxh64 state;
@@ -175,7 +178,9 @@ static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Er
     if (root) json_free(&doc);
     // One that somebody has put there would be taken before the files that an index names, and no sum covers it.
     Path single = path_of("%s/model.safetensors", folder);
-    if (ok && !listed && path_exists(single.text))
+    FileKind kind = FILE_ABSENT;
+    if (ok && !listed) ok = path_look(single.text, &kind, err);
+    if (ok && kind != FILE_ABSENT)
         ok = error_set(err, "%s is not part of this checkpoint, and would be read in place of its own files; remove it",
                        single.text);
     return ok;

@@ -359,10 +359,18 @@ static inline bool folder_load_weights(Model *m, const ParamTable *t, const Conf
     return ok;
 }
 
-static inline bool folder_has_weights(const char *folder) {
-    Path one = path_of("%s/model.safetensors", folder), many = path_of("%s/model.safetensors.index.json", folder);
-    Path pickle = path_of("%s/pytorch_model.bin", folder);
-    return path_exists(one.text) || path_exists(many.text) || path_exists(pickle.text);
+// Whether --model names a folder, not a preset, and whether the folder has weights.
+static inline bool folder_look(const char *model, bool *folder, bool *weights, Error *err) {
+    static const char *files[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+    FileKind kind;
+    *weights = false;
+    if (!path_look(model, &kind, err)) return false;
+    *folder = kind == FILE_FOLDER;
+    for (int i = 0; *folder && i < 3; i++) {
+        if (!path_look(path_of("%s/%s", model, files[i]).text, &kind, err)) return false;
+        *weights = *weights || kind != FILE_ABSENT;
+    }
+    return true;
 }
 
 #endif

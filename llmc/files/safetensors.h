@@ -24,7 +24,7 @@ byte are refused.
 #ifndef LLMC_SAFETENSORS_H
 #define LLMC_SAFETENSORS_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "../base/half.h"
 #include "../base/hash.h"
 #include "../base/json.h"
@@ -309,23 +309,25 @@ static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, 
                                            Error *err) {
     memset(st, 0, sizeof *st);
     Path one = path_of("%s/%s", folder, single), list = path_of("%s/%s", folder, index);
-    bool ok;
-    if (path_exists(one.text)) ok = safetensors_add_file(st, one.text, err) && safetensors_make_table(st, err);
-    else if (path_exists(list.text)) ok = safetensors_add_index(st, folder, list.text, err);
-    else {
-        Path pickle = path_of("%s/pytorch_model.bin", folder);
+    FileKind first, second, pickle;
+    bool ok = path_look(one.text, &first, err) && path_look(list.text, &second, err) &&
+              path_look(path_of("%s/pytorch_model.bin", folder).text, &pickle, err);
+    if (ok && first != FILE_ABSENT) ok = safetensors_add_file(st, one.text, err) && safetensors_make_table(st, err);
+    else if (ok && second != FILE_ABSENT) ok = safetensors_add_index(st, folder, list.text, err);
+    else if (ok)
         ok = error_set(err, "the folder %s has neither %s nor %s%s", folder, single, index,
-                       path_exists(pickle.text) ? "; it has pytorch_model.bin: save the model again with Transformers "
-                                                  "(safe_serialization=True)"
-                                                : "");
-    }
+                       pickle != FILE_ABSENT ? "; it has pytorch_model.bin: save the model again with Transformers "
+                                               "(safe_serialization=True)"
+                                             : "");
     if (!ok) safetensors_close(st);
     return ok;
 }
 
 // Opens a file or a model folder. On false nothing is left open.
 static inline bool safetensors_open(SafeTensors *st, const char *file_or_folder, Error *err) {
-    if (path_is_folder(file_or_folder))
+    FileKind kind;
+    if (!path_look(file_or_folder, &kind, err)) return false;
+    if (kind == FILE_FOLDER)
         return safetensors_open_folder(st, file_or_folder, "model.safetensors", "model.safetensors.index.json", err);
     memset(st, 0, sizeof *st);
     bool ok = safetensors_add_file(st, file_or_folder, err) && safetensors_make_table(st, err);

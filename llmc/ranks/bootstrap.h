@@ -19,7 +19,7 @@ Limits: Linux; IPv4; as many ranks as rank 0 may open files.
 #ifndef LLMC_BOOTSTRAP_H
 #define LLMC_BOOTSTRAP_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>

@@ -20,7 +20,9 @@ typedef struct {
 // The config of --model: a preset in the tokenizer's vocabulary, or a folder's own.
 static inline bool inputs_config(Config *c, const Options *o, const Tokenizer *tok, Error *err) {
     int T = (int)o->seq_len;
-    if (!path_is_folder(o->model)) {
+    bool folder, weights;
+    if (!folder_look(o->model, &folder, &weights, err)) return false;
+    if (!folder) {
         if (!config_of_preset(c, o->model, err)) {
             if (strchr(o->model, '/')) return error_set(err, "--model=%s: no such folder", o->model);
             return false;

@@ -17,10 +17,15 @@ typedef struct {
 
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
     Error err;
-    if (path_is_folder(o->model)) {
+    FileKind kind, config_kind;
+    if (!path_look(o->model, &kind, &err)) fail("%s", err.text);
+    if (kind == FILE_FOLDER) {
         Path config = path_of("%s/config.json", o->model);
-        int64_t *steps;
-        int n = path_exists(config.text) ? 0 : checkpoint_list(&steps, o->model);
+        int64_t *steps = NULL;
+        int n = 0;
+        if (!path_look(config.text, &config_kind, &err) ||
+            (config_kind == FILE_ABSENT && !checkpoint_list(&steps, &n, o->model, &err)))
+            fail("%s", err.text);
         if (n)
             fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model,
                  checkpoint_folder(o->model, steps[n - 1]).text);
@@ -29,7 +34,7 @@ static inline void model_config_or_fail(Config *c, const Options *o, int vocab_s
     }
     if (strchr(o->model, '/'))
         fail("--model=%s: no such folder%s", o->model,
-             path_exists(o->model) ? " (a file; name the folder that it is in)" : "");
+             kind != FILE_ABSENT ? " (a file; name the folder that it is in)" : "");
     if (!config_of_preset(c, o->model, &err)) fail("%s", err.text);
     if (vocab_size) c->vocab_size = vocab_size;
     if (!config_check(c, &err)) fail("%s", err.text);
@@ -40,7 +45,8 @@ static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSet
     setup->config = l->config;
     setup->precision = o->precision;
     setup->threads = (int)o->threads;
-    bool weights = path_is_folder(o->model) && folder_has_weights(o->model);
+    bool folder, weights;
+    if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
     if (!weights && !random)
         fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
              verbs[o->verb].name);

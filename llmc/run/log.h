@@ -8,7 +8,7 @@ checkpoint are cut off: the file is then what an undisturbed run would have writ
 #ifndef LLMC_LOG_H
 #define LLMC_LOG_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "../base/json.h"
 
 typedef struct {

@@ -75,8 +75,11 @@ static inline bool preflight_disk(const char *run_dir, const CheckpointKeep *kee
     struct statvfs fs;
     if (statvfs(run_dir, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
     int64_t *list, coming = keep->every > 0 ? (steps - 1) / keep->every - step / keep->every + 1 : 1;
-    int64_t there = checkpoint_list(&list, run_dir), kept = there + coming;
+    int there;
+    bool listed = checkpoint_list(&list, &there, run_dir, err);
     free(list);
+    if (!listed) return false;
+    int64_t kept = there + coming;
     if (keep->newest > 0) kept = int64_min(kept, keep->newest + 1 + keep->rollback);
     double needed = each * (double)int64_max(kept - there, 1), room = (double)fs.f_bavail * (double)fs.f_frsize;
     if (needed <= room) return true;

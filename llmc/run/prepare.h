@@ -55,10 +55,12 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     const Options *o = t->o;
     const RunInputs *in = &t->in;
     Error err;
+    bool folder = false, weights = false;
+    dist_agree(t->dist, *checkpoint || folder_look(o->model, &folder, &weights, &err), &err);
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
-    } else if (path_is_folder(o->model) && folder_has_weights(o->model)) {
+    } else if (weights) {
         dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);
     } else {

@@ -73,12 +73,15 @@ static inline bool run_folder_lock(int *lock, const char *run_dir, Error *err) {
 // is (seed, length, data), and then where the checkpoint stands; *folder is empty when there is none. On rank 0.
 static inline bool run_folder_find(Path *folder, RunState *state, const Config *config, const Options *o, Error *err) {
     int64_t *steps, newest = -1;
-    int n = checkpoint_list(&steps, o->out);
+    int n;
+    FileKind kind = FILE_ABSENT;
+    Path metrics = path_of("%s/metrics.jsonl", o->out);
+    bool ok = checkpoint_list(&steps, &n, o->out, err) && path_look(metrics.text, &kind, err);
     if (n) newest = steps[n - 1];
     free(steps);
     folder->text[0] = 0;
-    Path metrics = path_of("%s/metrics.jsonl", o->out);
-    if (o->resume == RESUME_NO && (n || path_exists(metrics.text)))
+    if (!ok) return false;
+    if (o->resume == RESUME_NO && (n || kind != FILE_ABSENT))
         return error_set(err, "%s holds another run; go on with it by --resume=auto, or choose another --out", o->out);
     if (!n) return true;
     *folder = checkpoint_folder(o->out, newest);

@@ -49,7 +49,9 @@ static inline int stop_reason(Stop *s) {
     if (s->max_minutes > 0 && now - s->started > 60 * s->max_minutes) reason = STOP_TIME;
     if (s->dist->rank == 0 && now - s->looked > 1) { // once a second: metadata servers serve many
         s->looked = now;
-        if (path_exists(s->file.text)) reason = STOP_FILE;
+        FileKind kind = FILE_ABSENT;
+        Error err; // what cannot be looked at now is looked at again in a second
+        if (path_look(s->file.text, &kind, &err) && kind != FILE_ABSENT) reason = STOP_FILE;
     }
     return dist_max(s->dist, reason);
 }

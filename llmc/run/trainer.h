@@ -78,7 +78,8 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     Error err;
     saving_wait_and_look(&t->saving);
     int64_t *steps = NULL, to = -1;
-    int n = dist->rank == 0 ? checkpoint_list(&steps, o->out) : 0;
+    int n = 0;
+    dist_agree(dist, dist->rank > 0 || checkpoint_list(&steps, &n, o->out, &err), &err);
     if (dist->rank == 0) to = checkpoint_regular(steps, n, o->checkpoint_every, t->state.step);
     dist_broadcast(dist, &to, sizeof to);
     if (to < 0) {

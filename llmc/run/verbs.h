@@ -74,8 +74,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     LoadedModel l;
     Path path = path_of("%s/tokenizer.json", o->model);
     model_config_or_fail(&l.config, o, 0);
-    if (!path_is_folder(o->model))
-        fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
+    bool folder, weights;
+    if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
+    if (!folder) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
     if (!tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
     if (tok.vocab_size > l.config.vocab_size)
         fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
@@ -113,7 +114,9 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     if (o->seq_len > l.config.max_seq_len)
         fail("--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less", (long long)o->seq_len,
              l.config.max_seq_len, l.config.max_seq_len);
-    bool text = path_exists(path.text);
+    FileKind kind;
+    if (!path_look(path.text, &kind, &err)) fail("%s", err.text);
+    bool text = kind != FILE_ABSENT;
     if (text && !tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)

@@ -19,7 +19,7 @@ ShardWriter writes shards to temporary names; they get their names together when
 #ifndef LLMC_DATA_H
 #define LLMC_DATA_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "../base/hash.h"
 
 #define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
@@ -426,15 +426,17 @@ static inline bool shardwriter_commit(ShardWriter *w, Error *err) {
     shardwriter_abort(w);
     Path folder = path_parent(w->prefix.text);
     const char *slash = strrchr(w->prefix.text, '/'), *base = slash ? slash + 1 : w->prefix.text;
-    DIR *dir = ok ? opendir(folder.text) : NULL;
+    StrList names;
     long number = 0;
-    for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) {
-        if (!shardwriter_owns(base, e->d_name, &number) || number < count) continue;
-        Path old = path_of("%.3000s/%s", folder.text, e->d_name);
-        if (unlink(old.text) != 0 && ok)
+    memset(&names, 0, sizeof names);
+    ok = ok && folder_list(&names, folder.text, err);
+    for (int i = 0; ok && i < names.count; i++) {
+        if (!shardwriter_owns(base, names.items[i], &number) || number < count) continue;
+        Path old = path_of("%.3000s/%.1000s", folder.text, names.items[i]);
+        if (unlink(old.text) != 0)
             ok = error_set(err, "cannot remove %s of an earlier run: %s", old.text, strerror(errno));
     }
-    if (dir) closedir(dir);
+    str_list_free(&names);
     return ok && path_sync_folder(folder.text, err);
 }
 

@@ -17,7 +17,7 @@ also matches U+017F, as everywhere in Unicode case folding.
 #ifndef LLMC_TEXT_H
 #define LLMC_TEXT_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "unicode.h"
 
 // ---------------------------------------------------------------- UTF-8

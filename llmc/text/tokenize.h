@@ -25,7 +25,7 @@ shards that an earlier run left under the same prefix go away then.
 #ifndef LLMC_TOKENIZE_H
 #define LLMC_TOKENIZE_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "data.h"
 #include "../base/hash.h"
 #include "text.h"

@@ -30,7 +30,7 @@ Limits: 2^24 ids; a pre-token longer than 1 GiB is cut there.
 #ifndef LLMC_TOKENIZER_H
 #define LLMC_TOKENIZER_H
 
-#include "../base/common.h"
+#include "../base/file.h"
 #include "../base/hash.h"
 #include "../base/json.h"
 #include "text.h"

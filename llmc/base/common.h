@@ -74,8 +74,8 @@ static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c)
     return *c < 0x10000 || *c > 0x10ffff ? 0 : 4;
 }
 
-// A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F) and
-// bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. What a cut left of a character goes.
+// A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F)
+// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal.
 static inline void text_make_printable(char *text) {
     uint8_t *p = (uint8_t *)text, *end = p + strlen(text);
     uint32_t c = 0;

@@ -225,8 +225,8 @@ static inline Path path_home(const char *path) {
     return tilde ? path_of("%s%s", home, path + 1) : path_of("%s", path);
 }
 
-// Expands "FILE,FILE,GLOB" into existing paths: the comma-separated parts in the order given, each glob's matches sorted
-// by byte value. A name that exists is that file, even if it looks like a pattern or holds commas: where a part matches
+// Expands "FILE,FILE,GLOB" into existing paths: the comma-separated parts in the order given, each glob's matches
+// sorted by byte value. A name that exists is that file, even if it looks like a pattern or holds commas: where a part matches
 // nothing, it is tried together with the parts behind it. A part that matches nothing is an error that names it.
 static inline bool path_expand(StrList *out, const char *list, Error *err) {
     bool any = false;
@@ -371,7 +371,8 @@ static inline bool out_open(OutFile *f, const char *path, Error *err) {
     FileKind kind;
     memset(f, 0, sizeof *f);
     if (!path_look(path, &kind, err)) return false;
-    if (kind == FILE_FOLDER) return error_set(err, "cannot write %s: it is a folder, expected the name of a file", path);
+    if (kind == FILE_FOLDER)
+        return error_set(err, "cannot write %s: it is a folder, expected the name of a file", path);
     if (kind == FILE_OTHER) return error_set(err, "cannot write %s: it is a device or a pipe, expected a file", path);
     char *real = kind == FILE_REGULAR ? realpath(path, NULL) : NULL;
     if (kind == FILE_REGULAR && !real) return error_set(err, "cannot look at %s: %s", path, strerror(errno));
@@ -380,7 +381,8 @@ static inline bool out_open(OutFile *f, const char *path, Error *err) {
     f->temporary = path_of("%s.tmp.%d", f->path.text, (int)getpid());
     out_sweep(f->path.text);
     int fd = open(f->temporary.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd < 0) return error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
+    if (fd < 0)
+        return error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
     flock(fd, LOCK_EX | LOCK_NB); // not everywhere to be had; then nobody else can take it either
     f->stream = fdopen(fd, "wb");
     if (!f->stream) {

@@ -436,7 +436,7 @@ static void test_tokenize_documents(const Tokenizer *tok) {
         CHECK_ERROR(data_test_run(tok, in.text, "t", 0, DOC_BLANK, 0, &stats, &err), refused[i][1]);
     }
     CHECK_ERROR(data_test_run(tok, test_temp("missing.txt").text, "t", 0, DOC_BLANK, 0, &stats, &err), "missing.txt");
-    CHECK_ERROR(data_test_run(tok, test_folder.text, "t", 0, DOC_BLANK, 0, &stats, &err), "not a regular file");
+    CHECK_ERROR(data_test_run(tok, test_folder.text, "t", 0, DOC_BLANK, 0, &stats, &err), "is a folder");
     CHECK_ERROR(data_test_run(tok, in2.text, "t", 1, DOC_BLANK, 0, &stats, &err), "val_fraction");
     CHECK_ERROR(data_test_run(tok, in2.text, "t/", 0, DOC_BLANK, 0, &stats, &err), "must end in a name");
     CHECK_ERROR(data_test_run(tok, in2.text, "in.txt/t", 0, DOC_BLANK, 0, &stats, &err), "in.txt");

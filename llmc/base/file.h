@@ -227,7 +227,7 @@ static inline Path path_home(const char *path) {
 
 // Expands "FILE,FILE,GLOB" into existing paths: the comma-separated parts in the order given, each glob's matches
 // sorted by byte value. A name that exists is that file, even if it looks like a pattern or holds commas: where a part
-// matches nothing, it is tried together with the parts behind it. A part that matches nothing is an error that names it.
+// matches nothing, it is tried together with the parts behind it. One that still matches nothing is an error.
 static inline bool path_expand(StrList *out, const char *list, Error *err) {
     bool any = false;
     for (const char *part = list, *end; *part; part = *end ? end + 1 : end) {

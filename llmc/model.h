@@ -526,18 +526,86 @@ typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
 } GroupRule;
 
+// Which rule moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them.
+#define OPTIMIZERS(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_MUON, "muon") X(OPTIMIZER_NORMUON, "normuon")
+typedef enum { OPTIMIZERS(CHOICE_ENUM) } Optimizer;
+
+// How far a Muon update goes, as a factor of the learning rate. RMS: 0.2 sqrt(max(rows, cols)), the size of AdamW's
+// updates, whose learning rate and decay carry over (Liu et al. 2025, arXiv:2502.16982). ORIGINAL: sqrt(max(1, rows /
+// cols)) (Jordan et al. 2024), with learning rates of about 0.02.
+#define MUON_SCALES(X) X(MUON_SCALE_RMS, "rms") X(MUON_SCALE_ORIGINAL, "original")
+typedef enum { MUON_SCALES(CHOICE_ENUM) } MuonScale;
+
+// The polynomials of the Newton-Schulz iteration. JORDAN: one for all steps, which lifts small singular values fast and
+// leaves all between 0.7 and 1.2. POLAR: the best one for each step (Amsel et al. 2025, arXiv:2505.16932).
+#define MUON_POLYNOMIALS(X) X(MUON_JORDAN, "jordan") X(MUON_POLAR, "polar")
+typedef enum { MUON_POLYNOMIALS(CHOICE_ENUM) } MuonPolynomials;
+
+typedef struct {
+    int optimizer; // Optimizer
+    int scale;     // MuonScale
+    int polynomials, steps;
+    double momentum, beta2; // beta2: of NorMuon's rows
+    bool nesterov, cautious;
+} MuonRule;
+
+#define MUON_EPS 1e-7
+
+// a, b, c of a step: X = a X + b A X + c A A X, A = X X^T.
+static inline const double *muon_coefficients(const MuonRule *rule, int step) {
+    static const double jordan[3] = {3.4445, -4.7750, 2.0315};
+    static const double polar[5][3] = {{8.156554524902461, -22.48329292557795, 15.878769915207462},
+                                       {4.042929935166739, -2.808917465908714, 0.5000178451051316},
+                                       {3.8916678022926607, -2.772484153217685, 0.5060648178503393},
+                                       {3.285753657755655, -2.3681294933425376, 0.46449024233003106},
+                                       {2.3465413258596377, -1.7097828382687081, 0.42323551169305323}};
+    return rule->polynomials == MUON_JORDAN ? jordan : polar[step < 4 ? step : 4];
+}
+
+// What X is multiplied by before the first step; norm: Frobenius. Polar Express wants a margin below 1.
+static inline double muon_start(const MuonRule *rule, double norm) {
+    return rule->polynomials == MUON_JORDAN ? 1 / (norm + MUON_EPS) : 1 / (1.01 * norm + 1e-6);
+}
+
+static inline double muon_scale(const MuonRule *rule, int rows, int cols) {
+    if (rule->scale == MUON_SCALE_RMS) return 0.2 * sqrt(rows > cols ? rows : cols);
+    return rows > cols ? sqrt((double)rows / cols) : 1;
+}
+
+// The rows of a parameter where one of its matrices begins, and where the last ends: queries, keys, values; gate, up.
+// Returns how many there are.
+static inline int param_matrices(int starts[4], const Param *p, const Config *c) {
+    int n = 0;
+    starts[n++] = 0;
+    if (p->kind == PARAM_qkv_w) starts[n++] = c->heads * c->head_size;
+    if (p->kind == PARAM_qkv_w) starts[n++] = (c->heads + c->kv_heads) * c->head_size;
+    if (p->kind == PARAM_fc_w && c->gated) starts[n++] = c->hidden;
+    starts[n] = p->rows;
+    return n;
+}
+
+// FLOPs of a step of the iteration on one matrix, symmetric products counted half: m^2 n + m^3 + 2 m^2 n, m the smaller.
+static inline double muon_flops(int rows, int cols) {
+    double m = rows < cols ? rows : cols, n = rows < cols ? cols : rows;
+    return 3 * m * m * n + m * m * m;
+}
+
 // One update, behind global-norm clipping (Pascanu et al. 2013).
 typedef struct {
-    GroupRule group[GROUPS];
+    GroupRule group[GROUPS]; // of GROUP_MATRIX with Muon: lr and weight_decay
+    MuonRule muon;
     int64_t step;              // 1, 2, ...: for the bias correction
     double grad_clip;          // 0: none
     double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound
 } UpdateRule;
 
-// The same for all groups, but that vectors do not decay.
+// AdamW, the same for all groups, but that vectors do not decay.
 static inline UpdateRule update_rule(int64_t step, GroupRule all, double grad_clip) {
-    UpdateRule rule = {{all, all, all}, step, grad_clip, 0, 0};
+    UpdateRule rule;
+    memset(&rule, 0, sizeof rule);
+    for (int g = 0; g < GROUPS; g++) rule.group[g] = all;
     rule.group[GROUP_VECTOR].weight_decay = 0;
+    rule.step = step, rule.grad_clip = grad_clip;
     return rule;
 }
 

@@ -18,6 +18,7 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 #include "../../llmc/cpu/gemm.h"
 #include "../../llmc/cpu/loss.h"
 #include "../../llmc/cpu/mlp.h"
+#include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/rope.h"
@@ -788,6 +789,171 @@ static void optimizer_case(Cpu *cpu, KernelOutputs *out, int variant) {
     free(w), free(m), free(v), free(g);
 }
 
+// ---------------------------------------------------------------- Muon
+
+// out (rows, cols) = the plain iteration on x, in double.
+static void muon_plain_iteration(double *x, int rows, int cols, const MuonRule *rule) {
+    int m = rows < cols ? rows : cols, K = rows < cols ? cols : rows;
+    double norm = 0, *a = kernel_doubles((size_t)m * (size_t)m), *y = kernel_doubles((size_t)rows * (size_t)cols);
+    double *b = kernel_doubles((size_t)m * (size_t)m);
+    // Element k of line i: of a row, or, of a tall matrix, of a column.
+#define LINE(i, k) (rows <= cols ? (size_t)(i) * (size_t)cols + (size_t)(k) : (size_t)(k) * (size_t)cols + (size_t)(i))
+    for (size_t i = 0; i < (size_t)rows * (size_t)cols; i++) norm += x[i] * x[i];
+    for (size_t i = 0; i < (size_t)rows * (size_t)cols; i++) x[i] *= muon_start(rule, sqrt(norm));
+    for (int step = 0; step < rule->steps; step++) {
+        const double *c = muon_coefficients(rule, step);
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < m; j++) {
+                double sum = 0;
+                for (int k = 0; k < K; k++) sum += x[LINE(i, k)] * x[LINE(j, k)];
+                a[i * m + j] = sum;
+            }
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < m; j++) {
+                double sum = 0;
+                for (int k = 0; k < m; k++) sum += a[i * m + k] * a[k * m + j];
+                b[i * m + j] = c[1] * a[i * m + j] + c[2] * sum;
+            }
+        for (int i = 0; i < m; i++)
+            for (int k = 0; k < K; k++) {
+                double sum = c[0] * x[LINE(i, k)];
+                for (int j = 0; j < m; j++) sum += b[i * m + j] * x[LINE(j, k)];
+                y[LINE(i, k)] = sum;
+            }
+        memcpy(x, y, sizeof(double) * (size_t)rows * (size_t)cols);
+    }
+#undef LINE
+    free(a), free(b), free(y);
+}
+
+// How far the lines of the smaller side are from orthonormal: the largest |x x^T - 1|.
+static double muon_distance(const real *x, int rows, int cols) {
+    int m = rows < cols ? rows : cols, K = rows < cols ? cols : rows;
+    double worst = 0;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < m; j++) {
+            double sum = i == j ? -1 : 0;
+            for (int k = 0; k < K; k++)
+                sum += rows <= cols ? (double)x[(size_t)i * (size_t)cols + (size_t)k] *
+                                          (double)x[(size_t)j * (size_t)cols + (size_t)k]
+                                    : (double)x[(size_t)k * (size_t)cols + (size_t)i] *
+                                          (double)x[(size_t)k * (size_t)cols + (size_t)j];
+            if (fabs(sum) > worst) worst = fabs(sum);
+        }
+    return worst;
+}
+
+enum { MUON_CASES = 12 };
+
+// Two steps of a matrix against the plain version in double, every option in one case or another.
+static void muon_case(Cpu *cpu, KernelOutputs *out, int variant) {
+    static const int shapes[6][2] = {{5, 7}, {64, 64}, {40, 150}, {150, 40}, {1, 40}, {97, 97}};
+    int rows = shapes[variant % 6][0], cols = shapes[variant % 6][1];
+    size_t n = (size_t)rows * (size_t)cols;
+    MuonRule muon = {variant % 2 ? OPTIMIZER_NORMUON : OPTIMIZER_MUON,
+                     variant % 3 ? MUON_SCALE_RMS : MUON_SCALE_ORIGINAL,
+                     variant / 6 ? MUON_POLAR : MUON_JORDAN,
+                     5,
+                     0.95,
+                     0.9,
+                     variant % 4 < 2,
+                     variant % 5 > 2};
+    bool rows_too = muon.optimizer == OPTIMIZER_NORMUON;
+    UpdateRule rule = update_rule(1, (GroupRule){9, 9, 9, 9, 9}, 0);
+    rule.group[GROUP_MATRIX] = (GroupRule){0.02, 9, 9, 9, 0.1};
+    rule.muon = muon;
+    real *w = kernel_random(n, 81), *g = kernel_random(n, 82), *m = kernel_random(n, 83);
+    real *v = kernel_random((size_t)rows, 84), *scratch = kernel_random(muon_scratch(rows, cols), 85);
+    double *ww = kernel_doubles(n), *wm = kernel_doubles(n), *x = kernel_doubles(n), *wv = kernel_doubles((size_t)rows);
+    double *size = kernel_doubles(n), *msize = kernel_doubles(n), *vsize = kernel_doubles((size_t)rows);
+    for (int r = 0; r < rows; r++) v[r] *= v[r], wv[r] = (double)v[r];
+    for (size_t i = 0; i < n; i++) ww[i] = (double)w[i], wm[i] = (double)m[i];
+    double lr = 0.02 * muon_scale(&muon, rows, cols), clip = 0.5;
+    for (int step = 0; step < 2; step++) {
+        MuonMatrix matrix = {w, g, m, rows_too ? v : NULL, rows, cols};
+        muon_update(matrix, &rule, clip, scratch, cpu);
+        for (size_t i = 0; i < n; i++) {
+            double gi = (double)g[i] * clip;
+            wm[i] = 0.95 * wm[i] + (1 - 0.95) * gi;
+            x[i] = muon.nesterov ? 0.95 * wm[i] + (1 - 0.95) * gi : wm[i];
+            msize[i] = fabs(wm[i]) + fabs(gi);
+        }
+        muon_plain_iteration(x, rows, cols, &muon);
+        double before = 0, after = 0;
+        for (size_t i = 0; i < n; i++) before += x[i] * x[i];
+        for (int r = 0; rows_too && r < rows; r++) {
+            double sum = 0;
+            for (int c = 0; c < cols; c++) sum += x[r * cols + c] * x[r * cols + c];
+            wv[r] = 0.9 * wv[r] + (1 - 0.9) * sum / cols, vsize[r] = wv[r];
+            for (int c = 0; c < cols; c++) x[r * cols + c] /= sqrt(wv[r]) + MUON_EPS;
+        }
+        for (size_t i = 0; i < n; i++) after += x[i] * x[i];
+        for (size_t i = 0; i < n; i++) {
+            x[i] *= rows_too ? sqrt(before) / (sqrt(after) + MUON_EPS) : 1;
+            double decay = !muon.cautious || x[i] * ww[i] > 0 ? 0.02 * 0.1 : 0;
+            ww[i] = ww[i] * (1 - decay) - lr * x[i];
+            // Rounding of directions that are nearly lost in u grows with the iteration: 3.44^5 = 485 times by Jordan's
+            // polynomial, 8.2 x 4 x 3.9 x 3.3 x 2.3 = 970 by the other; an element is at most about 1. Where the sign of
+            // the update is in doubt, cautious decay may differ.
+            size[i] = fabs(ww[i]) + 1000 * lr + (muon.cautious ? 0.002 * fabs(ww[i]) * 1e5 : 0);
+        }
+    }
+    kernel_compare("muon, m", m, wm, msize, n, 8);
+    kernel_compare("muon, w", w, ww, size, n, 8);
+    if (rows_too) kernel_compare("muon, rows", v, wv, vsize, (size_t)rows, 4000);
+    kernel_keep(out, w, n), kernel_keep(out, m, n), kernel_keep(out, v, (size_t)rows);
+    free(w), free(g), free(m), free(v), free(scratch);
+    free(ww), free(wm), free(x), free(wv), free(size), free(msize), free(vsize);
+}
+
+// The stripes of a symmetric product give what one product does.
+static void muon_stripes_case(void) {
+    enum { M = 2 * SYMMETRIC_STRIPE + 70, K = 33 };
+    Cpu cpu;
+    Error err;
+    CHECK(cpu_open(&cpu, 2, false, &err), "%s", err.text);
+    real *x = kernel_random((size_t)M * K, 95), *whole = kernel_garbage((size_t)M * M),
+         *got = kernel_garbage((size_t)M * M);
+    for (int wide = 0; wide < 2; wide++) {
+        Operand X = {x, wide ? K : M, wide};
+        Target to = {whole, NULL, NULL, M};
+        gemm(to, X, X, M, M, K, &cpu);
+        gemm_symmetric(got, X, X, M, K, &cpu);
+        CHECK(memcmp(got, whole, sizeof(real) * M * M) == 0, "x x^T in stripes is not x x^T");
+    }
+    free(x), free(whole), free(got);
+    cpu_close(&cpu);
+}
+
+// The result is orthogonal, as far as each polynomial promises it, also for a matrix of one direction and of none.
+static void muon_orthogonal_case(void) {
+    static const int shapes[3][2] = {{96, 256}, {256, 96}, {128, 128}};
+    Cpu cpu;
+    Error err;
+    CHECK(cpu_open(&cpu, 2, false, &err), "%s", err.text);
+    for (int i = 0; i < 6; i++) {
+        int rows = shapes[i % 3][0], cols = shapes[i % 3][1];
+        size_t n = (size_t)rows * (size_t)cols;
+        MuonRule rule = {OPTIMIZER_MUON, 0, i / 3 ? MUON_POLAR : MUON_JORDAN, i / 3 ? 8 : 5, 0, 0, false, false};
+        real *scratch = kernel_random(muon_scratch(rows, cols), 91), *x;
+        x = newton_schulz(scratch, scratch + cpu_align(n), scratch + 2 * cpu_align(n), rows, cols, &rule, &cpu);
+        // Singular values end within 0.68 and 1.13 by Jordan's polynomial, so that squares are at most 0.54 from 1, and
+        // around 1.035, to which the last of the other polynomials leads: 1.07.
+        double distance = muon_distance(x, rows, cols), most = i / 3 ? 0.12 : 0.54;
+        if (rows != cols)
+            CHECK(distance < most, "(%d, %d): %g from orthogonal, expected %g", rows, cols, distance, most);
+        memset(scratch, 0, sizeof(real) * n);
+        x = newton_schulz(scratch, scratch + cpu_align(n), scratch + 2 * cpu_align(n), rows, cols, &rule, &cpu);
+        CHECK(sum_of_squares(x, n, &cpu) == 0, "a matrix of zeros does not stay one");
+        for (size_t k = 0; k < n; k++) scratch[k] = (real)((double)(k / (size_t)cols + 1) * 1e-12);
+        x = newton_schulz(scratch, scratch + cpu_align(n), scratch + 2 * cpu_align(n), rows, cols, &rule, &cpu);
+        double norm = sqrt(sum_of_squares(x, n, &cpu));
+        CHECK(isfinite(norm) && norm < 1.2, "a matrix of one direction gets the norm %g", norm);
+        free(scratch);
+    }
+    cpu_close(&cpu);
+}
+
 // ---------------------------------------------------------------- elementary functions, machine
 
 static void exp_case(void) {
@@ -814,6 +980,8 @@ static void test_kernels(void) {
     Error err;
     CHECK_ERROR(cpu_open(&cpu, -1, false, &err), "threads");
     exp_case();
+    muon_stripes_case();
+    muon_orthogonal_case();
     kernel_run("linear", linear_case, 2 * LINEAR_SHAPES, false);
     // bf16: the plain version rounds both operands first and then sums in double, so that what is left
     // is the error of fp32 sums and the same factors hold. Infinite operands stay so, NaN stays NaN.
@@ -829,6 +997,7 @@ static void test_kernels(void) {
     kernel_run("mlp", mlp_case, 4, false);
     kernel_run("embedding", embedding_case, 4, false);
     kernel_run("loss", loss_case, 5, false);
+    kernel_run("muon", muon_case, MUON_CASES, false);
     kernel_run("optimizer", optimizer_case, 4, false);
 }
 

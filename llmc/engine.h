@@ -20,11 +20,13 @@ typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 // How the ranks shard a segment's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
 typedef enum { SHARDS_RANGES, SHARDS_TENSORS } ShardsDeal;
 
-// AdamW gives the same bits with either, apart from the last digits of the gradient norm; LLMC_SHARDS chooses.
-static inline bool shards_deal(int *deal, Error *err) {
+// Muon needs whole tensors. AdamW gives the same bits with either, apart from the last digits of the gradient norm;
+// LLMC_SHARDS chooses.
+static inline bool shards_deal(int *deal, int optimizer, Error *err) {
     const char *choice = getenv("LLMC_SHARDS");
-    *deal = choice && strcmp(choice, "tensors") == 0 ? SHARDS_TENSORS : SHARDS_RANGES;
-    if (!choice || *deal == SHARDS_TENSORS || strcmp(choice, "ranges") == 0) return true;
+    bool tensors = optimizer != OPTIMIZER_ADAMW || (choice && strcmp(choice, "tensors") == 0);
+    *deal = tensors ? SHARDS_TENSORS : SHARDS_RANGES;
+    if (!choice || strcmp(choice, "tensors") == 0 || strcmp(choice, "ranges") == 0) return true;
     return error_set(err, "LLMC_SHARDS=%s, expected ranges or tensors", choice);
 }
 
@@ -34,6 +36,7 @@ typedef struct {
     int recompute;           // Recompute
     int precision;           // Precision
     int threads;             // CPU threads, 0: all
+    int optimizer;           // Optimizer: which state there is, and how it is shared out
     bool gradients;          // backward and update will be called
     bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
     bool no_master;       // no float copy of weights that are stored in 16 bits

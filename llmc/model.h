@@ -501,8 +501,8 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
 
 // ---------------------------------------------------------------- optimizer
 
-// The optimizer's state: each row is a number for every trained parameter. X(id); on disk the id stands before the
-// parameter's name.
+// The optimizer's state. X(id); on disk the id stands before the parameter's name. moment1: a number for every trained
+// parameter. moment2: likewise, but of the matrices that Muon moves there is none, and NorMuon has one for each row.
 #define OPTIMIZER_STATE(X) X(moment1) X(moment2)
 
 typedef enum {
@@ -521,14 +521,52 @@ static inline const char *state_name(int kind) {
     return names[kind];
 }
 
+// Which rule moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them.
+#define OPTIMIZERS(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_MUON, "muon") X(OPTIMIZER_NORMUON, "normuon")
+typedef enum { OPTIMIZERS(CHOICE_ENUM) } Optimizer;
+
+// Does the optimizer treat this parameter as matrices (muon.h)?
+static inline bool param_is_muon(const Param *p, int optimizer) {
+    return optimizer != OPTIMIZER_ADAMW && p->group == GROUP_MATRIX;
+}
+
+// The table of a row of OPTIMIZER_STATE: the items of `weights`, in the same order, in the shape that their state has;
+// count 0: they have none. Laid out like that table, or, where shapes differ, closer.
+static inline ParamTable param_table_state(const ParamTable *weights, int optimizer, int kind) {
+    ParamTable t = *weights;
+    size_t cells = (size_t)(PARAM_KINDS * (t.layers + 1)), offset = 0;
+    t.items = (Param *)mem_alloc(sizeof(Param) * cells);
+    t.index = (int *)mem_alloc(sizeof(int) * cells);
+    t.segment_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t.segments + 1));
+    t.segment_trained = (size_t *)mem_alloc(sizeof(size_t) * (size_t)t.segments);
+    memcpy(t.items, weights->items, sizeof(Param) * (size_t)t.count);
+    memcpy(t.index, weights->index, sizeof(int) * cells);
+    memcpy(t.segment_start, weights->segment_start, sizeof(size_t) * (size_t)(t.segments + 1));
+    memcpy(t.segment_trained, weights->segment_trained, sizeof(size_t) * (size_t)t.segments);
+    if (optimizer == OPTIMIZER_ADAMW || kind != STATE_moment2) return t;
+    t.parameters = 0;
+    for (int i = 0, segment = -1; i <= t.count; i++) {
+        for (; segment < (i < t.count ? t.items[i].segment : t.segments - 1); segment++)
+            t.segment_start[segment + 1] = t.segment_trained[segment + 1] = offset;
+        if (i == t.count) break;
+        Param *p = &t.items[i];
+        if (param_is_muon(p, optimizer)) {
+            p->is_vector = 1, p->cols = 1;
+            p->count = optimizer == OPTIMIZER_NORMUON ? (size_t)p->rows : 0;
+        }
+        p->offset = offset;
+        offset += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+        if (p->trained) t.segment_trained[segment] = offset;
+        t.parameters += p->count;
+    }
+    t.segment_start[t.segments] = t.elements = offset;
+    return t;
+}
+
 // AdamW (Loshchilov and Hutter 2019), for the parameters of one group.
 typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
 } GroupRule;
-
-// Which rule moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them.
-#define OPTIMIZERS(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_MUON, "muon") X(OPTIMIZER_NORMUON, "normuon")
-typedef enum { OPTIMIZERS(CHOICE_ENUM) } Optimizer;
 
 // How far a Muon update goes, as a factor of the learning rate. RMS: 0.2 sqrt(max(rows, cols)), the size of AdamW's
 // updates, whose learning rate and decay carry over (Liu et al. 2025, arXiv:2502.16982). ORIGINAL: sqrt(max(1, rows /

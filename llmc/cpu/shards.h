@@ -14,6 +14,7 @@ Gradients and state exist for trained tensors alone; in a segment they stand bef
 #define LLMC_CPU_SHARDS_H
 
 #include "../engine.h"
+#include "muon.h"
 #include "optimizer.h"
 #include "ranks.h"
 
@@ -32,12 +33,17 @@ typedef struct {
     Ranks ranks;
     ParamTable table;
     int zero;
+    Config config;
     real *weights;            // (table.elements)
     real *gradients;          // (gradient_start[segments]), this and the rest only for training
     size_t *gradient_start;   // (segments + 1): where those of a segment begin
     Range *parts;             // (segments, ranks): what each sums of a segment, from the segment's first element on
-    size_t *state_start;      // (segments + 1): where the state of what this rank updates of a segment begins
-    real *state[STATE_KINDS]; // (state_start[segments])
+    // The optimizer's state of what this rank updates, parameter by parameter, each from a multiple of PARAM_ALIGN on.
+    int optimizer;
+    ParamTable state_table[STATE_KINDS];
+    size_t *state_start[STATE_KINDS]; // (table.count + 1): where that of a parameter begins
+    real *state[STATE_KINDS];         // (state_start[kind][table.count])
+    real *scratch;                    // of muon_update, for the largest matrix; or NULL
 } Shards;
 
 static inline Range *shards_parts(const Shards *s, int segment) {
@@ -50,6 +56,19 @@ static inline Range shards_owned(const Shards *s, int segment, int rank) {
     Range all = {first, s->table.segment_trained[segment] - first}, part = shards_parts(s, segment)[rank];
     part.first += first;
     return s->zero ? part : all;
+}
+
+// What a rank has of the state of a parameter (or a piece of one) of a row's table, as offsets into that table: the
+// elements that it updates; of a state in another shape than the weights' the whole, if it has the tensor.
+static inline Range shards_state_owned(const Shards *s, const Param *p, int rank) {
+    const Param *w = param_find(&s->table, p->kind, p->layer);
+    Range own = shards_owned(s, w->segment, rank), all = {p->offset, p->count}, none = {p->offset, 0};
+    if (!w->trained) return none;
+    if (p->cols != w->cols || !p->count) return overlap(w, own).count ? all : none;
+    Param piece = param_piece(w, p->first, p->count);
+    Range part = overlap(&piece, own);
+    part.first = p->offset + (part.first - piece.offset);
+    return part.count ? part : none;
 }
 
 // Where a rank's part of a segment begins; of the rank behind the last: where the last ends.
@@ -66,10 +85,31 @@ static inline size_t shards_cut(const Shards *s, int segment, int rank, int deal
     return n - cut < (best > cut ? best - cut : cut - best) ? n : best;
 }
 
+static inline void shards_open_state(Shards *s) {
+    int n = s->table.count;
+    for (int k = 0; k < STATE_KINDS; k++) {
+        ParamTable *t = &s->state_table[k];
+        *t = param_table_state(&s->table, s->optimizer, k);
+        size_t *start = s->state_start[k] = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(n + 1));
+        for (int i = 0; i < n; i++)
+            start[i + 1] = start[i] + cpu_align(shards_state_owned(s, &t->items[i], s->dist->rank).count);
+        s->state[k] = (real *)cpu_alloc(sizeof(real) * start[n]);
+    }
+    size_t most = 0;
+    for (int i = 0; i < n; i++) {
+        const Param *p = &s->table.items[i];
+        if (!param_is_muon(p, s->optimizer) || !p->trained) continue;
+        size_t scratch = muon_scratch(p->rows, p->cols);
+        if (scratch > most) most = scratch;
+    }
+    if (most) s->scratch = (real *)cpu_alloc(sizeof(real) * most);
+}
+
 static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu *cpu) {
     static const bool none[PARAM_KINDS] = {false};
     memset(s, 0, sizeof *s);
-    s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero;
+    s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->optimizer = setup->optimizer;
+    s->config = setup->config;
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
     s->weights = (real *)cpu_alloc(sizeof(real) * s->table.elements);
     if (!setup->gradients) return;
@@ -78,7 +118,6 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     if (R > 1) cpu->between_kernels = ranks_between_kernels, cpu->between_context = &s->ranks;
     s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)segments * (size_t)R);
     s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
-    s->state_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
     for (int segment = 0; segment < segments; segment++) {
         for (int rank = 0; rank < R; rank++) {
             Range *part = &shards_parts(s, segment)[rank];
@@ -87,28 +126,33 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
         }
         size_t trained = s->table.segment_trained[segment] - s->table.segment_start[segment];
         s->gradient_start[segment + 1] = s->gradient_start[segment] + trained;
-        s->state_start[segment + 1] = s->state_start[segment] + shards_owned(s, segment, s->dist->rank).count;
     }
     s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[segments]);
-    for (int k = 0; k < STATE_KINDS; k++) s->state[k] = (real *)cpu_alloc(sizeof(real) * s->state_start[segments]);
+    shards_open_state(s);
 }
 
 static inline void shards_close(Shards *s) {
     ranks_close(&s->ranks);
-    for (int k = 0; k < STATE_KINDS; k++) free(s->state[k]);
-    void *all[] = {s->weights, s->gradients, s->gradient_start, s->parts, s->state_start};
+    for (int k = 0; k < STATE_KINDS; k++) {
+        free(s->state[k]);
+        free(s->state_start[k]);
+        if (s->state_table[k].items) param_table_free(&s->state_table[k]);
+    }
+    void *all[] = {s->weights, s->gradients, s->gradient_start, s->parts, s->scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&s->table);
 }
 
 // ---------------------------------------------------------------- during a pass
 
-// Where an element of the weights has its gradient, and its state on the rank that owns it.
+// Where an element of the weights has its gradient; an element of a state's table its place on the rank that owns it.
 static inline real *shards_gradient_at(const Shards *s, int segment, size_t element) {
     return s->gradients + s->gradient_start[segment] + (element - s->table.segment_start[segment]);
 }
-static inline real *shards_state_at(const Shards *s, int kind, int segment, size_t element) {
-    return s->state[kind] + s->state_start[segment] + (element - shards_owned(s, segment, s->dist->rank).first);
+static inline real *shards_state_at(const Shards *s, int kind, const Param *of, size_t element) {
+    const Param *p = param_find(&s->state_table[kind], of->kind, of->layer);
+    size_t start = s->state_start[kind][p - s->state_table[kind].items];
+    return s->state[kind] + start + (element - shards_state_owned(s, p, s->dist->rank).first);
 }
 
 static inline Weights shards_tensors(const Shards *s, int layer, bool gradients) {
@@ -155,17 +199,37 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     *loss = sums[0], *squares = sums[1];
 }
 
+// Updates what this rank owns of a parameter.
+static inline void shards_update_one(Shards *s, const Param *p, Range own, const UpdateRule *rule, double clip) {
+    real *w = s->weights + own.first, *state[STATE_KINDS] = {NULL};
+    const real *g = shards_gradient_at(s, p->segment, own.first);
+    for (int k = 0; k < STATE_KINDS; k++) {
+        const Param *of = param_find(&s->state_table[k], p->kind, p->layer);
+        Range part = shards_state_owned(s, of, s->dist->rank);
+        if (part.count) state[k] = shards_state_at(s, k, of, part.first);
+    }
+    if (!param_is_muon(p, s->optimizer)) {
+        ParamRun run = {w, g, {NULL}, own.count};
+        for (int k = 0; k < STATE_KINDS; k++) run.state[k] = state[k];
+        adamw(run, rule, p->group, clip, s->cpu);
+        return;
+    }
+    int starts[4], n = param_matrices(starts, p, &s->config);
+    for (int i = 0; i < n; i++) {
+        size_t row = (size_t)starts[i], at = row * (size_t)p->cols;
+        MuonMatrix matrix = {w + at, g + at, state[STATE_moment1] + at, NULL, starts[i + 1] - starts[i], p->cols};
+        if (state[STATE_moment2]) matrix.row_moment = state[STATE_moment2] + row;
+        muon_update(matrix, rule, clip, s->scratch, s->cpu);
+    }
+}
+
 // Updates what this rank owns, tensor by tensor; others get finished segments meanwhile (all-gather). Zeroes gradients.
 static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i];
         int segment = p->segment;
         Range own = overlap(p, shards_owned(s, segment, s->dist->rank));
-        if (own.count) {
-            ParamRun run = {s->weights + own.first, shards_gradient_at(s, segment, own.first), {NULL}, own.count};
-            for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, segment, own.first);
-            adamw(run, rule, p->group, clip, s->cpu);
-        }
+        if (own.count) shards_update_one(s, p, own, rule, clip);
         ranks_progress(&s->ranks);
         bool complete = i + 1 == s->table.count || s->table.items[i + 1].segment != segment;
         if (s->zero && complete)
@@ -180,8 +244,9 @@ static inline void shards_update(Shards *s, const UpdateRule *rule, double clip)
 // ---------------------------------------------------------------- in and out, as engine.h says
 
 // The same parameter, or piece of one, in the table of this program, where trained tensors stand before frozen ones.
-static inline Param shards_param(const Shards *s, const Param *of) {
-    return param_piece(param_find(&s->table, of->kind, of->layer), of->first, of->count);
+static inline Param shards_param(const Shards *s, int array, const Param *of) {
+    const ParamTable *t = array < MODEL_STATE ? &s->table : &s->state_table[array - MODEL_STATE];
+    return param_piece(param_find(t, of->kind, of->layer), of->first, of->count);
 }
 
 // Elements of p that a rank has of an array.
@@ -189,23 +254,23 @@ static inline Range shards_held(const Shards *s, int array, const Param *p, int 
     Range all = {p->offset, p->count}, none = {p->offset, 0};
     if (array == MODEL_WEIGHT) return all;
     if (array == MODEL_GRADIENT) return p->trained ? all : none;
-    return overlap(p, shards_owned(s, p->segment, rank));
+    return shards_state_owned(s, p, rank);
 }
 static inline real *shards_at(const Shards *s, int array, const Param *p, size_t element) {
     return array == MODEL_WEIGHT     ? s->weights + element
            : array == MODEL_GRADIENT ? shards_gradient_at(s, p->segment, element)
-                                     : shards_state_at(s, array - MODEL_STATE, p->segment, element);
+                                     : shards_state_at(s, array - MODEL_STATE, p, element);
 }
 
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
-    Param own = shards_param(s, of), *p = &own;
+    Param own = shards_param(s, array, of), *p = &own;
     Range r = shards_held(s, array, p, s->dist->rank);
     real *to = r.count ? shards_at(s, array, p, r.first) : NULL;
     for (size_t i = 0; i < r.count; i++) to[i] = (real)values[r.first - p->offset + i];
 }
 
 static inline void shards_get(Shards *s, int array, const Param *of, float *values, int to) {
-    Param own = shards_param(s, of), *p = &own;
+    Param own = shards_param(s, array, of), *p = &own;
     if (array == MODEL_WEIGHT && to != s->dist->rank) return;
     Range r = shards_held(s, array, p, s->dist->rank);
     const real *from = r.count ? shards_at(s, array, p, r.first) : NULL;
@@ -224,7 +289,7 @@ static inline void shards_get(Shards *s, int array, const Param *of, float *valu
 }
 
 static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
-    Param own = shards_param(s, of);
+    Param own = shards_param(s, array, of);
     return shards_held(s, array, &own, s->dist->rank).count > 0;
 }
 

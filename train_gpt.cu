@@ -462,7 +462,7 @@ static void model_warm_up(Model *m) {
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     int deal;
-    if (!shards_deal(&deal, setup->optimizer, err)) return NULL;
+    if (!shards_deal(&deal, setup->muon.optimizer, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
     if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
         error_set(err,

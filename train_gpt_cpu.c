@@ -357,7 +357,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         return NULL;
     }
     int deal;
-    if (!shards_deal(&deal, setup->optimizer, err)) return NULL;
+    if (!shards_deal(&deal, setup->muon.optimizer, err)) return NULL;
     Model *m = (Model *)mem_alloc(sizeof(Model));
     m->setup = *setup;
     m->config = setup->config;

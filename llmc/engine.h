@@ -36,7 +36,7 @@ typedef struct {
     int recompute;           // Recompute
     int precision;           // Precision
     int threads;             // CPU threads, 0: all
-    int optimizer;           // Optimizer: which state there is, and how it is shared out
+    MuonRule muon;           // its optimizer also says which state there is, and how it is shared out
     bool gradients;          // backward and update will be called
     bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
     bool no_master;       // no float copy of weights that are stored in 16 bits

@@ -579,6 +579,7 @@ typedef enum { MUON_SCALES(CHOICE_ENUM) } MuonScale;
 #define MUON_POLYNOMIALS(X) X(MUON_JORDAN, "jordan") X(MUON_POLAR, "polar")
 typedef enum { MUON_POLYNOMIALS(CHOICE_ENUM) } MuonPolynomials;
 
+// What does not change from step to step; all zero: AdamW.
 typedef struct {
     int optimizer; // Optimizer
     int scale;     // MuonScale
@@ -630,8 +631,7 @@ static inline double muon_flops(int rows, int cols) {
 
 // One update, behind global-norm clipping (Pascanu et al. 2013).
 typedef struct {
-    GroupRule group[GROUPS]; // of GROUP_MATRIX with Muon: lr and weight_decay
-    MuonRule muon;
+    GroupRule group[GROUPS];   // Muon reads lr and weight_decay of GROUP_MATRIX
     int64_t step;              // 1, 2, ...: for the bias correction
     double grad_clip;          // 0: none
     double max_loss, max_norm; // the update is refused if UpdateResult's loss or norm is above; 0: no bound

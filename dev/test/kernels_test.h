@@ -859,9 +859,7 @@ static void muon_case(Cpu *cpu, KernelOutputs *out, int variant) {
                      variant % 4 < 2,
                      variant % 5 > 2};
     bool rows_too = muon.optimizer == OPTIMIZER_NORMUON;
-    UpdateRule rule = update_rule(1, (GroupRule){9, 9, 9, 9, 9}, 0);
-    rule.group[GROUP_MATRIX] = (GroupRule){0.02, 9, 9, 9, 0.1};
-    rule.muon = muon;
+    GroupRule group = {0.02, 9, 9, 9, 0.1};
     real *w = kernel_random(n, 81), *g = kernel_random(n, 82), *m = kernel_random(n, 83);
     real *v = kernel_random((size_t)rows, 84), *scratch = kernel_random(muon_scratch(rows, cols), 85);
     double *ww = kernel_doubles(n), *wm = kernel_doubles(n), *x = kernel_doubles(n), *wv = kernel_doubles((size_t)rows);
@@ -871,7 +869,7 @@ static void muon_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double lr = 0.02 * muon_scale(&muon, rows, cols), clip = 0.5;
     for (int step = 0; step < 2; step++) {
         MuonMatrix matrix = {w, g, m, rows_too ? v : NULL, rows, cols};
-        muon_update(matrix, &rule, clip, scratch, cpu);
+        muon_update(matrix, &muon, &group, clip, scratch, cpu);
         for (size_t i = 0; i < n; i++) {
             double gi = (double)g[i] * clip;
             wm[i] = 0.95 * wm[i] + (1 - 0.95) * gi;

@@ -483,10 +483,10 @@ static void frozen_case(const char *what, Config c, const int *kinds, int count)
         trained += frozen[p->kind] ? 0 : (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
     }
     int segments = t->segments;
-    CHECK(m->shards.gradient_start[segments] == trained && m->shards.state_start[segments] == trained &&
+    CHECK(m->shards.gradient_start[segments] == trained && m->shards.state_start[0][t->count] == trained &&
               trained < t->elements,
           "%s: %zu gradients and %zu moments for %zu trained numbers of %zu", what, m->shards.gradient_start[segments],
-          m->shards.state_start[segments], trained, t->elements);
+          m->shards.state_start[0][t->count], trained, t->elements);
     GroupRule adam = {0.01, 0.9, 0.95, 1e-8, 0.3};
     UpdateRule rule = update_rule(1, adam, 0); // without clipping, since the norm is another
     for (int turn = 0; turn < 2; turn++) {

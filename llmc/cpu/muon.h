@@ -110,9 +110,8 @@ static inline void normuon_rows(real *x, real *v, int rows, int cols, const Muon
 }
 
 // One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers.
-static inline void muon_update(MuonMatrix s, const UpdateRule *rule, double clip, real *scratch, Cpu *cpu) {
-    const MuonRule *r = &rule->muon;
-    const GroupRule *group = &rule->group[GROUP_MATRIX];
+static inline void muon_update(MuonMatrix s, const MuonRule *r, const GroupRule *group, double clip, real *scratch,
+                               Cpu *cpu) {
     size_t n = (size_t)s.rows * (size_t)s.cols;
     real *x = scratch, *other = scratch + cpu_align(n), *squares = scratch + 2 * cpu_align(n);
     real keep = (real)r->momentum, add = (real)(1 - r->momentum), gs = (real)clip;

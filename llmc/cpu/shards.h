@@ -34,12 +34,12 @@ typedef struct {
     ParamTable table;
     int zero;
     Config config;
-    real *weights;            // (table.elements)
-    real *gradients;          // (gradient_start[segments]), this and the rest only for training
-    size_t *gradient_start;   // (segments + 1): where those of a segment begin
-    Range *parts;             // (segments, ranks): what each sums of a segment, from the segment's first element on
+    real *weights;          // (table.elements)
+    real *gradients;        // (gradient_start[segments]), this and the rest only for training
+    size_t *gradient_start; // (segments + 1): where those of a segment begin
+    Range *parts;           // (segments, ranks): what each sums of a segment, from the segment's first element on
     // The optimizer's state of what this rank updates, parameter by parameter, each from a multiple of PARAM_ALIGN on.
-    int optimizer;
+    MuonRule muon;
     ParamTable state_table[STATE_KINDS];
     size_t *state_start[STATE_KINDS]; // (table.count + 1): where that of a parameter begins
     real *state[STATE_KINDS];         // (state_start[kind][table.count])
@@ -89,7 +89,7 @@ static inline void shards_open_state(Shards *s) {
     int n = s->table.count;
     for (int k = 0; k < STATE_KINDS; k++) {
         ParamTable *t = &s->state_table[k];
-        *t = param_table_state(&s->table, s->optimizer, k);
+        *t = param_table_state(&s->table, s->muon.optimizer, k);
         size_t *start = s->state_start[k] = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(n + 1));
         for (int i = 0; i < n; i++)
             start[i + 1] = start[i] + cpu_align(shards_state_owned(s, &t->items[i], s->dist->rank).count);
@@ -98,7 +98,7 @@ static inline void shards_open_state(Shards *s) {
     size_t most = 0;
     for (int i = 0; i < n; i++) {
         const Param *p = &s->table.items[i];
-        if (!param_is_muon(p, s->optimizer) || !p->trained) continue;
+        if (!param_is_muon(p, s->muon.optimizer) || !p->trained) continue;
         size_t scratch = muon_scratch(p->rows, p->cols);
         if (scratch > most) most = scratch;
     }
@@ -108,7 +108,7 @@ static inline void shards_open_state(Shards *s) {
 static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu *cpu) {
     static const bool none[PARAM_KINDS] = {false};
     memset(s, 0, sizeof *s);
-    s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->optimizer = setup->optimizer;
+    s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->muon = setup->muon;
     s->config = setup->config;
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
     s->weights = (real *)cpu_alloc(sizeof(real) * s->table.elements);
@@ -208,7 +208,7 @@ static inline void shards_update_one(Shards *s, const Param *p, Range own, const
         Range part = shards_state_owned(s, of, s->dist->rank);
         if (part.count) state[k] = shards_state_at(s, k, of, part.first);
     }
-    if (!param_is_muon(p, s->optimizer)) {
+    if (!param_is_muon(p, s->muon.optimizer)) {
         ParamRun run = {w, g, {NULL}, own.count};
         for (int k = 0; k < STATE_KINDS; k++) run.state[k] = state[k];
         adamw(run, rule, p->group, clip, s->cpu);
@@ -219,7 +219,7 @@ static inline void shards_update_one(Shards *s, const Param *p, Range own, const
         size_t row = (size_t)starts[i], at = row * (size_t)p->cols;
         MuonMatrix matrix = {w + at, g + at, state[STATE_moment1] + at, NULL, starts[i + 1] - starts[i], p->cols};
         if (state[STATE_moment2]) matrix.row_moment = state[STATE_moment2] + row;
-        muon_update(matrix, rule, clip, s->scratch, s->cpu);
+        muon_update(matrix, &s->muon, &rule->group[p->group], clip, s->scratch, s->cpu);
     }
 }
 

@@ -602,7 +602,7 @@ static inline const double *muon_coefficients(const MuonRule *rule, int step) {
 }
 
 // What X is multiplied by before the first step; norm: Frobenius. Polar Express wants a margin below 1.
-static inline double muon_start(const MuonRule *rule, double norm) {
+HD static inline double muon_start(const MuonRule *rule, double norm) {
     return rule->polynomials == MUON_JORDAN ? 1 / (norm + MUON_EPS) : 1 / (1.01 * norm + 1e-6);
 }
 

@@ -10,6 +10,7 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #include "../../llmc/cpu/gemm.h"
 #include "../../llmc/cpu/loss.h"
 #include "../../llmc/cpu/mlp.h"
+#include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/rope.h"
@@ -79,4 +80,13 @@ void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, doubl
     UpdateRule rule = update_rule(step, group, 0);
     ParamRun run = {w, g, {m, v}, n};
     adamw(run, &rule, GROUP_MATRIX, scale, &cpu);
+}
+// rule: fields as in MuonRule; a NULL row_moment is Muon.
+void ref_muon(double *w, double *m, double *row_moment, const double *g, int rows, int cols, MuonRule rule, double lr,
+              double decay, double scale) {
+    GroupRule group = {lr, 0, 0, 0, decay};
+    MuonMatrix matrix = {w, g, m, row_moment, rows, cols};
+    double *scratch = (double *)mem_alloc(sizeof(double) * muon_scratch(rows, cols));
+    muon_update(matrix, &rule, &group, scale, scratch, &cpu);
+    free(scratch);
 }

@@ -916,7 +916,7 @@ static void muon_stripes_case(void) {
         Operand X = {x, wide ? K : M, wide};
         Target to = {whole, NULL, NULL, M};
         gemm(to, X, X, M, M, K, &cpu);
-        gemm_symmetric(got, X, X, M, K, &cpu);
+        gemm_symmetric(got, X, X, M, K, false, &cpu);
         CHECK(memcmp(got, whole, sizeof(real) * M * M) == 0, "x x^T in stripes is not x x^T");
     }
     free(x), free(whole), free(got);

@@ -585,7 +585,7 @@ static void test_model_shards(void) {
     int deal;
     Error err;
     setenv("LLMC_SHARDS", "halves", 1);
-    CHECK_ERROR(shards_deal(&deal, &err), "LLMC_SHARDS=halves");
+    CHECK_ERROR(shards_deal(&deal, OPTIMIZER_ADAMW, &err), "LLMC_SHARDS=halves");
     unsetenv("LLMC_SHARDS");
 }
 

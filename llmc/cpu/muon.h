@@ -42,11 +42,13 @@ static inline Operand operand_from(Operand o, int i) {
 
 enum { SYMMETRIC_STRIPE = 256 }; // rows; narrower ones leave out more and cost more in edges. Tunable.
 
-// out (m, m) = A (m, K) B (K, m), which is known to be symmetric: what lies left of a stripe's square is mirrored.
-static inline void gemm_symmetric(real *out, Operand A, Operand B, int m, int K, Cpu *cpu) {
+// out (m, m) = A (m, K) B (K, m), or += where `add`, which is known to be symmetric: what lies left of a stripe's square
+// is mirrored.
+static inline void gemm_symmetric(real *out, Operand A, Operand B, int m, int K, bool add, Cpu *cpu) {
     for (int i = 0; i < m; i += SYMMETRIC_STRIPE) {
         int rows = m - i < SYMMETRIC_STRIPE ? m - i : SYMMETRIC_STRIPE;
-        Target to = {out + (size_t)i * (size_t)m + i, NULL, NULL, (size_t)m};
+        real *at = out + (size_t)i * (size_t)m + i;
+        Target to = {at, add ? at : NULL, NULL, (size_t)m};
         gemm(to, operand_from(A, i), operand_from(B, i), rows, m - i, K, cpu);
     }
     OMP(parallel for num_threads(cpu->threads) schedule(static))
@@ -63,7 +65,7 @@ static inline void scale_numbers(real *x, size_t n, real by, Cpu *cpu) {
 }
 
 // x (rows, cols) becomes nearly orthogonal: singular values go towards 1. x lies in scratch; returns where the result is,
-// x or the second half of the scratch memory. squares (3, m, m): A, c A + b, and their product.
+// x or `other`. squares (3, m, m): A, c A, and b A + c A A.
 static inline real *newton_schulz(real *x, real *other, real *squares, int rows, int cols, const MuonRule *rule,
                                   Cpu *cpu) {
     size_t n = (size_t)rows * (size_t)cols;
@@ -75,15 +77,18 @@ static inline real *newton_schulz(real *x, real *other, real *squares, int rows,
     for (int step = 0; step < rule->steps; step++) {
         const double *c = muon_coefficients(rule, step);
         Operand X = {x, ld, wide}, A = {a, lm, true}, CA = {ca, lm, true}, P = {p, lm, true};
-        gemm_symmetric(a, X, X, m, K, cpu);
+        gemm_symmetric(a, X, X, m, K, false, cpu);
+        // What is added to a product stands in its result before: it is not rounded where products are in bf16, and the
+        // coefficients cancel.
         OMP(parallel for num_threads(cpu->threads) schedule(static))
-        for (int i = 0; i < m; i++) {
-            for (int j = 0; j < m; j++) ca[(size_t)i * lm + (size_t)j] = (real)c[2] * a[(size_t)i * lm + (size_t)j];
-            ca[(size_t)i * lm + (size_t)i] += (real)c[1];
+        for (int64_t i = 0; i < (int64_t)(lm * lm); i++) {
+            ca[i] = (real)c[2] * a[i];
+            p[i] = (real)c[1] * a[i];
         }
-        gemm_symmetric(p, A, CA, m, m, cpu);
-        for (int i = 0; i < m; i++) p[(size_t)i * lm + (size_t)i] += (real)c[0];
-        Target to = {other, NULL, NULL, ld};
+        OMP(parallel for num_threads(cpu->threads) schedule(static))
+        for (int64_t i = 0; i < (int64_t)n; i++) other[i] = (real)c[0] * x[i];
+        gemm_symmetric(p, A, CA, m, m, true, cpu);
+        Target to = {other, other, NULL, ld};
         Operand across = {x, ld, false}, along = {x, ld, true};
         if (wide) gemm(to, P, across, rows, cols, m, cpu);
         else gemm(to, along, P, rows, cols, m, cpu);

@@ -185,22 +185,23 @@ static inline void gemm_share_choices(Device *d, const Dist *dist) {
 typedef struct {
     void *D;           // (m, n)
     const void *A, *B; // op(A) (m, k), op(B) (k, n)
-    const void *C;     // (m, n), added when key.accumulate; may be D
+    const void *C;     // (m, n), times beta added when key.accumulate; may be D
     const void *bias;  // (m), or (n) for a gradient of it
     const void *aux;   // (m, n), GELU's input
+    float alpha, beta; // of product and C
 } GemmOperands;
 
 static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOperands *o,
                                       const cublasLtMatmulAlgo_t *algo) {
     struct GemmPlans *p = d->plans;
-    float alpha = 1, beta = plan->key.accumulate ? 1.0f : 0.0f;
+    float beta = plan->key.accumulate ? o->beta : 0.0f;
     if (o->bias)
         CUBLAS_CHECK(
             cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
     if (o->aux)
         CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux,
                                                     sizeof o->aux));
-    return cublasLtMatmul(p->handle, plan->desc, &alpha, o->A, plan->a, o->B, plan->b, &beta,
+    return cublasLtMatmul(p->handle, plan->desc, &o->alpha, o->A, plan->a, o->B, plan->b, &beta,
                           plan->key.accumulate ? o->C : o->D, plan->d, o->D, plan->d, algo, p->workspace,
                           GEMM_WORKSPACE_BYTES, d->stream);
 }
@@ -329,28 +330,39 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
     return plan;
 }
 
-// D = op(A) op(B) (+ C where given) with an epilogue; false if the library has none for this shape.
-template <typename Out, typename In>
-static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n,
-                        int k, bool transa, bool transb, cublasLtEpilogue_t epilogue, Device *d) {
-    GemmOperands o;
-    o.D = D, o.A = A, o.B = B, o.C = C, o.bias = bias, o.aux = aux;
+// What the operands say; key: all but alignment and accumulate. False if the library has nothing for this shape.
+static inline bool gemm_operands(GemmOperands o, GemmKey key, Device *d) {
+    uintptr_t bits = (uintptr_t)o.D | (uintptr_t)o.A | (uintptr_t)o.B | (uintptr_t)o.C | 256;
+    key.accumulate = o.C != NULL;
+    key.alignment = (int)(bits & (~bits + 1));
+    GemmPlan *plan = gemm_plan(d, &key, &o);
+    if (!plan->supported) {
+        if (key.epilogue == (int)CUBLASLT_EPILOGUE_DEFAULT)
+            fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", key.m, key.n, key.k, d->name);
+        return false;
+    }
+    CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
+    return true;
+}
+
+template <typename Out, typename In> static inline GemmKey gemm_key(int m, int n, int k, bool transa, bool transb) {
     GemmKey key;
     memset(&key, 0, sizeof key);
     key.m = m, key.n = n, key.k = k;
     key.transa = transa, key.transb = transb;
     key.in = CublasType<In>::value, key.out = CublasType<Out>::value;
-    key.accumulate = C != NULL, key.epilogue = (int)epilogue;
-    uintptr_t bits = (uintptr_t)D | (uintptr_t)A | (uintptr_t)B | (uintptr_t)C | 256;
-    key.alignment = (int)(bits & (~bits + 1));
-    GemmPlan *plan = gemm_plan(d, &key, &o);
-    if (!plan->supported) {
-        if (epilogue == CUBLASLT_EPILOGUE_DEFAULT)
-            fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", m, n, k, d->name);
-        return false;
-    }
-    CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
-    return true;
+    key.epilogue = (int)CUBLASLT_EPILOGUE_DEFAULT;
+    return key;
+}
+
+// D = op(A) op(B) (+ C where given) with an epilogue; false if the library has none for this shape.
+template <typename Out, typename In>
+static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n,
+                        int k, bool transa, bool transb, cublasLtEpilogue_t epilogue, Device *d) {
+    GemmOperands o = {D, A, B, C, bias, aux, 1, 1};
+    GemmKey key = gemm_key<Out, In>(m, n, k, transa, transb);
+    key.epilogue = (int)epilogue;
+    return gemm_operands(o, key, d);
 }
 
 // Does a product with its epilogue (`fused`, false where the library has none) or product and kernel one after the

@@ -30,8 +30,9 @@ typedef struct {
 
 typedef struct {
     AdamGroup group[GROUPS];
-    float grad_clip;           // 0: none
-    double max_loss, max_norm; // above these there is no update; 0: no bound
+    float matrix_lr, matrix_decay; // Muon's: learning rate, and what a step takes off the weights
+    float grad_clip;               // 0: none
+    double max_loss, max_norm;     // above these there is no update; 0: no bound
     uint32_t step_low, step_high;
 } AdamRule;
 
@@ -53,6 +54,8 @@ static inline AdamRule adam_rule(const UpdateRule *rule) {
         to->v_scale = (float)(1 / sqrt(1 - pow(of->beta2, step)));
         to->eps = (float)of->eps, to->keep = (float)(1 - of->lr * of->weight_decay);
     }
+    r.matrix_lr = (float)rule->group[GROUP_MATRIX].lr;
+    r.matrix_decay = (float)(rule->group[GROUP_MATRIX].lr * rule->group[GROUP_MATRIX].weight_decay);
     r.grad_clip = (float)rule->grad_clip, r.max_loss = rule->max_loss, r.max_norm = rule->max_norm;
     r.step_low = (uint32_t)rule->step, r.step_high = (uint32_t)((uint64_t)rule->step >> 32);
     return r;
@@ -158,7 +161,8 @@ template <typename Real> struct ParamRun {
     Real *w;
     float *master; // NULL: w itself is rounded stochastically
     float *g, *state[STATE_KINDS];
-    const unsigned char *groups; // (n / 64): parameter groups
+    const unsigned char *groups; // (n / 64): parameter groups; GROUPS: Muon's
+    const unsigned *second;      // (n / 64): where moment2 of 64 elements stands, in units of 64; NULL: like the others
     size_t n;
 };
 
@@ -166,11 +170,12 @@ template <typename Real>
 __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *rule, const AdamResult *result) {
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
-    if (i >= run.n || !result->updated) return;
+    if (i >= run.n || !result->updated || run.groups[i / 64] >= GROUPS) return;
     int segment = owned_segment(owned, i);
     size_t at = owned_at(owned, owned.element, segment, i);
     float *g = run.g + (owned.whole_gradients ? owned_at(owned, owned.gradient, segment, i) : i),
-          *m = run.state[STATE_moment1] + i, *v = run.state[STATE_moment2] + i;
+          *m = run.state[STATE_moment1] + i,
+          *v = run.state[STATE_moment2] + (run.second ? (size_t)run.second[i / 64] * 64 + i % 64 : i);
     Real *w = run.w + (owned.whole_weights ? at : i);
     AdamGroup r = rule->group[run.groups[i / 64]];
     float clip = result->clip;

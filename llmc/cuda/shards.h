@@ -18,6 +18,7 @@ Only trained tensors have gradients and state; in a segment they stand before th
 #include "../base/hash.h"
 #include "../engine.h"
 #include "cuda.h"
+#include "muon.h"
 #include "optimizer.h"
 #include "ranks.h"
 
@@ -51,13 +52,20 @@ typedef struct {
     Dist alone; // in place of the setup's where nothing is updated: ranks have nothing to tell each other then
     Ranks ranks;
     ParamTable table; // its segments are padded: see shards_lay_out
-    bool check;       // shards_check
+    Config config;
+    bool check; // shards_check
 
     real *weights;    // (table.elements), with ZeRO-3 (own)
     float *gradients; // (trained), with ZeRO-2 and 3 (own); this and the rest only for training
     float *master;    // (own); NULL in a float build and where there are none
+    // The optimizer's state of own elements; of a row whose shapes are not the weights' parameter by parameter.
+    MuonRule muon;
+    ParamTable state_table[STATE_KINDS];
+    size_t *state_start[STATE_KINDS]; // (table.count + 1): where that of a parameter begins; NULL: like own elements
     float *state[STATE_KINDS];
-    unsigned char *groups;  // (own / 64): parameter groups
+    real *scratch;          // of muon_update, for the largest matrix; or NULL
+    unsigned char *groups;  // (own / 64): parameter groups; GROUPS: Muon's
+    unsigned *second;       // (own / 64): where moment2 stands, in units of 64; NULL: like own elements
     size_t own, trained;    // elements that this rank updates; that all do
     Range *parts;           // (segments, G): what each member owns of a segment, from the segment's first element on
     size_t *gradient_start; // (segments + 1): where those of a segment begin among the trained
@@ -83,6 +91,31 @@ static inline Range shards_owned(const Shards *s, int segment, int member) {
 // Where an element of this rank's part of a segment stands among its own.
 static inline size_t shards_index(const Shards *s, int segment, size_t element) {
     return s->own_start[segment] + (element - shards_owned(s, segment, s->ranks.member).first);
+}
+
+// What a member has of the state of a parameter (or a piece of one) of a row's table, as offsets into that table: the
+// elements that it updates; of a state in another shape than the weights' the whole, if it has the tensor.
+static inline Range shards_state_owned(const Shards *s, const Param *p, int member) {
+    const Param *w = param_find(&s->table, p->kind, p->layer);
+    Range own = shards_owned(s, w->segment, member), all = {p->offset, p->count}, none = {p->offset, 0};
+    if (!w->trained) return none;
+    if (p->cols != w->cols || !p->count) return overlap(w, own).count ? all : none;
+    Param piece = param_piece(w, p->first, p->count);
+    Range part = overlap(&piece, own);
+    part.first = p->offset + (part.first - piece.offset);
+    return part.count ? part : none;
+}
+
+// Where an element of a row's table, which this rank owns, stands in its array.
+static inline size_t shards_state_index(const Shards *s, int kind, const Param *of, size_t element) {
+    const ParamTable *t = &s->state_table[kind];
+    const Param *p = param_find(t, of->kind, of->layer), *w = param_find(&s->table, of->kind, of->layer);
+    if (!s->state_start[kind]) return shards_index(s, w->segment, w->offset + (element - p->offset));
+    return s->state_start[kind][p - t->items] + (element - shards_state_owned(s, p, s->ranks.member).first);
+}
+
+static inline size_t shards_state_numbers(const Shards *s, int kind) {
+    return s->state_start[kind] ? s->state_start[kind][s->table.count] : s->own;
 }
 
 static inline size_t shards_trained(const ParamTable *t, int segment) {
@@ -188,13 +221,26 @@ static inline void shards_slots_close(Slots *slots) {
 static inline void shards_open_tables(Shards *s) {
     int segments = s->table.segments, member = s->ranks.member;
     unsigned char *groups = (unsigned char *)mem_alloc(s->own / PARAM_ALIGN);
+    unsigned *second = NULL;
+    if (s->state_start[STATE_moment2]) second = (unsigned *)mem_alloc(sizeof(unsigned) * (s->own / PARAM_ALIGN));
     for (int i = 0; i < s->table.count; i++) { // tensors and parts start on multiples of PARAM_ALIGN
         const Param *p = &s->table.items[i];
         Range part = overlap(p, shards_owned(s, p->segment, member));
         if (!part.count) continue;
-        memset(groups + shards_index(s, p->segment, part.first) / PARAM_ALIGN, p->group,
-               (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN);
+        size_t at = shards_index(s, p->segment, part.first) / PARAM_ALIGN,
+               count = (part.count + PARAM_ALIGN - 1) / PARAM_ALIGN;
+        bool muon = param_is_muon(p, s->muon.optimizer);
+        memset(groups + at, muon ? GROUPS : p->group, count);
+        if (!second || muon) continue;
+        for (size_t k = 0; k < count; k++)
+            second[at + k] = (unsigned)(s->state_start[STATE_moment2][i] / PARAM_ALIGN + k);
     }
+    if (second) {
+        s->second =
+            (unsigned *)device_alloc(s->gpu, sizeof(unsigned) * (s->own / PARAM_ALIGN), "the table of second moments");
+        device_write(s->gpu, s->second, second, sizeof(unsigned) * (s->own / PARAM_ALIGN));
+    }
+    free(second);
     s->groups = (unsigned char *)device_alloc(s->gpu, s->own / PARAM_ALIGN, "the table of parameter groups");
     device_write(s->gpu, s->groups, groups, s->own / PARAM_ALIGN);
     free(groups);
@@ -221,12 +267,39 @@ static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
     dist_single(&s->alone);
     if (!ranks_plan(&s->ranks, setup->gradients ? setup->dist : &s->alone, setup->zero, setup->zero_group, err))
         return false;
+    s->config = setup->config, s->muon = setup->muon;
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
     shards_lay_out(&s->table, &setup->config, s->ranks.group);
     for (int segment = 0; s->ranks.zero == 3 && segment < s->table.segments; segment++)
         if (s->table.segment_trained[segment] < s->table.segment_start[segment + 1])
             return error_set(err, "--zero=3 shares out all weights, but some are frozen here; use --zero=2");
     return true;
+}
+
+static inline void shards_open_state(Shards *s) {
+    int n = s->table.count;
+    size_t most = 0;
+    for (int k = 0; k < STATE_KINDS; k++) {
+        ParamTable *t = &s->state_table[k];
+        size_t *start = NULL;
+        *t = param_table_state(&s->table, s->muon.optimizer, k);
+        if (t->parameters != s->table.parameters) {
+            start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(n + 1));
+            for (int i = 0; i < n; i++)
+                start[i + 1] =
+                    start[i] + (shards_state_owned(s, &t->items[i], s->ranks.member).count + PARAM_ALIGN - 1) /
+                                   PARAM_ALIGN * PARAM_ALIGN;
+        }
+        s->state_start[k] = start;
+        s->state[k] =
+            (float *)device_alloc(s->gpu, sizeof(float) * shards_state_numbers(s, k), "the optimizer's state");
+    }
+    for (int i = 0; i < n; i++) {
+        const Param *p = &s->table.items[i];
+        size_t scratch = param_is_muon(p, s->muon.optimizer) && p->trained ? muon_scratch(p->rows, p->cols) : 0;
+        if (scratch > most) most = scratch;
+    }
+    if (most) s->scratch = (real *)device_alloc(s->gpu, sizeof(real) * most, "Muon's scratch memory");
 }
 
 static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Device *gpu) {
@@ -257,15 +330,19 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Dev
         s->master = (float *)device_alloc(gpu, sizeof(float) * s->own, "the master weights");
     s->gradients = (float *)device_alloc(gpu, sizeof(float) * (whole ? s->trained : s->own), "the gradients");
     if (!whole) shards_slots_open(s, &s->gradient_slots, sizeof(float));
-    for (int k = 0; k < STATE_KINDS; k++)
-        s->state[k] = (float *)device_alloc(gpu, sizeof(float) * s->own, "the optimizer's state");
+    shards_open_state(s);
     shards_open_tables(s);
 }
 
 static inline void shards_close(Shards *s) {
-    void *all[] = {s->weights, s->gradients, s->master, s->groups, s->sums, (void *)s->owned.start};
+    void *all[] = {s->weights, s->gradients, s->master, s->groups,
+                   s->second,  s->scratch,   s->sums,   (void *)s->owned.start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
-    for (int k = 0; k < STATE_KINDS; k++) cudaFree(s->state[k]);
+    for (int k = 0; k < STATE_KINDS; k++) {
+        cudaFree(s->state[k]);
+        free(s->state_start[k]);
+        if (s->state_table[k].items) param_table_free(&s->state_table[k]);
+    }
     shards_slots_close(&s->weight_slots);
     shards_slots_close(&s->gradient_slots);
     free(s->parts);
@@ -359,13 +436,42 @@ static inline void shards_totals(Shards *s, double *loss) {
     ranks_join(r, s->gpu->stream);
 }
 
-// Updates what this rank owns, all tensors at once, if *result says so; gradients are zero then. Then everybody gets
-// everybody's weights.
+// Muon's matrices that this rank owns, one after the other.
+static inline void shards_update_matrices(Shards *s, const AdamRule *rule, const AdamResult *result) {
+    for (int i = 0; i < s->table.count; i++) {
+        const Param *p = &s->table.items[i], *m = &s->state_table[STATE_moment1].items[i],
+                    *v = &s->state_table[STATE_moment2].items[i];
+        Range own = overlap(p, shards_owned(s, p->segment, s->ranks.member));
+        if (!param_is_muon(p, s->muon.optimizer) || !p->trained || !own.count) continue;
+        int starts[4], n = param_matrices(starts, p, &s->config);
+        size_t index = shards_index(s, p->segment, own.first),
+               in_segment = own.first - s->table.segment_start[p->segment];
+        for (int j = 0; j < n; j++) {
+            size_t row = (size_t)starts[j], at = row * (size_t)p->cols;
+            MuonMatrix<real> matrix =
+                {s->weights + (s->owned.whole_weights ? own.first : index) + at,
+                 s->master ? s->master + index + at : NULL,
+                 s->gradients + (s->owned.whole_gradients ? s->gradient_start[p->segment] + in_segment : index) + at,
+                 s->state[STATE_moment1] + shards_state_index(s, STATE_moment1, m, m->offset) + at,
+                 NULL,
+                 own.first + at,
+                 starts[j + 1] - starts[j],
+                 p->cols};
+            if (v->count)
+                matrix.row_moment = s->state[STATE_moment2] + shards_state_index(s, STATE_moment2, v, v->offset) + row;
+            muon_update<real>(matrix, &s->muon, rule, result, s->scratch, s->gpu);
+        }
+    }
+}
+
+// Updates what this rank owns, if *result says so: AdamW's tensors all at once; gradients are zero then. Then everybody
+// gets everybody's weights.
 static inline void shards_update(Shards *s, const AdamRule *rule, const AdamResult *result) {
     Ranks *r = &s->ranks;
-    ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->own};
+    ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->second, s->own};
     for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];
     adamw<real>(run, s->owned, rule, result, s->gpu);
+    shards_update_matrices(s, rule, result);
     if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
     if (r->zero == 0 || r->zero == 3) return;
     ranks_fork(r, s->gpu->stream);
@@ -390,7 +496,8 @@ static inline void shards_check(Shards *s, int64_t step) {
     } checks[CHECKS] = {{"weights", s->weights, sizeof(real) * (r->zero == 3 ? s->own : s->table.elements),
                          r->zero < 3},
                         {"master weights", s->master, s->master ? sizeof(float) * s->own : 0, false}};
-    for (int k = 0; k < STATE_KINDS; k++) checks[2 + k] = {state_name(k), s->state[k], sizeof(float) * s->own, false};
+    for (int k = 0; k < STATE_KINDS; k++)
+        checks[2 + k] = {state_name(k), s->state[k], sizeof(float) * shards_state_numbers(s, k), false};
     double *hashes = (double *)mem_alloc(sizeof(double) * (size_t)ranks);
     for (int k = 0; k < CHECKS; k++) {
         void *host = mem_alloc(checks[k].bytes);
@@ -439,12 +546,18 @@ static inline void shards_rehearse(Shards *s, bool on) {
 // ---------------------------------------------------------------- numbers in and out: see engine.h
 
 // The same parameter, or piece of one, in this program's own table.
-static inline Param shards_param(const Shards *s, const Param *p) {
-    return param_piece(param_find(&s->table, p->kind, p->layer), p->first, p->count);
+static inline Param shards_param(const Shards *s, int array, const Param *p) {
+    const ParamTable *t = array < MODEL_STATE ? &s->table : &s->state_table[array - MODEL_STATE];
+    return param_piece(param_find(t, p->kind, p->layer), p->first, p->count);
 }
 
 // Elements of p that this rank has of an array, and where the first of them stands in it.
 static inline Range shards_held(const Shards *s, int array, const Param *p, size_t *at) {
+    if (array >= MODEL_STATE) {
+        Range part = shards_state_owned(s, p, s->ranks.member);
+        *at = part.count ? shards_state_index(s, array - MODEL_STATE, p, part.first) : 0;
+        return part;
+    }
     Range all = {p->offset, p->count}, own = overlap(p, shards_owned(s, p->segment, s->ranks.member));
     bool whole = (array == MODEL_WEIGHT && s->ranks.zero < 3) || (array == MODEL_GRADIENT && s->ranks.zero < 2);
     if (array == MODEL_GRADIENT && !p->trained) all.count = 0;
@@ -455,13 +568,13 @@ static inline Range shards_held(const Shards *s, int array, const Param *p, size
 }
 
 static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
-    Param p = shards_param(s, of);
+    Param p = shards_param(s, array, of);
     size_t at;
     return shards_held(s, array, &p, &at).count > 0;
 }
 
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
-    Param own = shards_param(s, of), *p = &own;
+    Param own = shards_param(s, array, of), *p = &own;
     size_t at;
     Range r = shards_held(s, array == MODEL_WEIGHT ? (int)MODEL_STATE : array, p, &at); // masters lie as state does
     float *to = array == MODEL_WEIGHT     ? s->master
@@ -476,20 +589,24 @@ static inline void shards_set(Shards *s, int array, const Param *of, const float
     free(rounded);
 }
 
-// values (rows, cols) on rank `to` from the own elements of its group's members, piece by piece through scratch
-// memory.
+// values (rows, cols) on rank `to` from what the members of its group have in an array of own elements (of a row of the
+// state, or kind -1: weights), piece by piece through scratch memory.
 template <typename Real>
-static inline void shards_collect(Shards *s, const Real *own, const Param *p, float *values, int to) {
+static inline void shards_collect(Shards *s, const Real *own, int kind, const Param *p, float *values, int to) {
     Ranks *r = &s->ranks;
     int rank = r->dist->rank, receiver = to % r->group;
     if (rank / r->group != to / r->group) return;
     for (int member = 0; member < r->group; member++) {
-        Range part = overlap(p, shards_owned(s, p->segment, member));
+        Range part = kind < 0 ? overlap(p, shards_owned(s, p->segment, member)) : shards_state_owned(s, p, member);
         size_t most = s->gpu->scratch_bytes / sizeof(Real);
         if (rank != to && r->member != member) continue;
         for (size_t done = 0, n; done < part.count; done += n) {
             n = part.count - done < most ? part.count - done : most;
-            const Real *from = r->member == member ? own + shards_index(s, p->segment, part.first) + done : NULL;
+            const Real *from = NULL;
+            if (r->member == member)
+                from =
+                    own + done +
+                    (kind < 0 ? shards_index(s, p->segment, part.first) : shards_state_index(s, kind, p, part.first));
             if (member != receiver) {
                 ranks_fork(r, s->gpu->stream);
                 ranks_hand_over(r, s->gpu->scratch, from, sizeof(Real) * n, member, receiver);
@@ -503,13 +620,13 @@ static inline void shards_collect(Shards *s, const Real *own, const Param *p, fl
 }
 
 static inline void shards_get(Shards *s, int array, const Param *of, float *values, int to) {
-    Param own = shards_param(s, of), *p = &own;
+    Param own = shards_param(s, array, of), *p = &own;
     bool weight = array == MODEL_WEIGHT, here = s->ranks.dist->rank == to;
     size_t at;
     if (!weight && !p->trained) memset(values, 0, sizeof(float) * p->count); // what it has not
-    else if (array >= MODEL_STATE) shards_collect(s, s->state[array - MODEL_STATE], p, values, to);
-    else if (weight && s->master && p->trained) shards_collect(s, s->master, p, values, to);
-    else if (weight && s->ranks.zero == 3) shards_collect(s, s->weights, p, values, to);
+    else if (array >= MODEL_STATE) shards_collect(s, s->state[array - MODEL_STATE], array - MODEL_STATE, p, values, to);
+    else if (weight && s->master && p->trained) shards_collect(s, s->master, -1, p, values, to);
+    else if (weight && s->ranks.zero == 3) shards_collect(s, s->weights, -1, p, values, to);
     else if (weight && here) device_floats(s->gpu, values, s->weights + p->offset, p->count);
     else if (!weight) {
         Range part = shards_held(s, array, p, &at);

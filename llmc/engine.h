@@ -45,6 +45,55 @@ typedef struct {
     const Dist *dist;
 } ModelSetup;
 
+// What an update of a parameter costs, in about FLOPs: Muon's iteration, and what is read and written.
+static inline double shards_cost(const Param *p, const ModelSetup *setup) {
+    int starts[4], n = param_is_muon(p, setup->muon.optimizer) ? param_matrices(starts, p, &setup->config) : 0;
+    double cost = 20 * (double)p->count;
+    for (int i = 0; i < n; i++) cost += setup->muon.steps * muon_flops(starts[i + 1] - starts[i], p->cols);
+    return cost;
+}
+
+// Deals out the trained elements of a segment: parts (ranks), as offsets from its first element. Equal ranges lie in the
+// order of the ranks. Whole tensors are cut into runs of about the same cost, of which a rank that has little so far gets
+// a dear one. load (ranks): the cost of what each has, to which this segment's is added.
+static inline void shards_deal_segment(Range *parts, double *load, const ParamTable *t, int segment, int ranks,
+                                       int deal, const ModelSetup *setup) {
+    size_t first = t->segment_start[segment], n = t->segment_trained[segment] - first;
+    struct Run {
+        Range range;
+        double reached, cost; // at its end, of all runs so far
+        bool dealt, served;   // this run; the rank of this number
+    } *runs = (struct Run *)mem_alloc(sizeof(struct Run) * (size_t)ranks);
+    double total = 0;
+    for (int i = 0; i < t->count; i++)
+        if (t->items[i].segment == segment && t->items[i].trained) total += shards_cost(&t->items[i], setup);
+    for (int r = 0; r < ranks; r++) {
+        size_t equal = n / PARAM_ALIGN * (size_t)(r + 1) / (size_t)ranks * PARAM_ALIGN, best = n;
+        double before = 0, wanted = total * (r + 1) / ranks, reached = total;
+        for (int i = 0; i < t->count; i++) { // the nearest border between tensors
+            const Param *p = &t->items[i];
+            if (p->segment != segment || !p->trained) continue;
+            if (fabs(before - wanted) < fabs(reached - wanted)) best = p->offset - first, reached = before;
+            before += shards_cost(p, setup);
+        }
+        runs[r].range.first = r ? runs[r - 1].range.first + runs[r - 1].range.count : 0;
+        runs[r].range.count = (deal == SHARDS_RANGES ? equal : best) - runs[r].range.first;
+        runs[r].reached = reached, runs[r].cost = reached - (r ? runs[r - 1].reached : 0);
+    }
+    for (int turn = 0; turn < ranks; turn++) {
+        int run = -1, rank = -1;
+        for (int r = 0; r < ranks; r++) {
+            if (!runs[r].dealt && (run < 0 || runs[r].cost > runs[run].cost)) run = r;
+            if (!runs[r].served && (rank < 0 || load[r] < load[rank])) rank = r;
+        }
+        if (deal == SHARDS_RANGES) run = rank = turn;
+        parts[rank] = runs[run].range;
+        load[rank] += runs[run].cost;
+        runs[run].dealt = runs[rank].served = true;
+    }
+    free(runs);
+}
+
 // Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
 typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_STATE } ModelArray;
 

@@ -71,20 +71,6 @@ static inline Range shards_state_owned(const Shards *s, const Param *p, int rank
     return part.count ? part : none;
 }
 
-// Where a rank's part of a segment begins; of the rank behind the last: where the last ends.
-static inline size_t shards_cut(const Shards *s, int segment, int rank, int deal) {
-    size_t first = s->table.segment_start[segment], n = s->table.segment_trained[segment] - first, cut, best = 0;
-    cut = n / PARAM_ALIGN * (size_t)rank / (size_t)s->dist->size * PARAM_ALIGN;
-    if (deal == SHARDS_RANGES || rank == s->dist->size) return cut;
-    for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
-        const Param *p = &s->table.items[i];
-        if (p->segment != segment || !p->trained) continue;
-        size_t at = p->offset - first;
-        if ((at > cut ? at - cut : cut - at) < (best > cut ? best - cut : cut - best)) best = at;
-    }
-    return n - cut < (best > cut ? best - cut : cut - best) ? n : best;
-}
-
 static inline void shards_open_state(Shards *s) {
     int n = s->table.count;
     for (int k = 0; k < STATE_KINDS; k++) {
@@ -118,15 +104,13 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     if (R > 1) cpu->between_kernels = ranks_between_kernels, cpu->between_context = &s->ranks;
     s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)segments * (size_t)R);
     s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    double *load = (double *)mem_alloc(sizeof(double) * (size_t)R);
     for (int segment = 0; segment < segments; segment++) {
-        for (int rank = 0; rank < R; rank++) {
-            Range *part = &shards_parts(s, segment)[rank];
-            part->first = shards_cut(s, segment, rank, deal);
-            part->count = shards_cut(s, segment, rank + 1, deal) - part->first;
-        }
+        shards_deal_segment(shards_parts(s, segment), load, &s->table, segment, R, deal, setup);
         size_t trained = s->table.segment_trained[segment] - s->table.segment_start[segment];
         s->gradient_start[segment + 1] = s->gradient_start[segment] + trained;
     }
+    free(load);
     s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[segments]);
     shards_open_state(s);
 }
@@ -187,16 +171,28 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     watchdog_enter(s->dist->watchdog, "sums of the gradients (ranks_wait)");
     ranks_wait(&s->ranks);
     watchdog_leave(s->dist->watchdog);
-    double sums[2] = {*loss, 0};
+    // Loss, then the squares of each tensor of this rank: added in the order of the table on all ranks, so that with whole
+    // tensors no digit depends on who has which.
+    int n = s->table.count;
+    double *sums = (double *)mem_alloc(sizeof(double) * (size_t)(n + 1));
+    sums[0] = *loss, *squares = 0;
+    for (int i = 0; i < n; i++) {
+        const Param *p = &s->table.items[i];
+        Range part = shards_parts(s, p->segment)[s->dist->rank];
+        part.first += s->table.segment_start[p->segment];
+        part = overlap(p, part);
+        if (part.count)
+            sums[i + 1] = sum_of_squares(shards_gradient_at(s, p->segment, part.first), part.count, s->cpu);
+    }
     for (int segment = 0; segment < s->table.segments; segment++) {
         real *gradients = s->gradients + s->gradient_start[segment];
-        Range part = shards_parts(s, segment)[s->dist->rank];
-        sums[1] += sum_of_squares(gradients + part.first, part.count, s->cpu);
         if (!s->zero) ranks_gather(&s->ranks, gradients, shards_parts(s, segment));
     }
     ranks_gather_wait(&s->ranks);
-    dist_sum(s->dist, sums, 2);
-    *loss = sums[0], *squares = sums[1];
+    dist_sum(s->dist, sums, n + 1);
+    *loss = sums[0];
+    for (int i = 0; i < n; i++) *squares += sums[i + 1];
+    free(sums);
 }
 
 // Updates what this rank owns of a parameter.

@@ -54,7 +54,8 @@ static __global__ void muon_momentum_kernel(double *partial, float *m, const flo
                                             bool nesterov, const AdamResult *result) {
     __shared__ double sums[SQUARES_THREADS];
     double sum = 0;
-    for (size_t i = (size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x; i < n; i += (size_t)gridDim.x * SQUARES_THREADS) {
+    for (size_t i = (size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * SQUARES_THREADS) {
         float gi = g[i] * result->clip, mi = momentum * m[i] + (1 - momentum) * gi;
         if (result->updated) m[i] = mi;
         float u = muon_direction(mi, gi, momentum, nesterov);
@@ -104,7 +105,8 @@ __global__ void normuon_rows_kernel(Real *x, float *v, double *partial, int cols
 static __global__ void normuon_factor_kernel(float *factor, const double *partial, int rows) {
     __shared__ double sums[SQUARES_THREADS];
     double before = 0, after = 0;
-    for (int r = (int)threadIdx.x; r < rows; r += SQUARES_THREADS) before += partial[2 * r], after += partial[2 * r + 1];
+    for (int r = (int)threadIdx.x; r < rows; r += SQUARES_THREADS)
+        before += partial[2 * r], after += partial[2 * r + 1];
     before = block_sum(sums, before);
     after = block_sum(sums, after);
     if (threadIdx.x == 0) *factor = (float)(sqrt(before) / (sqrt(after) + MUON_EPS));
@@ -118,8 +120,8 @@ __global__ void muon_apply_kernel(MuonMatrix<Real> s, const Real *x, const float
     if (first >= n || !result->updated) return;
     float lr = rule->matrix_lr, decay = rule->matrix_decay, by = lr * scale * (factor ? *factor : 1);
     size_t word = (s.at + first) / 4;
-    Philox random = philox4x32((uint32_t)word, (uint32_t)(word >> 32), rule->step_low, rule->step_high, 0x6d756f6eu,
-                               0x64696e67u);
+    Philox random =
+        philox4x32((uint32_t)word, (uint32_t)(word >> 32), rule->step_low, rule->step_high, 0x6d756f6eu, 0x64696e67u);
     for (size_t i = first; i < n && i < first + 4; i++) {
         float w = s.master ? s.master[i] : to_float(s.w[i]), xi = to_float(x[i]);
         w -= (!cautious || xi * w > 0 ? decay * w : 0) + by * xi;
@@ -169,18 +171,20 @@ static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const Adam
     if (sizeof(double) * (2 * (size_t)s.rows + 1) > d->scratch_bytes) fail("muon_update: %d rows are too many", s.rows);
     muon_momentum_kernel<<<parts, SQUARES_THREADS, 0, d->stream>>>(partial, s.moment, s.g, n, (float)r->momentum,
                                                                    r->nesterov, result);
-    muon_start_kernel<Real><<<blocks, SQUARES_THREADS, 0, d->stream>>>(scratch, s.moment, s.g, n, *r, partial,
-                                                                       (int)parts, result);
+    muon_start_kernel<Real>
+        <<<blocks, SQUARES_THREADS, 0, d->stream>>>(scratch, s.moment, s.g, n, *r, partial, (int)parts, result);
     LAUNCH_CHECK();
     Real *x = newton_schulz(scratch, scratch + room, scratch + 2 * room, s.rows, s.cols, r, d);
     if (s.row_moment) {
         factor = (float *)(partial + 2 * (size_t)s.rows);
-        normuon_rows_kernel<Real><<<(unsigned)s.rows, SQUARES_THREADS, 0, d->stream>>>(
-            x, s.row_moment, partial, s.cols, (float)r->beta2, result);
+        normuon_rows_kernel<Real><<<(unsigned)s.rows, SQUARES_THREADS, 0, d->stream>>>(x, s.row_moment, partial, s.cols,
+                                                                                       (float)r->beta2, result);
         normuon_factor_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(factor, partial, s.rows);
     }
-    muon_apply_kernel<Real><<<blocks_for(n, SQUARES_THREADS * 4), SQUARES_THREADS, 0, d->stream>>>(
-        s, x, factor, (float)muon_scale(r, s.rows, s.cols), r->cautious, rule, result);
+    muon_apply_kernel<Real>
+        <<<blocks_for(n, SQUARES_THREADS * 4), SQUARES_THREADS, 0, d->stream>>>(s, x, factor,
+                                                                                (float)muon_scale(r, s.rows, s.cols),
+                                                                                r->cautious, rule, result);
     LAUNCH_CHECK();
 }
 

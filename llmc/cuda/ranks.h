@@ -135,7 +135,8 @@ static inline cudaStream_t ranks_stream(const Ranks *r, cudaStream_t stream) {
 // Are all members' parts (G) of a segment equally long?
 static inline bool ranks_even(const Ranks *r, const Range *parts) {
     for (int member = 1; member < r->group; member++)
-        if (parts[member].count != parts[0].count) return false;
+        if (parts[member].count != parts[0].count || parts[member].first != parts[0].count * (size_t)member)
+            return false;
     return true;
 }
 

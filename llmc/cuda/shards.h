@@ -183,19 +183,6 @@ static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
     t->segment_start[t->segments] = t->elements = at;
 }
 
-// Where a member's part of a segment begins; of the member behind the last: where the last ends.
-static inline size_t shards_cut(const Shards *s, int segment, int member, int deal) {
-    size_t n = shards_trained(&s->table, segment), cut = n / (size_t)s->ranks.group * (size_t)member, best = 0;
-    if (deal == SHARDS_RANGES || member == s->ranks.group) return cut;
-    auto away = [=](size_t at) { return at > cut ? at - cut : cut - at; };
-    for (int i = 0; i < s->table.count; i++) { // the nearest border between tensors
-        const Param *p = &s->table.items[i];
-        size_t at = p->offset - s->table.segment_start[segment];
-        if (p->segment == segment && p->trained && away(at) < away(best)) best = at;
-    }
-    return away(n) < away(best) ? n : best;
-}
-
 static inline void shards_slots_open(Shards *s, Slots *slots, size_t bytes) {
     size_t most[SLOTS] = {0, 0, 0, 0};
     for (int segment = 0; segment < s->table.segments; segment++) {
@@ -310,15 +297,14 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Dev
     s->parts = (Range *)mem_alloc(sizeof(Range) * (size_t)segments * (size_t)G);
     s->gradient_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
     s->own_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(segments + 1));
+    double *load = (double *)mem_alloc(sizeof(double) * (size_t)G);
     for (int segment = 0; segment < segments; segment++) {
         Range *parts = shards_parts(s, segment);
-        for (int member = 0; member < G; member++) {
-            parts[member].first = shards_cut(s, segment, member, deal);
-            parts[member].count = shards_cut(s, segment, member + 1, deal) - parts[member].first;
-        }
+        shards_deal_segment(parts, load, &s->table, segment, G, deal, setup);
         s->gradient_start[segment + 1] = s->gradient_start[segment] + shards_trained(&s->table, segment);
         s->own_start[segment + 1] = s->own_start[segment] + parts[s->ranks.member].count;
     }
+    free(load);
     s->own = s->own_start[segments], s->trained = s->gradient_start[segments];
     size_t weights = s->ranks.zero == 3 ? s->own : s->table.elements;
     s->weights = (real *)device_alloc(gpu, sizeof(real) * weights, "the weights");

@@ -40,7 +40,7 @@ fi
 [ -x "$program" ] || fail "$program is not there; build it with make, or name another with --program=FILE"
 command -v mpirun >/dev/null || fail 'no mpirun; install Open MPI (Debian: openmpi-bin libopenmpi-dev) and build again'
 if [ -z "$ranks" ]; then ranks=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .); fi
-[[ $ranks =~ ^[0-9]+$ ]] || fail "--ranks_per_node=$ranks: expected a whole number"
+whole "$ranks" || fail "--ranks_per_node=$ranks: expected a whole number"
 [ "$ranks" -gt 0 ] || ranks=1
 hosts=$(sed 's/#.*//' "$hostfile" | grep -c '[^[:space:]]')
 [ "$hosts" -gt 0 ] || fail "$hostfile names no host"

@@ -164,14 +164,13 @@ train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 FORCE:
 
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
-test:
-	@scripts/install.sh build test
-	@$(MAKE) --no-print-directory build-tests emu
+# First what they need; then make again, which sees the MPI that this may have brought. MPI=0: without.
+test test-cluster:
+	@scripts/install.sh build test $(if $(filter file,$(origin MPI)),mpi) $(if $(filter %cluster,$@),cluster)
+	@$(MAKE) --no-print-directory run-$@
+run-test: build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
-
-test-cluster:
-	@scripts/install.sh build test cluster
-	@$(MAKE) --no-print-directory $(BUILD)/train_gpt_cpu
+run-test-cluster: $(BUILD)/train_gpt_cpu
 	@BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.

@@ -15,33 +15,30 @@
 # With GPU=1 the real program, one rank a GPU, as many as there are: every stage, 50 steps.
 #
 # The models' sizes divide nothing, so that tensors lie across the borders of the ranks' ranges.
-# Needs mpirun, jq and a build with MPI; says so and counts nothing otherwise.
+# Needs mpirun, jq and a build with MPI; is skipped otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${GPU:=0}"
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 mode=${1:-short} families=("${@:2}")
 [ ${#families[@]} -gt 0 ] || families=(gpt2 llama qwen3)
 program=("$PWD/$BUILD/train_gpt_emu_fp32") # and what starts it
 if [ "$GPU" = 1 ]; then
     mode=gpu gpus=$(nvidia-smi -L | wc -l)
     program=("$PWD/$BUILD/train_gpt_fp32")
-    if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
-        echo "$gpus GPU, or no mpirun: several ranks are not tested"
-        echo '0 passed, 0 failed'
-        exit 0
-    fi
-elif ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
-    echo 'no mpirun, or a build without MPI: the ranks of the CUDA program are not tested'
-    echo '0 passed, 0 failed'
-    exit 0
+    why=
+    if [ "$gpus" -lt 2 ]; then why="$gpus GPU"; elif ! command -v mpirun >/dev/null; then why='no mpirun'; fi
+else why=$(no_ranks); fi
+if [ -n "$why" ]; then
+    skip 'cuda_ranks_test.sh, several ranks of the CUDA program' "$why"
+    finish
 fi
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 LLMC_CHECK_RANKS=1
 unset CUDA_EMU_STREAMS CUDA_EMU_ORDER LLMC_GRAPHS
 launch=(timeout 300 mpirun --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 
-# shellcheck source=dev/test/check.sh
-. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sample=$PWD/dev/test/sample_de.txt
@@ -105,8 +102,8 @@ if [ "$mode" = gpu ]; then
         check "$family on 1 GPU: $(tail -n 1 said)" test -d "$(last one_$family)"
         for zero in 0 1 2 3; do against_one $family "$gpus" $((1 + zero % 2)) $zero 0 '' again; done
     done
-    printf 'largest distance of a loss curve from one rank: %s\n%d passed, %d failed\n' "$worst" $passed $failed
-    exit $((failed > 0))
+    printf 'largest distance of a loss curve from one rank: %s\n' "$worst"
+    finish
 elif [ "$mode" = long ]; then
     sequences=24 steps=51
     for family in "${families[@]}"; do
@@ -207,5 +204,4 @@ check "the file is gone" test -z "$(find . -maxdepth 1 -name '.llmc-ranks*')"
 train gpt2 3 1 refused --zero=1 --zero_group=2
 check "a group that does not divide the ranks: $(cat said)" grep -q 'zero_group=2 does not divide the 3 ranks' said
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+finish

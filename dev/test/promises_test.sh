@@ -38,7 +38,7 @@ headers() {
     done
 }
 clang=(clang)
-command -v clang++ >/dev/null || { clang=() && echo "clang is not there: headers are compiled with gcc alone"; }
+command -v clang++ >/dev/null || { clang=() && skip 'promises_test.sh, headers compiled by clang' 'no clang++ (Debian: clang)'; }
 copy() { # the sources without fixtures
     rm -rf "$work/tree"
     mkdir -p "$work/tree/dev"
@@ -122,5 +122,4 @@ warn $((2 * n - 2)) "Wunused-function" llmc/base/json.h 's/^#endif$/static int f
 warn "$n" "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
 warn "$n" "error" llmc/cuda/norm.h '/^#include "cuda.h"/d'
 
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+finish

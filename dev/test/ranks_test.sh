@@ -2,22 +2,22 @@
 # The CPU program over MPI: 1, 2, 3 and 4 ranks have the same loss curve within 1e-5, the same ranks twice
 # have the same bits, resuming continues with them, however many files a checkpoint is spread over, and a rank that
 # dies takes the job down in seconds.
-# Needs mpirun and a build with MPI; says so and counts nothing otherwise.
+# Needs mpirun and a build with MPI; is skipped otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}"
 program=$PWD/$BUILD/train_gpt_cpu
-if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
-    echo 'no mpirun, or a build without MPI: the ranks are not tested'
-    echo '0 passed, 0 failed'
-    exit 0
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
+why=$(no_ranks)
+if [ -n "$why" ]; then
+    skip 'ranks_test.sh, several ranks of the CPU program' "$why"
+    finish
 fi
 export OMP_WAIT_POLICY=passive
 launch=(mpirun --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 
-# shellcheck source=dev/test/check.sh
-. dev/test/check.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sample=$PWD/dev/test/sample_de.txt
@@ -126,5 +126,4 @@ check "the message names the rank: $(tail -n 5 out)" grep -Eq 'rank [0-9]+' out
 last=$(find dying -maxdepth 1 -name 'step_*[0-9]' | sort | tail -n 1)
 check "the last checkpoint $last is good" "$program" eval --model="$last" --data='s_val_*.bin' --seq_len=48 --val_tokens=96 >/dev/null
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+finish

@@ -2,7 +2,7 @@
 # The scripts a user starts, as far as they need no network: the cleaning of German text, the plot,
 # missing tools, and the quick start from the sample text with a model of 0.1M parameters:
 # finished, repeated, stopped by a signal and gone on with. What needs a tool that is not
-# there is left out with a note.
+# there is skipped, which is counted.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
@@ -40,6 +40,7 @@ for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scalin
     esac
     if command -v shellcheck >/dev/null; then check "$script: shellcheck" shellcheck -x "$script"; fi
 done
+command -v shellcheck >/dev/null || skip 'scripts_test.sh, shellcheck of the scripts' 'no shellcheck'
 refuse 'quickstart.sh: no time' '--minutes=0' bash scripts/quickstart.sh --minutes=0 --out="$work/never"
 refuse 'quickstart.sh: a comma in the folder' 'in its name' bash scripts/quickstart.sh --out="$work/a,b"
 refuse 'debian_de.sh: unknown source' 'expected wesnoth or fortunes' bash scripts/corpus/debian_de.sh --with=nothing
@@ -113,10 +114,10 @@ if perl -MUnicode::Normalize -MDigest::SHA -e 1 2>/dev/null; then
         check 'man: term and text' test "$(grep -A 1 -x -- -s "$man")" = $'-s\ngeht schnell und ohne Pause.'
         check 'man: neither synopsis nor translators' lacks "$man" ÜBERS
     else
-        echo 'left out: man pages (no mandoc)'
+        skip 'scripts_test.sh, German text of man pages' 'no mandoc'
     fi
 else
-    echo 'left out: German text (no full perl)'
+    skip 'scripts_test.sh, German text' 'no full perl'
 fi
 
 # ------------------------------------------------------------------ plot
@@ -135,7 +136,7 @@ if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
     mkdir "$work/empty" && : >"$work/empty/metrics.jsonl"
     refuse 'plot.sh: an empty run' 'has a step and a loss yet' bash scripts/plot.sh "$work/empty"
 else
-    echo 'left out: plot (no jq or no gnuplot)'
+    skip 'scripts_test.sh, the plot' 'no jq or no gnuplot'
 fi
 
 # ------------------------------------------------------------------ clusters
@@ -174,7 +175,7 @@ END
 for tool in module scancel; do printf '#!/bin/sh\necho %s "$@" >>"$CALLS"\n' $tool >"$stubs/$tool"; done
 chmod +x "$stubs"/*
 if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
-    echo 'left out: the sbatch files with the real program (in the plain build)'
+    skip 'scripts_test.sh, the sbatch files with the real program' 'only in the plain build'
 else
     program=$root/$BUILD/train_gpt_cpu
     "$program" bpe --input=dev/test/sample_de.txt --vocab_size=512 --out="$work/t/tokenizer.json" >"$work/out" 2>&1 &&
@@ -254,14 +255,15 @@ else
     # mpirun with a host file.
     refuse 'run_multi_node.sh: no host file' 'one host a line' bash scripts/run_multi_node.sh --hostfile="$work/none" --device=CPU
     echo localhost >"$work/hosts"
-    if command -v mpirun >/dev/null && [[ $BUILD = *mpi1* ]]; then
+    why=$(no_ranks)
+    if [ -z "$why" ]; then
         bash scripts/run_multi_node.sh --hostfile="$work/hosts" --device=CPU --ranks_per_node=2 --program="$program" -- --config="$work/train.conf" --steps=3 --out="$work/mpi" \
             --train_data="$work/t/s_train_*.bin" --val_data="$work/t/s_val_*.bin" --tokenizer="$work/t/tokenizer.json" >"$work/out" 2>&1
         check "run_multi_node.sh on this host: exit code $?: $(tail -n 2 "$work/out")" grep -q 'run_multi_node.sh: finished' "$work/out"
         check 'run_multi_node.sh: 2 ranks' has "$work/mpi/run.log" '2 ranks'
         check 'run_multi_node.sh: cost' grep -q '^cost: 384 tokens' "$work/out"
     else
-        echo 'left out: run_multi_node.sh (no mpirun, or a build without MPI)'
+        skip 'scripts_test.sh, run_multi_node.sh' "$why"
     fi
 fi
 # The model of a step: its tables stand in dev/scaling.md as they are printed, and its models are the program's.
@@ -269,7 +271,7 @@ dev/scaling.sh >"$work/out" 2>&1
 check 'scaling.sh: exit code' test $? -eq 0
 check 'scaling.md holds what scaling.sh prints; paste it again' cmp -s "$work/out" <(sed -n '/^Assumed: /,$p' dev/scaling.md)
 check 'scaling.sh: an assumption from the environment counts' has <(bw_nic=5e9 dev/scaling.sh) 'card 5 GB/s'
-if [ -z "$RUNNER" ]; then
+if [ -n "$RUNNER" ]; then skip 'scripts_test.sh, the models of scaling.sh' 'not under an emulator'; else
     while read -r preset length title; do
         "$BUILD/train_gpt_cpu" info --json --model="$preset" --seq_len="$length" >"$work/info"
         billions=$(printf '%.2f' "$(jq '.model.parameters / 1e9' "$work/info")")
@@ -285,7 +287,7 @@ fi
 # ------------------------------------------------------------------ quick start
 
 if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
-    echo 'left out: quick start (it runs in the plain build)'
+    skip 'scripts_test.sh, the quick start' 'only in the plain build'
 else
     # From another folder, with a relative path to the program.
     quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" "$@"); }
@@ -326,5 +328,4 @@ else
     check 'going on: one line a step' test "$(wc -l <"$run/model/metrics.jsonl")" -eq 120
 fi
 
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+finish

@@ -182,11 +182,10 @@ check "it is in the metrics as null" jq -es 'any(.[]; .event == "skip" and (.eve
 check "no checkpoint holds it: $(ls blown)" good_checkpoints blown
 
 # ---- ranks
-if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
-    echo 'no mpirun, or a build without MPI: the ranks are not tested'
-    printf '%d passed, %d failed\n' $passed $failed
-    [ $failed -eq 0 ]
-    exit
+why=$(no_ranks)
+if [ -n "$why" ]; then
+    skip 'survive_test.sh, faults of several ranks' "$why"
+    finish
 fi
 launch=(mpirun --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
@@ -287,5 +286,4 @@ check "the ranks end, the stopped one with them" test -z "$(pgrep -f -- '--out=h
 find hanging -name '*.tmp' -exec rm -rf {} +
 check "the last checkpoint is good: $(ls hanging)" good_checkpoints hanging
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+finish

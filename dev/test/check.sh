@@ -3,7 +3,7 @@
 #
 #   check MESSAGE COMMAND...    counts; if the command fails, prints MESSAGE and what it said of the fault, and goes on
 #   skip WHAT WHY               what cannot be tested here is said and counted: `SKIPPED WHAT: WHY`
-#   finish                      the count, as the last line, and the end: exit code 1 if a check failed
+#   conclude                    the count, as the last line; fails if a check did: the script's last command
 #
 # run.sh and .ci/run add up the lines `N passed, N failed, N skipped` (a test that skips nothing may leave that part
 # out), and list what was skipped.
@@ -23,9 +23,9 @@ skip() {
     skipped=$((skipped + 1))
     printf 'SKIPPED %s: %s\n' "$1" "$2"
 }
-finish() {
+conclude() {
     printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-    exit $((failed > 0))
+    [ "$failed" -eq 0 ]
 }
 # no_ranks: why several ranks cannot be started here; empty: they can.
 no_ranks() {

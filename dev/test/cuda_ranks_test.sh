@@ -32,7 +32,8 @@ if [ "$GPU" = 1 ]; then
 else why=$(no_ranks); fi
 if [ -n "$why" ]; then
     skip 'cuda_ranks_test.sh, several ranks of the CUDA program' "$why"
-    finish
+    conclude
+    exit
 fi
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 LLMC_CHECK_RANKS=1
 unset CUDA_EMU_STREAMS CUDA_EMU_ORDER LLMC_GRAPHS
@@ -103,7 +104,8 @@ if [ "$mode" = gpu ]; then
         for zero in 0 1 2 3; do against_one $family "$gpus" $((1 + zero % 2)) $zero 0 '' again; done
     done
     printf 'largest distance of a loss curve from one rank: %s\n' "$worst"
-    finish
+    conclude
+    exit
 elif [ "$mode" = long ]; then
     sequences=24 steps=51
     for family in "${families[@]}"; do
@@ -204,4 +206,6 @@ check "the file is gone" test -z "$(find . -maxdepth 1 -name '.llmc-ranks*')"
 train gpt2 3 1 refused --zero=1 --zero_group=2
 check "a group that does not divide the ranks: $(cat said)" grep -q 'zero_group=2 does not divide the 3 ranks' said
 
-finish
+conclude
+
+exit

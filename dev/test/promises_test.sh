@@ -122,4 +122,4 @@ warn $((2 * n - 2)) "Wunused-function" llmc/base/json.h 's/^#endif$/static int f
 warn "$n" "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
 warn "$n" "error" llmc/cuda/norm.h '/^#include "cuda.h"/d'
 
-finish
+conclude

@@ -12,7 +12,8 @@ program=$PWD/$BUILD/train_gpt_cpu
 why=$(no_ranks)
 if [ -n "$why" ]; then
     skip 'ranks_test.sh, several ranks of the CPU program' "$why"
-    finish
+    conclude
+    exit
 fi
 export OMP_WAIT_POLICY=passive
 launch=(mpirun --oversubscribe --bind-to none)
@@ -126,4 +127,6 @@ check "the message names the rank: $(tail -n 5 out)" grep -Eq 'rank [0-9]+' out
 last=$(find dying -maxdepth 1 -name 'step_*[0-9]' | sort | tail -n 1)
 check "the last checkpoint $last is good" "$program" eval --model="$last" --data='s_val_*.bin' --seq_len=48 --val_tokens=96 >/dev/null
 
-finish
+conclude
+
+exit

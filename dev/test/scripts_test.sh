@@ -328,4 +328,4 @@ else
     check 'going on: one line a step' test "$(wc -l <"$run/model/metrics.jsonl")" -eq 120
 fi
 
-finish
+conclude

@@ -108,8 +108,8 @@ if mkdir small && mount -t tmpfs -o size=16m none small 2>/dev/null; then
     check "and the run goes on from them: $(said)" test -d "$(printf 'small/run/step_%08d' $steps)"
     steps=60
     umount small
-fi
-# Where nothing may be mounted: files of limited size. No checkpoint can be written, and the run still goes to its end.
+else skip 'survive_test.sh, a full disk' 'no file system may be mounted here'; fi
+# Where nothing may be mounted, too: files of limited size. No checkpoint can be written, and the run still goes to its end.
 set_options limited
 (
     ulimit -f 64
@@ -185,7 +185,8 @@ check "no checkpoint holds it: $(ls blown)" good_checkpoints blown
 why=$(no_ranks)
 if [ -n "$why" ]; then
     skip 'survive_test.sh, faults of several ranks' "$why"
-    finish
+    conclude
+    exit
 fi
 launch=(mpirun --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
@@ -232,7 +233,10 @@ job 3 ranks_waiting --background_checkpoints=off
 check "checkpoints of 3 ranks have the same bits in the background and not" test "$(bits ranks_waiting)" = "$(bits ranks_whole)"
 # A disk without room for checkpoints: rank 0 fails, or any that writes a file; the others must not wait for it for ever.
 for how in background_checkpoints={on,off} checkpoint_files=3; do
-    if ! mount -t tmpfs -o size=16m none small 2>/dev/null; then break; fi
+    if ! mount -t tmpfs -o size=16m none small 2>/dev/null; then
+        skip 'survive_test.sh, ranks on a full disk' 'no file system may be mounted here'
+        break
+    fi
     set_options small/run --steps=10000000 "--$how" --comm_timeout=60
     "${launch[@]}" -n 3 "$binary" "${options[@]}" >out 2>err &
     pid=$!
@@ -252,7 +256,7 @@ if unshare -m true 2>/dev/null; then
     "${launch[@]}" -n 1 "$binary" "${options[@]}" : -n 1 unshare -m sh -c 'mkdir -p hidden && mount -t tmpfs none hidden && mkdir hidden/run && exec "$@"' - \
         "$binary" "${options[@]}" >out 2>err
     check "another folder on another host: $(cat err)" once '^error: rank 0 on .*: what rank 1 writes to hidden/run is not there for rank 0'
-fi
+else skip 'survive_test.sh, another folder on another host' 'no namespaces may be made here'; fi
 for how in signal file; do
     mkdir ranks_$how # a run looks for the file once a second, the first time after its first step
     [ $how = file ] && touch ranks_file/stop
@@ -286,4 +290,6 @@ check "the ranks end, the stopped one with them" test -z "$(pgrep -f -- '--out=h
 find hanging -name '*.tmp' -exec rm -rf {} +
 check "the last checkpoint is good: $(ls hanging)" good_checkpoints hanging
 
-finish
+conclude
+
+exit

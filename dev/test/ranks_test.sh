@@ -128,5 +128,3 @@ last=$(find dying -maxdepth 1 -name 'step_*[0-9]' | sort | tail -n 1)
 check "the last checkpoint $last is good" "$program" eval --model="$last" --data='s_val_*.bin' --seq_len=48 --val_tokens=96 >/dev/null
 
 conclude
-
-exit

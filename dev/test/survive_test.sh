@@ -291,5 +291,3 @@ find hanging -name '*.tmp' -exec rm -rf {} +
 check "the last checkpoint is good: $(ls hanging)" good_checkpoints hanging
 
 conclude
-
-exit

@@ -459,6 +459,28 @@ static void model_warm_up(Model *m) {
     free(tokens);
 }
 
+// On one device: stages 2 and 3 of ZeRO hold less.
+static ModelMemory model_memory(const ModelSetup *setup) {
+    static const bool none[PARAM_KINDS] = {false};
+    const Config *c = &setup->config;
+    int B = setup->batch_size, T = setup->seq_len;
+    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    double trained = 0, own, size = sizeof(float);
+    for (int i = 0; i < t.segments && setup->gradients; i++)
+        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
+    own = trained / (setup->zero ? setup->dist->size : 1);
+    ActTable acts =
+        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(float));
+    ModelMemory m =
+        {sizeof(real) * (double)t.elements, size * trained, STATE_KINDS * size * own, (double)acts.bytes, 0, false};
+    if (sizeof(real) != sizeof(float) && !setup->no_master) m.weights += size * own;
+    size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
+    m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
+    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
+    param_table_free(&t);
+    return m;
+}
+
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!config_check(&setup->config, err)) return NULL;
     int deal;

@@ -87,6 +87,14 @@ static bool engine_preflight(const Dist *dist, Error *err);
 static void *engine_host_alloc(size_t bytes);
 static void engine_host_free(void *memory);
 
+// What model_create and the passes after it take on a rank, in bytes: nearly all of it. buffers: gradients of activations,
+// logits, tables, scratch of kernels.
+typedef struct {
+    double weights, gradients, moments, activations, buffers;
+    bool host; // of the host's memory, not of a device's
+} ModelMemory;
+static ModelMemory model_memory(const ModelSetup *setup);
+
 // The model with all weights zero. Memory for everything is taken here.
 static Model *model_create(const ModelSetup *setup, Error *err);
 static void model_destroy(Model *m);
@@ -124,10 +132,12 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values);
 // program never makes it (a fused kernel).
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values);
 
+#define INIT_WEIGHTS_MOST ((size_t)1 << 22) // numbers at a time, a multiple of 4
+
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {
     const int64_t chunk = 1 << 16;
-    const size_t most = (size_t)1 << 22; // numbers at a time, a multiple of 4
+    const size_t most = INIT_WEIGHTS_MOST;
     float *values = (float *)mem_alloc(sizeof(float) * most);
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];

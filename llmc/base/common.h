@@ -15,6 +15,7 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "memory.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -126,14 +127,31 @@ PRINTF_LIKE(1, 2) static inline void warn(const char *format, ...) {
 
 // ---------------------------------------------------------------- memory
 
+#define MEM_GIB (1024.0 * 1024.0 * 1024.0)
+
+// Ends the process, with a line that says so, where so much memory would be a bare "Killed" as soon as it is touched.
+static inline void mem_look(size_t bytes) {
+    const size_t worth_it = (size_t)16 << 20; // of reading the files of /proc
+    if (bytes < worth_it || !memory_checked()) return;
+    MemoryRoom room;
+    memory_room(&room, "");
+    const MemoryBound *least = memory_least(&room);
+    if (least && (double)bytes > least->left)
+        fail("out of memory: %.3f GiB are needed at once, and %.3f GiB are left (%s); try a smaller model, "
+             "--batch_size "
+             "or --seq_len, or a larger limit; LLMC_MEMORY_CHECK=off in the environment tries it all the same",
+             (double)bytes / MEM_GIB, least->left / MEM_GIB, least->name);
+}
+
 // Zeroed memory, aligned to 64 bytes (one cache line, one AVX-512 register); freed with free().
 // Ends the process when there is none: nothing sensible can follow.
 static inline void *mem_alloc(size_t bytes) {
     void *p = NULL;
     size_t rounded = (bytes + 63) / 64 * 64;
+    mem_look(bytes);
     if (rounded < bytes || posix_memalign(&p, 64, rounded ? rounded : 64) != 0)
         fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
-             (double)bytes / (1024.0 * 1024.0 * 1024.0));
+             (double)bytes / MEM_GIB);
     memset(p, 0, rounded ? rounded : 64);
     return p;
 }
@@ -145,8 +163,7 @@ static inline void *mem_grow(void *array, size_t *capacity, size_t need, size_t 
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < need) wanted *= 2;
     void *grown = realloc(array, wanted * size);
-    if (!grown)
-        fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
+    if (!grown) fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / MEM_GIB);
     *capacity = wanted;
     return grown;
 }

@@ -117,11 +117,16 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     dist_agree(w->dist, ok, &err);
 }
 
+// Over how many files a checkpoint is spread. asked: 0: as many as keep each below CHECKPOINT_FILE_BYTES.
+static inline int checkpoint_files(const ParamTable *t, int asked, int ranks) {
+    int files = asked ? asked : (int)ceil(checkpoint_bytes(t) / CHECKPOINT_FILE_BYTES);
+    return (int)int64_min(int64_min(files, ranks), t->count);
+}
+
 // In the background, the memory for the copy is taken now, so that a lack of it shows before the first step.
 static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
     const Dist *dist = w->dist;
-    if (!w->files) w->files = (int)ceil(checkpoint_bytes(w->table) / CHECKPOINT_FILE_BYTES);
-    w->files = (int)int64_min(int64_min(w->files, dist->size), w->table->count);
+    w->files = checkpoint_files(w->table, w->files, dist->size);
     checkpoint_spread(w);
     w->file = -1;
     for (int f = 0; f < w->files; f++)

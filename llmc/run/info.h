@@ -10,6 +10,7 @@ the names of Config, memory in bytes.
 #include "../base/json.h"
 #include "../text/data.h"
 #include "load.h"
+#include "room.h"
 #include "stop.h"
 
 static inline void info_config(Str *json, const char *name, const Config *c, const ParamTable *t) {
@@ -82,7 +83,7 @@ static inline void info_tensor(Str *json, const Param *p, int times, const Confi
     free(names.data);
 }
 
-static inline void info_model(Str *json, const Config *c, const Options *o) {
+static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
     int B = (int)o->batch_size, T = (int)o->seq_len,
         recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
@@ -103,21 +104,31 @@ static inline void info_model(Str *json, const Config *c, const Options *o) {
         info_tensor(json, p, once ? 1 : c->layers, c, &t);
         comma = ", ";
     }
-    ActTable a = act_table(c, B, T, recompute, sizeof(float), sizeof(float));
-    double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements, state = STATE_KINDS * weights,
-           acts = (double)a.bytes, products = config_matmul_parameters(c), flops = config_flops_per_token(c, T);
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c;
+    setup.batch_size = B, setup.seq_len = T, setup.recompute = recompute;
+    setup.gradients = true, setup.dist = dist;
+    ModelMemory m = model_memory(&setup);
+    double copy = checkpoint_bytes(&t), scratch = room_scratch(&t, c, true),
+           all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
+           flops = config_flops_per_token(c, T);
     if (json) {
         str_printf(json,
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
-                   "\"activations\": %.0f, \"all\": %.0f}}",
-                   products, B, T, flops, FLOPS_FORMULA, weights, weights, state, acts, 2 * weights + state + acts);
+                   "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
+                   "%.0f}}",
+                   products, B, T, flops, FLOPS_FORMULA, m.weights, m.gradients, m.moments, m.activations, m.buffers,
+                   copy, scratch, all);
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, FLOPS_FORMULA);
-        printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations "
-               "%.3f GiB; %.3f GiB in all\n",
-               B, T, weights / GiB, weights / GiB, state / GiB, acts / GiB, (2 * weights + state + acts) / GiB);
+        printf("memory for training at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f, "
+               "buffers %.3f, copy for checkpoints %.3f, scratch %.3f GiB; %.3f GiB in all%s\n",
+               B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
+               m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
+               m.host ? "" : " but copy and scratch, which the host holds");
     }
     param_table_free(&t);
 }
@@ -172,14 +183,13 @@ static inline void info_data(Str *json, const Options *o) {
 }
 
 static inline int verb_info(const Options *o, Dist *dist) {
-    (void)dist;
     Str s, *json = o->json ? &s : NULL;
     memset(&s, 0, sizeof s);
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
         model_config_or_fail(&c, o, (int)o->vocab_size);
-        info_model(json, &c, o);
+        info_model(json, &c, o, dist);
     }
     if (json && s.size && *o->tokenizer) str_puts(json, ", ");
     if (*o->tokenizer) info_tokenizer(json, o->tokenizer);

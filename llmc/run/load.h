@@ -6,6 +6,7 @@ load.h: the model of --model for the verbs that do not train.
 
 #include "../files/checkpoint.h"
 #include "options.h"
+#include "room.h"
 
 // A folder with weights, or, where `random` is allowed, a preset or a folder with only a config, with random
 // weights from the seed.
@@ -40,6 +41,22 @@ static inline void model_config_or_fail(Config *c, const Options *o, int vocab_s
     if (!config_check(c, &err)) fail("%s", err.text);
 }
 
+// The most that the verb takes beside the model: the keys and values of `generate`, what `dump` writes.
+static inline void model_room_or_fail(const LoadedModel *l, const Options *o, const ModelSetup *setup) {
+    Error err;
+    Str note;
+    memset(&note, 0, sizeof note);
+    const Config *c = &l->config;
+    RoomNeed need = {model_memory(setup), 0, room_scratch(&l->table, c, false)};
+    double N = (double)setup->batch_size * setup->seq_len, size = sizeof(float);
+    if (o->verb == VERB_GENERATE && need.model.host)
+        need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
+    if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
+    const char *advice = o->verb == VERB_GENERATE ? "take a smaller model" : "take a smaller --batch_size or --seq_len";
+    dist_agree(setup->dist, room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", &err), &err);
+    free(note.data);
+}
+
 static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSetup *setup, bool random) {
     Error err;
     setup->config = l->config;
@@ -50,9 +67,11 @@ static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSet
     if (!weights && !random)
         fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
              verbs[o->verb].name);
+    if (!config_check(&l->config, &err)) fail("%s", err.text);
+    l->table = param_table(&l->config);
+    model_room_or_fail(l, o, setup);
     l->model = model_create(setup, &err);
     if (!l->model) fail("%s", err.text);
-    l->table = param_table(&l->config);
     if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
     else if (!folder_load_weights(l->model, &l->table, &l->config, o->model, &err)) fail("%s", err.text);
 }

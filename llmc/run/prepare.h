@@ -12,6 +12,7 @@ checkpoint that the run goes on from.
 #include "inputs.h"
 #include "metrics.h"
 #include "preflight.h"
+#include "room.h"
 #include "run_folder.h"
 #include "saving.h"
 #include "stop.h"
@@ -34,6 +35,7 @@ typedef struct {
     SpikeBounds bounds;  // of the step under way
     StepMetrics metrics; // of the last one
     bool finished;       // before it began: all steps are in the checkpoint
+    Str memory;          // a line for the log: what was needed and what was there
 
     int B, T;
     int64_t step_tokens;                // in one update, over all ranks
@@ -41,6 +43,19 @@ typedef struct {
     int32_t *inputs, *targets;          // (B, T) each
     double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
 } Trainer;
+
+// Are checkpoints written in the background, from a copy?
+static inline bool checkpoint_copies(const Options *o, const Dist *d) {
+    return o->background_checkpoints && (d->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+}
+
+// The bytes of that copy on this rank, as far as the tensors can be spread over the files evenly.
+static inline double checkpoint_copy_bytes(const Options *o, const ParamTable *t, const Dist *d) {
+    int files = checkpoint_files(t, (int)o->checkpoint_files, d->size);
+    bool writes = false;
+    for (int f = 0; f < files; f++) writes |= (int)((int64_t)f * d->size / files) == d->rank;
+    return checkpoint_copies(o, d) && writes ? checkpoint_bytes(t) / files : 0;
+}
 
 static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
     Error err;
@@ -152,6 +167,24 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->stop = stop;
 }
 
+// Is there room for the model, its checkpoints and samples?
+static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
+    const Options *o = t->o;
+    const Config *c = &t->in.config;
+    Error err;
+    RoomNeed need = {model_memory(setup), checkpoint_copy_bytes(o, &t->in.table, t->dist),
+                     room_scratch(&t->in.table, c, t->state.step == 0)};
+    double kv = (double)c->kv_heads * c->head_size * c->layers;
+    if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
+    dist_agree(t->dist,
+               room_check(&t->memory, &need, "training",
+                          "take a smaller --batch_size or --seq_len, --recompute=block, --background_checkpoints=off "
+                          "or "
+                          "a smaller model",
+                          t->dist, "", &err),
+               &err);
+}
+
 static inline void trainer_make_model(Trainer *t) {
     const Options *o = t->o;
     Error err;
@@ -168,6 +201,7 @@ static inline void trainer_make_model(Trainer *t) {
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.dist = t->dist;
+    trainer_room(t, &setup);
     t->model = model_create(&setup, &err);
     dist_agree(t->dist, t->model != NULL, &err);
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
@@ -185,8 +219,7 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     w->config = &t->in.config;
     w->dist = t->dist;
     w->files = (int)o->checkpoint_files;
-    w->copies =
-        o->background_checkpoints && (t->dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+    w->copies = checkpoint_copies(o, t->dist);
     t->saving.log = &t->log;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
@@ -231,6 +264,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
         trainer_log_run(t, options.data);
         log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
                  dist->size, dist->size == 1 ? "" : "s", checked);
+        log_line(&t->log, "%s", t->memory.data);
     }
     free(options.data);
     trainer_load(t, checkpoint.text);
@@ -241,6 +275,7 @@ static inline void trainer_close(Trainer *t) {
     if (t->model) checkpoint_writer_close(&t->saving.writer);
     model_destroy(t->model);
     inputs_close(&t->in);
+    free(t->memory.data);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);

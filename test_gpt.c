@@ -22,6 +22,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/files_test.h"
 #include "dev/test/gguf_test.h"
 #include "dev/test/kernels_test.h"
+#include "dev/test/memory_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/trainer_test.h"
@@ -36,7 +37,7 @@ int main(int argc, char **argv) {
     }
     // X(area): the functions test_AREA. The watchdog's test forks, and comes before any thread is made: under
     // qemu-user a child of a process with threads can make none.
-#define AREAS(X) X(watchdog) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf) X(trainer)
+#define AREAS(X) X(watchdog) X(base) X(files) X(tokenizer) X(data) X(kernels) X(memory) X(model) X(gguf) X(trainer)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

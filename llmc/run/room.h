@@ -48,7 +48,7 @@ static inline void room_parts(Str *s, const RoomNeed *n) {
                  {"scratch", n->other}};
     const char *comma = "";
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (parts[i].bytes < MEM_GIB / 1000) continue;
+        if (parts[i].bytes < MEM_GIB / 2000) continue;
         str_printf(s, "%s%s %.3f", comma, parts[i].name, parts[i].bytes / MEM_GIB);
         comma = ", ";
     }
@@ -102,13 +102,13 @@ static inline bool room_check(Str *note, const RoomNeed *n, const char *what, co
                    tightest->name);
     if (tightest && !memory_checked()) str_puts(note, ": not checked, LLMC_MEMORY_CHECK=off");
     else if (tightest && together > tightest->left) {
-        char who[80];
-        snprintf(who, sizeof who, sharers > 1 ? "%s on the %d ranks of this host" : "%s", what, sharers);
+        char who[80] = "";
+        if (sharers > 1) snprintf(who, sizeof who, " on %d ranks that share it", sharers);
         ok = error_set(err,
-                       "%s needs %.3f GiB of memory (%s%s), and %.3f GiB are left (%.300s): %s, or raise that limit; "
+                       "%s%s needs %.3f GiB of memory (%s%s), and %.3f GiB are left (%.300s): %s, or raise that limit; "
                        "LLMC_MEMORY_CHECK=off in the environment starts all the same",
-                       who, together / MEM_GIB, sharers > 1 ? "each " : "", list, tightest->left / MEM_GIB,
-                       tightest->name, advice);
+                       what, who, together / MEM_GIB, sharers > 1 ? "this rank: " : "", *list ? list : "scratch",
+                       tightest->left / MEM_GIB, tightest->name, advice);
     }
     free(parts.data);
     return ok;

@@ -87,8 +87,8 @@ static bool engine_preflight(const Dist *dist, Error *err);
 static void *engine_host_alloc(size_t bytes);
 static void engine_host_free(void *memory);
 
-// What model_create and the passes after it take on a rank, in bytes: nearly all of it. buffers: gradients of activations,
-// logits, tables, scratch of kernels.
+// What model_create and the passes after it take on a rank, in bytes: all but some scratch of kernels. buffers:
+// gradients of activations, logits, tables.
 typedef struct {
     double weights, gradients, moments, activations, buffers;
     bool host; // of the host's memory, not of a device's

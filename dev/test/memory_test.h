@@ -1,6 +1,6 @@
 /*
-memory_test.h: base/memory.h and run/room.h on machines that are not there: folders with a /proc and a /sys of their own.
-What a real limit does is in memory_test.sh.
+memory_test.h: base/memory.h and run/room.h on machines that are not there: folders with a /proc and a /sys of their
+own. What a real limit does is in memory_test.sh.
 */
 #include "../../llmc/run/room.h"
 #include "check.h"

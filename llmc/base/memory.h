@@ -1,7 +1,7 @@
 /*
 memory.h: how much memory this process can still get, before the kernel ends it with a bare "Killed".
 
-    memory_room(&room, "")     every bound that there is: what the machine has left, the cgroups, the limits of the process
+    memory_room(&room, "")     every bound: what the machine has left, the cgroups, the limits of the process
     memory_least(&room)        the tightest; NULL: nothing is known
     memory_checked()           false: LLMC_MEMORY_CHECK=off in the environment, for machines that count otherwise
 
@@ -53,7 +53,8 @@ static inline bool memory_checked(void) {
 
 // ---------------------------------------------------------------- files of /proc and /sys
 
-// A file's text, to be freed; NULL: it cannot be read. These files have no size of their own; 4 MiB are more than any has.
+// A file's text, to be freed; NULL: it cannot be read. These files have no size of their own; 4 MiB are more than any
+// has.
 static inline char *memory_text(const char *root, const char *folder, const char *name) {
     char path[8192];
     if (snprintf(path, sizeof path, "%s%s%s", root, folder, name) >= (int)sizeof path) return NULL;

@@ -60,8 +60,8 @@ typedef struct {
     uint64_t ids[MEMORY_BOUNDS][2];
 } RoomSeat;
 
-// Do the ranks together fit within what each of them sees? Called by all ranks; root: see base/memory.h. what: who asks,
-// "training"; advice: what to change. note: what was found, for the log.
+// Do the ranks together fit within what each of them sees? Called by all ranks. what: who asks, "training"; advice:
+// what to change; note: what was found, for the log; root: see base/memory.h.
 static inline bool room_check(Str *note, const RoomNeed *n, const char *what, const char *advice, const Dist *d,
                               const char *root, Error *err) {
     MemoryRoom room;

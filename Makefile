@@ -192,7 +192,7 @@ format:
 	clang-format -i $(FORMATTED)
 lint:
 	@if clang-format --version 2>&1 | grep -q 'version $(CLANG_FORMAT)\.'; then clang-format --dry-run -Werror $(FORMATTED); \
-	else echo "make lint: skipped: clang-format $(CLANG_FORMAT) is not there"; fi
+	else echo "SKIPPED make lint: clang-format $(CLANG_FORMAT) is not there"; fi
 
 clean:
 	rm -rf build train_gpt_cpu train_gpt test_gpt

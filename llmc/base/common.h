@@ -76,17 +76,19 @@ static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c)
 }
 
 // A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F)
-// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal.
-static inline void text_make_printable(char *text) {
+// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. keep: characters that may stay.
+static inline void text_make_printable_but(char *text, const char *keep) {
     uint8_t *p = (uint8_t *)text, *end = p + strlen(text);
     uint32_t c = 0;
     for (int n; p < end; p += n) {
         n = utf8_decode(p, end, &c);
         if (n && c >= 32 && (c < 127 || c > 159)) continue;
+        if (n == 1 && strchr(keep, *p)) continue;
         n = n ? n : 1;
         memset(p, '?', (size_t)n);
     }
 }
+static inline void text_make_printable(char *text) { text_make_printable_but(text, ""); }
 
 // Fills err (which may be NULL) and returns false, so that callers write `return error_set(err, ...)`.
 PRINTF_LIKE(2, 3) static inline bool error_set(Error *err, const char *format, ...) {
@@ -185,16 +187,34 @@ static inline void str_add(Str *s, const void *bytes, size_t n) {
 
 static inline void str_puts(Str *s, const char *text) { str_add(s, text, strlen(text)); }
 
-PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...) {
-    va_list args, again;
-    va_start(args, format);
+static inline void str_vprintf(Str *s, const char *format, va_list args) {
+    va_list again;
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
     s->data = (char *)mem_grow(s->data, &s->capacity, s->size + (size_t)n + 1, 1);
     vsnprintf(s->data + s->size, (size_t)n + 1, format, again);
     va_end(again);
     s->size += (size_t)n;
+}
+
+PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    str_vprintf(s, format, args);
+    va_end(args);
+}
+
+// One line of a result on standard output; names in it are made printable.
+PRINTF_LIKE(1, 2) static inline void print_line(const char *format, ...) {
+    Str s;
+    va_list args;
+    memset(&s, 0, sizeof s);
+    va_start(args, format);
+    str_vprintf(&s, format, args);
+    va_end(args);
+    text_make_printable(s.data);
+    printf("%s\n", s.data);
+    free(s.data);
 }
 
 // Writes 1 to 4 bytes.

@@ -117,7 +117,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     UpdateRule rule = update_rule(1, adam, o->grad_clip);
     model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
-    printf("%s: loss %.6f over %zu tokens, %d tensors\n", o->out, (double)loss, N, d.w.count);
+    print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);
     free(d.values);
     if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
     free(inputs);

@@ -143,7 +143,7 @@ static inline void info_tokenizer(Str *json, const char *path) {
         str_printf(json, ", \"vocab_size\": %d, \"eot\": %d, \"hash\": \"%016" PRIx64 "\"}", tok.vocab_size, tok.eot,
                    tok.hash);
     } else {
-        printf("%s: vocabulary %d, end of text %d, hash %016" PRIx64 "\n", path, tok.vocab_size, tok.eot, tok.hash);
+        print_line("%s: vocabulary %d, end of text %d, hash %016" PRIx64, path, tok.vocab_size, tok.eot, tok.hash);
     }
     tokenizer_free(&tok);
 }
@@ -159,7 +159,7 @@ static inline void info_shard(Str *json, const Shard *s) {
                    "xxh64 %016llx",
              (long long)h->tokens, h->token_bytes, (long long)h->documents, (long long)h->bytes,
              (long long)h->vocab_size, (unsigned long long)h->tokenizer_hash, (unsigned long long)h->checksum);
-    if (!json) printf("%s%s\n", s->path, text);
+    if (!json) print_line("%s%s", s->path, text);
     else str_puts(json, "{\"path\": "), json_escape(json, s->path, strlen(s->path)), str_puts(json, text);
 }
 

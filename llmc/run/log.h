@@ -28,21 +28,35 @@ static inline void log_clear(Log *log) {
     log->line_width = 0;
 }
 
-// One line (or several) to the terminal and to run.log.
-PRINTF_LIKE(2, 3) static inline void log_line(Log *log, const char *format, ...) {
+// keep: control characters that may stand in it.
+static inline void log_add(Log *log, const char *keep, const char *format, va_list args) {
     if (!log->file) return;
-    va_list args;
+    Str s;
+    memset(&s, 0, sizeof s);
+    str_vprintf(&s, format, args);
+    text_make_printable_but(s.data, keep);
     log_clear(log);
-    va_start(args, format);
-    vfprintf(stdout, format, args);
-    va_end(args);
-    va_start(args, format);
-    vfprintf(log->file, format, args);
-    va_end(args);
-    fputc('\n', stdout);
-    fputc('\n', log->file);
+    fprintf(stdout, "%s\n", s.data);
+    fprintf(log->file, "%s\n", s.data);
     fflush(stdout);
     fflush(log->file);
+    free(s.data);
+}
+
+// One line to the terminal and to run.log. Names of files in it may be anybody's: they are made printable.
+PRINTF_LIKE(2, 3) static inline void log_line(Log *log, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    log_add(log, "", format, args);
+    va_end(args);
+}
+
+// Several lines.
+PRINTF_LIKE(2, 3) static inline void log_text(Log *log, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    log_add(log, "\n\t", format, args);
+    va_end(args);
 }
 
 // The live line: in place on a terminal; elsewhere a line every 10 seconds.

@@ -89,7 +89,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     const Options *o = t->o;
     Log *log = &t->log;
     log_line(log, "%s, commit %s, compiler %s", engine_name(), build_commit, __VERSION__);
-    log_line(log, "options: {%s\n}", options);
+    log_text(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);
     int64_t sequences = o->steps * (t->step_tokens / t->T);
@@ -248,7 +248,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     trainer_preflight(t, &keep, options.data, &checkpoint);
     double checked = clock_seconds() - t->stop.started;
     if (t->finished) {
-        if (dist->rank == 0) printf("finished: %s has all %lld steps\n", checkpoint.text, (long long)o->steps);
+        if (dist->rank == 0) print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
         free(options.data);
         return;
     }

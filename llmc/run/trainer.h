@@ -63,7 +63,7 @@ static inline void trainer_sample(Trainer *t) {
     g.model = t->model;
     g.context_length = t->T < c->max_seq_len ? t->T : c->max_seq_len;
     Str text = generate(&g, (uint64_t)t->state.step << 32);
-    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, text.data);
+    log_text(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, text.data);
     free(text.data);
     generator_free(&g);
 }

@@ -27,9 +27,9 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
         !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
-    printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n",
-           o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
-           (long long)stats.pretokens, clock_seconds() - start);
+    print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
+               o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
+               (long long)stats.pretokens, clock_seconds() - start);
     if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
     str_list_free(&files);
     tokenizer_free(&tok);
@@ -153,7 +153,7 @@ static inline int verb_export(const Options *o, Dist *dist) {
     Error err;
     if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
     struct stat st;
-    if (stat(o->out, &st) == 0) printf("%s: %.1f MB\n", o->out, (double)st.st_size / 1e6);
+    if (stat(o->out, &st) == 0) print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
     return EXIT_DONE;
 }
 

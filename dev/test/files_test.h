@@ -559,6 +559,60 @@ static void test_safetensors_folders(void) {
     safetensors_close(&st);
 }
 
+// Seconds to open a file of `count` empty tensors with these names, and to find each.
+static double safetensors_seconds(const Str *names, int count) {
+    SafeTensors st;
+    Error err;
+    Str text;
+    memset(&text, 0, sizeof text);
+    str_add(&text, "01234567{", 9);
+    const char *name = names->data;
+    for (int i = 0; i < count; i++, name += strlen(name) + 1)
+        str_printf(&text, "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? "," : "", name);
+    str_puts(&text, "}");
+    uint64_t length = text.size - 8;
+    memcpy(text.data, &length, 8);
+    Path path = test_temp("names.safetensors");
+    CHECK(file_write_all(path.text, text.data, text.size, &err), "%s", err.text);
+    free(text.data);
+    double start = clock_seconds();
+    CHECK(safetensors_open(&st, path.text, &err), "%s", err.text);
+    int found = 0;
+    name = names->data;
+    for (int i = 0; i < count; i++, name += strlen(name) + 1) found += safetensors_find(&st, name) == &st.tensors[i];
+    CHECK(found == count, "%d of %d names were found", found, count);
+    CHECK(!safetensors_find(&st, "") && !safetensors_find(&st, "~"), "names that are not there were found");
+    safetensors_close(&st);
+    return clock_seconds() - start;
+}
+
+// Names that somebody has chosen to fall on one place of a hash table (FNV-1a, by its low bits) cost no more than others.
+static void test_safetensors_names(void) {
+    enum { NAMES = 20000 };
+    const uint64_t prime = 0x100000001b3, low = (1 << 17) - 1;
+    Str plain, chosen;
+    memset(&plain, 0, sizeof plain);
+    memset(&chosen, 0, sizeof chosen);
+    int n = 0;
+    for (int i = 0; i < NAMES; i++) str_printf(&plain, "plain.%08d%c", i, 0);
+    for (int i = 0; n < NAMES; i++) {
+        char name[32];
+        int size = snprintf(name, sizeof name, "%x", i), before = n;
+        uint64_t h = fnv1a64(name, (size_t)size, FNV1A64_START);
+        for (int a = '0'; a <= 'z' && n == before; a++)
+            for (int b = '0'; b <= 'z' && n == before && a != '\\'; b++) {
+                uint64_t c = (((h ^ (uint64_t)a) * prime) ^ (uint64_t)b) * prime & low; // c ^ c is 0, and stays so
+                if (b == '\\' || c == '\\' || c < '0' || c > 'z') continue;
+                str_printf(&chosen, "%s%c%c%c%c", name, a, b, (int)c, 0);
+                n++;
+            }
+    }
+    double some = safetensors_seconds(&plain, NAMES), all = safetensors_seconds(&chosen, NAMES);
+    CHECK(all < 10 * some + 0.2, "%.2f s for names that collide, %.2f s for others", all, some);
+    free(plain.data);
+    free(chosen.data);
+}
+
 static void test_files(void) {
     test_sha256();
     test_xxh64();
@@ -567,6 +621,7 @@ static void test_files(void) {
     test_safetensors_reading();
     test_safetensors_writing();
     test_safetensors_folders();
+    test_safetensors_names();
 }
 
 #endif

@@ -61,11 +61,15 @@ typedef struct {
 } SafeTensor;
 
 typedef struct {
+    const char *name;
+    int index; // of the tensor or file that has this name
+} SafeName;
+
+typedef struct {
     SafeTensor *tensors; // (count) in the order of the headers
     int count;
     size_t capacity;
-    int *table; // (table_size) open addressing by name: an index into tensors, or -1
-    size_t table_size;
+    SafeName *names;   // (count) sorted: no names that somebody chose make a search slow, as they would a hash table
     MappedFile *files; // (paths.count)
     JsonDoc *headers;  // (paths.count) own the names
     StrList paths;
@@ -90,7 +94,7 @@ static inline void safetensors_close(SafeTensors *st) {
     free(st->files);
     free(st->headers);
     free(st->tensors);
-    free(st->table);
+    free(st->names);
     str_list_free(&st->paths);
     memset(st, 0, sizeof *st);
 }
@@ -244,33 +248,58 @@ static inline bool safetensors_add_file(SafeTensors *st, const char *path, Error
     return safetensors_header(st, &st->headers[n], &st->files[n], st->paths.items[n], err);
 }
 
-static inline size_t safetensors_slot(const SafeTensors *st, const char *name) {
-    size_t slot = (size_t)fnv1a64(name, strlen(name), FNV1A64_START) & (st->table_size - 1);
-    while (st->table[slot] >= 0 && strcmp(st->tensors[st->table[slot]].name, name) != 0)
-        slot = (slot + 1) & (st->table_size - 1);
-    return slot;
+static inline int safetensors_name_order(const void *a, const void *b) {
+    const SafeName *x = (const SafeName *)a, *y = (const SafeName *)b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : (x->index > y->index) - (x->index < y->index);
 }
 
 // NULL: there is no tensor of that name.
 static inline const SafeTensor *safetensors_find(const SafeTensors *st, const char *name) {
-    if (!st->table) return NULL;
-    int i = st->table[safetensors_slot(st, name)];
-    return i < 0 ? NULL : &st->tensors[i];
+    int first = 0, last = st->names ? st->count : 0;
+    while (first < last) {
+        int middle = first + (last - first) / 2, order = strcmp(st->names[middle].name, name);
+        if (order == 0) return &st->tensors[st->names[middle].index];
+        if (order < 0) first = middle + 1;
+        else last = middle;
+    }
+    return NULL;
 }
 
 static inline bool safetensors_make_table(SafeTensors *st, Error *err) {
-    st->table_size = 16;
-    while (st->table_size < 2 * (size_t)st->count) st->table_size *= 2;
-    st->table = (int *)mem_alloc(st->table_size * sizeof(int));
-    for (size_t i = 0; i < st->table_size; i++) st->table[i] = -1;
-    for (int i = 0; i < st->count; i++) {
-        size_t slot = safetensors_slot(st, st->tensors[i].name);
-        if (st->table[slot] >= 0)
-            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->tensors[i].name,
-                             st->tensors[st->table[slot]].path, st->tensors[i].path);
-        st->table[slot] = i;
-    }
+    st->names = (SafeName *)mem_alloc((size_t)st->count * sizeof(SafeName));
+    for (int i = 0; i < st->count; i++) st->names[i].name = st->tensors[i].name, st->names[i].index = i;
+    qsort(st->names, (size_t)st->count, sizeof(SafeName), safetensors_name_order);
+    for (int i = 1; i < st->count; i++)
+        if (strcmp(st->names[i - 1].name, st->names[i].name) == 0)
+            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->names[i].name,
+                             st->tensors[st->names[i - 1].index].path, st->tensors[st->names[i].index].path);
     return true;
+}
+
+// Opens the files that an index names, each once, in the order in which they are first named.
+static inline bool safetensors_add_files(SafeTensors *st, const char *folder, const char *index_path, const Json *map,
+                                         Error *err) {
+    bool ok = true;
+    int n = 0;
+    SafeName *files = (SafeName *)mem_alloc(map->size * sizeof(SafeName));
+    for (const Json *j = map->child; ok && j; j = j->next) {
+        const char *name = json_string(j, "");
+        if (!*name || strchr(name, '/') || strlen(name) != j->size)
+            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"",
+                           index_path, j->key, name);
+        files[n].name = name, files[n].index = n;
+        n++;
+    }
+    char *again = (char *)mem_alloc(map->size); // (map->size): named before
+    if (ok) qsort(files, (size_t)n, sizeof(SafeName), safetensors_name_order);
+    for (int i = 1; ok && i < n; i++) again[files[i].index] = strcmp(files[i - 1].name, files[i].name) == 0;
+    n = 0;
+    for (const Json *j = map->child; ok && j; j = j->next)
+        if (!again[n++]) ok = safetensors_add_file(st, path_of("%.3000s/%.900s", folder, json_string(j, "")).text, err);
+    free(files);
+    free(again);
+    return ok;
 }
 
 // The files of a folder that an index lists, each once, and then whether each tensor is where the index says.
@@ -280,19 +309,7 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     if (!doc.root) return false;
     bool ok = json_is(map, JSON_OBJECT) && map->size > 0;
     if (!ok) error_set(err, "%s: expected an object weight_map from names of tensors to names of files", index_path);
-    for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
-        const char *name = json_string(j, "");
-        if (!*name || strchr(name, '/') || strlen(name) != j->size) {
-            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"",
-                           index_path, j->key, name);
-            break;
-        }
-        Path path = path_of("%.3000s/%.900s", folder, name);
-        int i = st->paths.count - 1;
-        while (i >= 0 && strcmp(st->paths.items[i], path.text) != 0) i--;
-        if (i < 0) ok = safetensors_add_file(st, path.text, err);
-    }
-    ok = ok && safetensors_make_table(st, err);
+    ok = ok && safetensors_add_files(st, folder, index_path, map, err) && safetensors_make_table(st, err);
     for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
         const SafeTensor *t = safetensors_find(st, j->key);
         if (!t || strcmp(strrchr(t->path, '/') + 1, json_string(j, "")) != 0)

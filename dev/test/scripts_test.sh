@@ -43,6 +43,18 @@ done
 command -v shellcheck >/dev/null || skip 'scripts_test.sh, shellcheck of the scripts' 'no shellcheck'
 refuse 'quickstart.sh: no time' '--minutes=0' bash scripts/quickstart.sh --minutes=0 --out="$work/never"
 refuse 'quickstart.sh: a comma in the folder' 'in its name' bash scripts/quickstart.sh --out="$work/a,b"
+# What others may have written is never run, not even as arithmetic, and adds no lines or escape sequences to a message.
+# shellcheck disable=SC2016  # it must not be expanded
+planted='a[$(touch "$PLANTED")]'
+export PLANTED=$work/planted
+refuse 'scaling.sh: a command in the environment' 'expected a number' env bw_nic="$planted" dev/scaling.sh
+refuse 'steps.sh: a command in the environment' 'expected whole numbers' env BUILD="$BUILD" ROUNDS="$planted" dev/bench/steps.sh
+refuse 'steps.sh: a command in its runs' 'expected name:B:T' env BUILD="$BUILD" RUNS="124M:$planted:64:fp32:1" dev/bench/steps.sh
+refuse 'cost.sh: a command for a number' '--devices' bash scripts/cost.sh --device=CPU --devices="$planted" --
+refuse 'cost.sh: a command for a share' '--mfu' bash scripts/cost.sh --device=CPU --devices=1 --mfu="$planted" --
+refuse 'cost.sh: a number with a leading zero' '--devices=08' bash scripts/cost.sh --device=CPU --devices=08 --
+refuse 'cost.sh: control characters' 'TPU?error: all is well?[31m' bash scripts/cost.sh --device=$'TPU\nerror: all is well\e[31m' --devices=1 --
+check 'a message with control characters is one line' test "$(wc -l <"$work/err")" -eq 1
 refuse 'debian_de.sh: unknown source' 'expected wesnoth or fortunes' bash scripts/corpus/debian_de.sh --with=nothing
 
 # install.sh where tools are missing and root is not to be had: says the one command, installs nothing.
@@ -53,6 +65,11 @@ printf '#!/bin/sh\ntouch "%s"\n' "$work/apt was called" >"$work/bin/apt-get"
 chmod +x "$work/bin/id" "$work/bin/apt-get"
 refuse 'install.sh without root' 'sudo apt-get install -y --no-install-recommends jq gnuplot-nox' env PATH="$work/bin" bash scripts/install.sh plot
 check 'install.sh without root calls no apt-get' test ! -e "$work/apt was called"
+refuse 'install.sh without root, no MPI' 'go on without Open MPI: make MPI=0' env PATH="$work/bin" bash scripts/install.sh mpi
+# One of two tools is not both.
+printf '#!/bin/sh\n' >"$work/bin/mpicc"
+chmod +x "$work/bin/mpicc"
+refuse 'install.sh: mpicc without mpirun' 'openmpi-bin' env PATH="$work/bin" bash scripts/install.sh mpi
 refuse 'install.sh --check' 'mandoc' env PATH="$work/bin" bash scripts/install.sh --check corpus
 
 # ------------------------------------------------------------------ German text
@@ -135,8 +152,76 @@ if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
     refuse 'plot.sh: no run' 'there is no such file' bash scripts/plot.sh "$work/nowhere"
     mkdir "$work/empty" && : >"$work/empty/metrics.jsonl"
     refuse 'plot.sh: an empty run' 'has a step and a loss yet' bash scripts/plot.sh "$work/empty"
+    # Names that gnuplot would run, as a line of its own and as a pipe; steps that are no numbers; a pipe in place of a file.
+    # shellcheck disable=SC2016  # they must not be expanded
+    for name in $'x\nsystem "touch planted"' '|touch planted;' '<touch planted' '`touch planted`'; do
+        mkdir -p "$work/plots/$name"
+        { printf '{"step": "1\\n2 3", "loss": 9}\n{"step": {"a": 1}, "loss": 1}\n7\n' && cat "$work/it's a_run/metrics.jsonl"; } >"$work/plots/$name/metrics.jsonl"
+        (cd "$work/plots" && bash "$root/scripts/plot.sh" "$name") >"$work/out" 2>&1
+        check "plot.sh: a run named $(printf %q "$name"): exit code $?: $(head -c 200 "$work/out")" test -s "$work/plots/$name/loss.svg"
+    done
+    check 'plot.sh: nothing in a name is run' test -z "$(find "$work/plots" -name planted)"
+    mkdir "$work/piped" && mkfifo "$work/piped/metrics.jsonl"
+    refuse 'plot.sh: a pipe' 'there is no such file' timeout 10 bash scripts/plot.sh "$work/piped"
 else
     skip 'scripts_test.sh, the plot' 'no jq or no gnuplot'
+fi
+
+# ------------------------------------------------------------------ packages that are kept
+
+if command -v dpkg-deb >/dev/null && perl -MUnicode::Normalize -MDigest::SHA -e 1 2>/dev/null && command -v mandoc >/dev/null; then
+    # Two versions of a package, and stubs of apt that know the first and bring whatever stands in `sent`.
+    packages=$work/packages
+    for letter in a b; do
+        mkdir -p "$packages/$letter/usr/share/doc/debian/FAQ/de" "$packages/$letter/DEBIAN" "$packages/$letter/usr/share/doc/debian-faq-de"
+        printf 'Package: debian-faq-de\nVersion: 1:%s\nArchitecture: all\nMaintainer: x <x@y.z>\nDescription: x\n' 11.1 >"$packages/$letter/DEBIAN/control"
+        printf '<p>Dies ist die Fassung %s des Textes, und sie ist nicht die andere.</p>\n' $letter >"$packages/$letter/usr/share/doc/debian/FAQ/de/x.html"
+        echo "frei, $letter" >"$packages/$letter/usr/share/doc/debian-faq-de/copyright"
+        dpkg-deb --root-owner-group --build "$packages/$letter" "$packages/$letter.deb" >/dev/null
+    done
+    mkdir "$packages/bin"
+    # shellcheck disable=SC2016  # the stub expands them
+    printf '#!/bin/sh\nfor word; do last=$word; done\ncase "$last" in debian-faq-de=*) echo download >>"%s"; cp "%s" debian-faq-de_1%%3a11.1_all.deb ;; esac\n' "$packages/calls" "$packages/sent" >"$packages/bin/apt-get"
+    printf '#!/bin/sh\nprintf "Package: debian-faq-de\\nArchitecture: all\\nVersion: 1:11.1\\nSHA256: %s\\n\\n"\n' "$(sha256sum <"$packages/a.deb" | cut -c1-64)" >"$packages/bin/apt-cache"
+    chmod +x "$packages"/bin/*
+    corpus() { : >"$packages/calls" && PATH="$packages/bin:$PATH" bash scripts/corpus/debian_de.sh --out="$work/corpus" >"$work/out" 2>&1; }
+    text() { grep -o 'Fassung .' "$work/corpus/debian_de.txt"; }
+    cp "$packages/a.deb" "$packages/sent"
+    corpus
+    check "packages: a first run: exit code $?: $(tail -n 2 "$work/out")" test "$(text)" = 'Fassung a'
+    cp "$packages/b.deb" "$packages/sent"
+    corpus
+    check "packages: one that is right is kept: $(tail -n 2 "$work/out")" test "$(text) $(wc -l <"$packages/calls")" = 'Fassung a 0'
+    # A kept package that somebody has put there, a cut one, a link.
+    cp "$packages/a.deb" "$packages/sent"
+    for damage in other cut link; do
+        rm -f "$work/corpus/debs"/*.deb
+        deb=$work/corpus/debs/debian-faq-de_1%3a11.1_all.deb
+        case $damage in
+            other) cp "$packages/b.deb" "$deb" ;;
+            cut) head -c 300 "$packages/a.deb" >"$deb" ;;
+            link) ln -s "$packages/a.deb" "$deb" ;;
+        esac
+        corpus
+        check "packages: $damage: $(tail -n 2 "$work/out")" test "$(text) $(wc -l <"$packages/calls")" = 'Fassung a 1'
+        check "packages: $damage: says so" has "$work/out" 'is not what the package lists say'
+        check "packages: $damage: what it led to is untouched" cmp -s "$packages/a.deb" "$packages/sent"
+    done
+    rm -f "$work/corpus/debs"/*.deb
+    cp "$packages/b.deb" "$packages/sent"
+    corpus
+    check "packages: a download that is another: exit code $?, refused" has "$work/out" 'did not arrive as the package lists say'
+    check 'packages: and not kept' test -z "$(find "$work/corpus/debs" -name '*.deb')"
+    # Folders of others stay.
+    mkdir -p "$work/mine/text" "$work/linked" && echo mine >"$work/mine/text/a"
+    refuse 'a folder of others' 'not made by this script' env PATH="$packages/bin:$PATH" bash scripts/corpus/debian_de.sh --out="$work/mine"
+    check 'a folder of others: untouched' test "$(cat "$work/mine/text/a")" = mine
+    : >"$work/linked/.debian_de"
+    ln -s "$work/mine/text" "$work/linked/text"
+    refuse 'a link to a folder of others' 'is a link' env PATH="$packages/bin:$PATH" bash scripts/corpus/debian_de.sh --out="$work/linked"
+    check 'a link to a folder of others: untouched' test "$(cat "$work/mine/text/a")" = mine
+else
+    skip 'scripts_test.sh, packages that are kept' 'no dpkg-deb, no mandoc or no full perl'
 fi
 
 # ------------------------------------------------------------------ clusters
@@ -191,7 +276,7 @@ else
         mkdir -p "$work/spool"
         cp "scripts/slurm/$site.sbatch" "$work/spool/slurm_script"
         (cd "$work" && env -u DEVICE PATH="$stubs:$PATH" CALLS="$work/calls" SLURM_SUBMIT_DIR="$root" SLURM_JOB_ID=$((77 + number)) SLURM_ARRAY_JOB_ID=77 \
-            SLURM_ARRAY_TASK_ID="$number" SLURM_JOB_NUM_NODES=2 SLURM_NTASKS=8 SLURM_JOB_NODELIST='n[1-2]' SLURM_CPUS_PER_TASK=7 PROGRAM="$program" IMAGE="$work/image.sqsh" \
+            SLURM_ARRAY_TASK_ID="$number" SLURM_JOB_NUM_NODES=2 SLURM_NTASKS="${TASKS:-8}" SLURM_JOB_NODELIST='n[1-2]' SLURM_CPUS_PER_TASK=7 PROGRAM="${PLANT:-$program}" IMAGE="$work/image.sqsh" \
             bash "$work/spool/slurm_script" --config="$work/train.conf" --train_data="$work/t/s_train_*.bin" --val_data="$work/t/s_val_*.bin" \
             --tokenizer="$work/t/tokenizer.json" --steps=6 "$@") >"$work/out" 2>&1
     }
@@ -234,6 +319,32 @@ else
     check 'a config file with a command: refused' has "$work/out" 'expected a whole number'
     refuse 'cost.sh: a config file with a command' 'options are wrong' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --config="$work/evil.conf"
     check 'a config file with a command: it was not run' test ! -e "$work/was run"
+    # Nor are those of the environment, of a program, and of the chain's own count of failures.
+    words() { printf '%s\n' '#!/bin/sh' "printf '%s\\n' $*" >"$work/liar" && chmod +x "$work/liar"; } # words QUOTED...: a program that answers so
+    refuse 'cost.sh: a command in RANKS' 'RANKS=' env RANKS="$planted" bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano
+    words "m" "''" "3 '$planted' 2 8"
+    refuse 'cost.sh: a program that gives a command for a number' 'for a number of steps or tokens' bash scripts/cost.sh --device=CPU --devices=1 --program="$work/liar" --
+    refuse 'cost.sh: a line break in --model' 'a line break in the name' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=$'llama-nano\nx'
+    words "'$work/lied'" "'$planted'"
+    PLANT=$work/liar task 0 generic
+    check "a program that gives a command for --steps: $(tail -n 1 "$work/out")" has "$work/out" 'a line break in the name of --out'
+    task 0 generic --out="$work/two"$'\n'"$planted"
+    check "a line break in --out: exit code $?: $(tail -n 1 "$work/out")" has "$work/out" 'a line break in the name of --out'
+    TASKS=$planted task 0 generic --out="$work/tasks"
+    check "a command in SLURM_NTASKS: $(tail -n 1 "$work/out")" has "$work/out" 'expected a whole number'
+    for noted in "$planted" '' 08 -1 999999999999999999999; do
+        mkdir -p "$work/noted" && printf '%s\n' "$noted" >"$work/noted/.chain_failures"
+        task 0 generic --out="$work/noted" --tokenizer=none
+        check "a count of failures '$noted' is one failure: the chain ends: $(tail -n 1 "$work/out")" grep -qx 'scancel --state=PENDING 77' "$work/calls"
+    done
+    mkdir "$work/pipes" && mkfifo "$work/pipes/.chain_failures"
+    task 0 generic --out="$work/pipes" --tokenizer=none
+    check "a pipe in place of the count is one failure, too: $(tail -n 1 "$work/out")" has "$work/out" 'the chain ends'
+    mkdir "$work/links" && echo kept >"$work/kept" && ln -s "$work/kept" "$work/links/.chain_failures"
+    task 0 generic --out="$work/links" --tokenizer=none
+    check 'a link in place of the count: what it leads to is untouched' test "$(cat "$work/kept")" = kept
+    refuse 'run_multi_node.sh: a command for a number' '--ranks_per_node' bash scripts/run_multi_node.sh --hostfile=/etc/hosts --device=CPU --ranks_per_node="$planted" --program="$program" --
+    check 'nothing that was planted was run' test ! -e "$PLANTED"
     printf '  steps = 1e1   # as people write\ntotal_batch_tokens=640 # and\n' >"$work/o.conf"
     bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --steps=5 --config="$work/o.conf" --seq_len=64 >"$work/out" 2>&1
     check "cost.sh: a config file, a later word wins: $(cat "$work/out")" has "$work/out" 'cost: 6400 tokens (10 steps of 640)'

@@ -151,6 +151,53 @@ static void test_tokenizer_nfc(const Json *root) {
 
 // ---------------------------------------------------------------- patterns
 
+// Appends the ends of the pre-tokens of [p, end), counted from `origin`, as an encoder of the text alone cuts it: runs of
+// valid UTF-8 and of other bytes apart.
+static void test_tokenizer_ends(IdList *ends, TextPattern pattern, const uint8_t *origin, const uint8_t *p,
+                                const uint8_t *end) {
+    while (p < end) {
+        const uint8_t *valid = p + text_valid(p, end);
+        while (p < valid) id_list_add(ends, (int32_t)((p = text_split(pattern, p, valid)) - origin));
+        size_t invalid = text_invalid(p, end);
+        for (size_t i = 0; i < invalid; i++) id_list_add(ends, (int32_t)(++p - origin));
+    }
+}
+
+// Every place that text_safe_cut allows, in random texts of what patterns look at: the two parts alone have the
+// pre-tokens of the whole. Returns how many cuts there were.
+static int test_tokenizer_cuts(TextPattern pattern, uint64_t seed, int texts) {
+    static const char *const parts[] = {"\n",  "\n",   "\n",   "\r",   "\r\n", " ",  " ",  "\t", "\xc2\xa0", "\xe3\x80\x80",
+                                        "\f",  "a",    "B",    "s",    "x",    "7",  "42", "'",  "'s",      "'ll",
+                                        "'RE", ".",    "!?",   "/",    "-",    "ä",  "ß",  "漢", "か",      "ǅ",
+                                        "ʰ",   "\xcc\x81", "\xe2\x80\x8d", "😀",   "²",    "٣",  "\v", "\x1c", "\xff",    "\xc3"};
+    IdList whole, cut;
+    int cuts = 0;
+    memset(&whole, 0, sizeof whole);
+    memset(&cut, 0, sizeof cut);
+    for (int k = 0; k < texts; k++) {
+        Str text;
+        memset(&text, 0, sizeof text);
+        int count = 1 + (int)(test_tokenizer_random(&seed) % 12);
+        while (count-- > 0) str_puts(&text, parts[test_tokenizer_random(&seed) % (sizeof parts / sizeof *parts)]);
+        const uint8_t *p = (const uint8_t *)text.data, *end = p + text.size;
+        whole.count = 0;
+        test_tokenizer_ends(&whole, pattern, p, p, end);
+        for (size_t at = 1; at < text.size; at++) {
+            if (text_safe_cut(pattern, text.data, text.size, at) != at) continue;
+            cuts++;
+            cut.count = 0;
+            test_tokenizer_ends(&cut, pattern, p, p, p + at);
+            test_tokenizer_ends(&cut, pattern, p, p + at, end);
+            CHECK(cut.count == whole.count && memcmp(cut.items, whole.items, cut.count * sizeof(int32_t)) == 0,
+                  "%s: cut at byte %zu of \"%s\": other pre-tokens", text_pattern(pattern).name, at, text.data);
+        }
+        free(text.data);
+    }
+    free(whole.items);
+    free(cut.items);
+    return cuts;
+}
+
 // Pre-tokens of all texts as an engine for regular expressions cuts them.
 static void test_tokenizer_splits(const Json *root) {
     for (int pattern = 0; pattern < TEXT_PATTERNS; pattern++) {
@@ -173,13 +220,15 @@ static void test_tokenizer_splits(const Json *root) {
                   text->text, (int)(p - (const uint8_t *)text->text));
 
             // No pre-token reaches over a safe cut.
-            size_t cut = text_safe_cut(text->text, text->size, text->size / 3);
+            size_t cut = text_safe_cut((TextPattern)pattern, text->text, text->size, text->size / 3);
             for (p = (const uint8_t *)text->text; p < (const uint8_t *)text->text + cut;)
                 p = text_split((TextPattern)pattern, p, end);
             CHECK(p == (const uint8_t *)text->text + cut, "%s, text %d: a pre-token reaches over the cut at byte %zu",
                   info.name, index, cut);
         }
         CHECK(index > 100, "%s: %d texts", info.name, index);
+        int cuts = test_tokenizer_cuts((TextPattern)pattern, 7, 20000);
+        CHECK(cuts > 1000, "%s: only %d cuts", info.name, cuts);
     }
 }
 
@@ -403,7 +452,7 @@ static void test_tokenizer_training(void) {
         Str part;
         memset(&part, 0, sizeof part);
         for (int k = 0; k <= i * 5; k++)
-            str_add(&part, text.data, text_safe_cut(text.data, text.size, text.size - 100));
+            str_add(&part, text.data, text_safe_cut(TEXT_LLAMA3, text.data, text.size, text.size - 100));
         CHECK(file_write_all(p.text, part.data, part.size, &err), "%s", err.text);
         str_list_add(&files, p.text);
         str_add(&large, part.data, part.size);

@@ -339,7 +339,7 @@ static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int s
 // A document, in pieces of about a chunk.
 static inline void tokenize_document(Tokenize *t, const char *text, size_t n, int side, bool may_cut) {
     while (may_cut && n > TOKENIZE_CHUNK) {
-        size_t at = text_safe_cut(text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
+        size_t at = text_safe_cut(t->tok->pattern, text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
         if (at == n) break;
         tokenize_piece(t, text, at, side, false);
         text += at, n -= at;

@@ -10,6 +10,7 @@ tokenizer_test.h: Unicode, split patterns, encoding, training, tokenizer.json.
 #define TOKENIZER_TEST_H
 
 #include "../../llmc/text/bpe.h"
+#include "../../llmc/text/tokenizer_folder.h"
 #include "check.h"
 
 #define TOKENIZER_FIXTURES "dev/test/fixtures/tokenizer/"
@@ -166,10 +167,11 @@ static void test_tokenizer_ends(IdList *ends, TextPattern pattern, const uint8_t
 // Every place that text_safe_cut allows, in random texts of what patterns look at: the two parts alone have the
 // pre-tokens of the whole. Returns how many cuts there were.
 static int test_tokenizer_cuts(TextPattern pattern, uint64_t seed, int texts) {
-    static const char *const parts[] = {"\n",  "\n",   "\n",   "\r",   "\r\n", " ",  " ",  "\t", "\xc2\xa0", "\xe3\x80\x80",
-                                        "\f",  "a",    "B",    "s",    "x",    "7",  "42", "'",  "'s",      "'ll",
-                                        "'RE", ".",    "!?",   "/",    "-",    "ä",  "ß",  "漢", "か",      "ǅ",
-                                        "ʰ",   "\xcc\x81", "\xe2\x80\x8d", "😀",   "²",    "٣",  "\v", "\x1c", "\xff",    "\xc3"};
+    static const char *const parts[] =
+        {"\n", "\n", "\n", "\r", "\r\n", " ",    " ",   "\t", "\xc2\xa0", "\xe3\x80\x80", "\f",
+         "a",  "B",  "s",  "x",  "7",    "42",   "'",   "'s", "'ll",      "'RE",          ".",
+         "!?", "/",  "-",  "ä",  "ß",    "漢",   "か",  "ǅ",  "ʰ",        "\xcc\x81",     "\xe2\x80\x8d",
+         "😀",  "²",  "٣",  "\v", "\x1c", "\xff", "\xc3"};
     IdList whole, cut;
     int cuts = 0;
     memset(&whole, 0, sizeof whole);

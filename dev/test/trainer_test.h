@@ -328,7 +328,7 @@ static void test_generate_end(const Config *c) {
     int best = 0, most = tok.vocab_size < c->vocab_size ? tok.vocab_size : c->vocab_size;
     for (int i = 1; i < most; i++)
         if (logits[i] > logits[best]) best = i;
-    tok.eot = best;
+    tok.stops[0] = best, tok.stop_count = 1;
     Str text = generate(&g, 0);
     CHECK(text.size == 0, "generated behind the end of text: %zu bytes", text.size);
     free(text.data);

@@ -257,6 +257,14 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
         ok = checkpoint_sum(&sum, &bytes, p.text, err);
         checkpoint_list_file(&s, small[i], bytes, sum);
     }
+    static const int kept[] = {TOKENIZER_SPECIAL_MAP, TOKENIZER_TEMPLATE}; // of the folder that the run began with
+    for (int i = 0; ok && i < 2; i++) {
+        uint64_t sum = 0, bytes = 0;
+        Path p = path_of("%s/%s", folder, tokenizer_file_name(kept[i]));
+        if (!w->tokenizer->files[kept[i]].data) continue;
+        ok = checkpoint_sum(&sum, &bytes, p.text, err);
+        checkpoint_list_file(&s, tokenizer_file_name(kept[i]), bytes, sum);
+    }
     for (int file = 0; file < w->files; file++)
         for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
             checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind],
@@ -289,11 +297,8 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
                                path.text, rank);
         }
     }
-    Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
-    int pad = tokenizer_special(w->tokenizer, "<|pad|>");
-    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) &&
-         tokenizer_save(w->tokenizer, tokens.text, err) &&
-         tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
+    ok = ok && folder_write_config(folder, c, w->tokenizer, err) &&
+         tokenizer_write_folder(w->tokenizer, folder, c->max_seq_len, err);
     ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) &&
          (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
     ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) &&

@@ -178,8 +178,8 @@ static inline bool tokenizer_read_config(Tokenizer *tok, int named[NAMED_TOKENS]
     for (int i = 0; i < 2; i++)
         if (around[i] >= 0 && named[i] >= 0 && named[i] != around[i])
             return error_set(err,
-                             "%s: \"%s\" is %.60s, but tokenizer.json puts %.60s %s every text: make them the same", path,
-                             i ? "eos_token" : "bos_token", tokenizer_name(tok, named[i]),
+                             "%s: \"%s\" is %.60s, but tokenizer.json puts %.60s %s every text: make them the same",
+                             path, i ? "eos_token" : "bos_token", tokenizer_name(tok, named[i]),
                              tokenizer_name(tok, around[i]), i ? "behind" : "in front of");
     return true;
 }
@@ -338,24 +338,30 @@ static inline bool tokenizer_open(Tokenizer *tok, const char *path, Error *err) 
     return false;
 }
 
-// For a run that starts from a model's folder: what the folder says counts, not what stands beside --tokenizer. Refuses
-// a folder that has another tokenizer: its embeddings mean other tokens.
-static inline bool tokenizer_of_model(Tokenizer *tok, const char *folder, Error *err) {
+// Whether a folder has the tokenizer of this hash, or none.
+static inline bool tokenizer_is_of(bool *same, uint64_t hash, const char *folder, Error *err) {
     Path path = path_of("%s/tokenizer.json", folder);
     FileKind kind;
     Tokenizer own;
+    *same = true;
     if (!path_look(path.text, &kind, err)) return false;
-    if (kind != FILE_ABSENT) {
-        if (!tokenizer_load(&own, path.text, err)) return false;
-        bool same = own.hash == tok->hash;
-        tokenizer_free(&own);
-        if (!same)
-            return error_set(err,
-                             "the tokenizer is not the one that the model %s was trained with: tokenise with "
-                             "--tokenizer=%s and train with it",
-                             folder, path.text);
-    }
-    return tokenizer_read_beside(tok, folder, err);
+    if (kind == FILE_ABSENT) return true;
+    if (!tokenizer_load(&own, path.text, err)) return false;
+    *same = own.hash == hash;
+    tokenizer_free(&own);
+    return true;
+}
+
+// For a run that starts from a model's folder: what the folder says counts, not what stands beside --tokenizer. Refuses
+// a folder that has another tokenizer: its embeddings mean other tokens.
+static inline bool tokenizer_of_model(Tokenizer *tok, const char *folder, Error *err) {
+    bool same;
+    if (!tokenizer_is_of(&same, tok->hash, folder, err)) return false;
+    if (same) return tokenizer_read_beside(tok, folder, err);
+    return error_set(err,
+                     "the tokenizer is not the one that the model %s was trained with: tokenise with "
+                     "--tokenizer=%s/tokenizer.json and train with it",
+                     folder, folder);
 }
 
 // Takes a token for the end of documents: --end_token. Where a file names ends it must be one of them.
@@ -376,7 +382,8 @@ static inline bool tokenizer_end_of_shards(Tokenizer *tok, int64_t eot, const ch
     if (!tok->end_said) tok->eot = tok->stops[0] = (int)eot, tok->stop_count = 1, tok->end_said = true;
     if (tokenizer_stops(tok, (int)eot)) return true;
     return error_set(err,
-                     "the documents of %s end with token %lld (\"%.40s\"), but texts of this model with %d (\"%.40s\"): "
+                     "the documents of %s end with token %lld (\"%.40s\"), but texts of this model with %d "
+                     "(\"%.40s\"): "
                      "run tokenize again with the tokenizer.json of the model's folder",
                      files, (long long)eot, tokenizer_name(tok, (int)eot), tok->eot, tokenizer_name(tok, tok->eot));
 }

@@ -118,10 +118,20 @@ static inline bool tokenizer_chat_templates(StrList *names, StrList *texts, cons
 
 // ---------------------------------------------------------------- tokenizer_config.json
 
-// True if Transformers splits text by a rule of this class, whatever tokenizer.json says, and it is not that of tok.
+// True if Transformers 5 splits and normalises text by a rule of this class, whatever tokenizer.json says, and it is not
+// that of tok.
 static inline bool tokenizer_other_class(const Tokenizer *tok, const char *name) {
-    if (strncmp(name, "GPT2Tokenizer", 13) == 0) return tok->pattern != TEXT_GPT2 || tok->nfc;
-    if (strncmp(name, "Qwen2Tokenizer", 14) == 0) return tok->pattern != TEXT_QWEN2 || !tok->nfc;
+    static const struct {
+        const char *name;
+        TextPattern pattern;
+        bool nfc;
+    } classes[] = {{"GPT2Tokenizer", TEXT_GPT2, false},
+                   {"CodeGenTokenizer", TEXT_GPT2, false},
+                   {"GPTNeoXTokenizer", TEXT_GPT2, true},
+                   {"Qwen2Tokenizer", TEXT_QWEN2, true}};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strncmp(name, classes[i].name, strlen(classes[i].name)) == 0) // the same with Fast behind it
+            return tok->pattern != classes[i].pattern || tok->nfc != classes[i].nfc;
     return false;
 }
 

@@ -55,14 +55,19 @@ static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, cons
     return true;
 }
 
+// The token that ends the documents; shards of llm.c do not say.
+static inline bool inputs_take_end(Tokenizer *tok, const Dataset *d, const char *files, Error *err) {
+    return tokenizer_end_of_shards(tok, d->tokenizer_hash ? d->shards[0].header.eot : -1, files, err);
+}
+
 static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
     if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(&in->config, o, &in->tokenizer, err) ||
         !dataset_open(&in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
         !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
-        !tokenizer_end_of_shards(&in->tokenizer, in->train.shards[0].header.eot, o->train_data, err) ||
-        !tokenizer_end_of_shards(&in->tokenizer, in->val.shards[0].header.eot, o->val_data, err))
+        !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
+        !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err))
         return false;
     in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
     in->table = param_table(&in->config);

@@ -458,7 +458,7 @@ static void test_tokenize_begin(const Tokenizer *tok) {
     Tokenizer begins = *tok;
     begins.bos = begins.eot + 1;
     memset(&many, 0, sizeof many);
-    for (int i = 0; i < 20000; i++) str_printf(&many, "Zeile %d\n%s", i, i == 10000 ? "\f" : "");
+    for (int i = 0; i < 30000; i++) str_printf(&many, "Zeile %d\n%s", i, i == 10000 ? "\f" : "");
     bool ok = file_write_quickly(in.text, many.data, many.size, &err) &&
               data_test_run(&begins, in.text, "begin", 0, DOC_FORMFEED, 0, &stats, &err) &&
               dataset_open(&d, test_temp("begin_train_00000.bin").text, 8, &err);

@@ -153,8 +153,8 @@ static void test_tokenizer_nfc(const Json *root) {
 
 // ---------------------------------------------------------------- patterns
 
-// Appends the ends of the pre-tokens of [p, end), counted from `origin`, as an encoder of the text alone cuts it: runs of
-// valid UTF-8 and of other bytes apart.
+// Appends the ends of the pre-tokens of [p, end), counted from `origin`, as an encoder of this text alone cuts it: runs
+// of valid UTF-8 and of other bytes apart.
 static void test_tokenizer_ends(IdList *ends, TextPattern pattern, const uint8_t *origin, const uint8_t *p,
                                 const uint8_t *end) {
     while (p < end) {

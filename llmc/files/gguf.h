@@ -21,11 +21,13 @@ What is not a plain copy
 Tokenizer. llama.cpp knows the split patterns by name and has rules that hang on the name:
 "llama-bpe" puts a BOS token in front and takes a word that is in the vocabulary without merging
 (ignore_merges). The first is switched off by add_bos_token (unless the file's own post-processor does
-the same). Ends of text and chat templates are those of the folder's files (tokenizer_folder.h). The second changes nothing where every word that is in the vocabulary is also what its merges
+the same). The second changes nothing where every word that is in the vocabulary is also what its merges
 give, which holds for whatever bpe.h trains and is checked for every token; where it does not hold, the
 name is "dbrx", the same pattern without that rule. So ids of plain text are those of tokenizer_encode,
 up to this: llama.cpp never normalises (a tokenizer with NFC agrees on NFC text), finds tokens that are
-added but not special by its own order, and has its own version of Unicode.
+added but not special by its own order, and has its own version of Unicode. Ends of text and chat templates
+are those of the folder's files (tokenizer_folder.h). Refused: a token that is one of the vocabulary and an added
+one with other bytes, a name with a space in it, more ends than llama.cpp can be told.
 
 Values are checked: infinity, NaN, and numbers too large for the type are errors, not files.
 The file is written tensor by tensor through about a megabyte of memory, and appears when it is whole.

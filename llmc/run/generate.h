@@ -20,8 +20,8 @@ typedef struct {
     size_t echoed;      // bytes of the text
 } Generator;
 
-// The prompt begins as the tokenizer begins every text. An empty one is the end-of-text token, behind which every document
-// starts.
+// The prompt begins as the tokenizer begins every text. An empty one is the end-of-text token, behind which every
+// document starts.
 static inline Generator generator_open(const Options *o, const char *prompt, const Config *c, const Tokenizer *tok) {
     Generator g;
     memset(&g, 0, sizeof g);

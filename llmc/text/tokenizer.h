@@ -359,6 +359,7 @@ static inline void tokenizer_encode_piece(const Tokenizer *tok, const uint8_t *p
 
 #define TOKENIZER_CACHE_SLOTS (1 << 20) // at most: 32 MiB; then it is emptied
 #define TOKENIZER_CACHE_LENGTH 255      // longer pre-tokens are not kept
+#define TOKENIZER_CACHE_PROBES 200      // slots that are looked at for one
 #define TOKENIZER_BATCH 32              // pre-tokens; 16 to 64 are equally fast
 
 // 32 bytes: two of them fill a cache line.
@@ -455,9 +456,13 @@ static inline void tokenizer_encode_cached(const Tokenizer *tok, TokenizerCache 
     bool is_long = n > 15;
     uint64_t slot = piece->hash & c->mask;
     uint32_t fits = is_long ? 2 : 3;
-    for (;; slot = (slot + 1) & c->mask) {
+    for (int probes = 0;; slot = (slot + 1) & c->mask) {
         const TokenizerCached *e = &c->slots[slot];
         if (e->count == 0) break;
+        if (++probes > TOKENIZER_CACHE_PROBES) { // words that were chosen for it
+            tokenizer_encode_piece(tok, p, n, out);
+            return;
+        }
         if (e->key[0] != key[0] || e->key[1] != key[1]) continue;
         if (is_long && memcmp(c->bytes.data + (uint32_t)e->ids[2], p, n) != 0) continue;
         out->items = (int32_t *)mem_grow(out->items, &out->capacity, out->count + e->count + 3, sizeof(int32_t));

@@ -2,7 +2,7 @@
 tokenizer_folder.h: what stands beside a tokenizer.json: the tokens that begin and end a text, the chat template.
 
     tokenizer_open(&tok, "FOLDER/tokenizer.json", err)   the tokenizer with what its folder says
-    tokenizer_of_model(&tok, "FOLDER", err)              a model's folder has the last word, and must have this tokenizer
+    tokenizer_of_model(&tok, "FOLDER", err)              a model's folder: it has the last word, and this tokenizer
     tokenizer_stops(&tok, id)                            (tokenizer.h) does a generated text end here?
     tokenizer_end_named(&tok, "<eos>", err)              --end_token
     tokenizer_write_folder(&tok, folder, length, err)    all of it into a checkpoint
@@ -17,9 +17,10 @@ written into every checkpoint of a run that starts from the folder:
     config.json               bos_token_id, eos_token_id, pad_token_id
     chat_template.jinja       goes before tokenizer_config.json's
 
-The end of a document is, in this order: what tokenizer.json itself puts behind a text; eos_token; the first eos_token_id;
-a token called <|endoftext|> or the like. Generated text ends there, and at every eos_token_id of generation_config.json
-(without one, of config.json). Where these do not agree tok->note says so in a line, for the verb to print.
+The end of a document is, in this order: what tokenizer.json itself puts behind a text; eos_token; the first
+eos_token_id; a token called <|endoftext|> or the like. Generated text ends there, and at every eos_token_id of
+generation_config.json (without one, of config.json). Where these do not agree tok->note says so in a line, for the
+verb to print.
 
 Refused by name, because Transformers makes another tokenizer of the folder than tokenizer.json alone is: add_bos_token,
 add_eos_token or bos_token against what tokenizer.json puts around a text; add_prefix_space; a class that splits text by
@@ -118,8 +119,8 @@ static inline bool tokenizer_chat_templates(StrList *names, StrList *texts, cons
 
 // ---------------------------------------------------------------- tokenizer_config.json
 
-// True if Transformers 5 splits and normalises text by a rule of this class, whatever tokenizer.json says, and it is not
-// that of tok.
+// True if Transformers 5 splits and normalises text by a rule of this class, whatever tokenizer.json says, and it is
+// another one than that of tok.
 static inline bool tokenizer_other_class(const Tokenizer *tok, const char *name) {
     static const struct {
         const char *name;

@@ -44,6 +44,8 @@ echo '{"bos_token": "<|begin|>", "eos_token": {"content": "<|im_end|>"}, "chat_t
 echo '{"eos_token": "<|im_end|>"}' >chat/special_tokens_map.json
 echo '{"eos_token_id": [498, 496], "temperature": 0.6}' >chat/generation_config.json
 echo '{{ messages }} of a file' >chat/chat_template.jinja
+mkdir chat/additional_chat_templates
+echo '{{ tools }}' >chat/additional_chat_templates/tool.jinja
 jq '.bos_token_id = 500 | .eos_token_id = [498, 496]' chat/config.json >config && mv config chat/config.json
 
 check "tokenize with a folder's tokenizer" run tokenize --tokenizer=chat/tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=c
@@ -54,7 +56,7 @@ check "every document begins and ends as the folder says" is \
 chat=(--model=chat --tokenizer=chat/tokenizer.json --train_data='c_train_*.bin' --val_data='c_val_*.bin')
 check "train from the folder" run train "${chat[@]}" "${small[@]}" --steps=2 --checkpoint_every=1 --out=tuned
 model=tuned/step_00000002
-for file in tokenizer.json tokenizer_config.json special_tokens_map.json generation_config.json chat_template.jinja; do
+for file in tokenizer.json tokenizer_config.json special_tokens_map.json generation_config.json chat_template.jinja additional_chat_templates/tool.jinja; do
     check "$file of the checkpoint is not that of the folder" cmp chat/$file $model/$file
     check "$file has no checksum" jq -e --arg file $file '.files[$file].bytes > 0' $model/run.json
 done
@@ -64,6 +66,7 @@ check "a checkpoint's checkpoint keeps them, too" cmp chat/chat_template.jinja a
 check "eval" run eval --model=$model --data='c_val_*.bin' --seq_len=32
 check "export" run export --model=$model --out=chat.gguf
 check "the chat template in the GGUF file" grep -q 'messages }} of a file' chat.gguf
+check "and the one of a name" grep -q 'tokenizer.chat_template.tool.*{{ tools }}' <(tr '\0\n' '  ' <chat.gguf)
 check "generate" run generate --model=$model --prompt=Der --tokens=3
 
 # ---- tokenizers that are not the model's

@@ -257,14 +257,15 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
         ok = checkpoint_sum(&sum, &bytes, p.text, err);
         checkpoint_list_file(&s, small[i], bytes, sum);
     }
-    static const int kept[] = {TOKENIZER_SPECIAL_MAP, TOKENIZER_TEMPLATE}; // of the folder that the run began with
-    for (int i = 0; ok && i < 2; i++) {
+    StrList kept; // of the folder that the run began with
+    memset(&kept, 0, sizeof kept);
+    tokenizer_kept_files(&kept, w->tokenizer);
+    for (int i = 0; ok && i < kept.count; i++) {
         uint64_t sum = 0, bytes = 0;
-        Path p = path_of("%s/%s", folder, tokenizer_file_name(kept[i]));
-        if (!w->tokenizer->files[kept[i]].data) continue;
-        ok = checkpoint_sum(&sum, &bytes, p.text, err);
-        checkpoint_list_file(&s, tokenizer_file_name(kept[i]), bytes, sum);
+        ok = checkpoint_sum(&sum, &bytes, path_of("%.3000s/%.1000s", folder, kept.items[i]).text, err);
+        checkpoint_list_file(&s, kept.items[i], bytes, sum);
     }
+    str_list_free(&kept);
     for (int file = 0; file < w->files; file++)
         for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
             checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind],

@@ -59,6 +59,7 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
                (long long)stats.documents[i], (long long)stats.tokens[i], (long long)stats.bytes[i],
                stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
                stats.shards[i] == 1 ? "" : "s");
+    if (tok.note.text[0]) printf("%s\n", tok.note.text);
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
     if (stats.invalid_bytes)
         printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);

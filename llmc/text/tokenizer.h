@@ -122,6 +122,7 @@ typedef struct {
     bool end_said;              // by a file; else eot is a guess from names
     int bos_named, pad;         // ids that are called so, or -1
     Str files[TOKENIZER_FILES]; // data NULL: there is none
+    StrList chat_names, chats;  // additional_chat_templates/NAME.jinja: names and texts
     Str model_ids;              // lines of config.json, or empty
     Error note;                 // files that do not agree, and what was made of it; empty: they agree
 } Tokenizer;
@@ -620,6 +621,8 @@ static inline void tokenizer_free(Tokenizer *tok) {
     }
     for (int i = 0; i < TOKENIZER_FILES; i++) free(tok->files[i].data);
     free(tok->model_ids.data);
+    str_list_free(&tok->chat_names);
+    str_list_free(&tok->chats);
     free(tok->kinds);
     free(tok->names);
     free(tok->name_offsets);

@@ -15,7 +15,7 @@ written into every checkpoint of a run that starts from the folder:
     special_tokens_map.json   the same three tokens, in older folders
     generation_config.json    eos_token_id: a number or a list
     config.json               bos_token_id, eos_token_id, pad_token_id
-    chat_template.jinja       goes before tokenizer_config.json's
+    chat_template.jinja       goes before tokenizer_config.json's, and so does additional_chat_templates/NAME.jinja
 
 The end of a document is, in this order: what tokenizer.json itself puts behind a text; eos_token; the first
 eos_token_id; a token called <|endoftext|> or the like. Generated text ends there, and at every eos_token_id of
@@ -33,6 +33,7 @@ tokenizer_config.json and special_tokens_map.json that name different tokens.
 #include "../base/file.h"
 #include "tokenizer.h"
 
+#define TOKENIZER_CHATS "additional_chat_templates"
 #define TOKENIZER_FILE_LIMIT ((size_t)64 << 20) // bytes of a file beside tokenizer.json
 
 static inline const char *tokenizer_file_name(int file) {
@@ -92,17 +93,19 @@ static inline bool tokenizer_add_template(StrList *names, StrList *texts, const 
     return true;
 }
 
-// All chat templates and their names; the one without a name is "default". chat_template.jinja goes before those of
+// All chat templates and their names; the one without a name is "default". Files of their own go before those of
 // tokenizer_config.json, which may be one text or a list of {"name", "template"}. False: they have another form.
 static inline bool tokenizer_chat_templates(StrList *names, StrList *texts, const Tokenizer *tok, Error *err) {
     const Str *jinja = &tok->files[TOKENIZER_TEMPLATE], *config = &tok->files[TOKENIZER_CONFIG];
-    if (jinja->data && strlen(jinja->data) == jinja->size) {
+    if (jinja->data) {
         str_list_add(names, "default");
         str_list_add(texts, jinja->data);
-        return true;
     }
-    if (jinja->data) return error_set(err, "chat_template.jinja has a NUL in it");
-    if (!config->data) return true;
+    for (int i = 0; i < tok->chats.count; i++) {
+        str_list_add(names, tok->chat_names.items[i]);
+        str_list_add(texts, tok->chats.items[i]);
+    }
+    if (names->count || !config->data) return true;
     JsonDoc doc;
     const Json *root = json_parse(&doc, config->data, config->size, err), *j = json_get(root, "chat_template");
     if (!root) return false;
@@ -278,6 +281,39 @@ static inline bool tokenizer_read_file(Str *out, const char *path, Error *err) {
     return file_read(out, path, TOKENIZER_FILE_LIMIT, err);
 }
 
+// True if a text is one that a GGUF file and a JSON file can hold.
+static inline bool tokenizer_is_text(const Str *text) {
+    const uint8_t *p = (const uint8_t *)text->data;
+    return !p || (text_valid(p, p + text->size) == text->size && strlen(text->data) == text->size);
+}
+
+// additional_chat_templates/NAME.jinja, which Transformers writes where there are several.
+static inline bool tokenizer_read_chats(Tokenizer *tok, const char *folder, Error *err) {
+    Path place = path_of("%.3000s/" TOKENIZER_CHATS, folder);
+    FileKind kind;
+    StrList names;
+    memset(&names, 0, sizeof names);
+    str_list_free(&tok->chat_names);
+    str_list_free(&tok->chats);
+    if (!path_look(place.text, &kind, err)) return false;
+    bool ok = kind == FILE_ABSENT || folder_list(&names, place.text, err);
+    for (int i = 0; ok && i < names.count; i++) {
+        if (!str_ends_with(names.items[i], ".jinja")) continue;
+        Path path = path_of("%.3500s/%.500s", place.text, names.items[i]);
+        Str text;
+        memset(&text, 0, sizeof text);
+        str_puts(&text, "");
+        ok = file_read(&text, path.text, TOKENIZER_FILE_LIMIT, err);
+        if (ok && !tokenizer_is_text(&text)) ok = error_set(err, "%s is not UTF-8 text", path.text);
+        names.items[i][strlen(names.items[i]) - strlen(".jinja")] = 0;
+        str_list_add(&tok->chat_names, names.items[i]);
+        str_list_add(&tok->chats, text.data);
+        free(text.data);
+    }
+    str_list_free(&names);
+    return ok;
+}
+
 // A JSON file of the folder; *root NULL: there is none.
 static inline bool tokenizer_read_json(JsonDoc *doc, const Json **root, const Str *text, const char *path, Error *err) {
     Error why;
@@ -310,9 +346,9 @@ static inline bool tokenizer_read_beside(Tokenizer *tok, const char *folder, Err
     for (int i = 0; ok && i < TOKENIZER_TEMPLATE; i++)
         ok = tokenizer_read_json(&docs[i], &roots[i], &tok->files[i], paths[i].text, err);
     ok = ok && tokenizer_read_json(&docs[TOKENIZER_TEMPLATE], &roots[TOKENIZER_TEMPLATE], &config, model.text, err);
-    const Str *jinja = &tok->files[TOKENIZER_TEMPLATE];
-    if (ok && jinja->data && text_valid((uint8_t *)jinja->data, (uint8_t *)jinja->data + jinja->size) != jinja->size)
-        ok = error_set(err, "%s is not UTF-8", paths[TOKENIZER_TEMPLATE].text);
+    if (ok && !tokenizer_is_text(&tok->files[TOKENIZER_TEMPLATE]))
+        ok = error_set(err, "%s is not UTF-8 text", paths[TOKENIZER_TEMPLATE].text);
+    ok = ok && tokenizer_read_chats(tok, folder, err);
     if (ok && roots[TOKENIZER_CONFIG])
         ok = tokenizer_read_config(tok, named, roots[TOKENIZER_CONFIG], paths[TOKENIZER_CONFIG].text, err);
     ok = ok && tokenizer_read_named(named, tok, roots[TOKENIZER_SPECIAL_MAP], paths[TOKENIZER_SPECIAL_MAP].text, err);
@@ -481,6 +517,10 @@ static inline bool tokenizer_generation_config(Str *out, const Tokenizer *tok) {
     return true;
 }
 
+static inline Path tokenizer_chat_file(const Tokenizer *tok, int i) {
+    return path_of(TOKENIZER_CHATS "/%.500s.jinja", tok->chat_names.items[i]);
+}
+
 // The tokenizer and the files beside it, but for config.json and generation_config.json (huggingface.h).
 static inline bool tokenizer_write_folder(const Tokenizer *tok, const char *folder, int model_max_length, Error *err) {
     Path path = path_of("%s/tokenizer.json", folder);
@@ -491,7 +531,21 @@ static inline bool tokenizer_write_folder(const Tokenizer *tok, const char *fold
         if (tok->files[i].data) ok = file_write_all(path.text, tok->files[i].data, tok->files[i].size, err);
         else if (i == TOKENIZER_CONFIG) ok = tokenizer_save_config(tok, path.text, model_max_length, err);
     }
-    return ok;
+    if (!ok || !tok->chats.count) return ok;
+    Path chats = path_of("%.3000s/" TOKENIZER_CHATS, folder);
+    ok = path_make_folder(chats.text, err);
+    for (int i = 0; ok && i < tok->chats.count; i++) {
+        path = path_of("%.3000s/%.1000s", folder, tokenizer_chat_file(tok, i).text);
+        ok = file_write_all(path.text, tok->chats.items[i], strlen(tok->chats.items[i]), err);
+    }
+    return ok && path_sync_folder(chats.text, err);
+}
+
+// The files that tokenizer_write_folder writes for some tokenizers and not for all.
+static inline void tokenizer_kept_files(StrList *names, const Tokenizer *tok) {
+    if (tok->files[TOKENIZER_SPECIAL_MAP].data) str_list_add(names, tokenizer_file_name(TOKENIZER_SPECIAL_MAP));
+    if (tok->files[TOKENIZER_TEMPLATE].data) str_list_add(names, tokenizer_file_name(TOKENIZER_TEMPLATE));
+    for (int i = 0; i < tok->chats.count; i++) str_list_add(names, tokenizer_chat_file(tok, i).text);
 }
 
 #endif

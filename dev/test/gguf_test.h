@@ -624,7 +624,7 @@ static void test_gguf_folder_files(void) {
     static const char *const added =
         "\"added_tokens\": [{\"id\": 295, \"content\": \"<|begin|>\", \"special\": true}, {\"id\": 296, \"content\": "
         "\"<|im_end|>\", \"special\": true}, {\"id\": 297, \"content\": \"<one>\", \"special\": true}, {\"id\": 298, "
-        "\"content\": \"<two>\", \"special\": true}, {\"id\": 299, \"content\": \"<three>\", \"special\": true}, "
+        "\"content\": \"<two>\", \"special\": true}, {\"id\": 299, \"content\": \"[[PAD9]\", \"special\": true}, "
         "{\"id\": 300, "
         "\"content\": \"[PAD305]\", \"special\": true}, ";
     Error err;
@@ -656,7 +656,7 @@ static void test_gguf_folder_files(void) {
         GgufCursor c = tokens->value;
         for (int id = 0; id < 307; id++) {
             char *name = gguf_take_string(&c), expected[20];
-            snprintf(expected, sizeof expected, "[[PAD%d]", id);
+            snprintf(expected, sizeof expected, "[[[PAD%d]", id);
             if (id > 300) CHECK(strcmp(name, expected) == 0, "token %d is %s, expected %s", id, name, expected);
             free(name);
         }

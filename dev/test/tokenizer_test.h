@@ -673,6 +673,29 @@ static Str test_tokenizer_bytes_alone(const char *more, const char *model, const
     return s;
 }
 
+// ignore_merges takes every word of the vocabulary, those that are added tokens as well; but not special ones, which
+// text never gives.
+static void test_tokenizer_whole_words(void) {
+    static const char *const model = "\"ignore_merges\": true, \"merges\": []";
+    Error err;
+    Tokenizer tok;
+    IdList ids;
+    memset(&ids, 0, sizeof ids);
+    Str text = test_tokenizer_bytes_alone(", \"Wort\": 256, \"ĠWort\": 257", model,
+                                          "{\"id\": 257, \"content\": \"ĠWort\", \"special\": false}");
+    bool ok = tokenizer_parse(&tok, text.data, text.size, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (ok) tokenizer_encode(&tok, NULL, "Wort Wort", 9, &ids);
+    CHECK(ids.count == 2 && ids.items[0] == 256 && ids.items[1] == 257, "%zu ids", ids.count);
+    if (ok) tokenizer_free(&tok);
+    free(text.data);
+    text =
+        test_tokenizer_bytes_alone(", \"Wort\": 256", model, "{\"id\": 256, \"content\": \"Wort\", \"special\": true}");
+    CHECK_ERROR(tokenizer_parse(&tok, text.data, text.size, &err), "ignore_merges makes it from text");
+    free(text.data);
+    free(ids.items);
+}
+
 // Small files that were made to take for ever.
 static void test_tokenizer_hostile(void) {
     Error err;
@@ -850,6 +873,8 @@ static void test_tokenizer_foreign(void) {
          {"\"!\": 0", "\"!\": 0, \"xqz\": 2000", "would give it 1009"},
          {"\"!\": 0", "\"!\": 0, \"xqz\": 16777215", "too many ids without a token"},
          {"\"id\": 1023", "\"id\": 16777215", "too many ids without a token"},
+         {"\"id\": 1023, \"content\": \"<|reserved_11|>\"", "\"id\": 1023, \"content\": \"er\"",
+          "has the ids 256 and 1023"},
          // special tokens that text gives
          {"\"id\": 1023, \"content\": \"<|reserved_11|>\"", "\"id\": 64, \"content\": \"a\"", "of the byte 0x61"},
          {"\"id\": 1023, \"content\": \"<|reserved_11|>\"", "\"id\": 256, \"content\": \"er\"", "makes it from text"}};
@@ -858,6 +883,7 @@ static void test_tokenizer_foreign(void) {
     test_tokenizer_post_processor(&text);
     test_tokenizer_same(&text);
     test_tokenizer_twice(&text);
+    test_tokenizer_whole_words();
     test_tokenizer_hostile();
     Tokenizer tok;
     for (size_t n = 0; n < text.size; n += 997) { // cut anywhere

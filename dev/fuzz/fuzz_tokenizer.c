@@ -52,7 +52,7 @@ static void fuzz_encode(const Tokenizer *tok, const uint8_t *data, size_t n) {
     if (!tok->nfc) check(same(back.data, back.size, data, n), "the text does not come back");
 
     // A safe cut is safe.
-    size_t cut = text_safe_cut((const char *)data, n, n / 2);
+    size_t cut = text_safe_cut(tok->pattern, (const char *)data, n, n / 2);
     if (tok->added_count[0] + tok->added_count[1] == 0) {
         warm.count = 0;
         tokenizer_encode(tok, NULL, (const char *)data, cut, &warm);

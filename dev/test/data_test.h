@@ -448,6 +448,39 @@ static void test_tokenize_documents(const Tokenizer *tok) {
     free(text.data);
 }
 
+// A token in front of every document, once, however often a long one is cut; and of its text nothing changes.
+static void test_tokenize_begin(const Tokenizer *tok) {
+    Error err;
+    TokenizeStats stats;
+    Dataset d;
+    Str many;
+    Path in = test_temp("begin.txt");
+    Tokenizer begins = *tok;
+    begins.bos = begins.eot + 1;
+    memset(&many, 0, sizeof many);
+    for (int i = 0; i < 30000; i++) str_printf(&many, "Zeile %d\n%s", i, i == 10000 ? "\f" : "");
+    bool ok = file_write_quickly(in.text, many.data, many.size, &err) &&
+              data_test_run(&begins, in.text, "begin", 0, DOC_FORMFEED, 0, &stats, &err) &&
+              dataset_open(&d, test_temp("begin_train_00000.bin").text, 8, &err);
+    CHECK(ok && many.size > 2 * TOKENIZE_CHUNK && stats.documents[0] == 2, "%s", ok ? "too little text" : err.text);
+    if (!ok) return;
+    const Shard *s = &d.shards[0];
+    int64_t fronts = 0, wrong = 0;
+    for (int64_t t = 0; t < s->header.tokens; t++) {
+        if ((int)shard_token(s, t) != begins.bos) continue;
+        fronts++;
+        wrong += t > 0 && (int)shard_token(s, t - 1) != tok->eot;
+    }
+    CHECK(fronts == 2 && wrong == 0 && (int)shard_token(s, 0) == begins.bos,
+          "%lld in front of documents, %lld elsewhere", (long long)fronts, (long long)wrong);
+    dataset_close(&d);
+    Str plain = data_test_text(&begins, "begin_train_*.bin");
+    CHECK(plain.size == many.size - 1 && stats.bytes[0] == (int64_t)plain.size - 2, // 2 line feeds and \f go, 2 | come
+          "%zu bytes of %zu", plain.size, many.size);
+    free(plain.data);
+    free(many.data);
+}
+
 static void test_tokenize_split(const Tokenizer *tok) {
     Error err;
     TokenizeStats stats;
@@ -590,6 +623,7 @@ static void test_data(void) {
     CHECK(ok, "%s", err.text);
     if (!ok) return;
     test_tokenize_documents(&tok);
+    test_tokenize_begin(&tok);
     test_tokenize_split(&tok);
     tokenizer_free(&tok);
 }

@@ -57,7 +57,7 @@ mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step
 mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) break;' 'if (kept >= sum) break;' "gpt base"
 mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"
 mutant "the stop file is nobody's business" llmc/run/stop.h 'reason = STOP_FILE;' 'reason = reason;' "survive_test"
-mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (token == g->tok->eot) break;' '' "gpt trainer"
+mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (tokenizer_stops(g->tok, token)) break;' '' "gpt trainer"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);

@@ -328,11 +328,26 @@ static void test_generate_end(const Config *c) {
     int best = 0, most = tok.vocab_size < c->vocab_size ? tok.vocab_size : c->vocab_size;
     for (int i = 1; i < most; i++)
         if (logits[i] > logits[best]) best = i;
-    tok.eot = best;
     Str text = generate(&g, 0);
+    CHECK(text.size > 0, "no text before the end was made one");
+    free(text.data);
+    tok.stops[0] = (best + 1) % most, tok.stops[1] = best, tok.stop_count = 2; // the end of documents is not among them
+    text = generate(&g, 0);
     CHECK(text.size == 0, "generated behind the end of text: %zu bytes", text.size);
     free(text.data);
     generator_free(&g);
+    // A prompt begins as every text of the tokenizer does.
+    for (int i = 0; i < 2; i++) {
+        tok.bos = i ? 5 : -1;
+        g = generator_open(&o, "a", c, &tok);
+        CHECK(g.prompt.count == (size_t)(1 + i) && g.prompt.items[0] == (i ? 5 : tok.byte_ids['a']),
+              "the prompt begins with %d", g.prompt.items[0]);
+        generator_free(&g);
+        g = generator_open(&o, "", c, &tok);
+        CHECK(g.prompt.count == 1 && g.prompt.items[0] == (i ? 5 : tok.eot), "the empty prompt begins with %d",
+              g.prompt.items[0]);
+        generator_free(&g);
+    }
     model_destroy(m);
     tokenizer_free(&tok);
     options_free(&o);

@@ -262,6 +262,15 @@ static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *f
         ok = checkpoint_sum(&sum, &bytes, p.text, err);
         checkpoint_list_file(&s, small[i], bytes, sum);
     }
+    StrList kept; // of the folder that the run began with
+    memset(&kept, 0, sizeof kept);
+    tokenizer_kept_files(&kept, w->tokenizer);
+    for (int i = 0; ok && i < kept.count; i++) {
+        uint64_t sum = 0, bytes = 0;
+        ok = checkpoint_sum(&sum, &bytes, path_of("%.3000s/%.1000s", folder, kept.items[i]).text, err);
+        checkpoint_list_file(&s, kept.items[i], bytes, sum);
+    }
+    str_list_free(&kept);
     for (int file = 0; file < w->files; file++)
         for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
             checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind],
@@ -294,11 +303,8 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
                                path.text, rank);
         }
     }
-    Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
-    int pad = tokenizer_special(w->tokenizer, "<|pad|>");
-    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) &&
-         tokenizer_save(w->tokenizer, tokens.text, err) &&
-         tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
+    ok = ok && folder_write_config(folder, c, w->tokenizer, err) &&
+         tokenizer_write_folder(w->tokenizer, folder, c->max_seq_len, err);
     ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) &&
          (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
     ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) &&

@@ -16,6 +16,7 @@ fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; 
 
 #include "../engine.h"
 #include "../base/json.h"
+#include "../text/tokenizer_folder.h"
 #include "naming.h"
 #include "safetensors.h"
 
@@ -157,30 +158,56 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
     if (kind == CONFIG_bias) str_puts(s, family->fixed);
 }
 
-// end_of_text: the id that ends a document, -1 if there is none; it stands for the beginning, too. padding: the
-// id that fills batches up, -1 for none.
-static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, int padding, Error *err) {
+static inline void folder_write_id(Str *s, const char *key, int id) {
+    str_printf(s, "  \"%s\": ", key);
+    if (id < 0) str_puts(s, "null");
+    else str_printf(s, "%d", id);
+}
+
+// Where a text begins and ends, as lines: the document's end first, then the other ends.
+static inline void folder_write_ends(Str *s, const Tokenizer *tok) {
+    int end = tok ? tok->eot : -1, bos = tok && tok->bos_named >= 0 ? tok->bos_named : end;
+    folder_write_id(s, "bos_token_id", bos);
+    str_puts(s, ",\n");
+    if (!tok || tok->stop_count < 2) {
+        folder_write_id(s, "eos_token_id", end);
+        return;
+    }
+    str_printf(s, "  \"eos_token_id\": [%d", end);
+    for (int i = 0; i < tok->stop_count; i++)
+        if (tok->stops[i] != end) str_printf(s, ", %d", tok->stops[i]);
+    str_puts(s, "]");
+}
+
+// config.json and generation_config.json. tok: whose tokens begin and end a text, and what the folder that it comes
+// from said of them; NULL: nothing is known.
+static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, Error *err) {
     Str s;
     memset(&s, 0, sizeof s);
     str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", family_of(c->family)->class_name,
                family_name(c->family));
     for (int i = 0; i < CONFIG_KINDS; i++) folder_write_field(&s, c, i);
-    char id[16] = "null", pad[16] = "null";
-    if (end_of_text >= 0) snprintf(id, sizeof id, "%d", end_of_text);
-    if (padding >= 0) snprintf(pad, sizeof pad, "%d", padding);
-    str_printf(&s,
-               "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": "
-               "true\n}\n",
-               id, id);
+    if (tok && tok->model_ids.size) {
+        str_puts(&s, tok->model_ids.data);
+    } else {
+        folder_write_ends(&s, tok);
+        str_puts(&s, ",\n");
+    }
+    str_puts(&s, "  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n");
     Path path = path_of("%s/config.json", folder);
     bool ok = file_write_all(path.text, s.data, s.size, err);
-    free(s.data);
-    if (!ok) return false;
-    char generation[256];
-    snprintf(generation, sizeof generation,
-             "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, pad);
+    s.size = 0;
+    if (!tok || !tokenizer_generation_config(&s, tok)) {
+        str_puts(&s, "{\n");
+        folder_write_ends(&s, tok);
+        str_puts(&s, ",\n");
+        folder_write_id(&s, "pad_token_id", !tok ? -1 : tok->pad >= 0 ? tok->pad : tok->eot);
+        str_puts(&s, "\n}\n");
+    }
     path = path_of("%s/generation_config.json", folder);
-    return file_write_all(path.text, generation, strlen(generation), err);
+    ok = ok && file_write_all(path.text, s.data, s.size, err);
+    free(s.data);
+    return ok;
 }
 
 // ---------------------------------------------------------------- parameters on disk

@@ -63,6 +63,9 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
     if (!dataset_open(&data, o->data, T, &err)) fail("%s", err.text);
     model_config_or_fail(&l.config, o, (int)data.vocab_size);
+    bool same = true;
+    if (data.tokenizer_hash && !tokenizer_is_of(&same, data.tokenizer_hash, o->model, &err)) fail("%s", err.text);
+    if (!same) fail("--data=%s was tokenised with another tokenizer than %s/tokenizer.json", o->data, o->model);
     if (T > l.config.max_seq_len)
         fail("--seq_len=%d is longer than the model's %d positions; give --seq_len=%d or less", T, l.config.max_seq_len,
              l.config.max_seq_len);

@@ -20,13 +20,15 @@ typedef struct {
     size_t echoed;      // bytes of the text
 } Generator;
 
-// An empty prompt is the end-of-text token, behind which every document starts.
+// The prompt begins as the tokenizer begins every text. An empty one is the end-of-text token, behind which every
+// document starts.
 static inline Generator generator_open(const Options *o, const char *prompt, const Config *c, const Tokenizer *tok) {
     Generator g;
     memset(&g, 0, sizeof g);
     g.tok = tok;
     g.tokens = (int)o->tokens;
     g.sampler = sampler_create(c->vocab_size, o->temperature, (int)o->top_k, o->top_p, (uint64_t)o->seed);
+    if (tok->bos >= 0) id_list_add(&g.prompt, tok->bos);
     tokenizer_encode(tok, NULL, prompt, strlen(prompt), &g.prompt);
     if (!g.prompt.count && tok->eot < 0)
         fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
@@ -61,7 +63,7 @@ static inline Str generate(Generator *g, uint64_t draw) {
         const float *logits = model_decode(g->model, window + fed, filled - fed, fed);
         fed = filled;
         int token = sample_token(&g->sampler, logits, g->tok->vocab_size, draw + (uint64_t)i), size;
-        if (token == g->tok->eot) break;
+        if (tokenizer_stops(g->tok, token)) break;
         const uint8_t *bytes = tokenizer_bytes(g->tok, token, &size);
         utf8_stream_push(&utf8, bytes, (size_t)size, &text);
         generator_echo(g, &text);

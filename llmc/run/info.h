@@ -136,7 +136,7 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
 static inline void info_tokenizer(Str *json, const char *path) {
     Error err;
     Tokenizer tok;
-    if (!tokenizer_load(&tok, path, &err)) fail("%s", err.text);
+    if (!tokenizer_open(&tok, path, &err)) fail("%s", err.text);
     if (json) {
         str_puts(json, "\"tokenizer\": {\"path\": ");
         json_escape(json, path, strlen(path));

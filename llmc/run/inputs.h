@@ -6,7 +6,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 
 #include "../files/huggingface.h"
 #include "../text/data.h"
-#include "../text/tokenizer.h"
+#include "../text/tokenizer_folder.h"
 #include "log.h"
 #include "options.h"
 
@@ -18,7 +18,7 @@ typedef struct {
 } RunInputs;
 
 // The config of --model: a preset in the tokenizer's vocabulary, or a folder's own.
-static inline bool inputs_config(Config *c, const Options *o, const Tokenizer *tok, Error *err) {
+static inline bool inputs_config(Config *c, const Options *o, Tokenizer *tok, Error *err) {
     int T = (int)o->seq_len;
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, err)) return false;
@@ -31,7 +31,7 @@ static inline bool inputs_config(Config *c, const Options *o, const Tokenizer *t
         c->max_seq_len = T;
         return config_check(c, err);
     }
-    if (!folder_read_config(c, o->model, err)) return false;
+    if (!folder_read_config(c, o->model, err) || !tokenizer_of_model(tok, o->model, err)) return false;
     if (c->vocab_size < tok->vocab_size)
         return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer",
                          o->tokenizer, tok->vocab_size, o->model, c->vocab_size);
@@ -55,12 +55,19 @@ static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, cons
     return true;
 }
 
+// The token that ends the documents; shards of llm.c do not say.
+static inline bool inputs_take_end(Tokenizer *tok, const Dataset *d, const char *files, Error *err) {
+    return tokenizer_end_of_shards(tok, d->tokenizer_hash ? d->shards[0].header.eot : -1, files, err);
+}
+
 static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
-    if (!tokenizer_load(&in->tokenizer, o->tokenizer, err) || !inputs_config(&in->config, o, &in->tokenizer, err) ||
+    if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(&in->config, o, &in->tokenizer, err) ||
         !dataset_open(&in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
-        !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err))
+        !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
+        !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
+        !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err))
         return false;
     in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
     in->table = param_table(&in->config);
@@ -105,6 +112,7 @@ static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
     char hex[65];
     if (sha256_file(hex, o->tokenizer, &err))
         log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, in->tokenizer.vocab_size, hex);
+    if (in->tokenizer.note.text[0]) log_line(log, "%s", in->tokenizer.note.text);
     for (int k = 0; k < 2; k++) {
         const Dataset *d = k ? &in->val : &in->train;
         log_line(log, "%s data: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s",

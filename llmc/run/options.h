@@ -80,6 +80,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
       "preset's size (0: its default)")                                                                                \
+    X(TEXT, end_token, "", 0, 0, "", O_TOKENIZE,                                                                       \
+      "name of the token that ends a document, e.g. <eos> (empty: what the files beside the tokenizer.json say, or a " \
+      "token called <|endoftext|> or the like)")                                                                       \
     X(REAL, val_fraction, "0.01", 0, 0.9, "", O_TOKENIZE, "share of the documents that go to the validation shards")   \
     X(CHOICE, doc_split, "blank", 0, 0, CHOICES(DOC_SPLITS), O_TOKENIZE,                                               \
       "what ends a document: blank lines, a form feed, the file's end; none: the whole file, byte for byte, is one "   \

@@ -119,6 +119,17 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
                      (long long)((total / pass + 1) * pass));
 }
 
+// A checkpoint's embeddings mean the tokens that it was trained with. Shards of llm.c do not say which these were.
+static inline bool trainer_same_tokenizer(const Trainer *t, const char *checkpoint, Error *err) {
+    bool same = true;
+    if (*checkpoint && !tokenizer_is_of(&same, t->in.tokenizer.hash, checkpoint, err)) return false;
+    return same ? true
+                : error_set(err,
+                            "%s has another tokenizer than --tokenizer=%s; a run resumes only as what it was: choose "
+                            "another --out",
+                            checkpoint, t->o->tokenizer);
+}
+
 // Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
 static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, const char *options, Path *checkpoint) {
     const Options *o = t->o;
@@ -136,7 +147,8 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
     bool ok = dist->rank > 0 || (run_folder_lock(&t->lock, o->out, &err) &&
-                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err));
+                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err) &&
+                                 trainer_same_tokenizer(t, checkpoint->text, &err));
     t->finished = t->state.step >= o->steps;
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));

@@ -49,7 +49,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     TokenizeStats stats;
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
-    if (!tokenizer_load(&tok, o->tokenizer, &err) ||
+    if (!tokenizer_open(&tok, o->tokenizer, &err) ||
+        (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
         !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
         fail("%s", err.text);
     static const char *const sides[2] = {"training", "validation"};
@@ -58,6 +59,7 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
                (long long)stats.documents[i], (long long)stats.tokens[i], (long long)stats.bytes[i],
                stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
                stats.shards[i] == 1 ? "" : "s");
+    if (tok.note.text[0]) printf("%s\n", tok.note.text);
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
     if (stats.invalid_bytes)
         printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
@@ -77,9 +79,10 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
     if (!folder) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
-    if (!tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
+    if (!tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
     if (tok.vocab_size > l.config.vocab_size)
         fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
+    if (tok.note.text[0]) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
     g.echo = stdout;
     g.context_length = (int)int64_min(l.config.max_seq_len, (int64_t)g.prompt.count + o->tokens);
@@ -117,7 +120,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     FileKind kind;
     if (!path_look(path.text, &kind, &err)) fail("%s", err.text);
     bool text = kind != FILE_ABSENT;
-    if (text && !tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
+    if (text && !tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
         fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);

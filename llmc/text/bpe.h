@@ -134,7 +134,7 @@ static inline void bpe_words_count_parallel(BpeWords *words, const char *text, s
     size_t *cuts = (size_t *)mem_alloc((size_t)(chunks + 1) * sizeof(size_t));
     for (int64_t i = 1; i <= chunks; i++) {
         size_t at = (size_t)i * BPE_CHUNK;
-        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(text, n, at);
+        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(TEXT_LLAMA3, text, n, at);
     }
 #ifdef _OPENMP
 #pragma omp parallel if (chunks > 1)

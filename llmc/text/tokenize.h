@@ -7,7 +7,8 @@ What a document is (DocSplit):
     file       a whole file
     none       a whole file, byte for byte
 All but `none` drop a byte order mark, empty lines in front, and white space at the end; what is empty
-then is no document. Every document is followed by the end-of-text token.
+then is no document. Every document is followed by the end-of-text token, and begins with the token that the tokenizer
+puts in front of a text, if it does.
 
 Validation: a document belongs to it if a hash of its text falls below val_fraction. So the split is the
 same for any order of files, stays the same when files are added, and two copies of a text are never
@@ -210,7 +211,7 @@ typedef struct {
     const char *text; // (n)
     size_t n;
     int side;
-    bool last; // of its document
+    bool first, last; // of its document
 } TokenizePiece;
 
 typedef struct {
@@ -265,6 +266,7 @@ static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, Tokenizer
     memset(c->documents, 0, sizeof c->documents);
     for (size_t i = c->first; i < c->first + c->count; i++) {
         const TokenizePiece *piece = &t->pieces[i];
+        if (piece->first && t->tok->bos >= 0) id_list_add(&c->ids[piece->side], t->tok->bos);
         tokenizer_encode(t->tok, cache, piece->text, piece->n, &c->ids[piece->side]);
         if (piece->last) id_list_add(&c->ids[piece->side], t->tok->eot);
         c->text_bytes[piece->side] += (int64_t)piece->n;
@@ -321,7 +323,7 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
     if (t->stats->progress) t->stats->progress(t->stats);
 }
 
-static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int side, bool last) {
+static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int side, bool first, bool last) {
     TokenizeChunk *c = t->chunk_count ? &t->chunks[t->chunk_count - 1] : NULL;
     if (!c || c->bytes + n > TOKENIZE_CHUNK) {
         if (t->chunk_count == t->chunk_limit) tokenize_flush(t, t->file_count - 1);
@@ -331,20 +333,21 @@ static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int s
     }
     t->pieces = (TokenizePiece *)mem_grow(t->pieces, &t->piece_capacity, t->piece_count + 1, sizeof(TokenizePiece));
     TokenizePiece *p = &t->pieces[t->piece_count++];
-    p->text = text, p->n = n, p->side = side, p->last = last;
+    p->text = text, p->n = n, p->side = side, p->first = first, p->last = last;
     c->count++;
     c->bytes += n;
 }
 
 // A document, in pieces of about a chunk.
 static inline void tokenize_document(Tokenize *t, const char *text, size_t n, int side, bool may_cut) {
+    bool first = true;
     while (may_cut && n > TOKENIZE_CHUNK) {
-        size_t at = text_safe_cut(text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
+        size_t at = text_safe_cut(t->tok->pattern, text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
         if (at == n) break;
-        tokenize_piece(t, text, at, side, false);
-        text += at, n -= at;
+        tokenize_piece(t, text, at, side, first, false);
+        text += at, n -= at, first = false;
     }
-    tokenize_piece(t, text, n, side, true);
+    tokenize_piece(t, text, n, side, first, true);
 }
 
 // The second pass.
@@ -394,7 +397,9 @@ static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, cons
     DocCensus census;
     memset(&paths, 0, sizeof paths);
     if (tok->eot < 0)
-        return error_set(err, "the tokenizer has no token for the end of a text; expected one called %s",
+        return error_set(err,
+                         "the tokenizer has no token for the end of a text: neither one called %s or the like, nor do "
+                         "files beside it name one; name it by --end_token=NAME",
                          TOKENIZER_EOT);
     if (!(val_fraction >= 0 && val_fraction < 1))
         return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);

@@ -66,15 +66,19 @@ static int32_t shard_test_token(int64_t i, int64_t vocab_size) {
 
 static bool shard_test_write(const char *name, int64_t tokens, int64_t limit, int64_t vocab_size, uint64_t hash,
                              Error *err) {
+    ShardSet set;
     ShardWriter w;
-    shardwriter_open(&w, test_temp(name).text, vocab_size, hash, 7, limit);
+    if (!shard_set_open(&set, test_temp(name).text, err)) return false;
+    shardwriter_open(&w, &set, SIDE_TRAIN, vocab_size, hash, 7, limit);
     for (int64_t at = 0, n; at < tokens; at += n) {
         int32_t ids[700];
         n = int64_min(int64_min(700, tokens - at), shardwriter_room(&w));
         for (int64_t i = 0; i < n; i++) ids[i] = shard_test_token(at + i, vocab_size);
         shardwriter_add(&w, ids, n, 3 * n, 1);
     }
-    return shardwriter_finish(&w, err) && shardwriter_commit(&w, err);
+    bool ok = shards_finish(&w, 1, err) && shards_commit(&set, &w, 1, err);
+    shards_abort(&set, &w, 1);
+    return ok;
 }
 
 // A source's batches are the data set's sequences, in its own order and in that of every epoch, whatever their size.
@@ -109,6 +113,7 @@ static void source_test(const Dataset *d) {
 static void test_shards(void) {
     Error err;
     Dataset d;
+    int64_t read;
     int32_t inputs[64], targets[64];
     // Width, and whether sequences fit: 2500 tokens in shards of 1000, 1000 and 500, T = 33.
     for (int wide = 0; wide < 2; wide++) {
@@ -122,7 +127,7 @@ static void test_shards(void) {
               "totals of the data");
         CHECK(d.shards[0].header.token_bytes == (wide ? 4u : 2u) && d.shards[0].header.eot == 7, "width of a token");
         CHECK(d.sequences == 999 / 33 + 999 / 33 + 499 / 33, "%lld sequences", (long long)d.sequences);
-        CHECK(dataset_verify(&d, &err), "%s", err.text);
+        CHECK(dataset_verify(&d, 0, 1, true, &read, &err) && read == 2500 * (wide ? 4 : 2) + 3 * 1024, "%s", err.text);
         int wrong = 0;
         for (int64_t s = 0; s < d.sequences; s++) {
             int64_t at = s < 30 ? s * 33 : s < 60 ? 1000 + (s - 30) * 33 : 2000 + (s - 60) * 33;
@@ -149,7 +154,7 @@ static void test_shards(void) {
     // Shards too short for a sequence, before, between and after others.
     CHECK(shard_test_write("long", 100, 1000, 500, 1, &err) && shard_test_write("short", 5, 1000, 500, 1, &err), "%s",
           err.text);
-    Path a = test_temp("long_00000.bin"), b = test_temp("short_00000.bin");
+    Path a = test_temp("long_train_00000.bin"), b = test_temp("short_train_00000.bin");
     Path list = path_of("%.700s,%.700s,%.700s,%.700s,%.700s", b.text, a.text, b.text, a.text, b.text);
     CHECK(dataset_open(&d, list.text, 10, &err) && d.sequences == 18, "%lld sequences: %s", (long long)d.sequences,
           err.text);
@@ -169,9 +174,9 @@ static void test_shards(void) {
     // Another tokenizer, or another vocabulary.
     CHECK(shard_test_write("other", 100, 1000, 500, 2, &err) && shard_test_write("wider", 100, 1000, 501, 1, &err),
           "%s", err.text);
-    list = path_of("%.1000s,%.1000s", a.text, test_temp("other_00000.bin").text);
+    list = path_of("%.1000s,%.1000s", a.text, test_temp("other_train_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
-    list = path_of("%.1000s,%.1000s", a.text, test_temp("wider_00000.bin").text);
+    list = path_of("%.1000s,%.1000s", a.text, test_temp("wider_train_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
 
     // Fewer and longer shards of a second run replace all of the first.
@@ -187,10 +192,11 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
     Path path = test_temp("damaged.bin");
     Dataset d;
     int32_t inputs[10], targets[10];
+    int64_t read;
     if (!file_write_quickly(path.text, bytes, size, err) || !dataset_open(&d, path.text, 10, err)) return false;
     bool ok = true;
     for (int64_t s = 0; ok && s < d.sequences; s++) ok = dataset_sequence(&d, s, inputs, targets, err);
-    ok = ok && dataset_verify(&d, err);
+    ok = ok && dataset_verify(&d, 0, 1, true, &read, err);
     dataset_close(&d);
     return ok;
 }
@@ -198,7 +204,8 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
 static void test_shard_damage(void) {
     Error err;
     MappedFile f;
-    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) && file_map(&f, test_temp("good_00000.bin").text, &err),
+    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) &&
+              file_map(&f, test_temp("good_train_00000.bin").text, &err),
           "%s", err.text);
     size_t size = f.size;
     uint8_t *good = (uint8_t *)mem_alloc(size + 2), *bad = (uint8_t *)mem_alloc(size + 2);
@@ -266,6 +273,7 @@ static void test_shard_damage(void) {
         }
         Path path = test_temp("old.bin");
         Dataset d;
+        int64_t read;
         int32_t inputs[10], targets[10];
         CHECK(file_write_all(path.text, old, old_size, &err) && dataset_open(&d, path.text, 10, &err), "%s", err.text);
         CHECK(d.sequences == 3 && d.tokens == 31 && d.vocab_size == 0 && d.tokenizer_hash == 0 && d.bytes == 0,
@@ -273,10 +281,10 @@ static void test_shard_damage(void) {
         CHECK(dataset_sequence(&d, 2, inputs, targets, &err) && inputs[0] == (wide ? 100020 : 50020) &&
                   targets[9] == (wide ? 100030 : 50030),
               "%s", err.text);
-        CHECK(dataset_verify(&d, &err), "%s", err.text);
+        CHECK(dataset_verify(&d, 0, 1, true, &read, &err), "%s", err.text);
         d.vocab_size = wide ? 100025 : 50025; // a caller who knows its model
         CHECK_ERROR(dataset_sequence(&d, 2, inputs, targets, &err), "token 25");
-        CHECK_ERROR(dataset_verify(&d, &err), "token 25");
+        CHECK_ERROR(dataset_verify(&d, 0, 1, true, &read, &err), "token 25");
         dataset_close(&d);
         CHECK_ERROR(shard_test_open(old, old_size - 1, &err), "announces 31 tokens");
         CHECK_ERROR(shard_test_open(old, old_size - 4, &err), "truncated");
@@ -397,20 +405,21 @@ static void test_tokenize_documents(const Tokenizer *tok) {
         Str text = data_test_text(tok, "t_train_*.bin");
         CHECK(strcmp(text.data, cases[i].expected) == 0, "case %zu: the documents are \"%s\", expected \"%s\"", i,
               text.data, cases[i].expected);
-        CHECK(stats.invalid_bytes == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i,
-              (long long)stats.invalid_bytes);
+        CHECK(stats.counts.invalid == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i,
+              (long long)stats.counts.invalid);
         free(text.data);
     }
     // An array without a byte to spare, so that a sanitizer sees a look past the end of a file.
-    MappedFile f;
+    TextFile f;
     DocReader reader;
     const char *document;
     size_t size;
     memset(&f, 0, sizeof f);
     char *exact = (char *)malloc(5);
     memcpy(exact, "x\n \t ", 5);
-    f.data = (const uint8_t *)exact;
-    f.size = 5;
+    f.file.data = (const uint8_t *)exact;
+    f.file.size = 5;
+    text_file_look(&f, false);
     doc_begin(&reader, &f, DOC_BLANK);
     CHECK(doc_next(&reader, &document, &size) && document == exact && size == 1 && !doc_next(&reader, &document, &size),
           "a file that ends in an empty line");

@@ -57,16 +57,32 @@ static inline bool path_look(const char *path, FileKind *kind, Error *err) {
     return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
 }
 
+// What a file is, whatever its names: links lead to the same. {0, 0}: none.
+typedef struct {
+    uint64_t device, inode;
+} FileId;
+
+static inline bool file_id_same(FileId a, FileId b) {
+    return a.device == b.device && a.inode == b.inode && (a.device || a.inode);
+}
+
+static inline bool path_id(const char *path, FileId *id, Error *err) {
+    FileKind kind;
+    struct stat st;
+    memset(id, 0, sizeof *id);
+    if (!path_look(path, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    if (stat(path, &st) != 0) return error_set(err, "cannot look at %s: %s", path, strerror(errno));
+    id->device = (uint64_t)st.st_dev, id->inode = (uint64_t)st.st_ino;
+    return true;
+}
+
 // Whether two paths name one file (device and inode); a path where nothing stands is the same as none.
 static inline bool path_same_file(const char *a, const char *b, bool *same, Error *err) {
-    FileKind first, second;
-    struct stat x, y;
+    FileId x, y;
     *same = false;
-    if (!path_look(a, &first, err) || !path_look(b, &second, err)) return false;
-    if (first == FILE_ABSENT || second == FILE_ABSENT) return true;
-    if (stat(a, &x) != 0) return error_set(err, "cannot look at %s: %s", a, strerror(errno));
-    if (stat(b, &y) != 0) return error_set(err, "cannot look at %s: %s", b, strerror(errno));
-    *same = x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    if (!path_id(a, &x, err) || !path_id(b, &y, err)) return false;
+    *same = file_id_same(x, y);
     return true;
 }
 
@@ -305,6 +321,7 @@ typedef struct {
     const uint8_t *data;
     size_t size;
     void *mapping; // NULL for an empty file
+    FileId id;
 } MappedFile;
 
 static inline bool file_map(MappedFile *f, const char *path, Error *err) {
@@ -313,6 +330,7 @@ static inline bool file_map(MappedFile *f, const char *path, Error *err) {
     f->data = (const uint8_t *)"";
     int fd = file_open(path, &st, err);
     if (fd < 0) return false;
+    f->id.device = (uint64_t)st.st_dev, f->id.inode = (uint64_t)st.st_ino;
     if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {

@@ -160,7 +160,8 @@ static inline void info_data(Str *json, const Options *o) {
         if (json) str_puts(json, i ? ", " : "\"data\": {\"shards\": [");
         info_shard(json, &d.shards[i]);
     }
-    if (!dataset_verify(&d, &err)) fail("%s", err.text);
+    int64_t read;
+    if (!dataset_verify(&d, 0, 1, true, &read, &err)) fail("%s", err.text);
     double bytes = d.tokens ? (double)d.bytes / (double)d.tokens : 0.0;
     if (json)
         str_printf(json, "], \"tokens\": %lld, \"sequences\": %lld, \"seq_len\": %d, \"bytes_per_token\": %.9g}",

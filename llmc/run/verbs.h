@@ -14,6 +14,13 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 
 // ---------------------------------------------------------------- bpe, tokenize
 
+// Bytes that are not UTF-8, and from one in 200 on what they may be.
+static inline void verb_say_invalid(const TextCounts *c, int64_t bytes, const char *what) {
+    if (c->invalid)
+        printf("%lld bytes are not UTF-8 and %s%s\n", (long long)c->invalid, what,
+               c->invalid * 200 > bytes ? "; Latin-1 becomes UTF-8 by iconv -f ISO-8859-1 -t UTF-8" : "");
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
@@ -30,7 +37,8 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n",
            o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
            (long long)stats.pretokens, clock_seconds() - start);
-    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
+    verb_say_invalid(&stats.counts, stats.bytes, "were left out");
+    text_hints(&stats.counts, false);
     str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -40,6 +48,25 @@ static inline void tokenize_progress(const TokenizeStats *s) {
     if (!isatty(STDERR_FILENO)) return;
     fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6,
             s->done_bytes >= s->input_bytes ? "\n" : "");
+}
+
+// What a user may not have meant.
+static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
+    if (s->strange)
+        warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
+             s->strange > 1 ? "it and others like it" : "it");
+    if (s->doubles)
+        warn("%d of the input files stand in the list twice, %s for one; their text is there twice", s->doubles,
+             s->doubled.text);
+    text_hints(&s->counts, true);
+    if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
+        warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
+             o->val_fraction);
+    if (s->shards[SIDE_TRAIN] > 1 && o->shard_tokens < 65536)
+        warn("--shard_tokens=%lld: a shard is cut into sequences of --seq_len, and what is left of each is not used: "
+             "up "
+             "to --seq_len tokens of %lld",
+             (long long)o->shard_tokens, (long long)o->shard_tokens);
 }
 
 static inline int verb_tokenize(const Options *o, Dist *dist) {
@@ -59,8 +86,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
                stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
                stats.shards[i] == 1 ? "" : "s");
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
-    if (stats.invalid_bytes)
-        printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
+    verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
+    tokenize_hints(o, &stats);
     printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;

@@ -10,6 +10,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "../text/bpe.h"
 #include "dump.h"
 #include "info.h"
+#include "outputs.h"
 #include "trainer.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
@@ -148,6 +149,10 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
         fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+    dist_agree(dist, data_verify(&data, o, dist, &err), &err);
+    Log none;
+    memset(&none, 0, sizeof none);
+    if (dist->rank == 0) data_hint_unused(&none, &data, "evaluation");
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
@@ -226,8 +231,8 @@ static inline int program_main(int argc, char **argv) {
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     // --out=DIR/file: DIR need not be there yet.
-    Path parent = path_parent(o.out);
-    dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);
+    dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
+    if (verb != VERB_TRAIN) signals_threads();
     int code = functions[verb](&o, &dist);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);

@@ -455,6 +455,13 @@ static inline bool dataset_verify(const Dataset *d, int part, int parts, bool to
     return v.failed == d->count;
 }
 
+// The share of the tokens that no sequence predicts: what is left at the end of each shard.
+static inline double dataset_unused(const Dataset *d) {
+    double there = 0;
+    for (int i = 0; i < d->count; i++) there += (double)int64_max(0, d->shards[i].header.tokens - 1);
+    return there > 0 ? 1 - (double)d->sequences * d->seq_len / there : 0;
+}
+
 // A shard of `d` that holds the same tokens as s: the same file, or a copy. NULL: there is none.
 static inline const Shard *dataset_find_copy(const Dataset *d, const Shard *s) {
     for (int i = 0; i < d->count; i++) {

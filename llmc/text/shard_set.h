@@ -197,6 +197,7 @@ typedef struct {
     ShardName name;
     Path staging; // FOLDER/.BASE.tmp.PID
     int lock;     // its file descriptor
+    SignalHold hold;
 } ShardSet;
 
 // Removes what killed processes left of this prefix (see out_sweep).
@@ -254,13 +255,17 @@ static inline bool shard_set_open(ShardSet *s, const char *prefix, Error *err) {
         return false;
     shard_set_sweep(&s->name);
     s->staging = path_of("%s/.%s.tmp.%d", s->name.folder.text, s->name.base, (int)getpid());
-    if (mkdir(s->staging.text, 0777) != 0)
-        return error_set(err, "cannot write %s: cannot make the folder %s: %s", prefix, s->staging.text,
-                         strerror(errno));
+    signals_hold(&s->hold);
+    if (mkdir(s->staging.text, 0777) != 0) {
+        error_set(err, "cannot write %s: cannot make the folder %s: %s", prefix, s->staging.text, strerror(errno));
+        signals_release(&s->hold);
+        return false;
+    }
     s->lock = open(s->staging.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->lock < 0) {
         error_set(err, "cannot open the folder %s: %s", s->staging.text, strerror(errno));
         path_remove_tree(s->staging.text, NULL);
+        signals_release(&s->hold);
         return false;
     }
     flock(s->lock, LOCK_EX | LOCK_NB);
@@ -273,6 +278,7 @@ static inline void shard_set_abort(ShardSet *s) {
     path_remove_tree(s->staging.text, NULL);
     close(s->lock);
     s->lock = -1;
+    signals_release(&s->hold);
 }
 
 // All shards are complete and synced in the folder: the new set takes the place of the old.
@@ -292,6 +298,7 @@ static inline bool shard_set_commit(ShardSet *s, const int64_t counts[2], Error 
     ok = path_sync_folder(s->name.folder.text, err) && shard_set_name(s->lock, &s->name, err);
     close(s->lock);
     s->lock = -1;
+    signals_release(&s->hold);
     return ok;
 }
 

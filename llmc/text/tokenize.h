@@ -312,6 +312,7 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
         text_counts_add(&t->stats->counts, &t->chunks[i].counts);
         t->stats->done_bytes += (int64_t)t->chunks[i].bytes;
     }
+    if (signals_waiting(&t->writers[0].set->hold)) t->writers[0].failed = EINTR;
     t->chunk_count = 0;
     t->piece_count = 0;
     int kept = 0;

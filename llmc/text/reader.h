@@ -127,44 +127,49 @@ static inline bool text_is_common(uint32_t c) {
 }
 
 // Whether units of 2 or 4 bytes in this byte order are text of UTF-16 or UTF-32: no unit that cannot be, and nearly all
-// of them common.
-static inline bool text_is_wide(const uint8_t *p, size_t n, size_t width, bool big) {
-    size_t units = n / width, common = 0;
+// of them common. 0: it is not; else 1 and the number of ASCII characters, which are fewer in the wrong order.
+static inline size_t text_is_wide(const uint8_t *p, size_t n, size_t width, bool big) {
+    size_t units = n / width, common = 0, ascii = 0;
     uint32_t high = 0; // a surrogate that waits for its second half
     for (size_t i = 0; i < units; i++, p += width) {
         uint32_t c = 0;
         for (size_t k = 0; k < width; k++) c |= (uint32_t)p[big ? width - 1 - k : k] << (8 * k);
-        if (c > 0x10ffff || c == 0 || c == 0xfffe || c == 0xffff || text_is_control(c)) return false;
+        if (c > 0x10ffff || c == 0 || c == 0xfffe || c == 0xffff || text_is_control(c)) return 0;
         bool low_half = c >= 0xdc00 && c < 0xe000, high_half = c >= 0xd800 && c < 0xdc00;
-        if (width == 4 && (low_half || high_half)) return false;
-        if ((high != 0) != low_half) return false;
+        if (width == 4 && (low_half || high_half)) return 0;
+        if ((high != 0) != low_half) return 0;
         high = high_half ? c : 0;
         common += low_half || high_half || text_is_common(c);
+        ascii += c < 0x80;
     }
-    return units > 0 && common * 100 >= units * 97;
+    return units > 0 && common * 100 >= units * 97 ? 1 + ascii : 0;
 }
 
-// By the byte order mark, or without one by what the sample looks like; NULL: 8-bit text, or no text at all.
-static inline const char *text_wide(const uint8_t *p, size_t n, size_t file_size, bool strange) {
+// By the byte order mark.
+static inline const char *text_marked(const uint8_t *p, size_t n) {
+    if (n >= 4 && (memcmp(p, "\xff\xfe\0\0", 4) == 0 || memcmp(p, "\0\0\xfe\xff", 4) == 0))
+        return "UTF-32: convert it with iconv -f UTF-32 -t UTF-8";
+    if (n >= 2 && (memcmp(p, "\xff\xfe", 2) == 0 || memcmp(p, "\xfe\xff", 2) == 0))
+        return "UTF-16: convert it with iconv -f UTF-16 -t UTF-8";
+    return NULL;
+}
+
+// Without one, by what the sample (n) looks like; NULL: 8-bit text, or no text at all.
+static inline const char *text_wide(const uint8_t *p, size_t n, size_t file_size) {
     static const char *const convert[2][2] = {{"UTF-16: convert it with iconv -f UTF-16LE -t UTF-8",
                                                "UTF-16: convert it with iconv -f UTF-16BE -t UTF-8"},
                                               {"UTF-32: convert it with iconv -f UTF-32LE -t UTF-8",
                                                "UTF-32: convert it with iconv -f UTF-32BE -t UTF-8"}};
-    static const char *const marked[2] = {"UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
-                                          "UTF-32: convert it with iconv -f UTF-32 -t UTF-8"};
-    if (n >= 4 && (memcmp(p, "\xff\xfe\0\0", 4) == 0 || memcmp(p, "\0\0\xfe\xff", 4) == 0)) return marked[1];
-    if (n >= 2 && (memcmp(p, "\xff\xfe", 2) == 0 || memcmp(p, "\xfe\xff", 2) == 0)) return marked[0];
-    if (!strange || !memchr(p, 0, n)) return NULL;
+    if (!memchr(p, 0, n)) return NULL;
     for (size_t width = 4; width >= 2; width /= 2) {
-        if (n < TEXT_SAMPLE && file_size % width != 0 && n < 64) continue; // a few bytes prove nothing
-        size_t whole = n / width * width;
-        // A surrogate pair may be cut by the sample's end.
-        if (width == 2 && n == TEXT_SAMPLE && whole > 2) whole -= 2;
-        for (int big = 0; big < 2; big++)
-            if (text_is_wide(p, whole, width, big)) return convert[width == 4][big];
-        if (width == 2 && n == TEXT_SAMPLE)
-            for (int big = 0; big < 2; big++)
-                if (text_is_wide(p, whole - 2, width, big)) return convert[0][big];
+        if (file_size % width != 0 && n < 64) continue; // a few bytes prove nothing
+        size_t whole = n / width * width, score[2];
+        for (int big = 0; big < 2; big++) {
+            // The sample may end in the middle of a surrogate pair.
+            score[big] = text_is_wide(p, whole, width, big);
+            if (!score[big] && width == 2 && whole > 2) score[big] = text_is_wide(p, whole - 2, width, big);
+        }
+        if (score[0] || score[1]) return convert[width == 4][score[1] > score[0]];
     }
     return NULL;
 }
@@ -279,8 +284,9 @@ static inline const char *text_foreign(const uint8_t *data, size_t size) {
         p += run;
     }
     bool many = controls * TEXT_CONTROLS > n;
-    const char *what = text_wide(data, n, size, many || invalid > 0);
+    const char *what = text_marked(data, n);
     if (!what) what = text_signature(data, n, controls > 0);
+    if (!what && (many || invalid)) what = text_wide(data, n, size);
     if (!what) {
         const char *text = (const char *)data, *end = text + size;
         if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3;

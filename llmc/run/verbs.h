@@ -59,7 +59,7 @@ static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
     if (s->doubles)
         warn("%d of the input files stand in the list twice, %s for one; their text is there twice", s->doubles,
              s->doubled.text);
-    text_hints(&s->counts, true);
+    if (!s->strange) text_hints(&s->counts, true);
     if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
         warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
              o->val_fraction);
@@ -232,7 +232,7 @@ static inline int program_main(int argc, char **argv) {
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     // --out=DIR/file: DIR need not be there yet.
     dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
-    if (verb != VERB_TRAIN) signals_threads();
+    if (*o.out && verb != VERB_TRAIN) signals_threads();
     int code = functions[verb](&o, &dist);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);

@@ -203,6 +203,8 @@ warned 'byte order marks inside' "${tokenize[@]}" --input=joined.txt --out=joine
 printf 'eins zwei\n<|endoftext|>\ndrei vier\n<|endoftext|>\nfuenf\n' >ended.txt
 warned '<.endoftext.> stands in the text 2 times.*formfeed' "${tokenize[@]}" --input=ended.txt --out=ended
 warned 'in the list twice, ./plain_text/1.txt' "${tokenize[@]}" --input=plain_text/1.txt,plain_text/2.txt,./plain_text/1.txt --out=twice
+warned '1 of the input files hold no text, empty' "${tokenize[@]}" --input="$sample,empty" --out=holes
+warned '1 of the input files hold no text, empty' bpe --input="$sample,empty" --vocab_size=512 --out=holes.json
 for name in 'Band [1999].txt' 'Kafka, Franz.txt' '{Entwurf}.txt' 'was?.txt' '*.txt'; do
     mkdir -p named && cp "$sample" "named/$name"
     good bpe --input="named/$name" --vocab_size=512 --out=named.json
@@ -233,6 +235,8 @@ refused 'must end in a name' "${tokenize[@]}" --input=my.txt --out=tok/
 cp my.txt t_train_00000.bin
 refused 't_train_00000.bin is read, and --out=./t would replace it' "${tokenize[@]}" --input=my.txt,t_train_00000.bin --out=t
 if cmp -s t_train_00000.bin my.txt; then ok; else bad 'the text was replaced by a shard'; fi
+cp my.txt u_val_00000.bin
+refused 'u_val_00000.bin is no shard that this program wrote' "${tokenize[@]}" --input=my.txt --out=u
 mkdir d e && cp my.txt d/a.txt && cp my.txt e/a.txt
 good "${tokenize[@]}" --input='d/*' --out=d/text
 refused 'd/text_train_00000.bin is not plain text but a shard' "${tokenize[@]}" --input='d/*' --out=d/text
@@ -313,6 +317,7 @@ refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
 absent unmade
 # what is dropped, and a batch above all that there is, are said
 warned '3[0-9]% of the training tokens are not used' train --train_data='fewer_train_*.bin' --val_data='s_train_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano --batch_size=1 --seq_len=1500 --val_every=0 --steps=1 --out=run_dropped
+warned 's_train_00000.bin is among the training shards twice' train --train_data='s_train_*.bin,s_train_00000.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano "${small[@]}" --steps=1 --out=run_twice
 warned 'a step takes 4096 sequences' train "${data[@]}" --model=llama-nano --batch_size=4 --seq_len=13 --total_batch_tokens=$((4096 * 13)) --steps=1 --val_every=0 --out=run_large
 
 # ---- run folders

@@ -368,6 +368,10 @@ static void test_shard_checks(void) {
           "%s", err.text);
     CHECK(dataset_find_copy(&d, &copy.shards[0]) == &d.shards[0], "a copy of the first shard is found");
     CHECK(!dataset_find_copy(&d, &other.shards[0]), "a longer one is none");
+    CHECK(!dataset_doubled(&d), "each shard is there once");
+    dataset_close(&copy);
+    Path list = path_of("%.1000s,%.1000s", test_temp("v/a_train_*.bin").text, test_temp("v/b_train_*.bin").text);
+    CHECK(dataset_open(&copy, list.text, 10, &err) && dataset_doubled(&copy) == &copy.shards[5], "%s", err.text);
     // Each of the shards of 100 has one sequence of 60 and 39 tokens behind it, that of 60 none.
     double unused = 1 - 4 * 60 / (4 * 99.0 + 59);
     CHECK(fabs(dataset_unused(&d) - unused) < 1e-12, "%g of the tokens are not used, expected %g", dataset_unused(&d),
@@ -490,6 +494,15 @@ static void test_shard_swap(void) {
     CHECK_ERROR(shard_set_replaces(&name, &id, 1, &err), "is read");
     CHECK(mkdir(test_temp("swap/s_val_00000.bin").text, 0777) == 0, "mkdir");
     CHECK_ERROR(shard_set_replaces(&name, NULL, 0, &err), "s_val_00000.bin: it is not a regular file");
+    // What tokenize did not write is not replaced, and not removed: a text, and shards of llm.c, of other digits.
+    CHECK(rmdir(test_temp("swap/s_val_00000.bin").text) == 0 && unlink(test_temp("swap/s_val_00007.bin").text) == 0 &&
+              file_write_all(test_temp("swap/s_train_00009.bin").text, "Ein Text", 8, &err),
+          "%s", err.text);
+    CHECK_ERROR(shard_set_replaces(&name, NULL, 0, &err), "s_train_00009.bin is no shard that this program wrote");
+    CHECK(rename(test_temp("swap/s_train_00009.bin").text, test_temp("swap/s_train_000009.bin").text) == 0 &&
+              shard_set_replaces(&name, NULL, 0, &err) && shard_test_write("swap/s", 50, 100, 500, 1, &err) &&
+              count_files(test_temp("swap").text, "s_train_") == 2,
+          "%s", err.text);
     CHECK_ERROR(shard_prefix_parse(&name, "folder/", &err), "must end in a name");
 }
 

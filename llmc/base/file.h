@@ -10,7 +10,8 @@ whose errors are errors; a mapping (file_map, for what is large) turns them into
 
 Files are written through OutFile: to a temporary name beside the target (O_EXCL), flushed, synced, then renamed, so
 that a file with its final name is always whole (POSIX rename(2), fsync(2)). What a killed process left under a
-temporary name is removed by the next that writes the same file; SIGTERM, SIGINT and their like wait until it is removed.
+temporary name is removed by the next that writes the same file; SIGTERM, SIGINT and their like wait until the process
+has removed it.
 */
 #ifndef LLMC_FILE_H
 #define LLMC_FILE_H

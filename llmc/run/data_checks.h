@@ -71,6 +71,8 @@ static inline void data_hints(Log *log, const Dataset *train, const Dataset *val
                  "%.1f times; give more text, or a smaller --total_batch_tokens",
                  (long long)step_sequences, (long long)train->sequences, train->seq_len,
                  (double)step_sequences / (double)train->sequences);
+    const Shard *twice = dataset_doubled(train);
+    if (twice) log_warn(log, "%s is among the training shards twice, under this name or another", twice->path);
     for (int i = 0; i < train->count; i++) unchecked += !train->shards[i].checked;
     for (int i = 0; i < val->count; i++) unchecked += !val->shards[i].checked;
     if (unchecked) log_line(log, "%d shards are llm.c's, which have no checksums", unchecked);

@@ -41,6 +41,8 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 typedef struct {
     int64_t bytes; // of text
     TextCounts counts;
+    int empty;                // files without text
+    Path without;             // the first of them
     int64_t pretokens, words; // all and distinct
     int merges;
     double count_seconds, merge_seconds;
@@ -513,6 +515,7 @@ static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_siz
             return false;
         }
         stats->bytes += (int64_t)f.size;
+        if (f.size == 0 && stats->empty++ == 0) stats->without = path_of("%s", files->items[i]);
         bpe_words_count_parallel(&words, f.text, f.size);
         text_file_close(&f);
     }

@@ -26,7 +26,6 @@ Checksums are compared once a start, by all threads and the ranks of a host toge
 #include "shard_set.h"
 #include <pthread.h>
 
-#define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
 #define SHARD_VERSION 1
 #define SHARD_TOKENS 100000000 // tokens a shard, unless asked otherwise: 200 MB
 
@@ -460,6 +459,18 @@ static inline double dataset_unused(const Dataset *d) {
     double there = 0;
     for (int i = 0; i < d->count; i++) there += (double)int64_max(0, d->shards[i].header.tokens - 1);
     return there > 0 ? 1 - (double)d->sequences * d->seq_len / there : 0;
+}
+
+// The first shard that is there twice: under the same name, another, or as a copy. NULL: none is.
+static inline const Shard *dataset_doubled(const Dataset *d) {
+    for (int i = 1; i < d->count; i++)
+        for (int k = 0; k < i; k++) {
+            const Shard *a = &d->shards[k], *b = &d->shards[i];
+            bool copy = a->checked && b->checked && a->header.tokens == b->header.tokens && b->header.tokens > 0 &&
+                        a->header.checksum == b->header.checksum;
+            if (copy || file_id_same(a->file.id, b->file.id)) return b;
+        }
+    return NULL;
 }
 
 // A shard of `d` that holds the same tokens as s: the same file, or a copy. NULL: there is none.

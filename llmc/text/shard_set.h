@@ -19,6 +19,8 @@ On file systems without locks two processes may settle one set at a time; they t
 
 #include "../base/file.h"
 
+#define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
+
 enum { SIDE_TRAIN, SIDE_VAL };
 static const char *const shard_sides[2] = {"train", "val"};
 
@@ -68,6 +70,26 @@ static inline Path shard_path(const ShardName *n, int side, int64_t number) {
     return path_of("%s/%s_%s_%05lld.bin", n->folder.text, n->base, shard_sides[side], (long long)number);
 }
 
+// Whether a file of that name would be a shard of this prefix, as tokenize spells it; which one, in *found.
+static inline bool shard_of_prefix(ShardName *found, const ShardName *n, const char *name) {
+    if (!shard_name_parse(found, name) || strcmp(found->base, n->base) != 0) return false;
+    found->folder = n->folder;
+    Path path = shard_path(found, found->side, found->number);
+    return str_ends_with(path.text, name);
+}
+
+// Whether tokenize wrote it; those of llm.c can have the same name.
+static inline bool shard_is_own(const char *path, bool *own, Error *err) {
+    uint64_t magic = 0;
+    FILE *f = file_open_read(path, err);
+    if (!f) return false;
+    size_t n = fread(&magic, 1, sizeof magic, f);
+    bool failed = ferror(f) != 0;
+    fclose(f);
+    *own = n == 0 || (n == sizeof magic && magic == SHARD_MAGIC); // one of no bytes is no loss
+    return failed ? error_set(err, "cannot read %s", path) : true;
+}
+
 static inline Path shard_set_new(const ShardName *n) { return path_of("%s/.%s.new", n->folder.text, n->base); }
 
 // ---------------------------------------------------------------- a set gets its names
@@ -98,17 +120,18 @@ static inline bool shard_set_stuck(const ShardName *n, const char *what, const c
                      n->folder.text, n->base, what, name, strerror(why));
 }
 
-// Removes what is left under the names of a set behind its last shards.
+// Removes shards of an earlier run behind the last ones of a set.
 static inline bool shard_set_trim(const ShardName *n, const int64_t counts[2], Error *err) {
     StrList names;
     ShardName old;
     memset(&names, 0, sizeof names);
     bool ok = folder_list(&names, n->folder.text, err);
     for (int i = 0; ok && i < names.count; i++) {
-        if (!shard_name_parse(&old, names.items[i]) || strcmp(old.base, n->base) != 0) continue;
-        if (old.number < counts[old.side]) continue;
+        if (!shard_of_prefix(&old, n, names.items[i]) || old.number < counts[old.side]) continue;
         Path path = path_of("%s/%s", n->folder.text, names.items[i]);
-        if (unlink(path.text) != 0 && errno != ENOENT) ok = shard_set_stuck(n, "remove", path.text, err);
+        bool own;
+        if (!shard_is_own(path.text, &own, err)) ok = false;
+        else if (own && unlink(path.text) != 0 && errno != ENOENT) ok = shard_set_stuck(n, "remove", path.text, err);
     }
     str_list_free(&names);
     return ok;
@@ -221,8 +244,8 @@ static inline void shard_set_sweep(const ShardName *n) {
     str_list_free(&names);
 }
 
-// The shards that are there will be replaced or removed: they must be files, and none of those that are read (inputs,
-// in any order).
+// The shards that are there will be replaced or removed: tokenize must have written them, and they must be none of those
+// that are read (inputs, in any order).
 static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, size_t count, Error *err) {
     StrList names;
     ShardName old;
@@ -231,8 +254,9 @@ static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, 
     for (int i = 0; ok && i < names.count; i++) {
         FileKind kind;
         FileId id;
-        if (!shard_name_parse(&old, names.items[i]) || strcmp(old.base, n->base) != 0) continue;
+        if (!shard_of_prefix(&old, n, names.items[i])) continue;
         Path path = path_of("%s/%s", n->folder.text, names.items[i]);
+        bool own = true;
         ok = path_look(path.text, &kind, err) && path_id(path.text, &id, err);
         if (ok && kind != FILE_REGULAR && kind != FILE_ABSENT)
             ok = error_set(err, "cannot replace %s: it is not a regular file; choose another --out", path.text);
@@ -240,6 +264,12 @@ static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, 
             if (file_id_same(inputs[k], id))
                 ok = error_set(err, "%s is read, and --out=%s/%s would replace it; choose another --out", path.text,
                                n->folder.text, n->base);
+        ok = ok && (kind != FILE_REGULAR || shard_is_own(path.text, &own, err));
+        if (ok && !own)
+            ok = error_set(err,
+                           "%s is no shard that this program wrote, and --out=%s/%s would replace it; choose another "
+                           "--out, or remove it",
+                           path.text, n->folder.text, n->base);
     }
     str_list_free(&names);
     return ok;

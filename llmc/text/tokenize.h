@@ -47,6 +47,8 @@ typedef struct TokenizeStats {
     Error what;   // and what the first of them is
     int doubles;  // files that were named twice, under this name or another
     Path doubled; // the first of them
+    int empty;    // files without a document
+    Path without; // the first of them
     int64_t documents[2], tokens[2], bytes[2];
     int shards[2];
     bool tail; // one document: its tail became the validation text
@@ -164,7 +166,9 @@ static inline bool tokenize_census(DocCensus *c, FileId *ids, const StrList *pat
         stats->input_bytes += (int64_t)f.file.size;
         ids[i] = f.file.id;
         doc_begin(&r, &f, split);
+        int64_t before = c->documents;
         while (doc_next(&r, &text, &n)) census_add(c, doc_hash(text, n), n, val_fraction);
+        if (c->documents == before && stats->empty++ == 0) stats->without = path_of("%s", paths->items[i]);
         text_file_close(&f);
     }
     return c->documents > 0 || tokenize_no_text(stats, err);

@@ -256,6 +256,14 @@ wait $pid
 code=$?
 if [ $code -eq 143 ]; then ok; else bad "SIGTERM while tokenize writes: exit $code"; fi
 absent stopped_ .stopped
+"${program[@]}" "${tokenize[@]}" --input=big.txt --out=stopped --threads=1 >out 2>err &
+pid=$!
+until compgen -G '.stopped.tmp.*/train_*' >/dev/null || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -KILL $pid
+wait $pid 2>/dev/null
+if compgen -G 'stopped_*' >/dev/null; then bad "shards of a killed process: $(ls stopped_*)"; else ok; fi
+good "${tokenize[@]}" --input=my.txt --out=stopped # what the killed one left is gone then
+absent .stopped
 rm big.txt
 
 # ---- models
@@ -312,6 +320,7 @@ warned 'shard_tokens=4096' "${tokenize[@]}" --input="$half" --doc_split=formfeed
 cp fewer_train_00001.bin many_train_00003.bin
 refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
 refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data='many_train_*.bin' "${small[@]}"
+refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data="many_train_00000.bin,$PWD/many_train_00003.bin" "${small[@]}"
 mv aside.bin many_train_00003.bin && cp fewer_val_00000.bin many_val_00000.bin
 refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
 absent unmade
@@ -351,7 +360,7 @@ if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
     refused 'No space left' dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=small/d
     refused 'No space left' export --model=run_llama/step_00000006 --out=small/g
     refused 'No space left' bpe --input="$sample" --vocab_size=512 --out=small/t.json
-    absent small/s_ small/d small/g small/t.json
+    absent small/s_ small/.s small/d small/g small/t.json
     umount small
 fi
 

@@ -609,7 +609,10 @@ static void test_reader(void) {
         {BYTES("{\"text\": \"eins\"}\n{\"text\": \"zwei\"}\n"), "jq -r .text"},
         {BYTES("\xef\xbb\xbf{\"text\": \"eins\"}\n\n  {\"text\": \"zwei\"}\r\n"), "jq -r .text"},
         {BYTES("{\"text\": \"eine Zeile\"}"), "jq -r .text"},
+        {BYTES("{\"text\": \"eins\"}\n{\"text\": \"zwe"), "jq -r .text"},
+        {BYTES("{\n \"text\": \"eins\"\n}\n{\n \"text\": \"zwei\"\n}\n"), "jq -r .text"},
         {BYTES("[{\"text\": \"eins\"},\n {\"text\": \"zwei\"}]"), "list of records"},
+        {BYTES("[\n  {\n    \"text\": \"eins\"\n  }\n]\n"), "list of records"},
         {BYTES("\x01\x02\x03\x04\x05\x06\x07\x80\x01\x02\x03\x04\x05\x06\x07\x80\x01\x02\x03\x04\x05\x06\x07\x80\x01"
                "\x02\x03"
                "\x04\x05\x06\x07\x80"),
@@ -624,6 +627,8 @@ static void test_reader(void) {
         {BYTES("{Entwurf}\nEin Text in Klammern.\n"), NULL},
         {BYTES("{\"a\": 1}\nund dann Text\n"), NULL},
         {BYTES("{}\n{}\n"), NULL},
+        {BYTES("{\"text\": \"ohne Ende\n"), NULL},
+        {BYTES("{\"a\": eins}\n{\"a\": zwei}\n"), NULL},
         {BYTES("{\n  \"name\": \"quelltext\",\n  \"version\": 2\n}\n"), NULL},
         {BYTES("[1] Eine Fußnote.\n[2] Noch eine.\n"), NULL},
         {BYTES("[{eine Bemerkung}]\n"), NULL},

@@ -192,7 +192,7 @@ static inline bool shard_check(Shard *s, Error *err) {
 // ---------------------------------------------------------------- sets
 
 typedef struct {
-    char *prefix; // FOLDER/BASE, NULL: the name is not one that tokenize gave
+    char *prefix; // which folder, however it was spelled, and the name in it up to the side; NULL: not needed
     const Shard *shard;
 } ShardOfSet;
 
@@ -213,15 +213,19 @@ static inline bool datasets_same_sets(const Dataset *const *datasets, int n, Err
     size_t count = 0, all = 0;
     for (int k = 0; k < n; k++) all += (size_t)datasets[k]->count;
     ShardOfSet *named = (ShardOfSet *)mem_alloc(all * sizeof(ShardOfSet));
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < datasets[k]->count; i++) {
+    Path folder = path_of("%s", "");
+    FileId id = {0, 0};
+    bool ok = true;
+    for (int k = 0; ok && k < n; k++)
+        for (int i = 0; ok && i < datasets[k]->count; i++) {
             ShardName name;
             if (!shard_name_parse(&name, datasets[k]->shards[i].path)) continue;
-            named[count].prefix = str_copy(path_of("%s/%s", name.folder.text, name.base).text);
+            if (strcmp(folder.text, name.folder.text) != 0) ok = path_id(name.folder.text, &id, err);
+            folder = name.folder;
+            named[count].prefix = str_copy(path_of("%" PRIx64 ":%" PRIx64 "/%s", id.device, id.inode, name.base).text);
             named[count++].shard = &datasets[k]->shards[i];
         }
     qsort(named, count, sizeof *named, shard_order_prefix);
-    bool ok = true;
     for (size_t i = 1; ok && i < count; i++) {
         const Shard *a = named[i - 1].shard, *b = named[i].shard;
         if (strcmp(named[i - 1].prefix, named[i].prefix) == 0 && a->header.set != b->header.set)

@@ -19,7 +19,7 @@ The first TEXT_SAMPLE bytes decide. Sources of signatures: file(1)'s magic files
 #include "text.h"
 
 #define TEXT_SAMPLE ((size_t)64 << 10)     // bytes that are looked at
-#define TEXT_JSON_SAMPLE ((size_t)1 << 20) // of JSON lines; the first line may be longer
+#define TEXT_JSON_SAMPLE ((size_t)1 << 20) // of JSON lines; the first of them may be longer
 #define TEXT_CONTROLS 16                   // one control character in so many bytes is no text any more
 
 typedef struct {
@@ -233,42 +233,33 @@ static inline const char *text_json_object(const char *p, const char *end, const
     return NULL;
 }
 
-// Whether each line is a JSON object, as far as the sample goes. *kind: what the first is, if it is known.
-static inline bool text_json_lines(const char *p, const char *end, const char **kind) {
-    const char *start = p, *other;
-    int objects = 0;
-    for (*kind = NULL; p < end && (objects == 0 || (size_t)(p - start) < TEXT_JSON_SAMPLE);) {
-        const char *newline = (const char *)memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end;
-        const char *c = text_skip_space(p, stop);
-        p = newline ? newline + 1 : end;
-        if (c == stop) continue;
-        const char *close = *c == '{' ? text_json_object(c, stop, objects ? &other : kind) : NULL;
-        if (!close || text_skip_space(close, stop) < stop) return false;
-        if ((size_t)(stop - c) <= TEXT_JSON_SAMPLE) {
-            JsonDoc doc;
-            const Json *root = json_parse(&doc, c, (size_t)(stop - c), NULL);
-            bool empty = !root || !root->child;
-            if (root) json_free(&doc);
-            if (empty) return false;
-        }
-        objects++;
-    }
-    return objects > 0;
+// An object that has members, by the strict reader; a large one is taken at the word of its brackets.
+static inline bool text_json_valid(const char *p, const char *close) {
+    JsonDoc doc;
+    if ((size_t)(close - p) > TEXT_JSON_SAMPLE) return true;
+    const Json *root = json_parse(&doc, p, (size_t)(close - p), NULL);
+    bool members = root && root->child;
+    if (root) json_free(&doc);
+    return members;
 }
 
+// Objects one after the other, as far as the sample goes, or one that is known; a single one over several lines may be
+// somebody's source text.
 static inline const char *text_json(const char *p, const char *end) {
-    const char *kind;
-    p = text_skip_space(p, end);
-    if (p < end && *p == '{') {
-        if (text_json_lines(p, end, &kind))
-            return kind ? kind : "JSON lines: write the field that holds the text into a file first (jq -r .text)";
-        const char *close = text_json_object(p, end, &kind);
-        return close && text_skip_space(close, end) == end ? kind : NULL;
+    const char *start = text_skip_space(p, end), *kind = NULL, *other;
+    int objects = 0;
+    bool line = false, list = start < end && *start == '[';
+    p = start = list ? text_skip_space(start + 1, end) : start;
+    while (p < end && (objects == 0 || (size_t)(p - start) < TEXT_JSON_SAMPLE)) {
+        const char *close = *p == '{' ? text_json_object(p, end, objects ? &other : &kind) : NULL;
+        if (!close && *p == '{' && objects) break; // the last line of a file that was not written to its end
+        if (!close || !text_json_valid(p, close)) return NULL;
+        if (objects++ == 0) line = !memchr(p, '\n', (size_t)(close - p));
+        if (list) return "a JSON list of records: write the field that holds the text into a file (jq -r '.[].text')";
+        p = text_skip_space(close, end);
     }
-    const char *record = p < end && *p == '[' ? text_skip_space(p + 1, end) : end;
-    if (record < end && *record == '{' && text_json_lines(record, text_json_object(record, end, &kind), &kind))
-        return "a JSON list of records: write the field that holds the text into a file first (jq -r '.[].text')";
-    return NULL;
+    if (objects == 0 || kind) return kind;
+    return line || objects > 1 ? "JSON lines: write the field that holds the text into a file (jq -r .text)" : NULL;
 }
 
 // ---------------------------------------------------------------- files

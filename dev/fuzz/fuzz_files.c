@@ -135,21 +135,22 @@ static void fuzz_shard(uint8_t *bytes, size_t n) {
             REQUIRE(inputs[t] >= 0 && targets[t] >= 0 &&
                     (!d.vocab_size || (inputs[t] < d.vocab_size && targets[t] < d.vocab_size)));
     }
-    dataset_verify(&d, &err);
+    int64_t read;
+    dataset_verify(&d, 0, 1, true, &read, &err);
 }
 
 static void fuzz_documents(const uint8_t *bytes, size_t n, DocSplit split) {
-    MappedFile f;
+    TextFile f;
     DocReader r;
     const char *text, *last = (const char *)bytes;
     size_t size;
     memset(&f, 0, sizeof f);
-    f.data = bytes;
-    f.size = n;
-    doc_foreign(&f);
+    f.file.data = bytes;
+    f.file.size = n;
+    text_file_look(&f, split == DOC_NONE);
     for (doc_begin(&r, &f, split); doc_next(&r, &text, &size); last = text + size) {
         REQUIRE(size > 0 && text >= last && text + size <= (const char *)bytes + n);
-        REQUIRE(split == DOC_NONE || !doc_is_space(text[size - 1]));
+        REQUIRE(split == DOC_NONE || !text_is_space(text[size - 1]));
         REQUIRE(split != DOC_FORMFEED || !memchr(text, '\f', size));
         REQUIRE(tokenize_count_invalid(text, size) <= (int64_t)size);
         REQUIRE(tokenize_tail(text, size, (bytes[0] + 1) / 257.0) <= size);

@@ -91,7 +91,7 @@ check "a rank that goes away: $(cat out0)" grep -q 'connection to rank 2 is gone
 # Training sums gradients over MPI alone.
 for rank in 0 1 2; do
     SLURM_PROCID=$rank "${program[@]}" train --train_data='s_train_*.bin' --val_data='s_train_*.bin' --tokenizer="$model/tokenizer.json" --model="$model" --out=run --batch_size=2 \
-        --seq_len=13 --steps=2 >"out$rank" 2>&1 &
+        --seq_len=13 --steps=2 --val_every=0 >"out$rank" 2>&1 &
 done
 wait
 check "training without MPI is refused: $(cat out0)" grep -q '3 ranks without MPI' out0

@@ -31,6 +31,13 @@ refused() { # refused PATTERN VERB...: exit code 1 and one line that matches
     elif ! grep -Eq -- "$pattern" err; then bad "'$(cat err)' does not say '$pattern': $*"
     else ok; fi
 }
+warned() { # warned PATTERN VERB...: exit code 0 and one warning that matches
+    local pattern=$1
+    shift
+    run "$@"
+    local code=$?
+    if [ $code -eq 0 ] && [ "$(wc -l <err)" -eq 1 ] && grep -Eq -- "^warning: .*$pattern" err; then ok; else bad "exit $code, no single warning '$pattern': $*: $(head -n 3 err)"; fi
+}
 absent() { # absent PATH...: nothing by these names, nor a temporary one beside them
     local path
     for path in "$@"; do
@@ -163,6 +170,102 @@ refused 'short|JSON|json' tokenize --tokenizer=short --input="$sample" --out=x
 refused 'cannot|No such' tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=/proc/none/x
 absent t.json x_
 
+# ---- what is no text is refused by both verbs that read text, with what to do
+tokenize=(tokenize --tokenizer=tok/tokenizer.json)
+refused_text() { # refused_text PATTERN FILE
+    refused "$2 is not plain text.*$1" bpe --input="$2" --vocab_size=512 --out=t.json
+    refused "$2 is not plain text.*$1" "${tokenize[@]}" --input="$2" --out=x
+}
+gzip -c "$sample" >packed.txt && refused_text gunzip packed.txt
+for encoding in UTF-16 UTF-16LE UTF-16BE UTF-32 UTF-32LE UTF-32BE; do
+    iconv -f UTF-8 -t $encoding "$sample" >wide.txt
+    refused_text "${encoding%[LB]E}.*iconv" wide.txt
+done
+printf '{"text": "eins"}\n{"text": "zwei"}\n' >lines.jsonl && refused_text 'JSON lines.*jq' lines.jsonl
+for own in s_train_00000.bin:'shard' tok/tokenizer.json:tokenizer run_llama/step_00000006/model.safetensors:weights llama-f16.gguf:GGUF \
+    run_llama/step_00000006/config.json:config.json run_llama/metrics.jsonl:metrics; do refused_text "${own#*:}" "${own%%:*}"; done
+mkfifo pipe && refused 'pipe is not a regular file' bpe --input=pipe --out=t.json
+refused 'pipe is not a regular file' "${tokenize[@]}" --input=pipe --out=x
+absent t.json x_
+warned 'packed.txt is compressed.*byte by byte' "${tokenize[@]}" --input=packed.txt --doc_split=none --out=packed
+# byte order marks are no text: the same tokenizer with and without
+mkdir marked plain_text
+for ((i = 0; i < 40; i++)); do
+    printf 'Die Datei %d beginnt ohne oder mit einer Marke.\n' $i >plain_text/$i.txt
+    { printf '\xef\xbb\xbf' && cat plain_text/$i.txt; } >marked/$i.txt
+done
+cp "$sample" plain_text/z.txt && cp "$sample" marked/z.txt
+good bpe --input='marked/*' --vocab_size=640 --out=marked.json
+good bpe --input='plain_text/*' --vocab_size=640 --out=plain.json
+if cmp -s marked.json plain.json; then ok; else bad 'byte order marks are learned'; fi
+cat marked/?.txt >joined.txt
+warned 'byte order marks inside' "${tokenize[@]}" --input=joined.txt --out=joined
+printf 'eins zwei\n<|endoftext|>\ndrei vier\n<|endoftext|>\nfuenf\n' >ended.txt
+warned '<.endoftext.> stands in the text 2 times.*formfeed' "${tokenize[@]}" --input=ended.txt --out=ended
+warned 'in the list twice, ./plain_text/1.txt' "${tokenize[@]}" --input=plain_text/1.txt,plain_text/2.txt,./plain_text/1.txt --out=twice
+warned '1 of the input files hold no text, empty' "${tokenize[@]}" --input="$sample,empty" --out=holes
+warned '1 of the input files hold no text, empty' bpe --input="$sample,empty" --vocab_size=512 --out=holes.json
+for name in 'Band [1999].txt' 'Kafka, Franz.txt' '{Entwurf}.txt' 'was?.txt' '*.txt'; do
+    mkdir -p named && cp "$sample" "named/$name"
+    good bpe --input="named/$name" --vocab_size=512 --out=named.json
+    good "${tokenize[@]}" --input="named/$name" --out="named/lauf [v2]/text"
+    good info --data='named/lauf [v2]/text_*_*.bin' --seq_len=32
+    rm -r named
+done
+
+# ---- what is written is never what is read
+cp "$sample" my.txt && ln my.txt link.txt && ln -s my.txt soft.txt
+for out in my.txt ./my.txt link.txt soft.txt; do refused 'would replace.*--input' bpe --input=my.txt --vocab_size=512 --out=$out; done
+refused 'would replace.*--input' bpe --input='my.t*,short' --vocab_size=512 --out=my.txt
+if cmp -s my.txt "$sample"; then ok; else bad 'the text was replaced by a tokenizer'; fi
+printf 'input = my.txt\nvocab_size = 512\nout = bpe.conf\n' >bpe.conf
+refused 'would replace the config file' bpe --config=bpe.conf
+cp -r run_llama/step_00000006 mine && ln mine/model.safetensors other_name && ln -s "$PWD/mine/config.json" other_link
+for out in mine/model.safetensors mine/config.json mine/tokenizer.json mine/run.json other_name other_link; do
+    refused 'is a file of --model=mine' export --model=mine --out=$out
+    refused 'is a file of --model=mine' dump --model=mine --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$out
+done
+refused 'would replace s_val_00000.bin, which --data' dump --model=mine --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=s_val_00000.bin
+if diff -r mine run_llama/step_00000006 >/dev/null; then ok; else bad 'the model was changed'; fi
+good export --model=mine --out=mine/model.gguf
+good export --model=mine --out=mine/model.gguf # its own output it may write again
+for out in tok/ mine pipe /dev/null /dev/stdout; do refused 'folder|device|not a file' export --model=mine --out=$out; done
+if [ -p pipe ]; then ok; else bad 'the pipe was replaced'; fi
+refused 'must end in a name' "${tokenize[@]}" --input=my.txt --out=tok/
+cp my.txt t_train_00000.bin
+refused 't_train_00000.bin is read, and --out=./t would replace it' "${tokenize[@]}" --input=my.txt,t_train_00000.bin --out=t
+if cmp -s t_train_00000.bin my.txt; then ok; else bad 'the text was replaced by a shard'; fi
+cp my.txt u_val_00000.bin
+refused 'u_val_00000.bin is no shard that this program wrote' "${tokenize[@]}" --input=my.txt --out=u
+mkdir d e && cp my.txt d/a.txt && cp my.txt e/a.txt
+good "${tokenize[@]}" --input='d/*' --out=d/text
+refused 'd/text_train_00000.bin is not plain text but a shard' "${tokenize[@]}" --input='d/*' --out=d/text
+good bpe --input='e/*' --vocab_size=512 --out=e/tokenizer.json
+refused 'would replace.*e/tokenizer.json.*--input' bpe --input='e/*' --vocab_size=512 --out=e/tokenizer.json
+mkdir run_link && ln -s "$PWD/s_train_00000.bin" run_link/run.log
+refused 'run_link/run.log would replace' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_link --steps=1
+mkdir run_pipe && mkfifo run_pipe/metrics.jsonl
+refused 'metrics.jsonl is not a regular file' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_pipe --steps=1
+# SIGTERM ends it with nothing left: 60 MB are not read when the first shard is begun
+for ((i = 0; i < 800; i++)); do cat "$sample"; done >big.txt
+"${program[@]}" "${tokenize[@]}" --input=big.txt --out=stopped --threads=1 >out 2>err &
+pid=$!
+until compgen -G '.stopped.tmp.*/train_*' >/dev/null || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -TERM $pid
+wait $pid
+code=$?
+if [ $code -eq 143 ]; then ok; else bad "SIGTERM while tokenize writes: exit $code"; fi
+absent stopped_ .stopped
+"${program[@]}" "${tokenize[@]}" --input=big.txt --out=stopped --threads=1 >out 2>err &
+pid=$!
+until compgen -G '.stopped.tmp.*/train_*' >/dev/null || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -KILL $pid
+wait $pid 2>/dev/null
+if compgen -G 'stopped_*' >/dev/null; then bad "shards of a killed process: $(ls stopped_*)"; else ok; fi
+good "${tokenize[@]}" --input=my.txt --out=stopped # what the killed one left is gone then
+absent .stopped
+rm big.txt
+
 # ---- models
 refused 'no model preset' train "${data[@]}" "${small[@]}" --model=gpt5 --out=unmade
 refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=unmade
@@ -190,7 +293,41 @@ refused 'cut.bin' train --train_data=cut.bin --val_data='s_val_*.bin' --tokenize
 cp s_train_00000.bin damaged.bin && printf '\xff\xff\xff\xff' | dd of=damaged.bin bs=1 seek=5000 conv=notrunc 2>/dev/null
 refused 'damaged.bin.*checksum' info --data=damaged.bin --seq_len=32
 refused 'multiple' train "${data[@]}" "${small[@]}" --total_batch_tokens=100 --model=llama-nano --out=unmade
+damage() { cp s_$1_00000.bin keep.bin && printf '\x01' | dd of=s_$1_00000.bin bs=1 seek=1500 conv=notrunc 2>/dev/null; }
+for side in train val; do
+    damage $side
+    refused "s_${side}_00000.bin is damaged.*checksum" train "${data[@]}" "${small[@]}" --model=llama-nano --out=unmade
+    refused "s_${side}_00000.bin is damaged.*checksum" eval --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}"
+    refused "s_${side}_00000.bin is damaged.*checksum" dump --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}" --out=dump.safetensors
+    good eval --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}" --verify=off
+    mv keep.bin s_${side}_00000.bin
+done
+rm -rf unmade # it has no checkpoint
+# validation among the training shards, under its own name, as a link and as a copy
+ln s_val_00000.bin linked.bin && cp s_val_00000.bin copied.bin
+for glob in 's_*.bin' 's_train_00000.bin,s_val_00000.bin' 's_train_*.bin,linked.bin' 's_train_*.bin,copied.bin'; do
+    refused 'the same tokens as s_val_00000.bin' train --train_data="$glob" --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade
+done
+# sets of shards: mixed, incomplete, and small ones
+half=$(mktemp -p .) && head -c 30000 "$sample" >"$half"
+warned 'shard_tokens=4096' "${tokenize[@]}" --input="$sample" --doc_split=formfeed --val_fraction=0.1 --shard_tokens=4096 --out=many
+good info --data='many_*.bin' --seq_len=32
+many=(--train_data='many_train_*.bin' --val_data='many_val_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano --out=unmade)
+mv many_train_00003.bin aside.bin
+refused 'many_train_00003.bin.*missing|number 3 is missing' train "${many[@]}" "${small[@]}"
+good info --data=many_train_00001.bin --seq_len=32
+warned 'shard_tokens=4096' "${tokenize[@]}" --input="$half" --doc_split=formfeed --val_fraction=0.1 --shard_tokens=4096 --out=fewer
+cp fewer_train_00001.bin many_train_00003.bin
+refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
+refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data='many_train_*.bin' "${small[@]}"
+refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data="many_train_00000.bin,$PWD/many_train_00003.bin" "${small[@]}"
+mv aside.bin many_train_00003.bin && cp fewer_val_00000.bin many_val_00000.bin
+refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
 absent unmade
+# what is dropped, and a batch above all that there is, are said
+warned '3[0-9]% of the training tokens are not used' train --train_data='fewer_train_*.bin' --val_data='s_train_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano --batch_size=1 --seq_len=1500 --val_every=0 --steps=1 --out=run_dropped
+warned 's_train_00000.bin is among the training shards twice' train --train_data='s_train_*.bin,s_train_00000.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano "${small[@]}" --steps=1 --out=run_twice
+warned 'a step takes 4096 sequences' train "${data[@]}" --model=llama-nano --batch_size=4 --seq_len=13 --total_batch_tokens=$((4096 * 13)) --steps=1 --val_every=0 --out=run_large
 
 # ---- run folders
 refused 'another run' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=6
@@ -223,7 +360,7 @@ if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
     refused 'No space left' dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=small/d
     refused 'No space left' export --model=run_llama/step_00000006 --out=small/g
     refused 'No space left' bpe --input="$sample" --vocab_size=512 --out=small/t.json
-    absent small/s_ small/d small/g small/t.json
+    absent small/s_ small/.s small/d small/g small/t.json
     umount small
 else echo 'SKIPPED cli_test.sh, a full disk: no file system may be mounted here'; fi
 

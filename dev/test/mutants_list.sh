@@ -13,7 +13,10 @@ mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (to
 mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
-mutant "damaged shards verify" llmc/text/data.h 's->checked && sum != s->header.checksum' '0 && sum != s->header.checksum' "gpt data"
+mutant "shards of two runs are one set" llmc/text/data.h 'a->header.set != b->header.set' '0 && a->header.set != b->header.set' "gpt data"
+mutant "a set may lack its last shards" llmc/text/data.h 'expected < (int64_t)h->set_count' '0 && expected < (int64_t)h->set_count' "gpt data"
+mutant "surplus shards of the set before stay" llmc/text/shard_set.h 'if (old.number < counts[old.side]) continue;' 'if (old.number < 1000) continue;' "gpt data"
+mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksum' 'return 1 || sum == s->header.checksum' "gpt data"
 
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"

@@ -476,7 +476,7 @@ static void test_tokenizer_training(void) {
     ok = bpe_train(&from_files, &files, 1024, &stats, &err) &&
          bpe_train_text(&again, large.data, large.size, 1024, NULL, &err);
     CHECK(ok, "%s", err.text);
-    CHECK(stats.bytes == (int64_t)large.size && stats.invalid_bytes == 0 && stats.merges == 752,
+    CHECK(stats.bytes == (int64_t)large.size && stats.counts.invalid == 0 && stats.merges == 752,
           "%lld bytes, %d merges", (long long)stats.bytes, stats.merges);
     CHECK(from_files.json_size == again.json_size && memcmp(from_files.json, again.json, again.json_size) == 0,
           "files and one text give different tokenizers");
@@ -514,7 +514,7 @@ static void test_tokenizer_training(void) {
     // Bytes that are not UTF-8 are left out of training and counted.
     str_puts(&text, "\xff\xfe\x80");
     ok = bpe_train_text(&tok, text.data, text.size, 1024, &stats, &err);
-    CHECK(ok && stats.invalid_bytes == 3, "%lld invalid bytes", (long long)stats.invalid_bytes);
+    CHECK(ok && stats.counts.invalid == 3, "%lld invalid bytes", (long long)stats.counts.invalid);
     tokenizer_free(&tok);
     free(text.data);
 

@@ -233,9 +233,10 @@ static void test_bits_per_byte(const Config *c) {
     Tokenizer tok;
     Dataset d;
     ShardWriter w;
+    ShardSet set;
     EvalResult r = {0, 0, 0, 0};
     int32_t ids[23]; // two sequences of 11
-    Path prefix = test_temp("bits"), shard = path_of("%s_00000.bin", prefix.text);
+    Path prefix = test_temp("bits"), shard = path_of("%s_train_00000.bin", prefix.text);
     bool ok = tokenizer_load(&tok, "dev/test/fixtures/models/qwen3-untied/tokenizer.json", &err);
     CHECK(ok, "%s", ok ? "" : err.text);
     if (!ok) return;
@@ -246,9 +247,13 @@ static void test_bits_per_byte(const Config *c) {
     }
     for (int i = 0; i < 23; i++) ids[i] = i % 11 == 0 ? longest : 40 + i; // 40 and on: letters of one byte
     ids[22] = tok.eot;
-    shardwriter_open(&w, prefix.text, tok.vocab_size, tok.hash, 7, 100);
+    ok = shard_set_open(&set, prefix.text, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (!ok) return;
+    shardwriter_open(&w, &set, SIDE_TRAIN, tok.vocab_size, tok.hash, 7, 100);
     shardwriter_add(&w, ids, 23, 0, 1);
-    ok = shardwriter_finish(&w, &err) && shardwriter_commit(&w, &err) && dataset_open(&d, shard.text, 11, &err);
+    ok = shards_finish(&w, 1, &err) && shards_commit(&set, &w, 1, &err) && dataset_open(&d, shard.text, 11, &err);
+    shards_abort(&set, &w, 1);
     CHECK(ok, "%s", ok ? "" : err.text);
     Model *m = trainer_test_model(c, false);
     Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0};

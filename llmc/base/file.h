@@ -10,7 +10,8 @@ whose errors are errors; a mapping (file_map, for what is large) turns them into
 
 Files are written through OutFile: to a temporary name beside the target (O_EXCL), flushed, synced, then renamed, so
 that a file with its final name is always whole (POSIX rename(2), fsync(2)). What a killed process left under a
-temporary name is removed by the next that writes the same file.
+temporary name is removed by the next that writes the same file; SIGTERM, SIGINT and their like wait until the process
+has removed it.
 */
 #ifndef LLMC_FILE_H
 #define LLMC_FILE_H
@@ -19,10 +20,14 @@ temporary name is removed by the next that writes the same file.
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 // ---------------------------------------------------------------- paths
 
@@ -57,16 +62,32 @@ static inline bool path_look(const char *path, FileKind *kind, Error *err) {
     return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
 }
 
+// What a file is, whatever its names: links lead to the same. {0, 0}: none.
+typedef struct {
+    uint64_t device, inode;
+} FileId;
+
+static inline bool file_id_same(FileId a, FileId b) {
+    return a.device == b.device && a.inode == b.inode && (a.device || a.inode);
+}
+
+static inline bool path_id(const char *path, FileId *id, Error *err) {
+    FileKind kind;
+    struct stat st;
+    memset(id, 0, sizeof *id);
+    if (!path_look(path, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    if (stat(path, &st) != 0) return error_set(err, "cannot look at %s: %s", path, strerror(errno));
+    id->device = (uint64_t)st.st_dev, id->inode = (uint64_t)st.st_ino;
+    return true;
+}
+
 // Whether two paths name one file (device and inode); a path where nothing stands is the same as none.
 static inline bool path_same_file(const char *a, const char *b, bool *same, Error *err) {
-    FileKind first, second;
-    struct stat x, y;
+    FileId x, y;
     *same = false;
-    if (!path_look(a, &first, err) || !path_look(b, &second, err)) return false;
-    if (first == FILE_ABSENT || second == FILE_ABSENT) return true;
-    if (stat(a, &x) != 0) return error_set(err, "cannot look at %s: %s", a, strerror(errno));
-    if (stat(b, &y) != 0) return error_set(err, "cannot look at %s: %s", b, strerror(errno));
-    *same = x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    if (!path_id(a, &x, err) || !path_id(b, &y, err)) return false;
+    *same = file_id_same(x, y);
     return true;
 }
 
@@ -305,6 +326,7 @@ typedef struct {
     const uint8_t *data;
     size_t size;
     void *mapping; // NULL for an empty file
+    FileId id;
 } MappedFile;
 
 static inline bool file_map(MappedFile *f, const char *path, Error *err) {
@@ -313,6 +335,7 @@ static inline bool file_map(MappedFile *f, const char *path, Error *err) {
     f->data = (const uint8_t *)"";
     int fd = file_open(path, &st, err);
     if (fd < 0) return false;
+    f->id.device = (uint64_t)st.st_dev, f->id.inode = (uint64_t)st.st_ino;
     if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
@@ -335,12 +358,65 @@ static inline void file_unmap(MappedFile *f) {
 
 // ---------------------------------------------------------------- writing
 
+// While something has a temporary name, a signal that would end the process waits: the writer asks for it, stops, and
+// removes what it began; then the signal ends the process. Signals that somebody blocked before (a run that stops with
+// a checkpoint) are left to him. Of several threads the others must have them blocked: see signals_threads().
+typedef struct {
+    sigset_t before, mine; // the thread's mask; the signals that wait because of this
+    bool held;
+} SignalHold;
+
+static inline void signals_hold(SignalHold *h) {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    sigemptyset(&h->mine);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaddset(&set, numbers[i]);
+    if (pthread_sigmask(SIG_BLOCK, &set, &h->before) != 0) return;
+    h->held = true;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction action;
+        if (sigismember(&h->before, numbers[i]) || sigaction(numbers[i], NULL, &action) != 0) continue;
+        if (action.sa_handler != SIG_IGN) sigaddset(&h->mine, numbers[i]); // nohup ignores one
+    }
+}
+
+// One has come: stop writing.
+static inline bool signals_waiting(const SignalHold *h) {
+    sigset_t pending;
+    if (!h->held || sigpending(&pending) != 0) return false;
+    for (int i = 1; i < 32; i++)
+        if (sigismember(&h->mine, i) == 1 && sigismember(&pending, i) == 1) return true;
+    return false;
+}
+
+// The process may end here.
+static inline void signals_release(SignalHold *h) {
+    if (h->held) pthread_sigmask(SIG_SETMASK, &h->before, NULL);
+    h->held = false;
+}
+
+// Makes the threads that OpenMP will use, with these signals blocked: they come to the thread that writes. To be called
+// before the first parallel part of a verb that writes a file.
+static inline void signals_threads(void) {
+#ifdef _OPENMP
+    SignalHold hold;
+    memset(&hold, 0, sizeof hold);
+    signals_hold(&hold);
+#pragma omp parallel
+    (void)omp_get_thread_num();
+    signals_release(&hold);
+#endif
+}
+
 // A file that is there whole or not at all (atomic rename). Errors stick: write as much as you like and look at the
 // result of out_commit() alone. out_abort() removes the temporary file.
 typedef struct {
     FILE *stream;
     Path path, temporary;
     int failed; // errno of the first failure
+    SignalHold hold;
+    size_t since; // bytes written since signals were last asked for
 } OutFile;
 
 // Removes PATH.tmp.PID of processes that are gone: not known here, and without the lock that a writer holds on its file
@@ -380,15 +456,20 @@ static inline bool out_open(OutFile *f, const char *path, Error *err) {
     free(real);
     f->temporary = path_of("%s.tmp.%d", f->path.text, (int)getpid());
     out_sweep(f->path.text);
+    signals_hold(&f->hold);
     int fd = open(f->temporary.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
+    if (fd < 0) {
+        error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
+        signals_release(&f->hold);
+        return false;
+    }
     flock(fd, LOCK_EX | LOCK_NB); // not everywhere to be had; then nobody else can take it either
     f->stream = fdopen(fd, "wb");
     if (!f->stream) {
         error_set(err, "cannot write %s: %s", path, strerror(errno));
         close(fd);
         unlink(f->temporary.text);
+        signals_release(&f->hold);
         return false;
     }
     setvbuf(f->stream, NULL, _IOFBF, 1 << 20);
@@ -399,6 +480,10 @@ static inline void out_write(OutFile *f, const void *bytes, size_t n) {
     if (f->failed || n == 0) return;
     errno = 0;
     if (fwrite(bytes, 1, n, f->stream) != n) f->failed = errno ? errno : EIO;
+    f->since += n;
+    if (f->since < (size_t)1 << 20) return;
+    f->since = 0;
+    if (!f->failed && signals_waiting(&f->hold)) f->failed = EINTR;
 }
 
 static inline void out_puts(OutFile *f, const char *text) { out_write(f, text, strlen(text)); }
@@ -407,6 +492,7 @@ static inline void out_abort(OutFile *f) {
     if (f->stream) fclose(f->stream);
     f->stream = NULL;
     unlink(f->temporary.text);
+    signals_release(&f->hold);
 }
 
 static inline bool out_commit(OutFile *f, Error *err) {
@@ -416,10 +502,9 @@ static inline bool out_commit(OutFile *f, Error *err) {
     if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
     f->stream = NULL;
     if (!f->failed && rename(f->temporary.text, f->path.text) != 0) f->failed = errno;
-    if (f->failed) {
-        unlink(f->temporary.text);
-        return error_set(err, "cannot write %s: %s", f->path.text, strerror(f->failed));
-    }
+    if (f->failed) unlink(f->temporary.text);
+    signals_release(&f->hold);
+    if (f->failed) return error_set(err, "cannot write %s: %s", f->path.text, strerror(f->failed));
     Path folder = path_parent(f->path.text);
     return path_sync_folder(folder.text, err);
 }

@@ -9,6 +9,7 @@ loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left 
 #define LLMC_DUMP_H
 
 #include "../text/source.h"
+#include "data_checks.h"
 #include "load.h"
 #include "stop.h"
 
@@ -61,7 +62,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     Dataset data;
     int B = (int)o->batch_size, T = (int)o->seq_len;
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
-    if (!dataset_open(&data, o->data, T, &err)) fail("%s", err.text);
+    if (!dataset_open(&data, o->data, T, &err) || !data_verify(&data, o, dist, &err)) fail("%s", err.text);
     model_config_or_fail(&l.config, o, (int)data.vocab_size);
     bool same = true;
     if (data.tokenizer_hash && !tokenizer_is_of(&same, data.tokenizer_hash, o->model, &err)) fail("%s", err.text);

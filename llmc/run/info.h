@@ -9,6 +9,7 @@ the names of Config, memory in bytes.
 
 #include "../base/json.h"
 #include "../text/data.h"
+#include "data_checks.h"
 #include "load.h"
 #include "room.h"
 #include "stop.h"
@@ -171,14 +172,19 @@ static inline void info_data(Str *json, const Options *o) {
         if (json) str_puts(json, i ? ", " : "\"data\": {\"shards\": [");
         info_shard(json, &d.shards[i]);
     }
-    if (!dataset_verify(&d, &err)) fail("%s", err.text);
+    int64_t read;
+    if (o->verify && !dataset_verify(&d, 0, 1, true, &read, &err)) fail("%s", err.text);
+    Log none;
+    memset(&none, 0, sizeof none);
+    data_hint_unused(&none, &d, "data");
     double bytes = d.tokens ? (double)d.bytes / (double)d.tokens : 0.0;
     if (json)
         str_printf(json, "], \"tokens\": %lld, \"sequences\": %lld, \"seq_len\": %d, \"bytes_per_token\": %.9g}",
                    (long long)d.tokens, (long long)d.sequences, d.seq_len, bytes);
     else
-        printf("%lld tokens, %lld sequences of %d; %.3f bytes a token; checksums match\n", (long long)d.tokens,
-               (long long)d.sequences, d.seq_len, bytes);
+        printf("%lld tokens, %lld sequences of %d; %.3f bytes a token; %s\n", (long long)d.tokens,
+               (long long)d.sequences, d.seq_len, bytes,
+               o->verify ? "checksums match" : "checksums were not looked at");
     dataset_close(&d);
 }
 

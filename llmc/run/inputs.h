@@ -7,6 +7,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #include "../files/huggingface.h"
 #include "../text/data.h"
 #include "../text/tokenizer_folder.h"
+#include "data_checks.h"
 #include "log.h"
 #include "options.h"
 
@@ -67,7 +68,7 @@ static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
         !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
         !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
-        !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err))
+        !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err) || !data_apart(&in->train, &in->val, o, err))
         return false;
     in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
     in->table = param_table(&in->config);

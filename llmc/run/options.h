@@ -161,6 +161,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
+    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO,                                               \
+      "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
+      "error. off: files of terabytes start sooner, and run.log says so")                                              \
     X(INT, threads, "0", 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                       \
     X(FLAG, progress, "on", 0, 0, "off|on", O_TRAIN, "a live progress line; without a terminal, a line now and then")
 // clang-format on
@@ -178,6 +181,7 @@ typedef struct {
     int verb;
     const char *print; // of --print_options: names with commas, empty: all; NULL: it was not given
     StrList kept;      // owns the values of TEXT options
+    StrList configs;   // files that --config named
 } Options;
 
 typedef enum { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
@@ -207,6 +211,9 @@ static inline const Option *option_find(const char *name) {
     return NULL;
 }
 
-static inline void options_free(Options *o) { str_list_free(&o->kept); }
+static inline void options_free(Options *o) {
+    str_list_free(&o->kept);
+    str_list_free(&o->configs);
+}
 
 #endif

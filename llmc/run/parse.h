@@ -175,6 +175,7 @@ static inline bool options_parse(Options *o, int verb, int argc, char **argv, Er
         const Option *p = option_find(name);
         if (strcmp(name, "config") == 0) {
             if (!equals || !equals[1]) return error_set(err, "--config needs a file: --config=FILE");
+            str_list_add(&o->configs, equals + 1);
             ok = options_read_config(o, equals + 1, err);
         } else if (strcmp(name, "print_options") == 0) {
             o->print = equals ? equals + 1 : "";

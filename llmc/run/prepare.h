@@ -159,6 +159,8 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->finished = t->state.step >= o->steps;
     if (!t->finished && checkpoint->text[0])
         dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    if (!t->finished)
+        dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 
@@ -278,6 +280,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
                  dist->size, dist->size == 1 ? "" : "s", checked);
         log_line(&t->log, "%s", t->memory.data);
     }
+    if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
 }

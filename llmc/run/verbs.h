@@ -10,9 +10,21 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "../text/bpe.h"
 #include "dump.h"
 #include "info.h"
+#include "outputs.h"
 #include "trainer.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
+
+// Bytes that are not UTF-8, and from one in 200 on what they may be.
+static inline void verb_say_invalid(const TextCounts *c, int64_t bytes, const char *what) {
+    if (c->invalid)
+        printf("%lld bytes are not UTF-8 and %s%s\n", (long long)c->invalid, what,
+               c->invalid * 200 > bytes ? "; Latin-1 becomes UTF-8 by iconv -f ISO-8859-1 -t UTF-8" : "");
+}
+
+static inline void verb_say_empty(int files, const Path *first) {
+    if (files) warn("%d of the input files hold no text, %s for one", files, first->text);
+}
 
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
@@ -30,7 +42,9 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
                (long long)stats.pretokens, clock_seconds() - start);
-    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
+    verb_say_invalid(&stats.counts, stats.bytes, "were left out");
+    verb_say_empty(stats.empty, &stats.without);
+    text_hints(&stats.counts, false);
     str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -40,6 +54,26 @@ static inline void tokenize_progress(const TokenizeStats *s) {
     if (!isatty(STDERR_FILENO)) return;
     fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6,
             s->done_bytes >= s->input_bytes ? "\n" : "");
+}
+
+// What a user may not have meant.
+static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
+    if (s->strange)
+        warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
+             s->strange > 1 ? "it and others like it" : "it");
+    if (s->doubles)
+        warn("%d of the input files stand in the list twice, %s for one; their text is there twice", s->doubles,
+             s->doubled.text);
+    verb_say_empty(s->empty, &s->without);
+    if (!s->strange) text_hints(&s->counts, true);
+    if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
+        warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
+             o->val_fraction);
+    if (s->shards[SIDE_TRAIN] > 1 && o->shard_tokens < 65536)
+        warn("--shard_tokens=%lld: a shard is cut into sequences of --seq_len, and what is left of each is not used: "
+             "up "
+             "to --seq_len tokens of %lld",
+             (long long)o->shard_tokens, (long long)o->shard_tokens);
 }
 
 static inline int verb_tokenize(const Options *o, Dist *dist) {
@@ -61,8 +95,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
                stats.shards[i] == 1 ? "" : "s");
     if (tok.note.text[0]) printf("%s\n", tok.note.text);
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
-    if (stats.invalid_bytes)
-        printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
+    verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
+    tokenize_hints(o, &stats);
     printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -124,6 +158,10 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
         fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+    dist_agree(dist, data_verify(&data, o, dist, &err), &err);
+    Log none;
+    memset(&none, 0, sizeof none);
+    if (dist->rank == 0) data_hint_unused(&none, &data, "evaluation");
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
@@ -202,8 +240,8 @@ static inline int program_main(int argc, char **argv) {
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     // --out=DIR/file: DIR need not be there yet.
-    Path parent = path_parent(o.out);
-    dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);
+    dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
+    if (*o.out && verb != VERB_TRAIN) signals_threads();
     int code = functions[verb](&o, &dist);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);

@@ -7,6 +7,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
+#include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
 #include "info.h"
@@ -132,7 +133,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
                     o->val_tokens};
     EvalResult r;
     double start = clock_seconds();
-    if (!evaluate(&r, &e, &err)) fail("%s", err.text);
+    if (!evaluate(&r, &e, &err)) dist_agree(dist, !*err.text, &err);
     if (dist->rank == 0) {
         printf("{\"loss\": %.9g, \"perplexity\": %.9g, \"bits_per_byte\": ", r.loss, exp(r.loss));
         if (isfinite(r.bits_per_byte)) printf("%.9g", r.bits_per_byte);
@@ -188,13 +189,9 @@ static inline int program_main(int argc, char **argv) {
         options_free(&o);
         return EXIT_DONE;
     }
-    ok = ok && options_require(&o, &err);
+    ok = ok && options_require(&o, &err) && process_threads((int)o.threads, &err);
     Dist dist;
     dist_single(&dist);
-    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is a failed write with a message, not a death
-#ifdef _OPENMP
-    if (o.threads > 0) omp_set_num_threads((int)o.threads);
-#endif
     if (verb == VERB_TRAIN) stop_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it

@@ -1,8 +1,8 @@
 /*
 process.h: what a process settles before it does anything else, and deaths that would come without a word.
 
-    process_open()       first in main(): descriptors 0 to 2 are open, SIGPIPE and SIGXFSZ are errors of write(2), SIGBUS
-                         says which file it was
+    process_open()       first in main(): descriptors 0 to 2 are open, SIGPIPE and SIGXFSZ are errors of write(2), and
+                         SIGBUS says which file it was
     process_threads()    starts OpenMP's threads: libgomp ends a process that can have none with a line of its own
 
 A mapped file that becomes shorter, or whose disk fails, is SIGBUS where it is read. There is nothing to go back to, so
@@ -93,21 +93,41 @@ static inline void process_open(void) {
 // Smallest stack of a thread, bytes: kernels and paths take up to a tenth of it. Not to be tuned.
 #define PROCESS_STACK_LEAST ((size_t)512 << 10)
 
-// A number that libgomp reads, and where it is none passes over with a line of its own. 0: not set; -1: err says why.
-static inline int64_t process_omp_number(const char *name, const char *units, Error *err) {
-    const char *text = getenv(name), *p = text;
+// The number at *text, and spaces about it, as libgomp reads it; -1: there is none, or one too large. *text: behind it.
+static inline int64_t process_number(const char **text) {
+    const char *p = *text + strspn(*text, " "), *digits = p;
     int64_t value = 0;
+    for (; *p >= '0' && *p <= '9' && value < ((int64_t)1 << 31); p++) value = 10 * value + (*p - '0');
+    bool ok = p > digits && value > 0 && value <= INT32_MAX;
+    *text = p + strspn(p, " ");
+    return ok ? value : -1;
+}
+
+// A list of numbers in the environment, of which the first counts (OMP_NUM_THREADS=8,4: one for each level of nesting, of
+// which there is one here). 0: not set; -1: no such list, which libgomp would pass over.
+static inline int64_t process_omp_number(const char *name, Error *err) {
+    const char *text = getenv(name), *p = text;
     if (!text || !*text) return 0;
-    while (*p == ' ') p++;
-    const char *digits = p;
-    for (; *p >= '0' && *p <= '9' && value < ((int64_t)1 << 40); p++) value = 10 * value + (*p - '0');
-    bool ok = p > digits && value > 0 && !(*p >= '0' && *p <= '9');
-    if (ok && *p && strchr(units, *p)) p++;
-    while (*p == ' ') p++;
-    // OMP_NUM_THREADS=8,4: one for each level of nesting, of which there is one here.
-    if (ok && (!*p || (*p == ',' && !*units))) return value;
-    error_set(err, "%s=%s in the environment: expected a whole number above 0%s; correct or unset it", name, text,
-              *units ? ", with B, K, M or G behind it" : "");
+    int64_t first = process_number(&p), value = first;
+    while (value > 0 && *p == ',') {
+        p++;
+        value = process_number(&p);
+    }
+    if (value > 0 && !*p) return first;
+    error_set(err, "%s=%s in the environment: expected a whole number above 0; correct or unset it", name, text);
+    return -1;
+}
+
+// Bytes of stack that the environment asks for: kilobytes, unless another unit is given. 0: nothing; -1: no size.
+static inline int64_t process_omp_stack(const char *name, Error *err) {
+    const char *text = getenv(name), *p = text, *units = "BKMGbkmg";
+    if (!text || !*text) return 0;
+    int64_t value = process_number(&p);
+    const char *unit = *p ? strchr(units, *p) : NULL;
+    if (unit) p++;
+    p += strspn(p, " ");
+    if (value > 0 && !*p) return value << (unit ? 10 * ((unit - units) % 4) : 10);
+    error_set(err, "%s=%s in the environment: expected a size such as 8M; correct or unset it", name, text);
     return -1;
 }
 
@@ -146,18 +166,11 @@ static inline void process_threads_died(int status, void *starting) {
 static inline bool process_threads(int wanted, Error *err) {
 #ifdef _OPENMP
     struct rlimit limit;
-    int64_t asked = process_omp_number("OMP_NUM_THREADS", "", err), stack = 0;
-    const char *stack_name = getenv("OMP_STACKSIZE") ? "OMP_STACKSIZE" : "GOMP_STACKSIZE", *text = getenv(stack_name);
-    if (asked < 0 || process_omp_number("OMP_THREAD_LIMIT", "", err) < 0 ||
-        (stack = process_omp_number(stack_name, "BbKkMmGg", err)) < 0)
-        return false;
-    if (stack) { // kilobytes, unless another unit stands behind the number
-        int last = text[strcspn(text, "BbKkMmGg")];
-        stack <<= last == 'b' || last == 'B'   ? 0
-                  : last == 'm' || last == 'M' ? 20
-                  : last == 'g' || last == 'G' ? 30
-                                               : 10;
-    } else stack_name = "ulimit -s";
+    const char *stack_name = getenv("OMP_STACKSIZE") ? "OMP_STACKSIZE" : "GOMP_STACKSIZE";
+    if (process_omp_number("OMP_NUM_THREADS", err) < 0 || process_omp_number("OMP_THREAD_LIMIT", err) < 0) return false;
+    int64_t stack = process_omp_stack(stack_name, err);
+    if (stack < 0) return false;
+    if (!stack) stack_name = "ulimit -s";
     bool bounded = getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
     if ((stack && (size_t)stack < PROCESS_STACK_LEAST) || (bounded && limit.rlim_cur < PROCESS_STACK_LEAST))
         return error_set(err, "stacks of %lld kB (%s) are too small: give at least %zu kB",
@@ -165,6 +178,7 @@ static inline bool process_threads(int wanted, Error *err) {
                          PROCESS_STACK_LEAST / 1024);
     int threads = wanted > 0 ? wanted : omp_get_max_threads();
     if (threads > omp_get_thread_limit()) threads = omp_get_thread_limit();
+    omp_set_num_threads(threads);
     if (threads == 1) return true;
     int why = process_try_threads(threads - 1, (size_t)stack);
     if (why)
@@ -174,7 +188,6 @@ static inline bool process_threads(int wanted, Error *err) {
                          threads, strerror(why));
     bool *starting = (bool *)mem_alloc(sizeof(bool)); // lives as long as the process: exit() looks at it
     *starting = on_exit(process_threads_died, starting) == 0;
-    omp_set_num_threads(threads);
 #pragma omp parallel
     (void)omp_get_thread_num();
     *starting = false;

@@ -11,8 +11,8 @@ and holds two random keys: ranks show the first, and rank 0 answers with the sec
 stranger for its own, not even one that sends back what it is sent. The file is removed once all have come; those that
 dead jobs have left are removed when they are a day old.
 
-Whoever connects is given BOOTSTRAP_PATIENCE seconds to show the key, while others are served; strangers may come as they
-like, and the time for all (BOOTSTRAP_SECONDS) is none the longer.
+Whoever connects is given BOOTSTRAP_PATIENCE seconds to show the key, while others are served; strangers may come as
+they like, and the time for all (BOOTSTRAP_SECONDS) is none the longer.
 
 From then on every rank has one connection to rank 0, which gathers and hands out (RanksLine): right for
 single numbers and NCCL's id, and for nothing larger. A rank that ends closes its connection, which ends the
@@ -208,7 +208,7 @@ static inline void bootstrap_close_guest(BootstrapGuest *g) {
 }
 
 // Reads on what a guest says. Once it is a rank's whole hello with the right key, the rank has its place; one that comes
-// again (it had lost the connection) gets the place of its first connection. Returns by how many fewer ranks are missing.
+// again (it had lost the connection) takes that of its first connection. Returns by how many fewer ranks are missing.
 static inline int bootstrap_hear(RanksLine *l, const Bootstrap *b, BootstrapGuest *g) {
     ssize_t got = recv(g->socket, (char *)&g->hello + g->got, sizeof g->hello - g->got, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;

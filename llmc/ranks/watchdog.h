@@ -11,8 +11,8 @@ step, what was waited for) and ends the job: MPI_Abort, and should that hang as 
 alone some seconds later, which makes the launcher end the others. The rank that prints is one that
 waited; the one that is missing in the messages is the one to look at.
 
-It also looks after the launcher (launcher.h): if that has ended, a rank that does not train yet ends at once, and one that
-trains stops by itself with a checkpoint, for which others get ORPHAN_SECONDS at most wherever they are waited for.
+It also looks after the launcher (launcher.h): if that has ended, a rank that does not train yet ends at once, and one
+that trains stops by itself with a checkpoint, for which others get ORPHAN_SECONDS wherever they are waited for.
 
 enter and leave belong to one thread. They may be nested; the outermost counts. w may be NULL.
 
@@ -32,8 +32,8 @@ be longer than it takes (reading a large checkpoint on a slow disk).
 
 // Seconds that MPI_Abort gets. Not to be tuned: launchers take one or two.
 #define WATCHDOG_ABORT_SECONDS 10
-// Seconds that a rank whose launcher has ended waits for the others, at most. Longer than a step, or no checkpoint comes
-// about; what they wait for is most often dead, too.
+// Seconds that a rank whose launcher has ended waits for the others, beyond twice the longest wait so far: a step may
+// take long, but what is waited for is most often dead, too.
 #define ORPHAN_SECONDS 20
 
 typedef struct Watchdog {

@@ -23,8 +23,8 @@ typedef struct {
     double looked;               // when rank 0 last looked for the file
 } Stop;
 
-// The signals that end a run in good order: from people (INT, QUIT, a terminal that is closed: HUP), batch systems (TERM,
-// USR1, USR2), limits of time (XCPU, ALRM, which lives through exec) and the power supply (PWR).
+// The signals that end a run in good order: from people (INT, QUIT, a terminal that is closed: HUP), batch systems
+// (TERM, USR1, USR2), limits of time (XCPU, ALRM, which lives through exec) and the power supply (PWR).
 static inline void stop_signals(sigset_t *set) {
     static const int signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGPWR};
     struct sigaction hangup;

@@ -198,7 +198,15 @@ static inline int program_main(int argc, char **argv) {
     // --out=DIR/file: DIR need not be there yet.
     Path parent = path_parent(o.out);
     dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);
+    Watchdog watchdog; // for the launcher's end; train has one that does more
+    bool watched = verbs[verb].ranks && verb != VERB_TRAIN;
+    if (watched) {
+        watchdog_open(&watchdog, 0, dist.rank, dist.host, &dist.launcher);
+        dist.watchdog = &watchdog;
+    }
     int code = functions[verb](&o, &dist);
+    dist.watchdog = NULL;
+    if (watched) watchdog_close(&watchdog);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);
     return code;

@@ -262,9 +262,10 @@ static inline bool shard_read(const Shard *s, int64_t at, void *out, int64_t n, 
         (off_t)(s->file.size - (size_t)s->header.tokens * s->header.token_bytes + (size_t)at * s->header.token_bytes);
     while (left) {
         ssize_t got = pread(s->fd, to, left, from);
+        struct stat now;
         if (got == 0)
-            return error_set(err, "%s became shorter while it was read: it ends at byte %lld, it had %zu", s->path,
-                             (long long)from, s->file.size);
+            return error_set(err, "%s became shorter while it was read: it had %zu bytes and has %lld", s->path,
+                             s->file.size, fstat(s->fd, &now) == 0 ? (long long)now.st_size : 0);
         if (got < 0 && errno != EINTR) return error_set(err, "cannot read %s: %s", s->path, strerror(errno));
         if (got > 0) to += got, from += got, left -= (size_t)got;
     }

@@ -17,7 +17,12 @@ mutant "damaged shards verify" llmc/text/data.h 's->checked && sum != s->header.
 
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"
-mutant "a rank with another key is let in" llmc/ranks/bootstrap.h 'memcmp(theirs.key, hello.key, sizeof hello.key) != 0' '0' "bootstrap_test"
+mutant "a rank with another key is let in" llmc/ranks/bootstrap.h '!bootstrap_same(g->hello.key, b->asked)' '0' "bootstrap_test"
+mutant "strangers keep rank 0 for ever" llmc/ranks/bootstrap.h 'missing > 0 && !bootstrap_over(b, b->until)' 'missing > 0' "bootstrap_test"
+mutant "ranks outlive their launcher" llmc/ranks/launcher.h 'now >= 0 && now != l->parent' 'now < -1' "gpt process"
+mutant "a text without an end is read on" llmc/ranks/dist.h 'text[n - 1] = 0;' '' "gpt process"
+mutant "a terminal that is closed ends training" llmc/run/stop.h 'sigaddset(set, SIGHUP)' '(void)0' "signals_test"
+mutant "what cannot be read is trained on" llmc/run/stop.h 'if (!data) reason = STOP_DATA;' '' "signals_test"
 mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank : rank - 1' 'rank < me ? 0 : rank - 1' "ranks_test"
 
 # ---- model

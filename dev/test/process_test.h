@@ -48,7 +48,10 @@ static int process_test_launcher(int known) {
             pid_t parent = getppid();
             if (write(ready[1], there && right ? "y" : "n", 1) != 1) _exit(9);
             while (getppid() == parent) usleep(1000);
-            dprintf(STDERR_FILENO, "%s", launcher_gone(&l) ? "gone" : "there");
+            dprintf(STDERR_FILENO, "%s ", launcher_gone(&l) ? "gone" : "there");
+            Watchdog w; // of a rank that does not train
+            watchdog_open(&w, 0, 3, "here", &l);
+            for (int i = 0; known && i < 600; i++) usleep(100000);
             _exit(0);
         }
         _exit(read(ready[0], &seen, 1) == 1 && seen == 'y' ? 0 : 1);
@@ -162,9 +165,10 @@ static void test_process_short_shard(void) {
 static void test_process(void) {
     char said[2048];
     int code = process_test_child(process_test_launcher, 1, said);
-    CHECK(code == 0 && strcmp(said, "gone") == 0, "a launcher that ends: exit code %d, it is %s", code, said);
+    CHECK(code == 0 && strstr(said, "gone error: rank 3 on here, step 0: the process that started it") == said,
+          "a launcher that ends: exit code %d, it is %s", code, said);
     code = process_test_child(process_test_launcher, 0, said);
-    CHECK(code == 0 && strcmp(said, "there") == 0, "a shell that ends: exit code %d, it is %s", code, said);
+    CHECK(code == 0 && strcmp(said, "there ") == 0, "a shell that ends: exit code %d, it is %s", code, said);
 
     struct timespec before, after, t;
     pthread_cond_t condition;

@@ -271,11 +271,15 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter un
     until_gone "$job" 300
     check "a finished run submitted again ends at once: $(tail -n 1 "$run-0.log")" grep -q 'finished before' "$run-0.log"
     check 'and starts no step' test "$(grep -c 'nodes, 3 ranks on' "$run-0.log")" -eq 1
-    # A mistake ends the chain after two tries.
+    # A mistake in the options ends the chain at once, one that the program finds later after two tries.
     submit "$work/wrong" --array=0-7%1 --time=10 -- --steps=$steps --no_such_option=1
     until_gone "$job" 300
-    check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-1.log")" grep -q 'twice in a row' "$work/wrong-1.log"
-    check 'after two tries' test ! -e "$work/wrong-3.log"
+    check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-0.log")" grep -q 'does not take the options' "$work/wrong-0.log"
+    check 'at once' test ! -e "$work/wrong-1.log"
+    submit "$work/late" --array=0-7%1 --time=10 -- --steps=$steps --train_data="$work/none.bin"
+    until_gone "$job" 300
+    check "data that are not there end the chain: $(tail -n 1 "$work/late-1.log")" grep -q 'twice in a row' "$work/late-1.log"
+    check 'after two tries' test ! -e "$work/late-2.log"
     # The real thing: Slurm itself signals before the time is up. Its clock for this ticks once in half a minute.
     submit "$work/limit" --array=0-0 --time=2 --signal=TERM@60 -- --steps=1000000 --checkpoint_every=0 --val_every=0
     begin=$SECONDS

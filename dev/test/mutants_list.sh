@@ -10,7 +10,7 @@ mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_D
 # ---- text
 mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
-mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
+mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(inputs + 1, targets,' 'memcpy(inputs, targets,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
 mutant "damaged shards verify" llmc/text/data.h 's->checked && sum != s->header.checksum' '0 && sum != s->header.checksum' "gpt data"

@@ -191,6 +191,15 @@ for how in direct wrapped; do
     check "the log says why, $how: $(tail -n 1 $run/run.log)" grep -q 'stopped by the end of the process that started the ranks' $run/run.log
     check "with a checkpoint, $how: $(ls $run)" goes_on $run
 done
+set_options signal_ranks --steps=100000000
+"${program[@]}" "${options[@]}" >out 2>err &
+pid=$!
+await test -s signal_ranks/metrics.jsonl
+kill -USR2 $pid # mpirun passes it on; at SIGTERM it would kill
+wait $pid
+code=$?
+check "2 ranks, SIGUSR2: exit code $code: $(said)" test $code -eq 3
+check "2 ranks, SIGUSR2: a checkpoint, from which they go on" goes_on signal_ranks
 set_options short_ranks --steps=100000000
 "${program[@]}" "${options[@]}" >out 2>err &
 pid=$!

@@ -272,6 +272,30 @@ static inline bool shard_read(const Shard *s, int64_t at, void *out, int64_t n, 
     return true;
 }
 
+// inputs, targets (T) = the T + 1 tokens of s from `at` on, of which each is in the vocabulary.
+static inline bool shard_tokens(const Shard *s, int64_t vocab_size, int64_t at, int64_t T, int32_t *inputs,
+                                int32_t *targets, Error *err) {
+    if (s->header.token_bytes == 4) {
+        if (!shard_read(s, at, inputs, 1, err) || !shard_read(s, at + 1, targets, T, err)) return false;
+    } else {
+        uint16_t first, *narrow = (uint16_t *)targets + T; // widened in place, front to back: each write lies behind
+        if (!shard_read(s, at, &first, 1, err) || !shard_read(s, at + 1, narrow, T, err)) return false;
+        inputs[0] = first;
+        for (int64_t t = 0; t < T; t++) {
+            uint16_t token;
+            memcpy(&token, narrow + t, sizeof token);
+            targets[t] = token;
+        }
+    }
+    memcpy(inputs + 1, targets, (size_t)(T - 1) * sizeof(int32_t));
+    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)INT32_MAX + 1;
+    for (int64_t t = -1; t < T; t++) {
+        uint32_t token = (uint32_t)(t < 0 ? inputs[0] : targets[t]);
+        if (token >= limit) return shard_token_error(s, at + t + 1, token, vocab_size, err);
+    }
+    return true;
+}
+
 // inputs, targets (T) = sequence number `index` of [0, sequences). Safe to call from several threads.
 static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, Error *err) {
     if (index < 0 || index >= d->sequences)
@@ -286,26 +310,7 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
         else high = middle - 1;
     }
     const Shard *s = &d->shards[low];
-    int64_t T = d->seq_len, at = (index - s->first) * T;
-    if (s->header.token_bytes == 4) {
-        if (!shard_read(s, at, inputs, 1, err) || !shard_read(s, at + 1, targets, T, err)) return false;
-    } else {
-        uint16_t first, *narrow = (uint16_t *)targets + T; // widened in place, front to back: each write lies behind
-        if (!shard_read(s, at, &first, 1, err) || !shard_read(s, at + 1, narrow, T, err)) return false;
-        inputs[0] = first;
-        for (int64_t t = 0; t < T; t++) {
-            uint16_t token;
-            memcpy(&token, narrow + t, sizeof token);
-            targets[t] = token;
-        }
-    }
-    memcpy(inputs + 1, targets, (size_t)(T - 1) * sizeof(int32_t));
-    uint32_t limit = d->vocab_size > 0 ? (uint32_t)d->vocab_size : (uint32_t)INT32_MAX + 1;
-    for (int64_t t = -1; t < T; t++) {
-        uint32_t token = (uint32_t)(t < 0 ? inputs[0] : targets[t]);
-        if (token >= limit) return shard_token_error(s, at + t + 1, token, d->vocab_size, err);
-    }
-    return true;
+    return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
 }
 
 // The sequence that training position `position` of a run with this seed reads.

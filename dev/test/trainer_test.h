@@ -265,8 +265,8 @@ static void test_bits_per_byte(const Config *c) {
     model_destroy(m);
 }
 
-// In a process of its own: kind 0 waits too long; 1 leaves, and its waiting counts from the start again; 2 is nested, and
-// waits too long in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
+// In a process of its own: kind 0 waits too long; 1 leaves, and its waiting counts from the start again; 2 is nested,
+// and waits too long in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
 static int trainer_test_watchdog(int kind, char *said) {
     int ends[2], status = 0;
     fflush(stdout);

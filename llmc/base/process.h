@@ -103,8 +103,8 @@ static inline int64_t process_number(const char **text) {
     return ok ? value : -1;
 }
 
-// A list of numbers in the environment, of which the first counts (OMP_NUM_THREADS=8,4: one for each level of nesting, of
-// which there is one here). 0: not set; -1: no such list, which libgomp would pass over.
+// A list of numbers in the environment, of which the first counts (OMP_NUM_THREADS=8,4: one for each level of nesting,
+// and there is one here). 0: not set; -1: no such list, which libgomp would pass over.
 static inline int64_t process_omp_number(const char *name, Error *err) {
     const char *text = getenv(name), *p = text;
     if (!text || !*text) return 0;

@@ -207,8 +207,8 @@ static inline void bootstrap_close_guest(BootstrapGuest *g) {
     g->socket = -1;
 }
 
-// Reads on what a guest says. Once it is a rank's whole hello with the right key, the rank has its place; one that comes
-// again (it had lost the connection) takes that of its first connection. Returns by how many fewer ranks are missing.
+// Reads on what a guest says. Once it is a rank's whole hello with the right key, the rank has its place; one that
+// comes again (it had lost the connection) takes that of its first connection. Returns by how many fewer ranks are missing.
 static inline int bootstrap_hear(RanksLine *l, const Bootstrap *b, BootstrapGuest *g) {
     ssize_t got = recv(g->socket, (char *)&g->hello + g->got, sizeof g->hello - g->got, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;

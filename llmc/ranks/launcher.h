@@ -7,8 +7,8 @@ started in the background (nohup) goes on when the shell has ended.
 
 It is known by its environment, which lacks the variable that it gave to its ranks; between it and this process there
 may be wrapper scripts, which have it. A process whose parent has ended gets another one, so a look at the parent's
-number is enough: getppid(2), no signal. (PR_SET_PDEATHSIG would also come when a thread of the launcher ends, and Open MPI
-starts ranks from threads where there are many on a node.)
+number is enough: getppid(2), no signal. (PR_SET_PDEATHSIG would also come when a thread of the launcher ends, and Open
+MPI starts ranks from threads where there are many on a node.)
 
 Limits: Linux's /proc. A launcher outside this process's PID namespace is not seen.
 */

@@ -616,5 +616,8 @@ static bool model_get_activation_gradient(Model *m, int kind, int layer, float *
 #include "llmc/run/verbs.h"
 
 #ifndef LLMC_NO_MAIN
-int main(int argc, char **argv) { return program_main(argc, argv); }
+int main(int argc, char **argv) {
+    process_open();
+    return program_main(argc, argv);
+}
 #endif

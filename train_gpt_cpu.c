@@ -479,6 +479,7 @@ static bool model_get_activation_gradient(Model *m, int kind, int layer, float *
 
 #ifndef LLMC_NO_MAIN
 int main(int argc, char **argv) {
+    process_open();
     const char *missing = cpu_missing_instructions();
     if (missing)
         fail("this binary was built for CPUs with %s, which this one lacks; build it with make ARCH=x86-64-v3, or "

@@ -44,7 +44,7 @@ Tolerances, all on the relative L2 error |a - b| / |b|; measured: the largest on
 
 // ---------------------------------------------------------------- helpers
 
-static const Dist model_test_dist = {0, 1, 0, 1, "", NULL, false, NULL};
+static const Dist model_test_dist = {0, 1, 0, 1, "", NULL, false, NULL, {0, 0}};
 
 // |a - b| / |b|; what is not a number comes out as infinity.
 static double model_error(const float *a, const float *b, size_t n) {

@@ -10,7 +10,7 @@ mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_D
 # ---- text
 mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
-mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
+mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(inputs + 1, targets,' 'memcpy(inputs, targets,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
 mutant "shards of two runs are one set" llmc/text/data.h 'a->header.set != b->header.set' '0 && a->header.set != b->header.set' "gpt data"
@@ -20,7 +20,12 @@ mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksu
 
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"
-mutant "a rank with another key is let in" llmc/ranks/bootstrap.h 'memcmp(theirs.key, hello.key, sizeof hello.key) != 0' '0' "bootstrap_test"
+mutant "a rank with another key is let in" llmc/ranks/bootstrap.h '!bootstrap_same(g->hello.key, b->asked)' '0' "bootstrap_test"
+mutant "strangers keep rank 0 for ever" llmc/ranks/bootstrap.h 'missing > 0 && !bootstrap_over(b, b->until)' 'missing > 0' "bootstrap_test"
+mutant "ranks outlive their launcher" llmc/ranks/launcher.h 'now >= 0 && now != l->parent' 'now < -1' "gpt process"
+mutant "a text without an end is read on" llmc/ranks/dist.h 'text[n - 1] = 0;' '' "gpt process"
+mutant "a terminal that is closed ends training" llmc/run/stop.h 'sigaddset(set, SIGHUP)' '(void)0' "signals_test"
+mutant "what cannot be read is trained on" llmc/run/stop.h 'if (!data) reason = STOP_DATA;' '' "signals_test"
 mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank : rank - 1' 'rank < me ? 0 : rank - 1' "ranks_test"
 
 # ---- model

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A run that is killed with SIGKILL at random moments and resumed must end with the same bits as one
-# that was left alone: weights, moments, and every metric that is not a time. Also: signals and the
-# time limit end with exit code 3 and a checkpoint; a loss that is not finite ends with 1 and none.
+# that was left alone: weights, moments, and every metric that is not a time. Also: the time limit ends
+# with exit code 3 and a checkpoint; a loss that is not finite ends with 1 and none. Signals: signals_test.sh.
 #
 # KILLS (default 12) random kills; `KILLS=100 dev/test/resume_test.sh` for a long one.
 set -uo pipefail
@@ -83,20 +83,6 @@ check "it says that it is finished: $(said)" grep -q finished "$work/out"
 check "it says nothing else" test "$(wc -l <"$work/out")" -eq 1
 check "the log is as it was" test "$(sha256sum <"$work/killed/run.log")" = "$before"
 check "nothing changed" test "$(bits "$work/killed")" = "$whole"
-
-# Signals: finish the step, write a checkpoint, exit with 3; and resume to the same bits.
-for signal in TERM INT USR1 USR2; do
-    rm -rf "$work/stopped"
-    start "$work/stopped" --checkpoint_every=0 --resume=auto
-    pid=$!
-    for ((i = 0; i < 600; i++)); do [ -s "$work/stopped/metrics.jsonl" ] && break; sleep 0.05; done
-    kill -$signal $pid
-    wait $pid
-    check "SIG$signal ends with 3, not $?" test $? -eq 3
-    check "SIG$signal leaves a checkpoint: $(said)" test -n "$(ls -d "$work"/stopped/step_*)"
-    train "$work/stopped" --checkpoint_every=0 --resume=auto
-    check "after SIG$signal: exit code $?" test "$(bits "$work/stopped")" = "$whole"
-done
 
 # A file that stops the run, and is gone afterwards.
 mkdir "$work/file" && touch "$work/file/stop"

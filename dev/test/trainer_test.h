@@ -270,8 +270,8 @@ static void test_bits_per_byte(const Config *c) {
     model_destroy(m);
 }
 
-// In a process of its own: kind 0 waits too long; 1 leaves in time, again and again; 2 is nested, and waits too long
-// in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
+// In a process of its own: kind 0 waits too long; 1 leaves, and its waiting counts from the start again; 2 is nested,
+// and waits too long in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
 static int trainer_test_watchdog(int kind, char *said) {
     int ends[2], status = 0;
     fflush(stdout);
@@ -280,18 +280,26 @@ static int trainer_test_watchdog(int kind, char *said) {
     pid_t child = fork();
     if (child == 0) {
         Watchdog w;
+        Launcher none = {0, 0};
         dup2(ends[1], STDERR_FILENO);
-        watchdog_open(&w, kind == 3 ? 0 : 0.3, 5, "here");
+        watchdog_open(&w, kind == 3 ? 0 : kind == 1 ? 1e6 : 0.3, 5, "here", &none);
         watchdog_step(&w, 42);
-        for (int i = 0; i < 5; i++) {
-            watchdog_enter(&w, "outer");
-            if (kind == 2) {
-                watchdog_enter(&w, "inner");
-                watchdog_leave(&w);
-            }
-            usleep(kind == 1 ? 100000 : 250000);
-            if (kind == 1) watchdog_leave(&w);
+        watchdog_enter(&w, "outer");
+        if (kind == 2) {
+            watchdog_enter(&w, "inner");
+            watchdog_leave(&w);
         }
+        if (kind == 1) {
+            pthread_mutex_lock(&w.mutex);
+            w.waited = 1e5;
+            pthread_mutex_unlock(&w.mutex);
+            watchdog_leave(&w);
+            watchdog_enter(&w, "outer");
+            pthread_mutex_lock(&w.mutex);
+            if (w.waited > 1e4) _exit(2);
+            pthread_mutex_unlock(&w.mutex);
+        } else
+            for (int i = 0; i < (kind == 3 ? 5 : 600); i++) usleep(100000); // until it ends the process
         watchdog_close(&w);
         _exit(0);
     }

@@ -275,16 +275,6 @@ static inline double clock_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// The time of day `seconds` from now, as pthread_cond_timedwait wants it.
-static inline struct timespec clock_deadline(double seconds) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    t.tv_sec += (time_t)seconds + t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
-}
-
 static inline int environment_int(const char *name, int otherwise) {
     const char *text = getenv(name);
     return text && *text ? atoi(text) : otherwise;

@@ -169,6 +169,8 @@ static inline void gemm_share_choices(Device *d, const Dist *dist) {
     uint64_t count = p->known_count;
     dist_broadcast(dist, name, sizeof name);
     dist_broadcast(dist, &count, sizeof count);
+    name[sizeof name - 1] = 0;
+    if (count > 1 << 20) fail("rank 0 announces %llu choices: it is another program", (unsigned long long)count);
     GemmChoice *choices = (GemmChoice *)mem_alloc(sizeof(GemmChoice) * (size_t)count);
     if (dist->rank == 0 && count) memcpy(choices, p->known, sizeof(GemmChoice) * (size_t)count);
     dist_broadcast(dist, choices, sizeof(GemmChoice) * (size_t)count);

@@ -133,7 +133,7 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
         if (checkpoint_rank(w, f) == dist->rank) w->file = f;
     if (dist->rank == 0) w->parts = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->files);
     pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->ended, NULL);
+    clock_condition(&w->ended);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     w->mark = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16;
@@ -400,7 +400,10 @@ static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
     checkpoint_join(w);
     CheckpointPart *all = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->dist->size);
     dist_gather(w->dist, all, &w->part, sizeof w->part);
-    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) w->parts[file] = all[checkpoint_rank(w, file)];
+    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
+        w->parts[file] = all[checkpoint_rank(w, file)];
+        dist_text(w->parts[file].text, sizeof w->parts[file].text);
+    }
     free(all);
     checkpoint_run(w, CHECKPOINT_WHOLE);
     return true;

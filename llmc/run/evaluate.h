@@ -38,20 +38,21 @@ typedef struct {
     int64_t tokens, bytes;
 } EvalResult;
 
+// Called by all ranks. False on all of them if one cannot read its part; err is empty on those that can read theirs.
 static inline bool evaluate(EvalResult *out, const Evaluation *e, Error *err) {
     int B = e->batch_size, T = e->source.seq_len, ranks = e->dist->size;
     int64_t sequences = e->source.sequences;
     if (e->max_tokens > 0) sequences = int64_min(sequences, int64_max(1, e->max_tokens / T));
     size_t bytes = sizeof(int32_t) * (size_t)B * (size_t)T;
     int32_t *inputs = (int32_t *)mem_alloc(bytes), *targets = (int32_t *)mem_alloc(bytes); // (B, T)
-    double sums[3] = {0, 0, 0};                                                            // loss, tokens, bytes
-    bool ok = true;
+    double sums[4] = {0, 0, 0, 0}; // loss, tokens, bytes, ranks that could not read
+    err->text[0] = 0;
     model_loss(e->model);
-    for (int64_t round = 0; ok && round < sequences; round += (int64_t)ranks * B) {
+    for (int64_t round = 0; round < sequences; round += (int64_t)ranks * B) {
         int64_t first = round + (int64_t)e->dist->rank * B;
         int n = (int)int64_max(0, int64_min(B, sequences - first));
-        ok = e->source.next(&e->source, first, n, inputs, targets, err);
-        if (!ok) break;
+        if (!sums[3] && !e->source.next(&e->source, first, n, inputs, targets, err)) sums[3] = 1;
+        if (sums[3]) n = 0; // the passes go on, for the other ranks
         // A rank with nothing left makes its pass all the same, over targets that count nothing.
         if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
         model_forward(e->model, inputs, targets, n ? n : 1, T, 0, NULL);
@@ -60,9 +61,9 @@ static inline bool evaluate(EvalResult *out, const Evaluation *e, Error *err) {
     }
     free(inputs);
     free(targets);
-    if (!ok) return false;
     sums[0] = model_loss(e->model);
-    dist_sum(e->dist, sums, 3);
+    dist_sum(e->dist, sums, 4);
+    if (sums[3]) return false;
     out->loss = sums[0] / sums[1];
     out->tokens = (int64_t)sums[1];
     out->bytes = (int64_t)sums[2];

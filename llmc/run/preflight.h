@@ -18,14 +18,20 @@ each fills its own Error, and dist_agree() says it once.
 
 extern const char *const build_commit; // which commit the program was built from; the Makefile links it in
 
+// Longest text that is compared, bytes: a list of a million shards.
+#define PREFLIGHT_TEXT_MOST ((uint64_t)1 << 30)
+
 // Compares lines with those of rank 0, and names the first that differs.
 static inline bool preflight_same(const Dist *d, const char *what, const char *text, Error *err) {
     if (d->size == 1) return true;
     uint64_t n = strlen(text) + 1;
     dist_broadcast(d, &n, sizeof n);
+    if (n < 1 || n > PREFLIGHT_TEXT_MOST)
+        fail("rank 0 announces a text of %" PRIu64 " bytes: it is another program", n);
     char *theirs = (char *)mem_alloc((size_t)n);
     if (d->rank == 0) memcpy(theirs, text, (size_t)n);
     dist_broadcast(d, theirs, (size_t)n);
+    theirs[n - 1] = 0;
     bool ok = strcmp(text, theirs) == 0;
     if (!ok) {
         const char *a = text, *b = theirs;

@@ -40,7 +40,10 @@ typedef struct {
     int B, T;
     int64_t step_tokens;                // in one update, over all ranks
     int micro_batches;                  // passes a step on each rank
-    int32_t *inputs, *targets;          // (B, T) each
+    int32_t *inputs, *targets;          // (micro_batches, B, T) each: of the step that comes
+    double data_seconds;                // to read them
+    bool data_ok;                       // they could be read
+    Error data_err;                     // why not
     double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
 } Trainer;
 
@@ -156,6 +159,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     // What rank 0 found counts: a shared file system may show others less for a moment.
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
+    checkpoint->text[sizeof checkpoint->text - 1] = 0;
     t->finished = t->state.step >= o->steps;
     if (!t->finished && checkpoint->text[0])
         dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
@@ -170,6 +174,7 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->dist = dist;
     t->B = (int)o->batch_size;
     t->T = (int)o->seq_len;
+    t->data_ok = true;
     t->metrics.steps = o->steps;
     t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
     int64_t warmup = int64_min(o->warmup_steps, o->steps);
@@ -252,7 +257,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Error err;
     CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
     trainer_settings(t, o, dist);
-    watchdog_open(&t->watchdog, o->comm_timeout, dist->rank, dist->host);
+    watchdog_open(&t->watchdog, o->comm_timeout, dist->rank, dist->host, &dist->launcher);
     dist->watchdog = &t->watchdog;
     Path checkpoint;
     Str options;
@@ -268,8 +273,9 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     }
     trainer_make_model(t);
     trainer_open_writer(t, &keep);
-    t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
-    t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
+    size_t tokens = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
+    t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;

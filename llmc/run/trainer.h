@@ -38,14 +38,27 @@ static inline UpdateRule trainer_rule(const Trainer *t) {
     return rule;
 }
 
+// Reads what the coming step is of. Before that step and not in it: a rank that cannot read says so when all agree on
+// going on (stop.h), and the steps until then are saved.
+static inline bool trainer_read(Trainer *t) {
+    double start = clock_seconds();
+    size_t pass = (size_t)t->B * (size_t)t->T;
+    for (int micro = 0; micro < t->micro_batches && t->data_ok; micro++) {
+        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
+        t->data_ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
+                                    t->targets + (size_t)micro * pass, &t->data_err);
+    }
+    t->data_seconds = clock_seconds() - start;
+    return t->data_ok;
+}
+
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
 // loss over all tokens of the step, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
-    Error err;
+    size_t pass = (size_t)t->B * (size_t)t->T;
     for (int micro = 0; micro < t->micro_batches; micro++) {
-        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
-        if (!t->source.next(&t->source, first, t->B, t->inputs, t->targets, &err)) dist_fail(t->dist, "%s", err.text);
-        model_forward(t->model, t->inputs, t->targets, t->B, t->T, 1.0 / (double)t->step_tokens, NULL);
+        model_forward(t->model, t->inputs + (size_t)micro * pass, t->targets + (size_t)micro * pass, t->B, t->T,
+                      1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
     t->bounds = spike_bounds(&t->state.window, &t->spikes);
@@ -107,6 +120,7 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     s.spikes = t->state.spikes;
     s.spike_step = t->state.spike_step;
     t->state = s;
+    dist_agree(dist, trainer_read(t), &t->data_err);
     return true;
 }
 
@@ -185,11 +199,13 @@ static inline bool due(int64_t every, int64_t step) { return every > 0 && step %
 // The step that was just done, as metrics and progress tell it. On all ranks.
 static inline void trainer_tell(Trainer *t, const UpdateResult *r, double seconds, bool validate) {
     StepMetrics *m = &t->metrics;
-    Error err;
+    EvalResult v;
+    if (validate && !evaluate(&v, &t->validation, &t->data_err)) {
+        t->data_ok = !*t->data_err.text;
+        validate = false;
+    }
     m->validated = validate;
     if (validate) {
-        EvalResult v;
-        if (!evaluate(&v, &t->validation, &err)) dist_fail(t->dist, "%s", err.text);
         m->val_loss = v.loss;
         m->val_bits = v.bits_per_byte;
     }
@@ -240,9 +256,10 @@ static inline int verb_train(const Options *o, Dist *dist) {
     trainer_prepare(t, o, dist);
     int stop = 0;
     double began = clock_seconds();
+    if (t->state.step < o->steps) dist_agree(dist, trainer_read(t), &t->data_err);
     while (t->state.step < o->steps && !stop) {
         watchdog_step(dist->watchdog, t->state.step + 1);
-        double start = clock_seconds();
+        double start = clock_seconds() - t->data_seconds;
         UpdateResult r = trainer_step(t);
         double seconds = clock_seconds() - start;
         StepOutcome outcome = trainer_judge(t, &r);
@@ -258,7 +275,8 @@ static inline int verb_train(const Options *o, Dist *dist) {
         trainer_tell(t, &r, seconds, due(o->val_every, t->state.step) || (last && o->val_every > 0));
         if (due(o->sample_every, t->state.step)) trainer_sample(t);
         saving_look(&t->saving);
-        stop = stop_reason(&t->stop);
+        if (t->state.step < o->steps) trainer_read(t);
+        stop = stop_reason(&t->stop, t->data_ok);
         if (due(o->checkpoint_every, t->state.step) || last || stop)
             saving_start(&t->saving, &t->state, o, last || stop);
         if (stop) {
@@ -268,8 +286,15 @@ static inline int verb_train(const Options *o, Dist *dist) {
         }
     }
     if (!t->finished) trainer_sum_up(t, clock_seconds() - began);
-    bool finished = t->state.step >= o->steps;
+    bool finished = t->state.step >= o->steps, readable = t->data_ok;
+    Error err = t->data_err;
+    size_t n = strlen(err.text);
+    snprintf(err.text + n, sizeof err.text - n,
+             "; the checkpoint of step %lld is written: make the file whole, and go "
+             "on with --resume=auto",
+             (long long)t->state.step);
     trainer_close(t);
+    if (stop == STOP_DATA) dist_agree(dist, readable, &err);
     return finished ? EXIT_DONE : EXIT_STOPPED;
 }
 

@@ -7,6 +7,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
+#include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
 #include "info.h"
@@ -173,7 +174,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
                     o->val_tokens};
     EvalResult r;
     double start = clock_seconds();
-    if (!evaluate(&r, &e, &err)) fail("%s", err.text);
+    if (!evaluate(&r, &e, &err)) dist_agree(dist, !*err.text, &err);
     if (dist->rank == 0) {
         printf("{\"loss\": %.9g, \"perplexity\": %.9g, \"bits_per_byte\": ", r.loss, exp(r.loss));
         if (isfinite(r.bits_per_byte)) printf("%.9g", r.bits_per_byte);
@@ -229,20 +230,24 @@ static inline int program_main(int argc, char **argv) {
         options_free(&o);
         return EXIT_DONE;
     }
-    ok = ok && options_require(&o, &err);
+    ok = ok && options_require(&o, &err) && process_threads((int)o.threads, &err);
     Dist dist;
     dist_single(&dist);
-    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is a failed write with a message, not a death
-#ifdef _OPENMP
-    if (o.threads > 0) omp_set_num_threads((int)o.threads);
-#endif
     if (verb == VERB_TRAIN) stop_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     // --out=DIR/file: DIR need not be there yet.
     dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
     if (*o.out && verb != VERB_TRAIN) signals_threads();
+    Watchdog watchdog; // for the launcher's end; train has one that does more
+    bool watched = verbs[verb].ranks && verb != VERB_TRAIN;
+    if (watched) {
+        watchdog_open(&watchdog, 0, dist.rank, dist.host, &dist.launcher);
+        dist.watchdog = &watchdog;
+    }
     int code = functions[verb](&o, &dist);
+    dist.watchdog = NULL;
+    if (watched) watchdog_close(&watchdog);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);
     return code;

@@ -86,6 +86,7 @@ static inline int64_t permutation(uint64_t seed, uint64_t epoch, int64_t n, int6
 
 typedef struct {
     MappedFile file;
+    int fd; // batches are read by read(2), not through the mapping: a disk that fails is an error then, not SIGBUS
     char *path;
     const uint8_t *data; // (tokens) of token_bytes each
     ShardHeader header;  // of a shard of llm.c: what is known, the rest 0
@@ -110,6 +111,7 @@ typedef struct {
 static inline void dataset_close(Dataset *d) {
     for (int i = 0; i < d->count; i++) {
         file_unmap(&d->shards[i].file);
+        if (d->shards[i].fd >= 0) close(d->shards[i].fd);
         free(d->shards[i].path);
     }
     free(d->shards);
@@ -301,7 +303,9 @@ static inline bool dataset_add(Dataset *d, int i, const char *path, Xxh64 *print
     Shard *s = &d->shards[i];
     s->path = str_copy(path);
     d->count++;
-    if (!file_map(&s->file, s->path, err) || !shard_check(s, err)) return false;
+    struct stat st;
+    if ((s->fd = file_open(s->path, &st, err)) < 0 || !file_map(&s->file, s->path, err) || !shard_check(s, err))
+        return false;
     const ShardHeader *h = &s->header, *h0 = &d->shards[0].header;
     if (h->tokenizer_hash != h0->tokenizer_hash || h->vocab_size != h0->vocab_size)
         return error_set(err,
@@ -360,11 +364,53 @@ static inline int64_t shard_bad_token(const Shard *s, int64_t vocab_size, int64_
     return -1;
 }
 
-static inline bool shard_token_error(const Shard *s, int64_t at, int64_t vocab_size, Error *err) {
+static inline bool shard_token_error(const Shard *s, int64_t at, uint32_t token, int64_t vocab_size, Error *err) {
     return error_set(err,
                      "%s: token %lld is %u, the vocabulary has %lld; the shard is damaged or was made with another "
                      "tokenizer",
-                     s->path, (long long)at, shard_token(s, at), (long long)vocab_size);
+                     s->path, (long long)at, token, (long long)vocab_size);
+}
+
+// out = n tokens of s from `at` on, as they stand in the file.
+static inline bool shard_read(const Shard *s, int64_t at, void *out, int64_t n, Error *err) {
+    char *to = (char *)out;
+    size_t left = (size_t)n * s->header.token_bytes;
+    off_t from =
+        (off_t)(s->file.size - (size_t)s->header.tokens * s->header.token_bytes + (size_t)at * s->header.token_bytes);
+    while (left) {
+        ssize_t got = pread(s->fd, to, left, from);
+        struct stat now;
+        if (got == 0)
+            return error_set(err, "%s became shorter while it was read: it had %zu bytes and has %lld", s->path,
+                             s->file.size, fstat(s->fd, &now) == 0 ? (long long)now.st_size : 0);
+        if (got < 0 && errno != EINTR) return error_set(err, "cannot read %s: %s", s->path, strerror(errno));
+        if (got > 0) to += got, from += got, left -= (size_t)got;
+    }
+    return true;
+}
+
+// inputs, targets (T) = the T + 1 tokens of s from `at` on, of which each is in the vocabulary.
+static inline bool shard_tokens(const Shard *s, int64_t vocab_size, int64_t at, int64_t T, int32_t *inputs,
+                                int32_t *targets, Error *err) {
+    if (s->header.token_bytes == 4) {
+        if (!shard_read(s, at, inputs, 1, err) || !shard_read(s, at + 1, targets, T, err)) return false;
+    } else {
+        uint16_t first, *narrow = (uint16_t *)targets + T; // widened in place, front to back: each write lies behind
+        if (!shard_read(s, at, &first, 1, err) || !shard_read(s, at + 1, narrow, T, err)) return false;
+        inputs[0] = first;
+        for (int64_t t = 0; t < T; t++) {
+            uint16_t token;
+            memcpy(&token, narrow + t, sizeof token);
+            targets[t] = token;
+        }
+    }
+    memcpy(inputs + 1, targets, (size_t)(T - 1) * sizeof(int32_t));
+    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)INT32_MAX + 1;
+    for (int64_t t = -1; t < T; t++) {
+        uint32_t token = (uint32_t)(t < 0 ? inputs[0] : targets[t]);
+        if (token >= limit) return shard_token_error(s, at + t + 1, token, vocab_size, err);
+    }
+    return true;
 }
 
 // inputs, targets (T) = sequence number `index` of [0, sequences). Safe to call from several threads.
@@ -381,12 +427,7 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
         else high = middle - 1;
     }
     const Shard *s = &d->shards[low];
-    int64_t T = d->seq_len, at = (index - s->first) * T, bad = shard_bad_token(s, d->vocab_size, at, T + 1);
-    if (bad >= 0) return shard_token_error(s, bad, d->vocab_size, err);
-    for (int64_t t = 0; t < T; t++) inputs[t] = (int32_t)shard_token(s, at + t);
-    memcpy(targets, inputs + 1, (size_t)(T - 1) * sizeof(int32_t));
-    targets[T - 1] = (int32_t)shard_token(s, at + T);
-    return true;
+    return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
 }
 
 // The sequence that training position `position` of a run with this seed reads.
@@ -430,7 +471,7 @@ static inline void *dataset_verify_thread(void *argument) {
         const Shard *s = &v->d->shards[i];
         bool ok = shard_verify(s, &why);
         int64_t bad = ok && v->tokens ? shard_bad_token(s, v->d->vocab_size, 0, s->header.tokens) : -1;
-        if (bad >= 0) ok = shard_token_error(s, bad, v->d->vocab_size, &why);
+        if (bad >= 0) ok = shard_token_error(s, bad, shard_token(s, bad), v->d->vocab_size, &why);
         pthread_mutex_lock(&v->mutex);
         v->bytes += s->checked || v->tokens ? (int64_t)s->file.size : 0;
         if (!ok && i < v->failed) v->failed = i, v->why = why;

@@ -980,6 +980,37 @@ static void test_tokenizer_ends_said(void) {
     }
 }
 
+// A tokenizer that puts a token in front of texts, and a config.json that names another one.
+static void test_tokenizer_begins(void) {
+    static const TestTokenizerFolder files = {"", "", "", "{\"bos_token_id\": 1008}", 0, 0, 0, "", ""};
+    Error err;
+    Tokenizer tok;
+    Str text;
+    memset(&text, 0, sizeof text);
+    Path folder = test_tokenizer_folder_of("begins", &files), path = path_of("%s/tokenizer.json", folder.text);
+    CHECK(file_read(&text, path.text, (size_t)1 << 20, &err), "%s", err.text);
+    Str begins = test_tokenizer_changed(&text, "\"post_processor\": null",
+                                        TEST_TEMPLATE(TEST_TOKEN("<|im_start|>") ", " TEST_TEXT));
+    test_tokenizer_put(folder.text, "tokenizer.json", begins.data);
+    bool ok = tokenizer_open(&tok, path.text, &err);
+    CHECK(ok && tok.bos == 1009 && tok.bos_named == 1009 &&
+              strstr(tok.note.text, "begins a text with token 1008 (\"<|endoftext|>\"), tokenizer.json with 1009"),
+          "%s", ok ? tok.note.text : err.text);
+    if (ok) tokenizer_free(&tok);
+    test_tokenizer_put(folder.text, "tokenizer_config.json",
+                       "{\"add_bos_token\": true, \"bos_token\": \"<|im_start|>\"}");
+    test_tokenizer_put(folder.text, "config.json", "{\"bos_token_id\": 1009}");
+    ok = tokenizer_open(&tok, path.text, &err);
+    CHECK(ok && !tok.note.text[0], "%s", ok ? tok.note.text : err.text);
+    if (ok) tokenizer_free(&tok);
+    test_tokenizer_put(folder.text, "tokenizer_config.json", "{\"bos_token\": \"<|endoftext|>\"}");
+    CHECK_ERROR(tokenizer_open(&tok, path.text, &err), "puts <|im_start|> in front of every text");
+    test_tokenizer_put(folder.text, "tokenizer_config.json", "{\"add_bos_token\": false}");
+    CHECK_ERROR(tokenizer_open(&tok, path.text, &err), "\"add_bos_token\" is false, but");
+    free(begins.data);
+    free(text.data);
+}
+
 static void test_tokenizer_folder_refused(void) {
     static const struct {
         const char *file, *text, *part;
@@ -1134,6 +1165,7 @@ static void test_tokenizer_kept(void) {
 
 static void test_tokenizer_folder(void) {
     test_tokenizer_ends_said();
+    test_tokenizer_begins();
     test_tokenizer_folder_refused();
     test_tokenizer_ends_chosen();
     test_tokenizer_kept();

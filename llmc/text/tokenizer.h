@@ -71,13 +71,18 @@ typedef struct {
     bool special;
 } AddedToken;
 
-// The added tokens of one search as a trie: an edge leads from a node by a byte to another node.
 typedef struct {
-    uint64_t *edges;   // node << 8 | byte; UINT64_MAX: free
-    uint32_t *targets; // the node that an edge leads to
-    uint64_t mask;     // slots - 1
-    int32_t *ends;     // (nodes) the added token that ends at a node, or -1
-    uint32_t nodes;
+    uint32_t first;    // its first child; the others follow
+    uint32_t children; // how many
+    int32_t end;       // the added token that ends here, or -1
+} AddedNode;
+
+// The added tokens of one search as a trie, level by level, so that the nodes that are looked at most lie together.
+typedef struct {
+    AddedNode *nodes;    // (count); 0: the root
+    uint8_t *bytes;      // (count) by which its parent leads to a node
+    uint32_t roots[256]; // the node of each first byte, 0: none
+    uint32_t count;
 } AddedTrie;
 
 // Files of the tokenizer's folder that are kept as they are (tokenizer_folder.h).
@@ -111,7 +116,6 @@ typedef struct {
     AddedToken *added[2]; // [1]: searched after normalisation; only where one is not special
     int added_count[2];
     AddedTrie tries[2];
-    bool added_first[2][256]; // first bytes
 
     char *json; // the file
     size_t json_size;
@@ -520,23 +524,17 @@ static inline void tokenizer_encode_pieces(const Tokenizer *tok, TokenizerCache 
     }
 }
 
-// The slot of an edge, or the free one where it would be.
-static inline uint64_t added_trie_slot(const AddedTrie *t, uint32_t node, uint8_t byte) {
-    uint64_t edge = (uint64_t)node << 8 | byte, slot = tokenizer_mix(edge) & t->mask;
-    while (t->edges[slot] != edge && t->edges[slot] != UINT64_MAX) slot = (slot + 1) & t->mask;
-    return slot;
-}
-
-// The longest added token at p, or NULL.
+// The longest added token at p < end, or NULL.
 static inline const AddedToken *tokenizer_added_at(const Tokenizer *tok, int stage, const uint8_t *p,
                                                    const uint8_t *end) {
     const AddedTrie *t = &tok->tries[stage];
     int32_t best = -1;
-    for (uint32_t node = 0; p < end; p++) {
-        uint64_t slot = added_trie_slot(t, node, *p);
-        if (t->edges[slot] == UINT64_MAX) break;
-        node = t->targets[slot];
-        if (t->ends[node] >= 0) best = t->ends[node];
+    for (uint32_t node = t->roots[*p]; node;) {
+        const AddedNode *n = &t->nodes[node];
+        if (n->end >= 0) best = n->end;
+        if (++p == end || !n->children) break;
+        const uint8_t *child = (const uint8_t *)memchr(t->bytes + n->first, *p, n->children);
+        node = child ? (uint32_t)(child - t->bytes) : 0;
     }
     return best < 0 ? NULL : &tok->added[stage][best];
 }
@@ -551,7 +549,7 @@ static inline void tokenizer_encode_valid(const Tokenizer *tok, TokenizerCache *
         const AddedToken *found = NULL;
         if (tok->added_count[stage] == 0) p = end;
         while (p < end) {
-            if (tok->added_first[stage][*p] && (found = tokenizer_added_at(tok, stage, p, end)) != NULL) {
+            if (tok->tries[stage].roots[*p] && (found = tokenizer_added_at(tok, stage, p, end)) != NULL) {
                 if (!found->special) break;
                 p += found->size;
                 found = NULL;
@@ -615,9 +613,8 @@ static inline void tokenizer_free(Tokenizer *tok) {
     for (int stage = 0; stage < 2; stage++) {
         for (int i = 0; i < tok->added_count[stage]; i++) free(tok->added[stage][i].text);
         free(tok->added[stage]);
-        free(tok->tries[stage].edges);
-        free(tok->tries[stage].targets);
-        free(tok->tries[stage].ends);
+        free(tok->tries[stage].nodes);
+        free(tok->tries[stage].bytes);
     }
     for (int i = 0; i < TOKENIZER_FILES; i++) free(tok->files[i].data);
     free(tok->model_ids.data);
@@ -872,36 +869,60 @@ static inline bool tokenizer_list_added(Tokenizer *tok, const Json *j, bool *sea
     a->size = text.size;
     a->id = (int)json_integer(json_get(j, "id"), -1);
     a->special = special;
-    tok->added_first[normalized][(uint8_t)text.data[0]] = true;
     if (!special) searched[normalized] = true;
     return true;
 }
 
+// By their bytes; of equal ones, which normalisation can make, the first in the file comes first.
+static inline int added_token_order(const void *a, const void *b) {
+    const AddedToken *x = *(const AddedToken *const *)a, *y = *(const AddedToken *const *)b;
+    int order = memcmp(x->text, y->text, x->size < y->size ? x->size : y->size);
+    if (order == 0 && x->size != y->size) order = x->size < y->size ? -1 : 1;
+    return order ? order : x < y ? -1 : x > y;
+}
+
+// Those of the sorted tokens that go through a node.
+typedef struct {
+    int low, high;
+    size_t depth;
+} AddedRange;
+
 static inline void tokenizer_build_trie(Tokenizer *tok, int stage) {
     AddedTrie *t = &tok->tries[stage];
-    uint64_t bytes = 0;
-    for (int i = 0; i < tok->added_count[stage]; i++) bytes += tok->added[stage][i].size;
-    uint64_t slots = tokenizer_slots(bytes);
-    t->edges = (uint64_t *)mem_alloc(slots * sizeof(uint64_t));
-    t->targets = (uint32_t *)mem_alloc(slots * sizeof(uint32_t));
-    t->ends = (int32_t *)mem_alloc((bytes + 1) * sizeof(int32_t));
-    t->mask = slots - 1;
-    t->nodes = 1;
-    memset(t->edges, 0xff, slots * sizeof(uint64_t));
-    memset(t->ends, 0xff, (bytes + 1) * sizeof(int32_t));
-    for (int i = 0; i < tok->added_count[stage]; i++) {
-        const AddedToken *a = &tok->added[stage][i];
-        uint32_t node = 0;
-        for (size_t k = 0; k < a->size; k++) {
-            uint64_t slot = added_trie_slot(t, node, (uint8_t)a->text[k]);
-            if (t->edges[slot] == UINT64_MAX) {
-                t->edges[slot] = (uint64_t)node << 8 | (uint8_t)a->text[k];
-                t->targets[slot] = t->nodes++;
-            }
-            node = t->targets[slot];
-        }
-        if (t->ends[node] < 0) t->ends[node] = i; // of two that are normalised to the same text the first counts
+    int count = tok->added_count[stage];
+    size_t most = 1;
+    const AddedToken **sorted = (const AddedToken **)mem_alloc(sizeof *sorted * (size_t)count);
+    for (int i = 0; i < count; i++) {
+        sorted[i] = &tok->added[stage][i];
+        most += sorted[i]->size;
     }
+    qsort(sorted, (size_t)count, sizeof *sorted, added_token_order);
+    t->nodes = (AddedNode *)mem_alloc(most * sizeof(AddedNode));
+    t->bytes = (uint8_t *)mem_alloc(most);
+    AddedRange *ranges = (AddedRange *)mem_alloc(most * sizeof(AddedRange));
+    ranges[0].high = count;
+    t->count = 1;
+    for (uint32_t node = 0; node < t->count; node++) {
+        AddedNode *n = &t->nodes[node];
+        int low = ranges[node].low, high = ranges[node].high;
+        size_t depth = ranges[node].depth;
+        n->first = t->count;
+        n->end = -1;
+        for (; low < high && sorted[low]->size == depth; low++)
+            if (n->end < 0) n->end = (int32_t)(sorted[low] - tok->added[stage]);
+        while (low < high) {
+            uint32_t child = t->count++;
+            t->bytes[child] = (uint8_t)sorted[low]->text[depth];
+            ranges[child].depth = depth + 1;
+            ranges[child].low = low;
+            while (low < high && (uint8_t)sorted[low]->text[depth] == t->bytes[child]) low++;
+            ranges[child].high = low;
+            if (node == 0) t->roots[t->bytes[child]] = child;
+        }
+        n->children = t->count - n->first;
+    }
+    free(ranges);
+    free(sorted);
 }
 
 // The name and id of one entry, checked.

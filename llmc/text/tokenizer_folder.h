@@ -325,10 +325,40 @@ static inline bool tokenizer_read_json(JsonDoc *doc, const Json **root, const St
     return json_is(*root, JSON_OBJECT) ? true : error_set(err, "%s: expected an object", path);
 }
 
+// The ids of config.json or generation_config.json; *ends: its eos_token_id. What a tokenizer itself puts in front of a
+// text counts, whatever they say.
+static inline bool tokenizer_read_model_ids(TokenizerIds *ends, Tokenizer *tok, const Json *root, const char *path,
+                                            Error *err) {
+    TokenizerIds ids;
+    if (!tokenizer_read_ids(&ids, tok, root, "pad_token_id", path, err) ||
+        !tokenizer_read_ids(&ids, tok, root, "bos_token_id", path, err) ||
+        !tokenizer_read_ids(ends, tok, root, "eos_token_id", path, err))
+        return false;
+    if (tok->bos >= 0 && ids.count && ids.items[0] != tok->bos)
+        error_set(&tok->note,
+                  "%s begins a text with token %d (\"%.40s\"), tokenizer.json with %d (\"%.40s\"): texts begin with "
+                  "the "
+                  "second",
+                  path, ids.items[0], tokenizer_name(tok, ids.items[0]), tok->bos, tokenizer_name(tok, tok->bos));
+    return true;
+}
+
+static inline bool tokenizer_check_chats(const Tokenizer *tok, const char *path, Error *err) {
+    StrList names, texts;
+    Error why;
+    memset(&names, 0, sizeof names);
+    memset(&texts, 0, sizeof texts);
+    bool ok = tokenizer_chat_templates(&names, &texts, tok, &why);
+    str_list_free(&names);
+    str_list_free(&texts);
+    return ok ? true : error_set(err, "%s: %.900s", path, why.text);
+}
+
 // Takes what the files of a folder say in place of what others said.
 static inline bool tokenizer_read_beside(Tokenizer *tok, const char *folder, Error *err) {
-    JsonDoc docs[TOKENIZER_TEMPLATE + 1];
-    const Json *roots[TOKENIZER_TEMPLATE + 1];
+    const int model_file = TOKENIZER_TEMPLATE; // config.json in place of the template, which is not JSON
+    JsonDoc docs[TOKENIZER_FILES];
+    const Json *roots[TOKENIZER_FILES];
     Path paths[TOKENIZER_FILES], model = path_of("%s/config.json", folder);
     Str config;
     memset(&config, 0, sizeof config);
@@ -337,41 +367,33 @@ static inline bool tokenizer_read_beside(Tokenizer *tok, const char *folder, Err
     tok->note.text[0] = 0;
     tok->model_ids.size = 0;
     int named[NAMED_TOKENS] = {-1, -1, -1};
-    TokenizerIds ids = {{0}, 0}, other = {{0}, 0};
+    TokenizerIds ends, model_ends;
     bool ok = tokenizer_read_file(&config, model.text, err);
     for (int i = 0; ok && i < TOKENIZER_FILES; i++) {
         paths[i] = path_of("%s/%s", folder, tokenizer_file_name(i));
         ok = tokenizer_read_file(&tok->files[i], paths[i].text, err);
     }
-    for (int i = 0; ok && i < TOKENIZER_TEMPLATE; i++)
+    for (int i = 0; ok && i < model_file; i++)
         ok = tokenizer_read_json(&docs[i], &roots[i], &tok->files[i], paths[i].text, err);
-    ok = ok && tokenizer_read_json(&docs[TOKENIZER_TEMPLATE], &roots[TOKENIZER_TEMPLATE], &config, model.text, err);
+    ok = ok && tokenizer_read_json(&docs[model_file], &roots[model_file], &config, model.text, err);
     if (ok && !tokenizer_is_text(&tok->files[TOKENIZER_TEMPLATE]))
         ok = error_set(err, "%s is not UTF-8 text", paths[TOKENIZER_TEMPLATE].text);
-    ok = ok && tokenizer_read_chats(tok, folder, err);
     if (ok && roots[TOKENIZER_CONFIG])
         ok = tokenizer_read_config(tok, named, roots[TOKENIZER_CONFIG], paths[TOKENIZER_CONFIG].text, err);
-    ok = ok && tokenizer_read_named(named, tok, roots[TOKENIZER_SPECIAL_MAP], paths[TOKENIZER_SPECIAL_MAP].text, err);
-    const char *const keys[3] = {"bos_token_id", "pad_token_id", "eos_token_id"}; // the last one's ids stay
-    for (int i = 0; ok && i < 3; i++)
-        ok = tokenizer_read_ids(&other, tok, roots[TOKENIZER_TEMPLATE], keys[i], model.text, err) &&
-             tokenizer_read_ids(&ids, tok, roots[TOKENIZER_GENERATION], keys[i], paths[TOKENIZER_GENERATION].text, err);
-    StrList names, texts;
-    Error why;
-    memset(&names, 0, sizeof names);
-    memset(&texts, 0, sizeof texts);
-    if (ok && !tokenizer_chat_templates(&names, &texts, tok, &why))
-        ok = error_set(err, "%s: %.900s", paths[TOKENIZER_CONFIG].text, why.text);
-    str_list_free(&names);
-    str_list_free(&texts);
+    ok = ok && tokenizer_read_chats(tok, folder, err) &&
+         tokenizer_check_chats(tok, paths[TOKENIZER_CONFIG].text, err) &&
+         tokenizer_read_named(named, tok, roots[TOKENIZER_SPECIAL_MAP], paths[TOKENIZER_SPECIAL_MAP].text, err) &&
+         tokenizer_read_model_ids(&model_ends, tok, roots[model_file], model.text, err) &&
+         tokenizer_read_model_ids(&ends, tok, roots[TOKENIZER_GENERATION], paths[TOKENIZER_GENERATION].text, err);
     if (ok) {
-        bool own = ids.count > 0;
-        tokenizer_keep_ids(&tok->model_ids, roots[TOKENIZER_TEMPLATE]);
-        tokenizer_choose_end(tok, named, own ? &ids : &other, own ? paths[TOKENIZER_GENERATION].text : model.text);
+        bool own = ends.count > 0;
+        tokenizer_keep_ids(&tok->model_ids, roots[model_file]);
+        tokenizer_choose_end(tok, named, own ? &ends : &model_ends,
+                             own ? paths[TOKENIZER_GENERATION].text : model.text);
         tok->bos_named = tok->bos >= 0 ? tok->bos : named[NAMED_BOS];
         if (named[NAMED_PAD] >= 0) tok->pad = named[NAMED_PAD];
     }
-    for (int i = 0; i <= TOKENIZER_TEMPLATE; i++) json_free(&docs[i]);
+    for (int i = 0; i < TOKENIZER_FILES; i++) json_free(&docs[i]);
     free(config.data);
     return ok;
 }

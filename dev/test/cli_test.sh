@@ -204,6 +204,7 @@ printf 'eins zwei\n<|endoftext|>\ndrei vier\n<|endoftext|>\nfuenf\n' >ended.txt
 warned '<.endoftext.> stands in the text 2 times.*formfeed' "${tokenize[@]}" --input=ended.txt --out=ended
 warned 'in the list twice, ./plain_text/1.txt' "${tokenize[@]}" --input=plain_text/1.txt,plain_text/2.txt,./plain_text/1.txt --out=twice
 warned '1 of the input files hold no text, empty' "${tokenize[@]}" --input="$sample,empty" --out=holes
+warned 'in the list twice, ./plain_text/z.txt' bpe --input=plain_text/z.txt,plain_text/1.txt,./plain_text/z.txt --vocab_size=512 --out=twice.json
 warned '1 of the input files hold no text, empty' bpe --input="$sample,empty" --vocab_size=512 --out=holes.json
 for name in 'Band [1999].txt' 'Kafka, Franz.txt' '{Entwurf}.txt' 'was?.txt' '*.txt'; do
     mkdir -p named && cp "$sample" "named/$name"
@@ -232,6 +233,7 @@ good export --model=mine --out=mine/model.gguf # its own output it may write aga
 for out in tok/ mine pipe /dev/null /dev/stdout; do refused 'folder|device|not a file' export --model=mine --out=$out; done
 if [ -p pipe ]; then ok; else bad 'the pipe was replaced'; fi
 refused 'must end in a name' "${tokenize[@]}" --input=my.txt --out=tok/
+refused 'device' "${tokenize[@]}" --input=my.txt --out=/dev/null
 cp my.txt t_train_00000.bin
 refused 't_train_00000.bin is read, and --out=./t would replace it' "${tokenize[@]}" --input=my.txt,t_train_00000.bin --out=t
 if cmp -s t_train_00000.bin my.txt; then ok; else bad 'the text was replaced by a shard'; fi

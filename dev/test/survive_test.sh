@@ -222,9 +222,12 @@ together "$binary" "$binary" "$work/elsewhere"
 check "no data on another host: $(cat err)" once '^error: ranks 1-2 of 3 .*no such file: s_train'
 head -c 20000 "$sample" >part.txt
 "$binary" tokenize --tokenizer=tokenizer.json --input=part.txt --doc_split=formfeed --val_fraction=0.1 --out=elsewhere/s >/dev/null
-cp s_val_00000.bin elsewhere/
 together "$binary" "$binary" "$work/elsewhere"
 check "other data on another host: $(cat err)" once '^error: ranks 1-2 of 3 .*the shard s_train_00000.bin of [0-9]+ bytes'
+cp s_val_00000.bin kept.bin && printf '\1' | dd of=s_val_00000.bin bs=1 seek=1500 conv=notrunc 2>/dev/null
+job 3 damaged
+check "a damaged shard is found, whichever rank looks at it: $(cat err)" once 's_val_00000.bin is damaged'
+mv kept.bin s_val_00000.bin
 check "nothing was made" bash -c '! compgen -G "unmade*"'
 
 # The file that stops a run, on 3 ranks; the same bits as undisturbed. Signals: signals_test.sh.

@@ -93,6 +93,10 @@ static inline bool output_check_file(const Options *o, Error *err) {
 static inline bool outputs_check(const Options *o, Error *err) {
     static const char *const logs[] = {"run.log", "metrics.jsonl", ".lock"};
     if (o->verb == VERB_BPE || o->verb == VERB_DUMP || o->verb == VERB_EXPORT) return output_check_file(o, err);
+    FileKind prefix = FILE_ABSENT;
+    if (o->verb == VERB_TOKENIZE && !path_look(o->out, &prefix, err)) return false;
+    if (prefix == FILE_OTHER)
+        return error_set(err, "--out=%s is a device or a pipe; expected the prefix of the shards", o->out);
     bool ok = true;
     for (size_t i = 0; ok && o->verb == VERB_TRAIN && i < sizeof logs / sizeof logs[0]; i++) {
         FileKind kind;

@@ -23,8 +23,11 @@ static inline void verb_say_invalid(const TextCounts *c, int64_t bytes, const ch
                c->invalid * 200 > bytes ? "; Latin-1 becomes UTF-8 by iconv -f ISO-8859-1 -t UTF-8" : "");
 }
 
-static inline void verb_say_empty(int files, const Path *first) {
-    if (files) warn("%d of the input files hold no text, %s for one", files, first->text);
+static inline void verb_say_files(int empty, const Path *without, int doubles, const Path *doubled) {
+    if (empty) warn("%d of the input files hold no text, %s for one", empty, without->text);
+    if (doubles)
+        warn("%d of the input files stand in the list twice, %s for one; their text is there twice", doubles,
+             doubled->text);
 }
 
 static inline int verb_bpe(const Options *o, Dist *dist) {
@@ -44,7 +47,7 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
                (long long)stats.pretokens, clock_seconds() - start);
     verb_say_invalid(&stats.counts, stats.bytes, "were left out");
-    verb_say_empty(stats.empty, &stats.without);
+    verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
     text_hints(&stats.counts, false);
     str_list_free(&files);
     tokenizer_free(&tok);
@@ -62,10 +65,7 @@ static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
     if (s->strange)
         warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
              s->strange > 1 ? "it and others like it" : "it");
-    if (s->doubles)
-        warn("%d of the input files stand in the list twice, %s for one; their text is there twice", s->doubles,
-             s->doubled.text);
-    verb_say_empty(s->empty, &s->without);
+    verb_say_files(s->empty, &s->without, s->doubles, &s->doubled);
     if (!s->strange) text_hints(&s->counts, true);
     if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
         warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",

@@ -43,6 +43,8 @@ typedef struct {
     TextCounts counts;
     int empty;                // files without text
     Path without;             // the first of them
+    int doubles;              // files that were named twice, under this name or another
+    Path doubled;             // one of them
     int64_t pretokens, words; // all and distinct
     int merges;
     double count_seconds, merge_seconds;
@@ -508,18 +510,22 @@ static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_siz
     BpeWords words;
     if (!stats) stats = &own;
     if (!bpe_begin(out, &words, vocab_size, stats, err)) return false;
-    for (int i = 0; i < files->count; i++) {
+    FileId *ids = (FileId *)mem_alloc((size_t)files->count * sizeof(FileId));
+    bool ok = true;
+    for (int i = 0; ok && i < files->count; i++) {
         TextFile f;
-        if (!text_file_open(&f, files->items[i], false, err)) {
-            bpe_words_free(&words);
-            return false;
-        }
+        ok = text_file_open(&f, files->items[i], false, err);
+        if (!ok) break;
+        ids[i] = f.file.id;
         stats->bytes += (int64_t)f.size;
         if (f.size == 0 && stats->empty++ == 0) stats->without = path_of("%s", files->items[i]);
         bpe_words_count_parallel(&words, f.text, f.size);
         text_file_close(&f);
     }
-    return bpe_finish(out, &words, vocab_size, stats, err);
+    if (ok) stats->doubles = text_doubles(ids, files, &stats->doubled);
+    else bpe_words_free(&words);
+    free(ids);
+    return ok && bpe_finish(out, &words, vocab_size, stats, err);
 }
 
 static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats,

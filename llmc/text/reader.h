@@ -311,6 +311,30 @@ static inline void text_file_close(TextFile *f) {
     memset(f, 0, sizeof *f);
 }
 
+static inline int text_order_id(const void *a, const void *b) {
+    const FileId *x = (const FileId *)a, *y = (const FileId *)b;
+    if (x->device != y->device) return x->device < y->device ? -1 : 1;
+    return (x->inode > y->inode) - (x->inode < y->inode);
+}
+
+// How many files stand in a list twice, under the same name or another; ids: of the paths. *one of them.
+static inline int text_doubles(const FileId *ids, const StrList *paths, Path *one) {
+    size_t n = (size_t)paths->count;
+    FileId *sorted = (FileId *)mem_alloc(n * sizeof *sorted), *first = NULL;
+    int doubles = 0;
+    if (n) memcpy(sorted, ids, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, text_order_id);
+    for (size_t i = 1; i < n; i++)
+        if (file_id_same(sorted[i - 1], sorted[i]) && doubles++ == 0) first = &sorted[i];
+    for (size_t i = n; first && i-- > 0;)
+        if (file_id_same(ids[i], *first)) {
+            *one = path_of("%s", paths->items[i]);
+            break;
+        }
+    free(sorted);
+    return doubles;
+}
+
 // ---------------------------------------------------------------- what a reader should hear of
 
 // Marks that other programs put between documents; here they are ordinary text.

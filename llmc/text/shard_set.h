@@ -244,8 +244,8 @@ static inline void shard_set_sweep(const ShardName *n) {
     str_list_free(&names);
 }
 
-// The shards that are there will be replaced or removed: tokenize must have written them, and they must be none of those
-// that are read (inputs, in any order).
+// The shards that are there will be replaced or removed: tokenize must have written them, and they must be none of what
+// is read (inputs, in any order).
 static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, size_t count, Error *err) {
     StrList names;
     ShardName old;

@@ -175,28 +175,6 @@ static inline bool tokenize_census(DocCensus *c, FileId *ids, const StrList *pat
     return c->documents > 0 || tokenize_no_text(stats, err);
 }
 
-static inline int file_id_order(const void *a, const void *b) {
-    const FileId *x = (const FileId *)a, *y = (const FileId *)b;
-    if (x->device != y->device) return x->device < y->device ? -1 : 1;
-    return (x->inode > y->inode) - (x->inode < y->inode);
-}
-
-// Counts the files that stand in the list twice.
-static inline void tokenize_doubles(const FileId *ids, const StrList *paths, TokenizeStats *stats) {
-    size_t n = (size_t)paths->count;
-    FileId *sorted = (FileId *)mem_alloc(n * sizeof *sorted), *first = NULL;
-    memcpy(sorted, ids, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, file_id_order);
-    for (size_t i = 1; i < n; i++)
-        if (file_id_same(sorted[i - 1], sorted[i]) && stats->doubles++ == 0) first = &sorted[i];
-    for (size_t i = n; first && i-- > 0;)
-        if (file_id_same(ids[i], *first)) {
-            stats->doubled = path_of("%s", paths->items[i]);
-            break;
-        }
-    free(sorted);
-}
-
 // Where the validation part of a single document begins: at the start of a line, else of a word, else of a
 // character; 0 or n: it cannot be cut.
 static inline size_t tokenize_tail(const char *text, size_t n, double val_fraction) {
@@ -455,7 +433,7 @@ static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, cons
     ok = ok && tokenize_census(&census, ids, &paths, val_fraction, split, stats, err) &&
          shard_set_open(&set, out_prefix, err);
     if (ok) {
-        tokenize_doubles(ids, &paths, stats);
+        stats->doubles = text_doubles(ids, &paths, &stats->doubled);
         ok = shard_set_replaces(&name, ids, (size_t)paths.count, err);
         if (!ok) shard_set_abort(&set);
     }

@@ -322,11 +322,38 @@ static void judge_points(void) {
         if (wait(&status) < 0 || status != 0) judge_die("a worker ended with status %d", status);
 }
 
-// N of the points, evenly chosen over scenarios, calls and ways.
+// The points of a scenario's calls of one kind follow each other.
+static int group_end(int i) {
+    int end = i;
+    while (end < all.count && all.points[end].scenario == all.points[i].scenario &&
+           all.points[end].call == all.points[i].call)
+        end++;
+    return end;
+}
+
+// About N of the points: as many of each kind of call of each scenario, evenly chosen over its calls and ways.
 static void take_sample(int n) {
-    if (n <= 0 || n >= all.count) return;
-    for (int i = 0; i < n; i++) all.points[i] = all.points[(long)i * all.count / n + all.count / n / 2];
-    all.count = n;
+    bool *chosen = (bool *)calloc((size_t)all.count, sizeof(bool));
+    int quota = 0, taken = 0, total;
+    if (!chosen) judge_die("out of memory");
+    do {
+        total = 0;
+        quota++;
+        for (int i = 0, end; i < all.count; i = end) {
+            end = group_end(i);
+            total += end - i < quota ? end - i : quota;
+        }
+    } while (total < n && total < all.count && quota < n);
+    for (int i = 0, end; i < all.count; i = end) {
+        end = group_end(i);
+        int size = end - i, some = size < quota ? size : quota;
+        // The last summand turns the ways around, should a step be a multiple of their number.
+        for (int k = 0; k < some; k++) chosen[i + (int)((long)k * size / some + (size > some ? k : 0)) % size] = true;
+    }
+    for (int i = 0; i < all.count; i++)
+        if (chosen[i]) all.points[taken++] = all.points[i];
+    all.count = taken;
+    free(chosen);
 }
 
 static void take_one(const char *name) {
@@ -356,7 +383,7 @@ int main(int argc, char **argv) {
     judge_base(&all.base, all.program, argv[3], all.work);
     for (int i = 0; i < SCENARIOS; i++) measure(i);
     int points = all.count;
-    take_sample(atoi(sample));
+    if (atoi(sample) > 0) take_sample(atoi(sample));
     if (only) take_one(only);
     judge_points();
     int passed = 0, failed = 0;

@@ -347,8 +347,11 @@ static void take_sample(int n) {
     for (int i = 0, end; i < all.count; i = end) {
         end = group_end(i);
         int size = end - i, some = size < quota ? size : quota;
-        // The last summand turns the ways around, should a step be a multiple of their number.
-        for (int k = 0; k < some; k++) chosen[i + (int)((long)k * size / some + (size > some ? k : 0)) % size] = true;
+        // Multiples of the golden ratio lie evenly, and in step with no number of ways.
+        for (int k = 0; k < some; k++) {
+            double place = size > some ? k * 0.6180339887498949 : (double)k / size + 0.5 / size;
+            chosen[i + (int)((place - (double)(long)place) * size)] = true;
+        }
     }
     for (int i = 0; i < all.count; i++)
         if (chosen[i]) all.points[taken++] = all.points[i];

@@ -51,7 +51,7 @@ typedef struct {
 } Damage;
 
 enum { PARTS = 128, PLACES = 400 };
-typedef enum { REFUSED, SAME, WRONG, VERDICTS } Verdict;
+typedef enum { VERDICT_REFUSED, VERDICT_SAME, VERDICT_WRONG, VERDICT_COUNT } Verdict;
 
 static struct {
     char program[JUDGE_PATH], work[JUDGE_PATH];
@@ -61,7 +61,7 @@ static struct {
     int part_count;
     Damage *damages;
     int count, capacity;
-    atomic_int (*verdicts)[READERS][VERDICTS]; // (PARTS), shared by the workers
+    atomic_int (*verdicts)[READERS][VERDICT_COUNT]; // (PARTS), shared by the workers
 } all;
 
 static void add_part(const char *file, const char *name, size_t first, size_t last) {
@@ -118,7 +118,7 @@ static void add_damage(int part, size_t at, int bit) {
     all.damages[all.count++] = d;
 }
 
-// Of a short part every byte, of a very short one every bit; and ends at its first byte, in its middle, at its last one.
+// Of a short part every byte, of a very short one every bit; and ends at its first byte, in its middle, at its last.
 static void add_damages(int part) {
     const Part *p = &all.parts[part];
     size_t n = p->last - p->first, places = n < PLACES ? n : PLACES;
@@ -192,9 +192,9 @@ static bool damage(const Damage *d, const char *folder) {
 static const char *judge(Verdict *verdict, const Run *run, const Reader *r, const char *folder) {
     const char *what = judge_errors(run);
     int reader = (int)(r - readers);
-    *verdict = REFUSED;
+    *verdict = VERDICT_REFUSED;
     if (what || run->code == 1) return what;
-    *verdict = SAME;
+    *verdict = VERDICT_SAME;
     if (!r->result) return judge_same(&run->out, &all.said[reader]) ? NULL : "taken, and the output is another";
     Tree now;
     tree_read(&now, folder);
@@ -219,7 +219,7 @@ static void judge_damage(const Damage *d, const char *folder) {
         judge_run(&run, all.program, r->words, folder, NULL);
         const char *what = judge(&verdict, &run, r, folder);
         if (what) {
-            verdict = WRONG;
+            verdict = VERDICT_WRONG;
             int n = snprintf(text, sizeof text, "FAILED %s of %.200s, %s, byte %zu, %s %d: %s (exit code %d: %s)\n",
                              r->name, p->file, p->name, d->at, d->bit < 0 ? "cut" : "bit", d->bit, what, run.code,
                              judge_said(&run, line));
@@ -257,7 +257,8 @@ static void print_table(int *passed, int *failed) {
         const char *file = all.parts[k].file, *slash = strrchr(file, '/');
         printf("%-42s %-12s", slash ? slash + 1 : file, all.parts[k].name);
         for (int i = 0; i < READERS; i++) {
-            int refused = all.verdicts[k][i][REFUSED], same = all.verdicts[k][i][SAME], bad = all.verdicts[k][i][WRONG];
+            int refused = all.verdicts[k][i][VERDICT_REFUSED], same = all.verdicts[k][i][VERDICT_SAME],
+                bad = all.verdicts[k][i][VERDICT_WRONG];
             char text[64] = "-";
             if (refused + same + bad) snprintf(text, sizeof text, "%d/%d%s", refused, same, bad ? " WRONG" : "");
             printf(" %11s", text);

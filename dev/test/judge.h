@@ -331,9 +331,9 @@ static inline void judge_command(const char *program, const char *folder, const 
     run_free(&r);
 }
 
-// Makes WORK/base and reads it: texts a, b, c; a tokenizer of a and b, and an old one; shards s of a and b, and old ones
-// of c; m, which is only a config.json; a whole run, and in `cut` one whose last checkpoint is of step 4, and whose
-// metrics go on to step 6.
+// Makes WORK/base and reads it: texts a, b, c; a tokenizer of a and b, and an old one; shards s of a and b, and old
+// ones of c; m, which is only a config.json; a whole run, and in `cut` one whose last checkpoint is of step 4, and
+// whose metrics go on to step 6.
 static inline void judge_base(Tree *made, const char *program, const char *text_path, const char *work) {
     static const char config[] =
         "{\"model_type\": \"llama\", \"vocab_size\": 384, \"hidden_size\": 16, \"num_hidden_layers\": 1, "

@@ -149,8 +149,9 @@ build-fuzz: $(FUZZERS)
 SECONDS ?= $$((60 * $(or $(MINUTES),1)))
 fuzz: $(FUZZERS:=.run)
 $(FUZZERS:=.run): %.run: %
-	@mkdir -p build/corpus/$(*F) && $< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 \
-	  -artifact_prefix=build/corpus/$(*F)- build/corpus/$(*F) $(wildcard dev/fuzz/corpus/$(*F) dev/test/fixtures/$(*F:fuzz_%=%))
+	@mkdir -p build/corpus/$(*F) && $< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/corpus/$(*F)- \
+	  build/corpus/$(*F) $(wildcard dev/fuzz/corpus/$(*F) dev/test/fixtures/$(*F:fuzz_%=%)) >build/corpus/$(*F).log 2>&1 || { tail -n 50 build/corpus/$(*F).log; false; }
+	@echo "$(*F): $$(sed -n 's/.*executed_units: *//p' build/corpus/$(*F).log) inputs, no finding"
 
 -include $(wildcard $(BUILD)/*.d)
 

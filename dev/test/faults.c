@@ -12,10 +12,11 @@ FAULT_ERRNO  what errno is then (EIO, ENOSPC, ...: names of ERRORS, or a number)
              after    the call is done, and fails with EIO (a server whose answer was lost)
              kill     SIGKILL in place of the call
              torn     write: half of it, then SIGKILL
+             EIO+     this call fails and all that follow it: a disk that stays full, a server that stays away
 FAULT_COUNT  a file: gets "KIND N" for each kind when the program ends, and "fired" when the call has failed
 
 Calls of the program itself and of the C library for it (the memory of an opendir) count, those of other libraries do
-not (OpenMP, MPI). A stream of fopen, and stdout, reads and writes through calls that are counted: glibc's own streams
+not (OpenMP, MPI). AddressSanitizer has to come first (LD_PRELOAD="libasan.so ./faults.so"), and keeps the memory. A stream of fopen, and stdout, reads and writes through calls that are counted: glibc's own streams
 would call read and write past any library; fopencookie(3) makes such streams. stderr is left alone: nobody could tell.
 
 Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is the driver.
@@ -45,15 +46,18 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(open)                                                                                                            \
     X(read)                                                                                                            \
     X(write)                                                                                                           \
-    X(seek) X(fsync) X(close) X(rename) X(mkdir) X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock)  \
-        X(statvfs) X(realpath) X(memory) X(thread)
+    X(seek)                                                                                                            \
+    X(fsync)                                                                                                           \
+    X(close) X(rename) X(mkdir) X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs)        \
+        X(realpath) X(memory) X(thread)
 #define ERRORS(X)                                                                                                      \
     X(EACCES)                                                                                                          \
     X(EAGAIN)                                                                                                          \
     X(EBUSY)                                                                                                           \
-    X(EDQUOT) X(EEXIST) X(EFBIG) X(EINTR) X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT)  \
-        X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT)         \
-            X(EXDEV)
+    X(EDQUOT)                                                                                                          \
+    X(EEXIST)                                                                                                          \
+    X(EFBIG) X(EINTR) X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM)  \
+        X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
 // No errno has these values.
 enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN };
 
@@ -70,6 +74,7 @@ static struct {
     bool ready;
     int call, value; // which kind fails and how; call -1: none
     long n;
+    bool lasting; // all calls from this one on
     const char *counts;
     atomic_long done[CALL_COUNT];
     struct {
@@ -98,7 +103,8 @@ static void note(const char *line, size_t n) {
 static int find_callers(struct dl_phdr_info *info, size_t size, void *first) {
     (void)size;
     const char *slash = strrchr(info->dlpi_name, '/');
-    bool wanted = *(bool *)first || strncmp(slash ? slash + 1 : info->dlpi_name, "libc.", 5) == 0;
+    const char *name = slash ? slash + 1 : info->dlpi_name;
+    bool wanted = *(bool *)first || strncmp(name, "libc.", 5) == 0 || strncmp(name, "libasan.", 8) == 0;
     *(bool *)first = false;
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < info->dlpi_phnum && faults.caller_count < 8; i++) {
@@ -123,9 +129,9 @@ static bool is_caller(const void *address) {
 static int fault(int call, const void *caller) {
     if (!faults.ready || !is_caller(caller)) return 0;
     long n = atomic_fetch_add(&faults.done[call], 1) + 1;
-    if (call != faults.call || n != faults.n) return 0;
+    if (call != faults.call || n < faults.n || (n > faults.n && !faults.lasting)) return 0;
     int kept = errno;
-    note("fired\n", 6);
+    if (n == faults.n) note("fired\n", 6);
     errno = kept;
     if (faults.value == FAULT_KILL) raise(SIGKILL);
     return faults.value;
@@ -434,8 +440,9 @@ static int environment_errno(const char *text) {
                  ERRORS(X)
 #undef X
     };
+    size_t n = strcspn(text, "+");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(text, names[i].name) == 0) return names[i].value;
+        if (strncmp(text, names[i].name, n) == 0 && !names[i].name[n]) return names[i].value;
     return atoi(text);
 }
 
@@ -448,6 +455,7 @@ __attribute__((constructor)) static void faults_begin(void) {
         if (call && strcmp(call, call_names[i]) == 0) faults.call = i;
     faults.n = n ? atol(n) : 0;
     faults.value = value ? environment_errno(value) : EIO;
+    faults.lasting = value && strchr(value, '+');
     faults.counts = getenv("FAULT_COUNT");
     if ((call && faults.call < 0) || faults.value == 0) {
         fprintf(stderr, "faults.c: unknown FAULT_CALL or FAULT_ERRNO\n");

@@ -4,6 +4,7 @@ faults_run.c: every call of a run fails once (faults.c), and what then is there 
     faults_run PROGRAM FAULTS.so TEXT                  all points
     faults_run PROGRAM FAULTS.so TEXT --sample=N       N of them, evenly chosen
     faults_run PROGRAM FAULTS.so TEXT --only=SCENARIO:CALL:N:ERRNO     one, in a folder that stays
+    PRELOAD=libasan.so faults_run ...                  of a program with AddressSanitizer
 
 A point is a scenario, a kind of call, the number of the call and the way it fails. After each:
 
@@ -55,25 +56,25 @@ enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 static const struct {
     const char *call, *ways;
 } calls[] = {
-    {"open", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ELOOP ENOSPC EROFS kill"},
-    {"read", "EIO EINTR ESTALE short kill"},
-    {"write", "EIO ENOSPC EDQUOT EFBIG EINTR EPIPE short kill torn"},
+    {"open", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ELOOP ENOSPC EROFS EMFILE+ EIO+ kill"},
+    {"read", "EIO EINTR ESTALE short EIO+ ESTALE+ kill"},
+    {"write", "EIO ENOSPC EDQUOT EFBIG EINTR EPIPE short ENOSPC+ EIO+ kill torn"},
     {"seek", "EIO"},
-    {"fsync", "EIO ENOSPC EDQUOT ESTALE EINVAL EINTR kill"},
+    {"fsync", "EIO ENOSPC EDQUOT ESTALE EINVAL EINTR EIO+ kill"},
     {"close", "EIO EINTR ENOSPC EDQUOT kill"},
-    {"rename", "EIO ENOSPC EACCES EROFS EBUSY ESTALE ENOENT after kill"},
+    {"rename", "EIO ENOSPC EACCES EROFS EBUSY ESTALE ENOENT after EIO+ kill"},
     {"mkdir", "EIO ENOSPC EACCES EROFS EMLINK ESTALE after kill"},
-    {"opendir", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR kill"},
-    {"readdir", "EIO ESTALE EINTR"},
-    {"stat", "EACCES EIO ENOMEM ESTALE ELOOP ETIMEDOUT EINTR"},
-    {"mmap", "ENOMEM ENODEV EACCES EAGAIN EPERM"},
+    {"opendir", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ESTALE+ kill"},
+    {"readdir", "EIO ESTALE EINTR EIO+"},
+    {"stat", "EACCES EIO ENOMEM ESTALE ELOOP ETIMEDOUT EINTR ESTALE+"},
+    {"mmap", "ENOMEM ENODEV EACCES EAGAIN EPERM ENOMEM+"},
     {"unlink", "EIO EACCES EBUSY EROFS ESTALE after kill"},
     {"ftruncate", "EIO EINTR kill"},
     {"lock", "EAGAIN EINTR ENOLCK EIO kill"},
     {"statvfs", "EIO ENOSYS EINTR"},
     {"realpath", "EACCES EIO ENOMEM"},
-    {"memory", "ENOMEM"},
-    {"thread", "EAGAIN"},
+    {"memory", "ENOMEM ENOMEM+"},
+    {"thread", "EAGAIN EAGAIN+"},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -122,6 +123,12 @@ static void add_point(int scenario, int call, long n, const char *way) {
     all.points[all.count++] = p;
 }
 
+// A sanitizer's library comes before ours.
+static void preload_all(char text[2 * JUDGE_PATH]) {
+    const char *first = getenv("PRELOAD");
+    snprintf(text, 2 * JUDGE_PATH, "LD_PRELOAD=%s %s", first ? first : "", all.library);
+}
+
 // The undisturbed command: what it leaves and says, and a point for each way in which each of its calls can fail.
 static void measure(int scenario) {
     const Scenario *s = &scenarios[scenario];
@@ -129,7 +136,7 @@ static void measure(int scenario) {
     Run r;
     set_up(s, judge_path(folder, all.work, s->name));
     tree_read(&all.old[scenario], folder);
-    snprintf(preload, sizeof preload, "LD_PRELOAD=%s", all.library);
+    preload_all(preload);
     snprintf(count, sizeof count, "%.900s.counts", folder);
     snprintf(counts, sizeof counts, "FAULT_COUNT=%s", count);
     unlink(count);
@@ -267,13 +274,13 @@ static const char *wrong_after(const char *folder, int scenario, char message[40
 
 static void judge_point(const Point *p, const char *folder) {
     const Scenario *s = &scenarios[p->scenario];
-    char environment[5][JUDGE_PATH + 16], counts[JUDGE_PATH], message[400], line[200];
+    char environment[5][2 * JUDGE_PATH], counts[JUDGE_PATH], message[400], line[200];
     Run r;
     Tree now;
     set_up(s, folder);
     snprintf(counts, sizeof counts, "%.900s.counts", folder);
     unlink(counts);
-    snprintf(environment[0], sizeof environment[0], "LD_PRELOAD=%s", all.library);
+    preload_all(environment[0]);
     snprintf(environment[1], sizeof environment[1], "FAULT_CALL=%s", calls[p->call].call);
     snprintf(environment[2], sizeof environment[2], "FAULT_N=%ld", p->n);
     snprintf(environment[3], sizeof environment[3], "FAULT_ERRNO=%s", p->way);

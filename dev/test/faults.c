@@ -12,6 +12,7 @@ FAULT_ERRNO  what errno is then (EIO, ENOSPC, ...: names of ERRORS, or a number)
              after    the call is done, and fails with EIO (a server whose answer was lost)
              kill     SIGKILL in place of the call
              torn     write: half of it, then SIGKILL
+             cut      SIGKILL as kill, and what was written and not synced (fsync) is lost, as when the power goes
              EIO+     this call fails and all that follow it: a disk that stays full, a server that stays away
 FAULT_COUNT  a file: gets "KIND N" for each kind when the program ends, and "fired" when the call has failed
 
@@ -40,6 +41,7 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CALLS(X)                                                                                                       \
@@ -48,18 +50,20 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(write)                                                                                                           \
     X(seek)                                                                                                            \
     X(fsync)                                                                                                           \
-    X(close) X(rename) X(mkdir) X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs)        \
-        X(realpath) X(memory) X(thread)
+    X(close)                                                                                                           \
+    X(rename) X(mkdir) X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs) X(realpath)     \
+        X(memory) X(thread)
 #define ERRORS(X)                                                                                                      \
     X(EACCES)                                                                                                          \
     X(EAGAIN)                                                                                                          \
     X(EBUSY)                                                                                                           \
     X(EDQUOT)                                                                                                          \
     X(EEXIST)                                                                                                          \
-    X(EFBIG) X(EINTR) X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM)  \
-        X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
+    X(EFBIG)                                                                                                           \
+    X(EINTR) X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) \
+        X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
 // No errno has these values.
-enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN };
+enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN, FAULT_CUT };
 
 #define X(name) CALL_##name,
 enum { CALLS(X) CALL_COUNT };
@@ -125,6 +129,64 @@ static bool is_caller(const void *address) {
     return false;
 }
 
+// ---------------------------------------------------------------- what a disk may still lose
+
+// Files that were written and not synced since, by inode, and how long they were before; for `cut` alone. fd: of its
+// own, since a lock goes away with the last copy of a descriptor.
+enum { UNSYNCED = 256 };
+static struct {
+    int fd;
+    dev_t device;
+    ino_t inode;
+    off_t size;
+} unsynced[UNSYNCED];
+static int unsynced_count;
+static pthread_mutex_t unsynced_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int unsynced_find(const struct stat *st) {
+    int i = 0;
+    while (i < unsynced_count && (unsynced[i].device != st->st_dev || unsynced[i].inode != st->st_ino)) i++;
+    return i;
+}
+
+// Before a write.
+static void unsynced_add(int fd) {
+    struct stat st;
+    if (faults.value != FAULT_CUT || !faults.ready || fd <= STDERR_FILENO || syscall(SYS_fstat, fd, &st) != 0) return;
+    if (!S_ISREG(st.st_mode)) return;
+    pthread_mutex_lock(&unsynced_mutex);
+    int i = unsynced_find(&st);
+    if (i == unsynced_count) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        unsynced[i].fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+        unsynced[i].device = st.st_dev, unsynced[i].inode = st.st_ino, unsynced[i].size = st.st_size;
+        if (unsynced[i].fd < 0 || ++unsynced_count == UNSYNCED) abort();
+    }
+    pthread_mutex_unlock(&unsynced_mutex);
+}
+
+// After a sync.
+static void unsynced_drop(int fd) {
+    struct stat st;
+    if (faults.value != FAULT_CUT || syscall(SYS_fstat, fd, &st) != 0) return;
+    pthread_mutex_lock(&unsynced_mutex);
+    int i = unsynced_find(&st);
+    if (i < unsynced_count) {
+        syscall(SYS_close, unsynced[i].fd);
+        unsynced[i] = unsynced[--unsynced_count];
+    }
+    pthread_mutex_unlock(&unsynced_mutex);
+}
+
+static void unsynced_lose(void) {
+    pthread_mutex_lock(&unsynced_mutex);
+    for (int i = 0; i < unsynced_count; i++)
+        if (syscall(SYS_ftruncate, unsynced[i].fd, unsynced[i].size) != 0) abort();
+}
+
+// ---------------------------------------------------------------- the call that fails
+
 // Counts a call, and says how it is to fail: 0, an errno, or FAULT_SHORT, FAULT_AFTER, FAULT_TORN. errno is kept.
 static int fault(int call, const void *caller) {
     if (!faults.ready || !is_caller(caller)) return 0;
@@ -133,7 +195,8 @@ static int fault(int call, const void *caller) {
     int kept = errno;
     if (n == faults.n) note("fired\n", 6);
     errno = kept;
-    if (faults.value == FAULT_KILL) raise(SIGKILL);
+    if (faults.value == FAULT_CUT) unsynced_lose();
+    if (faults.value == FAULT_KILL || faults.value == FAULT_CUT) raise(SIGKILL);
     return faults.value;
 }
 #define FAULT(kind) fault(CALL_##kind, __builtin_return_address(0))
@@ -199,6 +262,7 @@ ssize_t pread64(int fd, void *data, size_t n, off64_t at) { READ(pread64, fd, da
         errno = how;                                                                                                   \
         return -1;                                                                                                     \
     }                                                                                                                  \
+    unsynced_add(fd);                                                                                                  \
     ssize_t written = next(fd, data, how == FAULT_SHORT || how == FAULT_TORN ? (n + 1) / 2 : n __VA_ARGS__);           \
     if (how == FAULT_TORN) raise(SIGKILL);                                                                             \
     return written
@@ -207,8 +271,18 @@ ssize_t pwrite(int fd, const void *data, size_t n, off_t at) { WRITE(pwrite, fd,
 ssize_t pwrite64(int fd, const void *data, size_t n, off64_t at) { WRITE(pwrite64, fd, data, n, COMMA at); }
 
 off_t lseek(int fd, off_t at, int from) { PLAIN(seek, off_t, -1, lseek, fd, at, from); }
-int fsync(int fd) { PLAIN(fsync, int, -1, fsync, fd); }
-int fdatasync(int fd) { PLAIN(fsync, int, -1, fdatasync, fd); }
+#define SYNC(name)                                                                                                     \
+    NEXT(name);                                                                                                        \
+    int how = FAULT(fsync);                                                                                            \
+    if (how) {                                                                                                         \
+        errno = how < FAULT_SHORT ? how : EIO;                                                                         \
+        return -1;                                                                                                     \
+    }                                                                                                                  \
+    int result = next(fd);                                                                                             \
+    if (result == 0) unsynced_drop(fd);                                                                                \
+    return result
+int fsync(int fd) { SYNC(fsync); }
+int fdatasync(int fd) { SYNC(fdatasync); }
 int ftruncate(int fd, off_t size) { PLAIN(ftruncate, int, -1, ftruncate, fd, size); }
 int ftruncate64(int fd, off64_t size) { PLAIN(ftruncate, int, -1, ftruncate64, fd, size); }
 int truncate(const char *path, off_t size) { PLAIN(ftruncate, int, -1, truncate, path, size); }
@@ -436,6 +510,7 @@ static int environment_errno(const char *text) {
                  {"after", FAULT_AFTER},
                  {"kill", FAULT_KILL},
                  {"torn", FAULT_TORN},
+                 {"cut", FAULT_CUT},
 #define X(name) {#name, name},
                  ERRORS(X)
 #undef X

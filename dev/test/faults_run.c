@@ -56,19 +56,19 @@ enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 static const struct {
     const char *call, *ways;
 } calls[] = {
-    {"open", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ELOOP ENOSPC EROFS EMFILE+ EIO+ kill"},
+    {"open", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ELOOP ENOSPC EROFS EMFILE+ EIO+ kill cut"},
     {"read", "EIO EINTR ESTALE short EIO+ ESTALE+ kill"},
-    {"write", "EIO ENOSPC EDQUOT EFBIG EINTR EPIPE short ENOSPC+ EIO+ kill torn"},
+    {"write", "EIO ENOSPC EDQUOT EFBIG EINTR EPIPE short ENOSPC+ EIO+ kill torn cut"},
     {"seek", "EIO"},
-    {"fsync", "EIO ENOSPC EDQUOT ESTALE EINVAL EINTR EIO+ kill"},
-    {"close", "EIO EINTR ENOSPC EDQUOT kill"},
-    {"rename", "EIO ENOSPC EACCES EROFS EBUSY ESTALE ENOENT after EIO+ kill"},
+    {"fsync", "EIO ENOSPC EDQUOT ESTALE EINVAL EINTR EIO+ kill cut"},
+    {"close", "EIO EINTR ENOSPC EDQUOT kill cut"},
+    {"rename", "EIO ENOSPC EACCES EROFS EBUSY ESTALE ENOENT after EIO+ kill cut"},
     {"mkdir", "EIO ENOSPC EACCES EROFS EMLINK ESTALE after kill"},
     {"opendir", "EACCES EIO EMFILE ENFILE ENOMEM ESTALE EINTR ESTALE+ kill"},
     {"readdir", "EIO ESTALE EINTR EIO+"},
     {"stat", "EACCES EIO ENOMEM ESTALE ELOOP ETIMEDOUT EINTR ESTALE+"},
     {"mmap", "ENOMEM ENODEV EACCES EAGAIN EPERM ENOMEM+"},
-    {"unlink", "EIO EACCES EBUSY EROFS ESTALE after kill"},
+    {"unlink", "EIO EACCES EBUSY EROFS ESTALE after kill cut"},
     {"ftruncate", "EIO EINTR kill"},
     {"lock", "EAGAIN EINTR ENOLCK EIO kill"},
     {"statvfs", "EIO ENOSYS EINTR"},
@@ -291,7 +291,7 @@ static void judge_point(const Point *p, const char *folder) {
     size_t size;
     char *counted = access(counts, F_OK) == 0 ? judge_read(counts, &size) : strdup("");
     bool fired = strncmp(counted, "fired", 5) == 0 || strstr(counted, "\nfired"), mixed, left = leftover(&now) != NULL;
-    bool kill = strcmp(p->way, "kill") == 0 || strcmp(p->way, "torn") == 0;
+    bool kill = strcmp(p->way, "kill") == 0 || strcmp(p->way, "torn") == 0 || strcmp(p->way, "cut") == 0;
     const char *what = fired && kill && r.signal == SIGKILL && !r.hung ? NULL : judge_errors(&r);
     if (!fired) atomic_fetch_add(&all.counts->missed, 1);
     if (!what) what = wrong(&now, p->scenario, &r, &mixed, message);

@@ -22,10 +22,10 @@ trap 'rm -rf "$TMPDIR"' EXIT
 compile() { "${CC:-cc}" -std=c11 -O1 -Wall -Wextra "$@"; }
 compile dev/test/faults_run.c -o "$TMPDIR/faults_run" && compile dev/test/flips.c -o "$TMPDIR/flips" &&
     compile -shared -fPIC dev/test/faults.c -o "$TMPDIR/faults.so" -ldl -pthread || exit 1
-calls=(--sample=1200) damages=(--sample=400)
-[ "$SANITIZE" = 1 ] && calls=(--sample=200) damages=(--sample=100) ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+calls=(--sample=1000) emulated=(--sample=200) damages=(--sample=400)
+[ "$SANITIZE" = 1 ] && calls=(--sample=150) emulated=(--sample=50) damages=(--sample=100) ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
 export ASAN_OPTIONS
-[ "$POINTS" = all ] && calls=() damages=()
+[ "$POINTS" = all ] && calls=() emulated=(--sample=3000) damages=()
 passed=0 failed=0
 add() { # add COMMAND...: its counts; a test that ends without them has failed
     local line
@@ -37,6 +37,10 @@ add() { # add COMMAND...: its counts; a test that ends without them has failed
     failed=$((failed + ${line%% *}))
 }
 add "$TMPDIR/faults_run" "$BUILD/train_gpt_cpu" "$TMPDIR/faults.so" dev/test/sample_de.txt "${calls[@]}"
+# The CUDA program, emulated, reads and writes by the same functions, and keeps a file of its own.
+if [ -x "$BUILD/train_gpt_emu_fp32" ]; then
+    add "$TMPDIR/faults_run" "$BUILD/train_gpt_emu_fp32" "$TMPDIR/faults.so" dev/test/sample_de.txt "${emulated[@]}"
+fi
 add "$TMPDIR/flips" "$BUILD/train_gpt_cpu" dev/test/sample_de.txt "${damages[@]}"
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ]

@@ -1,5 +1,6 @@
 /*
-flips.c: damaged files: one flipped bit, or an end cut off, in every part of every file of a checkpoint and of shards.
+flips.c: damaged files: one flipped bit, or an end cut off, in every part of every file of a checkpoint and of shards;
+and each of these files gone.
 
     flips PROGRAM TEXT               every byte of what is short, and of what is long up to 400 places, evenly chosen
     flips PROGRAM TEXT --sample=N    N damages of all, evenly chosen
@@ -47,9 +48,10 @@ typedef struct {
 typedef struct {
     int part;
     size_t at;
-    int bit; // -1: the file ends here
+    int bit; // or BIT_CUT, BIT_GONE
 } Damage;
 
+enum { BIT_CUT = -1, BIT_GONE = -2 }; // the file ends here; it is not there
 enum { PARTS = 128, PLACES = 400 };
 typedef enum { VERDICT_REFUSED, VERDICT_SAME, VERDICT_WRONG, VERDICT_COUNT } Verdict;
 
@@ -127,9 +129,10 @@ static void add_damages(int part) {
         for (int bit = 0; bit < 8; bit++)
             if (n <= 8 || (at * 5 + i) % 8 == (size_t)bit) add_damage(part, at, bit);
     }
-    add_damage(part, p->first, -1);
-    add_damage(part, p->first + n / 2, -1);
-    add_damage(part, p->last - 1, -1);
+    add_damage(part, p->first, BIT_CUT);
+    add_damage(part, p->first + n / 2, BIT_CUT);
+    add_damage(part, p->last - 1, BIT_CUT);
+    if (p->first == 0) add_damage(part, 0, BIT_GONE);
 }
 
 static void make_damages(void) {
@@ -183,7 +186,8 @@ static bool damage(const Damage *d, const char *folder) {
     if (stat(path, &st) != 0) return false;
     char *data = judge_read(path, &size);
     if (d->bit >= 0) data[d->at] = (char)(data[d->at] ^ 1 << d->bit);
-    judge_write(path, data, d->bit >= 0 ? size : d->at);
+    if (d->bit == BIT_GONE) unlink(path);
+    else judge_write(path, data, d->bit == BIT_CUT ? d->at : size);
     free(data);
     return true;
 }
@@ -221,8 +225,11 @@ static void judge_damage(const Damage *d, const char *folder) {
         if (what) {
             verdict = VERDICT_WRONG;
             int n = snprintf(text, sizeof text, "FAILED %s of %.200s, %s, byte %zu, %s %d: %s (exit code %d: %s)\n",
-                             r->name, p->file, p->name, d->at, d->bit < 0 ? "cut" : "bit", d->bit, what, run.code,
-                             judge_said(&run, line));
+                             r->name, p->file, p->name, d->at,
+                             d->bit == BIT_GONE ? "gone"
+                             : d->bit < 0       ? "cut"
+                                                : "bit",
+                             d->bit, what, run.code, judge_said(&run, line));
             if (write(STDOUT_FILENO, text, (size_t)n) != n) judge_die("cannot write");
         }
         atomic_fetch_add(&all.verdicts[d->part][i][verdict], 1);

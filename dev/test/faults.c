@@ -52,8 +52,8 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(fsync)                                                                                                           \
     X(close)                                                                                                           \
     X(rename)                                                                                                          \
-    X(mkdir) X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs) X(realpath) X(memory)     \
-        X(thread)
+    X(mkdir)                                                                                                           \
+    X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs) X(realpath) X(memory) X(thread)
 #define ERRORS(X)                                                                                                      \
     X(EACCES)                                                                                                          \
     X(EAGAIN)                                                                                                          \
@@ -62,8 +62,9 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(EEXIST)                                                                                                          \
     X(EFBIG)                                                                                                           \
     X(EINTR)                                                                                                           \
-    X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC)          \
-        X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
+    X(EINVAL)                                                                                                          \
+    X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS)          \
+        X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
 // No errno has these values.
 enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN, FAULT_CUT };
 

@@ -4,6 +4,7 @@ faults_run.c: every call of a run fails once (faults.c), and what then is there 
     faults_run PROGRAM FAULTS.so TEXT                  all points
     faults_run PROGRAM FAULTS.so TEXT --sample=N       N of them, evenly chosen
     faults_run PROGRAM FAULTS.so TEXT --only=SCENARIO:CALL:N:ERRNO     one, in a folder that stays
+    faults_run PROGRAM FAULTS.so TEXT --without=CALL   all other kinds of calls
     PRELOAD=libasan.so faults_run ...                  of a program with AddressSanitizer
 
 A point is a scenario, a kind of call, the number of the call and the way it fails. After each:
@@ -130,7 +131,7 @@ static void preload_all(char text[2 * JUDGE_PATH]) {
 }
 
 // The undisturbed command: what it leaves and says, and a point for each way in which each of its calls can fail.
-static void measure(int scenario) {
+static void measure(int scenario, const char *without) {
     const Scenario *s = &scenarios[scenario];
     char folder[JUDGE_PATH], preload[2 * JUDGE_PATH], count[JUDGE_PATH], counts[2 * JUDGE_PATH], line[200];
     Run r;
@@ -151,6 +152,7 @@ static void measure(int scenario) {
     char *text = judge_read(count, &size);
     for (int c = 0; c < CALLS; c++) {
         char name[32], ways[256], *words[JUDGE_WORDS];
+        if (strcmp(calls[c].call, without) == 0) continue;
         snprintf(name, sizeof name, "\n%s ", calls[c].call);
         const char *at = strncmp(text, name + 1, strlen(name + 1)) == 0 ? text - 1 : strstr(text, name);
         if (!at) judge_die("%s does not count %s", all.library, calls[c].call);
@@ -375,17 +377,19 @@ static void take_one(const char *name) {
         const Point *p = &all.points[i];
         char own[128];
         snprintf(own, sizeof own, "%s:%s:%ld:%s", scenarios[p->scenario].name, calls[p->call].call, p->n, p->way);
-        if (strncmp(own, name, strlen(name)) == 0) all.points[kept++] = *p;
+        size_t n = strlen(name);
+        if (strncmp(own, name, n) == 0 && (!own[n] || own[n] == ':')) all.points[kept++] = *p;
     }
     all.count = kept;
     all.keep = kept <= 1;
 }
 
 int main(int argc, char **argv) {
-    const char *sample = "0", *only = NULL;
+    const char *sample = "0", *only = NULL, *without = "";
     for (int i = 4; i < argc; i++)
         if (strncmp(argv[i], "--sample=", 9) == 0) sample = argv[i] + 9;
         else if (strncmp(argv[i], "--only=", 7) == 0) only = argv[i] + 7;
+        else if (strncmp(argv[i], "--without=", 10) == 0) without = argv[i] + 10;
         else judge_die("unknown option %s", argv[i]);
     if (argc < 4 || !realpath(argv[1], all.program) || !realpath(argv[2], all.library))
         judge_die("expected: faults_run PROGRAM FAULTS.so TEXT [--sample=N] [--only=SCENARIO:CALL:N:ERRNO]");
@@ -395,7 +399,7 @@ int main(int argc, char **argv) {
     setenv("OMP_NUM_THREADS", "1", 1);
     setenv("LLMC_CACHE", "cache", 1); // of the CUDA program; each folder has its own
     judge_base(&all.base, all.program, argv[3], all.work);
-    for (int i = 0; i < SCENARIOS; i++) measure(i);
+    for (int i = 0; i < SCENARIOS; i++) measure(i, without);
     int points = all.count;
     if (atoi(sample) > 0) take_sample(atoi(sample));
     if (only) take_one(only);

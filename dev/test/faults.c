@@ -17,8 +17,9 @@ FAULT_ERRNO  what errno is then (EIO, ENOSPC, ...: names of ERRORS, or a number)
 FAULT_COUNT  a file: gets "KIND N" for each kind when the program ends, and "fired" when the call has failed
 
 Calls of the program itself and of the C library for it (the memory of an opendir) count, those of other libraries do
-not (OpenMP, MPI). AddressSanitizer has to come first (LD_PRELOAD="libasan.so ./faults.so"), and keeps the memory. A stream of fopen, and stdout, reads and writes through calls that are counted: glibc's own streams
-would call read and write past any library; fopencookie(3) makes such streams. stderr is left alone: nobody could tell.
+not (OpenMP, MPI). AddressSanitizer has to come first (LD_PRELOAD="libasan.so ./faults.so"), and keeps the memory. A
+stream of fopen, and stdout, reads and writes through calls that are counted: glibc's own streams would call read and
+write past any library; fopencookie(3) makes such streams. stderr is left alone: nobody could tell.
 
 Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is the driver.
 */

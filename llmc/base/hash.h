@@ -100,8 +100,8 @@ static inline void sha256_hex(char hex[65], const uint8_t digest[32]) {
     hex[64] = 0;
 }
 
-// The SHA-256 of a whole file, as sha256sum(1) prints it. Read in pieces: an error of the disk is an error, and would be
-// a SIGBUS behind a mapping.
+// The SHA-256 of a whole file, as sha256sum(1) prints it. Read in pieces: an error of the disk is an error, and would
+// be a SIGBUS behind a mapping.
 static inline bool sha256_file(char hex[65], const char *path, Error *err) {
     FILE *f = file_open_read(path, err);
     if (!f) return false;

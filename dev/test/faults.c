@@ -64,8 +64,10 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(EFBIG)                                                                                                           \
     X(EINTR)                                                                                                           \
     X(EINVAL)                                                                                                          \
-    X(EIO) X(ELOOP) X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS)          \
-        X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
+    X(EIO)                                                                                                             \
+    X(ELOOP)                                                                                                           \
+    X(EMFILE) X(EMLINK) X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM)    \
+        X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
 // No errno has these values.
 enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN, FAULT_CUT };
 
@@ -493,16 +495,28 @@ FILE *fdopen(int fd, const char *mode) {
     return faults.ready && is_caller(__builtin_return_address(0)) ? stream_of(fd, mode) : next(fd, mode);
 }
 
-int fileno(FILE *f) {
-    NEXT(fileno);
+// The descriptor of one of these streams, or -1.
+static int stream_fd(FILE *f) {
     int fd = -1;
     pthread_mutex_lock(&streams_mutex);
     for (int i = 0; i < STREAMS; i++)
         if (streams[i].file == f) fd = streams[i].fd;
     pthread_mutex_unlock(&streams_mutex);
+    return fd;
+}
+
+int fileno(FILE *f) {
+    NEXT(fileno);
+    int fd = stream_fd(f);
     return fd >= 0 ? fd : next(f);
 }
 int fileno_unlocked(FILE *f) { return fileno(f); }
+
+// A stream without a buffer reads large pieces at once; one of fopencookie would read byte by byte.
+int setvbuf(FILE *f, char *buffer, int mode, size_t n) {
+    NEXT(setvbuf);
+    return mode == _IONBF && stream_fd(f) > STDERR_FILENO ? 0 : next(f, buffer, mode, n);
+}
 
 // ---------------------------------------------------------------- beginning and end
 

@@ -14,7 +14,7 @@ A point is a scenario, a kind of call, the number of the call and the way it fai
     exit code 0: all of it is what the undisturbed command writes, and standard output, too
     else the command once more, undisturbed: it ends with the same bits, and nothing temporary is left
 
-A set of shards is old or new as a whole; where a kill came between their names, whoever reads them must refuse.
+A set of shards is old or new as a whole; where their names came to stand side by side, whoever reads them refuses.
 The last line is `N passed, N failed`, of points; faults_test.sh runs this.
 */
 #include "judge.h"
@@ -169,7 +169,8 @@ static void measure(int scenario, const char *without) {
 
 // ---------------------------------------------------------------- the verdict
 
-static bool is_temporary(const char *path) { return strstr(path, ".tmp") != NULL; }
+// A name that no reader takes: a temporary file, and the folder of a set of shards that is not yet in place.
+static bool is_temporary(const char *path) { return strstr(path, ".tmp") || strstr(path, ".new/"); }
 
 // The name of the first thing in a tree for which no later run has a use; NULL: there is none.
 static const char *leftover(const Tree *t) {
@@ -243,13 +244,18 @@ static const char *wrong(const Tree *now, int scenario, const Run *r, bool *mixe
     return judge_same(&r->out, &all.said[scenario]) ? NULL : "exit code 0, and standard output is not whole";
 }
 
-// A set of files in parts: its reader must refuse it.
-static const char *taken_in_parts(const char *folder, const Scenario *s, const Run *first) {
-    if (!s->reader) return "old and new files stand side by side";
-    if (!first->signal) return "old and new files stand side by side after an error";
+// Old and new files stand side by side: their reader refuses them, or brings the new ones to their end first.
+static const char *taken_in_parts(const char *folder, int scenario, char message[400]) {
     Run r;
-    judge_run(&r, all.program, s->reader, folder, NULL);
-    const char *what = r.code == 0 ? "a set that is half old and half new is read" : judge_errors(&r);
+    Tree now;
+    bool mixed;
+    if (!scenarios[scenario].reader) return "old and new files stand side by side";
+    judge_run(&r, all.program, scenarios[scenario].reader, folder, NULL);
+    tree_read(&now, folder);
+    const char *what = judge_errors(&r);
+    if (!what) what = wrong_files(&now, scenario, false, &mixed, message);
+    if (!what && r.code == 0 && mixed) what = "a set that is half old and half new is read";
+    tree_free(&now);
     run_free(&r);
     return what;
 }
@@ -300,7 +306,7 @@ static void judge_point(const Point *p, const char *folder) {
     const char *what = fired && kill && r.signal == SIGKILL && !r.hung ? NULL : judge_errors(&r);
     if (!fired) atomic_fetch_add(&all.counts->missed, 1);
     if (!what) what = wrong(&now, p->scenario, &r, &mixed, message);
-    if (!what && mixed) what = taken_in_parts(folder, s, &r);
+    if (!what && mixed) what = taken_in_parts(folder, p->scenario, message);
     if (!what && (r.code != 0 || left)) what = wrong_after(folder, p->scenario, message);
     atomic_fetch_add(what ? &all.counts->failed[p->scenario] : &all.counts->passed[p->scenario], 1);
     if (what || all.keep) {

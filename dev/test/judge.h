@@ -172,14 +172,17 @@ static inline void tree_write(const Tree *t, const char *from, const char *folde
 
 // The text without the figures of these names, each between ": " and ',', '}' or the line's end, and without speeds.
 static inline char *judge_mask(const char *data, size_t size, size_t *masked) {
-    static const char *const keys[] = {"\"step_ms\": ", "\"tokens_per_s\": ", "\"mfu\": ", "\"keep_checkpoints\": ",
-                                       "\"background_checkpoints\": "};
+    static const char own_sum[] = "\"xxh64\": "; // of run.json, over options that are left out here; not those of files
+    static const char *const keys[] = {"\"step_ms\": ",          "\"tokens_per_s\": ",           "\"mfu\": ",
+                                       "\"keep_checkpoints\": ", "\"background_checkpoints\": ", own_sum};
     char *out = (char *)malloc(size + 1);
     size_t n = 0;
     for (size_t i = 0; i < size;) {
         size_t skip = 0;
         for (size_t k = 0; data[i] == '"' && k < sizeof keys / sizeof *keys; k++)
-            if (size - i > strlen(keys[k]) && memcmp(data + i, keys[k], strlen(keys[k])) == 0) skip = strlen(keys[k]);
+            if (size - i > strlen(keys[k]) && memcmp(data + i, keys[k], strlen(keys[k])) == 0 &&
+                (keys[k] != own_sum || (i > 2 && memcmp(data + i - 3, "\n  ", 3) == 0)))
+                skip = strlen(keys[k]);
         size_t digits = i == 0 || data[i - 1] == '\n' ? strspn(data + i, "0123456789.") : 0;
         if (digits && strncmp(data + i + digits, " MB/s", 5) == 0) skip = digits;
         if (!skip) {

@@ -100,18 +100,22 @@ static inline void sha256_hex(char hex[65], const uint8_t digest[32]) {
     hex[64] = 0;
 }
 
-// The SHA-256 of a whole file, as sha256sum(1) prints it.
+// The SHA-256 of a whole file, as sha256sum(1) prints it. Read in pieces: an error of the disk is an error, and would
+// be a SIGBUS behind a mapping.
 static inline bool sha256_file(char hex[65], const char *path, Error *err) {
-    MappedFile f;
-    if (!file_map(&f, path, err)) return false;
+    FILE *f = file_open_read(path, err);
+    if (!f) return false;
+    size_t piece = (size_t)1 << 20, n;
+    uint8_t *buffer = (uint8_t *)mem_alloc(piece), digest[32];
     Sha256 s;
-    uint8_t digest[32];
     sha256_init(&s);
-    sha256_update(&s, f.data, f.size);
+    while ((n = fread(buffer, 1, piece, f)) > 0) sha256_update(&s, buffer, n);
+    bool ok = !ferror(f) ? true : error_set(err, "cannot read %s: %s", path, strerror(errno));
+    fclose(f);
+    free(buffer);
     sha256_final(digest, &s);
     sha256_hex(hex, digest);
-    file_unmap(&f);
-    return true;
+    return ok;
 }
 
 // ---------------------------------------------------------------- XXH64

@@ -434,7 +434,7 @@ static void test_tokenizer_training(void) {
     Tokenizer loaded;
     memset(&loaded, 0, sizeof loaded);
     ok = tokenizer_save(&again, path.text, &err) && tokenizer_load(&loaded, path.text, &err) &&
-         tokenizer_save_config(&again, config.text, 512, &err);
+         tokenizer_save_config(&again, config.text, 512, NULL, &err);
     CHECK(ok && loaded.hash == again.hash && loaded.json_size == again.json_size, "%s",
           ok ? "saved and loaded differ" : err.text);
     JsonDoc doc;

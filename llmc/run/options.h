@@ -65,8 +65,9 @@ enum { MASTERS(CHOICE_ENUM) };
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
     X(TEXT, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
-      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a Hugging Face "     \
-      "folder, or a folder with only a config.json, which then starts from random weights")                            \
+      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
+      "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
+      "which then starts from random weights")                            \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
@@ -158,6 +159,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
+    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO,                                               \
+      "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
+      "error. off: files of terabytes start sooner, and run.log says so")                                              \
     X(INT, threads, "0", 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                       \
     X(FLAG, progress, "on", 0, 0, "off|on", O_TRAIN, "a live progress line; without a terminal, a line now and then")
 // clang-format on

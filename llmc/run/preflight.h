@@ -55,10 +55,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
                          d->size, sums[1], 0.5 * R * (R + 1));
     Str s;
     memset(&s, 0, sizeof s);
-    uint64_t sum = 0, bytes = 0;
+    uint64_t sum = 0;
+    int64_t bytes = 0;
     Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
-    checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
-    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), build_commit,
+    file_sum(&sum, &bytes, "/proc/self/exe", -1, &ignored);
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRId64 " bytes", engine_name(), build_commit,
                __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
     free(s.data);

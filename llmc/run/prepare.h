@@ -27,7 +27,8 @@ typedef struct {
     Schedule schedule;
     SpikeRule spikes;
     RunState state;
-    int lock; // file descriptor that holds the run folder's lock
+    int lock;  // file descriptor that holds the run folder's lock
+    Str notes; // lines of the checkpoint that the run goes on from, for the log
     Watchdog watchdog;
     Saving saving;
     Stop stop;
@@ -60,6 +61,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
+        if (t->notes.size) log_line(&t->log, "%.*s", (int)t->notes.size - 1, t->notes.data);
     } else if (weights) {
         dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);
@@ -104,6 +106,22 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
                      (long long)((total / pass + 1) * pass));
 }
 
+// Is what the weights come from that which was written, and the model of these options? On all ranks, which share the
+// reading.
+static inline void trainer_verify(const Trainer *t, const char *checkpoint) {
+    const Options *o = t->o;
+    const Dist *dist = t->dist;
+    FileKind kind = FILE_ABSENT;
+    Error err;
+    bool ok = true;
+    if (o->verify && *checkpoint) ok = checkpoint_verify(checkpoint, dist->rank, dist->size, &err);
+    else if (o->verify)
+        ok = path_look(o->model, &kind, &err) &&
+             (kind != FILE_FOLDER || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
+    dist_agree(dist, ok, &err);
+    dist_agree(dist, dist->rank > 0 || !*checkpoint || run_folder_model(checkpoint, &t->in.config, o, &err), &err);
+}
+
 // Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
 static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, const char *options, Path *checkpoint) {
     const Options *o = t->o;
@@ -120,8 +138,8 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
-    bool ok = dist->rank > 0 || (run_folder_lock(&t->lock, o->out, &err) &&
-                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err));
+    bool ok = dist->rank > 0 ||
+              (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err));
     t->finished = t->state.step >= o->steps;
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
@@ -130,8 +148,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     t->finished = t->state.step >= o->steps;
-    if (!t->finished && checkpoint->text[0])
-        dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    trainer_verify(t, checkpoint->text);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 
@@ -196,7 +213,7 @@ static inline bool trainer_open_log(Trainer *t, bool append, Error *err) {
     Path metrics = path_of("%s/metrics.jsonl", t->o->out), log = path_of("%s/run.log", t->o->out);
     t->log.terminal = isatty(STDOUT_FILENO);
     t->log.progress = t->o->progress;
-    t->log.file = fopen(log.text, append ? "a" : "w");
+    t->log.file = fopen(log.text, append ? "ae" : "we");
     return t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, err)
                        : error_set(err, "cannot write %s: %s", log.text, strerror(errno));
 }
@@ -226,11 +243,12 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;
-    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, *checkpoint.text, &err), &err);
+    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, o->resume == RESUME_AUTO, &err), &err);
     if (dist->rank == 0) {
         trainer_log_run(t, options.data);
         log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
                  dist->size, dist->size == 1 ? "" : "s", checked);
+        if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
     free(options.data);
     trainer_load(t, checkpoint.text);
@@ -244,6 +262,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);
+    free(t->notes.data);
     t->dist->watchdog = NULL;
     watchdog_close(&t->watchdog);
     free(t);

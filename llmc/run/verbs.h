@@ -198,6 +198,7 @@ static inline int program_main(int argc, char **argv) {
     if (verb == VERB_TRAIN) stop_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
+    dist_agree(&dist, model_prepare(&o, &dist, &err), &err);
     // --out=DIR/file: DIR need not be there yet.
     Path parent = path_parent(o.out);
     dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);

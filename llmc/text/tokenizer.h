@@ -990,8 +990,9 @@ static inline bool tokenizer_save(const Tokenizer *tok, const char *path, Error 
     return file_write_all(path, tok->json, tok->json_size, err);
 }
 
-// tokenizer_config.json, with which AutoTokenizer of Transformers loads the folder.
-static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, Error *err) {
+// tokenizer_config.json, with which AutoTokenizer of Transformers loads the folder. sums: notes the file, or NULL.
+static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, FileSums *sums,
+                                         Error *err) {
     JsonDoc doc;
     Json *root = json_parse(&doc, tok->json, tok->json_size, err);
     if (!root) return false;
@@ -1023,7 +1024,7 @@ static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path,
                ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  "
                "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
                model_max_length);
-    bool ok = file_write_all(path, out.data, out.size, err);
+    bool ok = file_write_summed(sums, path, out.data, out.size, err);
     free(out.data);
     json_free(&doc);
     return ok;

@@ -1,0 +1,176 @@
+/*
+verify.h: whether a checkpoint is what was written: the checksum of run.json itself, and those that it holds of all
+other files.
+
+run.json is written with "format": 2 and ends with a line of its own,
+
+      "xxh64": "0123456789abcdef"
+    }
+
+the XXH64 of every byte before that line: any flipped bit and any cut is seen. "format": 1 is what was written before
+there was that line, and is still read. A model folder without run.json is a foreign one, and has no checksums.
+
+Files are read by several threads, each a file at a time, and read ahead by the kernel, so that a disk is kept busy.
+*/
+#ifndef LLMC_VERIFY_H
+#define LLMC_VERIFY_H
+
+#include "../base/hash.h"
+#include "../base/json.h"
+#include <pthread.h>
+
+// ---------------------------------------------------------------- run.json
+
+#define RUN_FORMAT_1 "{\n  \"format\": 1,\n"
+#define RUN_FORMAT_2 "{\n  \"format\": 2,\n"
+#define RUN_RECORD_MOST ((size_t)1 << 26) // bytes; it holds some hundred lines
+
+// The line with the checksum of all before it, and the end of the object.
+static inline Path run_record_tail(uint64_t sum) { return path_of("\n  \"xxh64\": \"%016" PRIx64 "\"\n}\n", sum); }
+
+// Ends a text that began with RUN_FORMAT_2 and whose last member is followed by a comma.
+static inline void run_record_seal(Str *s) { str_puts(s, run_record_tail(xxh64(s->data, s->size, 0)).text); }
+
+typedef struct {
+    JsonDoc doc;
+    const Json *root;
+    bool sealed; // false: of format 1, which has no checksum of itself
+} RunRecord;
+
+static inline void run_record_close(RunRecord *r) { json_free(&r->doc); }
+
+// Parses the text of a run.json. from: its path, for messages. On false there is nothing to close.
+static inline bool run_record_parse(RunRecord *r, const char *text, size_t n, const char *from, Error *err) {
+    size_t head = sizeof RUN_FORMAT_2 - 1, tail = strlen(run_record_tail(0).text);
+    memset(r, 0, sizeof *r);
+    bool old = n >= head && memcmp(text, RUN_FORMAT_1, head) == 0;
+    r->sealed = n >= head + tail && memcmp(text, RUN_FORMAT_2, head) == 0;
+    if (!old && !r->sealed)
+        return error_set(err, "%s is damaged, or of another program: it does not begin as a checkpoint's record does",
+                         from);
+    if (r->sealed && memcmp(text + n - tail, run_record_tail(xxh64(text, n - tail, 0)).text, tail) != 0)
+        return error_set(err, "%s does not match the checksum in its last line", from);
+    Error why;
+    r->root = json_parse(&r->doc, text, n, &why);
+    if (!r->root) return error_set(err, "%s: %.800s", from, why.text);
+    if (json_is(json_get(r->root, "files"), JSON_OBJECT) && !(old && json_get(r->root, "xxh64"))) return true;
+    run_record_close(r);
+    return error_set(err, "%s is damaged: it lists no files, or is not of the format that it names", from);
+}
+
+// ---------------------------------------------------------------- files
+
+#define VERIFY_PIECE ((size_t)1 << 20)
+#define VERIFY_AHEAD 32 // pieces that the kernel is asked for before they are needed
+
+// XXH64 and size of a file; with expected >= 0, of a file that has another size only that. Read in pieces, not mapped:
+// mapped pages would count as this process's memory.
+static inline bool file_sum(uint64_t *sum, int64_t *bytes, const char *path, int64_t expected, Error *err) {
+    FILE *f = file_open_read(path, err);
+    struct stat st;
+    if (!f) return false;
+    Xxh64 state;
+    xxh64_init(&state, 0);
+    *sum = 0;
+    if (fstat(fileno(f), &st) != 0) {
+        error_set(err, "cannot look at %s: %s", path, strerror(errno));
+        fclose(f);
+        return false;
+    }
+    *bytes = st.st_size;
+    if (expected >= 0 && expected != *bytes) {
+        fclose(f);
+        return true;
+    }
+    uint8_t *buffer = (uint8_t *)mem_alloc(VERIFY_PIECE);
+    setvbuf(f, NULL, _IONBF, 0); // the pieces are large enough
+    posix_fadvise(fileno(f), 0, 0, POSIX_FADV_SEQUENTIAL);
+    int64_t at = 0;
+    size_t n;
+    errno = 0;
+    while ((n = fread(buffer, 1, VERIFY_PIECE, f)) > 0) {
+        if (at % (VERIFY_AHEAD / 2 * (int64_t)VERIFY_PIECE) == 0)
+            posix_fadvise(fileno(f), at, VERIFY_AHEAD * (off_t)VERIFY_PIECE, POSIX_FADV_WILLNEED);
+        xxh64_update(&state, buffer, n);
+        at += (int64_t)n;
+    }
+    int why = errno;
+    bool ok = !ferror(f);
+    *sum = xxh64_value(&state);
+    *bytes = at;
+    free(buffer);
+    fclose(f);
+    return ok ? true : error_set(err, "cannot read %s: %s", path, strerror(why));
+}
+
+typedef struct {
+    Path path;
+    int64_t bytes; // expected
+    uint64_t sum;  // likewise
+    bool ok;
+    Error err; // where not ok
+} VerifyFile;
+
+typedef struct {
+    VerifyFile *files; // (count)
+    int count;
+    int next; // the first that no thread has taken
+} VerifyWork;
+
+static inline void *verify_thread(void *argument) {
+    VerifyWork *w = (VerifyWork *)argument;
+    for (int i; (i = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->count;) {
+        VerifyFile *f = &w->files[i];
+        uint64_t sum = 0;
+        int64_t bytes = 0;
+        f->ok = file_sum(&sum, &bytes, f->path.text, f->bytes, &f->err);
+        if (f->ok && bytes != f->bytes)
+            f->ok = error_set(&f->err, "%s has %lld bytes, expected %lld", f->path.text, (long long)bytes,
+                              (long long)f->bytes);
+        else if (f->ok && sum != f->sum) f->ok = error_set(&f->err, "%s does not match its checksum", f->path.text);
+    }
+    return NULL;
+}
+
+// Looks at all files, in as many threads as there are processors and files. The first fault in their order counts.
+static inline bool verify_files(VerifyFile *files, int count, Error *err) {
+    VerifyWork w = {files, count, 0};
+    pthread_t threads[16];
+    int64_t processors = (int64_t)sysconf(_SC_NPROCESSORS_ONLN), wanted = int64_min(int64_min(count, processors), 16);
+    int started = 0;
+    // This thread does its share: without others it does all.
+    while (started < wanted - 1 && pthread_create(&threads[started], NULL, verify_thread, &w) == 0) started++;
+    verify_thread(&w);
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < count; i++)
+        if (!files[i].ok) return error_set(err, "%.1000s", files[i].err.text);
+    return true;
+}
+
+// What is looked at: what a model consists of, or the optimizer's state, too.
+typedef enum { VERIFY_MODEL, VERIFY_ALL } VerifyPart;
+
+// The files that a record lists, with their sums; (*count) of them, to be freed. False: the list is damaged.
+static inline bool verify_list(VerifyFile **files, int *count, const RunRecord *r, const char *folder, VerifyPart part,
+                               Error *err) {
+    const Json *list = json_get(r->root, "files");
+    *count = 0;
+    *files = (VerifyFile *)mem_alloc(sizeof(VerifyFile) * (size_t)list->size);
+    for (const Json *j = list->child; j; j = j->next) {
+        const char *sum = json_string(json_get(j, "xxh64"), "");
+        int64_t bytes = json_integer(json_get(j, "bytes"), -1);
+        if (bytes < 0 || strlen(sum) != 16 || sum[strspn(sum, "0123456789abcdef")] || !*j->key || strchr(j->key, '/') ||
+            strlen(j->key) != j->key_size) {
+            free(*files);
+            return error_set(err, "%s/run.json is damaged: it gives no size and checksum of %.200s", folder, j->key);
+        }
+        if (part == VERIFY_MODEL && strncmp(j->key, "optimizer", 9) == 0) continue;
+        VerifyFile *f = &(*files)[(*count)++];
+        f->path = path_of("%.3000s/%.1000s", folder, j->key);
+        f->bytes = bytes;
+        f->sum = strtoull(sum, NULL, 16);
+    }
+    return true;
+}
+
+#endif

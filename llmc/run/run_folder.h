@@ -121,10 +121,15 @@ static inline void run_options_changed(Str *s, const Json *recorded, const Optio
 // the log, each with its newline. On rank 0.
 static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, const Options *o, Error *err) {
     FileKind kind;
+    struct stat st;
+    Path metrics = path_of("%s/metrics.jsonl", o->out);
     folder->text[0] = 0;
-    if (!checkpoint_newest(folder, o->out, err) || !path_look(path_of("%s/metrics.jsonl", o->out).text, &kind, err))
-        return false;
-    if (o->resume == RESUME_NO && (folder->text[0] || kind != FILE_ABSENT))
+    st.st_size = 0; // of a start that failed before its first step
+    if (!checkpoint_newest(folder, o->out, err) || !path_look(metrics.text, &kind, err)) return false;
+    int fd = kind == FILE_ABSENT ? -1 : file_open(metrics.text, &st, err);
+    if (fd < 0 && kind != FILE_ABSENT) return false;
+    if (fd >= 0) close(fd);
+    if (o->resume == RESUME_NO && (folder->text[0] || st.st_size > 0))
         return error_set(err, "%s holds another run; go on with it by --resume=auto, or choose another --out", o->out);
     if (!folder->text[0]) return true;
     RunState s;

@@ -227,8 +227,8 @@ typedef struct {
 } FileSums;
 
 static inline void file_sums_add(FileSums *s, const char *name, uint64_t bytes, uint64_t sum) {
-    struct FileSum item = {bytes, sum};
-    s->items = (struct FileSum *)mem_grow(s->items, &s->capacity, (size_t)s->names.count + 1, sizeof item);
+    FileSum item = {bytes, sum};
+    s->items = (FileSum *)mem_grow(s->items, &s->capacity, (size_t)s->names.count + 1, sizeof item);
     s->items[s->names.count] = item;
     str_list_add(&s->names, name);
 }

@@ -18,8 +18,8 @@ typedef struct {
     Path stand_in; // a checkpoint of the run, where the folder of --model is gone; else empty
 } RunInputs;
 
-// The run goes on, and the folder that it began with is gone: its checkpoints hold the model, too. *own: the newest one,
-// if it says that --model was this; otherwise empty.
+// The run goes on, and the folder that it began with is gone: its checkpoints hold the model, too. *own: the newest
+// one, if it says that --model was this; otherwise empty.
 static inline bool inputs_stand_in(Path *own, const Options *o, Error *err) {
     RunRecord r;
     own->text[0] = 0;

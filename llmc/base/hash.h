@@ -219,10 +219,12 @@ static inline uint64_t fnv1a64(const void *bytes, size_t n, uint64_t start) {
 
 // Names, sizes and XXH64 of files: of what was meant to be in them, not of what a disk gives back.
 typedef struct {
+    uint64_t bytes, sum;
+} FileSum;
+
+typedef struct {
     StrList names;
-    struct FileSum {
-        uint64_t bytes, sum;
-    } * items; // (names.count)
+    FileSum *items; // (names.count)
     size_t capacity;
 } FileSums;
 

@@ -110,7 +110,7 @@ check "and for a reader" refused 'a/step_4 is not named.*rename it' evaluate a
 half a && touch a/step_00000099
 check "a file with a checkpoint's name" refused 'a/step_00000099 is a file' train a --resume=auto
 half a && ln -s nowhere a/step_00000099
-check "a link to nothing" refused 'a/step_00000099 is a link to a file that is not there' train a --resume=auto
+check "a link to nothing" refused 'a/step_00000099 is a link to a folder that is not there' train a --resume=auto
 half a && ln -s step_00000099 a/step_00000099
 check "a link that cannot be followed" refused 'cannot look at a/step_00000099' train a --resume=auto
 half a && rm a/step_00000004/run.json
@@ -133,6 +133,11 @@ check "a run's folder that cannot be looked at" refused loop train loop --resume
 half a && mkdir -p a/step_00000004.tmp a/step_00000006.0123abcd.tmp a/step_notes.tmp && touch a/.writer-3 a/step_00000006.0123abcd.tmp/x
 train a --resume=auto
 check "the leftovers of kills are gone: $(cd a && ls -A)" test "$(cd a && echo .writer* step_*.tmp)" = ".writer* step_notes.tmp"
+half a && mkdir a/step_00000006.0123abcd.tmp # of a process that lives
+exec 9>a/.lock && flock 9
+check "a run that another process has" refused 'another process is training in a' train a --resume=auto
+exec 9>&-
+check "what that one writes stays" test -d a/step_00000006.0123abcd.tmp
 
 # ---- --model=RUN: its newest checkpoint, for every verb
 for verb in "generate --tokens=1" "info" "export --out=a.gguf" "dump --data=s_val_*.bin --batch_size=1 --seq_len=8 --out=a.safetensors" "eval --data=s_val_*.bin --seq_len=32" \

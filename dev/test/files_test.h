@@ -707,9 +707,14 @@ static void test_checkpoint_names(void) {
     CHECK(s.count == 3 && s.steps[0] == 4 && s.steps[1] == 20 && s.steps[2] == 100000000, "%d steps", s.count);
     CHECK(s.odd.count == 5 && s.odd_step == 20, "%d odd names, up to step %lld", s.odd.count, (long long)s.odd_step);
     checkpoint_survey_free(&s);
+    CheckpointKeep keep = {2, 0, false};
     CHECK(symlink("step_00000009", loop.text) == 0, "%s", strerror(errno));
     CHECK_ERROR(checkpoint_newest(&folder, run.text, &err), "cannot look at");
-    CHECK(unlink(loop.text) == 0, "%s", strerror(errno));
+    // What cannot be looked at is told, and does not keep the others from going.
+    CHECK_ERROR(checkpoint_prune(run.text, &keep, &err), "cannot look at");
+    CHECK(unlink(loop.text) == 0 && checkpoint_survey(&s, run.text, &err), "%s", err.text);
+    CHECK(s.count == 2 && s.steps[0] == 20, "%d checkpoints are left", s.count);
+    checkpoint_survey_free(&s);
     make_file(run.text, "step_99999999999999999999/run.json");
     CHECK_ERROR(checkpoint_newest(&folder, run.text, &err), "step_99999999999999999999 is not named as");
     static const char *const swept[] = {"step_00000004.tmp", "step_4.tmp", "step_00000004.0123abcd.tmp", ".writer-3"},
@@ -721,7 +726,7 @@ static void test_checkpoint_names(void) {
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         CHECK(!checkpoint_is_temporary(kept[i]), "%s is swept", kept[i]);
     // What is odd is not counted, and stays.
-    CheckpointKeep keep = {1, 0, false};
+    keep.newest = 1;
     CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);
     CHECK(checkpoint_survey(&s, run.text, &err) && s.count == 1 && s.steps[0] == 100000000 && s.odd.count == 6,
           "%d are left, and %d odd names", s.count, s.odd.count);

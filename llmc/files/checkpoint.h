@@ -93,7 +93,7 @@ static inline bool checkpoint_oddity(Path *why, const char *run_dir, const char 
     if (!path_look(own.text, &kind, err)) { // a link to nothing is known for what it is, any other error is one
         bool dangling =
             readlink(own.text, target.text, sizeof target.text) >= 0 && access(own.text, F_OK) != 0 && errno == ENOENT;
-        if (dangling) *why = path_of("%.2000s", err->text);
+        if (dangling) *why = path_of("%s is a link to a folder that is not there", own.text);
         return dangling;
     }
     Path run = path_of("%s/run.json", own.text);
@@ -103,22 +103,24 @@ static inline bool checkpoint_oddity(Path *why, const char *run_dir, const char 
     return true;
 }
 
-// False: the folder, or what is in it, cannot be looked at. To be freed in any case; a missing folder is empty.
+// False: the folder, or what is in it, cannot be looked at; what can is in the survey all the same. To be freed in any
+// case; a missing folder is empty.
 static inline bool checkpoint_survey(CheckpointSurvey *s, const char *run_dir, Error *err) {
     StrList names;
     memset(s, 0, sizeof *s);
     s->odd_step = -1;
     bool ok = checkpoint_names(&names, run_dir, err);
     if (names.count) s->steps = (int64_t *)mem_alloc((size_t)names.count * sizeof(int64_t));
-    for (int k = 0; ok && k < names.count; k++) {
+    for (int k = 0; k < names.count; k++) {
         int64_t step = checkpoint_step(names.items[k]);
         Path why;
         if (step < 0) continue;
-        ok = checkpoint_oddity(&why, run_dir, names.items[k], err);
-        if (ok && why.text[0]) {
+        if (!checkpoint_oddity(&why, run_dir, names.items[k], ok ? err : NULL)) {
+            ok = false;
+        } else if (why.text[0]) {
             if (step > s->odd_step) s->odd_step = step, s->newest_odd = s->odd.count;
             str_list_add(&s->odd, why.text);
-        } else if (ok) {
+        } else {
             int i = s->count++;
             for (; i > 0 && s->steps[i - 1] > step; i--) s->steps[i] = s->steps[i - 1];
             s->steps[i] = step;
@@ -205,14 +207,14 @@ typedef struct {
 // Removes the others. A run that was stopped and one that was not must roll back to the same step, hence the
 // newest regular one stays where a rollback may need it.
 static inline bool checkpoint_prune(const char *run_dir, const CheckpointKeep *keep, Error *err) {
-    int64_t *steps;
-    int n;
+    CheckpointSurvey s;
     if (keep->newest == 0) return true;
-    bool ok = checkpoint_list(&steps, &n, run_dir, err);
-    int64_t spared = keep->rollback ? checkpoint_regular(steps, n, keep->every, INT64_MAX) : -1;
-    for (int i = 0; i < n - keep->newest; i++) // one that cannot be removed does not keep the others; it is told
-        if (steps[i] != spared) ok = checkpoint_remove(run_dir, steps[i], ok ? err : NULL) && ok;
-    free(steps);
+    bool ok = checkpoint_survey(&s, run_dir, err);
+    int64_t spared = keep->rollback ? checkpoint_regular(s.steps, s.count, keep->every, INT64_MAX) : -1;
+    // One that cannot be looked at or removed is told, and does not keep the others from going.
+    for (int i = 0; i < s.count - keep->newest; i++)
+        if (s.steps[i] != spared) ok = checkpoint_remove(run_dir, s.steps[i], ok ? err : NULL) && ok;
+    checkpoint_survey_free(&s);
     return ok;
 }
 

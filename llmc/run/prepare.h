@@ -213,7 +213,7 @@ static inline bool trainer_open_log(Trainer *t, bool append, Error *err) {
     Path metrics = path_of("%s/metrics.jsonl", t->o->out), log = path_of("%s/run.log", t->o->out);
     t->log.terminal = isatty(STDOUT_FILENO);
     t->log.progress = t->o->progress;
-    t->log.file = fopen(log.text, append ? "ae" : "we");
+    t->log.file = fopen(log.text, append ? "a" : "w");
     return t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, err)
                        : error_set(err, "cannot write %s: %s", log.text, strerror(errno));
 }

@@ -71,7 +71,6 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     str_puts(&run, "  \"options\": {");
     options_json(&run, o);
     str_puts(&run, "\n  },\n");
-    if (s->log->pending.size) log_metrics(s->log, "", 0); // a full disk may have room again
     checkpoint_start(w, state->step, run.data, w->dist->rank == 0 ? s->log->metrics : 0);
     free(run.data);
     bool ok = true;

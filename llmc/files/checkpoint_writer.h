@@ -110,7 +110,9 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     bool ok = true;
     for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
         Path other = path_of("%s/.writer-%d", w->run_dir, checkpoint_rank(w, file));
-        if (unlink(other.text) != 0 && ok)
+        if (unlink(other.text) == 0 || !ok) continue;
+        if (errno != ENOENT) ok = error_set(&err, "cannot remove %s: %s", other.text, strerror(errno));
+        else
             ok = error_set(&err,
                            "what rank %d writes to %s is not there for rank 0: --out must be the same folder on all "
                            "hosts",

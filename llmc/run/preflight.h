@@ -74,7 +74,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
 static inline bool preflight_disk(const char *run_dir, const CheckpointKeep *keep, double each, int64_t step,
                                   int64_t steps, Error *err) {
     struct statvfs fs;
-    if (statvfs(run_dir, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
+    if (statvfs(run_dir, &fs) != 0) {
+        if (errno == ENOSYS) return true;
+        return error_set(err, "cannot look at the file system of %s: %s", run_dir, strerror(errno));
+    }
+    if (fs.f_blocks == 0) return true; // some network file systems do not say
     int64_t *list, coming = keep->every > 0 ? (steps - 1) / keep->every - step / keep->every + 1 : 1;
     int there;
     bool listed = checkpoint_list(&list, &there, run_dir, err);

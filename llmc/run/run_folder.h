@@ -33,20 +33,28 @@ static inline void run_state_json(Str *s, const RunState *state) {
                (long long)state->seed, (long long)state->seq_len, state->data);
 }
 
+// A number of the state: absent, it is what it is in records of versions before; of another type, it is damaged (-1).
+static inline int64_t run_integer(const Json *root, const char *name, int64_t absent) {
+    const Json *j = json_get(root, name);
+    return j ? json_integer(j, -1) : absent;
+}
+
 // False: it is not the state of a run.
 static inline bool run_state_read(RunState *state, const Json *root) {
     memset(state, 0, sizeof *state);
-    state->step = json_integer(json_get(root, "step"), -1);
-    state->position = json_integer(json_get(root, "position"), -1);
-    state->tokens = json_integer(json_get(root, "tokens"), -1);
-    state->skipped = json_integer(json_get(root, "skipped"), 0);
-    state->spikes = json_integer(json_get(root, "spikes"), 0);
-    state->spike_step = json_integer(json_get(root, "spike_step"), 0);
-    state->seed = json_integer(json_get(root, "seed"), -1);
-    state->seq_len = json_integer(json_get(root, "seq_len"), -1);
-    state->data = strtoull(json_string(json_get(root, "data"), "0"), NULL, 16);
+    state->step = run_integer(root, "step", -1);
+    state->position = run_integer(root, "position", -1);
+    state->tokens = run_integer(root, "tokens", -1);
+    state->skipped = run_integer(root, "skipped", 0);
+    state->spikes = run_integer(root, "spikes", 0);
+    state->spike_step = run_integer(root, "spike_step", 0);
+    state->seed = run_integer(root, "seed", -1);
+    state->seq_len = run_integer(root, "seq_len", -1);
+    const char *data = json_string(json_get(root, "data"), "");
+    state->data = strtoull(data, NULL, 16);
     return state->step >= 0 && state->position >= 0 && state->tokens >= 0 && state->skipped >= 0 &&
-           state->skipped <= state->step && spike_read(&state->window, json_get(root, "window"));
+           state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && strlen(data) == 16 &&
+           spike_read(&state->window, json_get(root, "window"));
 }
 
 static inline bool run_state_wrong(const char *checkpoint, Error *err) {

@@ -61,46 +61,42 @@ static inline bool run_record_parse(RunRecord *r, const char *text, size_t n, co
 // ---------------------------------------------------------------- files
 
 #define VERIFY_PIECE ((size_t)1 << 20)
-#define VERIFY_AHEAD 32 // pieces that the kernel is asked for before they are needed
+#define VERIFY_AHEAD ((int64_t)1 << 25) // bytes that the kernel is asked for before they are needed
 
 // XXH64 and size of a file; with expected >= 0, of a file that has another size only that. Read in pieces, not mapped:
 // mapped pages would count as this process's memory.
 static inline bool file_sum(uint64_t *sum, int64_t *bytes, const char *path, int64_t expected, Error *err) {
-    FILE *f = file_open_read(path, err);
     struct stat st;
-    if (!f) return false;
     Xxh64 state;
-    xxh64_init(&state, 0);
     *sum = 0;
-    if (fstat(fileno(f), &st) != 0) {
-        error_set(err, "cannot look at %s: %s", path, strerror(errno));
-        fclose(f);
-        return false;
-    }
+    int fd = file_open(path, &st, err);
+    if (fd < 0) return false;
     *bytes = st.st_size;
     if (expected >= 0 && expected != *bytes) {
-        fclose(f);
+        close(fd);
         return true;
     }
     uint8_t *buffer = (uint8_t *)mem_alloc(VERIFY_PIECE);
-    setvbuf(f, NULL, _IONBF, 0); // the pieces are large enough
-    posix_fadvise(fileno(f), 0, 0, POSIX_FADV_SEQUENTIAL);
-    int64_t at = 0;
-    size_t n;
-    errno = 0;
-    while ((n = fread(buffer, 1, VERIFY_PIECE, f)) > 0) {
-        if (at % (VERIFY_AHEAD / 2 * (int64_t)VERIFY_PIECE) == 0)
-            posix_fadvise(fileno(f), at, VERIFY_AHEAD * (off_t)VERIFY_PIECE, POSIX_FADV_WILLNEED);
-        xxh64_update(&state, buffer, n);
-        at += (int64_t)n;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    xxh64_init(&state, 0);
+    bool ok = true;
+    for (int64_t at = 0, asked = 0;;) {
+        if (at >= asked) { // half of what was asked for is still to come when the next is asked for
+            posix_fadvise(fd, at, VERIFY_AHEAD, POSIX_FADV_WILLNEED);
+            asked = at + VERIFY_AHEAD / 2;
+        }
+        ssize_t n = read(fd, buffer, VERIFY_PIECE);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) ok = error_set(err, "cannot read %s: %s", path, strerror(errno));
+        if (n <= 0) break;
+        xxh64_update(&state, buffer, (size_t)n);
+        at += n;
     }
-    int why = errno;
-    bool ok = !ferror(f);
     *sum = xxh64_value(&state);
-    *bytes = at;
+    *bytes = (int64_t)state.bytes;
     free(buffer);
-    fclose(f);
-    return ok ? true : error_set(err, "cannot read %s: %s", path, strerror(why));
+    close(fd);
+    return ok;
 }
 
 typedef struct {

@@ -192,7 +192,7 @@ check "a start that failed is in nobody's way: $(said)" grep -q ^finished out
 # ---- metrics
 half a
 sed -i -e '2s/"loss": [0-9.]*/"loss": nan/' -e '3s/"grad_norm": [0-9.]*/"grad_norm": -Infinity/' -e '3i {"step": 3, "loss": 5.' a/metrics.jsonl
-sed -i '1i\' a/metrics.jsonl
+sed -i '1s/^/\n/' a/metrics.jsonl
 printf '{"step": 5, "loss": 1}\n{"step": 6, "lo' >>a/metrics.jsonl
 train a --resume=auto
 check "the lines of all steps are kept: $(said)" jq -es '[.[].step] == [1, 2, 3, 4, 5, 6]' a/metrics.jsonl
@@ -222,6 +222,36 @@ train a --model=start --steps=3 --resume=auto
 check "the folder that a run began with is gone: $(said)" grep -q '^--model=start is not there any more; the model is that of a/step_00000002' a/run.log
 check "and the run goes on: $(said)" test -d a/step_00000003
 check "another name is an error" refused 'start2' train a --model=start2 --steps=4 --resume=auto
+
+# ---- several ranks, which share the reading: what one finds is said once
+if [ -n "$RUNNER" ] || [[ $BUILD != *mpi1* ]] || ! command -v mpirun >/dev/null; then
+    printf 'SKIPPED checkpoint_test.sh, several ranks: no mpirun, or a build without MPI\n'
+else
+    launch=(mpirun --oversubscribe --bind-to none)
+    [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
+    launch+=(-n 3)
+    one=("${program[@]}")
+    program=("${launch[@]}" "${one[@]}")
+    once() { # once PATTERN COMMAND...: ends with an error, which one rank says
+        if "${@:2}"; then return 1; fi
+        test "$(grep -c '^error: ' err)" -eq 1 && grep -Eq -- "$1" err && return
+        cat err
+        return 1
+    }
+    train ranks --checkpoint_files=3 --steps=4
+    check "3 ranks write 3 pairs of files: $(said)" test -f ranks/step_00000004/optimizer-00002-of-00003.safetensors
+    for name in optimizer-00002-of-00003.safetensors model-00003-of-00003.safetensors tokenizer_config.json run.json; do
+        rm -rf a && cp -r ranks a
+        sed -i '1s/{/[/' "a/step_00000004/$name"
+        check "3 ranks, a damaged $name" once "error: .*a/step_00000004/$name" train a --resume=auto --checkpoint_files=3
+    done
+    rm -rf a && cp -r ranks a && cp a/step_00000004/optimizer-00001-of-00003.safetensors a/step_00000004/optimizer-00001-of-00001.safetensors
+    check "a file that no sum covers" once 'optimizer-00001-of-00001.safetensors is not part of this checkpoint' train a --resume=auto --checkpoint_files=3
+    evaluate ranks
+    check "a run's newest checkpoint is named once: $(said)" test "$(grep -c '^note: --model=ranks is a run' err)" -eq 1
+    check "and evaluated: $(said)" grep -q '"loss"' out
+    program=("${one[@]}")
+fi
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ]

@@ -199,6 +199,10 @@ check "the lines of all steps are kept: $(said)" jq -es '[.[].step] == [1, 2, 3,
 check "what JSON does not know is null" jq -es '.[1].loss == null and .[2].grad_norm == null and .[4].loss > 2' a/metrics.jsonl
 check "what cannot be read stands elsewhere" test "$(cat a/metrics.jsonl.unreadable)" = '{"step": 3, "loss": 5.'
 check "the log says so: $(grep metrics a/run.log)" test "$(grep -c '^metrics.jsonl: 1 lines of steps after 4\|^metrics.jsonl: 2 lines were not JSON\|^metrics.jsonl: 1 lines could not be read' a/run.log)" -eq 3
+half a && sed -i '2s/"step": 2/"step": 6/' a/metrics.jsonl # a flipped bit
+train a --resume=auto
+check "a line with a wrong step is not lost: $(said)" grep -q '"step": 6' a/metrics.jsonl.unreadable
+check "nor are the others" jq -es '[.[].step] == [1, 3, 4, 5, 6]' a/metrics.jsonl
 half a && truncate -s -1 a/metrics.jsonl # a whole line without its end
 train a --resume=auto
 check "a line without its end is kept: $(said)" test "$(bits a)" = "$whole"

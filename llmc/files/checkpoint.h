@@ -271,16 +271,19 @@ static inline bool checkpoint_verify_part(const char *folder, VerifyPart part, i
     if (!checkpoint_open(&r, folder, err)) return false;
     Error why;
     bool ok = checkpoint_no_intruder(&r, folder, err) && verify_list(&files, &all, &r, folder, part, err);
+    if (ok) {
+        for (int i = rank; i < all; i += ranks) files[mine++] = files[i];
+        ok = verify_files(folder, files, mine, &why);
+        free(files);
+        if (!ok)
+            error_set(err,
+                      "%.700s: the checkpoint is damaged; restore it from a copy, or rename or remove %.200s to go on "
+                      "from "
+                      "an earlier one",
+                      why.text, folder);
+    }
     run_record_close(&r);
-    if (!ok) return false;
-    for (int i = rank; i < all; i += ranks) files[mine++] = files[i];
-    ok = verify_files(files, mine, &why);
-    free(files);
-    return ok ? true
-              : error_set(err,
-                          "%.700s: the checkpoint is damaged; restore it from a copy, or rename or remove %.200s to go "
-                          "on from an earlier one",
-                          why.text, folder);
+    return ok;
 }
 
 static inline bool checkpoint_verify(const char *folder, int rank, int ranks, Error *err) {

@@ -100,53 +100,66 @@ static inline bool file_sum(uint64_t *sum, int64_t *bytes, const char *path, int
 }
 
 typedef struct {
-    Path path;
-    int64_t bytes; // expected
-    uint64_t sum;  // likewise
-    bool ok;
-    Error err; // where not ok
+    const char *name; // in its folder
+    int64_t bytes;    // expected
+    uint64_t sum;     // likewise
 } VerifyFile;
 
 typedef struct {
-    VerifyFile *files; // (count)
+    const char *folder;
+    const VerifyFile *files; // (count)
     int count;
     int next; // the first that no thread has taken
+    pthread_mutex_t mutex;
+    int wrong; // the first with a fault, guarded; count: none
+    Error err; // what it is
 } VerifyWork;
+
+// Is a file what it is expected to be?
+static inline bool verify_file(const char *folder, const VerifyFile *f, Error *err) {
+    Path path = path_of("%.3000s/%.1000s", folder, f->name);
+    uint64_t sum = 0;
+    int64_t bytes = 0;
+    if (!file_sum(&sum, &bytes, path.text, f->bytes, err)) return false;
+    if (bytes != f->bytes)
+        return error_set(err, "%s has %lld bytes, expected %lld", path.text, (long long)bytes, (long long)f->bytes);
+    return sum == f->sum ? true : error_set(err, "%s does not match its checksum", path.text);
+}
 
 static inline void *verify_thread(void *argument) {
     VerifyWork *w = (VerifyWork *)argument;
+    Error err;
     for (int i; (i = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->count;) {
-        VerifyFile *f = &w->files[i];
-        uint64_t sum = 0;
-        int64_t bytes = 0;
-        f->ok = file_sum(&sum, &bytes, f->path.text, f->bytes, &f->err);
-        if (f->ok && bytes != f->bytes)
-            f->ok = error_set(&f->err, "%s has %lld bytes, expected %lld", f->path.text, (long long)bytes,
-                              (long long)f->bytes);
-        else if (f->ok && sum != f->sum) f->ok = error_set(&f->err, "%s does not match its checksum", f->path.text);
+        if (verify_file(w->folder, &w->files[i], &err)) continue;
+        pthread_mutex_lock(&w->mutex);
+        if (i < w->wrong) w->wrong = i, w->err = err;
+        pthread_mutex_unlock(&w->mutex);
     }
     return NULL;
 }
 
 // Looks at all files, in as many threads as there are processors and files. The first fault in their order counts.
-static inline bool verify_files(VerifyFile *files, int count, Error *err) {
-    VerifyWork w = {files, count, 0};
+static inline bool verify_files(const char *folder, const VerifyFile *files, int count, Error *err) {
+    VerifyWork w;
     pthread_t threads[16];
+    memset(&w, 0, sizeof w);
+    w.folder = folder, w.files = files, w.count = w.wrong = count;
+    pthread_mutex_init(&w.mutex, NULL);
     int64_t processors = (int64_t)sysconf(_SC_NPROCESSORS_ONLN), wanted = int64_min(int64_min(count, processors), 16);
     int started = 0;
     // This thread does its share: without others it does all.
     while (started < wanted - 1 && pthread_create(&threads[started], NULL, verify_thread, &w) == 0) started++;
     verify_thread(&w);
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
-    for (int i = 0; i < count; i++)
-        if (!files[i].ok) return error_set(err, "%.1000s", files[i].err.text);
-    return true;
+    pthread_mutex_destroy(&w.mutex);
+    return w.wrong == count ? true : error_set(err, "%.1000s", w.err.text);
 }
 
 // What is looked at: what a model consists of, or the optimizer's state, too.
 typedef enum { VERIFY_MODEL, VERIFY_ALL } VerifyPart;
 
-// The files that a record lists, with their sums; (*count) of them, to be freed. False: the list is damaged.
+// The files that a record lists, with their sums; (*count) of them, to be freed; names are the record's. False: the list
+// is damaged.
 static inline bool verify_list(VerifyFile **files, int *count, const RunRecord *r, const char *folder, VerifyPart part,
                                Error *err) {
     const Json *list = json_get(r->root, "files");
@@ -162,7 +175,7 @@ static inline bool verify_list(VerifyFile **files, int *count, const RunRecord *
         }
         if (part == VERIFY_MODEL && strncmp(j->key, "optimizer", 9) == 0) continue;
         VerifyFile *f = &(*files)[(*count)++];
-        f->path = path_of("%.3000s/%.1000s", folder, j->key);
+        f->name = j->key;
         f->bytes = bytes;
         f->sum = strtoull(sum, NULL, 16);
     }

@@ -3,8 +3,9 @@ history.h: metrics.jsonl of a run that goes on: the lines of the steps before ar
 
 Lines of steps past the checkpoint are taken out: the file is then what an undisturbed run would have written. A line
 that is not JSON for a NaN or an infinity in it gets null there; one that cannot be read goes to
-metrics.jsonl.unreadable; blank ones and the rest of a line that a kill cut short go. Nothing else is lost, and a file
-that cannot be read is an error, and stays as it is.
+metrics.jsonl.unreadable, and so does one of a later step that stands before an earlier one: its number is damaged;
+blank ones and the rest of a line that a kill cut short go. Nothing else is lost, and a file that cannot be read is an
+error, and stays as it is.
 */
 #ifndef LLMC_HISTORY_H
 #define LLMC_HISTORY_H
@@ -48,11 +49,12 @@ typedef struct {
 // Writes the lines of steps <= last_step to `out`, those that cannot be read to `aside`.
 static inline bool history_sort(HistoryLines *lines, OutFile *out, Str *aside, FILE *old, int64_t last_step,
                                 const char *path, Error *err) {
-    Str mended;
+    Str mended, late; // late: lines of later steps, which go if no earlier one follows
     char *line = NULL;
     size_t capacity = 0;
     ssize_t n;
     memset(&mended, 0, sizeof mended);
+    memset(&late, 0, sizeof late);
     errno = 0;
     while ((n = getline(&line, &capacity, old)) > 0) {
         bool cut = line[n - 1] != '\n'; // by a kill, or the newline alone is missing
@@ -65,14 +67,21 @@ static inline bool history_sort(HistoryLines *lines, OutFile *out, Str *aside, F
             step = history_step(mended.data, mended.size);
             if (step >= 0) lines->mended++, text = mended.data, size = mended.size;
         }
-        if (step > last_step) lines->later++;
-        else if (step >= 0) out_write(out, text, size), out_write(out, "\n", 1), lines->bytes += (int64_t)size + 1;
-        else if (!cut) str_add(aside, line, (size_t)n), lines->unreadable++;
+        if (step > last_step) {
+            str_add(&late, text, size), str_puts(&late, "\n"), lines->later++;
+        } else if (step >= 0) {
+            if (late.size) str_add(aside, late.data, late.size);
+            lines->unreadable += lines->later, lines->later = 0, late.size = 0;
+            out_write(out, text, size), out_write(out, "\n", 1), lines->bytes += (int64_t)size + 1;
+        } else if (!cut) {
+            str_add(aside, line, (size_t)n), lines->unreadable++;
+        }
     }
     int why = errno;
     bool ok = feof(old) && !ferror(old); // no memory for a line is an error of getline(), not of the file
     free(line);
     free(mended.data);
+    free(late.data);
     return ok ? true : error_set(err, "cannot read %s: %s", path, strerror(why));
 }
 

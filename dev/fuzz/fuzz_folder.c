@@ -52,7 +52,7 @@ static void check_config(const char *folder) {
     Error err;
     err.text[0] = 0;
     if (!fuzz_said(folder_read_config(&c, folder, &err), &err)) return;
-    REQUIRE(folder_write_config(written.text, &c, 0, -1, &err));
+    REQUIRE(folder_write_config(written.text, &c, NULL, NULL, &err));
     if (!folder_read_config(&again, written.text, &err)) fprintf(stderr, "%s\n", err.text), abort();
     const char *field = config_difference(&c, &again);
     if (field) fprintf(stderr, "%s is another when it is read again\n", field), abort();

@@ -362,8 +362,8 @@ static void test_config_file(void) {
         Config c, back;
         CHECK(config_of_preset(&c, presets[i], &err), "%s", err.text);
         c.rope_theta = c.rope ? 123456.0 : c.rope_theta;
-        CHECK(folder_write_config(folder.text, &c, NULL, &err) && folder_read_config(&back, folder.text, &err), "%s",
-              err.text);
+        CHECK(folder_write_config(folder.text, &c, NULL, NULL, &err) && folder_read_config(&back, folder.text, &err),
+              "%s", err.text);
         const char *field = config_difference(&c, &back);
         CHECK(!field && c.init_std == back.init_std, "%s: %s does not come back from config.json", presets[i],
               field ? field : "init_std");

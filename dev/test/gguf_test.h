@@ -424,7 +424,7 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
     c.hidden = f->hidden;
     if (f->bias) c.bias = 1;
     MappedFile text;
-    bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, &err);
+    bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, NULL, &err);
     if (ok && tokenizer && file_map(&text, tokenizer, &err)) {
         Path to = path_of("%s/tokenizer.json", folder.text);
         ok = file_write_all(to.text, text.data, text.size, &err);

@@ -833,7 +833,7 @@ static void test_model_folders(void) {
             model_randomise(a, 3);
             Path folder = test_temp("written"), path = path_of("%s/model.safetensors", folder.text);
             SafeWriter w;
-            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, &err) &&
+            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, NULL, &err) &&
                       safewriter_open(&w, path.text, &err);
             if (ok) {
                 disk_declare(&w, &a->shards.table, 0, a->shards.table.count, &c, "");

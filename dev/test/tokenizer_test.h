@@ -486,7 +486,7 @@ static void test_tokenizer_training(void) {
     Tokenizer loaded;
     memset(&loaded, 0, sizeof loaded);
     ok = tokenizer_save(&again, path.text, &err) && tokenizer_load(&loaded, path.text, &err) &&
-         tokenizer_save_config(&again, config.text, 512, &err);
+         tokenizer_save_config(&again, config.text, 512, NULL, &err);
     CHECK(ok && loaded.hash == again.hash && loaded.json_size == again.json_size, "%s",
           ok ? "saved and loaded differ" : err.text);
     JsonDoc doc;
@@ -1143,7 +1143,8 @@ static void test_tokenizer_kept(void) {
     test_tokenizer_put(from.text, "chat_template.jinja", "ä\n");
     str_list_free(&names);
     str_list_free(&texts);
-    CHECK(tokenizer_open(&tok, path.text, &err) && tokenizer_write_folder(&tok, to.text, 512, &err), "%s", err.text);
+    CHECK(tokenizer_open(&tok, path.text, &err) && tokenizer_write_folder(&tok, to.text, 512, NULL, &err), "%s",
+          err.text);
     CHECK(tokenizer_chat_templates(&names, &texts, &tok, &err) && names.count == 1 &&
               strcmp(texts.items[0], "ä\n") == 0,
           "chat_template.jinja does not go before tokenizer_config.json");

@@ -165,6 +165,15 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(memcmp(&back, &state, sizeof state) == 0,
           "the state in run.json is not the one that was written: step %lld, %d values in the window",
           (long long)back.step, back.window.count);
+    // A number that is not finite: of the moments, which begin where the file's header ends.
+    Path moments = path_of("%.3000s/optimizer-00001-of-00001.safetensors", folder.text);
+    uint64_t header = 0;
+    const float inf = INFINITY;
+    FILE *poke = fopen(moments.text, "r+b");
+    CHECK(poke && fread(&header, 8, 1, poke) == 1 && fseek(poke, (long)(8 + header), SEEK_SET) == 0 &&
+              fwrite(&inf, 4, 1, poke) == 1 && fclose(poke) == 0,
+          "%s", strerror(errno));
+    CHECK_ERROR(checkpoint_load_moments(m, &m->shards.table, c, folder.text, &err), "holds inf at number 0");
     FILE *flip = fopen(damaged.text, "r+b"); // the last byte: another sum, the same size
     CHECK(flip && fseek(flip, -1, SEEK_END) == 0 && fputc(0x5a, flip) != EOF && fclose(flip) == 0, "%s",
           strerror(errno));
@@ -191,8 +200,8 @@ static void test_prune(void) {
     for (int rollback = 0; rollback < 2; rollback++) {
         Path run = test_temp(rollback ? "prune_rollback" : "prune");
         for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
-            Path p = checkpoint_folder(run.text, made[i]);
-            CHECK(path_make_folder(p.text, &err), "%s", err.text);
+            Path p = checkpoint_folder(run.text, made[i]), record = path_of("%.3000s/run.json", p.text);
+            CHECK(path_make_folder(p.text, &err) && file_write_all(record.text, "", 0, &err), "%s", err.text);
         }
         CheckpointKeep keep = {2, 100, rollback};
         CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);

@@ -104,23 +104,6 @@ static inline Path path_parent(const char *path) {
 
 // ---------------------------------------------------------------- folders
 
-// Makes a folder and all that lead to it; an existing one is fine.
-static inline bool path_make_folder(const char *path, Error *err) {
-    Path p = path_of("%s", path);
-    for (char *c = p.text + 1;; c++) {
-        if (*c != '/' && *c != 0) continue;
-        char kept = *c;
-        *c = 0;
-        if (mkdir(p.text, 0777) != 0 && errno != EEXIST)
-            return error_set(err, "cannot make the folder %s: %s", p.text, strerror(errno));
-        *c = kept;
-        if (!kept) break;
-    }
-    FileKind kind;
-    if (!path_look(path, &kind, err)) return false;
-    return kind == FILE_FOLDER ? true : error_set(err, "%s exists and is not a folder", path);
-}
-
 // fsync of a folder, so that a rename inside it survives a power cut.
 static inline bool path_sync_folder(const char *path, Error *err) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -131,6 +114,25 @@ static inline bool path_sync_folder(const char *path, Error *err) {
     // Some network file systems refuse to sync a folder (EINVAL); their rename is synchronous anyway.
     if (rc != 0 && why != EINVAL) return error_set(err, "cannot sync the folder %s: %s", path, strerror(why));
     return true;
+}
+
+// Makes a folder and all that lead to it, and syncs what they are made in; an existing one is fine.
+static inline bool path_make_folder(const char *path, Error *err) {
+    Path p = path_of("%s", path);
+    for (char *c = p.text + 1;; c++) {
+        if (*c != '/' && *c != 0) continue;
+        char kept = *c;
+        *c = 0;
+        bool made = mkdir(p.text, 0777) == 0;
+        if (!made && errno != EEXIST) return error_set(err, "cannot make the folder %s: %s", p.text, strerror(errno));
+        Path parent = path_parent(p.text); // one that nobody may read cannot be synced, and does without
+        if (made && access(parent.text, R_OK) == 0 && !path_sync_folder(parent.text, err)) return false;
+        *c = kept;
+        if (!kept) break;
+    }
+    FileKind kind;
+    if (!path_look(path, &kind, err)) return false;
+    return kind == FILE_FOLDER ? true : error_set(err, "%s exists and is not a folder", path);
 }
 
 static inline int path_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }

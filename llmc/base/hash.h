@@ -219,4 +219,37 @@ static inline uint64_t fnv1a64(const void *bytes, size_t n, uint64_t start) {
     return start;
 }
 
+// ---------------------------------------------------------------- files that were written
+
+// Names, sizes and XXH64 of files: of what was meant to be in them, not of what a disk gives back.
+typedef struct {
+    uint64_t bytes, sum;
+} FileSum;
+
+typedef struct {
+    StrList names;
+    FileSum *items; // (names.count)
+    size_t capacity;
+} FileSums;
+
+static inline void file_sums_add(FileSums *s, const char *name, uint64_t bytes, uint64_t sum) {
+    FileSum item = {bytes, sum};
+    s->items = (FileSum *)mem_grow(s->items, &s->capacity, (size_t)s->names.count + 1, sizeof item);
+    s->items[s->names.count] = item;
+    str_list_add(&s->names, name);
+}
+
+static inline void file_sums_free(FileSums *s) {
+    str_list_free(&s->names);
+    free(s->items);
+    memset(s, 0, sizeof *s);
+}
+
+// file_write_all() that notes the file; sums may be NULL.
+static inline bool file_write_summed(FileSums *sums, const char *path, const void *bytes, size_t n, Error *err) {
+    const char *slash = strrchr(path, '/');
+    if (sums) file_sums_add(sums, slash ? slash + 1 : path, n, xxh64(bytes, n, 0));
+    return file_write_all(path, bytes, n, err);
+}
+
 #endif

@@ -180,8 +180,9 @@ static inline void folder_write_ends(Str *s, const Tokenizer *tok) {
 }
 
 // config.json and generation_config.json. tok: whose tokens begin and end a text, and what the folder that it comes
-// from said of them; NULL: nothing is known.
-static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, Error *err) {
+// from said of them; NULL: nothing is known. sums: notes the files, or NULL.
+static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, FileSums *sums,
+                                       Error *err) {
     Str s;
     memset(&s, 0, sizeof s);
     str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", family_of(c->family)->class_name,
@@ -195,7 +196,7 @@ static inline bool folder_write_config(const char *folder, const Config *c, cons
     }
     str_puts(&s, "  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n");
     Path path = path_of("%s/config.json", folder);
-    bool ok = file_write_all(path.text, s.data, s.size, err);
+    bool ok = file_write_summed(sums, path.text, s.data, s.size, err);
     s.size = 0;
     if (!tok || !tokenizer_generation_config(&s, tok)) {
         str_puts(&s, "{\n");
@@ -205,7 +206,7 @@ static inline bool folder_write_config(const char *folder, const Config *c, cons
         str_puts(&s, "\n}\n");
     }
     path = path_of("%s/generation_config.json", folder);
-    ok = ok && file_write_all(path.text, s.data, s.size, err);
+    ok = ok && file_write_summed(sums, path.text, s.data, s.size, err);
     free(s.data);
     return ok;
 }
@@ -343,8 +344,22 @@ static inline bool disk_all_used(const SafeTensors *st, const char *used, const 
     return true;
 }
 
+// The first of x (n) that is not finite, n: all are. One pass over what lies in the cache.
+static inline size_t disk_not_finite(const float *x, size_t n) {
+    const uint32_t exponent = 0x7f800000u;
+    uint32_t bits;
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) { // without a way out, so that it is done with vectors
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    for (size_t i = 0; bad && i < n; i++)
+        if (!isfinite(x[i])) return i;
+    return n;
+}
+
 // Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
-// there in its shape, and every tensor of the file with this prefix must be used.
+// there in its shape, every tensor of the file with this prefix must be used, and all numbers must be finite.
 static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
                              const char *prefix, const char *path, Error *err) {
     size_t most, most_turned;
@@ -366,6 +381,11 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
                 if (!model_keeps(m, array, &piece)) continue;
                 ok = safetensors_to_f32(part.transposed ? turned : values, tensor, (int64_t)first, (int64_t)piece.count,
                                         err);
+                size_t bad = ok ? disk_not_finite(part.transposed ? turned : values, piece.count) : piece.count;
+                if (bad < piece.count)
+                    ok = error_set(err, "%s: the tensor %s holds %g at number %zu; every weight must be finite",
+                                   tensor->path, tensor->name, (double)(part.transposed ? turned : values)[bad],
+                                   first + bad);
                 if (ok && part.transposed) disk_transpose(values, turned, p->cols, part.rows);
                 if (ok) model_set(m, array, &piece, values);
             }
@@ -386,18 +406,60 @@ static inline bool folder_load_weights(Model *m, const ParamTable *t, const Conf
     return ok;
 }
 
+// The files that may stand in a folder whose model begins with random weights: what describes a model and a tokenizer.
+static inline bool folder_file_is_small(const char *name) {
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.jinja",
+                                        "chat_template.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+// A folder without weights under the names that are read: *none if it holds nothing but config and tokenizer files. All
+// else is a model whose weights are missing, cut short or in another format, and random ones are not what was meant.
+static inline bool folder_is_bare(const char *folder, Error *err) {
+    StrList names;
+    FileKind kind;
+    memset(&names, 0, sizeof names);
+    bool ok = folder_list(&names, folder, err);
+    for (int i = 0; ok && i < names.count; i++) {
+        const char *name = names.items[i];
+        ok = path_look(path_of("%s/%s", folder, name).text, &kind, err);
+        if (!ok || (kind == FILE_REGULAR && folder_file_is_small(name))) continue;
+        bool pickled = str_ends_with(name, ".bin") || str_ends_with(name, ".pt") || str_ends_with(name, ".pth");
+        ok = error_set(err,
+                       "the folder %.300s has neither model.safetensors nor model.safetensors.index.json, but it has "
+                       "%.200s: %s; only a folder with nothing but config and tokenizer files starts from random "
+                       "weights",
+                       folder, name,
+                       pickled ? "save the model again with Transformers (safe_serialization=True)"
+                               : "fetch the weights again, or move it away");
+    }
+    str_list_free(&names);
+    return ok;
+}
+
 // Whether --model names a folder, not a preset, and whether the folder has weights.
 static inline bool folder_look(const char *model, bool *folder, bool *weights, Error *err) {
-    static const char *files[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+    static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
     FileKind kind;
     *weights = false;
     if (!path_look(model, &kind, err)) return false;
     *folder = kind == FILE_FOLDER;
-    for (int i = 0; *folder && i < 3; i++) {
+    for (int i = 0; *folder && i < 2; i++) {
         if (!path_look(path_of("%s/%s", model, files[i]).text, &kind, err)) return false;
         *weights = *weights || kind != FILE_ABSENT;
     }
-    return true;
+    return !*folder || *weights || folder_is_bare(model, err);
 }
 
 #endif

@@ -320,22 +320,40 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     return ok;
 }
 
+// The error of a folder without weights, which says what else may be meant. Returns false.
+static inline bool safetensors_none(const char *folder, const char *single, const char *index, Error *err) {
+    StrList names;
+    memset(&names, 0, sizeof names);
+    if (!folder_list(&names, folder, err)) return false;
+    const char *pickled = NULL, *shard = NULL;
+    for (int i = 0; i < names.count; i++) {
+        const char *name = names.items[i];
+        if (str_ends_with(name, ".bin") || str_ends_with(name, ".pt") || str_ends_with(name, ".pth")) pickled = name;
+        if (str_ends_with(name, ".safetensors")) shard = name;
+    }
+    error_set(err, "the folder %.1000s has neither %s nor %s%s%.200s%s", folder, single, index,
+              pickled || shard ? "; it has " : "",
+              pickled ? pickled
+              : shard ? shard
+                      : "",
+              pickled ? ": save the model again with Transformers (safe_serialization=True)"
+              : shard ? ": files without their index are read by nobody; fetch the folder again"
+                      : "");
+    str_list_free(&names);
+    return false;
+}
+
 // Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left
 // open.
 static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index,
                                            Error *err) {
     memset(st, 0, sizeof *st);
     Path one = path_of("%s/%s", folder, single), list = path_of("%s/%s", folder, index);
-    FileKind first, second, pickle;
-    bool ok = path_look(one.text, &first, err) && path_look(list.text, &second, err) &&
-              path_look(path_of("%s/pytorch_model.bin", folder).text, &pickle, err);
+    FileKind first, second;
+    bool ok = path_look(one.text, &first, err) && path_look(list.text, &second, err);
     if (ok && first != FILE_ABSENT) ok = safetensors_add_file(st, one.text, err) && safetensors_make_table(st, err);
     else if (ok && second != FILE_ABSENT) ok = safetensors_add_index(st, folder, list.text, err);
-    else if (ok)
-        ok = error_set(err, "the folder %s has neither %s nor %s%s", folder, single, index,
-                       pickle != FILE_ABSENT ? "; it has pytorch_model.bin: save the model again with Transformers "
-                                               "(safe_serialization=True)"
-                                             : "");
+    else if (ok) ok = safetensors_none(folder, single, index, err);
     if (!ok) safetensors_close(st);
     return ok;
 }
@@ -422,11 +440,19 @@ typedef struct {
     int current;      // the tensor that takes the next bytes
     uint64_t written; // of the current tensor
     Error mistake;    // the first wrong call; safewriter_commit reports it
+    bool summed;      // set after safewriter_open: sum is kept, and the tensors are all of one size of type
+    Xxh64 sum;        // of the file
 } SafeWriter;
 
 static inline bool safewriter_open(SafeWriter *w, const char *path, Error *err) {
     memset(w, 0, sizeof *w);
+    xxh64_init(&w->sum, 0);
     return out_open(&w->out, path, err);
+}
+
+static inline void safewriter_bytes(SafeWriter *w, const void *bytes, size_t n) {
+    if (w->summed) xxh64_update(&w->sum, bytes, n);
+    out_write(&w->out, bytes, n);
 }
 
 static inline void safewriter_free(SafeWriter *w) {
@@ -511,8 +537,8 @@ static inline void safewriter_begin_data(SafeWriter *w) {
     while (text.size % 8) str_puts(&text, " ");
     if (text.size > ST_MAX_HEADER) safewriter_mistake(w, "the header would be longer than 100 MB", "");
     uint64_t length = text.size;
-    out_write(&w->out, &length, 8);
-    out_write(&w->out, text.data, text.size);
+    safewriter_bytes(w, &length, 8);
+    safewriter_bytes(w, text.data, text.size);
     w->header = 8 + length;
     free(text.data);
 }
@@ -530,10 +556,12 @@ static inline void safewriter_data(SafeWriter *w, const void *bytes, size_t n) {
         }
         const SafeDeclared *t = &w->tensors[w->current];
         size_t piece = t->bytes - w->written < n ? (size_t)(t->bytes - w->written) : n;
+        if (w->summed && w->written == 0 && w->sum.bytes != w->header + t->offset)
+            safewriter_mistake(w, "a sum is kept of bytes in order alone, which those are not of tensor", t->name);
         if (w->written == 0 && !w->out.failed && ftello(w->out.stream) != (off_t)(w->header + t->offset) &&
             fseeko(w->out.stream, (off_t)(w->header + t->offset), SEEK_SET) != 0)
             w->out.failed = errno ? errno : EIO;
-        out_write(&w->out, p, piece);
+        safewriter_bytes(w, p, piece);
         w->written += piece;
         p += piece, n -= piece;
     }

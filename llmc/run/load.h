@@ -5,6 +5,7 @@ load.h: the model of --model for the verbs that do not train.
 #define LLMC_LOAD_H
 
 #include "../files/checkpoint.h"
+#include "../ranks/dist.h"
 #include "options.h"
 #include "room.h"
 
@@ -16,20 +17,51 @@ typedef struct {
     Model *model;
 } LoadedModel;
 
+// Where --model names a run's folder: its newest checkpoint; otherwise *folder is empty.
+static inline bool model_of_run(Path *folder, const char *model, Error *err) {
+    FileKind kind, config_kind;
+    Config preset;
+    Path run = path_of("%s", model);
+    folder->text[0] = 0;
+    for (size_t n = strlen(run.text); n > 1 && run.text[n - 1] == '/'; n--) run.text[n - 1] = 0;
+    if (!path_look(model, &kind, err)) return false;
+    if (kind != FILE_FOLDER) return true;
+    if (!path_look(path_of("%s/config.json", model).text, &config_kind, err)) return false;
+    if (config_kind != FILE_ABSENT) return true;
+    if (!strchr(model, '/') && config_of_preset(&preset, model, err)) return true;
+    if (!checkpoint_newest(folder, run.text, err)) return false;
+    return folder->text[0]
+               ? true
+               : error_set(err, "--model=%s: the folder has no config.json, and no checkpoint of a run is in it",
+                           model);
+}
+
+// Takes --model=RUN for the run's newest checkpoint, and says so; looks at the checksums of a checkpoint's model and of
+// a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
+static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
+    Path folder;
+    FileKind kind = FILE_ABSENT;
+    memset(&folder, 0, sizeof folder);
+    bool ok = dist->rank > 0 || !*o->model || model_of_run(&folder, o->model, err);
+    dist_broadcast(dist, &folder, sizeof folder); // others may see another one as the newest
+    if (ok && folder.text[0]) {
+        if (dist->rank == 0)
+            fprintf(stderr, "note: --model=%s is a run: its newest checkpoint is taken, %s\n", o->model, folder.text);
+        str_list_add(&o->kept, folder.text);
+        o->model = o->kept.items[o->kept.count - 1];
+    }
+    if (!ok || !o->verify) return ok;
+    if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
+    if (!*o->model || o->verb == VERB_TRAIN) return true;
+    return path_look(o->model, &kind, err) &&
+           (kind != FILE_FOLDER || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
+}
+
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
     Error err;
-    FileKind kind, config_kind;
+    FileKind kind;
     if (!path_look(o->model, &kind, &err)) fail("%s", err.text);
     if (kind == FILE_FOLDER) {
-        Path config = path_of("%s/config.json", o->model);
-        int64_t *steps = NULL;
-        int n = 0;
-        if (!path_look(config.text, &config_kind, &err) ||
-            (config_kind == FILE_ABSENT && !checkpoint_list(&steps, &n, o->model, &err)))
-            fail("%s", err.text);
-        if (n)
-            fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model,
-                 checkpoint_folder(o->model, steps[n - 1]).text);
         if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
         return;
     }

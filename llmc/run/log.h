@@ -3,13 +3,14 @@ log.h: what a run says: the terminal, run.log, metrics.jsonl, the progress line.
 
 run.log gets every line with no time stamps but those of events; metrics.jsonl one JSON object a step,
 flushed at once, so that a killed run loses at most its last line. On resuming, lines past the
-checkpoint are cut off: the file is then what an undisturbed run would have written.
+checkpoint are cut off (history.h): the file is then what an undisturbed run would have written.
 */
 #ifndef LLMC_LOG_H
 #define LLMC_LOG_H
 
 #include "../base/file.h"
 #include "../base/json.h"
+#include "history.h"
 
 typedef struct {
     FILE *file;  // run.log; NULL on ranks other than 0, which say nothing
@@ -91,29 +92,16 @@ static inline const char *log_duration(char out[16], double seconds) {
 
 // Opens metrics.jsonl for appending, after cutting it back to the lines of steps <= last_step.
 static inline bool log_open_metrics(Log *log, const char *path, int64_t last_step, Error *err) {
-    Str kept;
-    memset(&kept, 0, sizeof kept);
-    FILE *old = fopen(path, "r");
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t n;
-    while (old && (n = getline(&line, &capacity, old)) > 0) {
-        JsonDoc doc;
-        if (line[n - 1] != '\n') break; // the line that a kill cut short
-        const Json *root = json_parse(&doc, line, (size_t)n, NULL);
-        int64_t step = root ? json_integer(json_get(root, "step"), INT64_MAX) : INT64_MAX;
-        if (root) json_free(&doc);
-        if (step > last_step) break;
-        str_add(&kept, line, (size_t)n);
-    }
-    free(line);
-    if (old) fclose(old);
-    bool ok = file_write_all(path, kept.size ? kept.data : "", kept.size, err);
-    free(kept.data);
+    Str notes;
+    off_t size = 0;
+    memset(&notes, 0, sizeof notes);
+    bool ok = history_cut(&notes, &size, path, last_step, err);
+    if (notes.size) log_line(log, "%.*s", (int)notes.size - 1, notes.data);
+    free(notes.data);
     if (!ok) return false;
     if (log->metrics > 0) close(log->metrics);
     log->metrics = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    log->metrics_size = (off_t)kept.size;
+    log->metrics_size = size;
     log->pending.size = 0;
     return log->metrics > 0 ? true : error_set(err, "cannot write %s: %s", path, strerror(errno));
 }

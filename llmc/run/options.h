@@ -65,8 +65,9 @@ enum { MASTERS(CHOICE_ENUM) };
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
     X(TEXT, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
-      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a Hugging Face "     \
-      "folder, or a folder with only a config.json, which then starts from random weights")                            \
+      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
+      "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
+      "which then starts from random weights")                            \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \

@@ -61,10 +61,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
                          d->size, sums[1], 0.5 * R * (R + 1));
     Str s;
     memset(&s, 0, sizeof s);
-    uint64_t sum = 0, bytes = 0;
+    uint64_t sum = 0;
+    int64_t bytes = 0;
     Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
-    checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
-    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), build_commit,
+    file_sum(&sum, &bytes, "/proc/self/exe", -1, &ignored);
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRId64 " bytes", engine_name(), build_commit,
                __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
     free(s.data);
@@ -79,7 +80,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
 static inline bool preflight_disk(const char *run_dir, const CheckpointKeep *keep, double each, int64_t step,
                                   int64_t steps, Error *err) {
     struct statvfs fs;
-    if (statvfs(run_dir, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
+    if (statvfs(run_dir, &fs) != 0) {
+        if (errno == ENOSYS) return true;
+        return error_set(err, "cannot look at the file system of %s: %s", run_dir, strerror(errno));
+    }
+    if (fs.f_blocks == 0) return true; // some network file systems do not say
     int64_t *list, coming = keep->every > 0 ? (steps - 1) / keep->every - step / keep->every + 1 : 1;
     int there;
     bool listed = checkpoint_list(&list, &there, run_dir, err);

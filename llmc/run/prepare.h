@@ -28,7 +28,8 @@ typedef struct {
     Schedule schedule;
     SpikeRule spikes;
     RunState state;
-    int lock; // file descriptor that holds the run folder's lock
+    int lock;  // file descriptor that holds the run folder's lock
+    Str notes; // lines of the checkpoint that the run goes on from, for the log
     Watchdog watchdog;
     Saving saving;
     Stop stop;
@@ -78,6 +79,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
+        if (t->notes.size) log_line(&t->log, "%.*s", (int)t->notes.size - 1, t->notes.data);
     } else if (weights) {
         dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);
@@ -133,6 +135,22 @@ static inline bool trainer_same_tokenizer(const Trainer *t, const char *checkpoi
                             checkpoint, t->o->tokenizer);
 }
 
+// Is what the weights come from that which was written, and the model of these options? On all ranks, which share the
+// reading.
+static inline void trainer_verify(const Trainer *t, const char *checkpoint) {
+    const Options *o = t->o;
+    const Dist *dist = t->dist;
+    FileKind kind = FILE_ABSENT;
+    Error err;
+    bool ok = true;
+    if (o->verify && *checkpoint) ok = checkpoint_verify(checkpoint, dist->rank, dist->size, &err);
+    else if (o->verify)
+        ok = path_look(o->model, &kind, &err) &&
+             (kind != FILE_FOLDER || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
+    dist_agree(dist, ok, &err);
+    dist_agree(dist, dist->rank > 0 || !*checkpoint || run_folder_model(checkpoint, &t->in.config, o, &err), &err);
+}
+
 // Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
 static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, const char *options, Path *checkpoint) {
     const Options *o = t->o;
@@ -149,9 +167,9 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
-    bool ok = dist->rank > 0 || (run_folder_lock(&t->lock, o->out, &err) &&
-                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err) &&
-                                 trainer_same_tokenizer(t, checkpoint->text, &err));
+    bool ok = dist->rank > 0 ||
+              (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
+               trainer_same_tokenizer(t, checkpoint->text, &err));
     t->finished = t->state.step >= o->steps;
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
@@ -161,8 +179,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     checkpoint->text[sizeof checkpoint->text - 1] = 0;
     t->finished = t->state.step >= o->steps;
-    if (!t->finished && checkpoint->text[0])
-        dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    trainer_verify(t, checkpoint->text);
     if (!t->finished)
         dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
@@ -279,12 +296,13 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;
-    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, *checkpoint.text, &err), &err);
+    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, o->resume == RESUME_AUTO, &err), &err);
     if (dist->rank == 0) {
         trainer_log_run(t, options.data);
         log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
                  dist->size, dist->size == 1 ? "" : "s", checked);
         log_line(&t->log, "%s", t->memory.data);
+        if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
     if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
@@ -300,6 +318,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);
+    free(t->notes.data);
     t->dist->watchdog = NULL;
     watchdog_close(&t->watchdog);
     free(t);

@@ -236,6 +236,7 @@ static inline int program_main(int argc, char **argv) {
     if (verb == VERB_TRAIN) stop_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
+    dist_agree(&dist, model_prepare(&o, &dist, &err), &err);
     // --out=DIR/file: DIR need not be there yet.
     dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
     if (*o.out && verb != VERB_TRAIN) signals_threads();

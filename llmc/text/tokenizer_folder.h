@@ -5,7 +5,7 @@ tokenizer_folder.h: what stands beside a tokenizer.json: the tokens that begin a
     tokenizer_of_model(&tok, "FOLDER", err)              a model's folder: it has the last word, and this tokenizer
     tokenizer_stops(&tok, id)                            (tokenizer.h) does a generated text end here?
     tokenizer_end_named(&tok, "<eos>", err)              --end_token
-    tokenizer_write_folder(&tok, folder, length, err)    all of it into a checkpoint
+    tokenizer_write_folder(&tok, folder, length, sums, err)   all of it into a checkpoint
     tokenizer_chat_templates(&names, &texts, &tok, err)  of tokenizer_config.json or chat_template.jinja
 
 Files, as Hugging Face Transformers 4 and 5 write them; all but config.json are kept as they are, byte for byte, and
@@ -460,7 +460,8 @@ static inline bool tokenizer_end_of_shards(Tokenizer *tok, int64_t eot, const ch
 // ---------------------------------------------------------------- writing
 
 // tokenizer_config.json of a tokenizer that has none, with which AutoTokenizer of Transformers loads the folder.
-static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, Error *err) {
+static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, FileSums *sums,
+                                         Error *err) {
     JsonDoc doc;
     Json *root = json_parse(&doc, tok->json, tok->json_size, err);
     if (!root) return false;
@@ -491,7 +492,7 @@ static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path,
                ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  "
                "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
                model_max_length);
-    bool ok = file_write_all(path, out.data, out.size, err);
+    bool ok = file_write_summed(sums, path, out.data, out.size, err);
     free(out.data);
     json_free(&doc);
     return ok;
@@ -544,14 +545,15 @@ static inline Path tokenizer_chat_file(const Tokenizer *tok, int i) {
 }
 
 // The tokenizer and the files beside it, but for config.json and generation_config.json (huggingface.h).
-static inline bool tokenizer_write_folder(const Tokenizer *tok, const char *folder, int model_max_length, Error *err) {
+static inline bool tokenizer_write_folder(const Tokenizer *tok, const char *folder, int model_max_length,
+                                          FileSums *sums, Error *err) {
     Path path = path_of("%s/tokenizer.json", folder);
-    bool ok = tokenizer_save(tok, path.text, err);
+    bool ok = file_write_summed(sums, path.text, tok->json, tok->json_size, err);
     for (int i = 0; ok && i < TOKENIZER_FILES; i++) {
         if (i == TOKENIZER_GENERATION) continue;
         path = path_of("%s/%s", folder, tokenizer_file_name(i));
-        if (tok->files[i].data) ok = file_write_all(path.text, tok->files[i].data, tok->files[i].size, err);
-        else if (i == TOKENIZER_CONFIG) ok = tokenizer_save_config(tok, path.text, model_max_length, err);
+        if (tok->files[i].data) ok = file_write_summed(sums, path.text, tok->files[i].data, tok->files[i].size, err);
+        else if (i == TOKENIZER_CONFIG) ok = tokenizer_save_config(tok, path.text, model_max_length, sums, err);
     }
     if (!ok || !tok->chats.count) return ok;
     Path chats = path_of("%.3000s/" TOKENIZER_CHATS, folder);
@@ -561,13 +563,6 @@ static inline bool tokenizer_write_folder(const Tokenizer *tok, const char *fold
         ok = file_write_all(path.text, tok->chats.items[i], strlen(tok->chats.items[i]), err);
     }
     return ok && path_sync_folder(chats.text, err);
-}
-
-// The files that tokenizer_write_folder writes for some tokenizers and not for all.
-static inline void tokenizer_kept_files(StrList *names, const Tokenizer *tok) {
-    if (tok->files[TOKENIZER_SPECIAL_MAP].data) str_list_add(names, tokenizer_file_name(TOKENIZER_SPECIAL_MAP));
-    if (tok->files[TOKENIZER_TEMPLATE].data) str_list_add(names, tokenizer_file_name(TOKENIZER_TEMPLATE));
-    for (int i = 0; i < tok->chats.count; i++) str_list_add(names, tokenizer_chat_file(tok, i).text);
 }
 
 #endif

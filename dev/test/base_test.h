@@ -131,6 +131,171 @@ static void test_choices(void) {
     }
 }
 
+// How people write numbers: read whole, or refused with what was meant.
+static void test_option_numbers(void) {
+    static const struct {
+        const char *word;
+        double value; // of an int or a real
+        const char *error;
+    } rows[] = {
+        {"--steps=10.000", 0, "in digits alone: 10000"},
+        {"--steps=131.072", 0, "in digits alone: 131072"},
+        {"--steps=1.000.000", 0, "in digits alone: 1000000"},
+        {"--steps=1,000,000", 0, "in digits alone: 1000000"},
+        {"--steps=1'000", 0, "in digits alone: 1000"},
+        {"--steps=1_000", 0, "in digits alone: 1000"},
+        {"--steps=10 000", 0, "in digits alone: 10000"},
+        {"--steps=10.0", 0, "in digits alone: 10000 or 1e4"},
+        {"--steps=1.23.456", 0, "in digits alone: 10000 or 1e4"},
+        {"--steps=1.000,5", 0, "whole number from 1 to"},
+        {"--steps=1e3", 1000, NULL},
+        {"--steps=1E+3", 1000, NULL},
+        {"--steps=1.5e3", 1500, NULL},
+        {"--steps=1.55e1", 0, "whole number"},
+        {"--steps=1e-3", 0, "whole number"},
+        {"--steps=1e", 0, "whole number"},
+        {"--steps=1e400", 0, "whole number"},
+        {"--steps=e3", 0, "whole number"},
+        {"--steps=.", 0, "whole number"},
+        {"--steps=0x10", 0, "whole number"},
+        {"--steps=+5", 0, "whole number"},
+        {"--steps= 5", 0, "whole number"},
+        {"--steps=5 ", 0, "whole number"},
+        {"--steps=\xd9\xa1\xd9\xa0", 0, "whole number"}, // Arabic digits
+        {"--steps=10k", 0, "whole number"},
+        {"--steps=1M", 0, "whole number"},
+        {"--steps=", 0, "whole number"},
+        {"--steps=-1", 0, "expected 1 to"},
+        {"--steps=1099511627777", 0, "expected 1 to"},
+        {"--steps=9223372036854775808", 0, "whole number"},
+        {"--seed=4503599627370497e0", 4503599627370497.0, NULL}, // exact, though it went by an exponent
+        {"--lr=0,001", 0, "not a comma: 0.001"},
+        {"--lr=1,5", 0, "not a comma: 1.5"},
+        {"--lr=1.000,5", 0, "not a comma: 1000.5"},
+        {"--lr=1e400", 0, "expected a number"},
+        {"--lr=1e-400", 0, "expected a number"},
+        {"--lr=nan", 0, "expected a number"},
+        {"--lr=inf", 0, "expected a number"},
+        {"--lr=-inf", 0, "expected a number"},
+        {"--lr=0x1p-3", 0, "expected a number"},
+        {"--lr=+1", 0, "expected a number"},
+        {"--lr= 1", 0, "expected a number"},
+        {"--lr=1 ", 0, "expected a number"},
+        {"--lr=1e", 0, "expected a number"},
+        {"--lr=1-", 0, "expected a number"},
+        {"--lr=1f", 0, "expected a number"},
+        {"--lr=10.5", 0, "expected 0 to 10"},
+        {"--lr=.5", 0.5, NULL},
+        {"--lr=1e-3", 1e-3, NULL},
+        {"--beta1=1", 0, "expected 0 to 0.999999"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Options o;
+        Error err;
+        char word[64], *words[1] = {word};
+        snprintf(word, sizeof word, "%s", rows[i].word);
+        if (rows[i].error) CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), rows[i].error);
+        else {
+            double found = !options_parse(&o, VERB_TRAIN, 1, words, &err) ? -1
+                           : strncmp(word, "--lr", 4) == 0                ? o.lr
+                           : strncmp(word, "--seed", 6) == 0              ? (double)o.seed
+                                                                          : (double)o.steps;
+            CHECK(found == rows[i].value, "%s is %.17g, expected %.17g", word, found, rows[i].value);
+        }
+        options_free(&o);
+    }
+}
+
+// What stands in a config file, and what comes of it.
+static void test_config_lines(void) {
+    static const struct {
+        const char *text;
+        size_t size; // 0: strlen(text)
+        const char *out, *error;
+    } rows[] = {
+        {"out = run#3\n", 0, "run#3", NULL},
+        {"out = run #3\n", 0, "run", NULL},
+        {"out =#3\n", 0, "#3", NULL},
+        {"out = # nothing\nout = b # two # three", 0, "b", NULL},
+        {"out = a = b", 0, "a = b", NULL},
+        {"out = \"a #1 \"  # the first\n", 0, "a #1 ", NULL},
+        {"out = 'a \"b\" c'", 0, "a \"b\" c", NULL},
+        {"out = \"\"\nout = it's \"so\"", 0, "it's \"so\"", NULL},
+        {"out = \"a\" b", 0, NULL, ":1: text behind the closing quote"},
+        {"\nout = \"a", 0, NULL, ":2: no closing quote"},
+        {"\xef\xbb\xbfout = a", 0, "a", NULL},
+        {"out = a\r\nsteps = 5\r\n", 0, "a", NULL},
+        {"out = a\rsteps = 5\n", 0, NULL, ":1: the control character 0x0d"},
+        {"out = a\x1b[31m", 0, NULL, ":1: the control character 0x1b"},
+        {"  out\t=\ta b\t\n\n#\n  # comment", 0, "a b", NULL},
+        {"out = a\0b\n", 10, NULL, "NUL bytes"},
+        {"\xff\xfeo\0u\0t\0", 8, NULL, "NUL bytes"},
+        {"= a", 0, NULL, ":1: expected `name = value`"},
+        {"out", 0, NULL, ":1: expected `name = value`"},
+        {"steps =", 0, NULL, ":1: --steps=: expected a whole number"},
+        {"steps = 10.000", 0, NULL, "in digits alone: 10000"},
+        {"steps = 5 6", 0, NULL, ":1: --steps=5 6: expected a whole number"},
+        {"--steps = 5", 0, NULL, "did you mean --steps?"},
+        {"config = other", 0, NULL, "unknown option --config"},
+        {"temperature = heiss", 0, NULL, ":1: --temperature=heiss: expected a number"},
+        {"samples = 1.000\n", 0, NULL, "in digits alone: 1000"}, // of another verb, and looked at all the same
+        {"out = a\nout = b\n", 0, "b", NULL},                    // a later word wins
+        {"", 0, "", NULL},
+    };
+    Error err;
+    Options o;
+    Path file = test_temp("lines.config"), word = path_of("--config=%.4000s", file.text);
+    char *words[1] = {word.text};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t n = rows[i].size ? rows[i].size : strlen(rows[i].text);
+        CHECK(file_write_all(file.text, rows[i].text, n, &err), "%s", err.text);
+        if (rows[i].error) CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), rows[i].error);
+        else
+            CHECK(options_parse(&o, VERB_TRAIN, 1, words, &err) && strcmp(o.out, rows[i].out) == 0, "%s: %s",
+                  rows[i].text, o.out);
+        options_free(&o);
+    }
+    // A value as long as a list of files may be.
+    Str list;
+    memset(&list, 0, sizeof list);
+    str_puts(&list, "train_data = ");
+    for (int i = 0; i < 20000; i++) str_puts(&list, "a.bin,");
+    CHECK(file_write_all(file.text, list.data, list.size, &err), "%s", err.text);
+    CHECK(options_parse(&o, VERB_TRAIN, 1, words, &err) && strcmp(o.train_data, list.data + 13) == 0, "%s", err.text);
+    options_free(&o);
+    free(list.data);
+    word = path_of("--config=%.4000s", path_parent(file.text).text);
+    CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), "is a folder");
+    options_free(&o);
+}
+
+// ~ is the user's folder in every option that is a path, on the command line and in a config file, and nowhere else.
+static void test_option_paths(void) {
+    Error err;
+    char *home = getenv("HOME") ? str_copy(getenv("HOME")) : NULL;
+    setenv("HOME", "/home/karla", 1);
+    Path file = test_temp("paths.config");
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        int verb = 0;
+        if (p->type != OPTION_TEXT && p->type != OPTION_PATH) continue;
+        while (!(p->verbs & 1 << verb)) verb++;
+        Path line = path_of("%s = ~/x y\n", p->name), word = path_of("--%s=~/x y", p->name),
+             config = path_of("--config=%.4000s", file.text);
+        char *words[2] = {word.text, config.text};
+        CHECK(file_write_all(file.text, line.text, strlen(line.text), &err), "%s", err.text);
+        for (int i = 0; i < 2; i++) {
+            Options o;
+            CHECK(options_parse(&o, verb, 1, words + i, &err), "%s", err.text);
+            const char *value = *(const char *const *)((const char *)&o + p->offset);
+            CHECK(strcmp(value, p->type == OPTION_PATH ? "/home/karla/x y" : "~/x y") == 0, "%s: %s", words[i], value);
+            options_free(&o);
+        }
+    }
+    if (home) setenv("HOME", home, 1);
+    else unsetenv("HOME");
+    free(home);
+}
+
 static void test_options(void) {
     Options o;
     Error err;
@@ -158,7 +323,7 @@ static void test_options(void) {
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr_schedule=cos", &err), "cosine|linear|constant|wsd");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--prompt=x", &err), "not an option of train");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "steps=7", &err), "expected --name=value");
-    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--config=/nonexistent", &err), "cannot open the config file");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--config=/nonexistent", &err), "--config: cannot open /nonexistent");
 
     Path p = test_temp("train.config");
     const char *config = "# a run\nsteps = 12   # of course\n\n lr=2e-4\nprompt = of another verb\nout = a folder\n";
@@ -377,7 +542,7 @@ static void test_config_file(void) {
         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true}", "use_sliding_window"},
         {"{\"model_type\": \"gpt2\", \"activation_function\": \"relu\"}", "activation_function"},
         {"{\"model_type\": \"gpt2\", \"n_embd\": 100, \"n_head\": 12}", "does not divide"},
-        {"{\"model_type\": \"llama\", \"num_attention_heads\": 0}", "number of heads is 0"},
+        {"{\"model_type\": \"llama\", \"num_attention_heads\": 0}", "\"num_attention_heads\" is 0"},
         {"{\"model_type\": \"llama\", \"num_key_value_heads\": 5}", "do not divide"},
         {"{\"model_type\": \"llama\", \"vocab_size\": 1e30}", "vocab_size"},
         {"{\"model_type\": \"llama\"", "config.json"},
@@ -507,6 +672,9 @@ static void test_files_and_links(void) {
 static void test_base(void) {
     test_rng();
     test_options();
+    test_option_numbers();
+    test_config_lines();
+    test_option_paths();
     test_every_option();
     test_choices();
     test_schedule();

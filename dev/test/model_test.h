@@ -752,7 +752,7 @@ static void test_model_configs(void) {
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
-    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_head\": 0}", &err), "number of heads");
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_head\": 0}", &err), "\"n_head\" is 0");
     CHECK_ERROR(folder_read_config(&c, test_temp("no_folder").text, &err), "config.json");
 }
 

@@ -78,8 +78,14 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, Erro
     const ConfigField *f = config_field(kind);
     const Family *family = family_of(c->family);
     const char *keys = f->keys[family->keys];
-    Path first = name_part(keys, 0), second = name_part(keys, *keys != 0);
+    Path first = name_part(keys, 0), second = name_part(keys, 1);
     double value = folder_default(c, kind), other = value;
+    const Json *j = json_get(root, first.text);
+    if (json_is(j, JSON_NULL)) { // what follows from other fields may be null, in Transformers too
+        if (f->type != FIELD_SIZE || (config_value(&family->config, kind) != 0 && kind != CONFIG_kv_heads))
+            return json_unwanted(err, j, first.text, "a value; leave it out to have the default");
+        if (kind == CONFIG_kv_heads) value = c->heads;
+    }
     if (kind == CONFIG_activation) return folder_read_activation(c, root, first.text, err);
     // n_ctx is an older name of n_positions, which comes first.
     if (kind == CONFIG_max_seq_len && family->keys == KEYS_GPT2 && !folder_read_number(&value, f, root, "n_ctx", err))
@@ -89,8 +95,9 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, Erro
     if (!second.text[0]) return true;
     // Several keys of one field: they must agree. What the class lacks is off in it.
     if (!folder_read_number(&other, f, root, second.text, err)) return false;
-    if (strcmp(second.text, family->absent) == 0 && other != 0)
-        return folder_refuse(err, second.text, "true", path_of("none in %s", family->class_name).text);
+    if (strcmp(second.text, family->absent) == 0 && (value != 0 || other != 0))
+        return folder_refuse(err, value != 0 ? first.text : second.text, "true",
+                             path_of("no biases in %s, whose MLP has none", family->class_name).text);
     return value == other || folder_refuse(err, first.text, path_of("unlike %s", second.text).text,
                                            "biases in all linear layers of a block or in none");
 }

@@ -411,8 +411,8 @@ static inline const Json *json_present(const Json *object, const char *key) {
     return j && j->type != JSON_NULL ? j : NULL;
 }
 
-// json_want_... read a member of an object: *out stays as it is where it is absent or null, and false means that it is of
-// another type or out of range: the error names it. A whole number has neither point nor exponent.
+// json_want_... read a member of an object: *out stays as it is where it is absent or null, and false means that it is
+// of another type or out of range: the error names it. A whole number has neither point nor exponent.
 static inline bool json_want_integer(int64_t *out, const Json *object, const char *key, int64_t least, int64_t most,
                                      Error *err) {
     const Json *j = json_present(object, key);

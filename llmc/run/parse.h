@@ -181,8 +181,8 @@ static inline void options_trim(char *text) {
     for (char *end = text + strlen(text); end > text && isspace((unsigned char)end[-1]);) *--end = 0;
 }
 
-// Takes a value out of the rest of its line, which is changed: white space and a comment are cut off; a '#' inside a word
-// is none. Quotes around a value are not part of it, and within them nothing is a comment.
+// Takes a value out of the rest of its line, which is changed: white space and a comment are cut off; a '#' inside a
+// word is none. Quotes around a value are not part of it, and within them nothing is a comment.
 static inline bool options_line_value(char **value, char *rest, const char *from, Error *err) {
     char *v = rest + strspn(rest, " \t");
     *value = v;

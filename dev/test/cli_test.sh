@@ -335,7 +335,7 @@ refused 'batch_size=1048576 x --seq_len=16777216 x 4 heads' info --model=llama-n
 refused 'master_weights' train "${data[@]}" "${small[@]}" --master_weights=none --model=llama-nano --out=run_masters
 refused 'vocab_size=1024 is for presets' info --model=run_gpt2/step_00000006 --vocab_size=1024
 LLMC_SHARDS=tensor refused 'LLMC_SHARDS=tensor' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_masters
-SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=x SLURM_STEP_NUM_TASKS=2 refused 'SLURM_PROCID=x in the environment' generate --model=run_gpt2/step_00000006
+SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=x SLURM_STEP_NUM_TASKS=2 refused 'SLURM_PROCID=x: expected a whole number' generate --model=run_gpt2/step_00000006
 rm -rf wrong
 cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
 refused 'cut/model.safetensors' generate --model=cut --prompt=x

@@ -275,16 +275,21 @@ static inline double clock_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// A whole number in the environment; what is none is an error, as it is in an option.
-static inline int environment_int(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    if (!text || !*text) return otherwise;
+// A whole number that a person or a launcher wrote where no Error goes: one of another form ends the process. from:
+// what it is, for the message.
+static inline int int_or_fail(const char *text, const char *from) {
     char *end = NULL;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (*end || errno || value < INT32_MIN || value > INT32_MAX || strspn(text, "-0123456789") != strlen(text))
-        fail("%s=%.200s in the environment: expected a whole number", name, text);
+    if (!*text || *end || errno || value < INT32_MIN || value > INT32_MAX ||
+        strspn(text, "-0123456789") != strlen(text))
+        fail("%s=%.200s: expected a whole number", from, text);
     return (int)value;
+}
+
+static inline int environment_int(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? int_or_fail(text, name) : otherwise;
 }
 
 static inline int64_t int64_min(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -80,12 +80,14 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, Erro
     const char *keys = f->keys[family->keys];
     Path first = name_part(keys, 0), second = name_part(keys, 1);
     double value = folder_default(c, kind), other = value;
-    const Json *j = json_get(root, first.text);
-    if (json_is(j, JSON_NULL)) { // what follows from other fields may be null, in Transformers too
-        if (f->type != FIELD_SIZE || (config_value(&family->config, kind) != 0 && kind != CONFIG_kv_heads))
-            return json_unwanted(err, j, first.text, "a value; leave it out to have the default");
-        if (kind == CONFIG_kv_heads) value = c->heads;
+    // What follows from other fields may be null; Transformers refuses null elsewhere, too.
+    bool follows = f->type == FIELD_SIZE && (config_value(&family->config, kind) == 0 || kind == CONFIG_kv_heads);
+    for (int i = 0; i < 2 && !follows; i++) {
+        const Json *j = json_get(root, i ? second.text : first.text);
+        if (json_is(j, JSON_NULL))
+            return json_unwanted(err, j, i ? second.text : first.text, "a value; leave it out to have the default");
     }
+    if (kind == CONFIG_kv_heads && json_is(json_get(root, first.text), JSON_NULL)) value = c->heads;
     if (kind == CONFIG_activation) return folder_read_activation(c, root, first.text, err);
     // n_ctx is an older name of n_positions, which comes first.
     if (kind == CONFIG_max_seq_len && family->keys == KEYS_GPT2 && !folder_read_number(&value, f, root, "n_ctx", err))

@@ -352,9 +352,29 @@ static inline Json *json_parse(JsonDoc *doc, const char *text, size_t n, Error *
     return doc->root = root;
 }
 
+static inline int json_key_order(const void *a, const void *b) {
+    const Json *x = *(const Json *const *)a, *y = *(const Json *const *)b;
+    uint32_t n = x->key_size < y->key_size ? x->key_size : y->key_size;
+    int order = memcmp(x->key, y->key, n);
+    return order ? order : (x->key_size > y->key_size) - (x->key_size < y->key_size);
+}
+
+// Refuses an object in which a key stands twice: readers differ in which of the values they take.
+static inline bool json_unique(const Json *object, Error *err) {
+    if (!object || object->type != JSON_OBJECT || object->size < 2) return true;
+    const Json **members = (const Json **)mem_alloc(object->size * sizeof *members);
+    size_t n = 0, i = 1;
+    for (const Json *j = object->child; j; j = j->next) members[n++] = j;
+    qsort(members, n, sizeof *members, json_key_order);
+    while (i < n && json_key_order(&members[i - 1], &members[i]) != 0) i++;
+    if (i < n) error_set(err, "\"%.200s\" stands there twice", members[i]->key);
+    free(members);
+    return i == n;
+}
+
 #define JSON_MAX_BYTES ((size_t)1 << 30) // tokenizers of 1M tokens have 40 MB
 
-// Parses a file; errors begin with its path.
+// Parses a file, whose outermost keys must differ; errors begin with its path.
 static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
     Str text;
     Error why;
@@ -363,6 +383,10 @@ static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
     doc->root = NULL;
     bool read = file_read(&text, path, JSON_MAX_BYTES, err);
     Json *root = read ? json_parse(doc, text.data, text.size, &why) : NULL;
+    if (root && !json_unique(root, &why)) {
+        json_free(doc);
+        root = NULL;
+    }
     if (read && !root) error_set(err, "%s: %.900s", path, why.text);
     free(text.data);
     return root;
@@ -448,26 +472,6 @@ static inline bool json_want_string(const char **out, const Json *object, const 
     if (j->type != JSON_STRING || strlen(j->text) != j->size) return json_unwanted(err, j, key, "a string");
     *out = j->text;
     return true;
-}
-
-static inline int json_key_order(const void *a, const void *b) {
-    const Json *x = *(const Json *const *)a, *y = *(const Json *const *)b;
-    uint32_t n = x->key_size < y->key_size ? x->key_size : y->key_size;
-    int order = memcmp(x->key, y->key, n);
-    return order ? order : (x->key_size > y->key_size) - (x->key_size < y->key_size);
-}
-
-// Refuses an object in which a key stands twice: readers differ in which of the values they take.
-static inline bool json_unique(const Json *object, Error *err) {
-    if (!json_is(object, JSON_OBJECT) || object->size < 2) return true;
-    const Json **members = (const Json **)mem_alloc(object->size * sizeof *members);
-    size_t n = 0, i = 1;
-    for (const Json *j = object->child; j; j = j->next) members[n++] = j;
-    qsort(members, n, sizeof *members, json_key_order);
-    while (i < n && json_key_order(&members[i - 1], &members[i]) != 0) i++;
-    if (i < n) error_set(err, "\"%.200s\" stands there twice", members[i]->key);
-    free(members);
-    return i == n;
 }
 
 // ---------------------------------------------------------------- writing

@@ -330,7 +330,7 @@ done
 # Products of options that nobody can count.
 refused '4294967296 micro-batches' train "${data[@]}" --batch_size=1 --seq_len=32 --total_batch_tokens=137438953472 --model=llama-nano --out=unmade
 refused 'not a multiple.*take 64' train "${data[@]}" "${small[@]}" --total_batch_tokens=16 --model=llama-nano --out=unmade
-refused 'steps=1099511627776 x 34359738368 tokens' train "${data[@]}" "${small[@]}" --total_batch_tokens=34359738368 --steps=1099511627776 --model=llama-nano --out=unmade
+refused 'steps=549755813888 x 34359738368 tokens' train "${data[@]}" "${small[@]}" --total_batch_tokens=34359738368 --steps=549755813888 --model=llama-nano --out=unmade
 refused 'batch_size=1048576 x --seq_len=16777216 x 4 heads' info --model=llama-nano --batch_size=1048576 --seq_len=16777216
 refused 'master_weights' train "${data[@]}" "${small[@]}" --master_weights=none --model=llama-nano --out=run_masters
 refused 'vocab_size=1024 is for presets' info --model=run_gpt2/step_00000006 --vocab_size=1024

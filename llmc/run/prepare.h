@@ -126,9 +126,10 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
         return error_set(err,
                          "--total_batch_tokens=%lld is %lld micro-batches of batch_size x seq_len x ranks = %d x %d x "
                          "%d "
-                         "tokens, more than %d; take fewer tokens or a larger --batch_size",
+                         "tokens, more than %d; take fewer or a larger --batch_size",
                          (long long)total, (long long)(t->step_tokens / pass), t->B, t->T, t->dist->size, INT32_MAX);
-    if (__builtin_mul_overflow(o->steps, t->step_tokens, &all) || all > INT64_MAX / 4)
+    // A run that something else than its steps will end may have the most that there can be.
+    if (o->steps < 1ll << 40 && (__builtin_mul_overflow(o->steps, t->step_tokens, &all) || all > INT64_MAX / 4))
         return error_set(err,
                          "--steps=%lld x %lld tokens a step = %.3g tokens, more than can be counted; take fewer steps",
                          (long long)o->steps, (long long)t->step_tokens, (double)o->steps * (double)t->step_tokens);

@@ -124,9 +124,8 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
                          (long long)((total / pass + 1) * pass));
     if (t->step_tokens / pass > INT32_MAX)
         return error_set(err,
-                         "--total_batch_tokens=%lld is %lld micro-batches of batch_size x seq_len x ranks = %d x %d x "
-                         "%d "
-                         "tokens, more than %d; take fewer or a larger --batch_size",
+                         "--total_batch_tokens=%lld is %lld micro-batches of %d x %d x %d (batch_size x seq_len x "
+                         "ranks), more than %d; take fewer or a larger --batch_size",
                          (long long)total, (long long)(t->step_tokens / pass), t->B, t->T, t->dist->size, INT32_MAX);
     // A run that something else than its steps will end may have the most that there can be.
     if (o->steps < 1ll << 40 && (__builtin_mul_overflow(o->steps, t->step_tokens, &all) || all > INT64_MAX / 4))

@@ -145,6 +145,7 @@ static void test_option_numbers(void) {
         {"--steps=1'000", 0, "in digits alone: 1000"},
         {"--steps=1_000", 0, "in digits alone: 1000"},
         {"--steps=10 000", 0, "in digits alone: 10000"},
+        {"--steps=10.", 0, "in digits alone: 10000 or 1e4"},
         {"--steps=10.0", 0, "in digits alone: 10000 or 1e4"},
         {"--steps=1.23.456", 0, "in digits alone: 10000 or 1e4"},
         {"--steps=1.000,5", 0, "whole number from 1 to"},

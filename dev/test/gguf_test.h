@@ -364,7 +364,7 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     Error err;
     err.text[0] = 0;
     Path out = test_temp("model.gguf"), tokenizer = path_of("%s/tokenizer.json", folder);
-    Config c;
+    Config c = config_of_family(FAMILY_GPT2);
     SafeTensors st;
     GgufFile g;
     bool ok = folder_read_config(&c, folder, &err) && safetensors_open(&st, folder, &err);

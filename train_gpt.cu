@@ -482,7 +482,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
 }
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
+    if (!setup_check(setup, err)) return NULL;
     int deal;
     if (!shards_deal(&deal, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
@@ -491,6 +491,11 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
                   "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
                   "train_gpt_fp32: fp32)",
                   built_for == PRECISION_FP32 ? "fp32" : "bf16");
+        return NULL;
+    }
+    if (setup->no_master && built_for == PRECISION_FP32) {
+        error_set(err,
+                  "this train_gpt keeps its weights in fp32, which --master_weights=none is not for: leave it out");
         return NULL;
     }
     Model *m = (Model *)mem_alloc(sizeof(Model));

@@ -374,10 +374,14 @@ static ModelMemory model_memory(const ModelSetup *setup) {
 }
 
 static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
+    if (!setup_check(setup, err)) return NULL;
     if (setup->zero > 1 || setup->zero_group) {
         error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no "
                        "--zero_group; train_gpt does more");
+        return NULL;
+    }
+    if (setup->no_master) {
+        error_set(err, "train_gpt_cpu keeps its weights in fp32, which --master_weights=none is not for: leave it out");
         return NULL;
     }
     if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {

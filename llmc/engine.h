@@ -42,6 +42,11 @@ typedef struct {
     const Dist *dist;
 } ModelSetup;
 
+// What model_create looks at first, in either program.
+static inline bool setup_check(const ModelSetup *s, Error *err) {
+    return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err);
+}
+
 // Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
 typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_STATE } ModelArray;
 

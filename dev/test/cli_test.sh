@@ -150,7 +150,23 @@ refused 'expected 0 to 1' generate --top_p=1.5
 refused 'not an option of' generate --lr=3
 refused 'needs --train_data' train --model=llama-nano
 refused 'expected --name=value' train steps=3
-refused 'cannot open the config file' train --config=none
+refused 'config: cannot open none' train --config=none
+refused 'config: . is a folder' info --config=.
+refused 'in digits alone: 10000' train --steps=10.000
+refused 'not a comma: 0.001' train --lr=0,001
+printf '\xef\xbb\xbfsteps = 7\r\nout = a#1 "b" # not c\r\nsample_prompt = "x # y"' >bom.conf
+good train --print_options=steps,out,sample_prompt --config=bom.conf
+if [ "$(cat out)" = $'7\na#1 "b"\nx # y' ]; then ok; else bad "a config file from another system: $(cat out)"; fi
+printf 'out = a\0b\n' >nul.conf
+refused 'NUL bytes' train --config=nul.conf
+refused 'holds a line break' train --print_options=out --out=$'a\nb'
+mkdir home && cp "$sample" home/a.txt
+printf 'input = ~/a.txt\nout = ~/made/tok.json\n' >tilde.conf
+HOME=$work/home good bpe --config=tilde.conf --vocab_size=512
+# shellcheck disable=SC2088  # the program is to read the tilde
+HOME=$work/home good tokenize --tokenizer='~/made/tok.json' --input='~/a.txt' --out='~/made/s'
+absent '~'
+if [ -f home/made/tok.json ] && compgen -G 'home/made/s_train_*' >/dev/null; then ok; else bad "~ in --out: $(ls -R home)"; fi
 
 # ---- text and tokenizers
 : >empty
@@ -275,6 +291,52 @@ mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
 refused 'model_type.*bert.*gpt2, llama and qwen3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
 refused 'model_type' generate --model=bert
 refused 'preset, which has no weights' generate --model=llama-nano --prompt=x
+# A folder that has a preset's name. A run's folder is in nobody's way; a model is named by a path.
+for steps in 2 4; do good train "${data[@]}" "${small[@]}" --model=llama-nano --out=llama-nano --steps=$steps --checkpoint_every=1 --resume=auto; done
+good info --model=llama-nano
+refused 'the folder of that name is ./llama-nano' generate --model=llama-nano
+refused 'the folder of that name is ./llama-nano' eval --model=llama-nano --data='s_val_*.bin' "${small[@]}"
+refused 'the folder of that name is ./llama-nano' export --model=llama-nano --out=unmade
+refused 'preset, which has no weights' export --model=qwen3-nano --out=unmade
+cp -r run_gpt2/step_00000006 gpt2-nano
+for verb in 'info' 'generate' 'export --out=unmade' 'eval --data=s_val_*.bin --seq_len=32' "train ${data[*]} ${small[*]} --out=unmade"; do
+    set -f
+    # shellcheck disable=SC2086  # a verb with its options
+    refused 'name of a preset, and of a folder with a model in it: write ./gpt2-nano' $verb --model=gpt2-nano
+    set +f
+done
+good info --model=./gpt2-nano
+good generate --model=gpt2-nano/ --tokens=1
+rm -r gpt2-nano llama-nano
+# config.json: values of another type are refused by name, and a head that is none.
+for change in 's/"n_embd": 64/"n_embd": "64"/' 's/"n_embd": 64/"n_embd": 64.0/' 's/"n_embd": 64/"n_embd": 64, "n_embd": 64/' 's/"n_embd": 64/"n_embd": 1e999/'; do
+    rm -rf wrong && cp -r run_gpt2/step_00000006 wrong && sed -i "$change" wrong/config.json
+    for verb in 'info' 'generate' 'export --out=unmade' 'eval --data=s_val_*.bin --seq_len=32'; do
+        # shellcheck disable=SC2086  # a verb with its options
+        refused 'wrong/config.json: "n_embd" (is|stands there twice)' $verb --model=wrong
+    done
+done
+# The shapes are those of the file, or no memory is taken: 1 GiB for this embedding.
+mkdir huge && sed 's/"vocab_size": [0-9]*/"vocab_size": 4194304/' run_llama/step_00000006/config.json >huge/config.json
+cp run_llama/step_00000006/model.safetensors run_llama/step_00000006/tokenizer.json huge/
+for verb in 'generate' 'eval --data=s_val_*.bin --seq_len=32' "train ${data[*]} ${small[*]} --out=run_huge"; do
+    set -f
+    if [ -z "$RUNNER" ] && [ "$SANITIZE" != 1 ]; then ulimit -S -v 3000000; fi
+    # shellcheck disable=SC2086  # a verb with its options
+    refused 'embed_tokens.weight has the shape' $verb --model=huge
+    ulimit -S -v unlimited
+    set +f
+done
+# Products of options that nobody can count.
+refused '4294967296 micro-batches' train "${data[@]}" --batch_size=1 --seq_len=32 --total_batch_tokens=137438953472 --model=llama-nano --out=unmade
+refused 'not a multiple.*take 64' train "${data[@]}" "${small[@]}" --total_batch_tokens=16 --model=llama-nano --out=unmade
+refused 'steps=549755813888 x 34359738368 tokens' train "${data[@]}" "${small[@]}" --total_batch_tokens=34359738368 --steps=549755813888 --model=llama-nano --out=unmade
+refused 'batch_size=1048576 x --seq_len=16777216 x 4 heads' info --model=llama-nano --batch_size=1048576 --seq_len=16777216
+refused 'master_weights' train "${data[@]}" "${small[@]}" --master_weights=none --model=llama-nano --out=run_masters
+refused 'vocab_size=1024 is for presets' info --model=run_gpt2/step_00000006 --vocab_size=1024
+LLMC_SHARDS=tensor refused 'LLMC_SHARDS=tensor' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_masters
+SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=x SLURM_STEP_NUM_TASKS=2 refused 'SLURM_PROCID=x: expected a whole number' generate --model=run_gpt2/step_00000006
+rm -rf wrong
 cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
 refused 'cut/model.safetensors' generate --model=cut --prompt=x
 cp -r run_gpt2/step_00000006 wrong && sed -i 's/"n_embd": 64/"n_embd": 128/' wrong/config.json

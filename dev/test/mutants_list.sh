@@ -5,6 +5,7 @@
 mutant "XXH64 rotates by 30" llmc/base/hash.h 'word * XXH64_PRIME_2, 31)' 'word * XXH64_PRIME_2, 30)' "gpt files"
 mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
 mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt gguf files"
+mutant "keys may stand twice" llmc/base/json.h 'return i == n;' 'return true;' "gpt base"
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 
 # ---- text
@@ -54,13 +55,17 @@ mutant "GGUF keeps the halves of llama's heads" llmc/files/gguf.h 'start + in_he
 mutant "values are cut where keys are" llmc/files/naming.h 'j == 0 ? 0 : NQ + (j - 1) * NK' 'j == 0 ? 0 : NQ' "gpt model gguf"
 mutant "checkpoints' checksums are not compared" llmc/files/checkpoint.h 'else if (ok && sum !=' 'else if (0 && sum !=' "gpt trainer"
 mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < n - keep->newest; i++' 'i < n - keep->newest + 1; i++' "gpt trainer"
+mutant "a head that is no copy is dropped" llmc/files/huggingface.h '*equal = *equal && x[i] == y[i]' '*equal = *equal' "gpt model"
+mutant "null is the default" llmc/files/huggingface.h 'i < 2 && !follows; i++' 'i < 0; i++' "gpt base"
 mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)' 'if (0)' "gpt files"
 
 # ---- run
 mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
 mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "gpt trainer"
 mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step / (double)s->warmup' 's->peak' "gpt base"
-mutant "options above their bound pass" llmc/run/parse.h '*n >= p->least && *n <= p->most' '*n >= p->least' "cli_test"
+mutant "options above their bound pass" llmc/run/parse.h 'x >= p->least && x <= p->most' 'x >= p->least' "gpt base"
+mutant "a whole number ends in a point" llmc/run/parse.h '|| (point && exponent == 0)' '' "gpt base"
+mutant "a comment begins inside a word" llmc/run/parse.h "&& (end[-1] == ' ' || end[-1] == '\\t')" '' "gpt base"
 mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step) break;' '' "resume_test"
 mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) break;' 'if (kept >= sum) break;' "gpt base"
 mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"

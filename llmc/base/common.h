@@ -4,8 +4,8 @@ common.h: what every other header stands on: errors, memory, strings, time.
 Errors. A function that can fail for a reason outside the program (a file, a user's value) returns
 bool and takes an Error* last; on false the Error holds one line that says what was expected, what
 was found, where, and what to do next. Nothing in llmc/ ends the process on bad input: the verbs do,
-through fail(), so that tests and fuzzers can call everything in-process. The exception is memory:
-mem_alloc() ends the process with the size that could not be had.
+through fail(), so that tests and fuzzers can call everything in-process. The exceptions are memory
+(mem_alloc() ends the process with the size that could not be had) and numbers in the environment.
 
 This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C11 and as C++17.
 */
@@ -275,9 +275,21 @@ static inline double clock_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// A whole number that a person or a launcher wrote where no Error goes: one of another form ends the process. from:
+// what it is, for the message.
+static inline int int_or_fail(const char *text, const char *from) {
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (!*text || *end || errno || value < INT32_MIN || value > INT32_MAX ||
+        strspn(text, "-0123456789") != strlen(text))
+        fail("%s=%.200s: expected a whole number", from, text);
+    return (int)value;
+}
+
 static inline int environment_int(const char *name, int otherwise) {
     const char *text = getenv(name);
-    return text && *text ? atoi(text) : otherwise;
+    return text && *text ? int_or_fail(text, name) : otherwise;
 }
 
 static inline int64_t int64_min(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -355,7 +355,7 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             ok = t->from != NULL;
         }
     }
-    ok = ok && disk_all_used(st, used, "", c, folder, err);
+    ok = ok && disk_all_used(st, used, "", table, c, folder, err);
     free(used);
     return ok;
 }

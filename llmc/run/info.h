@@ -189,12 +189,17 @@ static inline void info_data(Str *json, const Options *o) {
 }
 
 static inline int verb_info(const Options *o, Dist *dist) {
+    Error err;
     Str s, *json = o->json ? &s : NULL;
     memset(&s, 0, sizeof s);
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
         model_config_or_fail(&c, o, (int)o->vocab_size);
+        if (o->vocab_size && c.vocab_size != o->vocab_size)
+            fail("--vocab_size=%lld is for presets; the folder --model=%s has a vocabulary of %d",
+                 (long long)o->vocab_size, o->model, c.vocab_size);
+        if (!config_check_batch(&c, o->batch_size, o->seq_len, &err)) fail("%s", err.text);
         info_model(json, &c, o, dist);
     }
     if (json && s.size && *o->tokenizer) str_puts(json, ", ");

@@ -60,8 +60,9 @@ static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
     Error err;
     FileKind kind;
-    if (!path_look(o->model, &kind, &err)) fail("%s", err.text);
-    if (kind == FILE_FOLDER) {
+    bool folder;
+    if (!model_is_folder(&folder, o->model, &err) || !path_look(o->model, &kind, &err)) fail("%s", err.text);
+    if (folder) {
         if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
         return;
     }
@@ -97,9 +98,10 @@ static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSet
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
     if (!weights && !random)
-        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
-             verbs[o->verb].name);
-    if (!config_check(&l->config, &err)) fail("%s", err.text);
+        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)%s", o->model,
+             verbs[o->verb].name, folder ? "" : model_folder_beside(o->model).text);
+    if (weights && !folder_check_weights(&l->config, o->model, &err)) fail("%s", err.text);
+    if (!setup_check(setup, &err)) fail("%s", err.text);
     l->table = param_table(&l->config);
     model_room_or_fail(l, o, setup);
     l->model = model_create(setup, &err);

@@ -60,22 +60,23 @@ enum { MASTERS(CHOICE_ENUM) };
 #define TEXT_OF_(x) #x
 
 // X(TYPE, name, default as a user would write it, least, most, choices, verbs, help)
-// TYPE: TEXT (const char*), INT (int64_t), REAL (double), FLAG and CHOICE (int: index into choices).
+// TYPE: TEXT and PATH (const char*; of a path a leading ~ is the user's folder), INT (int64_t), REAL (double), FLAG and
+// CHOICE (int: index into choices). Lists of files are TEXT: path_expand reads them.
 // least and most bound INT and REAL, both included.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
-    X(TEXT, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
+    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights")                            \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
-    X(TEXT, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
+    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
       "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
       "tokens of them, bpe leaves them out)")                                                                          \
-    X(TEXT, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
       "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file")                                                                           \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
@@ -170,6 +171,7 @@ enum { MASTERS(CHOICE_ENUM) };
 // clang-format on
 
 typedef const char *OptionTEXT;
+typedef const char *OptionPATH;
 typedef int64_t OptionINT;
 typedef double OptionREAL;
 typedef int OptionFLAG;
@@ -181,11 +183,11 @@ typedef struct {
 #undef X
     int verb;
     const char *print; // of --print_options: names with commas, empty: all; NULL: it was not given
-    StrList kept;      // owns the values of TEXT options
+    StrList kept;      // owns the values of TEXT and PATH options
     StrList configs;   // files that --config named
 } Options;
 
-typedef enum { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
+typedef enum { OPTION_TEXT, OPTION_PATH, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
 
 typedef struct {
     const char *name;

@@ -111,17 +111,34 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     }
 }
 
-// How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation).
+// How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation). What is counted
+// over the run, tokens and sequences, must fit as well.
 static inline bool trainer_batches(Trainer *t, Error *err) {
-    int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = t->o->total_batch_tokens;
+    const Options *o = t->o;
+    int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = o->total_batch_tokens, all;
+    if (!config_check_batch(&t->in.config, t->B, t->T, err)) return false;
     t->step_tokens = total ? total : pass;
+    if (t->step_tokens % pass)
+        return error_set(err,
+                         "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
+                         "%lld; take %lld or another batch size",
+                         (long long)total, t->B, t->T, t->dist->size, (long long)pass,
+                         (long long)((total / pass + 1) * pass));
+    if (t->step_tokens / pass > INT32_MAX)
+        return error_set(err,
+                         "--total_batch_tokens=%lld is %lld micro-batches of %d x %d x %d (batch_size x seq_len x "
+                         "ranks), more than %d; take fewer or a larger --batch_size",
+                         (long long)total, (long long)(t->step_tokens / pass), t->B, t->T, t->dist->size, INT32_MAX);
+    // A run that something else than its steps will end may have the most that there can be.
+    if (o->steps < 1ll << 40 && (__builtin_mul_overflow(o->steps, t->step_tokens, &all) || all > INT64_MAX / 4))
+        return error_set(err,
+                         "--steps=%lld x %lld tokens a step = %.3g tokens, more than can be counted; take fewer steps",
+                         (long long)o->steps, (long long)t->step_tokens, (double)o->steps * (double)t->step_tokens);
+    if (o->warmup_steps > o->steps)
+        return error_set(err, "--warmup_steps=%lld is more than --steps=%lld: the learning rate would never reach --lr",
+                         (long long)o->warmup_steps, (long long)o->steps);
     t->micro_batches = (int)(t->step_tokens / pass);
-    if (t->step_tokens % pass == 0) return true;
-    return error_set(err,
-                     "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
-                     "%lld; take %lld or another batch size",
-                     (long long)total, t->B, t->T, t->dist->size, (long long)pass,
-                     (long long)((total / pass + 1) * pass));
+    return true;
 }
 
 // A checkpoint's embeddings mean the tokens that it was trained with. Shards of llm.c do not say which these were.
@@ -182,6 +199,10 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     trainer_verify(t, checkpoint->text);
     if (!t->finished)
         dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
+    const char *from = checkpoint->text[0] ? checkpoint->text : o->model;
+    bool folder = true, weights = true;
+    dist_agree(dist, checkpoint->text[0] || folder_look(o->model, &folder, &weights, &err), &err);
+    if (!t->finished && weights) dist_agree(dist, folder_check_weights(&t->in.config, from, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 

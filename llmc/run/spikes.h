@@ -117,9 +117,10 @@ static inline bool spike_read(SpikeWindow *w, const Json *object) {
     for (int k = 0; k < 2; k++) {
         const Json *list = json_get(object, k ? "grad_norm" : "loss");
         double *values = k ? w->grad_norm : w->loss;
-        for (const Json *j = json_is(list, JSON_ARRAY) ? list->child : NULL; j; j = j->next) {
-            if (count[k] == SPIKE_WINDOW_MOST) return false;
-            values[count[k]++] = json_number(j, 0);
+        if ((object && object->type != JSON_OBJECT) || (list && list->type != JSON_ARRAY)) return false;
+        for (const Json *j = list ? list->child : NULL; j; j = j->next) {
+            if (count[k] == SPIKE_WINDOW_MOST || !json_is(j, JSON_NUMBER) || !isfinite(j->number)) return false;
+            values[count[k]++] = j->number;
         }
     }
     w->count = count[0];

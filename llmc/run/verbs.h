@@ -113,7 +113,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     model_config_or_fail(&l.config, o, 0);
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
-    if (!folder) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
+    if (!folder)
+        fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
+             model_folder_beside(o->model).text);
     if (!tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
     if (tok.vocab_size > l.config.vocab_size)
         fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
@@ -193,6 +195,12 @@ static inline int verb_eval(const Options *o, Dist *dist) {
 static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
+    bool folder;
+    if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
+    Config preset;
+    if (!folder && config_of_preset(&preset, o->model, &err))
+        fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
+             model_folder_beside(o->model).text);
     if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
     struct stat st;
     if (stat(o->out, &st) == 0) print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);

@@ -588,7 +588,8 @@ static double safetensors_seconds(const Str *names, int count) {
     return clock_seconds() - start;
 }
 
-// Names that somebody has chosen to fall on one place of a hash table (FNV-1a, by its low bits) cost no more than others.
+// Names that somebody has chosen to fall on one place of a hash table (FNV-1a, by its low bits) cost no more than
+// others.
 static void test_safetensors_names(void) {
     enum { NAMES = 20000 };
     const uint64_t prime = 0x100000001b3, low = (1 << 17) - 1;

@@ -76,7 +76,7 @@ static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c)
 }
 
 // A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F)
-// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. keep: characters that may stay.
+// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. keep: what may stay.
 static inline void text_make_printable_but(char *text, const char *keep) {
     uint8_t *p = (uint8_t *)text, *end = p + strlen(text);
     uint32_t c = 0;

@@ -61,6 +61,44 @@ static inline bool tokenizer_read_token(const char **name, const Json *root, con
     return error_set(err, "%s: \"%s\" must be the name of a token, an object with its content, or null", path, key);
 }
 
+static inline bool tokenizer_not_there(const char *path, const char *key, const char *name, Error *err) {
+    return error_set(err,
+                     "%s: \"%s\" is %.60s, which tokenizer.json has not; Transformers would add it to the vocabulary: "
+                     "name "
+                     "a token that is there",
+                     path, key, name);
+}
+
+// The other tokens that files name: they must be there, and no more is made of them.
+static inline bool tokenizer_check_others(const Tokenizer *tok, const Json *root, const char *path, Error *err) {
+    static const char *const one[] = {"unk_token", "sep_token", "cls_token", "mask_token"},
+                             *const many[] = {"additional_special_tokens", "extra_special_tokens"};
+    const char *name;
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        if (!tokenizer_read_token(&name, root, one[i], path, err)) return false;
+        if (name && tokenizer_named(tok, name) < 0) return tokenizer_not_there(path, one[i], name, err);
+    }
+    TokenizerNames added; // lists may be long
+    tokenizer_names_open(&added, (uint64_t)tok->vocab_size);
+    for (int id = 0; id < tok->vocab_size; id++) {
+        if (tok->kinds[id] < TOKEN_SPECIAL) continue;
+        name = tokenizer_name(tok, id);
+        TokenizerName entry = {name, strlen(name), id};
+        *tokenizer_name_slot(&added, name, entry.size) = entry;
+    }
+    bool ok = true;
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++) {
+        const Json *list = json_get(root, many[i]);
+        for (const Json *j = list ? list->child : NULL; ok && j; j = j->next) { // a list, or an object of names
+            name = json_string(json_is(j, JSON_OBJECT) ? json_get(j, "content") : j, "");
+            if (tokenizer_name_slot(&added, name, strlen(name))->id < 0)
+                ok = tokenizer_not_there(path, many[i], name, err);
+        }
+    }
+    free(added.slots);
+    return ok;
+}
+
 // The three tokens that files name; -1: not there.
 enum { NAMED_BOS, NAMED_EOS, NAMED_PAD, NAMED_TOKENS };
 
@@ -71,11 +109,7 @@ static inline bool tokenizer_read_named(int named[NAMED_TOKENS], const Tokenizer
         const char *name;
         if (!tokenizer_read_token(&name, root, keys[i], path, err)) return false;
         int id = name ? tokenizer_named(tok, name) : -1;
-        if (name && id < 0 && i != NAMED_PAD)
-            return error_set(err,
-                             "%s: \"%s\" is %.60s, which tokenizer.json has not; Transformers would add it to the "
-                             "vocabulary: name a token that is there",
-                             path, keys[i], name);
+        if (name && id < 0) return tokenizer_not_there(path, keys[i], name, err);
         if (id >= 0 && named[i] >= 0 && named[i] != id)
             return error_set(err, "%s: \"%s\" is %.60s, tokenizer_config.json says %.60s: make them the same", path,
                              keys[i], name, tokenizer_name(tok, named[i]));
@@ -186,7 +220,7 @@ static inline bool tokenizer_read_config(Tokenizer *tok, int named[NAMED_TOKENS]
     if (!tokenizer_read_flag(&prefix, root, "add_prefix_space", false, path, err)) return false;
     if (prefix) return error_set(err, "%s: \"add_prefix_space\" is not supported", path);
     if (!tokenizer_check_around(tok, root, path, err) || !tokenizer_check_decoder(tok, root, path, err) ||
-        !tokenizer_read_named(named, tok, root, path, err))
+        !tokenizer_check_others(tok, root, path, err) || !tokenizer_read_named(named, tok, root, path, err))
         return false;
     const int around[2] = {tok->bos, tok->closing};
     for (int i = 0; i < 2; i++)

@@ -438,7 +438,9 @@ static inline int64_t dataset_index(const Dataset *d, uint64_t seed, int64_t pos
 // Whether a shard's tokens are those that its header speaks of; one of llm.c says nothing of them.
 static inline bool shard_verify(const Shard *s, Error *err) {
     if (!s->checked) return true;
+    if (s->file.mapping) madvise(s->file.mapping, s->file.size, MADV_SEQUENTIAL); // up to ten times as fast from disk
     uint64_t sum = xxh64(s->data, s->file.size - sizeof(ShardHeader), 0);
+    if (s->file.mapping) madvise(s->file.mapping, s->file.size, MADV_NORMAL);
     return sum == s->header.checksum
                ? true
                : error_set(err,

@@ -148,7 +148,9 @@ static inline bool shard_set_name(int fd, const ShardName *n, Error *err) {
         for (int64_t i = 0; i < counts[side]; i++) {
             Path to = shard_path(n, side, i);
             Path from = path_of("%s_%05lld.bin", shard_sides[side], (long long)i);
-            if (renameat(fd, from.text, AT_FDCWD, to.text) != 0 && errno != ENOENT) // ENOENT: it has its name
+            struct stat st; // ENOENT: it has its name, unless it is still there
+            if (renameat(fd, from.text, AT_FDCWD, to.text) != 0 &&
+                (errno != ENOENT || fstatat(fd, from.text, &st, 0) == 0 || errno != ENOENT))
                 return shard_set_stuck(n, "rename to", to.text, err);
         }
     if (there && (!shard_set_trim(n, counts, err) || !path_sync_folder(n->folder.text, err))) return false;

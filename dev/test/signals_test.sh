@@ -191,6 +191,15 @@ for how in direct wrapped; do
     check "the log says why, $how: $(tail -n 1 $run/run.log)" grep -q 'stopped by the end of the process that started the ranks' $run/run.log
     check "with a checkpoint, $how: $(ls $run)" goes_on $run
 done
+# Steps of seconds: longer than Open MPI leaves to a process whose launcher has gone.
+set_options launcher_slow --steps=100000000 --total_batch_tokens=96000
+"${program[@]}" "${options[@]}" >out 2>err &
+pid=$!
+await test -s launcher_slow/metrics.jsonl
+kill -9 $pid
+wait $pid 2>/dev/null
+check "the launcher is killed in a long step: its ranks end" gone launcher_slow
+check "with a checkpoint: $(ls launcher_slow)" test "$(saved launcher_slow)" -gt 0
 set_options signal_ranks --steps=100000000
 "${program[@]}" "${options[@]}" >out 2>err &
 pid=$!

@@ -76,6 +76,19 @@ kill -HUP $pid
 wait $pid
 check "under nohup a hangup is nothing, not exit code $?: $(said)" test "$(saved nohup)" -eq $steps
 
+# ---- a verb that writes a file, with several threads: the signal is for the one that removes what it began
+for ((i = 0; i < 400; i++)); do cat "$sample"; done >big.txt
+for signal in TERM HUP; do
+    "${program[@]}" tokenize --tokenizer=tokenizer.json --input=big.txt --threads=4 --out=several >out 2>err &
+    pid=$!
+    await compgen -G '.several*'
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    code=$?
+    check "tokenize, SIG$signal: exit code $code" test $code -eq $((128 + $(kill -l $signal)))
+    check "tokenize, SIG$signal, leaves nothing: $(echo .several* several*)" test -z "$(compgen -G '.several*'; compgen -G 'several*')"
+done
+
 # ---- the reader of standard output goes away
 set_options piped
 "${program[@]}" "${options[@]}" 2>err | head -n 1 >/dev/null

@@ -147,7 +147,11 @@ static inline void watchdog_open(Watchdog *w, double timeout, int rank, const ch
     pthread_mutex_init(&w->mutex, NULL);
     clock_condition(&w->wake);
     if (timeout <= 0 && !launcher->parent) return;
+    sigset_t all, before; // signals are for the thread that works, which may have a file to remove first
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int why = pthread_create(&w->thread, NULL, watchdog_run, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (why) warn("no watchdog on rank %d: %s", rank, strerror(why));
     w->running = why == 0;
 }

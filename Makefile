@@ -25,7 +25,7 @@ CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -
 CFLAGS  += $(WARNINGS) -Wpedantic -Wno-psabi
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
 CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
-LDLIBS  := -lm
+LDLIBS  := -lm -ldl
 CFLAGS  += $(if $(filter 1,$(OPENMP)),-fopenmp)
 ifeq ($(SANITIZE),1)
 # MPI libraries leak by design; the sanitized build leaves them out.

@@ -137,7 +137,7 @@ fi
 # A rank that goes away before all have come is missed; it may come again.
 export SLURM_STEP_NUM_TASKS=3
 start_rank0
-evaluate 1 &
+(SLURM_PROCID=1 exec "${program[@]}" eval --model="$model" --data='s_val_*.bin' --seq_len=13) >out1 2>&1 & # what is killed is the rank
 first=$!
 check "the first rank comes" await_connections "$port" 1
 kill -9 $first

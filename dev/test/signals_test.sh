@@ -76,6 +76,19 @@ kill -HUP $pid
 wait $pid
 check "under nohup a hangup is nothing, not exit code $?: $(said)" test "$(saved nohup)" -eq $steps
 
+# ---- a verb that writes a file, with several threads: the signal is for the one that removes what it began
+for ((i = 0; i < 400; i++)); do cat "$sample"; done >big.txt
+for signal in TERM HUP; do
+    "${program[@]}" tokenize --tokenizer=tokenizer.json --input=big.txt --threads=4 --out=several >out 2>err &
+    pid=$!
+    await compgen -G '.several*'
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    code=$?
+    check "tokenize, SIG$signal: exit code $code" test $code -eq $((128 + $(kill -l $signal)))
+    check "tokenize, SIG$signal, leaves nothing: $(echo .several* several*)" test -z "$(compgen -G '.several*'; compgen -G 'several*')"
+done
+
 # ---- the reader of standard output goes away
 set_options piped
 "${program[@]}" "${options[@]}" 2>err | head -n 1 >/dev/null
@@ -191,6 +204,15 @@ for how in direct wrapped; do
     check "the log says why, $how: $(tail -n 1 $run/run.log)" grep -q 'stopped by the end of the process that started the ranks' $run/run.log
     check "with a checkpoint, $how: $(ls $run)" goes_on $run
 done
+# Steps of seconds: longer than Open MPI leaves to a process whose launcher has gone.
+set_options launcher_slow --steps=100000000 --total_batch_tokens=96000
+"${program[@]}" "${options[@]}" >out 2>err &
+pid=$!
+await test -s launcher_slow/metrics.jsonl
+kill -9 $pid
+wait $pid 2>/dev/null
+check "the launcher is killed in a long step: its ranks end" gone launcher_slow
+check "with a checkpoint: $(ls launcher_slow)" test "$(saved launcher_slow)" -gt 0
 set_options signal_ranks --steps=100000000
 "${program[@]}" "${options[@]}" >out 2>err &
 pid=$!

@@ -12,7 +12,7 @@ the process with 1. What is read while a model trains is therefore not mapped (d
 #ifndef LLMC_PROCESS_H
 #define LLMC_PROCESS_H
 
-#include "common.h"
+#include "file.h"
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -188,8 +188,7 @@ static inline bool process_threads(int wanted, Error *err) {
                          threads, strerror(why));
     bool *starting = (bool *)mem_alloc(sizeof(bool)); // lives as long as the process: exit() looks at it
     *starting = on_exit(process_threads_died, starting) == 0;
-#pragma omp parallel
-    (void)omp_get_thread_num();
+    signals_threads();
     *starting = false;
 #else
     (void)wanted;

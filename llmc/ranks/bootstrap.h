@@ -208,7 +208,7 @@ static inline void bootstrap_close_guest(BootstrapGuest *g) {
 }
 
 // Reads on what a guest says. Once it is a rank's whole hello with the right key, the rank has its place; one that
-// comes again (it had lost the connection) takes that of its first connection. Returns by how many fewer ranks are missing.
+// comes again (it had lost the connection) takes that of its first one. Returns by how many fewer ranks are missing.
 static inline int bootstrap_hear(RanksLine *l, const Bootstrap *b, BootstrapGuest *g) {
     ssize_t got = recv(g->socket, (char *)&g->hello + g->got, sizeof g->hello - g->got, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;

@@ -16,9 +16,14 @@ Limits: Linux's /proc. A launcher outside this process's PID namespace is not se
 #define LLMC_LAUNCHER_H
 
 #include "../base/file.h"
+#include <dlfcn.h>
 
 // More wrappers than this are none.
 #define LAUNCHER_WRAPPERS 16
+// Seconds until MPI may end a process whose launcher has ended. A checkpoint takes seconds to minutes.
+#define LAUNCHER_OUTLIVE_SECONDS 600
+// Seconds between two looks whether it is there. Below the second that Open MPI leaves.
+#define LAUNCHER_LOOK 0.25
 
 typedef struct {
     pid_t child, parent; // this process or the outermost wrapper, and the launcher; parent 0: there is none
@@ -83,6 +88,14 @@ static inline bool launcher_gone(const Launcher *l) {
     if (!l->parent) return false;
     pid_t now = launcher_parent_of(l->child);
     return now >= 0 && now != l->parent;
+}
+
+// Open MPI ends a process about a second after its launcher has ended (a thread of its own notices, and calls what
+// MPI_Abort calls). Makes it wait long enough for a checkpoint. Its setting for debuggers does that, a variable that it
+// lets nobody set any more once it runs; other MPI libraries lack it, and need nothing.
+static inline void launcher_outlive(void) {
+    int *delay = (int *)dlsym(RTLD_DEFAULT, "opal_abort_delay");
+    if (delay) *delay = LAUNCHER_OUTLIVE_SECONDS;
 }
 
 #endif

@@ -112,7 +112,8 @@ PRINTF_LIKE(2, 3) static inline void watchdog_end(const Watchdog *w, const char 
 
 static inline void *watchdog_run(void *argument) {
     Watchdog *w = (Watchdog *)argument;
-    double nap = w->timeout > 0 && w->timeout < 10 ? w->timeout / 10 : 1, last = clock_seconds(); // of two looks
+    double nap = w->launcher.parent ? LAUNCHER_LOOK : 1, last = clock_seconds(); // between two looks; the last one
+    if (w->timeout > 0 && w->timeout / 10 < nap) nap = w->timeout / 10;
     pthread_mutex_lock(&w->mutex);
     while (!w->closing) {
         double now = clock_seconds(), patience = 2 * w->longest + ORPHAN_SECONDS;
@@ -123,7 +124,9 @@ static inline void *watchdog_run(void *argument) {
                          "waited %.0f s for: %s; a rank or its network hangs (look for the rank that does not say "
                          "this), or --comm_timeout=%g is too short; the job ends, resume from the last checkpoint",
                          w->waited, w->what, w->timeout);
-        if ((!w->step || (w->what && w->waited > patience)) && launcher_gone(&w->launcher))
+        bool orphan = launcher_gone(&w->launcher);
+        if (orphan && w->step) launcher_outlive();
+        if (orphan && (!w->step || (w->what && w->waited > patience)))
             watchdog_end(w,
                          "the process that started it (mpirun, srun) has ended%s%s; the job ends, resume from the last "
                          "checkpoint",
@@ -144,7 +147,11 @@ static inline void watchdog_open(Watchdog *w, double timeout, int rank, const ch
     pthread_mutex_init(&w->mutex, NULL);
     clock_condition(&w->wake);
     if (timeout <= 0 && !launcher->parent) return;
+    sigset_t all, before; // signals are for the thread that works, which may have a file to remove first
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int why = pthread_create(&w->thread, NULL, watchdog_run, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (why) warn("no watchdog on rank %d: %s", rank, strerror(why));
     w->running = why == 0;
 }

@@ -124,8 +124,9 @@ enum { MASTERS(CHOICE_ENUM) };
       "write checkpoints while training goes on, from a copy in host memory (12 bytes a parameter, shared by the "     \
       "ranks that write); off: no copy, training waits, and --comm_timeout must be longer than a write")               \
     X(REAL, max_minutes, "0", 0, 1e7, "", O_TRAIN,                                                                     \
-      "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGUSR1, "    \
-      "SIGUSR2 and a file named stop in the run's folder")                                                             \
+      "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGHUP, "     \
+      "SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGPWR, the end of mpirun or srun, and a file named stop in the "  \
+      "run's folder")                                                                                                  \
     X(REAL, comm_timeout, "600", 0, 1e7, "", O_TRAIN,                                                                  \
       "seconds that a rank waits for others before it ends the job with an error (0: for ever); longer than a step, "  \
       "and than a checkpoint takes to be read")                                                                        \

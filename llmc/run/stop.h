@@ -49,7 +49,10 @@ static inline int stop_reason(Stop *s, bool data) {
     int reason = sigtimedwait(&set, NULL, &none);
     double now = clock_seconds();
     if (reason < 0) reason = 0;
-    if (launcher_gone(&s->dist->launcher)) reason = STOP_LAUNCHER;
+    if (launcher_gone(&s->dist->launcher)) {
+        launcher_outlive();
+        reason = STOP_LAUNCHER;
+    }
     if (s->max_minutes > 0 && now - s->started > 60 * s->max_minutes) reason = STOP_TIME;
     if (s->dist->rank == 0 && now - s->looked > 1) { // once a second: metadata servers serve many
         s->looked = now;

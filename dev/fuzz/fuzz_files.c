@@ -87,7 +87,7 @@ static void fuzz_safetensors(const uint8_t *bytes, size_t n) {
     }
     REQUIRE(!ok || total <= n);
     free(st.tensors);
-    free(st.table);
+    free(st.names);
     json_free(&doc);
 }
 

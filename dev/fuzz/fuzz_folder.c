@@ -66,7 +66,7 @@ static void check_written(const char *folder) {
     if (field) fail("%s is another when it is read again", field);
     REQUIRE(tok.hash == again.hash && tok.vocab_size == again.vocab_size && tok.bos == again.bos);
     REQUIRE(tok.eot == again.eot && tok.stop_count == again.stop_count);
-    REQUIRE(memcmp(tok.stops, again.stops, sizeof tok.stops[0] * (size_t)tok.stop_count) == 0);
+    for (int i = 0; i < tok.stop_count; i++) REQUIRE(tokenizer_stops(&again, tok.stops[i]));
     tokenizer_free(&tok);
     tokenizer_free(&again);
 }

@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t last = 0;
         mark_ends(whole, (TextPattern)k, text, 0, n);
         for (size_t at = 0; at < n; at++) {
-            size_t cut = text_safe_cut((const char *)text, n, at);
+            size_t cut = text_safe_cut((TextPattern)k, (const char *)text, n, at);
             REQUIRE(cut <= n && cut >= at);
             if (cut == last || cut == n) continue;
             bool parts[TEXT_MOST + 1] = {false};

@@ -5,12 +5,15 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${SANITIZE:=0}" "${POINTS:=some}"
+# shellcheck source=dev/test/check.sh
+. dev/test/check.sh
 # An emulator has another C library. AddressSanitizer's library has to come first, and keeps the memory.
 PRELOAD=
 [ "$SANITIZE" = 1 ] && PRELOAD=$(ldd "$BUILD/train_gpt_cpu" 2>/dev/null | sed -n 's/.*libasan[^ ]* => \([^ ]*\).*/\1/p')
 if [ -n "$RUNNER" ] || { [ "$SANITIZE" = 1 ] && [ -z "$PRELOAD" ]; }; then
-    printf 'SKIPPED failing calls and damaged files: no library can stand in front of this program\n0 passed, 0 failed\n'
-    exit 0
+    skip 'failing calls, damaged files' 'no library can stand in front of this program'
+    conclude
+    exit
 fi
 export PRELOAD
 # Thousands of runs that sync every file: in memory where that can be, since no bit depends on the disk.
@@ -26,7 +29,6 @@ calls=(--sample=1000) emulated=(--sample=200) damages=(--sample=400)
 [ "$SANITIZE" = 1 ] && calls=(--sample=150) emulated=(--sample=50) damages=(--sample=100) ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
 export ASAN_OPTIONS
 [ "$POINTS" = all ] && calls=() emulated=(--sample=3000) damages=()
-passed=0 failed=0
 add() { # add COMMAND...: its counts; a test that ends without them has failed
     local line
     "$@" | tee "$TMPDIR/out"
@@ -43,5 +45,4 @@ if [ -x "$BUILD/train_gpt_emu_fp32" ]; then
     add "$TMPDIR/faults_run" "$BUILD/train_gpt_emu_fp32" "$TMPDIR/faults.so" dev/test/sample_de.txt --without=memory "${emulated[@]}"
 fi
 add "$TMPDIR/flips" "$BUILD/train_gpt_cpu" dev/test/sample_de.txt "${damages[@]}"
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+conclude

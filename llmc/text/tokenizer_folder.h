@@ -551,7 +551,8 @@ static inline void tokenizer_add_json(Str *out, const Json *j) {
     str_puts(out, close);
 }
 
-// The folder's generation_config.json; the end of a text is put in where it names none. False: it has none.
+// The folder's generation_config.json; where it names no end of a text all are put in, the document's first: those
+// of config.json would not count beside it. False: it has none.
 static inline bool tokenizer_generation_config(Str *out, const Tokenizer *tok) {
     const Str *kept = &tok->files[TOKENIZER_GENERATION];
     if (!kept->data) return false;
@@ -560,7 +561,10 @@ static inline bool tokenizer_generation_config(Str *out, const Tokenizer *tok) {
     if (tok->eot < 0 || (end && end->type != JSON_NULL)) {
         str_add(out, kept->data, kept->size);
     } else {
-        str_printf(out, "{\n  \"eos_token_id\": %d", tok->eot);
+        str_printf(out, tok->stop_count > 1 ? "{\n  \"eos_token_id\": [%d" : "{\n  \"eos_token_id\": %d", tok->eot);
+        for (int i = 0; i < tok->stop_count; i++)
+            if (tok->stops[i] != tok->eot) str_printf(out, ", %d", tok->stops[i]);
+        if (tok->stop_count > 1) str_puts(out, "]");
         for (const Json *j = root->child; j; j = j->next) {
             if (strcmp(j->key, "eos_token_id") == 0) continue;
             str_puts(out, ",\n  ");

@@ -725,7 +725,7 @@ static void test_config_returns(void) {
             CHECK(config_of_preset(&c, path_of("%s-nano", family_name(family)).text, &err), "%s", err.text);
             for (int i = 0; i < n; i++) config_set(&c, switches[i], set >> i & 1);
             c.norm_eps = 1.0 / 3e5, c.init_std = 0.1 / 7;
-            if (!folder_write_config(folder.text, &c, 7, 3, &err)) {
+            if (!folder_write_config(folder.text, &c, NULL, &err)) {
                 CHECK(strstr(err.text, "no config.json of a "), "%s", err.text);
                 continue;
             }
@@ -751,14 +751,14 @@ static void test_config_returns(void) {
             text = path_of("%.2000s}", text.text);
             CHECK(file_write_all(path.text, text.text, strlen(text.text), &err), "%s", err.text);
             if (!folder_read_config(&c, folder.text, &err)) continue;
-            CHECK(folder_write_config(folder.text, &c, 7, 3, &err) && folder_read_config(&back, folder.text, &err) &&
+            CHECK(folder_write_config(folder.text, &c, NULL, &err) && folder_read_config(&back, folder.text, &err) &&
                       !config_difference(&c, &back),
                   "%s: %s", text.text, err.text);
         }
     Config c;
     CHECK(config_of_preset(&c, "gpt2-nano", &err), "%s", err.text);
     c.kv_heads = 2;
-    CHECK_ERROR(folder_write_config(folder.text, &c, 7, 3, &err),
+    CHECK_ERROR(folder_write_config(folder.text, &c, NULL, &err),
                 "no config.json of a gpt2 model says its key/value heads");
 }
 

@@ -69,8 +69,9 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
     X(EMFILE)                                                                                                          \
     X(EMLINK)                                                                                                          \
     X(ENFILE)                                                                                                          \
-    X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE)      \
-        X(ETIMEDOUT) X(EXDEV)
+    X(ENODEV)                                                                                                          \
+    X(ENOENT)                                                                                                          \
+    X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
 // No errno has these values.
 enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN, FAULT_CUT };
 

@@ -8,6 +8,7 @@ The shards that tokenize replaces are compared where their names are known (shar
 #ifndef LLMC_OUTPUTS_H
 #define LLMC_OUTPUTS_H
 
+#include "../files/huggingface.h"
 #include "options.h"
 
 // Whether a file begins as a GGUF: what export wrote before, it may write again.
@@ -22,11 +23,10 @@ static inline bool output_is_gguf(const char *path) {
 // Refuses an output (of the option --out, which made `out`) that is a file of a model's folder.
 static inline bool output_spares_model(const Options *o, const char *out, FileId id, Error *err) {
     StrList names;
-    FileKind kind;
-    bool same = false;
+    bool same = false, folder;
     memset(&names, 0, sizeof names);
-    if (!*o->model || !path_look(o->model, &kind, err)) return !*o->model;
-    if (kind != FILE_FOLDER) return true;
+    if (!*o->model || !model_is_folder(&folder, o->model, err)) return !*o->model;
+    if (!folder) return true; // a preset, also where a run's folder has its name
     bool ok = folder_list(&names, o->model, err);
     for (int i = 0; ok && !same && i < names.count; i++) {
         FileId other;

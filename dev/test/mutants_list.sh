@@ -11,6 +11,10 @@ mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_D
 # ---- text
 mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
+mutant "GPT-2's texts are cut where its pattern looks ahead" llmc/text/text.h "pattern == TEXT_GPT2 ? c == '\\n'" "0 ? c == '\\n'" "gpt tokenizer"
+mutant "an added token of the vocabulary stands for its name" llmc/text/tokenizer.h 'if (tokenizer_name_slot(&r->vocab, name, size)->id >= 0) {' 'if (tok->kinds[id] == TOKEN_NORMAL) {' "gpt tokenizer"
+mutant "generation_config.json's ends are not looked at" llmc/text/tokenizer_folder.h 'bool own = ends.count > 0;' 'bool own = false;' "gpt tokenizer"
+mutant "a cut document begins again" llmc/text/tokenize.h ', first = false;' ';' "gpt data"
 mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(inputs + 1, targets,' 'memcpy(inputs, targets,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"

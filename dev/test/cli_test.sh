@@ -340,6 +340,8 @@ rm -rf wrong
 cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
 refused 'cut/model.safetensors' generate --model=cut --prompt=x
 cp -r run_gpt2/step_00000006 wrong && sed -i 's/"n_embd": 64/"n_embd": 128/' wrong/config.json
+refused 'wrong/config.json.*the checkpoint is damaged' generate --model=wrong --prompt=x
+rm wrong/run.json # with its checksums
 refused 'shape' generate --model=wrong --prompt=x
 cp -r run_gpt2/step_00000006 lost && rm lost/tokenizer.json
 refused 'tokenizer.json' generate --model=lost --prompt=x
@@ -367,6 +369,8 @@ for side in train val; do
     mv keep.bin s_${side}_00000.bin
 done
 rm -rf unmade # it has no checkpoint
+good train "${data[@]}" "${small[@]}" --model=llama-nano --steps=1 --val_every=0 --verify=off --out=run_unverified
+if grep -q 'verify=off: the checksums of what is read were not looked at' run_unverified/run.log; then ok; else bad 'run.log does not speak of --verify=off'; fi
 # validation among the training shards, under its own name, as a link and as a copy
 ln s_val_00000.bin linked.bin && cp s_val_00000.bin copied.bin
 for glob in 's_*.bin' 's_train_00000.bin,s_val_00000.bin' 's_train_*.bin,linked.bin' 's_train_*.bin,copied.bin'; do
@@ -399,15 +403,16 @@ refused 'another model.*family differs' train "${data[@]}" "${small[@]}" --model
 cp -r run_llama run_other
 for change in 's/num_key_value_heads": 2/num_key_value_heads": 4/' 's/word_embeddings": true/word_embeddings": false/'; do
     sed "$change" run_llama/step_00000006/config.json >run_other/step_00000006/config.json
-    refused 'another model.*(kv_heads|tied) differs' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto
+    refused 'config.json.*the checkpoint is damaged' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto
+    refused 'another model.*(kv_heads|tied) differs' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto --verify=off
 done
 refused 'another --seed' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto --seed=9
 refused 'another --seq_len' train "${data[@]}" --batch_size=2 --seq_len=16 --model=llama-nano --out=run_llama --steps=8 --resume=auto
 refused 'another training data' train --train_data='s_blank_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto
 cp -r run_llama run_cut && truncate -s -8 run_cut/step_00000006/optimizer-*.safetensors
-refused 'run_cut/step_00000006.*(damaged|bytes).*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_cut --steps=8 --resume=auto
+refused 'run_cut/step_00000006.*(damaged|bytes).*rename or remove' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_cut --steps=8 --resume=auto
 cp -r run_llama run_damaged && printf 'x' | dd of=run_damaged/step_00000006/model.safetensors bs=1 seek=20000 conv=notrunc 2>/dev/null
-refused 'checksum.*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=8 --resume=auto
+refused 'checksum.*rename or remove' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=8 --resume=auto
 rm -rf run_damaged/step_00000006
 good train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=6 --resume=auto --val_every=3 --sample_every=5 --tokens=8 --checkpoint_every=2 --keep_checkpoints=2
 if cmp -s run_damaged/step_00000006/model.safetensors run_llama/step_00000006/model.safetensors; then ok; else bad "going on from the checkpoint before gives other weights"; fi

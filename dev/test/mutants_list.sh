@@ -20,7 +20,10 @@ mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
 mutant "shards of two runs are one set" llmc/text/data.h 'a->header.set != b->header.set' '0 && a->header.set != b->header.set' "gpt data"
 mutant "a set may lack its last shards" llmc/text/data.h 'expected < (int64_t)h->set_count' '0 && expected < (int64_t)h->set_count' "gpt data"
-mutant "surplus shards of the set before stay" llmc/text/shard_set.h 'if (old.number < counts[old.side]) continue;' 'if (old.number < 1000) continue;' "gpt data"
+mutant "surplus shards of the set before stay" llmc/text/shard_set.h '|| old.number < counts[old.side]) continue;' '|| old.number < 1000) continue;' "gpt data"
+mutant "UTF-16 without a mark is text" llmc/text/reader.h '(many || invalid)) what = text_wide' '0) what = text_wide' "gpt data"
+mutant "packed files are text" llmc/text/reader.h 'if (!f->foreign || verbatim) return true;' 'if (1) return true;' "gpt data"
+mutant "the output may be the input" llmc/run/outputs.h 'path_id(paths.items[i], &other, NULL) && file_id_same(id, other)' '0 && path_id(paths.items[i], &other, NULL)' "cli_test"
 mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksum' 'return 1 || sum == s->header.checksum' "gpt data"
 
 # ---- ranks

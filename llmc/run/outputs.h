@@ -22,11 +22,10 @@ static inline bool output_is_gguf(const char *path) {
 // Refuses an output (of the option --out, which made `out`) that is a file of a model's folder.
 static inline bool output_spares_model(const Options *o, const char *out, FileId id, Error *err) {
     StrList names;
-    FileKind kind;
-    bool same = false;
+    bool same = false, folder = false;
     memset(&names, 0, sizeof names);
-    if (!*o->model || !path_look(o->model, &kind, err)) return !*o->model;
-    if (kind != FILE_FOLDER) return true;
+    if (*o->model && !model_is_folder(&folder, o->model, err)) return false;
+    if (!folder) return true; // a preset, also where a run's folder has its name
     bool ok = folder_list(&names, o->model, err);
     for (int i = 0; ok && !same && i < names.count; i++) {
         FileId other;

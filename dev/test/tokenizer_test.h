@@ -865,6 +865,8 @@ static void test_tokenizer_foreign(void) {
          // what would print or encode otherwise
          {"\"decoder\": {\"type\": \"ByteLevel\"", "\"decoder\": {\"type\": \"Metaspace\"", "decoder"},
          {"\"post_processor\": null", "\"post_processor\": {\"type\": \"RobertaProcessing\"}", "RobertaProcessing"},
+         {"\"normalizer\": null", "\"normalizer\": null, \"normalizer\": {\"type\": \"NFC\"}", "stands there twice"},
+         {"\"ignore_merges\": false", "\"ignore_merges\": false, \"ignore_merges\": true", "stands there twice"},
          // two tokenizers in one file: names that stand twice, ids that Hugging Face gives otherwise
          {"\"!\": 0", "\"!\": 0, \"!\": 0", "stands twice"},
          {"\"content\": \"<|im_end|>\"", "\"content\": \"<|im_start|>\"", "stands twice"},
@@ -1037,6 +1039,7 @@ static void test_tokenizer_folder_refused(void) {
          {"tokenizer_config.json", "{\"chat_template\": 5}", "\"chat_template\" must be"},
          {"tokenizer_config.json", "{\"chat_template\": [{\"name\": \"default\"}]}", "\"chat_template\" must be"},
          {"tokenizer_config.json", "{\"chat_template\": \"a\\u0000b\"}", "\"chat_template\" must be"},
+         {"tokenizer_config.json", "{\"eos_token\": \"<|im_end|>\", \"eos_token\": null}", "stands there twice"},
          {"tokenizer_config.json", "[]", "expected an object"},
          {"tokenizer_config.json", "{", "not JSON"},
          {"special_tokens_map.json", "{\"eos_token\": \"<eos>\"}", "<eos>, which tokenizer.json has not"},

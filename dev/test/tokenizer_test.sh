@@ -2,6 +2,7 @@
 # One tokenizer from end to end: what a model's folder says of it is obeyed by every verb, and stands in the checkpoint
 # of a run that starts from the folder. And GPT-2's pattern on documents that are cut: the tokens of a text are those of
 # its parts.
+# shellcheck disable=SC2016,SC2059  # the $ of jq; bytes as printf escapes
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}"

@@ -1230,7 +1230,8 @@ static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size
     Json *root = json_parse(&doc, text, size, err);
     if (!root) return false;
     const Json *model = json_get(root, "model");
-    bool ok = tokenizer_check_model(model, err) && tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
+    bool ok = json_unique(root, err) && tokenizer_check_model(model, err) && json_unique(model, err) &&
+              tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
               tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err) &&
               tokenizer_read_decoder(json_get(root, "decoder"), err) && tokenizer_read_model(tok, root, model, err) &&
               tokenizer_read_post_processor(tok, json_get(root, "post_processor"), err);

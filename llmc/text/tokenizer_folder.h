@@ -355,7 +355,7 @@ static inline bool tokenizer_read_json(JsonDoc *doc, const Json **root, const St
     *root = NULL;
     if (!text->data) return true;
     *root = json_parse(doc, text->data, text->size, &why);
-    if (!*root) return error_set(err, "%s: %.900s", path, why.text);
+    if (!*root || !json_unique(*root, &why)) return error_set(err, "%s: %.900s", path, why.text);
     return json_is(*root, JSON_OBJECT) ? true : error_set(err, "%s: expected an object", path);
 }
 

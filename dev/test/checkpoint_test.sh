@@ -228,9 +228,8 @@ check "and the run goes on: $(said)" test -d a/step_00000003
 check "another name is an error" refused 'start2' train a --model=start2 --steps=4 --resume=auto
 
 # ---- several ranks, which share the reading: what one finds is said once
-if [ -n "$RUNNER" ] || [[ $BUILD != *mpi1* ]] || ! command -v mpirun >/dev/null; then
-    printf 'SKIPPED checkpoint_test.sh, several ranks: no mpirun, or a build without MPI\n'
-else
+why=$(no_ranks)
+if [ -n "$why" ]; then skip 'checkpoint_test.sh, several ranks' "$why"; else
     launch=(mpirun --oversubscribe --bind-to none)
     [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
     launch+=(-n 3)
@@ -257,5 +256,4 @@ else
     program=("${one[@]}")
 fi
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+conclude

@@ -359,7 +359,7 @@ refused 'cut.bin' train --train_data=cut.bin --val_data='s_val_*.bin' --tokenize
 cp s_train_00000.bin damaged.bin && printf '\xff\xff\xff\xff' | dd of=damaged.bin bs=1 seek=5000 conv=notrunc 2>/dev/null
 refused 'damaged.bin.*checksum' info --data=damaged.bin --seq_len=32
 refused 'multiple' train "${data[@]}" "${small[@]}" --total_batch_tokens=100 --model=llama-nano --out=unmade
-damage() { cp s_$1_00000.bin keep.bin && printf '\x01' | dd of=s_$1_00000.bin bs=1 seek=1500 conv=notrunc 2>/dev/null; }
+damage() { cp "s_$1_00000.bin" keep.bin && printf '\x01' | dd of="s_$1_00000.bin" bs=1 seek=1500 conv=notrunc 2>/dev/null; }
 for side in train val; do
     damage $side
     refused "s_${side}_00000.bin is damaged.*checksum" train "${data[@]}" "${small[@]}" --model=llama-nano --out=unmade

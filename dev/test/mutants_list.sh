@@ -84,3 +84,8 @@ mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);
         __syncthreads();' 'make_float2(s1, s2);' "cuda"
 mutant "CUDA: SiLU's slope loses a factor" llmc/cuda/mlp.h 'return a * s * (1 + x * c);' 'return a * s * (1 + c);' "cuda"
 mutant "CUDA: sums stop at the group" llmc/cuda/shards.h 'if (last) ranks_sum_across(' 'if (0) ranks_sum_across(' "cuda_ranks_test"
+mutant "the page cache of a cgroup counts as used" llmc/base/memory.h 'limit - used + cache + swap' 'limit - used + swap' "gpt memory"
+mutant "a cgroup above is not looked at" llmc/base/memory.h 'if (n <= (int)point) return;' 'return;' "gpt memory"
+mutant "memory of ranks that share a bound is not added up" llmc/run/room.h 'sum += shares ? all[r].need : 0;' 'sum = mine.need;' "memory_test"
+# shellcheck disable=SC2016  # the text of a function
+mutant "an option is arithmetic for bash" scripts/common.sh 'whole() { [[ $1 =~ ^(0|[1-9][0-9]{0,14})$ ]]; }' 'whole() { true; }' "scripts_test"

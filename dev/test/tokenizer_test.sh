@@ -59,6 +59,7 @@ check "train from the folder" run train "${chat[@]}" "${small[@]}" --steps=2 --c
 model=tuned/step_00000002
 for file in tokenizer.json tokenizer_config.json special_tokens_map.json generation_config.json chat_template.jinja additional_chat_templates/tool.jinja; do
     check "$file of the checkpoint is not that of the folder" cmp chat/$file $model/$file
+    # shellcheck disable=SC2016  # $file is jq's
     check "$file has no checksum" jq -e --arg file $file '.files[$file].bytes > 0' $model/run.json
 done
 check "config.json's ids" is "$(jq -c '[.bos_token_id, .eos_token_id]' $model/config.json)" '[500,[498,496]]'
@@ -79,6 +80,7 @@ check "nothing of it" test ! -e other
 {
     printf '\x88\xd8\x34\x01\x01\0\0\0\0\x04\0\0' # 20240520, 1, 1024 tokens
     head -c 1012 /dev/zero
+    # shellcheck disable=SC2059  # the bytes are the format
     tokens plain.bin | head -n 1024 | while read -r id; do printf "\\x$(printf %02x $((id % 256)))\\x$(printf %02x $((id / 256)))"; done
 } >llmc.bin
 llmc=(--train_data=llmc.bin --val_data=llmc.bin --model=llama-nano "${small[@]}" --out=llmc --resume=auto)

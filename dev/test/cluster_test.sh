@@ -35,12 +35,14 @@ done
 # shellcheck source=dev/test/check.sh
 . dev/test/check.sh
 if [ "${TIMES:=1}" -gt 1 ]; then
+    log=$(mktemp)
     for ((i = 1; i <= TIMES; i++)); do
         printf '=== %d of %d\n' $i "$TIMES"
-        TIMES=1 bash dev/test/cluster_test.sh "$@" | tee /dev/stderr | tail -n 1 >"/tmp/cluster_test.$$"
-        check "time $i: $(cat "/tmp/cluster_test.$$")" grep -Eq '^[0-9]+ passed, 0 failed$' "/tmp/cluster_test.$$"
+        TIMES=1 bash dev/test/cluster_test.sh "$@" | tee "$log"
+        code=${PIPESTATUS[0]}
+        check "time $i: exit code $code, $(tail -n 1 "$log")" test "$code" -eq 0
     done
-    rm -f "/tmp/cluster_test.$$"
+    rm -f "$log"
     printf '%d passed, %d failed\n' "$passed" "$failed"
     [ "$failed" -eq 0 ]
     exit

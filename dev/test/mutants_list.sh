@@ -27,7 +27,7 @@ mutant "the output may be the input" llmc/run/outputs.h 'path_id(paths.items[i],
 mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksum' 'return 1 || sum == s->header.checksum' "gpt data"
 
 # ---- ranks
-mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"
+mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '    job_abort();' '    return;' "gpt watchdog"
 mutant "a rank with another key is let in" llmc/ranks/bootstrap.h '!bootstrap_same(g->hello.key, b->asked)' '0' "bootstrap_test"
 mutant "strangers keep rank 0 for ever" llmc/ranks/bootstrap.h 'missing > 0 && !bootstrap_over(b, b->until)' 'missing > 0' "bootstrap_test"
 mutant "ranks outlive their launcher" llmc/ranks/launcher.h 'now >= 0 && now != l->parent' 'now < -1' "gpt process"

@@ -188,6 +188,8 @@ static void test_process(void) {
         code = process_test_child(process_test_peer, kind, said);
         CHECK(code == 1, "a peer of kind %d: exit code %d, it said: %s", kind, code, said);
         CHECK(process_test_line(said, parts[kind]), "a peer of kind %d: it said: %s", kind, said);
+        size_t most = strlen("error: rank 1 on : \n") + sizeof(DistError) - 2; // both texts, each of which has an end
+        CHECK(strlen(said) <= most, "a peer of kind %d: it said %zu bytes, expected %zu", kind, strlen(said), most);
     }
 
     code = process_test_child(process_test_bus, 0, said);

@@ -197,7 +197,6 @@ PRINTF_LIKE(2, 3) static inline void dist_fail(const Dist *d, const char *format
     va_end(args);
     text_make_printable(err.text);
     if (d->size == 1) fail("%s", err.text);
-    text_make_printable(err.text);
     fflush(stdout);
     fprintf(stderr, "error: rank %d on %s: %s\n", d->rank, d->host, err.text);
     job_abort();

@@ -173,8 +173,9 @@ static inline void tree_write(const Tree *t, const char *from, const char *folde
 // The text without the figures of these names, each between ": " and ',', '}' or the line's end, and without speeds.
 static inline char *judge_mask(const char *data, size_t size, size_t *masked) {
     static const char own_sum[] = "\"xxh64\": "; // of run.json, over options that are left out here; not those of files
-    static const char *const keys[] = {"\"step_ms\": ",          "\"tokens_per_s\": ",           "\"mfu\": ",
-                                       "\"keep_checkpoints\": ", "\"background_checkpoints\": ", own_sum};
+    static const char *const keys[] =
+        {"\"step_ms\": ",          "\"tokens_per_s\": ",           "\"mfu\": ", "\"keep_checkpoints\": ",
+         "\"checkpoint_every\": ", "\"background_checkpoints\": ", own_sum};
     char *out = (char *)malloc(size + 1);
     size_t n = 0;
     for (size_t i = 0; i < size;) {

@@ -96,7 +96,7 @@ static inline bool log_open_metrics(Log *log, const char *path, int64_t last_ste
     off_t size = 0;
     memset(&notes, 0, sizeof notes);
     bool ok = history_cut(&notes, &size, path, last_step, err);
-    if (notes.size) log_line(log, "%.*s", (int)notes.size - 1, notes.data);
+    if (notes.size) notes.data[notes.size - 1] = 0, log_line(log, "%s", notes.data);
     free(notes.data);
     if (!ok) return false;
     if (log->metrics > 0) close(log->metrics);

@@ -157,7 +157,10 @@ check "the weights are the checkpoint's: $(said)" grep -q '^weights from whole/s
 # ---- weights that are not where they are looked for
 bare() { # bare FILE...: a folder of config.json and these
     rm -rf m r && mkdir m && cp whole/step_00000006/config.json m/
-    for file; do touch "m/$file"; done
+    for file; do
+        : >"m/$file"
+        if [[ $file == *.json ]]; then echo '{}' >"m/$file"; fi
+    done
 }
 bare generation_config.json tokenizer_config.json special_tokens_map.json merges.txt
 train r --model=m --steps=1

@@ -60,6 +60,15 @@ PRINTF_LIKE(2, 3) static inline void log_text(Log *log, const char *format, ...)
     va_end(args);
 }
 
+// Lines that others put together, each with its newline.
+static inline void log_notes(Log *log, const Str *notes) {
+    for (size_t at = 0; at < notes->size;) {
+        int n = (int)strcspn(notes->data + at, "\n");
+        log_line(log, "%.*s", n, notes->data + at);
+        at += (size_t)n + 1;
+    }
+}
+
 // The live line: in place on a terminal; elsewhere a line every 10 seconds.
 PRINTF_LIKE(2, 3) static inline void log_progress(Log *log, const char *format, ...) {
     if (!log->file || !log->progress) return;
@@ -96,7 +105,7 @@ static inline bool log_open_metrics(Log *log, const char *path, int64_t last_ste
     off_t size = 0;
     memset(&notes, 0, sizeof notes);
     bool ok = history_cut(&notes, &size, path, last_step, err);
-    if (notes.size) log_line(log, "%.*s", (int)notes.size - 1, notes.data);
+    log_notes(log, &notes);
     free(notes.data);
     if (!ok) return false;
     if (log->metrics > 0) close(log->metrics);

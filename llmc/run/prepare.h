@@ -79,7 +79,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
-        if (t->notes.size) log_line(&t->log, "%.*s", (int)t->notes.size - 1, t->notes.data);
+        log_notes(&t->log, &t->notes);
     } else if (weights) {
         dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);

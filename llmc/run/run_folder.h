@@ -150,6 +150,7 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
     if (!r.sealed)
         str_printf(notes, "%s/run.json is of an earlier version of the program and has no checksum of its own\n",
                    folder->text);
+    if (changed.size) text_make_printable(changed.data); // the record may be anybody's
     if (changed.size) str_printf(notes, "options changed since that checkpoint, old -> new: %s\n", changed.data);
     free(changed.data);
     run_record_close(&r);

@@ -19,16 +19,15 @@ typedef struct {
 
 // Where --model names a run's folder: its newest checkpoint; otherwise *folder is empty.
 static inline bool model_of_run(Path *folder, const char *model, Error *err) {
-    FileKind kind, config_kind;
-    Config preset;
+    FileKind config_kind;
+    bool named;
     Path run = path_of("%s", model);
     folder->text[0] = 0;
     for (size_t n = strlen(run.text); n > 1 && run.text[n - 1] == '/'; n--) run.text[n - 1] = 0;
-    if (!path_look(model, &kind, err)) return false;
-    if (kind != FILE_FOLDER) return true;
+    if (!model_is_folder(&named, model, err)) return false;
+    if (!named) return true;
     if (!path_look(path_of("%s/config.json", model).text, &config_kind, err)) return false;
     if (config_kind != FILE_ABSENT) return true;
-    if (!strchr(model, '/') && config_of_preset(&preset, model, err)) return true;
     if (!checkpoint_newest(folder, run.text, err)) return false;
     return folder->text[0]
                ? true
@@ -40,7 +39,7 @@ static inline bool model_of_run(Path *folder, const char *model, Error *err) {
 // a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
 static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
     Path folder;
-    FileKind kind = FILE_ABSENT;
+    bool named = false;
     memset(&folder, 0, sizeof folder);
     bool ok = dist->rank > 0 || !*o->model || model_of_run(&folder, o->model, err);
     dist_broadcast(dist, &folder, sizeof folder); // others may see another one as the newest
@@ -53,8 +52,8 @@ static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
     if (!ok || !o->verify) return ok;
     if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
     if (!*o->model || o->verb == VERB_TRAIN) return true;
-    return path_look(o->model, &kind, err) &&
-           (kind != FILE_FOLDER || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
+    return model_is_folder(&named, o->model, err) &&
+           (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
 }
 
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {

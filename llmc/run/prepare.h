@@ -157,13 +157,13 @@ static inline bool trainer_same_tokenizer(const Trainer *t, const char *checkpoi
 static inline void trainer_verify(const Trainer *t, const char *checkpoint) {
     const Options *o = t->o;
     const Dist *dist = t->dist;
-    FileKind kind = FILE_ABSENT;
+    bool named = false;
     Error err;
     bool ok = true;
     if (o->verify && *checkpoint) ok = checkpoint_verify(checkpoint, dist->rank, dist->size, &err);
     else if (o->verify)
-        ok = path_look(o->model, &kind, &err) &&
-             (kind != FILE_FOLDER || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
+        ok = model_is_folder(&named, o->model, &err) &&
+             (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
     dist_agree(dist, ok, &err);
     dist_agree(dist, dist->rank > 0 || !*checkpoint || run_folder_model(checkpoint, &t->in.config, o, &err), &err);
 }

@@ -186,6 +186,8 @@ static void test_memory_room(void) {
     setenv("LLMC_MEMORY_CHECK", "off", 1);
     CHECK(room_check(&note, &need, "x", "y", &dist, root.text, &err), "switched off: %s", err.text);
     CHECK(strstr(note.data, "not checked, LLMC_MEMORY_CHECK=off"), "the note is '%s'", note.data);
+    setenv("LLMC_MEMORY_CHECK", "of", 1);
+    CHECK_ERROR(room_check(&note, &need, "x", "y", &dist, root.text, &err), "LLMC_MEMORY_CHECK=of, expected on or off");
     unsetenv("LLMC_MEMORY_CHECK");
     need.model.host = false; // a device's memory is not the host's
     CHECK(room_check(&note, &need, "x", "y", &dist, root.text, &err), "a device: %s", err.text);

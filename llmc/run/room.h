@@ -111,6 +111,9 @@ static inline bool room_check(Str *note, const RoomNeed *n, const char *what, co
                        tightest->left / MEM_GIB, tightest->name, advice);
     }
     free(parts.data);
+    const char *choice = getenv("LLMC_MEMORY_CHECK");
+    if (choice && strcmp(choice, "on") != 0 && strcmp(choice, "off") != 0)
+        ok = error_set(err, "LLMC_MEMORY_CHECK=%.100s, expected on or off", choice);
     return ok;
 }
 

@@ -45,33 +45,15 @@ Needs glibc (__libc_malloc, copy relocation of stdout). dev/test/faults_run.c is
 #include <sys/syscall.h>
 #include <unistd.h>
 
+// clang-format off
 #define CALLS(X)                                                                                                       \
-    X(open)                                                                                                            \
-    X(read)                                                                                                            \
-    X(write)                                                                                                           \
-    X(seek)                                                                                                            \
-    X(fsync)                                                                                                           \
-    X(close)                                                                                                           \
-    X(rename)                                                                                                          \
-    X(mkdir)                                                                                                           \
-    X(opendir) X(readdir) X(stat) X(mmap) X(unlink) X(ftruncate) X(lock) X(statvfs) X(realpath) X(memory) X(thread)
+    X(open) X(read) X(write) X(seek) X(fsync) X(close) X(rename) X(mkdir) X(opendir) X(readdir) X(stat) X(mmap)        \
+    X(unlink) X(ftruncate) X(lock) X(statvfs) X(realpath) X(memory) X(thread)
 #define ERRORS(X)                                                                                                      \
-    X(EACCES)                                                                                                          \
-    X(EAGAIN)                                                                                                          \
-    X(EBUSY)                                                                                                           \
-    X(EDQUOT)                                                                                                          \
-    X(EEXIST)                                                                                                          \
-    X(EFBIG)                                                                                                           \
-    X(EINTR)                                                                                                           \
-    X(EINVAL)                                                                                                          \
-    X(EIO)                                                                                                             \
-    X(ELOOP)                                                                                                           \
-    X(EMFILE)                                                                                                          \
-    X(EMLINK)                                                                                                          \
-    X(ENFILE)                                                                                                          \
-    X(ENODEV)                                                                                                          \
-    X(ENOENT)                                                                                                          \
-    X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS) X(ESTALE) X(ETIMEDOUT) X(EXDEV)
+    X(EACCES) X(EAGAIN) X(EBUSY) X(EDQUOT) X(EEXIST) X(EFBIG) X(EINTR) X(EINVAL) X(EIO) X(ELOOP) X(EMFILE) X(EMLINK)   \
+    X(ENFILE) X(ENODEV) X(ENOENT) X(ENOLCK) X(ENOMEM) X(ENOSPC) X(ENOSYS) X(ENOTEMPTY) X(EPERM) X(EPIPE) X(EROFS)      \
+    X(ESTALE) X(ETIMEDOUT) X(EXDEV)
+// clang-format on
 // No errno has these values.
 enum { FAULT_SHORT = 100001, FAULT_AFTER, FAULT_KILL, FAULT_TORN, FAULT_CUT };
 

@@ -558,8 +558,8 @@ static inline bool disk_check(const SafeTensors *st, const ParamTable *t, const 
     return ok;
 }
 
-// Fills the model's weights (or moments) from tensors named prefix + name, as disk_check wants them; all numbers must be
-// finite.
+// Fills the model's weights (or moments) from tensors named prefix + name, as disk_check wants them; all numbers must
+// be finite.
 static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
                              const char *prefix, const char *path, Error *err) {
     size_t most, most_turned;

@@ -158,8 +158,8 @@ static inline bool verify_files(const char *folder, const VerifyFile *files, int
 // What is looked at: what a model consists of, or the optimizer's state, too.
 typedef enum { VERIFY_MODEL, VERIFY_ALL } VerifyPart;
 
-// The files that a record lists, with their sums; (*count) of them, to be freed; names are the record's. False: the list
-// is damaged.
+// The files that a record lists, with their sums; (*count) of them, to be freed; names are the record's. False: the
+// list is damaged.
 static inline bool verify_list(VerifyFile **files, int *count, const RunRecord *r, const char *folder, VerifyPart part,
                                Error *err) {
     const Json *list = json_get(r->root, "files");

@@ -24,6 +24,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/kernels_test.h"
 #include "dev/test/memory_test.h"
 #include "dev/test/model_test.h"
+#include "dev/test/numbers_test.h"
 #include "dev/test/process_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/trainer_test.h"
@@ -39,7 +40,8 @@ int main(int argc, char **argv) {
     // X(area): the functions test_AREA. Those of watchdog and process fork, and come before any thread is made: under
     // qemu-user a child of a process with threads can make none.
 #define AREAS(X)                                                                                                       \
-    X(watchdog) X(process) X(base) X(files) X(tokenizer) X(data) X(kernels) X(memory) X(model) X(gguf) X(trainer)
+    X(watchdog)                                                                                                        \
+    X(process) X(base) X(files) X(tokenizer) X(data) X(kernels) X(memory) X(model) X(gguf) X(trainer) X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -382,6 +382,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.loss = m->result_host->loss;
     result.grad_norm = m->result_host->grad_norm;
     result.updated = m->result_host->updated != 0;
+    result.finite = !dist_max(m->shards.ranks.dist, !m->result_host->finite);
     return result;
 }
 

@@ -280,10 +280,11 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.updated = isfinite(result.loss) && isfinite(result.grad_norm) &&
                      !(rule->max_loss > 0 && result.loss > rule->max_loss) &&
                      !(rule->max_norm > 0 && result.grad_norm > rule->max_norm);
+    result.finite = true;
     if (!result.updated) return result;
-    // 3. clip and update, gradients back to zero; then everybody has everybody's weights
+    // 3. clip and update, gradients back to zero; then everybody has everybody's weights, and knows if they are numbers
     double clip = rule->grad_clip > 0 && result.grad_norm > rule->grad_clip ? rule->grad_clip / result.grad_norm : 1.0;
-    shards_update(&m->shards, rule, clip);
+    result.finite = shards_update(&m->shards, rule, clip);
     return result;
 }
 

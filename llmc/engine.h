@@ -7,6 +7,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 #ifndef LLMC_ENGINE_H
 #define LLMC_ENGINE_H
 
+#include "base/half.h"
 #include "ranks/dist.h"
 #include "model.h"
 #include <math.h>
@@ -54,6 +55,7 @@ typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats
     double grad_norm; // before clipping, of the gradient summed over ranks
     bool updated; // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
+    bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
 // Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
@@ -136,6 +138,13 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values);
 // The same of an activation's gradient, after model_backward. Only with setup.keep_backward; false also where the
 // program never makes it (a fused kernel).
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values);
+
+// Whether no number of values (n) is NaN or infinite.
+static inline bool all_finite(const float *values, size_t n) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) bad |= (bits_of_float(values[i]) & 0x7f800000) == 0x7f800000;
+    return !bad;
+}
 
 #define INIT_WEIGHTS_MOST ((size_t)1 << 22) // numbers at a time, a multiple of 4
 

@@ -57,6 +57,7 @@ words=$("$program" train --print_options=model,tokenizer,steps,total_batch_token
 mapfile -t line <<<"$words"
 [ ${#line[@]} -eq 6 ] || fail "$program gave ${#line[@]} lines for 6 options: a line break in the name of --model or --tokenizer?"
 model=${line[0]} tokenizer=${line[1]} steps=${line[2]} total=${line[3]} batch=${line[4]} length=${line[5]}
+[ "$steps" != 1099511627776 ] || fail 'nobody knows how many steps will fit into --time_budget; give --steps for the cost of so many'
 [ -n "$model" ] || fail 'the train options name no --model'
 for value in "$steps" "$total" "$batch" "$length"; do whole "$value" || fail "$program gave '$value' for a number of steps or tokens"; done
 ranks=$devices

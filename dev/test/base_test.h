@@ -360,7 +360,7 @@ static void test_options(void) {
 }
 
 static void test_schedule(void) {
-    Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110};
+    Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110, 0};
     CHECK(schedule_lr(&s, 1) == 0.1 && schedule_lr(&s, 10) == 1.0, "warm-up: %g, %g", schedule_lr(&s, 1),
           schedule_lr(&s, 10));
     CHECK(fabs(schedule_lr(&s, 60) - 0.55) < 1e-12, "half-way down a cosine: %g", schedule_lr(&s, 60));

@@ -420,6 +420,41 @@ if cmp -s run_damaged/step_00000006/model.safetensors run_llama/step_00000006/mo
 touch plain
 refused 'not a folder|Not a directory|File exists' train "${data[@]}" "${small[@]}" --model=llama-nano --out=plain
 
+# ---- standard output that cannot be written: a full disk, or none. What was computed is there all the same.
+unheard() { # unheard FILES VERB...: exit code 1 and one error, with standard output on a full disk; then with none
+    local files=$1 code how
+    shift
+    for how in /dev/full closed; do
+        # shellcheck disable=SC2086  # FILES is a list
+        rm -rf $files
+        if [ $how = closed ]; then "${program[@]}" "$@" 2>err >&- </dev/null; else "${program[@]}" "$@" 2>err >$how </dev/null; fi
+        code=$?
+        if [ $code -ne 1 ] || [ "$(grep -c '^error: not all that was printed could be written to standard output' err)" -ne 1 ] || [ "$(wc -l <err)" -gt 2 ]; then
+            bad "standard output $how: exit $code of $*: $(head -n 3 err)"
+        else ok; fi
+        # shellcheck disable=SC2086
+        if [ -z "$files" ] || ls -d $files >/dev/null; then ok; else bad "standard output $how: $* did not make $files"; fi
+    done
+}
+if [ -c /dev/full ]; then
+    unheard '' --help
+    unheard '' eval --help
+    unheard '' train --print_options
+    unheard '' train --print_options=steps
+    unheard '' info
+    unheard '' info --json
+    unheard '' info --model=llama-nano
+    unheard unheard.json bpe --input="$sample" --vocab_size=512 --out=unheard.json
+    unheard unheard_train_00000.bin tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=unheard
+    unheard '' eval --model=run_llama/step_00000006 --data='s_val_*.bin' "${small[@]}"
+    unheard '' generate --model=run_llama/step_00000006 --tokens=1
+    unheard '' generate --model=run_llama/step_00000006 --tokens=200 --samples=2
+    unheard unheard.safetensors dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=unheard.safetensors
+    unheard unheard.gguf export --model=run_llama/step_00000006 --out=unheard.gguf
+    unheard unheard_run train "${data[@]}" "${small[@]}" --model=llama-nano --out=unheard_run --steps=4 --val_every=2 --sample_every=2
+    if [ "$(wc -l <unheard_run/metrics.jsonl)" -eq 4 ] && [ -d unheard_run/step_00000004 ] && grep -q '^finished: 4 steps' unheard_run/run.log; then ok; else bad "a run that nobody hears: $(tail -n 1 unheard_run/run.log)"; fi
+fi
+
 # ---- disk full: a file system of 700 kB
 if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
     # Before a run it is told that the checkpoints will not fit; what happens in the middle of one: survive_test.sh.

@@ -67,7 +67,7 @@ train() {
     local family=$1 ranks=$2 micro=$3 out=$4
     shift 4
     "${launch[@]}" -n "$ranks" "${program[@]}" train --train_data='s_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tokenizer.json --model="$family" --out="$out" \
-        --batch_size=$((sequences / ranks / micro)) --total_batch_tokens=$((sequences * 7)) --seq_len=7 --steps=$steps --lr=3e-3 --val_every=$((steps / 2)) --val_tokens=91 \
+        --batch_size=$((sequences / ranks / micro)) --total_batch_tokens=$((sequences * 7)) --seq_len=7 --steps=$steps --lr=3e-3 --val_every=$((steps / 2)) --val_tokens=91 --final_val_tokens=91 \
         --sample_every=$((steps / 2)) --tokens=6 --checkpoint_every=$((steps / 3)) --progress=off "$@" >said 2>&1
 }
 last() { printf '%s/step_%08d' "$1" "$steps"; }

@@ -83,7 +83,7 @@ train() { # train PROGRAM RUN OPTION...
     local program=$1 run=$2
     shift 2
     "$program" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" --model=llama-nano --seq_len=24 --lr=3e-3 \
-        --val_tokens=96 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" "$@"
+        --val_tokens=96 --final_val_tokens=96 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" "$@"
 }
 # close A B WHAT BOUND: the numbers called WHAT of two runs differ by at most BOUND, relatively
 close() {
@@ -129,6 +129,25 @@ check "a resumed run has the same metrics" same_metrics bf16 resumed
 check "a resumed run has the same weights" cmp "$work/bf16/step_00000008/model.safetensors" "$work/resumed/step_00000008/model.safetensors"
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
+
+# A budget of time: by the same record both programs make the same steps.
+for run in timed_cpu timed; do
+    mkdir "$work/$run"
+    for i in 0,1,1 4,2,2 8,3,5 12,4,10 16,5,20 20,6,35 24,7,50 28,8,60; do
+        IFS=, read -r position step seconds <<<"$i"
+        echo "{\"position\": $position, \"step\": $step, \"seconds\": $seconds}"
+    done >"$work/$run/time_budget.jsonl"
+done
+timed=(--time_budget=1 --warmup_fraction=0.1 --val_every=4 --steps=1000)
+check "train by a record on the CPU" train "$cpu" timed_cpu "${timed[@]}"
+check "train by a record in fp32" train "$fp32" timed "${timed[@]}"
+check "it ends with the time" test -d "$work/timed/step_00000008"
+check "the rate is the same" close timed_cpu timed lr 0
+check "by a record: the loss follows the CPU's" close timed_cpu timed loss 1e-5
+# Weights that overflow in the update itself: one error, and no checkpoint of them.
+train "$fp32" spoilt --model=qwen3-nano --lr=10 --weight_decay=10 --lr_schedule=constant --val_every=0 --steps=40 --checkpoint_every=1 --keep_checkpoints=1 >"$work/out" 2>"$work/err"
+check "an update that makes infinite weights, exit code $?: $(tail -n 1 "$work/err")" grep -Eq '^error: step [0-9]+: .*after the update [a-z0-9_. ]+ is not finite' "$work/err"
+check "the last checkpoint is of the step before" test -d "$work/spoilt/$(printf 'step_%08d' "$(wc -l <"$work/spoilt/metrics.jsonl")")"
 
 # What the GPU says of itself comes from a library that is looked for at run time; here a made one, whose GPU has
 # used 3.6 kJ more at every question.

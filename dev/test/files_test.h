@@ -831,8 +831,8 @@ static void test_metrics_lines(void) {
                            "{\"step\": 2, \"loss\": 2}\n"
                            "{\"step\": 3, \"x\": null }\n";
     CHECK(file_read(&s, path.text, 1 << 20, &err) && strcmp(s.data, expected) == 0, "kept: %s", s.data);
-    CHECK(log.metrics_size == (off_t)strlen(expected), "the size is %lld", (long long)log.metrics_size);
-    CHECK(log_metrics(&log, "{\"step\": 4}\n", 12), "%s", strerror(errno));
+    CHECK(log.metrics.size == (off_t)strlen(expected), "the size is %lld", (long long)log.metrics.size);
+    lines_add(&log.metrics, "{\"step\": 4}\n", 12);
     CHECK(file_read(&s, path.text, 1 << 20, &err) && s.size == strlen(expected) + 12, "it is appended: %s", s.data);
     // That of step 9 stands before one of step 2: a step that was never made.
     CHECK(file_read(&s, aside.text, 1 << 20, &err) &&
@@ -847,7 +847,7 @@ static void test_metrics_lines(void) {
     CHECK_ERROR(log_open_metrics(&log, loop.text, 3, &err), "metrics_loop");
     CHECK_ERROR(log_open_metrics(&log, test_folder.text, 3, &err), "folder");
     free(s.data);
-    log_close(&log);
+    CHECK(log_close(&log, &err), "%s", err.text);
 }
 
 static void test_files(void) {

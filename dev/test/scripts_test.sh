@@ -346,6 +346,7 @@ else
     refuse 'run_multi_node.sh: a command for a number' '--ranks_per_node' bash scripts/run_multi_node.sh --hostfile=/etc/hosts --device=CPU --ranks_per_node="$planted" --program="$program" --
     check 'nothing that was planted was run' test ! -e "$PLANTED"
     printf '  steps = 1e1   # as people write\ntotal_batch_tokens=640 # and\n' >"$work/o.conf"
+    refuse 'cost.sh: a budget of time' 'how many steps will fit' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --time_budget=5
     bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano --steps=5 --config="$work/o.conf" --seq_len=64 >"$work/out" 2>&1
     check "cost.sh: a config file, a later word wins: $(cat "$work/out")" has "$work/out" 'cost: 6400 tokens (10 steps of 640)'
     mkdir "$work/nojq"
@@ -406,21 +407,23 @@ else
     code=$?
     check "quick start: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     run=$work/q/sample_de-llama-nano-640
-    check 'quick start: a checkpoint' test -s "$run/model/step_00000050/model.safetensors"
+    final=$(ls -d "$run"/model/step_*[0-9]) # 60 ms of training: one step or some
+    check "quick start: a checkpoint: $final" test -s "$final/model.safetensors"
+    check 'quick start: the decay ends with the time' jq -es '.[-1] | .time_share == 1 and (.lr - 1e-4 | fabs) < 1e-12' "$run/model/metrics.jsonl"
     check 'quick start: samples' has "$run/samples.txt" 'Das Programm'
     check 'quick start: says that the text is a sample' has "$work/out" 'sample text'
     check 'quick start: says the validation loss' grep -q 'Validation loss [1-9]' "$work/out"
-    before=$(sha256sum "$run/model/step_00000050/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)
+    before=$(sha256sum "$final/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)
     quick --minutes=0.001 --out=q >"$work/out" 2>&1
     check 'quick start again: exit code' test $? -eq 0
-    check 'quick start again: nothing is done twice' test "$before" = "$(sha256sum "$run/model/step_00000050/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)"
-    check 'quick start again: says so' has "$work/out" 'is there: trained.'
-    # Stopped: fewer steps than a minute of training, so that going on takes no time either.
+    check 'quick start again: nothing is done twice' test "$before" = "$(sha256sum "$final/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)"
+    check 'quick start again: says so' has "$work/out" 'is the last step in 0.001 minutes'
+    # Stopped: time enough, and an end by steps, so that going on takes little.
     mkdir -p "$work/s"
     cp -r "$work/q/." "$work/s/"
     run=$work/s/sample_de-llama-nano-640
     rm -r "$run/model"
-    sed -i 's/^steps = .*/steps = 120/; s/^checkpoint_every = .*/checkpoint_every = 0/' "$run/train.conf"
+    sed -i 's/^time_budget = .*/time_budget = 100\nsteps = 120/; s/^checkpoint_every = .*/checkpoint_every = 0/' "$run/train.conf"
     (cd "$work" && exec setsid bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" --out=s) >"$work/out" 2>&1 &
     pid=$!
     for _ in $(seq 600); do

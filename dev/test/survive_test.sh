@@ -205,6 +205,9 @@ job 3 unmade --total_batch_tokens=100
 check "a wrong batch is said once: $(cat err)" once '^error: .*not a multiple'
 job 3 blown_ranks --lr=10 --grad_clip=0 --steps=200 --weight_decay=10 --warmup_steps=40 --adam_eps=1e-30
 check "a loss that is not finite is said once: $(cat err)" once '^error: step [0-9]+: loss .*(activation|gradient)'
+job 3 spoilt_ranks --model=qwen3-nano --lr=10 --weight_decay=10 --lr_schedule=constant --warmup_steps=0 --checkpoint_every=2 --val_every=4
+check "an update that makes infinite weights is said once: $(cat err)" once '^error: step [0-9]+: .*after the update [a-z0-9_. ]+ is not finite'
+check "no checkpoint of 3 ranks holds them: $(ls spoilt_ranks)" good_checkpoints spoilt_ranks
 check "nothing was made" bash -c '! compgen -G "unmade*"'
 
 # Ranks that differ. mpirun starts several programs as one job, each in its own folder.

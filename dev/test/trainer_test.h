@@ -243,7 +243,7 @@ static void test_bits_per_byte(const Config *c) {
     Dataset d;
     ShardWriter w;
     ShardSet set;
-    EvalResult r = {0, 0, 0, 0};
+    EvalResult r = {0, 0, 0, 0, false};
     int32_t ids[23]; // two sequences of 11
     Path prefix = test_temp("bits"), shard = path_of("%s_train_00000.bin", prefix.text);
     bool ok = tokenizer_load(&tok, "dev/test/fixtures/models/qwen3-untied/tokenizer.json", &err);
@@ -265,7 +265,7 @@ static void test_bits_per_byte(const Config *c) {
     shards_abort(&set, &w, 1);
     CHECK(ok, "%s", ok ? "" : err.text);
     Model *m = trainer_test_model(c, false);
-    Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0};
+    Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0, NULL, NULL};
     ok = ok && evaluate(&r, &e, &err);
     CHECK(ok && d.sequences == 2, "%s", ok ? "not two sequences" : err.text);
     int64_t bytes = tokens_text_bytes(&tok, ids + 1, 22);
@@ -350,11 +350,12 @@ static void test_generate_end(const Config *c) {
     int best = 0, most = tok.vocab_size < c->vocab_size ? tok.vocab_size : c->vocab_size;
     for (int i = 1; i < most; i++)
         if (logits[i] > logits[best]) best = i;
-    Str text = generate(&g, 0);
+    Str text;
+    CHECK(generate(&text, &g, 0, &err), "%s", err.text);
     CHECK(text.size > 0, "no text before the end was made one");
     free(text.data);
     tok.stops[0] = (best + 1) % most, tok.stops[1] = best, tok.stop_count = 2; // the end of documents is not among them
-    text = generate(&g, 0);
+    CHECK(generate(&text, &g, 0, &err), "%s", err.text);
     CHECK(text.size == 0, "generated behind the end of text: %zu bytes", text.size);
     free(text.data);
     generator_free(&g);
@@ -385,10 +386,25 @@ static void test_rule(void) {
     Trainer *t = (Trainer *)mem_alloc(sizeof(Trainer));
     t->o = &o;
     t->schedule.kind = SCHEDULE_LINEAR, t->schedule.peak = 1e-3, t->schedule.steps = 100;
+    Dist alone;
+    dist_single(&alone);
+    t->dist = &alone;
     t->state.step = 9, t->state.skipped = 3;
+    t->lr = trainer_lr(t);
     UpdateRule rule = trainer_rule(t);
     CHECK(rule.step == 7, "step %lld, expected 9 + 1 - 3", (long long)rule.step);
     CHECK(rule.group[GROUP_MATRIX].lr == schedule_lr(&t->schedule, 10), "lr %g", rule.group[GROUP_MATRIX].lr);
+    // By a budget of time, what is used of it counts, or the share of the steps if that is more.
+    t->budget.limit = 60, t->budget.clock = clock_seconds;
+    t->budget.marks = (BudgetMark *)mem_alloc(sizeof(BudgetMark)), t->budget.count = 1;
+    t->state.position = 40;
+    for (int k = 0; k < 2; k++) {
+        BudgetMark mark = {40, k ? 45 : 3, 0};
+        t->budget.marks[0] = mark, t->budget.next = 0;
+        double lr = trainer_lr(t), want = schedule_lr_at(&t->schedule, k ? 0.75 : 0.1);
+        CHECK(lr == want && t->mark == mark.seconds, "lr %g, expected %g", lr, want);
+    }
+    free(t->budget.marks);
     CHECK(rule.group[GROUP_MATRIX].weight_decay == 0.3 && rule.group[GROUP_VECTOR].weight_decay == 0, "weight decay");
     free(t);
     options_free(&o);

@@ -156,7 +156,9 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
 }
 
 // Updates what this rank owns, tensor by tensor; others get finished segments meanwhile (all-gather). Zeroes gradients.
-static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
+// False, on all ranks: a weight or moment is not finite now.
+static inline bool shards_update(Shards *s, const UpdateRule *rule, double clip) {
+    bool finite = true;
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i];
         int segment = p->segment;
@@ -164,7 +166,7 @@ static inline void shards_update(Shards *s, const UpdateRule *rule, double clip)
         if (own.count) {
             ParamRun run = {s->weights + own.first, shards_gradient_at(s, segment, own.first), {NULL}, own.count};
             for (int k = 0; k < STATE_KINDS; k++) run.state[k] = shards_state_at(s, k, segment, own.first);
-            adamw(run, rule, p->group, clip, s->cpu);
+            finite &= adamw(run, rule, p->group, clip, s->cpu);
         }
         ranks_progress(&s->ranks);
         bool complete = i + 1 == s->table.count || s->table.items[i + 1].segment != segment;
@@ -175,6 +177,7 @@ static inline void shards_update(Shards *s, const UpdateRule *rule, double clip)
     watchdog_enter(s->dist->watchdog, "the other ranks' new weights (ranks_gather_wait)");
     ranks_gather_wait(&s->ranks);
     watchdog_leave(s->dist->watchdog);
+    return !dist_max(s->dist, !finite);
 }
 
 // ---------------------------------------------------------------- in and out, as engine.h says

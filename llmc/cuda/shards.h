@@ -360,8 +360,8 @@ static inline void shards_totals(Shards *s, double *loss) {
 }
 
 // Updates what this rank owns, all tensors at once, if *result says so; gradients are zero then. Then everybody gets
-// everybody's weights.
-static inline void shards_update(Shards *s, const AdamRule *rule, const AdamResult *result) {
+// everybody's weights. *result says if what this rank made is finite.
+static inline void shards_update(Shards *s, const AdamRule *rule, AdamResult *result) {
     Ranks *r = &s->ranks;
     ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->own};
     for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];

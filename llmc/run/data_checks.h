@@ -43,7 +43,7 @@ PRINTF_LIKE(2, 3) static inline void log_warn(Log *log, const char *format, ...)
     va_end(args);
     log_clear(log);
     warn("%s", line.text);
-    if (log->file) fprintf(log->file, "warning: %s\n", line.text);
+    log_file(log, "warning: %s\n", line.text);
 }
 
 #define DATA_UNUSED_MOST 0.1 // of the tokens; what the end of a usual shard leaves is far less

@@ -119,11 +119,14 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
     GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
     UpdateRule rule = update_rule(1, adam, o->grad_clip);
-    model_update(l.model, &rule);
+    UpdateResult r = model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
     print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);
     free(d.values);
     if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
+    if (!r.updated || !r.finite) // the file shows where it comes from
+        fail("%s is written, but loss %g, gradient norm %g or a weight after the update is not finite%s", o->out, loss,
+             r.grad_norm, r.updated ? "" : ", and updated.* are the weights from before");
     free(inputs);
     free(targets);
     free(logits);

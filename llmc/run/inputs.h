@@ -122,11 +122,11 @@ static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
     const Config *c = &in->config;
     log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), (double)in->table.parameters / 1e6,
              config_words(c).text);
-    for (int i = 0; log->file && i < in->table.count; i++) { // to run.log alone: it is long
+    for (int i = 0; i < in->table.count; i++) { // to run.log alone: it is long
         const Param *p = &in->table.items[i];
         char shape[32];
         snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
-        fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
+        log_file(log, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
     }
     Error err;
     char hex[65];

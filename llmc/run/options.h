@@ -56,6 +56,8 @@ static const Verb verbs[VERB_COUNT] = {
 enum { RESUMES(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
 
+#define STEPS_MOST (1ll << 40)
+
 #define TEXT_OF(x) TEXT_OF_(x) // a macro's value as text
 #define TEXT_OF_(x) #x
 
@@ -95,13 +97,18 @@ enum { MASTERS(CHOICE_ENUM) };
       "tokens in a sequence, T; train: also the longest sequence that a new model is made for")                        \
     X(INT, total_batch_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                         \
       "tokens in one update over all ranks; gradients accumulate up to it (0: batch_size x seq_len x ranks)")          \
-    X(INT, steps, "1000", 1, 1ll << 40, "", O_TRAIN, "updates to make in all")                                         \
+    X(INT, steps, "1000", 1, STEPS_MOST, "", O_TRAIN,                                                                  \
+      "updates to make in all; with --time_budget as many as fit, unless this is given: then what comes first ends")   \
+    X(REAL, time_budget, "0", 0, 1e7, "", O_TRAIN,                                                                     \
+      "minutes to train (0: by --steps): warm-up, level and decay go by the share of them that is used, and end with " \
+      "them; RUN_DIR/time_budget.jsonl records what a resume or a copy of the run needs for the same bits")            \
     X(REAL, lr, "6e-4", 0, 10, "", O_TRAIN | O_DUMP, "peak learning rate")                                             \
     X(CHOICE, lr_schedule, "cosine", 0, 0, CHOICES(SCHEDULES), O_TRAIN,                                                \
       "after the warm-up: down a half cosine, down a line, level, or level with a decay at the end")                   \
     X(INT, warmup_steps, "0", 0, 1ll << 40, "", O_TRAIN, "steps over which the learning rate rises to its peak")       \
+    X(REAL, warmup_fraction, "0", 0, 1, "", O_TRAIN, "the same as a share of the steps, or of the time budget")        \
     X(REAL, final_lr_fraction, "0.1", 0, 1, "", O_TRAIN, "learning rate of the last step, as a share of the peak")     \
-    X(REAL, decay_fraction, "0.2", 0, 1, "", O_TRAIN, "wsd: share of the steps that the decay takes")                  \
+    X(REAL, decay_fraction, "0.2", 0, 1, "", O_TRAIN, "wsd: share of the steps, or of the time, that the decay takes") \
     X(REAL, weight_decay, "0.1", 0, 10, "", O_TRAIN | O_DUMP, "decoupled weight decay, on matrices only")              \
     X(REAL, beta1, "0.9", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the first moment")                       \
     X(REAL, beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the second moment")                     \
@@ -110,6 +117,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "largest global gradient norm; longer gradients are scaled (0: off)")                                            \
     X(INT, val_every, "100", 0, 1ll << 40, "", O_TRAIN, "validate every N steps, and at the end (0: never)")           \
     X(INT, val_tokens, "65536", 0, 1ll << 40, "", O_TRAIN | O_EVAL, "tokens to validate on, at most (0: all)")         \
+    X(INT, final_val_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                           \
+      "the same for the validation at the end, which no time budget counts (0: all)")                                  \
     X(INT, sample_every, "0", 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                    \
     X(TEXT, sample_prompt, "", 0, 0, "", O_TRAIN, "how the samples start")                                             \
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \
@@ -183,6 +192,7 @@ typedef struct {
     OPTIONS(X)
 #undef X
     int verb;
+    bool steps_given;
     const char *print; // of --print_options: names with commas, empty: all; NULL: it was not given
     StrList kept;      // owns the values of TEXT and PATH options
     StrList configs;   // files that --config named

@@ -165,6 +165,7 @@ static inline bool options_set(Options *o, const char *name, const char *value, 
         str_list_add(&o->kept, p->type == OPTION_PATH ? path_home(value).text : value);
         value = o->kept.items[o->kept.count - 1];
     }
+    o->steps_given |= strcmp(name, "steps") == 0;
     if (p) return option_parse(o, p, value, from, err);
     for (int i = 0, best = 4; i < OPTION_COUNT; i++) {
         int d = option_rows[i].verbs & 1 << o->verb ? options_distance(name, option_rows[i].name) : best;
@@ -279,6 +280,7 @@ static inline bool options_parse(Options *o, int verb, int argc, char **argv, Er
             ok = options_set(o, name, equals ? equals + 1 : "on", false, "", err);
         }
     }
+    if (o->time_budget > 0 && !o->steps_given) o->steps = STEPS_MOST;
     return ok;
 }
 

@@ -8,6 +8,7 @@ checkpoint that the run goes on from.
 #ifndef LLMC_PREPARE_H
 #define LLMC_PREPARE_H
 
+#include "budget.h"
 #include "evaluate.h"
 #include "inputs.h"
 #include "metrics.h"
@@ -26,6 +27,8 @@ typedef struct {
     Evaluation validation; // what is validated on
     Model *model;
     Schedule schedule;
+    Budget budget;
+    double mark, lr; // of the step under way: seconds of the budget that are used at its end; learning rate
     SpikeRule spikes;
     RunState state;
     int lock;  // file descriptor that holds the run folder's lock
@@ -33,6 +36,7 @@ typedef struct {
     Watchdog watchdog;
     Saving saving;
     Stop stop;
+    int stopped;         // by what, 0: it goes on
     SpikeBounds bounds;  // of the step under way
     StepMetrics metrics; // of the last one
     bool finished;       // before it began: all steps are in the checkpoint
@@ -89,6 +93,12 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     }
 }
 
+// Has the run made its last step?
+static inline bool trainer_over(const Trainer *t) {
+    bool time = t->budget.limit > 0 && t->state.seconds >= t->budget.limit;
+    return time || t->state.step >= t->o->steps;
+}
+
 // Everything that a reader of run.log needs to make the run again. options: as a run records them.
 static inline void trainer_log_run(Trainer *t, const char *options) {
     const Options *o = t->o;
@@ -97,18 +107,49 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     log_text(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);
-    int64_t sequences = o->steps * (t->step_tokens / t->T);
-    log_line(log,
-             "%lld steps of %lld tokens (%d x %d x %d x %d micro-batches): %.2fM tokens, %.2f epochs over the training "
-             "data",
-             (long long)o->steps, (long long)t->step_tokens, t->dist->size, t->B, t->T, t->micro_batches,
-             (double)o->steps * (double)t->step_tokens / 1e6, (double)sequences / (double)t->source.sequences);
+    double epochs = (double)o->steps * ((double)t->step_tokens / t->T) / (double)t->source.sequences;
+    char steps[64];
+    if (o->time_budget > 0) snprintf(steps, sizeof steps, "as many steps as fit into %g minutes", o->time_budget);
+    else snprintf(steps, sizeof steps, "%lld steps", (long long)o->steps);
+    log_line(log, "%s, of %lld tokens (%d x %d x %d x %d micro-batches)", steps, (long long)t->step_tokens,
+             t->dist->size, t->B, t->T, t->micro_batches);
+    if (o->steps < STEPS_MOST)
+        log_line(log, "%s%lld steps are %.2fM tokens, %.2f epochs over the training data",
+                 o->time_budget > 0 ? "at most: " : "", (long long)o->steps,
+                 (double)o->steps * (double)t->step_tokens / 1e6, epochs);
+    int64_t all = t->in.val.tokens, some = int64_min(o->val_tokens ? o->val_tokens : all, all);
+    int64_t last = int64_min(o->final_val_tokens ? o->final_val_tokens : all, all);
+    if (o->val_every > 0) // a forward pass is a third of a step
+        log_line(log,
+                 "validation: %lld of %lld tokens every %lld steps; %s%lld at the end, about as long as %.0f steps",
+                 (long long)some, (long long)all, (long long)o->val_every, last == all ? "all " : "", (long long)last,
+                 (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
              t->peak_flops / 1e9);
-    if (log->file) {
-        schedule_print(stdout, &t->schedule);
-        schedule_print(log->file, &t->schedule);
-    }
+    Str chart;
+    memset(&chart, 0, sizeof chart);
+    schedule_print(&chart, &t->schedule, o->time_budget);
+    log_text(log, "%s", chart.data);
+    free(chart.data);
+}
+
+// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps.
+static inline bool trainer_schedule(Trainer *t, Error *err) {
+    const Options *o = t->o;
+    if (o->warmup_steps > 0 && o->warmup_fraction > 0)
+        return error_set(err, "--warmup_steps=%lld and --warmup_fraction=%g: give one of them",
+                         (long long)o->warmup_steps, o->warmup_fraction);
+    if (o->warmup_steps > 0 && o->time_budget > 0)
+        return error_set(err,
+                         "--warmup_steps=%lld with --time_budget=%g: nobody knows how many steps will fit; give the "
+                         "warm-up as a share of the time, like --warmup_fraction=0.05",
+                         (long long)o->warmup_steps, o->time_budget);
+    int64_t warmup = o->warmup_fraction > 0 ? (int64_t)(o->warmup_fraction * (double)o->steps + 0.5) : o->warmup_steps;
+    Schedule schedule =
+        {o->lr_schedule,    o->lr, o->final_lr_fraction, o->decay_fraction, int64_min(warmup, o->steps), o->steps,
+         o->warmup_fraction};
+    t->schedule = schedule;
+    return true;
 }
 
 // How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation). What is counted
@@ -174,7 +215,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Dist *dist = t->dist;
     Error err;
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
-    dist_agree(dist, inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
+    dist_agree(dist, trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
     Str s;
     memset(&s, 0, sizeof s);
     inputs_describe(&s, &t->in, o);
@@ -187,7 +228,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     bool ok = dist->rank > 0 ||
               (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
                trainer_same_tokenizer(t, checkpoint->text, &err));
-    t->finished = t->state.step >= o->steps;
+    t->finished = trainer_over(t);
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
     dist_agree(dist, ok, &err);
@@ -195,7 +236,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     checkpoint->text[sizeof checkpoint->text - 1] = 0;
-    t->finished = t->state.step >= o->steps;
+    t->finished = trainer_over(t);
     trainer_verify(t, checkpoint->text);
     if (!t->finished)
         dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
@@ -215,11 +256,10 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->data_ok = true;
     t->metrics.steps = o->steps;
     t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
-    int64_t warmup = int64_min(o->warmup_steps, o->steps);
-    Schedule schedule = {o->lr_schedule, o->lr, o->final_lr_fraction, o->decay_fraction, warmup, o->steps};
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
     Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
-    t->schedule = schedule;
+    t->budget.limit = 60 * o->time_budget;
+    t->budget.clock = clock_seconds;
     t->spikes = spikes;
     t->stop = stop;
 }
@@ -286,9 +326,21 @@ static inline bool trainer_open_log(Trainer *t, bool append, Error *err) {
     Path metrics = path_of("%s/metrics.jsonl", t->o->out), log = path_of("%s/run.log", t->o->out);
     t->log.terminal = isatty(STDOUT_FILENO);
     t->log.progress = t->o->progress;
-    t->log.file = fopen(log.text, append ? "a" : "w");
-    return t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, err)
-                       : error_set(err, "cannot write %s: %s", log.text, strerror(errno));
+    return lines_open(&t->log.file, log.text, append ? -1 : 0, err) &&
+           log_open_metrics(&t->log, metrics.text, t->state.step, err);
+}
+
+// The clock of the budget starts. On rank 0.
+static inline bool trainer_open_budget(Trainer *t, Error *err) {
+    Budget *b = &t->budget;
+    Path record = path_of("%s/time_budget.jsonl", t->o->out);
+    if (!b->limit) return true;
+    if (!budget_open(b, record.text, t->state.position, t->state.seconds, err)) return false;
+    log_line(&t->log, "%.1f of %g minutes are used", t->state.seconds / 60, t->o->time_budget);
+    if (b->next < b->count)
+        log_line(&t->log, "the first %zu steps follow the record %s, and the clock those behind them",
+                 b->count - b->next, record.text);
+    return true;
 }
 
 static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
@@ -305,7 +357,10 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     trainer_preflight(t, &keep, options.data, &checkpoint);
     double checked = clock_seconds() - t->stop.started;
     if (t->finished) {
-        if (dist->rank == 0) print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
+        if (dist->rank == 0 && t->state.step >= o->steps)
+            print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
+        else if (dist->rank == 0)
+            print_line("finished: %s is the last step in %g minutes", checkpoint.text, o->time_budget);
         free(options.data);
         return;
     }
@@ -314,7 +369,8 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     size_t tokens = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
-    Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
+    Evaluation v =
+        {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;
     dist_agree(dist, dist->rank > 0 || trainer_open_log(t, o->resume == RESUME_AUTO, &err), &err);
@@ -328,10 +384,16 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
+    dist_agree(dist, dist->rank > 0 || trainer_open_budget(t, &err), &err);
 }
 
+// Ends the job with an error if lines of its files could not be written. Called by all ranks.
 static inline void trainer_close(Trainer *t) {
-    log_close(&t->log);
+    Error err;
+    bool ok = log_close(&t->log, &err);
+    ok = lines_finish(&t->budget.file, ok ? &err : NULL) && ok;
+    dist_agree(t->dist, ok, &err);
+    free(t->budget.marks);
     if (t->model) checkpoint_writer_close(&t->saving.writer);
     model_destroy(t->model);
     inputs_close(&t->in);

@@ -17,6 +17,7 @@ typedef struct {
     int64_t skipped;  // steps whose update was refused
     int64_t spikes;   // in a row, and the furthest step that was one
     int64_t spike_step;
+    double seconds; // of --time_budget that are used; 0: there is none
     SpikeWindow window;
     int64_t seed;
     int64_t seq_len;
@@ -26,6 +27,7 @@ typedef struct {
 static inline void run_state_json(Str *s, const RunState *state) {
     str_printf(s, "  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", (long long)state->step,
                (long long)state->position, (long long)state->tokens);
+    str_printf(s, "  \"seconds\": %.17g,\n", state->seconds);
     str_printf(s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
                (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(s, &state->window);
@@ -48,13 +50,15 @@ static inline bool run_state_read(RunState *state, const Json *root) {
     state->skipped = run_integer(root, "skipped", 0);
     state->spikes = run_integer(root, "spikes", 0);
     state->spike_step = run_integer(root, "spike_step", 0);
+    const Json *seconds = json_get(root, "seconds");
+    state->seconds = seconds ? json_number(seconds, -1) : 0;
     state->seed = run_integer(root, "seed", -1);
     state->seq_len = run_integer(root, "seq_len", -1);
     const char *data = json_string(json_get(root, "data"), "");
     state->data = strtoull(data, NULL, 16);
     return state->step >= 0 && state->position >= 0 && state->tokens >= 0 && state->skipped >= 0 &&
-           state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && strlen(data) == 16 &&
-           spike_read(&state->window, json_get(root, "window"));
+           state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && state->seconds >= 0 &&
+           strlen(data) == 16 && spike_read(&state->window, json_get(root, "window"));
 }
 
 static inline bool run_state_wrong(const char *checkpoint, Error *err) {

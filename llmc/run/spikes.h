@@ -71,7 +71,8 @@ static inline SpikeBounds spike_bounds(const SpikeWindow *w, const SpikeRule *ru
 
 // Is the step that had this result a spike?
 static inline bool spike_judge(const SpikeBounds *b, const UpdateResult *r) {
-    return !r->updated || (b->max_loss > 0 && r->loss > b->max_loss) || (b->max_norm > 0 && r->grad_norm > b->max_norm);
+    return !r->updated || !r->finite || (b->max_loss > 0 && r->loss > b->max_loss) ||
+           (b->max_norm > 0 && r->grad_norm > b->max_norm);
 }
 
 // The number of standard deviations above the mean; NAN where nothing is judged.

@@ -130,9 +130,10 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, false);
     g.model = l.model;
-    for (int64_t i = 0; i < o->samples; i++) {
+    for (int64_t i = 0; i < o->samples && !ferror(stdout); i++) {
         fputs(o->prompt, stdout);
-        Str text = generate(&g, (uint64_t)i << 32);
+        Str text;
+        dist_agree(dist, generate(&text, &g, (uint64_t)i << 32, &err), &err);
         fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
         free(text.data);
     }
@@ -172,17 +173,24 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     setup.seq_len = (int)o->seq_len;
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, false);
-    Evaluation e = {l.model,      source_of_dataset(&data, false, 0), text ? &tok : NULL, dist, (int)o->batch_size,
-                    o->val_tokens};
-    EvalResult r;
+    Evaluation e =
+        {l.model, source_of_whole_dataset(&data), text ? &tok : NULL, dist, (int)o->batch_size, o->val_tokens, NULL,
+         NULL};
     double start = clock_seconds();
+    EvalResult r;
     if (!evaluate(&r, &e, &err)) dist_agree(dist, !*err.text, &err);
+    evaluate_refuse(&e, &r, "--data");
     if (dist->rank == 0) {
-        printf("{\"loss\": %.9g, \"perplexity\": %.9g, \"bits_per_byte\": ", r.loss, exp(r.loss));
-        if (isfinite(r.bits_per_byte)) printf("%.9g", r.bits_per_byte);
-        else printf("null");
-        printf(", \"tokens\": %lld, \"bytes\": %lld, \"tokens_per_s\": %.1f}\n", (long long)r.tokens,
-               (long long)r.bytes, (double)r.tokens / (clock_seconds() - start));
+        Str s;
+        memset(&s, 0, sizeof s);
+        str_puts(&s, "{");
+        metrics_number(&s, "loss", r.loss);
+        str_puts(&s, ", "), metrics_number(&s, "perplexity", exp(r.loss));
+        str_puts(&s, ", "), metrics_number(&s, "bits_per_byte", r.bits_per_byte);
+        str_printf(&s, ", \"tokens\": %lld, \"bytes\": %lld, ", (long long)r.tokens, (long long)r.bytes);
+        metrics_decimals(&s, "tokens_per_s", (double)r.tokens / (clock_seconds() - start), 1);
+        printf("%s}\n", s.data);
+        free(s.data);
     }
     dataset_close(&data);
     if (text) tokenizer_free(&tok);
@@ -209,7 +217,7 @@ static inline int verb_export(const Options *o, Dist *dist) {
 
 // ---------------------------------------------------------------- the entry
 
-static inline int program_main(int argc, char **argv) {
+static inline int program_run(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         options_help(argc < 2 ? stderr : stdout, engine_name(), -1);
         return argc < 2 ? 1 : EXIT_DONE;
@@ -261,5 +269,23 @@ static inline int program_main(int argc, char **argv) {
     options_free(&o);
     return code;
 }
+
+// What was printed must have arrived: a result on a full disk, or for a reader that has gone, is none. A run that
+// stopped keeps its exit code, since its checkpoint is good.
+static inline int program_end(int code) {
+    static const char lost[] = "not all that was printed could be written to standard output";
+    bool before = ferror(stdout) != 0;
+    errno = 0;
+    bool ok = fflush(stdout) == 0 && !before;
+    if (ok)
+        ok = close(STDOUT_FILENO) == 0 || errno == EBADF || errno == EINTR; // file systems may refuse as late as here
+    if (ok) return code;
+    const char *why = before || !errno ? "" : strerror(errno), *colon = *why ? ": " : "";
+    if (code == EXIT_DONE) fail("%s%s%s", lost, colon, why);
+    warn("%s%s%s", lost, colon, why);
+    return code;
+}
+
+static inline int program_main(int argc, char **argv) { return program_end(program_run(argc, argv)); }
 
 #endif

@@ -430,6 +430,23 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
     return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
 }
 
+// What is left of a shard behind its last sequence: tokens to predict, fewer than T.
+static inline int64_t shard_tail(const Shard *s, int64_t T) {
+    return s->header.tokens > 1 ? (s->header.tokens - 1) % T : 0;
+}
+
+// inputs, targets (T) = the tail number k (from 0) of those that there are; behind its end targets are -1.
+static inline bool dataset_tail(const Dataset *d, int64_t k, int32_t *inputs, int32_t *targets, Error *err) {
+    const Shard *s = d->shards;
+    int64_t T = d->seq_len;
+    for (;; s++)
+        if (shard_tail(s, T) > 0 && k-- == 0) break;
+    int64_t n = shard_tail(s, T);
+    if (!shard_tokens(s, d->vocab_size, s->sequences * T, n, inputs, targets, err)) return false;
+    for (int64_t t = n; t < T; t++) inputs[t] = 0, targets[t] = -1;
+    return true;
+}
+
 // The sequence that training position `position` of a run with this seed reads.
 static inline int64_t dataset_index(const Dataset *d, uint64_t seed, int64_t position) {
     return permutation(seed, (uint64_t)(position / d->sequences), d->sequences, position % d->sequences);

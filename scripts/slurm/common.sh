@@ -97,7 +97,7 @@ code=0
 srun --kill-on-bad-exit=1 "${srun_options[@]}" "${container[@]}" "$program" train "$@" --resume=auto || code=$?
 case $code in
     0)
-        say "finished: $final"
+        say "finished: $(newest)"
         rm -f "$out/.chain_failures"
         end_chain
         ;;

@@ -310,7 +310,7 @@ good generate --model=gpt2-nano/ --tokens=1
 rm -r gpt2-nano llama-nano
 # config.json: values of another type are refused by name, and a head that is none.
 for change in 's/"n_embd": 64/"n_embd": "64"/' 's/"n_embd": 64/"n_embd": 64.0/' 's/"n_embd": 64/"n_embd": 64, "n_embd": 64/' 's/"n_embd": 64/"n_embd": 1e999/'; do
-    rm -rf wrong && cp -r run_gpt2/step_00000006 wrong && sed -i "$change" wrong/config.json
+    rm -rf wrong && cp -r run_gpt2/step_00000006 wrong && sed -i "$change" wrong/config.json && rm wrong/run.json
     for verb in 'info' 'generate' 'export --out=unmade' 'eval --data=s_val_*.bin --seq_len=32'; do
         # shellcheck disable=SC2086  # a verb with its options
         refused 'wrong/config.json: "n_embd" (is|stands there twice)' $verb --model=wrong

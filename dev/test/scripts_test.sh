@@ -324,12 +324,14 @@ else
     refuse 'cost.sh: a command in RANKS' 'RANKS=' env RANKS="$planted" bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=llama-nano
     words "m" "''" "3 '$planted' 2 8"
     refuse 'cost.sh: a program that gives a command for a number' 'for a number of steps or tokens' bash scripts/cost.sh --device=CPU --devices=1 --program="$work/liar" --
-    refuse 'cost.sh: a line break in --model' 'a line break in the name' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=$'llama-nano\nx'
+    refuse 'cost.sh: a line break in --model' 'holds a line break' bash scripts/cost.sh --device=CPU --devices=1 --program="$program" -- --model=$'llama-nano\nx'
     words "'$work/lied'" "'$planted'"
     PLANT=$work/liar task 0 generic
     check "a program that gives a command for --steps: $(tail -n 1 "$work/out")" has "$work/out" 'a line break in the name of --out'
     task 0 generic --out="$work/two"$'\n'"$planted"
-    check "a line break in --out: exit code $?: $(tail -n 1 "$work/out")" has "$work/out" 'a line break in the name of --out'
+    check "a line break in --out: exit code $?: $(tail -n 1 "$work/out")" has "$work/out" 'holds a line break'
+    words "m" "x" "''" "3 4 2 8"
+    refuse 'cost.sh: a program that gives a line too many' 'gave 7 lines for 6 options' bash scripts/cost.sh --device=CPU --devices=1 --program="$work/liar" --
     TASKS=$planted task 0 generic --out="$work/tasks"
     check "a command in SLURM_NTASKS: $(tail -n 1 "$work/out")" has "$work/out" 'expected a whole number'
     for noted in "$planted" '' 08 -1 999999999999999999999; do

@@ -50,7 +50,7 @@ cat >gpt2/config.json <<'END'
 {"model_type": "gpt2", "activation_function": "gelu_new", "n_embd": 20, "n_head": 2, "n_inner": 52, "n_layer": 3, "n_positions": 16, "vocab_size": 391, "layer_norm_epsilon": 1e-05}
 END
 cat >llama/config.json <<'END'
-{"model_type": "llama", "hidden_act": "silu", "hidden_size": 22, "head_dim": 10, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 43, "num_hidden_layers": 3,
+{"model_type": "llama", "hidden_act": "silu", "hidden_size": 21, "head_dim": 10, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 43, "num_hidden_layers": 3,
  "max_position_embeddings": 64, "rms_norm_eps": 1e-05, "tie_word_embeddings": false, "vocab_size": 389}
 END
 cat >qwen3/config.json <<'END'

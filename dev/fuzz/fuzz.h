@@ -30,14 +30,23 @@ static inline bool fuzz_said(bool ok, const Error *err) {
     return ok;
 }
 
-static Path fuzz_made;
-static void fuzz_unmake(void) { path_remove_tree(fuzz_made.text, NULL); }
-
-// A folder for this process, in memory where that can be; once. A finding leaves it behind.
+// A folder for this process, in memory where that can be. Nothing runs when a fuzzer ends: the next one removes what
+// those that are gone left.
 static inline Path fuzz_folder(void) {
-    fuzz_made = path_of("%s/fuzz.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    REQUIRE(mkdtemp(fuzz_made.text) && atexit(fuzz_unmake) == 0);
-    return fuzz_made;
+    Error err;
+    StrList names;
+    memset(&names, 0, sizeof names);
+    const char *root = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    folder_list(&names, root, &err);
+    for (int i = 0; i < names.count; i++) {
+        int pid = strncmp(names.items[i], "fuzz.", 5) == 0 ? atoi(names.items[i] + 5) : 0;
+        if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH)
+            path_remove_tree(path_of("%s/%.200s", root, names.items[i]).text, NULL);
+    }
+    str_list_free(&names);
+    Path p = path_of("%s/fuzz.%d", root, (int)getpid());
+    REQUIRE(mkdir(p.text, 0700) == 0);
+    return p;
 }
 
 static inline void fuzz_write(const char *path, const void *bytes, size_t n) {

@@ -3,11 +3,11 @@ fuzz_run.c: any bytes as what a run reads besides weights and text: run.json, me
 
     make fuzz MINUTES=60
 
-The first byte chooses: r run.json of a checkpoint; s what stands in it between its first line and its checksum, which no
-fuzzer finds; m metrics.jsonl, as a resume reads it; o options in a config file;
-w words of a command line, one a line. The rest is the file. Beyond not crashing: a state that was accepted is one that
-a run can stand at, and comes back when it is written again; metrics that were cut to a step stay as they are when they
-are cut to it again; options that were accepted are within their bounds.
+The first byte chooses: r run.json of a checkpoint; s what stands in it between its first line and its checksum, which
+no fuzzer finds; m metrics.jsonl, as a resume reads it; o options in a config file; w words of a command line, one a
+line. The rest is the file. Beyond not crashing: a state that was accepted is one that a run can stand at, and comes
+back when it is written again; metrics that were cut to a step stay as they are when they are cut to it again; options
+that were accepted are within their bounds.
 */
 #define LLMC_NO_MAIN
 #include "../../train_gpt_cpu.c"
@@ -62,7 +62,7 @@ static void fuzz_metrics(const uint8_t *data, size_t n) {
         memset(&log, 0, sizeof log);
         err.text[0] = 0;
         if (!fuzz_said(log_open_metrics(&log, path.text, 5, &err), &err)) break;
-        log_close(&log);
+        REQUIRE(log_close(&log, &err));
         REQUIRE(file_read(&once[i], path.text, SIZE_MAX, &err));
         REQUIRE(once[i].size <= n && (once[i].size == 0 || once[i].data[once[i].size - 1] == '\n'));
         REQUIRE(i == 0 || (once[0].size == once[1].size && memcmp(once[0].data, once[1].data, once[0].size) == 0));

@@ -111,9 +111,11 @@ static inline void message_print(const char *kind, const char *format, va_list a
     fprintf(stderr, "%s: %s\n", kind, line);
 }
 
-// Prints one line to stderr and ends the process with exit code 1. For the verbs, not for library code.
+// Prints one line to stderr and ends the process with exit code 1. For the verbs, not for library code. stderr stays
+// locked: another thread that fails meanwhile, for want of the same memory, waits here and adds no line.
 PRINTF_LIKE(1, 2) static inline void fail(const char *format, ...) {
     va_list args;
+    flockfile(stderr);
     va_start(args, format);
     message_print("error", format, args);
     va_end(args);

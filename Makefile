@@ -9,10 +9,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=$(shell nproc)
 endif
 
-CC      ?= gcc
-ifeq ($(origin CC),default)
-CC      := gcc
-endif
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 ARCH    ?= native
 OPENMP  ?= 1
 SANITIZE ?= 0
@@ -28,10 +25,8 @@ CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -
 CFLAGS  += $(WARNINGS) -Wpedantic -Wno-psabi
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
 CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
-LDLIBS  := -lm
-ifeq ($(OPENMP),1)
-CFLAGS  += -fopenmp
-endif
+LDLIBS  := -lm -ldl
+CFLAGS  += $(if $(filter 1,$(OPENMP)),-fopenmp)
 ifeq ($(SANITIZE),1)
 # MPI libraries leak by design; the sanitized build leaves them out.
 CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -64,7 +59,7 @@ endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
 
-.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster compare bench fuzz mutants format lint clean FORCE
+.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster test-faults compare bench fuzz mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -79,7 +74,8 @@ help:
 	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
 	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
-	@echo "make fuzz            MINUTES=1 of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
+	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 30,000 runs; make test takes some"
+	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
 	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some of them"
 	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
@@ -145,16 +141,17 @@ $(GPU_PROGRAMS): %: %.o $(BUILD)/commit.o
 	$(NVCC) $(NVFLAGS) $(filter %.o,$^) -o $@ $(NVLIBS) $(if $(filter %_test,$@),-Xcompiler -fopenmp)
 build-gpu: $(GPU_PROGRAMS) build-tests
 
-# Any bytes, given to what reads bytes. What an hour found is kept for the next: build/corpus; fixtures of the same name start it.
+# Any bytes, given to what reads bytes: from dev/fuzz/corpus and fixtures on. What an hour found is kept for the next: build/corpus.
 FUZZERS := $(patsubst dev/fuzz/%.c,$(BUILD)/%,$(wildcard dev/fuzz/*.c))
 $(FUZZERS): $(BUILD)/%: dev/fuzz/%.c Makefile | $(BUILD)
-	clang -std=c11 -g -O1 $(WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -MMD -MP $< -o $@ -lm
+	clang -std=c11 -g -O1 $(WARNINGS) -Wno-psabi -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -MMD -MP $< -o $@ -lm
 build-fuzz: $(FUZZERS)
-MINUTES ?= 1
-fuzz: build-fuzz
-	@$(foreach f,$(notdir $(FUZZERS)),mkdir -p build/corpus/$(f) && echo "$(f): $(MINUTES) min" && \
-	  $(BUILD)/$(f) -max_total_time=$$(($(MINUTES) * 60)) -verbosity=0 -print_final_stats=1 -artifact_prefix=build/corpus/$(f)- \
-	    build/corpus/$(f) $(wildcard dev/test/fixtures/$(f:fuzz_%=%)) && ) true
+SECONDS ?= $$((60 * $(or $(MINUTES),1)))
+fuzz: $(FUZZERS:=.run)
+$(FUZZERS:=.run): %.run: %
+	@mkdir -p build/corpus/$(*F) && $< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/corpus/$(*F)- \
+	  build/corpus/$(*F) $(wildcard dev/fuzz/corpus/$(*F) dev/test/fixtures/$(*F:fuzz_%=%)) >build/corpus/$(*F).log 2>&1 || { tail -n 50 build/corpus/$(*F).log; false; }
+	@echo "$(*F): $$(sed -n 's/.*executed_units: *//p' build/corpus/$(*F).log) inputs, no finding"
 
 -include $(wildcard $(BUILD)/*.d)
 
@@ -164,14 +161,15 @@ train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 FORCE:
 
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
-test:
-	@scripts/install.sh build test
-	@$(MAKE) --no-print-directory build-tests emu
+test-faults: $(BUILD)/train_gpt_cpu
+	@BUILD=$(BUILD) CC=$(CC) POINTS=all dev/test/faults_test.sh
+# First what they need; then make again, which sees the MPI that this may have brought. MPI=0: without.
+test test-cluster:
+	@scripts/install.sh build test $(if $(filter file,$(origin MPI)),mpi) $(if $(filter %cluster,$@),cluster)
+	@$(MAKE) --no-print-directory run-$@
+run-test: build-tests emu
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
-
-test-cluster:
-	@scripts/install.sh build test cluster
-	@$(MAKE) --no-print-directory $(BUILD)/train_gpt_cpu
+run-test-cluster: $(BUILD)/train_gpt_cpu
 	@BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.
@@ -193,7 +191,7 @@ format:
 	clang-format -i $(FORMATTED)
 lint:
 	@if clang-format --version 2>&1 | grep -q 'version $(CLANG_FORMAT)\.'; then clang-format --dry-run -Werror $(FORMATTED); \
-	else echo "make lint: skipped: clang-format $(CLANG_FORMAT) is not there"; fi
+	else echo "SKIPPED make lint: clang-format $(CLANG_FORMAT) is not there"; fi
 
 clean:
 	rm -rf build train_gpt_cpu train_gpt test_gpt

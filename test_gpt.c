@@ -22,7 +22,10 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/files_test.h"
 #include "dev/test/gguf_test.h"
 #include "dev/test/kernels_test.h"
+#include "dev/test/memory_test.h"
 #include "dev/test/model_test.h"
+#include "dev/test/numbers_test.h"
+#include "dev/test/process_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/trainer_test.h"
 
@@ -34,9 +37,11 @@ int main(int argc, char **argv) {
             fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
         return compare_dumps(argv[2], argv[3], argc == 5);
     }
-    // X(area): the functions test_AREA. The watchdog's test forks, and comes before any thread is made: under
+    // X(area): the functions test_AREA. Those of watchdog and process fork, and come before any thread is made: under
     // qemu-user a child of a process with threads can make none.
-#define AREAS(X) X(watchdog) X(base) X(files) X(tokenizer) X(data) X(kernels) X(model) X(gguf) X(trainer)
+#define AREAS(X)                                                                                                       \
+    X(watchdog)                                                                                                        \
+    X(process) X(base) X(files) X(tokenizer) X(data) X(kernels) X(memory) X(model) X(gguf) X(trainer) X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \
@@ -56,6 +61,6 @@ int main(int argc, char **argv) {
 #undef X
     test_temp_remove();
     if (!matched) fail("no such area: %s", argv[1]);
-    printf("%d passed, %d failed\n", checks_passed, checks_failed);
+    printf("%d passed, %d failed, %d skipped\n", checks_passed, checks_failed, checks_skipped);
     return checks_failed != 0;
 }

@@ -382,6 +382,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.loss = m->result_host->loss;
     result.grad_norm = m->result_host->grad_norm;
     result.updated = m->result_host->updated != 0;
+    result.finite = !dist_max(m->shards.ranks.dist, !m->result_host->finite);
     return result;
 }
 
@@ -459,8 +460,30 @@ static void model_warm_up(Model *m) {
     free(tokens);
 }
 
+// On one device: stages 2 and 3 of ZeRO hold less.
+static ModelMemory model_memory(const ModelSetup *setup) {
+    static const bool none[PARAM_KINDS] = {false};
+    const Config *c = &setup->config;
+    int B = setup->batch_size, T = setup->seq_len;
+    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    double trained = 0, own, size = sizeof(float);
+    for (int i = 0; i < t.segments && setup->gradients; i++)
+        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
+    own = trained / (setup->zero ? setup->dist->size : 1);
+    ActTable acts =
+        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(float));
+    ModelMemory m =
+        {sizeof(real) * (double)t.elements, size * trained, STATE_KINDS * size * own, (double)acts.bytes, 0, false};
+    if (sizeof(real) != sizeof(float) && !setup->no_master) m.weights += size * own;
+    size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
+    m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
+    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
+    param_table_free(&t);
+    return m;
+}
+
 static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
+    if (!setup_check(setup, err)) return NULL;
     int deal;
     if (!shards_deal(&deal, setup->muon.optimizer, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
@@ -469,6 +492,11 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
                   "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
                   "train_gpt_fp32: fp32)",
                   built_for == PRECISION_FP32 ? "fp32" : "bf16");
+        return NULL;
+    }
+    if (setup->no_master && built_for == PRECISION_FP32) {
+        error_set(err,
+                  "this train_gpt keeps its weights in fp32, which --master_weights=none is not for: leave it out");
         return NULL;
     }
     Model *m = (Model *)mem_alloc(sizeof(Model));
@@ -594,5 +622,8 @@ static bool model_get_activation_gradient(Model *m, int kind, int layer, float *
 #include "llmc/run/verbs.h"
 
 #ifndef LLMC_NO_MAIN
-int main(int argc, char **argv) { return program_main(argc, argv); }
+int main(int argc, char **argv) {
+    process_open();
+    return program_main(argc, argv);
+}
 #endif

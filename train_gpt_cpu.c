@@ -280,10 +280,11 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.updated = isfinite(result.loss) && isfinite(result.grad_norm) &&
                      !(rule->max_loss > 0 && result.loss > rule->max_loss) &&
                      !(rule->max_norm > 0 && result.grad_norm > rule->max_norm);
+    result.finite = true;
     if (!result.updated) return result;
-    // 3. clip and update, gradients back to zero; then everybody has everybody's weights
+    // 3. clip and update, gradients back to zero; then everybody has everybody's weights, and knows if they are numbers
     double clip = rule->grad_clip > 0 && result.grad_norm > rule->grad_clip ? rule->grad_clip / result.grad_norm : 1.0;
-    shards_update(&m->shards, rule, clip);
+    result.finite = shards_update(&m->shards, rule, clip);
     return result;
 }
 
@@ -342,11 +343,46 @@ static bool engine_preflight(const Dist *dist, Error *err) {
 static void *engine_host_alloc(size_t bytes) { return mem_alloc(bytes); }
 static void engine_host_free(void *memory) { free(memory); }
 
+// Rows of logits that exist at a time.
+static size_t logits_rows(const ModelSetup *setup) {
+    size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len,
+           rows = LOGITS_BYTES / sizeof(real) / (size_t)setup->config.vocab_size / 64 * 64;
+    return rows < 64 ? (N < 64 ? N : 64) : rows < N ? rows : N;
+}
+
+static ModelMemory model_memory(const ModelSetup *setup) {
+    static const bool none[PARAM_KINDS] = {false};
+    const Config *c = &setup->config;
+    int B = setup->batch_size, T = setup->seq_len, R = setup->dist->size;
+    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    double trained = 0, size = sizeof(real);
+    for (int i = 0; i < t.segments && setup->gradients; i++)
+        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
+    ActTable acts =
+        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
+    ModelMemory m = {size * (double)t.elements,
+                     size * trained,
+                     STATE_KINDS * size * trained / (setup->zero ? R : 1),
+                     (double)acts.bytes,
+                     0,
+                     true};
+    m.buffers = size * (double)logits_rows(setup) * c->vocab_size;
+    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
+    if (c->rope) m.buffers += size * T * (double)(c->head_size / 2 * 2);
+    if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
+    param_table_free(&t);
+    return m;
+}
+
 static Model *model_create(const ModelSetup *setup, Error *err) {
-    if (!config_check(&setup->config, err)) return NULL;
+    if (!setup_check(setup, err)) return NULL;
     if (setup->zero > 1 || setup->zero_group) {
         error_set(err, "train_gpt_cpu shares out the optimizer's state at most, among all ranks: --zero=0 or 1 and no "
                        "--zero_group; train_gpt does more");
+        return NULL;
+    }
+    if (setup->no_master) {
+        error_set(err, "train_gpt_cpu keeps its weights in fp32, which --master_weights=none is not for: leave it out");
         return NULL;
     }
     if (setup->gradients && setup->dist->size > 1 && !setup->dist->mpi) {
@@ -367,7 +403,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         return NULL;
     }
     int B = setup->batch_size, T = setup->seq_len;
-    size_t N = (size_t)B * (size_t)T, angles = (size_t)T * (size_t)(c->head_size / 2 * 2);
+    size_t angles = (size_t)T * (size_t)(c->head_size / 2 * 2);
     shards_open(&m->shards, setup, deal, &m->cpu);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
@@ -383,8 +419,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         for (size_t i = 0; i < angles; i++) m->rope[i] = (real)table[i];
         free(table);
     }
-    size_t rows = LOGITS_BYTES / sizeof(real) / (size_t)c->vocab_size / 64 * 64;
-    m->logits_rows = (int)(rows < 64 ? (N < 64 ? N : 64) : rows < N ? rows : N);
+    m->logits_rows = (int)logits_rows(setup);
     m->logits = (real *)cpu_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
     return m;
 }
@@ -449,6 +484,7 @@ static bool model_get_activation_gradient(Model *m, int kind, int layer, float *
 
 #ifndef LLMC_NO_MAIN
 int main(int argc, char **argv) {
+    process_open();
     const char *missing = cpu_missing_instructions();
     if (missing)
         fail("this binary was built for CPUs with %s, which this one lacks; build it with make ARCH=x86-64-v3, or "

@@ -37,7 +37,9 @@ assumptions=(
 values=()
 for line in "${assumptions[@]}"; do
     name=${line%%=*}
-    values+=(-v "$name=${!name:-${line#*=}}")
+    value=${!name:-${line#*=}}
+    [[ $value =~ ^[0-9.eE+-]+(\ [0-9]+)*$ ]] || { echo "scaling.sh: $name=$value: expected a number (gpus: numbers)" >&2; exit 1; }
+    values+=(-v "$name=$value")
 done
 
 awk "${values[@]}" -v all="$([ "${1:-}" = --all ] && echo 1 || echo 0)" '

@@ -7,6 +7,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 #ifndef LLMC_ENGINE_H
 #define LLMC_ENGINE_H
 
+#include "base/half.h"
 #include "ranks/dist.h"
 #include "model.h"
 #include <math.h>
@@ -94,6 +95,11 @@ static inline void shards_deal_segment(Range *parts, double *load, const ParamTa
     free(runs);
 }
 
+// What model_create looks at first, in either program.
+static inline bool setup_check(const ModelSetup *s, Error *err) {
+    return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err);
+}
+
 // Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
 typedef enum { MODEL_WEIGHT, MODEL_GRADIENT, MODEL_STATE } ModelArray;
 
@@ -101,6 +107,7 @@ typedef struct {
     double loss;      // sum over the step's tokens and all ranks, nats
     double grad_norm; // before clipping, of the gradient summed over ranks
     bool updated; // false: loss or norm was not finite or above its bound; no weight, moment or gradient was touched
+    bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
 // Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
@@ -139,6 +146,14 @@ static bool engine_preflight(const Dist *dist, Error *err);
 static void *engine_host_alloc(size_t bytes);
 static void engine_host_free(void *memory);
 
+// What model_create and the passes after it take on a rank, in bytes: all but some scratch of kernels. buffers:
+// gradients of activations, logits, tables.
+typedef struct {
+    double weights, gradients, moments, activations, buffers;
+    bool host; // of the host's memory, not of a device's
+} ModelMemory;
+static ModelMemory model_memory(const ModelSetup *setup);
+
 // The model with all weights zero. Memory for everything is taken here.
 static Model *model_create(const ModelSetup *setup, Error *err);
 static void model_destroy(Model *m);
@@ -176,10 +191,19 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values);
 // program never makes it (a fused kernel).
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values);
 
+// Whether no number of values (n) is NaN or infinite.
+static inline bool all_finite(const float *values, size_t n) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) bad |= (bits_of_float(values[i]) & 0x7f800000) == 0x7f800000;
+    return !bad;
+}
+
+#define INIT_WEIGHTS_MOST ((size_t)1 << 22) // numbers at a time, a multiple of 4
+
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {
     const int64_t chunk = 1 << 16;
-    const size_t most = (size_t)1 << 22; // numbers at a time, a multiple of 4
+    const size_t most = INIT_WEIGHTS_MOST;
     float *values = (float *)mem_alloc(sizeof(float) * most);
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];

@@ -58,11 +58,11 @@ Adding a field, a tensor or a family is adding a row.
       c->rope ? ".attention.key_length|.attention.value_length|.rope.dimension_count" : "")                            \
     X(SIZE, hidden, "MLP size", 1, 1 << 19, 0, "n_inner", "intermediate_size", 5, ".feed_forward_length")              \
     X(CHOICE, activation, "activation", 0, ACTIVATION_KINDS - 1, 0, "activation_function", "hidden_act", 0, "")        \
-    X(REAL, norm_eps, "norm epsilon", 0, 1, 1e-5, "layer_norm_epsilon", "rms_norm_eps", 8,                             \
+    X(REAL, norm_eps, "norm epsilon", 1e-30, 1, 1e-5, "layer_norm_epsilon", "rms_norm_eps", 8,                             \
       c->rms_norm ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon")                             \
-    X(REAL, rope_theta, "rope_theta", 0, 0, 1e-5, "", "rope_theta", 10, c->rope ? ".rope.freq_base" : "")              \
+    X(REAL, rope_theta, "rope_theta", 1, 1e30, 1e-5, "", "rope_theta", 10, c->rope ? ".rope.freq_base" : "")              \
     X(SWITCH, bias, "biases", 0, 1, 0, "", "attention_bias|mlp_bias", 0, "")                                           \
-    X(REAL, init_std, "initial deviation", 0, 0, -1, "initializer_range", "initializer_range", 0, "")                  \
+    X(REAL, init_std, "initial deviation", 0, 100, -1, "initializer_range", "initializer_range", 0, "")                  \
     X(SWITCH, tied, "tied head", 0, 1, 0, "tie_word_embeddings", "tie_word_embeddings", 0, "")                         \
     X(SWITCH, rms_norm, "RMSNorm", 0, 1, 0, "", "", 0, "")                                                             \
     X(SWITCH, rope, "rotary positions", 0, 1, 0, "", "", 0, "")                                                        \
@@ -217,8 +217,6 @@ static inline bool config_check(const Config *c, Error *err) {
         return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
     if (c->rope && c->head_size % 2)
         return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
-    if (c->rope && !(c->rope_theta > 1))
-        return error_set(err, "model config: rope_theta %g, expected above 1", c->rope_theta);
     return true;
 }
 
@@ -806,6 +804,22 @@ static inline ActTable backward_table(const Config *c, int B, int T, bool keep, 
 static inline size_t act_offset(const ActTable *t, int kind, int layer) {
     const Act *a = &t->items[kind];
     return a->offset + (a->slots > 1 ? (size_t)layer * a->stride : 0);
+}
+
+// Refuses batches that the programs cannot count: tokens of a pass and their heads are ints in them, and bytes of
+// activations (twice: their gradients) a size_t.
+static inline bool config_check_batch(const Config *c, int64_t B, int64_t T, Error *err) {
+    double tokens = (double)B * (double)T, width = 0;
+    if (tokens * c->heads > INT32_MAX)
+        return error_set(err,
+                         "--batch_size=%lld x --seq_len=%lld x %d heads = %.0f, more than the %d that a pass can have; "
+                         "take a smaller --batch_size (gradients accumulate over passes: --total_batch_tokens)",
+                         (long long)B, (long long)T, c->heads, tokens * c->heads, INT32_MAX);
+    ActTable one = act_table(c, 1, 1, RECOMPUTE_NONE, 1, 1);
+    for (int i = 0; i < ACT_KINDS; i++) width += (double)one.items[i].width * one.items[i].slots;
+    if (tokens * width < 0x1p58) return true; // of numbers of 8 bytes
+    return error_set(err, "--batch_size=%lld x --seq_len=%lld: the activations of %.3g tokens are %.3g numbers",
+                     (long long)B, (long long)T, tokens, tokens * width);
 }
 
 // ---------------------------------------------------------------- counting

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # install.sh: sees to it that the tools a script needs are there (Debian 12, Ubuntu 24.04 and later).
 #
-#   scripts/install.sh [--check] PART...      PART: build test cluster corpus plot lint
+#   scripts/install.sh [--check] PART...      PART: build mpi test cluster corpus plot lint
 #
 #   build   gcc make          corpus  perl mandoc gettext (for .mo files)
-#   plot    jq gnuplot        lint    shellcheck clang
-#   test    g++ jq perl gnuplot       cluster Open MPI, Slurm, munge, sshd, ip (for make test-cluster)
+#   mpi     Open MPI          lint    shellcheck clang
+#   plot    jq gnuplot        test    g++ jq perl gnuplot mandoc procps
+#   cluster mpi, Slurm, munge, sshd, ip (for make test-cluster)
 #
 # Installs with apt-get as root, or with sudo where sudo asks for no password. Where it may not, it
 # prints the one command to run, and ends with 1 (with 2 where apt-get failed). --check never installs.
@@ -19,7 +20,7 @@ for word in "$@"; do
     case $word in
         --help | -h) usage; exit 0 ;;
         --check) check_only=1 ;;
-        build | test | cluster | corpus | plot | lint) parts+=("$word") ;;
+        build | mpi | test | cluster | corpus | plot | lint) parts+=("$word") ;;
         *) echo "install.sh: unknown word '$word'; see install.sh --help" >&2; exit 1 ;;
     esac
 done
@@ -31,6 +32,10 @@ need() { # need PACKAGE... -- COMMAND...: the command shows whether the packages
     while [ "$1" != -- ]; do packages+=("$1"); shift; done
     shift
     if ! "$@" >/dev/null 2>&1 </dev/null; then missing+=("${packages[@]}"); fi
+}
+all() { # all COMMAND...: are they all there, for root or for others?
+    local command
+    for command in "$@"; do PATH=$PATH:/usr/sbin:/sbin command -v "$command" || return 1; done
 }
 for part in "${parts[@]}"; do
     case $part in
@@ -44,14 +49,16 @@ for part in "${parts[@]}"; do
             need jq -- command -v jq
             need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1
             need gnuplot-nox -- command -v gnuplot
-            need procps -- command -v pgrep
+            need procps -- all pgrep
+            need mandoc -- all mandoc
             ;;
+        mpi) need openmpi-bin libopenmpi-dev -- all mpicc mpirun ;;
         cluster)
-            need openmpi-bin libopenmpi-dev -- command -v mpicc mpirun
-            need slurm-wlm slurm-wlm-basic-plugins -- sh -c "command -v srun && PATH=\$PATH:/usr/sbin command -v slurmctld slurmd"
-            need munge -- sh -c "PATH=\$PATH:/usr/sbin command -v munged"
-            need openssh-server openssh-client -- sh -c "PATH=\$PATH:/usr/sbin command -v sshd ssh"
-            need iproute2 -- sh -c "PATH=\$PATH:/usr/sbin command -v ip"
+            need openmpi-bin libopenmpi-dev -- all mpicc mpirun
+            need slurm-wlm slurm-wlm-basic-plugins -- all srun slurmctld slurmd
+            need munge -- all munged
+            need openssh-server openssh-client -- all sshd ssh
+            need iproute2 -- all ip
             ;;
         corpus)
             need perl -- perl -MUnicode::Normalize -MDigest::SHA -MFile::Find -e 1
@@ -73,9 +80,10 @@ if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 command_line="${as_root[*]:+${as_root[*]} }apt-get update && ${as_root[*]:+${as_root[*]} }apt-get install -y --no-install-recommends ${missing[*]}"
-code=1
+code=1 hint=
+case " ${missing[*]} " in *' openmpi-bin '*) hint='   (or go on without Open MPI: make MPI=0 ...; its tests are then skipped)' ;; esac
 give_up() {
-    echo "install.sh: missing: ${missing[*]}; $1. Run: $command_line" >&2
+    echo "install.sh: missing: ${missing[*]}; $1. Run: $command_line$hint" >&2
     exit "$code"
 }
 if [ $check_only -eq 1 ]; then give_up "nothing was installed"; fi

@@ -9,7 +9,7 @@
 #   --program=FILE        at the same place on every host (default: ./train_gpt of this repository, else ./train_gpt_cpu)
 #
 # Repository, data and --out lie on a file system that all hosts see. --resume=auto is added: called again, it goes on from the
-# newest checkpoint. SIGTERM or Ctrl-C: the run writes a checkpoint and ends with 3. A host that does not
+# newest checkpoint. SIGTERM, Ctrl-C or a terminal that is closed: the run writes a checkpoint and ends with 3. A host that does not
 # answer ends the job with an error: the ranks say so after --comm_timeout, mpirun after 30 seconds. Call it on one of the hosts. Ends with the
 # program's exit code: 0 finished, 3 stopped with a checkpoint, else an error. Further settings of Open MPI: OMPI_MCA_... in
 # the environment. Needs Open MPI 4.1 or later; tried with 4.1.4.
@@ -40,7 +40,7 @@ fi
 [ -x "$program" ] || fail "$program is not there; build it with make, or name another with --program=FILE"
 command -v mpirun >/dev/null || fail 'no mpirun; install Open MPI (Debian: openmpi-bin libopenmpi-dev) and build again'
 if [ -z "$ranks" ]; then ranks=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .); fi
-[[ $ranks =~ ^[0-9]+$ ]] || fail "--ranks_per_node=$ranks: expected a whole number"
+whole "$ranks" || fail "--ranks_per_node=$ranks: expected a whole number"
 [ "$ranks" -gt 0 ] || ranks=1
 hosts=$(sed 's/#.*//' "$hostfile" | grep -c '[^[:space:]]')
 [ "$hosts" -gt 0 ] || fail "$hostfile names no host"
@@ -58,7 +58,7 @@ if [ "$(id -u)" -eq 0 ]; then launch+=(--allow-run-as-root); fi
 # In a group of its own: Ctrl-C, too, reaches the program as SIGUSR1, which mpirun passes on; at SIGTERM it would kill.
 setsid "${launch[@]}" "$program" train "$@" --resume=auto &
 pid=$!
-trap 'kill -USR1 "$pid" 2>/dev/null' TERM INT USR1
+trap 'kill -USR1 "$pid" 2>/dev/null' TERM INT HUP QUIT USR1 # under nohup, HUP stays ignored
 # A rank that gave up on a host ends the job (MPI_Abort), and mpirun then waits for TCP to deliver that to the host that is gone: a
 # quarter of an hour. When this host has had no rank for 30 seconds, that is cut short.
 seen=0 without=0

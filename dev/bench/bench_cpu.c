@@ -456,11 +456,12 @@ int main(int argc, char **argv) {
     bench.seconds = 0.3;
     int threads = 0;
     for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--threads=", 10) == 0) threads = atoi(argv[i] + 10);
+        if (strncmp(argv[i], "--threads=", 10) == 0) threads = int_or_fail(argv[i] + 10, "--threads");
         else if (strncmp(argv[i], "--only=", 7) == 0) bench.only = argv[i] + 7;
         else if (strncmp(argv[i], "--seconds=", 10) == 0) bench.seconds = atof(argv[i] + 10);
         else fail("unknown option %s; known are --threads=N, --only=TEXT, --seconds=S", argv[i]);
     }
+    if (!(bench.seconds > 0 && bench.seconds < 1e4)) fail("--seconds=%g: expected a number above 0", bench.seconds);
     Error err;
     if (!cpu_open(&bench.cpu, threads, false, &err)) fail("%s", err.text);
     bench.from = (real *)cpu_alloc(MEMORY_BYTES), bench.to = (real *)cpu_alloc(MEMORY_BYTES);

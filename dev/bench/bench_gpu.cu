@@ -156,13 +156,16 @@ int main(int argc, char **argv) {
     memset(&b, 0, sizeof b);
     memset(&setup, 0, sizeof setup);
     dist_single(&one);
-    int passes = argc > 4 ? atoi(argv[4]) : 1, steps = argc > 5 ? atoi(argv[5]) : 20;
+    int passes = argc > 4 ? int_or_fail(argv[4], "MICRO_BATCHES") : 1,
+        steps = argc > 5 ? int_or_fail(argv[5], "STEPS") : 20;
     const char *recompute = argc > 6 ? argv[6] : "none";
     if (!config_of_preset(&setup.config, argv[1], &err)) fail("%s", err.text);
-    setup.batch_size = atoi(argv[2]);
-    setup.seq_len = atoi(argv[3]);
+    setup.batch_size = int_or_fail(argv[2], "B");
+    setup.seq_len = int_or_fail(argv[3], "T");
     if (setup.batch_size < 1 || setup.seq_len < 1 || passes < 1 || steps < 1 || steps > 1000)
         fail("bench_gpu: B, T, MICRO_BATCHES and STEPS are whole numbers from 1, STEPS at most 1000");
+    if (strcmp(recompute, "none") != 0 && strcmp(recompute, "cheap") != 0 && strcmp(recompute, "block") != 0)
+        fail("bench_gpu: %s, expected none, cheap or block", recompute);
     setup.config.max_seq_len = setup.seq_len;
     setup.recompute = strcmp(recompute, "block") == 0   ? RECOMPUTE_BLOCK
                       : strcmp(recompute, "cheap") == 0 ? RECOMPUTE_CHEAP

@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${BUILD:?is set by make bench}" "${STEPS:=4}" "${ROUNDS:=2}"
+[[ $STEPS =~ ^[1-9][0-9]{0,5}$ && $ROUNDS =~ ^[1-9][0-9]{0,5}$ ]] || { echo "steps.sh: STEPS=$STEPS ROUNDS=$ROUNDS: expected whole numbers" >&2; exit 1; }
 program=$BUILD/train_gpt_cpu
 threads=$(nproc)
 if [ -z "${RUNS:-}" ]; then
@@ -16,6 +17,9 @@ if [ -z "${RUNS:-}" ]; then
     if [[ $("$BUILD/bench_cpu" --only=machine) = *'"bf16_flops": '[1-9]* ]]; then RUNS+=" 124M:4:256:bf16:1"; fi
     if command -v mpirun >/dev/null && [[ $BUILD == *-mpi1-* ]]; then RUNS+=" small:8:256:fp32:2 124M:4:256:fp32:2"; fi
 fi
+for r in $RUNS; do # words that arithmetic takes below
+    [[ $r =~ ^[a-zA-Z0-9]+(:[1-9][0-9]{0,6}){2}:[a-z0-9]+:[1-9][0-9]{0,3}$ ]] || { echo "steps.sh: RUNS: $r: expected name:B:T:precision:ranks" >&2; exit 1; }
+done
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

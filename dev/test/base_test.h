@@ -131,6 +131,172 @@ static void test_choices(void) {
     }
 }
 
+// How people write numbers: read whole, or refused with what was meant.
+static void test_option_numbers(void) {
+    static const struct {
+        const char *word;
+        double value; // of an int or a real
+        const char *error;
+    } rows[] = {
+        {"--steps=10.000", 0, "in digits alone: 10000"},
+        {"--steps=131.072", 0, "in digits alone: 131072"},
+        {"--steps=1.000.000", 0, "in digits alone: 1000000"},
+        {"--steps=1,000,000", 0, "in digits alone: 1000000"},
+        {"--steps=1'000", 0, "in digits alone: 1000"},
+        {"--steps=1_000", 0, "in digits alone: 1000"},
+        {"--steps=10 000", 0, "in digits alone: 10000"},
+        {"--steps=10.", 0, "in digits alone: 10000 or 1e4"},
+        {"--steps=10.0", 0, "in digits alone: 10000 or 1e4"},
+        {"--steps=1.23.456", 0, "in digits alone: 10000 or 1e4"},
+        {"--steps=1.000,5", 0, "whole number from 1 to"},
+        {"--steps=1e3", 1000, NULL},
+        {"--steps=1E+3", 1000, NULL},
+        {"--steps=1.5e3", 1500, NULL},
+        {"--steps=1.55e1", 0, "whole number"},
+        {"--steps=1e-3", 0, "whole number"},
+        {"--steps=1e", 0, "whole number"},
+        {"--steps=1e400", 0, "whole number"},
+        {"--steps=e3", 0, "whole number"},
+        {"--steps=.", 0, "whole number"},
+        {"--steps=0x10", 0, "whole number"},
+        {"--steps=+5", 0, "whole number"},
+        {"--steps= 5", 0, "whole number"},
+        {"--steps=5 ", 0, "whole number"},
+        {"--steps=\xd9\xa1\xd9\xa0", 0, "whole number"}, // Arabic digits
+        {"--steps=10k", 0, "whole number"},
+        {"--steps=1M", 0, "whole number"},
+        {"--steps=", 0, "whole number"},
+        {"--steps=-1", 0, "expected 1 to"},
+        {"--steps=1099511627777", 0, "expected 1 to"},
+        {"--steps=9223372036854775808", 0, "whole number"},
+        {"--seed=4503599627370497e0", 4503599627370497.0, NULL}, // exact, though it went by an exponent
+        {"--lr=0,001", 0, "not a comma: 0.001"},
+        {"--lr=1,5", 0, "not a comma: 1.5"},
+        {"--lr=1.000,5", 0, "not a comma: 1000.5"},
+        {"--lr=1e400", 0, "expected a number"},
+        {"--lr=1e-400", 0, "expected a number"},
+        {"--lr=nan", 0, "expected a number"},
+        {"--lr=inf", 0, "expected a number"},
+        {"--lr=-inf", 0, "expected a number"},
+        {"--lr=0x1p-3", 0, "expected a number"},
+        {"--lr=+1", 0, "expected a number"},
+        {"--lr= 1", 0, "expected a number"},
+        {"--lr=1 ", 0, "expected a number"},
+        {"--lr=1e", 0, "expected a number"},
+        {"--lr=1-", 0, "expected a number"},
+        {"--lr=1f", 0, "expected a number"},
+        {"--lr=10.5", 0, "expected 0 to 10"},
+        {"--lr=.5", 0.5, NULL},
+        {"--lr=1e-3", 1e-3, NULL},
+        {"--beta1=1", 0, "expected 0 to 0.999999"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Options o;
+        Error err;
+        char word[64], *words[1] = {word};
+        snprintf(word, sizeof word, "%s", rows[i].word);
+        if (rows[i].error) CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), rows[i].error);
+        else {
+            double found = !options_parse(&o, VERB_TRAIN, 1, words, &err) ? -1
+                           : strncmp(word, "--lr", 4) == 0                ? o.lr
+                           : strncmp(word, "--seed", 6) == 0              ? (double)o.seed
+                                                                          : (double)o.steps;
+            CHECK(found == rows[i].value, "%s is %.17g, expected %.17g", word, found, rows[i].value);
+        }
+        options_free(&o);
+    }
+}
+
+// What stands in a config file, and what comes of it.
+static void test_config_lines(void) {
+    static const struct {
+        const char *text;
+        size_t size; // 0: strlen(text)
+        const char *out, *error;
+    } rows[] = {
+        {"out = run#3\n", 0, "run#3", NULL},
+        {"out = run #3\n", 0, "run", NULL},
+        {"out =#3\n", 0, "#3", NULL},
+        {"out = # nothing\nout = b # two # three", 0, "b", NULL},
+        {"out = a = b", 0, "a = b", NULL},
+        {"out = \"a #1 \"  # the first\n", 0, "a #1 ", NULL},
+        {"out = 'a \"b\" c'", 0, "a \"b\" c", NULL},
+        {"out = \"\"\nout = it's \"so\"", 0, "it's \"so\"", NULL},
+        {"out = \"a\" b", 0, NULL, ":1: text behind the closing quote"},
+        {"\nout = \"a", 0, NULL, ":2: no closing quote"},
+        {"\xef\xbb\xbfout = a", 0, "a", NULL},
+        {"out = a\r\nsteps = 5\r\n", 0, "a", NULL},
+        {"out = a\rsteps = 5\n", 0, NULL, ":1: the control character 0x0d"},
+        {"out = a\x1b[31m", 0, NULL, ":1: the control character 0x1b"},
+        {"  out\t=\ta b\t\n\n#\n  # comment", 0, "a b", NULL},
+        {"out = a\0b\n", 10, NULL, "NUL bytes"},
+        {"\xff\xfeo\0u\0t\0", 8, NULL, "NUL bytes"},
+        {"= a", 0, NULL, ":1: expected `name = value`"},
+        {"out", 0, NULL, ":1: expected `name = value`"},
+        {"steps =", 0, NULL, ":1: --steps=: expected a whole number"},
+        {"steps = 10.000", 0, NULL, "in digits alone: 10000"},
+        {"steps = 5 6", 0, NULL, ":1: --steps=5 6: expected a whole number"},
+        {"--steps = 5", 0, NULL, "did you mean --steps?"},
+        {"config = other", 0, NULL, "unknown option --config"},
+        {"temperature = heiss", 0, NULL, ":1: --temperature=heiss: expected a number"},
+        {"samples = 1.000\n", 0, NULL, "in digits alone: 1000"}, // of another verb, and looked at all the same
+        {"out = a\nout = b\n", 0, "b", NULL},                    // a later word wins
+        {"", 0, "", NULL},
+    };
+    Error err;
+    Options o;
+    Path file = test_temp("lines.config"), word = path_of("--config=%.4000s", file.text);
+    char *words[1] = {word.text};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t n = rows[i].size ? rows[i].size : strlen(rows[i].text);
+        CHECK(file_write_all(file.text, rows[i].text, n, &err), "%s", err.text);
+        if (rows[i].error) CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), rows[i].error);
+        else
+            CHECK(options_parse(&o, VERB_TRAIN, 1, words, &err) && strcmp(o.out, rows[i].out) == 0, "%s: %s",
+                  rows[i].text, o.out);
+        options_free(&o);
+    }
+    // A value as long as a list of files may be.
+    Str list;
+    memset(&list, 0, sizeof list);
+    str_puts(&list, "train_data = ");
+    for (int i = 0; i < 20000; i++) str_puts(&list, "a.bin,");
+    CHECK(file_write_all(file.text, list.data, list.size, &err), "%s", err.text);
+    CHECK(options_parse(&o, VERB_TRAIN, 1, words, &err) && strcmp(o.train_data, list.data + 13) == 0, "%s", err.text);
+    options_free(&o);
+    free(list.data);
+    word = path_of("--config=%.4000s", path_parent(file.text).text);
+    CHECK_ERROR(options_parse(&o, VERB_TRAIN, 1, words, &err), "is a folder");
+    options_free(&o);
+}
+
+// ~ is the user's folder in every option that is a path, on the command line and in a config file, and nowhere else.
+static void test_option_paths(void) {
+    Error err;
+    char *home = getenv("HOME") ? str_copy(getenv("HOME")) : NULL;
+    setenv("HOME", "/home/karla", 1);
+    Path file = test_temp("paths.config");
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        int verb = 0;
+        if (p->type != OPTION_TEXT && p->type != OPTION_PATH) continue;
+        while (!(p->verbs & 1 << verb)) verb++;
+        Path line = path_of("%s = ~/x y\n", p->name), word = path_of("--%s=~/x y", p->name),
+             config = path_of("--config=%.4000s", file.text);
+        char *words[2] = {word.text, config.text};
+        CHECK(file_write_all(file.text, line.text, strlen(line.text), &err), "%s", err.text);
+        for (int i = 0; i < 2; i++) {
+            Options o;
+            CHECK(options_parse(&o, verb, 1, words + i, &err), "%s", err.text);
+            const char *value = *(const char *const *)((const char *)&o + p->offset);
+            CHECK(strcmp(value, p->type == OPTION_PATH ? "/home/karla/x y" : "~/x y") == 0, "%s: %s", words[i], value);
+            options_free(&o);
+        }
+    }
+    if (home) setenv("HOME", home, 1);
+    else unsetenv("HOME");
+    free(home);
+}
+
 static void test_options(void) {
     Options o;
     Error err;
@@ -158,7 +324,7 @@ static void test_options(void) {
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--lr_schedule=cos", &err), "cosine|linear|constant|wsd");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--prompt=x", &err), "not an option of train");
     CHECK_ERROR(test_parse(&o, VERB_TRAIN, "steps=7", &err), "expected --name=value");
-    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--config=/nonexistent", &err), "cannot open the config file");
+    CHECK_ERROR(test_parse(&o, VERB_TRAIN, "--config=/nonexistent", &err), "--config: cannot open /nonexistent");
 
     Path p = test_temp("train.config");
     const char *config = "# a run\nsteps = 12   # of course\n\n lr=2e-4\nprompt = of another verb\nout = a folder\n";
@@ -194,7 +360,7 @@ static void test_options(void) {
 }
 
 static void test_schedule(void) {
-    Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110};
+    Schedule s = {SCHEDULE_COSINE, 1.0, 0.1, 0.25, 10, 110, 0};
     CHECK(schedule_lr(&s, 1) == 0.1 && schedule_lr(&s, 10) == 1.0, "warm-up: %g, %g", schedule_lr(&s, 1),
           schedule_lr(&s, 10));
     CHECK(fabs(schedule_lr(&s, 60) - 0.55) < 1e-12, "half-way down a cosine: %g", schedule_lr(&s, 60));
@@ -362,8 +528,8 @@ static void test_config_file(void) {
         Config c, back;
         CHECK(config_of_preset(&c, presets[i], &err), "%s", err.text);
         c.rope_theta = c.rope ? 123456.0 : c.rope_theta;
-        CHECK(folder_write_config(folder.text, &c, 7, 3, &err) && folder_read_config(&back, folder.text, &err), "%s",
-              err.text);
+        CHECK(folder_write_config(folder.text, &c, NULL, NULL, &err) && folder_read_config(&back, folder.text, &err),
+              "%s", err.text);
         const char *field = config_difference(&c, &back);
         CHECK(!field && c.init_std == back.init_std, "%s: %s does not come back from config.json", presets[i],
               field ? field : "init_std");
@@ -371,15 +537,9 @@ static void test_config_file(void) {
     static const char *const bad[][2] = {
         {"{\"model_type\": \"bert\"}", "\"model_type\" is bert"},
         {"{}", "\"model_type\" is missing"},
-        {"{\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}", "rope_scaling"},
-        {"{\"model_type\": \"llama\", \"hidden_act\": \"gelu\"}", "hidden_act"},
-        {"{\"model_type\": \"llama\", \"attention_bias\": true}", "attention_bias"},
-        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true}", "use_sliding_window"},
-        {"{\"model_type\": \"gpt2\", \"activation_function\": \"relu\"}", "activation_function"},
+        {"[]", "expected an object, found an array"},
+        {"{\"model_type\": 5}", "\"model_type\" is 5, expected a string"},
         {"{\"model_type\": \"gpt2\", \"n_embd\": 100, \"n_head\": 12}", "does not divide"},
-        {"{\"model_type\": \"llama\", \"num_attention_heads\": 0}", "number of heads is 0"},
-        {"{\"model_type\": \"llama\", \"num_key_value_heads\": 5}", "do not divide"},
-        {"{\"model_type\": \"llama\", \"vocab_size\": 1e30}", "vocab_size"},
         {"{\"model_type\": \"llama\"", "config.json"},
     };
     Path path = path_of("%s/config.json", folder.text);
@@ -388,6 +548,239 @@ static void test_config_file(void) {
         CHECK(file_write_all(path.text, bad[i][0], strlen(bad[i][0]), &err), "%s", err.text);
         CHECK_ERROR(folder_read_config(&c, folder.text, &err), bad[i][1]);
     }
+}
+
+// Members that are added to the config.json of a small model of a family, and what the error says; NULL: accepted.
+typedef struct {
+    const char *families, *members, *error;
+} ConfigRow;
+
+static void test_config_rows(const ConfigRow *rows, size_t count) {
+    Error err;
+    for (size_t i = 0; i < count; i++)
+        for (int family = 0; family < FAMILY_KINDS; family++) {
+            Config c;
+            JsonDoc doc;
+            if (!strchr(rows[i].families, family_name(family)[0])) continue; // g, l, q
+            Path text = path_of("{\"model_type\": \"%s\", %s}", family_name(family), rows[i].members);
+            const Json *root = json_parse(&doc, text.text, strlen(text.text), &err);
+            CHECK(root, "%s: %s", text.text, err.text);
+            if (rows[i].error) CHECK_ERROR(folder_parse_config(&c, root, &err), rows[i].error);
+            else CHECK(folder_parse_config(&c, root, &err), "%s: %s", text.text, err.text);
+            json_free(&doc);
+        }
+}
+
+// Every field of Config under its names in config.json, with values of every other type and out of its range.
+static void test_config_types(void) {
+    static const char *const bad[FIELD_REAL + 1][15] = {{"\"8\"", "\"true\"", "true", "[]", "[8]", "{}", "8.0", "8.5",
+                                                         "1e3", "-8", "1e999", "0", "-1", "99999999999999999999",
+                                                         "1e-999"},
+                                                        {"\"8\"", "\"true\"", "[]", "[8]", "{}", "8.0", "8.5", "1e3",
+                                                         "-8", "1e999", "0", "-1", "99999999999999999999", "1e-999"},
+                                                        {"\"8\"", "\"true\"", "true", "[]", "[8]", "{}", "8.0", "8.5",
+                                                         "1e3", "-8", "1e999", "0", "-1", "99999999999999999999",
+                                                         "null"},
+                                                        {"\"8\"", "\"true\"", "true", "[]", "[8]", "{}", "-8", "1e999",
+                                                         "-1e999", "0", "-1", "1e-999", "1e308", "null"}};
+    for (int family = 0; family < FAMILY_KINDS; family++)
+        for (int kind = 0; kind < CONFIG_KINDS; kind++) {
+            const ConfigField *f = config_field(kind);
+            for (int k = 0; name_part(f->keys[family_of(family)->keys], k).text[0]; k++)
+                for (int i = 0; i < 15 && bad[f->type][i]; i++) {
+                    Path name = name_part(f->keys[family_of(family)->keys], k),
+                         member = path_of("\"%s\": %s", name.text, bad[f->type][i]),
+                         error = path_of("\"%s\" is ", name.text);
+                    char initial[2] = {family_name(family)[0], 0};
+                    ConfigRow row = {initial, member.text, error.text};
+                    test_config_rows(&row, 1);
+                }
+        }
+}
+
+// Fields that Config has no place for: refused unless they change nothing.
+static void test_config_others(void) {
+    static const ConfigRow rows[] = {
+        {"glq", "\"vocab_size\": 512, \"vocab_size\": 512", "\"vocab_size\" stands there twice"},
+        {"lq", "\"hidden_act\": \"gelu\"", "\"hidden_act\" is gelu"},
+        {"lq", "\"hidden_act\": null", "\"hidden_act\" is null"},
+        {"g", "\"activation_function\": \"relu\"", "\"activation_function\" is relu"},
+        {"g", "\"activation_function\": \"gelu_pytorch_tanh\"", NULL},
+        {"l", "\"mlp_bias\": null", "\"mlp_bias\" is null"},
+        {"q", "\"mlp_bias\": null", "\"mlp_bias\" is null"},
+        {"q", "\"num_key_value_heads\": null", NULL},
+        {"glq", "\"tie_word_embeddings\": null", "\"tie_word_embeddings\" is null"},
+        {"l", "\"num_key_value_heads\": null, \"head_dim\": null", NULL},
+        {"q", "\"head_dim\": null", "\"head_dim\" is null"},
+        {"g", "\"n_inner\": null", NULL},
+        {"lq", "\"num_key_value_heads\": 5", "do not divide"},
+        {"l", "\"hidden_size\": 100, \"num_attention_heads\": 12", "does not divide"},
+        {"l", "\"attention_bias\": true", "\"attention_bias\" is unlike mlp_bias"},
+        {"l", "\"attention_bias\": true, \"mlp_bias\": true", NULL},
+        {"q", "\"attention_bias\": true", "\"attention_bias\" is true"},
+        {"q", "\"mlp_bias\": true", "\"mlp_bias\" is true"},
+        {"q", "\"attention_bias\": true, \"mlp_bias\": true", "no biases in Qwen3ForCausalLM"},
+        {"q", "\"attention_bias\": false, \"mlp_bias\": false", NULL},
+        // rotary positions
+        {"lq", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", "\"rope_scaling.rope_type\" is"},
+        {"lq", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}", "\"rope_scaling.type\" is"},
+        {"lq", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5e5}", "\"rope_parameters.rope_type\""},
+        {"lq", "\"rope_scaling\": {\"factor\": 4.0}", "\"rope_scaling.factor\" is 4.0"},
+        {"lq", "\"rope_scaling\": {\"rope_type\": 5}", "\"rope_scaling.rope_type\" is 5"},
+        {"lq", "\"rope_scaling\": \"linear\"", "\"rope_scaling\" is \"linear\", expected an object"},
+        {"lq", "\"rope_scaling\": 2.0", "\"rope_scaling\" is 2.0, expected an object"},
+        {"lq", "\"rope_parameters\": []", "\"rope_parameters\" is an array, expected an object"},
+        {"lq", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}",
+         "\"rope_parameters.full_attention\""},
+        {"lq", "\"rope_parameters\": {\"rope_theta\": \"500000.0\"}", "\"rope_theta\" is \"500000.0\""},
+        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6, \"rope_theta\": 1e6}", "stands there twice"},
+        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1e4",
+         "\"rope_theta\" is 10000, and 1000000"},
+        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1000000", NULL},
+        {"lq", "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}", NULL},
+        {"lq", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "\"rope_parameters.partial_rotary_factor\""},
+        {"lq", "\"rope_scaling\": {}, \"rope_parameters\": null", NULL},
+        {"lq", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\" is 0.25"},
+        {"lq", "\"partial_rotary_factor\": \"1.0\"", "\"partial_rotary_factor\" is \"1.0\""},
+        // windows
+        {"lq", "\"use_sliding_window\": true", "\"use_sliding_window\" is true"},
+        {"lq", "\"use_sliding_window\": \"true\"", "\"use_sliding_window\" is \"true\""},
+        {"gl", "\"sliding_window\": 128", "\"sliding_window\" is 128"},
+        {"q", "\"sliding_window\": 128", NULL}, // which this class does not look at by itself
+        {"lq", "\"sliding_window\": 128, \"use_sliding_window\": false", NULL},
+        {"lq", "\"sliding_window\": null", NULL},
+        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"full_attention\"]", NULL},
+        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+         "\"layer_types\" is \"sliding_attention\""},
+        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\"]", "expected an array of 2"},
+        {"lq", "\"layer_types\": \"full_attention\"", "\"layer_types\" is \"full_attention\", expected an array"},
+        {"glq", "\"sliding_window_pattern\": 6", "\"sliding_window_pattern\" is 6"},
+        {"glq", "\"attention_chunk_size\": 8192", "\"attention_chunk_size\" is 8192"},
+        {"glq", "\"no_rope_layers\": [1, 0]", "\"no_rope_layers\" is an array"},
+        // scales
+        {"g", "\"scale_attn_weights\": false", "\"scale_attn_weights\" is false"},
+        {"g", "\"scale_attn_weights\": \"true\"", "\"scale_attn_weights\" is \"true\""},
+        {"g", "\"scale_attn_by_inverse_layer_idx\": true", "\"scale_attn_by_inverse_layer_idx\" is true"},
+        {"g", "\"reorder_and_upcast_attn\": true", "\"reorder_and_upcast_attn\" is true"},
+        {"glq", "\"attention_multiplier\": 0.0078125", "\"attention_multiplier\" is 0.0078125"},
+        {"g", "\"attention_multiplier\": 0.125", NULL},
+        {"q", "\"query_pre_attn_scalar\": 128", NULL},
+        {"q", "\"query_pre_attn_scalar\": 256", "\"query_pre_attn_scalar\" is 256"},
+        {"glq", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" is 12"},
+        {"glq", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" is 0.22"},
+        {"glq", "\"residual_multiplier\": 1.0", NULL},
+        {"glq", "\"logits_scaling\": 8.0", "\"logits_scaling\" is 8.0"},
+        {"glq", "\"logit_scale\": 0.0625", "\"logit_scale\" is 0.0625"},
+        {"glq", "\"pretraining_tp\": 2", "\"pretraining_tp\" is 2"},
+        {"glq", "\"pretraining_tp\": 1", NULL},
+        {"glq", "\"final_logit_softcapping\": 30.0", "\"final_logit_softcapping\" is 30.0"},
+        {"glq", "\"attn_logit_softcapping\": null", NULL},
+        {"glq", "\"clip_qkv\": 8", "\"clip_qkv\" is 8"},
+        // other layers
+        {"glq", "\"add_cross_attention\": true", "\"add_cross_attention\" is true"},
+        {"glq", "\"is_encoder_decoder\": true", "\"is_encoder_decoder\" is true"},
+        {"glq", "\"quantization_config\": {\"bits\": 4}", "\"quantization_config\" is an object"},
+        {"glq", "\"quantization_config\": null", NULL},
+        {"glq", "\"num_experts\": 64", "\"num_experts\" is 64"},
+        {"glq", "\"num_local_experts\": 8", "\"num_local_experts\" is 8"},
+        {"glq", "\"n_routed_experts\": 8", "\"n_routed_experts\" is 8"},
+        {"glq", "\"moe_intermediate_size\": 8", "\"moe_intermediate_size\" is 8"},
+        {"glq", "\"kv_lora_rank\": 512", "\"kv_lora_rank\" is 512"},
+        {"glq", "\"per_layer_config\": {\"0\": {\"intermediate_size\": 1}}", "\"per_layer_config\" is an object"},
+        {"glq", "\"pruned_heads\": {\"0\": [1]}", "\"pruned_heads\" is an object"},
+        {"glq", "\"pruned_heads\": {}", NULL},
+        {"glq", "\"use_parallel_residual\": true", "\"use_parallel_residual\" is true"},
+        {"l", "\"use_qk_norm\": true", "\"use_qk_norm\" is true"},
+        // sizes under the other vocabulary's names
+        {"g", "\"hidden_size\": 512",
+         "\"hidden_size\" is 512, but the model's hidden size (channels) is 768 (\"n_embd\")"},
+        {"g", "\"num_hidden_layers\": 2", "\"num_hidden_layers\" is 2"},
+        {"g", "\"num_hidden_layers\": 12, \"hidden_size\": 768", NULL},
+        {"g", "\"num_key_value_heads\": 4", "\"num_key_value_heads\" is 4"},
+        {"g", "\"head_dim\": 32", "\"head_dim\" is 32"},
+        {"g", "\"max_position_embeddings\": \"1024\"", "\"max_position_embeddings\" is \"1024\""},
+        {"lq", "\"n_embd\": 512", "\"n_embd\" is 512"},
+        {"lq", "\"n_layer\": 2.0", "\"n_layer\" is 2.0"},
+        {"g", "\"n_ctx\": \"77\"", "\"n_ctx\" is \"77\""},
+        // what changes nothing
+        {"glq", "\"architectures\": null, \"torch_dtype\": \"bfloat16\", \"use_cache\": true, \"bos_token_id\": null",
+         NULL},
+        {"glq", "\"attention_dropout\": 0.1, \"transformers_version\": \"5.24.0\", \"x\": {\"y\": [1, {}]}", NULL},
+    };
+    test_config_rows(rows, sizeof rows / sizeof rows[0]);
+}
+
+// What is accepted is written, and comes back the same: every family with every set of switches.
+static void test_config_returns(void) {
+    Error err;
+    Path folder = test_temp("returns"), path = path_of("%s/config.json", folder.text);
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    int accepted = 0;
+    for (int family = 0; family < FAMILY_KINDS; family++) {
+        int switches[CONFIG_KINDS], n = 0;
+        for (int i = 0; i < CONFIG_KINDS; i++)
+            if (config_field(i)->type == FIELD_SWITCH) switches[n++] = i;
+        for (int set = 0; set < 1 << n; set++) {
+            Config c, back;
+            CHECK(config_of_preset(&c, path_of("%s-nano", family_name(family)).text, &err), "%s", err.text);
+            for (int i = 0; i < n; i++) config_set(&c, switches[i], set >> i & 1);
+            c.norm_eps = 1.0 / 3e5, c.init_std = 0.1 / 7;
+            if (!folder_write_config(folder.text, &c, NULL, NULL, &err)) {
+                CHECK(strstr(err.text, "no config.json of a "), "%s", err.text);
+                continue;
+            }
+            accepted++;
+            bool ok = folder_read_config(&back, folder.text, &err);
+            for (int i = 0; ok && i < CONFIG_KINDS; i++)
+                CHECK(config_value(&c, i) == config_value(&back, i), "%s, switches %x: %s is %.17g, was %.17g",
+                      family_name(family), (unsigned)set, config_field(i)->name, config_value(&back, i),
+                      config_value(&c, i));
+            CHECK(ok, "%s", err.text);
+        }
+    }
+    // gpt2 and qwen3 with a tied head and without, llama also with biases and without
+    CHECK(accepted == 8, "%d of the configs can be written, expected 8", accepted);
+    // From a file: every set of its booleans, in every family.
+    static const char *const names[] = {"tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window"};
+    for (int family = 0; family < FAMILY_KINDS; family++)
+        for (int set = 0; set < 16; set++) {
+            Config c, back;
+            Path text = path_of("{\"model_type\": \"%s\"", family_name(family));
+            for (int i = 0; i < 4; i++)
+                text = path_of("%.2000s, \"%s\": %s", text.text, names[i], set >> i & 1 ? "true" : "false");
+            text = path_of("%.2000s}", text.text);
+            CHECK(file_write_all(path.text, text.text, strlen(text.text), &err), "%s", err.text);
+            if (!folder_read_config(&c, folder.text, &err)) continue;
+            CHECK(folder_write_config(folder.text, &c, NULL, NULL, &err) &&
+                      folder_read_config(&back, folder.text, &err) && !config_difference(&c, &back),
+                  "%s: %s", text.text, err.text);
+        }
+    Config c;
+    CHECK(config_of_preset(&c, "gpt2-nano", &err), "%s", err.text);
+    c.kv_heads = 2;
+    CHECK_ERROR(folder_write_config(folder.text, &c, NULL, NULL, &err),
+                "no config.json of a gpt2 model says its key/value heads");
+}
+
+// Sums and products of sizes.
+static void test_config_batches(void) {
+    static const struct {
+        int64_t B, T;
+        const char *error;
+    } rows[] = {{8, 1024, NULL},
+                {1 << 20, 1 << 24, "--batch_size=1048576 x --seq_len=16777216 x 4 heads"},
+                {1 << 15, 1 << 16, "heads = 8589934592"},
+                {1 << 14, 1 << 15, "--batch_size=16384"},
+                {(1 << 14) - 1, 1 << 15, NULL}};
+    Error err;
+    Config c;
+    CHECK(config_of_preset(&c, "llama-nano", &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].error) CHECK_ERROR(config_check_batch(&c, rows[i].B, rows[i].T, &err), rows[i].error);
+        else CHECK(config_check_batch(&c, rows[i].B, rows[i].T, &err), "%s", err.text);
+    }
+    c.channels = 1 << 17, c.hidden = 1 << 19, c.layers = 1024, c.heads = 1;
+    CHECK_ERROR(config_check_batch(&c, 1 << 15, 1 << 15, &err), "activations");
 }
 
 // ---------------------------------------------------------------- files
@@ -507,6 +900,9 @@ static void test_files_and_links(void) {
 static void test_base(void) {
     test_rng();
     test_options();
+    test_option_numbers();
+    test_config_lines();
+    test_option_paths();
     test_every_option();
     test_choices();
     test_schedule();
@@ -515,6 +911,10 @@ static void test_base(void) {
     test_frozen_tables();
     test_naming();
     test_config_file();
+    test_config_types();
+    test_config_others();
+    test_config_returns();
+    test_config_batches();
     test_path_lists();
     test_files_and_links();
 }

@@ -3,6 +3,7 @@ check.h: counting checks for test_gpt.c and the headers in dev/test/.
 
 CHECK(condition, "what was found: %d", x)   counts; on failure prints place and message and goes on
 CHECK_ERROR(call, "part of the message")    `call` uses the caller's &err, must return false (or NULL) and say this
+skip_test("what", "why")                    says `SKIPPED what: why`, and counts; run.sh lists it
 test_temp("name")                           a path in a folder that the test program makes and removes
 */
 #ifndef CHECK_H
@@ -10,7 +11,7 @@ test_temp("name")                           a path in a folder that the test pro
 
 #include "../../llmc/base/common.h"
 
-static int checks_passed, checks_failed;
+static int checks_passed, checks_failed, checks_skipped;
 static Path test_folder;
 
 // Prints the first failures whole; a loop that fails a million times is one defect, not a million lines.
@@ -32,6 +33,11 @@ static Path test_folder;
         CHECK(!was_refused_ || strstr(err.text, part), "the error is \"%s\"; expected \"%s\" in it", err.text, part);  \
         CHECK(!was_refused_ || !strchr(err.text, '\n'), "the error \"%s\" has several lines", err.text);               \
     } while (0)
+
+static inline void skip_test(const char *what, const char *why) {
+    checks_skipped++;
+    printf("SKIPPED %s: %s\n", what, why);
+}
 
 static inline Path test_temp(const char *name) {
     if (!test_folder.text[0]) {

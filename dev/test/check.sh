@@ -2,9 +2,12 @@
 # check.sh: counting checks for the shell tests, as check.h does for test_gpt; sourced by them, never run.
 #
 #   check MESSAGE COMMAND...    counts; if the command fails, prints MESSAGE and what it said of the fault, and goes on
+#   skip WHAT WHY               what cannot be tested here is said and counted: `SKIPPED WHAT: WHY`
+#   conclude                    the count, as the last line; fails if a check did: the script's last command
 #
-# A test ends with `printf '%d passed, %d failed\n' $passed $failed` and fails if $failed is not 0.
-passed=0 failed=0
+# run.sh and .ci/run add up the lines `N passed, N failed, N skipped` (a test that skips nothing may leave that part
+# out), and list what was skipped.
+passed=0 failed=0 skipped=0
 check() {
     local message=$1 said
     shift
@@ -15,4 +18,18 @@ check() {
         grep -E 'FAILED|error' "$said" | head -n 5
     fi
     rm -f "$said"
+}
+skip() {
+    skipped=$((skipped + 1))
+    printf 'SKIPPED %s: %s\n' "$1" "$2"
+}
+conclude() {
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" -eq 0 ]
+}
+# no_ranks: why several ranks cannot be started here; empty: they can.
+no_ranks() {
+    if [ -n "${RUNNER:-}" ]; then echo 'not under an emulator'
+    elif [[ $BUILD != *mpi1* ]]; then echo 'a build without MPI'
+    elif ! command -v mpirun >/dev/null; then echo 'no mpirun; scripts/install.sh mpi installs it'; fi
 }

@@ -31,6 +31,13 @@ refused() { # refused PATTERN VERB...: exit code 1 and one line that matches
     elif ! grep -Eq -- "$pattern" err; then bad "'$(cat err)' does not say '$pattern': $*"
     else ok; fi
 }
+warned() { # warned PATTERN VERB...: exit code 0 and one warning that matches
+    local pattern=$1
+    shift
+    run "$@"
+    local code=$?
+    if [ $code -eq 0 ] && [ "$(wc -l <err)" -eq 1 ] && grep -Eq -- "^warning: .*$pattern" err; then ok; else bad "exit $code, no single warning '$pattern': $*: $(head -n 3 err)"; fi
+}
 absent() { # absent PATH...: nothing by these names, nor a temporary one beside them
     local path
     for path in "$@"; do
@@ -102,7 +109,7 @@ for model in gpt2-nano run_llama/step_00000006; do
         (.tensors[] | "\(.name | column(10)) \("(\(.shape | map(tostring) | join(", ")))" | column(18)) \(.times | tostring | right(7)) \(.parameters | tostring | right(16)) \(.share * 100 | decimals(2) | right(7))%  \(if .decay then "yes" else "no" end | column(6)) \(.on_disk | join(", "))\(if .transposed then " (transposed)" else "" end)"),
         "\nparameters: \(.parameters | M)M (\(.matmul_parameters | M)M in matrix products)",
         "FLOPs a token of training at T=\(.seq_len): \(.flops_per_token | flops) = \(.flops_formula)",
-        (.memory as $m | "memory for training in fp32 at B=\(.batch_size), T=\(.seq_len): weights \($m.weights | GiB), gradients \($m.gradients | GiB), moments \($m.moments | GiB), activations \($m.activations | GiB) GiB; \($m.all | GiB) GiB in all")' out); then ok
+        (.memory as $m | "memory for training at B=\(.batch_size), T=\(.seq_len): weights \($m.weights | GiB), gradients \($m.gradients | GiB), moments \($m.moments | GiB), activations \($m.activations | GiB), buffers \($m.buffers | GiB), copy for checkpoints \($m.checkpoint_copy | GiB), scratch \($m.scratch | GiB) GiB; \($m.all | GiB) GiB in all")' out); then ok
     else bad "info --json of $model is not its text: $(head -c 300 out)"; fi
 done
 good info
@@ -143,7 +150,23 @@ refused 'expected 0 to 1' generate --top_p=1.5
 refused 'not an option of' generate --lr=3
 refused 'needs --train_data' train --model=llama-nano
 refused 'expected --name=value' train steps=3
-refused 'cannot open the config file' train --config=none
+refused 'config: cannot open none' train --config=none
+refused 'config: . is a folder' info --config=.
+refused 'in digits alone: 10000' train --steps=10.000
+refused 'not a comma: 0.001' train --lr=0,001
+printf '\xef\xbb\xbfsteps = 7\r\nout = a#1 "b" # not c\r\nsample_prompt = "x # y"' >bom.conf
+good train --print_options=steps,out,sample_prompt --config=bom.conf
+if [ "$(cat out)" = $'7\na#1 "b"\nx # y' ]; then ok; else bad "a config file from another system: $(cat out)"; fi
+printf 'out = a\0b\n' >nul.conf
+refused 'NUL bytes' train --config=nul.conf
+refused 'holds a line break' train --print_options=out --out=$'a\nb'
+mkdir home && cp "$sample" home/a.txt
+printf 'input = ~/a.txt\nout = ~/made/tok.json\n' >tilde.conf
+HOME=$work/home good bpe --config=tilde.conf --vocab_size=512
+# shellcheck disable=SC2088  # the program is to read the tilde
+HOME=$work/home good tokenize --tokenizer='~/made/tok.json' --input='~/a.txt' --out='~/made/s'
+absent '~'
+if [ -f home/made/tok.json ] && compgen -G 'home/made/s_train_*' >/dev/null; then ok; else bad "~ in --out: $(ls -R home)"; fi
 
 # ---- text and tokenizers
 : >empty
@@ -163,6 +186,104 @@ refused 'short|JSON|json' tokenize --tokenizer=short --input="$sample" --out=x
 refused 'cannot|No such' tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=/proc/none/x
 absent t.json x_
 
+# ---- what is no text is refused by both verbs that read text, with what to do
+tokenize=(tokenize --tokenizer=tok/tokenizer.json)
+refused_text() { # refused_text PATTERN FILE
+    refused "$2 is not plain text.*$1" bpe --input="$2" --vocab_size=512 --out=t.json
+    refused "$2 is not plain text.*$1" "${tokenize[@]}" --input="$2" --out=x
+}
+gzip -c "$sample" >packed.txt && refused_text gunzip packed.txt
+for encoding in UTF-16 UTF-16LE UTF-16BE UTF-32 UTF-32LE UTF-32BE; do
+    iconv -f UTF-8 -t $encoding "$sample" >wide.txt
+    refused_text "${encoding%[LB]E}.*iconv" wide.txt
+done
+printf '{"text": "eins"}\n{"text": "zwei"}\n' >lines.jsonl && refused_text 'JSON lines.*jq' lines.jsonl
+for own in s_train_00000.bin:'shard' tok/tokenizer.json:tokenizer run_llama/step_00000006/model.safetensors:weights llama-f16.gguf:GGUF \
+    run_llama/step_00000006/config.json:config.json run_llama/metrics.jsonl:metrics; do refused_text "${own#*:}" "${own%%:*}"; done
+mkfifo pipe && refused 'pipe is not a regular file' bpe --input=pipe --out=t.json
+refused 'pipe is not a regular file' "${tokenize[@]}" --input=pipe --out=x
+absent t.json x_
+warned 'packed.txt is compressed.*byte by byte' "${tokenize[@]}" --input=packed.txt --doc_split=none --out=packed
+# byte order marks are no text: the same tokenizer with and without
+mkdir marked plain_text
+for ((i = 0; i < 40; i++)); do
+    printf 'Die Datei %d beginnt ohne oder mit einer Marke.\n' $i >plain_text/$i.txt
+    { printf '\xef\xbb\xbf' && cat plain_text/$i.txt; } >marked/$i.txt
+done
+cp "$sample" plain_text/z.txt && cp "$sample" marked/z.txt
+good bpe --input='marked/*' --vocab_size=640 --out=marked.json
+good bpe --input='plain_text/*' --vocab_size=640 --out=plain.json
+if cmp -s marked.json plain.json; then ok; else bad 'byte order marks are learned'; fi
+cat marked/?.txt >joined.txt
+warned 'byte order marks inside' "${tokenize[@]}" --input=joined.txt --out=joined
+printf 'eins zwei\n<|endoftext|>\ndrei vier\n<|endoftext|>\nfuenf\n' >ended.txt
+warned '<.endoftext.> stands in the text 2 times.*formfeed' "${tokenize[@]}" --input=ended.txt --out=ended
+warned 'in the list twice, ./plain_text/1.txt' "${tokenize[@]}" --input=plain_text/1.txt,plain_text/2.txt,./plain_text/1.txt --out=twice
+warned '1 of the input files hold no text, empty' "${tokenize[@]}" --input="$sample,empty" --out=holes
+warned 'in the list twice, ./plain_text/z.txt' bpe --input=plain_text/z.txt,plain_text/1.txt,./plain_text/z.txt --vocab_size=512 --out=twice.json
+warned '1 of the input files hold no text, empty' bpe --input="$sample,empty" --vocab_size=512 --out=holes.json
+for name in 'Band [1999].txt' 'Kafka, Franz.txt' '{Entwurf}.txt' 'was?.txt' '*.txt'; do
+    mkdir -p named && cp "$sample" "named/$name"
+    good bpe --input="named/$name" --vocab_size=512 --out=named.json
+    good "${tokenize[@]}" --input="named/$name" --out="named/lauf [v2]/text"
+    good info --data='named/lauf [v2]/text_*_*.bin' --seq_len=32
+    rm -r named
+done
+
+# ---- what is written is never what is read
+cp "$sample" my.txt && ln my.txt link.txt && ln -s my.txt soft.txt
+for out in my.txt ./my.txt link.txt soft.txt; do refused 'would replace.*--input' bpe --input=my.txt --vocab_size=512 --out=$out; done
+refused 'would replace.*--input' bpe --input='my.t*,short' --vocab_size=512 --out=my.txt
+if cmp -s my.txt "$sample"; then ok; else bad 'the text was replaced by a tokenizer'; fi
+printf 'input = my.txt\nvocab_size = 512\nout = bpe.conf\n' >bpe.conf
+refused 'would replace the config file' bpe --config=bpe.conf
+cp -r run_llama/step_00000006 mine && ln mine/model.safetensors other_name && ln -s "$PWD/mine/config.json" other_link
+for out in mine/model.safetensors mine/config.json mine/tokenizer.json mine/run.json other_name other_link; do
+    refused 'is a file of --model=mine' export --model=mine --out=$out
+    refused 'is a file of --model=mine' dump --model=mine --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$out
+done
+refused 'would replace s_val_00000.bin, which --data' dump --model=mine --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=s_val_00000.bin
+if diff -r mine run_llama/step_00000006 >/dev/null; then ok; else bad 'the model was changed'; fi
+good export --model=mine --out=mine/model.gguf
+good export --model=mine --out=mine/model.gguf # its own output it may write again
+for out in tok/ mine pipe /dev/null /dev/stdout; do refused 'folder|device|not a file' export --model=mine --out=$out; done
+if [ -p pipe ]; then ok; else bad 'the pipe was replaced'; fi
+refused 'must end in a name' "${tokenize[@]}" --input=my.txt --out=tok/
+refused 'device' "${tokenize[@]}" --input=my.txt --out=/dev/null
+cp my.txt t_train_00000.bin
+refused 't_train_00000.bin is read, and --out=./t would replace it' "${tokenize[@]}" --input=my.txt,t_train_00000.bin --out=t
+if cmp -s t_train_00000.bin my.txt; then ok; else bad 'the text was replaced by a shard'; fi
+cp my.txt u_val_00000.bin
+refused 'u_val_00000.bin is no shard that this program wrote' "${tokenize[@]}" --input=my.txt --out=u
+mkdir d e && cp my.txt d/a.txt && cp my.txt e/a.txt
+good "${tokenize[@]}" --input='d/*' --out=d/text
+refused 'd/text_train_00000.bin is not plain text but a shard' "${tokenize[@]}" --input='d/*' --out=d/text
+good bpe --input='e/*' --vocab_size=512 --out=e/tokenizer.json
+refused 'would replace.*e/tokenizer.json.*--input' bpe --input='e/*' --vocab_size=512 --out=e/tokenizer.json
+mkdir run_link && ln -s "$PWD/s_train_00000.bin" run_link/run.log
+refused 'run_link/run.log would replace' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_link --steps=1
+mkdir run_pipe && mkfifo run_pipe/metrics.jsonl
+refused 'metrics.jsonl is not a regular file' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_pipe --steps=1
+# SIGTERM ends it with nothing left: 60 MB are not read when the first shard is begun
+for ((i = 0; i < 800; i++)); do cat "$sample"; done >big.txt
+"${program[@]}" "${tokenize[@]}" --input=big.txt --out=stopped --threads=1 >out 2>err &
+pid=$!
+until compgen -G '.stopped.tmp.*/train_*' >/dev/null || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -TERM $pid
+wait $pid
+code=$?
+if [ $code -eq 143 ]; then ok; else bad "SIGTERM while tokenize writes: exit $code"; fi
+absent stopped_ .stopped
+"${program[@]}" "${tokenize[@]}" --input=big.txt --out=stopped --threads=1 >out 2>err &
+pid=$!
+until compgen -G '.stopped.tmp.*/train_*' >/dev/null || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -KILL $pid
+wait $pid 2>/dev/null
+if compgen -G 'stopped_*' >/dev/null; then bad "shards of a killed process: $(ls stopped_*)"; else ok; fi
+good "${tokenize[@]}" --input=my.txt --out=stopped # what the killed one left is gone then
+absent .stopped
+rm big.txt
+
 # ---- models
 refused 'no model preset' train "${data[@]}" "${small[@]}" --model=gpt5 --out=unmade
 refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=unmade
@@ -170,9 +291,58 @@ mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
 refused 'model_type.*bert.*gpt2, llama and qwen3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
 refused 'model_type' generate --model=bert
 refused 'preset, which has no weights' generate --model=llama-nano --prompt=x
+# A folder that has a preset's name. A run's folder is in nobody's way; a model is named by a path.
+for steps in 2 4; do good train "${data[@]}" "${small[@]}" --model=llama-nano --out=llama-nano --steps=$steps --checkpoint_every=1 --resume=auto; done
+good info --model=llama-nano
+refused 'the folder of that name is ./llama-nano' generate --model=llama-nano
+refused 'the folder of that name is ./llama-nano' eval --model=llama-nano --data='s_val_*.bin' "${small[@]}"
+refused 'the folder of that name is ./llama-nano' export --model=llama-nano --out=unmade
+refused 'preset, which has no weights' export --model=qwen3-nano --out=unmade
+cp -r run_gpt2/step_00000006 gpt2-nano
+for verb in 'info' 'generate' 'export --out=unmade' 'eval --data=s_val_*.bin --seq_len=32' "train ${data[*]} ${small[*]} --out=unmade"; do
+    set -f
+    # shellcheck disable=SC2086  # a verb with its options
+    refused 'name of a preset, and of a folder with a model in it: write ./gpt2-nano' $verb --model=gpt2-nano
+    set +f
+done
+good info --model=./gpt2-nano
+good generate --model=gpt2-nano/ --tokens=1
+rm -r gpt2-nano llama-nano
+# config.json: values of another type are refused by name, and a head that is none.
+for change in 's/"n_embd": 64/"n_embd": "64"/' 's/"n_embd": 64/"n_embd": 64.0/' 's/"n_embd": 64/"n_embd": 64, "n_embd": 64/' 's/"n_embd": 64/"n_embd": 1e999/'; do
+    rm -rf wrong && cp -r run_gpt2/step_00000006 wrong && sed -i "$change" wrong/config.json
+    rm wrong/run.json # with its checksums
+    for verb in 'info' 'generate' 'export --out=unmade' 'eval --data=s_val_*.bin --seq_len=32'; do
+        # shellcheck disable=SC2086  # a verb with its options
+        refused 'wrong/config.json: "n_embd" (is|stands there twice)' $verb --model=wrong
+    done
+done
+# The shapes are those of the file, or no memory is taken: 1 GiB for this embedding.
+mkdir huge && sed 's/"vocab_size": [0-9]*/"vocab_size": 4194304/' run_llama/step_00000006/config.json >huge/config.json
+cp run_llama/step_00000006/model.safetensors run_llama/step_00000006/tokenizer.json huge/
+for verb in 'generate' 'eval --data=s_val_*.bin --seq_len=32' "train ${data[*]} ${small[*]} --out=run_huge"; do
+    set -f
+    if [ -z "$RUNNER" ] && [ "$SANITIZE" != 1 ]; then ulimit -S -v 3000000; fi
+    # shellcheck disable=SC2086  # a verb with its options
+    refused 'embed_tokens.weight has the shape' $verb --model=huge
+    ulimit -S -v unlimited
+    set +f
+done
+# Products of options that nobody can count.
+refused '4294967296 micro-batches' train "${data[@]}" --batch_size=1 --seq_len=32 --total_batch_tokens=137438953472 --model=llama-nano --out=unmade
+refused 'not a multiple.*take 64' train "${data[@]}" "${small[@]}" --total_batch_tokens=16 --model=llama-nano --out=unmade
+refused 'steps=549755813888 x 34359738368 tokens' train "${data[@]}" "${small[@]}" --total_batch_tokens=34359738368 --steps=549755813888 --model=llama-nano --out=unmade
+refused 'batch_size=1048576 x --seq_len=16777216 x 4 heads' info --model=llama-nano --batch_size=1048576 --seq_len=16777216
+refused 'master_weights' train "${data[@]}" "${small[@]}" --master_weights=none --model=llama-nano --out=run_masters
+refused 'vocab_size=1024 is for presets' info --model=run_gpt2/step_00000006 --vocab_size=1024
+LLMC_SHARDS=tensor refused 'LLMC_SHARDS=tensor' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_masters
+SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=x SLURM_STEP_NUM_TASKS=2 refused 'SLURM_PROCID=x: expected a whole number' generate --model=run_gpt2/step_00000006
+rm -rf wrong
 cp -r run_gpt2/step_00000006 cut && truncate -s -1000 cut/model.safetensors
 refused 'cut/model.safetensors' generate --model=cut --prompt=x
 cp -r run_gpt2/step_00000006 wrong && sed -i 's/"n_embd": 64/"n_embd": 128/' wrong/config.json
+refused 'wrong/config.json.*the checkpoint is damaged' generate --model=wrong --prompt=x
+rm wrong/run.json # with its checksums
 refused 'shape' generate --model=wrong --prompt=x
 cp -r run_gpt2/step_00000006 lost && rm lost/tokenizer.json
 refused 'tokenizer.json' generate --model=lost --prompt=x
@@ -190,7 +360,43 @@ refused 'cut.bin' train --train_data=cut.bin --val_data='s_val_*.bin' --tokenize
 cp s_train_00000.bin damaged.bin && printf '\xff\xff\xff\xff' | dd of=damaged.bin bs=1 seek=5000 conv=notrunc 2>/dev/null
 refused 'damaged.bin.*checksum' info --data=damaged.bin --seq_len=32
 refused 'multiple' train "${data[@]}" "${small[@]}" --total_batch_tokens=100 --model=llama-nano --out=unmade
+damage() { cp "s_$1_00000.bin" keep.bin && printf '\x01' | dd of="s_$1_00000.bin" bs=1 seek=1500 conv=notrunc 2>/dev/null; }
+for side in train val; do
+    damage $side
+    refused "s_${side}_00000.bin is damaged.*checksum" train "${data[@]}" "${small[@]}" --model=llama-nano --out=unmade
+    refused "s_${side}_00000.bin is damaged.*checksum" eval --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}"
+    refused "s_${side}_00000.bin is damaged.*checksum" dump --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}" --out=dump.safetensors
+    good eval --model=run_llama/step_00000006 --data="s_${side}_*.bin" "${small[@]}" --verify=off
+    mv keep.bin s_${side}_00000.bin
+done
+rm -rf unmade # it has no checkpoint
+good train "${data[@]}" "${small[@]}" --model=llama-nano --steps=1 --val_every=0 --verify=off --out=run_unverified
+if grep -q 'verify=off: the checksums of what is read were not looked at' run_unverified/run.log; then ok; else bad 'run.log does not speak of --verify=off'; fi
+# validation among the training shards, under its own name, as a link and as a copy
+ln s_val_00000.bin linked.bin && cp s_val_00000.bin copied.bin
+for glob in 's_*.bin' 's_train_00000.bin,s_val_00000.bin' 's_train_*.bin,linked.bin' 's_train_*.bin,copied.bin'; do
+    refused 'the same tokens as s_val_00000.bin' train --train_data="$glob" --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade
+done
+# sets of shards: mixed, incomplete, and small ones
+half=$(mktemp -p .) && head -c 30000 "$sample" >"$half"
+warned 'shard_tokens=4096' "${tokenize[@]}" --input="$sample" --doc_split=formfeed --val_fraction=0.1 --shard_tokens=4096 --out=many
+good info --data='many_*.bin' --seq_len=32
+many=(--train_data='many_train_*.bin' --val_data='many_val_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano --out=unmade)
+mv many_train_00003.bin aside.bin
+refused 'many_train_00003.bin.*missing|number 3 is missing' train "${many[@]}" "${small[@]}"
+good info --data=many_train_00001.bin --seq_len=32
+warned 'shard_tokens=4096' "${tokenize[@]}" --input="$half" --doc_split=formfeed --val_fraction=0.1 --shard_tokens=4096 --out=fewer
+cp fewer_train_00001.bin many_train_00003.bin
+refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
+refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data='many_train_*.bin' "${small[@]}"
+refused 'different runs of tokenize' eval --model=run_llama/step_00000006 --data="many_train_00000.bin,$PWD/many_train_00003.bin" "${small[@]}"
+mv aside.bin many_train_00003.bin && cp fewer_val_00000.bin many_val_00000.bin
+refused 'different runs of tokenize' train "${many[@]}" "${small[@]}"
 absent unmade
+# what is dropped, and a batch above all that there is, are said
+warned '3[0-9]% of the training tokens are not used' train --train_data='fewer_train_*.bin' --val_data='s_train_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano --batch_size=1 --seq_len=1500 --val_every=0 --steps=1 --out=run_dropped
+warned 's_train_00000.bin is among the training shards twice' train --train_data='s_train_*.bin,s_train_00000.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json --model=llama-nano "${small[@]}" --steps=1 --out=run_twice
+warned 'a step takes 4096 sequences' train "${data[@]}" --model=llama-nano --batch_size=4 --seq_len=13 --total_batch_tokens=$((4096 * 13)) --steps=1 --val_every=0 --out=run_large
 
 # ---- run folders
 refused 'another run' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=6
@@ -198,22 +404,58 @@ refused 'another model.*family differs' train "${data[@]}" "${small[@]}" --model
 cp -r run_llama run_other
 for change in 's/num_key_value_heads": 2/num_key_value_heads": 4/' 's/word_embeddings": true/word_embeddings": false/'; do
     sed "$change" run_llama/step_00000006/config.json >run_other/step_00000006/config.json
-    refused 'another model.*(kv_heads|tied) differs' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto
+    refused 'config.json.*the checkpoint is damaged' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto
+    refused 'another model.*(kv_heads|tied) differs' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_other --steps=6 --resume=auto --verify=off
 done
 refused 'another --seed' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto --seed=9
 refused 'another --seq_len' train "${data[@]}" --batch_size=2 --seq_len=16 --model=llama-nano --out=run_llama --steps=8 --resume=auto
 refused 'another training data' train --train_data='s_blank_train_*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=run_llama --steps=8 --resume=auto
 cp -r run_llama run_cut && truncate -s -8 run_cut/step_00000006/optimizer-*.safetensors
-refused 'run_cut/step_00000006.*(damaged|bytes).*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_cut --steps=8 --resume=auto
+refused 'run_cut/step_00000006.*(damaged|bytes).*rename or remove' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_cut --steps=8 --resume=auto
 cp -r run_llama run_damaged && printf 'x' | dd of=run_damaged/step_00000006/model.safetensors bs=1 seek=20000 conv=notrunc 2>/dev/null
-refused 'checksum.*remove or rename' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=8 --resume=auto
+refused 'checksum.*rename or remove' train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=8 --resume=auto
 rm -rf run_damaged/step_00000006
 good train "${data[@]}" "${small[@]}" --model=llama-nano --out=run_damaged --steps=6 --resume=auto --val_every=3 --sample_every=5 --tokens=8 --checkpoint_every=2 --keep_checkpoints=2
 if cmp -s run_damaged/step_00000006/model.safetensors run_llama/step_00000006/model.safetensors; then ok; else bad "going on from the checkpoint before gives other weights"; fi
 touch plain
 refused 'not a folder|Not a directory|File exists' train "${data[@]}" "${small[@]}" --model=llama-nano --out=plain
 
-# ---- disk full: a file system of 700 kB, or where none may be mounted, a limit on the size of files
+# ---- standard output that cannot be written: a full disk, or none. What was computed is there all the same.
+unheard() { # unheard FILES VERB...: exit code 1 and one error, with standard output on a full disk; then with none
+    local files=$1 code how
+    shift
+    for how in /dev/full closed; do
+        # shellcheck disable=SC2086  # FILES is a list
+        rm -rf $files
+        if [ $how = closed ]; then "${program[@]}" "$@" 2>err >&- </dev/null; else "${program[@]}" "$@" 2>err >$how </dev/null; fi
+        code=$?
+        if [ $code -ne 1 ] || [ "$(grep -c '^error: not all that was printed could be written to standard output' err)" -ne 1 ] || [ "$(wc -l <err)" -gt 2 ]; then
+            bad "standard output $how: exit $code of $*: $(head -n 3 err)"
+        else ok; fi
+        # shellcheck disable=SC2086
+        if [ -z "$files" ] || ls -d $files >/dev/null; then ok; else bad "standard output $how: $* did not make $files"; fi
+    done
+}
+if [ -c /dev/full ]; then
+    unheard '' --help
+    unheard '' eval --help
+    unheard '' train --print_options
+    unheard '' train --print_options=steps
+    unheard '' info
+    unheard '' info --json
+    unheard '' info --model=llama-nano
+    unheard unheard.json bpe --input="$sample" --vocab_size=512 --out=unheard.json
+    unheard unheard_train_00000.bin tokenize --tokenizer=tok/tokenizer.json --input="$sample" --out=unheard
+    unheard '' eval --model=run_llama/step_00000006 --data='s_val_*.bin' "${small[@]}"
+    unheard '' generate --model=run_llama/step_00000006 --tokens=1
+    unheard '' generate --model=run_llama/step_00000006 --tokens=200 --samples=2
+    unheard unheard.safetensors dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=unheard.safetensors
+    unheard unheard.gguf export --model=run_llama/step_00000006 --out=unheard.gguf
+    unheard unheard_run train "${data[@]}" "${small[@]}" --model=llama-nano --out=unheard_run --steps=4 --val_every=2 --sample_every=2
+    if [ "$(wc -l <unheard_run/metrics.jsonl)" -eq 4 ] && [ -d unheard_run/step_00000004 ] && grep -q '^finished: 4 steps' unheard_run/run.log; then ok; else bad "a run that nobody hears: $(tail -n 1 unheard_run/run.log)"; fi
+fi
+
+# ---- disk full: a file system of 700 kB
 if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
     # Before a run it is told that the checkpoints will not fit; what happens in the middle of one: survive_test.sh.
     refused 'has room for .* more checkpoints' train "${data[@]}" "${small[@]}" --model=llama-nano --out=small/r --steps=2 --checkpoint_every=1
@@ -223,9 +465,9 @@ if mkdir small && mount -t tmpfs -o size=700k none small 2>/dev/null; then
     refused 'No space left' dump --model=run_llama/step_00000006 --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=small/d
     refused 'No space left' export --model=run_llama/step_00000006 --out=small/g
     refused 'No space left' bpe --input="$sample" --vocab_size=512 --out=small/t.json
-    absent small/s_ small/d small/g small/t.json
+    absent small/s_ small/.s small/d small/g small/t.json
     umount small
-fi
+else echo 'SKIPPED cli_test.sh, a full disk: no file system may be mounted here'; fi
 
 printf '%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ]

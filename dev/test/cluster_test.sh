@@ -6,13 +6,14 @@
 #           killed, a task is requeued, a node is cut off, and each chain ends with the bits of a run that nobody touched;
 #           srun without PMIx
 #   ssh     scripts/run_multi_node.sh over ssh between two such hosts: one is cut off
-#   kill    KILLS (100) kill -9 at random moments of a run of 200 steps, on 1 and on 4 ranks (KILL_RANKS): the same bits
+#   kill    KILLS (100) kill -9 of a rank or of mpirun, in starts and on steps, on 1 and on 4 ranks (KILL_RANKS): the same bits
 #   bytes   what a step sends, counted on the loopback interface of a namespace, against the formula of dev/scaling.md
 #
-#   dev/test/cluster_test.sh [--skip=PART,PART...]
+#   TIMES=1 dev/test/cluster_test.sh [--skip=PART,PART...]
 #
-# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 8 minutes on 2 quiet cores;
-# where others take the CPU, the limits on how long an end may take (60 to 90 s) can be missed.
+# Needs root (namespaces, slurmd). A part that cannot run is a failure, unless it is skipped in words. About 8 minutes on 2 quiet
+# cores. Nothing is aimed by time: what is waited for is an event, for minutes, and how long it took is printed and not judged.
+# TIMES=5 runs all parts five times (make test-cluster TIMES=5) and adds up.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
@@ -33,6 +34,19 @@ done
 
 # shellcheck source=dev/test/check.sh
 . dev/test/check.sh
+if [ "${TIMES:=1}" -gt 1 ]; then
+    log=$(mktemp)
+    for ((i = 1; i <= TIMES; i++)); do
+        printf '=== %d of %d\n' $i "$TIMES"
+        TIMES=1 bash dev/test/cluster_test.sh "$@" | tee "$log"
+        code=${PIPESTATUS[0]}
+        check "time $i: exit code $code, $(tail -n 1 "$log")" test "$code" -eq 0
+    done
+    rm -f "$log"
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" -eq 0 ]
+    exit
+fi
 # can PART TOOL...: shall it run, and can it? Says what is missing.
 can() {
     local part=$1 missing=() tool
@@ -91,7 +105,7 @@ reach() { # reach FOLDER STEP SECONDS: waits until the run is there
 }
 bits() { # what a run must reproduce: weights, moments, config, metrics but for times
     local last
-    last=$(printf '%s/step_%08d' "$1" $steps)
+    last=$(printf '%s/step_%08d' "$1" "$steps")
     cat "$last/model.safetensors" "$last"/optimizer-*.safetensors "$last/config.json" | sha256sum
     sed -E 's/"(step_ms|tokens_per_s|mfu)": [^,}]*//g' "$1/metrics.jsonl" | sha256sum
 }
@@ -104,6 +118,17 @@ whole() { # whole RANKS: bits of the undisturbed run on so many ranks, in $work/
 ranks_of() {
     local p
     for p in $(pgrep -f -- "--out=$1( |\$)"); do if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = train_gpt_cpu ]; then echo "$p"; fi; done
+}
+
+ranks_gone() { # ranks_gone FOLDER SECONDS: until none is left; then those that are left are killed
+    local until=$((SECONDS + $2))
+    while [ -n "$(ranks_of "$1")" ]; do
+        if [ $SECONDS -ge $until ]; then
+            ranks_of "$1" | xargs -r kill -9
+            return 1
+        fi
+        sleep 0.1
+    done
 }
 
 # ------------------------------------------------------------------ hosts
@@ -232,7 +257,7 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter un
     reach "$run" $((stopped + 15)) 300 && kill -9 "$(ranks_of "$run" | tail -n 1)"
     died=$SECONDS
     until_gone "${job}_1" 300
-    check "task 1 ends within 60 s of its rank's death, not $((SECONDS - died))" test $((SECONDS - died)) -le 60
+    echo "slurm: task 1 ended $((SECONDS - died)) s after its rank's death"
     check "task 1 says that it failed and that the next one tries again: $(tail -n 2 "$run-1.log")" grep -q 'error: exit code .* tries again' "$run-1.log"
     # Task 2: the node is lost: Slurm requeues the task.
     reach "$run" $((stopped + 45)) 300 && slurm scontrol requeue "${job}_2"
@@ -248,17 +273,21 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter un
     until_gone "$job" 300
     check "a finished run submitted again ends at once: $(tail -n 1 "$run-0.log")" grep -q 'finished before' "$run-0.log"
     check 'and starts no step' test "$(grep -c 'nodes, 3 ranks on' "$run-0.log")" -eq 1
-    # A mistake ends the chain after two tries.
+    # A mistake in the options ends the chain at once, one that the program finds later after two tries.
     submit "$work/wrong" --array=0-7%1 --time=10 -- --steps=$steps --no_such_option=1
     until_gone "$job" 300
-    check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-1.log")" grep -q 'twice in a row' "$work/wrong-1.log"
-    check 'after two tries' test ! -e "$work/wrong-3.log"
+    check "a mistake in the options ends the chain: $(tail -n 1 "$work/wrong-0.log")" grep -q 'does not take the options' "$work/wrong-0.log"
+    check 'at once' test ! -e "$work/wrong-1.log"
+    submit "$work/late" --array=0-7%1 --time=10 -- --steps=$steps --train_data="$work/none.bin"
+    until_gone "$job" 300
+    check "data that are not there end the chain: $(tail -n 1 "$work/late-1.log")" grep -q 'twice in a row' "$work/late-1.log"
+    check 'after two tries' test ! -e "$work/late-2.log"
     # The real thing: Slurm itself signals before the time is up. Its clock for this ticks once in half a minute.
     submit "$work/limit" --array=0-0 --time=2 --signal=TERM@60 -- --steps=1000000 --checkpoint_every=0 --val_every=0
     begin=$SECONDS
-    until_gone "$job" 180
+    until_gone "$job" 600
     check "--signal reached the ranks before the limit of 120 s: $(tail -n 2 "$work/limit-0.log")" grep -q 'stopped with the checkpoint' "$work/limit-0.log"
-    check "the job ended after $((SECONDS - begin)) s" test $((SECONDS - begin)) -lt 120
+    echo "slurm: the job with a limit of 120 s ended after $((SECONDS - begin)) s"
     # Two nodes, of which one is cut off. Slurm takes the task down with the node and queues it again, or the task fails
     # before that; either way a next one waits for the node, and goes on.
     whole 2
@@ -269,15 +298,14 @@ if can slurm slurmctld slurmd munged srun sbatch scancel mpirun jq ip nsenter un
     check "on both: $(grep -h ' nodes, ' "$run-0.log")" grep -q '2 nodes, 2 ranks on gpta,gptb' "$run-0.log"
     cable down
     cut=$SECONDS
-    while [ -n "$(ranks_of "$run")" ] && [ $((SECONDS - cut)) -lt 90 ]; do sleep 0.5; done
-    check "a node is cut off: no rank is left on either after $((SECONDS - cut)) s, expected 90 at most" test -z "$(ranks_of "$run")"
+    check "a node is cut off: a rank is left after five minutes" ranks_gone "$run" 300
     echo "slurm: a node cut off at step $(step_of "$run"): ranks ended after $((SECONDS - cut)) s"
     # Whichever notices first: the rank that waits ($timeout_s s), or slurmctld, whose pings the node does not answer.
     check "the log names the node or what was waited for: $(tail -n 5 "$run-0.log")" grep -Eq \
         'error: rank [01] on gpt[ab], step [0-9]+: waited .* for: |Node failure on gptb' "$run-0.log"
     check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
     # Slurm, too, must have noticed: only then it is the node's coming back that is tested, and not a short break.
-    until node_down || [ $((SECONDS - cut)) -gt 150 ]; do sleep 0.5; done
+    until node_down || [ $((SECONDS - cut)) -gt 600 ]; do sleep 0.5; done
     check "Slurm takes the node down: $(slurm scontrol show node gptb | grep State=)" node_down
     echo "slurm: the node is down to Slurm $((SECONDS - cut)) s after the cut"
     cable up
@@ -345,17 +373,15 @@ if can ssh sshd ssh ip nsenter unshare mpirun jq; then
     wait $pid
     code=$?
     check "a host is cut off: an error, not exit code $code" test $code -ne 0 -a $code -ne 3
-    check "within 90 s, not $((SECONDS - cut))" test $((SECONDS - cut)) -le 90
     echo "ssh: a host cut off at step $(step_of "$run"): exit code $code after $((SECONDS - cut)) s"
     check "the error names the host or the rank: $(tail -n 5 "$work/cut.log")" grep -Eq '10\.77\.0\.2|gptb|rank [01]' "$work/cut.log"
     check 'and says how to go on' grep -q 'the same command goes on' "$work/cut.log"
-    until=$((SECONDS + 60))
-    while [ -n "$(ranks_of "$run")" ] && [ $SECONDS -lt $until ]; do sleep 0.5; done
-    check "no rank is left on either host, $((SECONDS - cut)) s after the cut" test -z "$(ranks_of "$run")"
+    check "a rank is left on a host five minutes after the cut" ranks_gone "$run" 300
+    echo "ssh: the last rank ended $((SECONDS - cut)) s after the cut at most"
     check "the run was in its middle: step $(step_of "$run")" test "$(step_of "$run")" -lt $steps
     cable up
     until on gpta ssh -F "$work/ssh/config" 10.77.0.2 true; do
-        [ $SECONDS -lt $((until + 60)) ] || break
+        [ $SECONDS -lt $((cut + 900)) ] || break
         sleep 1
     done
     multi_node --out="$run" --steps=$steps --checkpoint_every=10 >"$work/cut.log" 2>&1
@@ -376,55 +402,49 @@ fi
 
 # ------------------------------------------------------------------ kill
 
-# A pace that spreads the kills over nine tenths of the run: while it is ahead, a kill comes in its start, else later.
+# The run has no end until the kills are over, however fast the machine is or how late they come: then it goes on for 20 steps,
+# and is compared with a run of as many steps. Half of the kills fall into a start, before its first step, half on a step
+# behind it; waiting for parts of a second only spreads them.
 kill_test() { # kill_test RANKS
-    local ranks=$1 run=$work/killed_$1 kills=0 attempts=0 pid start step_ms wait_us until_us ahead enough victim early=0 writing=0 log=$work/killed.log
-    whole "$ranks"
-    step_ms=$(jq -s 'map(.step_ms) | sort | .[length / 2 | floor]' "$work/whole_$ranks/metrics.jsonl")
-    local command=("$program")
-    if [ "$ranks" -gt 1 ]; then command=("${local_mpi[@]}" -n "$ranks" "$program"); fi
-    command+=(train "${options[@]}" "--steps=$steps" "--batch_size=$((24 / ranks))" --checkpoint_every=1 --keep_checkpoints=2 --out="$run" --resume=auto)
-    start=1500
-    while :; do
-        attempts=$((attempts + 1))
-        local before began=$EPOCHREALTIME
-        before=$(step_of "$run")
-        "${command[@]}" >"$log" 2>&1 & # the program or mpirun itself, not a shell around it
+    local ranks=$1 run=$work/killed_$1 kills=0 before began start=1000 pause victim early=0 writing=0 log=$work/killed.log folder steps
+    local command=(train "${options[@]}" --lr_schedule=constant "--batch_size=$((24 / ranks))" --checkpoint_every=1 --keep_checkpoints=2)
+    if [ "$ranks" -gt 1 ]; then command=("${local_mpi[@]}" -n "$ranks" "$program" "${command[@]}"); else command=("$program" "${command[@]}"); fi
+    while [ $kills -lt "$KILLS" ]; do
+        before=$(step_of "$run") began=${EPOCHREALTIME/./}
+        "${command[@]}" --steps=100000000 --out="$run" --resume=auto >"$log" 2>&1 & # the program or mpirun itself, not a shell around it
         pid=$!
-        if [ $kills -ge "$KILLS" ]; then wait $pid; break; fi
-        # How long until its first step? Measured as the runs go, for the next ones.
-        # A run that is ahead of the kills is killed well before its first step: it must not be through before they are, and
-        # a kill that comes late lets it go on by several.
-        if [ $((attempts % 10)) -eq 1 ] && reach "$run" $((before + 1)) 300; then
-            start=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }')
+        if [ $((kills % 2)) -eq 0 ]; then pause=$((RANDOM % 100 * start / 100000))
         else
-            ahead=$((before * KILLS - steps * kills * 6 / 10))
-            wait_us=$(awk -v r="$RANDOM" -v s="$start" -v m="$step_ms" -v ahead=$ahead \
-                'BEGIN { r /= 32768; printf "%d", (ahead > 0 ? r * s * 0.7 : s * 0.8 + r * (s * 0.4 + 20 * m)) * 1000 }')
-            # The machine may be faster than it was: a step that comes too early ends the wait.
-            until_us=$((${EPOCHREALTIME/./} + wait_us)) enough=$((before + (ahead > 0 ? 1 : 8)))
-            while [ "${EPOCHREALTIME/./}" -lt $until_us ] && [ "$(step_of "$run")" -lt $enough ]; do sleep 0.01; done
+            if ! reach "$run" $((before + 1 + RANDOM % 6)) 600; then
+                check "$ranks ranks: no step in 10 minutes: $(tail -n 3 "$log")" false
+                break
+            fi
+            start=$(((${EPOCHREALTIME/./} - began) / 1000)) pause=$((RANDOM % 20))
         fi
+        sleep "$(printf '0.%03d' $((pause < 999 ? pause : 999)))"
         victim=$( (ranks_of "$run"; if [ "$ranks" -gt 1 ]; then echo $pid; fi) | shuf -n 1)
         [ -z "$(find "$run" -maxdepth 1 -name '*step_*' ! -name 'step_*[0-9]' 2>/dev/null)" ] || writing=$((writing + 1))
-        if [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null; then kills=$((kills + 1)); fi
+        kill -9 "${victim:-$pid}" 2>/dev/null
         wait $pid 2>/dev/null
-        # Ranks whose launcher was killed notice by themselves; until then the run's folder is theirs.
-        local until=$((SECONDS + timeout_s + 10))
-        while [ -n "$(ranks_of "$run")" ] && [ $SECONDS -lt $until ]; do sleep 0.02; done
-        [ -z "$(ranks_of "$run")" ] || { check "ranks still there $((timeout_s + 10)) s after process $victim was killed" false; ranks_of "$run" | xargs -r kill -9; }
+        code=$?
+        # Nothing ends it but the kills; a rank that is killed makes mpirun end with an error.
+        check "$ranks ranks: ended before it was killed: $(tail -n 3 "$log")" test $code -ne 0 -a $code -ne 3
+        kills=$((kills + 1))
+        # Ranks whose launcher was killed end by themselves; until then the run's folder is theirs.
+        check "$ranks ranks: ranks are left two minutes after process $victim was killed" ranks_gone "$run" 120
         [ "$(step_of "$run")" -gt "$before" ] || early=$((early + 1))
-        local folder
         for folder in "$run"/step_*[0-9]; do
             if [ -d "$folder" ] && [ ! -f "$folder/run.json" ]; then check "$folder is there and not whole" false; fi
         done
-        [ "$(step_of "$run")" -lt $steps ] || break
     done
-    wait $pid
-    echo "kill: $ranks ranks: $kills kills, $early of them before the first step of their start, $writing while a checkpoint was being written; $(tail -n 1 "$log")"
-    check "$ranks ranks: $kills kills before the run was through, expected $KILLS" test $kills -eq "$KILLS"
-    check "$ranks ranks: killed $kills times, the bits are others" test "$(bits "$run")" = "$(bits "$work/whole_$ranks")"
+    steps=$(($(step_of "$run") + 20))
+    "${command[@]}" --steps=$steps --out="$run" --resume=auto >"$log" 2>&1
+    check "$ranks ranks: the run goes on to its end: $(tail -n 3 "$log")" test -d "$(printf '%s/step_%08d' "$run" $steps)"
+    "${command[@]}" --steps=$steps --out="$run.whole" >"$work/out" 2>&1
+    echo "kill: $ranks ranks: $kills kills in $((steps - 20)) steps, $early of them before the first step of their start, $writing while a checkpoint was being written"
+    check "$ranks ranks: killed $kills times, the bits are others" test "$(bits "$run")" = "$(bits "$run.whole")"
     check "$ranks ranks: one line of metrics a step" test "$(wc -l <"$run/metrics.jsonl")" -eq $steps
+    rm -rf "$run" "$run.whole"
 }
 if can kill mpirun jq shuf pgrep; then
     for ranks in $KILL_RANKS; do kill_test "$ranks"; done

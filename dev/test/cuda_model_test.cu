@@ -3,6 +3,7 @@ cuda_model_test.cu: what train_gpt.cu does beyond what its options reach, on one
 
   backward   gradients of activations that are kept change nothing, and times the layer's input they are the gradients
              of its weights
+  finite     an update that makes a weight or moment that is not finite says so, on all ranks, and the tensor is found
   frozen     tensors that are frozen do not move and take no memory for gradients and moments; the others are updated
              with the same bits as without frozen ones, however the ranks share them out
 
@@ -99,6 +100,33 @@ static void test_kept(int family) {
     model_destroy(m);
 }
 
+// One number on one rank is spoilt before an update: kind 0 none, 1 a weight that decays to infinity, 2 a moment.
+static void test_finite(int family, int zero, int kind) {
+    enum { MOST = 8192 };
+    Config c = test_config(family, true);
+    Model *m = test_model(&c, &test_dist, zero, false, NULL);
+    ParamTable table = param_table(&c);
+    const Param *p = param_find(&table, PARAM_fcproj_w, 1);
+    float values[MOST];
+    int array = kind == 1 ? (int)MODEL_WEIGHT : MODEL_STATE + STATE_moment1;
+    test_pass(m, true);
+    model_get(m, array, p, values, 0);
+    dist_broadcast(&test_dist, values, sizeof(float) * p->count);
+    values[p->count - 3] = kind == 1 ? 3e38f : NAN;
+    if (kind > 0) model_set(m, array, p, values);
+    UpdateRule rule = update_rule(1, {0.01, 0.9, 0.95, 1e-8, 0.3}, 1);
+    if (kind == 1) rule.group[GROUP_MATRIX].lr = rule.group[GROUP_MATRIX].weight_decay = 10;
+    UpdateResult r = model_update(m, &rule);
+    CHECK(r.updated && r.finite == (kind == 0), "zero %d, kind %d: updated %d, finite %d", zero, kind, r.updated,
+          r.finite);
+    char name[64];
+    nonfinite_find_state(name, m, &table, &test_dist);
+    static const char *const found[] = {"", "layer.1.fcproj_w", "moment1 of layer.1.fcproj_w"};
+    CHECK(kind == 0 || strcmp(name, found[kind]) == 0, "zero %d, kind %d: found %s", zero, kind, name);
+    param_table_free(&table);
+    model_destroy(m);
+}
+
 static void test_frozen(int family, bool tied, int zero, const int *kinds, int count) {
     enum { MOST = 8192 };
     bool frozen[PARAM_KINDS] = {false};
@@ -150,6 +178,8 @@ int main(int argc, char **argv) {
                      ends[] = {PARAM_wte, PARAM_wpe, PARAM_normf_w, PARAM_normf_b, PARAM_head_w};
     for (const char *deal : {"ranges", "tensors"}) {
         setenv("LLMC_SHARDS", deal, 1);
+        for (int zero = 0; zero < (test_dist.size > 1 ? 4 : 1); zero++)
+            for (int kind = 0; kind < 3; kind++) test_finite(FAMILY_QWEN3, zero, kind);
         for (int zero = 0; zero < (test_dist.size > 1 ? 3 : 1); zero++) {
             test_frozen(FAMILY_GPT2, true, zero, matrices, 6);
             test_frozen(FAMILY_LLAMA, false, zero, ends, 5);

@@ -438,6 +438,7 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
     device_synchronize(t->gpu);
     CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
     expect(t, result.updated == (kind == 0), "an update happens exactly when all is finite and within bounds");
+    expect(t, result.finite == 1, "what an update makes, or leaves as it is, is finite");
     if (kind == 0) {
         expect(t, fabs(result.grad_norm - norm) <= 1e-6 * norm && result.loss == 3.5, "norm and loss");
         double scale = clip > 0 && norm > clip ? clip / norm : 1;
@@ -471,6 +472,48 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
     cudaFree(loss_device);
 }
 
+// One number of an update's arrays is such that finite gradients make something that is not finite; where: its place.
+template <typename Real> static void test_adamw_finite(Test *t, bool master, int kind, size_t where) {
+    const size_t n = 4160;
+    Array<Real> w(t, n, 0, 1);
+    Array<float> m(t, n, 0, 0.1), v(t, n, 0, 0.2), g(t, n, 0, 0.3), W(t, n, 0, 1);
+    // Kinds: nothing; a weight that overflows, or is NaN; a moment that is NaN or infinite, or below 0; a weight that
+    // only its rounding to bf16 makes infinite; the largest that does not.
+    static const float values[] = {0, 3e38f, NAN, NAN, NAN, INFINITY, -1, 3.4e38f, 3.38e38f};
+    static const char arrays[] = "-wwmvvvww";
+    UpdateRule update = update_rule(3, {kind == 1 ? 10.0 : 1e-9, 0.9, 0.95, 1e-8, kind == 1 ? 10.0 : 0}, 0);
+    AdamRule rule = adam_rule(&update), *rule_device;
+    AdamResult result = {3.5, 1, 1, 1, 1}, *result_device;
+    float x = values[kind];
+    if (arrays[kind] == 'm') CUDA_CHECK(cudaMemcpy(m.device + where, &x, 4, cudaMemcpyHostToDevice));
+    if (arrays[kind] == 'v') CUDA_CHECK(cudaMemcpy(v.device + where, &x, 4, cudaMemcpyHostToDevice));
+    if (arrays[kind] == 'w' && master) CUDA_CHECK(cudaMemcpy(W.device + where, &x, 4, cudaMemcpyHostToDevice));
+    if (arrays[kind] == 'w' && !master) {
+        Real stored;
+        from_float(&stored, kind == 7 ? 3.38e38f : x);
+        CUDA_CHECK(cudaMemcpy(w.device + where, &stored, sizeof stored, cudaMemcpyHostToDevice));
+    }
+    unsigned char *groups;
+    CUDA_CHECK(cudaMalloc((void **)&groups, n / 64));
+    std::vector<unsigned char> which(n / 64, (unsigned char)GROUP_MATRIX);
+    CUDA_CHECK(cudaMemcpy(groups, which.data(), n / 64, cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMalloc((void **)&rule_device, sizeof rule));
+    CUDA_CHECK(cudaMalloc((void **)&result_device, sizeof result));
+    CUDA_CHECK(cudaMemcpy(rule_device, &rule, sizeof rule, cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpy(result_device, &result, sizeof result, cudaMemcpyHostToDevice));
+    Owned everything;
+    memset(&everything, 0, sizeof everything);
+    ParamRun<Real> run = {w.device, master ? W.device : NULL, g.device, {m.device, v.device}, groups, NULL, n};
+    adamw<Real>(run, everything, rule_device, result_device, t->gpu);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(&result, result_device, sizeof result, cudaMemcpyDeviceToHost));
+    bool finite = kind == 0 || kind == 8 || (kind == 7 && !master);
+    expect(t, (result.finite != 0) == finite, finite ? "a finite update is taken for another" : "it is not noticed");
+    cudaFree(groups);
+    cudaFree(rule_device);
+    cudaFree(result_device);
+}
+
 // Weights and row moments beside the reference, by norms: the iteration is in `real`, and errors of directions that
 // hardly occur grow in it (see kernels_test.h). update false: nothing may change.
 template <typename Real> static void test_muon(Test *t, int rows, int cols, MuonRule muon, bool master, bool update) {
@@ -479,7 +522,7 @@ template <typename Real> static void test_muon(Test *t, int rows, int cols, Muon
     Array<float> m(t, n, 0.1), v(t, (size_t)rows, 0.001, 0.002), g(t, n), W(t, n);
     UpdateRule of = update_rule(7, {1e-2, 0.9, 0.95, 1e-8, 0.1}, 1);
     AdamRule rule = adam_rule(&of), *rule_device;
-    AdamResult result = {1, 1, 0.5f, update}, *result_device;
+    AdamResult result = {1, 1, 0.5f, update, 1}, *result_device;
     bool rows_too = muon.optimizer == OPTIMIZER_NORMUON;
     CUDA_CHECK(cudaMalloc((void **)&rule_device, sizeof rule));
     CUDA_CHECK(cudaMalloc((void **)&result_device, sizeof result));
@@ -642,6 +685,11 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                              k % 7 == 3};
             test_muon<Real>(t, matrices[k % 4][0], matrices[k % 4][1], muon, sizeof(Real) == 2 && k % 3, k != 6);
         });
+    for (int kind = 0; kind < 9; kind++)
+        for (size_t where : {0, 7, 2049, 4159})
+            for (int master = 0; master < (sizeof(Real) == 2 ? 2 : 1); master++)
+                three_times(t, type + " adamw, finite, " + std::to_string(kind),
+                            [&]() { test_adamw_finite<Real>(t, master, kind, where); });
 }
 
 int main() {

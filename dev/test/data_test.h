@@ -12,6 +12,7 @@ splitting. The numbers of test_permutation() are frozen: a change would give eve
 #include "../../llmc/text/tokenize.h"
 #include "check.h"
 #include "files_test.h"
+#include <sys/wait.h>
 
 // ---------------------------------------------------------------- order
 
@@ -66,15 +67,19 @@ static int32_t shard_test_token(int64_t i, int64_t vocab_size) {
 
 static bool shard_test_write(const char *name, int64_t tokens, int64_t limit, int64_t vocab_size, uint64_t hash,
                              Error *err) {
+    ShardSet set;
     ShardWriter w;
-    shardwriter_open(&w, test_temp(name).text, vocab_size, hash, 7, limit);
+    if (!shard_set_open(&set, test_temp(name).text, err)) return false;
+    shardwriter_open(&w, &set, SIDE_TRAIN, vocab_size, hash, 7, limit);
     for (int64_t at = 0, n; at < tokens; at += n) {
         int32_t ids[700];
         n = int64_min(int64_min(700, tokens - at), shardwriter_room(&w));
         for (int64_t i = 0; i < n; i++) ids[i] = shard_test_token(at + i, vocab_size);
         shardwriter_add(&w, ids, n, 3 * n, 1);
     }
-    return shardwriter_finish(&w, err) && shardwriter_commit(&w, err);
+    bool ok = shards_finish(&w, 1, err) && shards_commit(&set, &w, 1, err);
+    shards_abort(&set, &w, 1);
+    return ok;
 }
 
 // A source's batches are the data set's sequences, in its own order and in that of every epoch, whatever their size.
@@ -109,6 +114,7 @@ static void source_test(const Dataset *d) {
 static void test_shards(void) {
     Error err;
     Dataset d;
+    int64_t read;
     int32_t inputs[64], targets[64];
     // Width, and whether sequences fit: 2500 tokens in shards of 1000, 1000 and 500, T = 33.
     for (int wide = 0; wide < 2; wide++) {
@@ -122,7 +128,7 @@ static void test_shards(void) {
               "totals of the data");
         CHECK(d.shards[0].header.token_bytes == (wide ? 4u : 2u) && d.shards[0].header.eot == 7, "width of a token");
         CHECK(d.sequences == 999 / 33 + 999 / 33 + 499 / 33, "%lld sequences", (long long)d.sequences);
-        CHECK(dataset_verify(&d, &err), "%s", err.text);
+        CHECK(dataset_verify(&d, 0, 1, true, &read, &err) && read == 2500 * (wide ? 4 : 2) + 3 * 1024, "%s", err.text);
         int wrong = 0;
         for (int64_t s = 0; s < d.sequences; s++) {
             int64_t at = s < 30 ? s * 33 : s < 60 ? 1000 + (s - 30) * 33 : 2000 + (s - 60) * 33;
@@ -149,7 +155,7 @@ static void test_shards(void) {
     // Shards too short for a sequence, before, between and after others.
     CHECK(shard_test_write("long", 100, 1000, 500, 1, &err) && shard_test_write("short", 5, 1000, 500, 1, &err), "%s",
           err.text);
-    Path a = test_temp("long_00000.bin"), b = test_temp("short_00000.bin");
+    Path a = test_temp("long_train_00000.bin"), b = test_temp("short_train_00000.bin");
     Path list = path_of("%.700s,%.700s,%.700s,%.700s,%.700s", b.text, a.text, b.text, a.text, b.text);
     CHECK(dataset_open(&d, list.text, 10, &err) && d.sequences == 18, "%lld sequences: %s", (long long)d.sequences,
           err.text);
@@ -169,9 +175,9 @@ static void test_shards(void) {
     // Another tokenizer, or another vocabulary.
     CHECK(shard_test_write("other", 100, 1000, 500, 2, &err) && shard_test_write("wider", 100, 1000, 501, 1, &err),
           "%s", err.text);
-    list = path_of("%.1000s,%.1000s", a.text, test_temp("other_00000.bin").text);
+    list = path_of("%.1000s,%.1000s", a.text, test_temp("other_train_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
-    list = path_of("%.1000s,%.1000s", a.text, test_temp("wider_00000.bin").text);
+    list = path_of("%.1000s,%.1000s", a.text, test_temp("wider_train_00000.bin").text);
     CHECK_ERROR(dataset_open(&d, list.text, 10, &err), "another tokenizer");
 
     // Fewer and longer shards of a second run replace all of the first.
@@ -187,10 +193,11 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
     Path path = test_temp("damaged.bin");
     Dataset d;
     int32_t inputs[10], targets[10];
+    int64_t read;
     if (!file_write_quickly(path.text, bytes, size, err) || !dataset_open(&d, path.text, 10, err)) return false;
     bool ok = true;
     for (int64_t s = 0; ok && s < d.sequences; s++) ok = dataset_sequence(&d, s, inputs, targets, err);
-    ok = ok && dataset_verify(&d, err);
+    ok = ok && dataset_verify(&d, 0, 1, true, &read, err);
     dataset_close(&d);
     return ok;
 }
@@ -198,7 +205,8 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
 static void test_shard_damage(void) {
     Error err;
     MappedFile f;
-    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) && file_map(&f, test_temp("good_00000.bin").text, &err),
+    CHECK(shard_test_write("good", 200, 1000, 500, 1, &err) &&
+              file_map(&f, test_temp("good_train_00000.bin").text, &err),
           "%s", err.text);
     size_t size = f.size;
     uint8_t *good = (uint8_t *)mem_alloc(size + 2), *bad = (uint8_t *)mem_alloc(size + 2);
@@ -211,7 +219,7 @@ static void test_shard_damage(void) {
     CHECK_ERROR(shard_test_open(good, size - 2, &err), "truncated");
     CHECK_ERROR(shard_test_open(good, size + 2, &err), "damaged");
     CHECK_ERROR(shard_test_open(good, 0, &err), "0 bytes");
-    for (size_t at = 0; at < size; at += at < 80 || at > 1010 ? 1 : 13) { // one flipped bit anywhere
+    for (size_t at = 0; at < size; at += at < 110 || at > 1010 ? 1 : 13) { // one flipped bit anywhere
         memcpy(bad, good, size);
         bad[at] ^= 1 << at % 8;
         accepted += shard_test_open(bad, size, &err);
@@ -266,6 +274,7 @@ static void test_shard_damage(void) {
         }
         Path path = test_temp("old.bin");
         Dataset d;
+        int64_t read;
         int32_t inputs[10], targets[10];
         CHECK(file_write_all(path.text, old, old_size, &err) && dataset_open(&d, path.text, 10, &err), "%s", err.text);
         CHECK(d.sequences == 3 && d.tokens == 31 && d.vocab_size == 0 && d.tokenizer_hash == 0 && d.bytes == 0,
@@ -273,10 +282,10 @@ static void test_shard_damage(void) {
         CHECK(dataset_sequence(&d, 2, inputs, targets, &err) && inputs[0] == (wide ? 100020 : 50020) &&
                   targets[9] == (wide ? 100030 : 50030),
               "%s", err.text);
-        CHECK(dataset_verify(&d, &err), "%s", err.text);
+        CHECK(dataset_verify(&d, 0, 1, true, &read, &err), "%s", err.text);
         d.vocab_size = wide ? 100025 : 50025; // a caller who knows its model
         CHECK_ERROR(dataset_sequence(&d, 2, inputs, targets, &err), "token 25");
-        CHECK_ERROR(dataset_verify(&d, &err), "token 25");
+        CHECK_ERROR(dataset_verify(&d, 0, 1, true, &read, &err), "token 25");
         dataset_close(&d);
         CHECK_ERROR(shard_test_open(old, old_size - 1, &err), "announces 31 tokens");
         CHECK_ERROR(shard_test_open(old, old_size - 4, &err), "truncated");
@@ -292,6 +301,436 @@ static void test_shard_damage(void) {
     }
     free(good);
     free(bad);
+}
+
+// The shards of a set: what is found when some are missing, or of another run.
+static void test_shard_sets(void) {
+    Error err;
+    Dataset d, e;
+    CHECK(shard_test_write("set/a", 250, 100, 500, 1, &err), "%s", err.text);
+    Path glob = test_temp("set/a_train_*.bin"), last = test_temp("set/a_train_00002.bin"),
+         first = test_temp("set/a_train_00000.bin"), kept = test_temp("set/kept");
+    CHECK(dataset_open(&d, glob.text, 10, &err) && d.count == 3, "%s", err.text);
+    for (int i = 0; i < d.count; i++)
+        CHECK(d.shards[i].header.set && d.shards[i].header.set == d.shards[0].header.set &&
+                  d.shards[i].header.set_index == (uint32_t)i && d.shards[i].header.set_count == 3,
+              "shard %d says what it is of", i);
+    dataset_close(&d);
+    // A part that was asked for by name, or by a pattern that leaves others out, is no fault.
+    CHECK(dataset_open(&d, first.text, 10, &err) && d.count == 1, "%s", err.text);
+    dataset_close(&d);
+    CHECK(dataset_open(&d, test_temp("set/a_train_0000[01].bin").text, 10, &err) && d.count == 2, "%s", err.text);
+    dataset_close(&d);
+    for (int i = 0; i < 3; i++) { // a missing one is
+        Path gone = test_temp(path_of("set/a_train_%05d.bin", i).text);
+        CHECK(rename(gone.text, kept.text) == 0, "rename");
+        CHECK_ERROR(dataset_open(&d, glob.text, 10, &err), path_of("number %d is missing", i).text);
+        CHECK(dataset_open(&d, i ? first.text : last.text, 10, &err), "%s", err.text);
+        dataset_close(&d);
+        CHECK(rename(kept.text, gone.text) == 0, "rename");
+    }
+    // Shards of another run under the same prefix: of another text, and of a program that did not say which.
+    CHECK(shard_test_write("set/b", 240, 100, 500, 1, &err), "%s", err.text);
+    CHECK(rename(test_temp("set/b_train_00002.bin").text, last.text) == 0, "rename");
+    CHECK_ERROR(dataset_open(&d, glob.text, 10, &err), "different runs of tokenize");
+    CHECK_ERROR(dataset_open(&d, path_of("%.1000s,%.1000s", last.text, first.text).text, 10, &err), "different runs");
+    CHECK(dataset_open(&d, last.text, 10, &err) && dataset_open(&e, first.text, 10, &err), "%s", err.text);
+    const Dataset *both[2] = {&d, &e};
+    CHECK_ERROR(datasets_same_sets(both, 2, &err), "different runs of tokenize");
+    CHECK(datasets_same_sets(both, 1, &err), "%s", err.text);
+    dataset_close(&d);
+    dataset_close(&e);
+    Str old;
+    memset(&old, 0, sizeof old);
+    CHECK(shard_test_write("set/a", 250, 100, 500, 1, &err) && file_read(&old, last.text, 1 << 20, &err), "%s",
+          err.text);
+    ShardHeader *h = (ShardHeader *)(void *)old.data;
+    h->set = 0, h->set_side = h->set_index = 0, h->set_count = 0;
+    h->header_sum = xxh64(h, sizeof *h - 8, 0);
+    CHECK(file_write_all(last.text, old.data, old.size, &err), "%s", err.text);
+    CHECK_ERROR(dataset_open(&d, glob.text, 10, &err), "different runs of tokenize");
+    CHECK(dataset_open(&d, last.text, 10, &err), "a shard of a program that knew no sets: %s", err.text);
+    dataset_close(&d);
+    free(old.data);
+}
+
+// The same tokens twice; what no sequence holds; and who reads what, when several share the reading.
+static void test_shard_checks(void) {
+    Error err;
+    Dataset d, copy, other;
+    int64_t read;
+    CHECK(shard_test_write("v/a", 460, 100, 500, 1, &err) && shard_test_write("v/b", 100, 100, 500, 1, &err) &&
+              shard_test_write("v/c", 101, 200, 500, 1, &err),
+          "%s", err.text);
+    CHECK(dataset_open(&d, test_temp("v/a_train_*.bin").text, 60, &err) &&
+              dataset_open(&copy, test_temp("v/b_train_*.bin").text, 10, &err) &&
+              dataset_open(&other, test_temp("v/c_train_*.bin").text, 10, &err),
+          "%s", err.text);
+    CHECK(dataset_find_copy(&d, &copy.shards[0]) == &d.shards[0], "a copy of the first shard is found");
+    CHECK(!dataset_find_copy(&d, &other.shards[0]), "a longer one is none");
+    CHECK(!dataset_doubled(&d), "each shard is there once");
+    dataset_close(&copy);
+    Path list = path_of("%.1000s,%.1000s", test_temp("v/a_train_*.bin").text, test_temp("v/b_train_*.bin").text);
+    CHECK(dataset_open(&copy, list.text, 10, &err) && dataset_doubled(&copy) == &copy.shards[5], "%s", err.text);
+    // Each of the shards of 100 has one sequence of 60 and 39 tokens behind it, that of 60 none.
+    double unused = 1 - 4 * 60 / (4 * 99.0 + 59);
+    CHECK(fabs(dataset_unused(&d) - unused) < 1e-12, "%g of the tokens are not used, expected %g", dataset_unused(&d),
+          unused);
+    CHECK(dataset_unused(&other) == 0, "all of 101 tokens are used");
+    dataset_close(&copy);
+    dataset_close(&other);
+    dataset_close(&d);
+    for (int bad = 0; bad < 5; bad++) {
+        Path path = test_temp(path_of("v/a_train_%05d.bin", bad).text);
+        Str bytes;
+        memset(&bytes, 0, sizeof bytes);
+        CHECK(file_read(&bytes, path.text, 1 << 20, &err), "%s", err.text);
+        bytes.data[1024 + 7 * bad] ^= 1;
+        CHECK(file_write_quickly(path.text, bytes.data, bytes.size, &err) &&
+                  dataset_open(&d, test_temp("v/a_train_*.bin").text, 10, &err),
+              "%s", err.text);
+        int found = 0;
+        int64_t all = 0;
+        for (int part = 0; part < 3; part++) {
+            bool ok = dataset_verify(&d, part, 3, false, &read, &err);
+            CHECK(ok || (strstr(err.text, path.text) && part == bad % 3), "part %d: %s", part, err.text);
+            found += !ok;
+            all += read;
+        }
+        CHECK(found == 1 && all == 5 * 1024 + 2 * 460, "%d parts found it, %lld bytes were read", found,
+              (long long)all);
+        dataset_close(&d);
+        bytes.data[1024 + 7 * bad] ^= 1;
+        CHECK(file_write_quickly(path.text, bytes.data, bytes.size, &err), "%s", err.text);
+        free(bytes.data);
+    }
+}
+
+// How many tokens the shards of swap/s have, and that they are one whole set.
+static int64_t shard_test_tokens(Error *err) {
+    Dataset d;
+    int64_t read, tokens;
+    if (!dataset_open(&d, test_temp("swap/s_train_*.bin").text, 10, err)) return -1;
+    tokens = dataset_verify(&d, 0, 1, true, &read, err) ? d.tokens : -2;
+    dataset_close(&d);
+    return tokens;
+}
+
+// Every state that a killed writer can leave: all it does after the folder got its new name, up to each call.
+static void test_shard_swap(void) {
+    Error err;
+    static const int64_t sizes[3][2] = {{250, 560}, {560, 250}, {0, 250}}; // tokens before and after
+    for (int c = 0; c < 3; c++)
+        for (int calls = -1; calls <= 12; calls++) {
+            ShardSet set;
+            ShardWriter w;
+            path_remove_tree(test_temp("swap").text, NULL);
+            bool ok = sizes[c][0] == 0 || shard_test_write("swap/s", sizes[c][0], 100, 500, 1, &err);
+            ok = ok && shard_set_open(&set, test_temp("swap/s").text, &err);
+            CHECK(ok, "%s", err.text);
+            if (!ok) return;
+            shardwriter_open(&w, &set, SIDE_TRAIN, 500, 1, 7, 100);
+            for (int64_t at = 0; at < sizes[c][1]; at += 50) {
+                int32_t ids[50];
+                int64_t n = int64_min(50, sizes[c][1] - at);
+                for (int64_t i = 0; i < n; i++) ids[i] = shard_test_token(at + i, 500);
+                shardwriter_add(&w, ids, n, n, 1);
+            }
+            CHECK(shards_finish(&w, 1, &err), "%s", err.text);
+            int64_t count = (int64_t)w.count;
+            Path text = path_of("train %lld val 0.\n", (long long)count), next = shard_set_new(&set.name);
+            if (calls >= 0) { // what shard_set_commit does
+                CHECK(file_write_all(path_of("%.3000s/set", set.staging.text).text, text.text, strlen(text.text), &err),
+                      "%s", err.text);
+                CHECK(rename(set.staging.text, next.text) == 0, "rename");
+            }
+            for (int i = 0; i < calls; i++) {
+                Path from = path_of("%.3000s/train_%05d.bin", next.text, i);
+                if (i < count) CHECK(rename(from.text, shard_path(&set.name, 0, i).text) == 0, "shard %d", i);
+                else unlink(shard_path(&set.name, 0, i).text);
+            }
+            if (calls == 12) CHECK(unlink(path_of("%.3000s/set", next.text).text) == 0, "unlink");
+            close(set.lock); // the process is gone, and its lock with it
+            set.lock = -1;
+            signals_release(&set.hold);
+            shards_abort(&set, &w, 1);
+
+            // A reader finds one set or the other; then a writer leaves nothing of it all.
+            int64_t tokens = shard_test_tokens(&err), expected = calls < 0 ? sizes[c][0] : sizes[c][1];
+            CHECK(tokens == expected || (tokens == -1 && expected == 0),
+                  "case %d, %d calls: %lld tokens, expected %lld: %s", c, calls, (long long)tokens, (long long)expected,
+                  err.text);
+            CHECK(calls < 0 || count_files(test_temp("swap").text, ".s.") == 0, "case %d, %d calls: something is left",
+                  c, calls);
+            if (calls < 0) { // with another process's number, which nobody has
+                Path dead = path_of("%.3000s/.s.tmp.999999999", set.name.folder.text);
+                CHECK(rename(set.staging.text, dead.text) == 0, "rename");
+            }
+            CHECK(shard_test_write("swap/s", 130, 100, 500, 1, &err) && shard_test_tokens(&err) == 130, "%s", err.text);
+            CHECK(count_files(test_temp("swap").text, "") == 4,
+                  "case %d, %d calls: %d names, expected two and . and ..", c, calls,
+                  count_files(test_temp("swap").text, ""));
+        }
+    // What a living process writes stays, though its number is not known here: it may live on another machine.
+    Path alive = test_temp("swap/.s.tmp.999999998");
+    CHECK(mkdir(alive.text, 0777) == 0, "mkdir");
+    int lock = open(alive.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0, "lock");
+    CHECK(shard_test_write("swap/s", 130, 100, 500, 1, &err) && count_files(test_temp("swap").text, ".s.tmp.") == 1,
+          "the folder of another process");
+    close(lock);
+    CHECK(shard_test_write("swap/s", 130, 100, 500, 1, &err) && count_files(test_temp("swap").text, ".s.tmp.") == 0,
+          "the folder of a process that is gone");
+    // A folder, a device, or an input that stands where a shard is to be.
+    ShardName name;
+    Error why;
+    FileId id;
+    CHECK(shard_prefix_parse(&name, test_temp("swap/s").text, &err), "%s", err.text);
+    CHECK(path_id(test_temp("swap/s_train_00001.bin").text, &id, &err), "%s", err.text);
+    CHECK_ERROR(shard_set_replaces(&name, &id, 1, &err), "s_train_00001.bin is read");
+    CHECK(symlink(test_temp("swap/s_train_00001.bin").text, test_temp("swap/s_val_00007.bin").text) == 0 &&
+              path_id(test_temp("swap/s_val_00007.bin").text, &id, &why),
+          "a link");
+    CHECK_ERROR(shard_set_replaces(&name, &id, 1, &err), "is read");
+    CHECK(mkdir(test_temp("swap/s_val_00000.bin").text, 0777) == 0, "mkdir");
+    CHECK_ERROR(shard_set_replaces(&name, NULL, 0, &err), "s_val_00000.bin: it is not a regular file");
+    // What tokenize did not write is not replaced, and not removed: a text, and shards of llm.c, of other digits.
+    CHECK(rmdir(test_temp("swap/s_val_00000.bin").text) == 0 && unlink(test_temp("swap/s_val_00007.bin").text) == 0 &&
+              file_write_all(test_temp("swap/s_train_00009.bin").text, "Ein Text", 8, &err),
+          "%s", err.text);
+    CHECK_ERROR(shard_set_replaces(&name, NULL, 0, &err), "s_train_00009.bin is no shard that this program wrote");
+    CHECK(rename(test_temp("swap/s_train_00009.bin").text, test_temp("swap/s_train_000009.bin").text) == 0 &&
+              shard_set_replaces(&name, NULL, 0, &err) && shard_test_write("swap/s", 50, 100, 500, 1, &err) &&
+              count_files(test_temp("swap").text, "s_train_") == 2,
+          "%s", err.text);
+    CHECK_ERROR(shard_prefix_parse(&name, "folder/", &err), "must end in a name");
+}
+
+// ---------------------------------------------------------------- what is text
+
+// A UTF-8 text in units of 2 or 4 bytes.
+static Str reader_test_wide(const char *text, int width, bool big) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    Str out;
+    memset(&out, 0, sizeof out);
+    while (p < end) {
+        uint32_t c = 0, units[2];
+        int count = 1;
+        p += utf8_decode(p, end, &c);
+        units[0] = c;
+        if (width == 2 && c > 0xffff)
+            count = 2, units[0] = 0xd800 + ((c - 0x10000) >> 10), units[1] = 0xdc00 + ((c - 0x10000) & 0x3ff);
+        for (int i = 0; i < count; i++)
+            for (int k = 0; k < width; k++) {
+                uint8_t byte = (uint8_t)(units[i] >> 8 * (big ? width - 1 - k : k));
+                str_add(&out, &byte, 1);
+            }
+    }
+    return out;
+}
+
+static void test_reader_wide(void) {
+    static const char *const texts[] = {"Als Ottilie Brehm den Laden übernahm, war sie 27.\n\n„Gut“, sagte sie.\n",
+                                        "Съешь же ещё этих мягких французских булок, да выпей чаю.\n",
+                                        "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία.\n",
+                                        "Hi",
+                                        "Ein 😀 und 🇩🇪 im Text.\r\n",
+                                        "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n一二三\n",
+                                        "שלום עולם, מה שלומך?\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *what = text_foreign((const uint8_t *)texts[i], strlen(texts[i]));
+        CHECK(!what, "text %zu in UTF-8 is called %s", i, what);
+        for (int form = 0; form < 8; form++) {
+            bool big = form & 1, mark = form & 2;
+            int width = form & 4 ? 4 : 2;
+            Path expected = path_of("UTF-%d%s", 8 * width, mark ? ": " : big ? "BE" : "LE");
+            Str marked, wide;
+            memset(&marked, 0, sizeof marked);
+            str_printf(&marked, "%s%s", mark ? "\xef\xbb\xbf" : "", texts[i]);
+            // Long enough that the sample ends in the middle, and once at each place of a character.
+            for (int longer = 0; longer < 3; longer++) {
+                if (longer) str_puts(&marked, longer == 1 ? "Mehr: " : "x");
+                while (longer && marked.size < 2 * TEXT_SAMPLE) str_puts(&marked, texts[i]);
+                wide = reader_test_wide(marked.data, width, big);
+                what = text_foreign((const uint8_t *)wide.data, wide.size);
+                CHECK(what && strstr(what, mark ? path_of("UTF-%d: convert", 8 * width).text
+                                                : path_of("iconv -f %s", expected.text).text),
+                      "text %zu, form %d, longer %d is %s, expected %s", i, form, longer, what ? what : "text",
+                      expected.text);
+                free(wide.data);
+            }
+            free(marked.data);
+        }
+    }
+}
+
+static void test_reader(void) {
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *expected; // NULL: text
+    } cases[] = {
+#define BYTES(text) text, sizeof text - 1
+        {BYTES("\x1f\x8b\x08\x00"), "gunzip"},
+        {BYTES("\xfd\x37zXZ\x00"), "unxz"},
+        {BYTES("BZh91AY&SY\x01\x02"), "bunzip2"},
+        {BYTES("\x28\xb5\x2f\xfd\x01"), "unzstd"},
+        {BYTES("\x50\x2a\x4d\x18\x01"), "unzstd"},
+        {BYTES("\x04\x22\x4d\x18\x01"), "unlz4"},
+        {BYTES("\x5d\x00\x00\x80\x00"), "unlzma"},
+        {BYTES("PK\x03\x04\x14\x00"), "unzip"},
+        {BYTES("7z\xbc\xaf\x27\x1c"), "7z"},
+        {BYTES("Rar!\x1a\x07\x01"), "unrar"},
+        {BYTES("PAR1\x15\x04\x15"), "parquet"},
+        {BYTES("ARROW1\x00\x00"), "arrow"},
+        {BYTES("SQLite format 3\x00"), "SQLite"},
+        {BYTES("%PDF-1.7\n%"), "pdftotext"},
+        {BYTES("{\\rtf1\\ansi Text}"), "RTF"},
+        {BYTES("%!PS-Adobe-3.0\n"), "PostScript"},
+        {BYTES("\xd0\xcf\x11\xe0\xa1\xb1"), "Office"},
+        {BYTES("\x89PNG\r\n\x1a\n"), "PNG"},
+        {BYTES("\xff\xd8\xff\xe0"), "JPEG"},
+        {BYTES("GIF89a\x01\x00"), "GIF"},
+        {BYTES("RIFF\x24\x08\x00\x00WAVE"), "RIFF"},
+        {BYTES("\x7f"
+               "ELF\x02\x01"),
+         "ELF"},
+        {BYTES("\x93NUMPY\x01\x00"), "NumPy"},
+        {BYTES("GGUF\x03\x00\x00\x00"), "GGUF"},
+        {BYTES("\x10\x00\x00\x00\x00\x00\x00\x00{\"a\":{}}        "), "safetensors"},
+        {BYTES("LPTshard\x01\x00\x00\x00"), "tokenize"},
+        {BYTES("\x88\xd7\x34\x01\x01\x00\x00\x00"), "llm.c"},
+        {BYTES("\xa1\xd8\x34\x01\x07\x00\x00\x00"), "llm.c"},
+        {BYTES("{\"version\":\"1.0\",\"added_tokens\":[],\"model\":{}}"), "tokenizer.json"},
+        {BYTES("{\n  \"added_tokens\": [],\n  \"model\": {\"vocab\": {}}\n}\n"), "tokenizer.json"},
+        {BYTES("{\n \"architectures\": [\"GPT2LMHeadModel\"],\n \"model_type\": \"gpt2\"}"), "config.json"},
+        {BYTES("{\"metadata\": {}, \"weight_map\": {}}"), "index"},
+        {BYTES("{\"step\": 1, \"loss\": 5.5}\n{\"step\": 2, \"loss\": 5.1}\n"), "metrics.jsonl"},
+        {BYTES("{\"text\": \"eins\"}\n{\"text\": \"zwei\"}\n"), "jq -r .text"},
+        {BYTES("\xef\xbb\xbf{\"text\": \"eins\"}\n\n  {\"text\": \"zwei\"}\r\n"), "jq -r .text"},
+        {BYTES("{\"text\": \"eine Zeile\"}"), "jq -r .text"},
+        {BYTES("{\"text\": \"eins\"}\n{\"text\": \"zwe"), "jq -r .text"},
+        {BYTES("{\n \"text\": \"eins\"\n}\n{\n \"text\": \"zwei\"\n}\n"), "jq -r .text"},
+        {BYTES("[{\"text\": \"eins\"},\n {\"text\": \"zwei\"}]"), "list of records"},
+        {BYTES("[\n  {\n    \"text\": \"eins\"\n  }\n]\n"), "list of records"},
+        {BYTES("\x01\x02\x03\x04\x05\x06\x07\x80\x01\x02\x03\x04\x05\x06\x07\x80\x01\x02\x03\x04\x05\x06\x07\x80\x01"
+               "\x02\x03"
+               "\x04\x05\x06\x07\x80"),
+         "other kind"},
+        // Texts that begin like something else, or hold odd bytes.
+        {BYTES(""), NULL},
+        {BYTES("GIF8 ist kein Wort, RIFF und PAR1 auch nicht.\n"), NULL},
+        {BYTES("PAR1 war der erste Parkplatz.\n"), NULL},
+        {BYTES("BZh ist eine Abkürzung, PK\x03 keine.\n"), NULL},
+        {BYTES("GGUF heißt das Format, LZIP ein anderes, ID3 ein drittes.\n"), NULL},
+        {BYTES("LPTshard steht am Anfang.\n"), NULL},
+        {BYTES("{Entwurf}\nEin Text in Klammern.\n"), NULL},
+        {BYTES("{\"a\": 1}\nund dann Text\n"), NULL},
+        {BYTES("{}\n{}\n"), NULL},
+        {BYTES("{\"text\": \"ohne Ende\n"), NULL},
+        {BYTES("{\"a\": eins}\n{\"a\": zwei}\n"), NULL},
+        {BYTES("{\n  \"name\": \"quelltext\",\n  \"version\": 2\n}\n"), NULL},
+        {BYTES("[1] Eine Fußnote.\n[2] Noch eine.\n"), NULL},
+        {BYTES("[{eine Bemerkung}]\n"), NULL},
+        {BYTES("a\0b"), NULL},
+        {BYTES("Ein Text mit einem NUL \0 mitten in der Zeile, und noch mehr Text.\n"), NULL},
+        {BYTES("Gr\xfc\xdf Gott, sch\xf6ne W\xe4lder in Latin-1.\n"), NULL},
+        {BYTES("\x1b[1mfett\x1b[0m im Terminal\f\n"), NULL},
+#undef BYTES
+    };
+    Error err;
+    Path path = test_temp("reader.txt");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int verbatim = 0; verbatim < 2; verbatim++) {
+            TextFile f;
+            const char *expected = cases[i].expected;
+            bool ok = file_write_quickly(path.text, cases[i].bytes, cases[i].size, &err);
+            err.text[0] = 0;
+            ok = ok && text_file_open(&f, path.text, verbatim, &err);
+            CHECK(ok == (verbatim || !expected), "case %zu: %s", i, ok ? "was taken" : err.text);
+            if (ok) CHECK(!f.foreign == !expected, "case %zu is %s", i, f.foreign ? f.foreign : "text");
+            else
+                CHECK(expected && strstr(err.text, expected) && strstr(err.text, path.text), "case %zu: %s", i,
+                      err.text);
+            if (ok) text_file_close(&f);
+        }
+    test_reader_wide();
+    CHECK_ERROR(text_file_open(&(TextFile){{0}, 0, 0, 0}, test_folder.text, false, &err), "is a folder");
+    Path fifo = test_temp("reader.fifo");
+    CHECK(mkfifo(fifo.text, 0666) == 0, "mkfifo");
+    CHECK_ERROR(text_file_open(&(TextFile){{0}, 0, 0, 0}, fifo.text, false, &err), "not a regular file");
+
+    TextCounts c;
+    const char text[] = "eins<|endoftext|>zwei\n<|endoftext|>\n<s>Strich</s> und\nEnde</s>\n\xef\xbb\xbf"
+                        "drei\0vier";
+    memset(&c, 0, sizeof c);
+    text_count(&c, text, sizeof text - 1);
+    CHECK(c.markers[0] == 2 && c.markers[4] == 1 && c.orders == 1 && c.zeros == 1 && c.markers[1] + c.markers[2] == 0,
+          "%lld and %lld markers, %lld marks, %lld zeros", (long long)c.markers[0], (long long)c.markers[4],
+          (long long)c.orders, (long long)c.zeros);
+}
+
+// ---------------------------------------------------------------- signals
+
+static void signal_test_progress(const TokenizeStats *stats) {
+    (void)stats;
+    kill(getpid(), SIGTERM);
+}
+
+// What a process does that is told to end while it writes; it has one thread, as after a fork.
+static void signal_test_child(int what, const Tokenizer *tok) {
+    Error err;
+    TokenizeStats stats;
+    OutFile f;
+    char zeros[4096] = {0};
+#ifdef _OPENMP
+    omp_set_num_threads(1);
+#endif
+    memset(&stats, 0, sizeof stats);
+    if (what == 0) {
+        stats.progress = signal_test_progress;
+        tokenize_files(tok, test_temp("many.txt").text, test_temp("killed/s").text, 0.2, DOC_BLANK, 0, &stats, &err);
+    } else {
+        if (what == 2) signal(SIGTERM, SIG_IGN); // as nohup does with SIGHUP
+        if (!out_open(&f, test_temp("killed/file").text, &err)) _exit(2);
+        kill(getpid(), SIGTERM);
+        for (int i = 0; i < 1000; i++) out_write(&f, zeros, sizeof zeros);
+        if (!out_commit(&f, &err)) _exit(3);
+    }
+    _exit(4);
+}
+
+static void test_signals(const Tokenizer *tok) {
+    Error err;
+    TokenizeStats stats;
+    Str many;
+    memset(&many, 0, sizeof many);
+    memset(&stats, 0, sizeof stats);
+    // More than a thread's 16 chunks, so that the signal comes before the last of them.
+    for (int i = 0; many.size < 40 * TOKENIZE_CHUNK; i++) str_printf(&many, "Dokument %d und noch etwas Text\n\n", i);
+    Path old = test_temp("killed/s_train_00000.bin"), in = test_temp("few.txt");
+    CHECK(path_make_folder(test_temp("killed").text, &err) &&
+              file_write_quickly(test_temp("many.txt").text, many.data, many.size, &err) &&
+              file_write_quickly(in.text, "alpha\n\nbeta\n\ngamma\n", 19, &err) &&
+              tokenize_files(tok, in.text, test_temp("killed/s").text, 0.2, DOC_BLANK, 0, &stats, &err),
+          "%s", err.text);
+    free(many.data);
+    char before[65], after[65];
+    CHECK(sha256_file(before, old.text, &err), "%s", err.text);
+    for (int what = 0; what < 3; what++) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) signal_test_child(what, tok);
+        int status = 0;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child, "no child");
+        if (what < 2)
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM, "case %d: status %x, expected the signal", what,
+                  status);
+        else CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 4, "an ignored signal ends nothing: status %x", status);
+        CHECK(count_files(test_temp("killed").text, "") == (what == 2 ? 5 : 4), "case %d: %d names are there", what,
+              count_files(test_temp("killed").text, ""));
+        CHECK(sha256_file(after, old.text, &err) && strcmp(before, after) == 0, "case %d: the old shards", what);
+    }
 }
 
 // ---------------------------------------------------------------- text to shards
@@ -397,20 +836,21 @@ static void test_tokenize_documents(const Tokenizer *tok) {
         Str text = data_test_text(tok, "t_train_*.bin");
         CHECK(strcmp(text.data, cases[i].expected) == 0, "case %zu: the documents are \"%s\", expected \"%s\"", i,
               text.data, cases[i].expected);
-        CHECK(stats.invalid_bytes == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i,
-              (long long)stats.invalid_bytes);
+        CHECK(stats.counts.invalid == (i == 11 ? 5 : 0), "case %zu: %lld invalid bytes", i,
+              (long long)stats.counts.invalid);
         free(text.data);
     }
     // An array without a byte to spare, so that a sanitizer sees a look past the end of a file.
-    MappedFile f;
+    TextFile f;
     DocReader reader;
     const char *document;
     size_t size;
     memset(&f, 0, sizeof f);
     char *exact = (char *)malloc(5);
     memcpy(exact, "x\n \t ", 5);
-    f.data = (const uint8_t *)exact;
-    f.size = 5;
+    f.file.data = (const uint8_t *)exact;
+    f.file.size = 5;
+    text_file_look(&f, false);
     doc_begin(&reader, &f, DOC_BLANK);
     CHECK(doc_next(&reader, &document, &size) && document == exact && size == 1 && !doc_next(&reader, &document, &size),
           "a file that ends in an empty line");
@@ -446,6 +886,39 @@ static void test_tokenize_documents(const Tokenizer *tok) {
     text = data_test_text(tok, "t_train_*.bin");
     CHECK(text.size == 6, "a run that failed must leave the shards of the one before");
     free(text.data);
+}
+
+// A token in front of every document, once, however often a long one is cut; and of its text nothing changes.
+static void test_tokenize_begin(const Tokenizer *tok) {
+    Error err;
+    TokenizeStats stats;
+    Dataset d;
+    Str many;
+    Path in = test_temp("begin.txt");
+    Tokenizer begins = *tok;
+    begins.bos = begins.eot + 1;
+    memset(&many, 0, sizeof many);
+    for (int i = 0; i < 30000; i++) str_printf(&many, "Zeile %d\n%s", i, i == 10000 ? "\f" : "");
+    bool ok = file_write_quickly(in.text, many.data, many.size, &err) &&
+              data_test_run(&begins, in.text, "begin", 0, DOC_FORMFEED, 0, &stats, &err) &&
+              dataset_open(&d, test_temp("begin_train_00000.bin").text, 8, &err);
+    CHECK(ok && many.size > 2 * TOKENIZE_CHUNK && stats.documents[0] == 2, "%s", ok ? "too little text" : err.text);
+    if (!ok) return;
+    const Shard *s = &d.shards[0];
+    int64_t fronts = 0, wrong = 0;
+    for (int64_t t = 0; t < s->header.tokens; t++) {
+        if ((int)shard_token(s, t) != begins.bos) continue;
+        fronts++;
+        wrong += t > 0 && (int)shard_token(s, t - 1) != tok->eot;
+    }
+    CHECK(fronts == 2 && wrong == 0 && (int)shard_token(s, 0) == begins.bos,
+          "%lld in front of documents, %lld elsewhere", (long long)fronts, (long long)wrong);
+    dataset_close(&d);
+    Str plain = data_test_text(&begins, "begin_train_*.bin");
+    CHECK(plain.size == many.size - 1 && stats.bytes[0] == (int64_t)plain.size - 2, // 2 line feeds and \f go, 2 | come
+          "%zu bytes of %zu", plain.size, many.size);
+    free(plain.data);
+    free(many.data);
 }
 
 static void test_tokenize_split(const Tokenizer *tok) {
@@ -584,12 +1057,18 @@ static void test_data(void) {
     Error err;
     Tokenizer tok;
     test_permutation();
+    test_reader();
     test_shards();
     test_shard_damage();
+    test_shard_sets();
+    test_shard_checks();
+    test_shard_swap();
     bool ok = data_test_tokenizer(&tok, &err);
     CHECK(ok, "%s", err.text);
     if (!ok) return;
+    test_signals(&tok);
     test_tokenize_documents(&tok);
+    test_tokenize_begin(&tok);
     test_tokenize_split(&tok);
     tokenizer_free(&tok);
 }

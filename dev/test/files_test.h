@@ -1,5 +1,6 @@
 /*
-files_test.h: hashes, 16-bit formats, JSON and safetensors against values from elsewhere.
+files_test.h: hashes, 16-bit formats, JSON and safetensors against values from elsewhere; checksums of checkpoints,
+what a run's folder holds, which folders have weights, which lines of metrics stay.
 
 Where the expected values come from: SHA-256 from FIPS 180-4's examples; XXH64 from the Python package
 xxhash 3.8; bf16 and f16 from PyTorch 2.15; the safetensors file below from the Python package
@@ -10,7 +11,8 @@ safetensors 0.8 (save() of five tensors), so that reading is not only tested aga
 
 #include "../../llmc/base/hash.h"
 #include "../../llmc/base/json.h"
-#include "../../llmc/files/safetensors.h"
+#include "../../llmc/files/checkpoint.h"
+#include "../../llmc/run/log.h"
 #include "check.h"
 #include <math.h>
 #include <signal.h>
@@ -559,7 +561,302 @@ static void test_safetensors_folders(void) {
     safetensors_close(&st);
 }
 
+// Seconds to open a file of `count` empty tensors with these names, and to find each.
+static double safetensors_seconds(const Str *names, int count) {
+    SafeTensors st;
+    Error err;
+    Str text;
+    memset(&text, 0, sizeof text);
+    str_add(&text, "01234567{", 9);
+    const char *name = names->data;
+    for (int i = 0; i < count; i++, name += strlen(name) + 1)
+        str_printf(&text, "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? "," : "", name);
+    str_puts(&text, "}");
+    uint64_t length = text.size - 8;
+    memcpy(text.data, &length, 8);
+    Path path = test_temp("names.safetensors");
+    CHECK(file_write_all(path.text, text.data, text.size, &err), "%s", err.text);
+    free(text.data);
+    double start = clock_seconds();
+    CHECK(safetensors_open(&st, path.text, &err), "%s", err.text);
+    int found = 0;
+    name = names->data;
+    for (int i = 0; i < count; i++, name += strlen(name) + 1) found += safetensors_find(&st, name) == &st.tensors[i];
+    CHECK(found == count, "%d of %d names were found", found, count);
+    CHECK(!safetensors_find(&st, "") && !safetensors_find(&st, "~"), "names that are not there were found");
+    safetensors_close(&st);
+    return clock_seconds() - start;
+}
+
+// Names that somebody has chosen to fall on one place of a hash table (FNV-1a, by its low bits) cost no more than
+// others.
+static void test_safetensors_names(void) {
+    enum { NAMES = 20000 };
+    const uint64_t prime = 0x100000001b3, low = (1 << 17) - 1;
+    Str plain, chosen;
+    memset(&plain, 0, sizeof plain);
+    memset(&chosen, 0, sizeof chosen);
+    int n = 0;
+    for (int i = 0; i < NAMES; i++) str_printf(&plain, "plain.%08d%c", i, 0);
+    for (int i = 0; n < NAMES; i++) {
+        char name[32];
+        int size = snprintf(name, sizeof name, "%x", i), before = n;
+        uint64_t h = fnv1a64(name, (size_t)size, FNV1A64_START);
+        for (int a = '0'; a <= 'z' && n == before; a++)
+            for (int b = '0'; b <= 'z' && n == before && a != '\\'; b++) {
+                uint64_t c = (((h ^ (uint64_t)a) * prime) ^ (uint64_t)b) * prime & low; // c ^ c is 0, and stays so
+                if (b == '\\' || c == '\\' || c < '0' || c > 'z') continue;
+                str_printf(&chosen, "%s%c%c%c%c", name, a, b, (int)c, 0);
+                n++;
+            }
+    }
+    double some = safetensors_seconds(&plain, NAMES), all = safetensors_seconds(&chosen, NAMES);
+    CHECK(all < 10 * some + 0.2, "%.2f s for names that collide, %.2f s for others", all, some);
+    free(plain.data);
+    free(chosen.data);
+}
+
+// The sum that is kept while a file is written is that of the file.
+static void test_sums(void) {
+    Error err;
+    SafeWriter w;
+    Path path = test_temp("summed.safetensors");
+    const int64_t many[1] = {1000}, few[1] = {3};
+    float values[1003];
+    uint64_t sum = 0;
+    int64_t bytes = 0;
+    for (int i = 0; i < 1003; i++) values[i] = (float)i * 0.37f;
+    CHECK(safewriter_open(&w, path.text, &err), "%s", err.text);
+    w.summed = true;
+    safewriter_declare(&w, "a", ST_F32, 1, many);
+    safewriter_declare(&w, "b", ST_I32, 1, few);
+    safewriter_begin_data(&w);
+    safewriter_data(&w, values, 777); // pieces that end anywhere
+    safewriter_data(&w, (const char *)values + 777, sizeof values - 777);
+    uint64_t meant = xxh64_value(&w.sum), length = w.sum.bytes;
+    CHECK(safewriter_commit(&w, &err) && file_sum(&sum, &bytes, path.text, -1, &err), "%s", err.text);
+    CHECK(meant == sum && length == (uint64_t)bytes,
+          "sum %016" PRIx64 " of %" PRIu64 " bytes, the file has %016" PRIx64, meant, length, sum);
+    CHECK(safewriter_open(&w, path.text, &err), "%s", err.text);
+    w.summed = true; // tensors that do not lie as they are declared
+    safewriter_declare(&w, "half", ST_F16, 1, few);
+    safewriter_declare(&w, "a", ST_F32, 1, many);
+    safewriter_begin_data(&w);
+    safewriter_data(&w, values, 6);
+    safewriter_data(&w, values, 4000);
+    CHECK_ERROR(safewriter_commit(&w, &err), "in order");
+    CHECK(file_sum(&sum, &bytes, path.text, 17, &err) && bytes != 17 && sum == 0, "a file of another size is read");
+    CHECK_ERROR(file_sum(&sum, &bytes, test_temp("missing").text, -1, &err), "missing");
+    FileSums sums;
+    memset(&sums, 0, sizeof sums);
+    CHECK(file_write_summed(&sums, path.text, "text", 4, &err) && file_sum(&sum, &bytes, path.text, 4, &err), "%s",
+          err.text);
+    CHECK(sums.names.count == 1 && strcmp(sums.names.items[0], "summed.safetensors") == 0 && sums.items[0].sum == sum &&
+              sums.items[0].bytes == 4,
+          "the sum of a small file");
+    file_sums_free(&sums);
+}
+
+// Every bit of run.json counts, and so does its length.
+static void test_run_record(void) {
+    Error err;
+    RunRecord r;
+    Str s;
+    memset(&s, 0, sizeof s);
+    str_puts(&s,
+             RUN_FORMAT_2 "  \"program\": \"p\",\n  \"step\": 7,\n  \"window\": {\"loss\": [1.25]},\n  \"options\": {"
+                          "\n    \"lr\": 0.003\n  },\n  \"files\": {\n    \"a\": {\"bytes\": 1, \"xxh64\": "
+                          "\"0123456789abcdef\"}\n  },");
+    run_record_seal(&s);
+    bool ok = run_record_parse(&r, s.data, s.size, "run.json", &err);
+    CHECK(ok && r.sealed && json_integer(json_get(r.root, "step"), 0) == 7, "%s", ok ? "not sealed" : err.text);
+    if (ok) run_record_close(&r);
+    int flips = 0, cuts = 0;
+    for (size_t i = 0; i < 8 * s.size; i++) {
+        s.data[i / 8] ^= (char)(1 << i % 8);
+        if (run_record_parse(&r, s.data, s.size, "run.json", &err)) run_record_close(&r), flips++;
+        s.data[i / 8] ^= (char)(1 << i % 8);
+    }
+    for (size_t n = 0; n < s.size; n++)
+        if (run_record_parse(&r, s.data, n, "run.json", &err)) run_record_close(&r), cuts++;
+    CHECK(flips == 0 && cuts == 0, "%d flipped bits and %d cuts were not seen", flips, cuts);
+    str_puts(&s, "\n");
+    CHECK_ERROR(run_record_parse(&r, s.data, s.size, "run.json", &err), "run.json does not match the checksum");
+    // Of the version before: no checksum. A newer one that says it is older is none.
+    const char *old = RUN_FORMAT_1 "  \"step\": 7,\n  \"files\": {\n  }\n}\n";
+    ok = run_record_parse(&r, old, strlen(old), "run.json", &err);
+    CHECK(ok && !r.sealed, "an old record: %s", ok ? "sealed" : err.text);
+    if (ok) run_record_close(&r);
+    s.size--;
+    memcpy(s.data, RUN_FORMAT_1, strlen(RUN_FORMAT_1));
+    CHECK_ERROR(run_record_parse(&r, s.data, s.size, "run.json", &err), "damaged");
+    CHECK_ERROR(run_record_parse(&r, old, 40, "run.json", &err), "run.json");
+    CHECK_ERROR(run_record_parse(&r, "{}", 2, "run.json", &err), "damaged");
+    CHECK_ERROR(run_record_parse(&r, "", 0, "run.json", &err), "damaged");
+    const char *none = RUN_FORMAT_1 "  \"step\": 7\n}\n";
+    CHECK_ERROR(run_record_parse(&r, none, strlen(none), "run.json", &err), "lists no files");
+    free(s.data);
+}
+
+// More files than threads: the damaged one is found, and the first of several is named.
+static void test_verify_files(void) {
+    Error err;
+    VerifyFile files[40];
+    char names[40][16];
+    Path folder = test_temp("verified");
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    for (int i = 0; i < 40; i++) {
+        int n = snprintf(names[i], sizeof names[i], "file_%d", i);
+        Path path = path_of("%.2000s/%s", folder.text, names[i]);
+        files[i].name = names[i], files[i].bytes = n, files[i].sum = xxh64(names[i], (size_t)n, 0);
+        CHECK(file_write_quickly(path.text, names[i], (size_t)n, &err), "%s", err.text);
+    }
+    CHECK(verify_files(folder.text, files, 40, &err) && verify_files(folder.text, files, 0, &err), "%s", err.text);
+    files[33].sum ^= 1;
+    CHECK_ERROR(verify_files(folder.text, files, 40, &err), "file_33 does not match its checksum");
+    files[20].bytes++;
+    CHECK_ERROR(verify_files(folder.text, files, 40, &err), "file_20 has 7 bytes, expected 8");
+    unlink(test_temp("verified/file_2").text);
+    CHECK_ERROR(verify_files(folder.text, files, 40, &err), "file_2: No such file");
+    RunRecord r;
+    VerifyFile *listed;
+    int count;
+    static const char *const wrong[] = {"\"a\": {\"bytes\": \"1\", \"xxh64\": \"0123456789abcdef\"}",
+                                        "\"a\": {\"bytes\": 1, \"xxh64\": \"0123456789abcdeg\"}",
+                                        "\"a\": {\"bytes\": 1, \"xxh64\": \"123\"}",
+                                        "\"a\": {\"bytes\": 1}",
+                                        "\"../a\": {\"bytes\": 1, \"xxh64\": \"0123456789abcdef\"}",
+                                        "\"a\": 1"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        Path text = path_of(RUN_FORMAT_1 "\"files\": {%s}}", wrong[i]);
+        bool ok = run_record_parse(&r, text.text, strlen(text.text), "run.json", &err);
+        CHECK(ok, "%s", err.text);
+        if (!ok) continue;
+        CHECK_ERROR(verify_list(&listed, &count, &r, "folder", VERIFY_ALL, &err), "folder/run.json is damaged");
+        run_record_close(&r);
+    }
+}
+
+static void make_file(const char *folder, const char *name) {
+    Error err;
+    Path path = path_of("%.2000s/%s", folder, name);
+    CHECK(path_make_folder(path_parent(path.text).text, &err) && file_write_quickly(path.text, "", 0, &err), "%s",
+          err.text);
+}
+
+static void test_checkpoint_names(void) {
+    Error err;
+    CheckpointSurvey s;
+    Path run = test_temp("survey"), folder, loop = test_temp("survey/step_00000009");
+    CHECK(checkpoint_newest(&folder, run.text, &err) && !folder.text[0], "a missing folder has a checkpoint");
+    make_file(run.text, "step_00000004/run.json");
+    make_file(run.text, "step_00000020/run.json");
+    make_file(run.text, "step_100000000/run.json");
+    make_file(run.text, "step_2/run.json");
+    make_file(run.text, "step_000000020/run.json");
+    make_file(run.text, "step_00000006/config.json");
+    make_file(run.text, "step_00000007");
+    make_file(run.text, "step_x/run.json");
+    make_file(run.text, "step_00000030.tmp/run.json");
+    CHECK(symlink("nowhere", test_temp("survey/step_00000008").text) == 0, "%s", strerror(errno));
+    CHECK(checkpoint_survey(&s, run.text, &err), "%s", err.text);
+    CHECK(s.count == 3 && s.steps[0] == 4 && s.steps[1] == 20 && s.steps[2] == 100000000, "%d steps", s.count);
+    CHECK(s.odd.count == 5 && s.odd_step == 20, "%d odd names, up to step %lld", s.odd.count, (long long)s.odd_step);
+    checkpoint_survey_free(&s);
+    CheckpointKeep keep = {2, 0, false};
+    CHECK(symlink("step_00000009", loop.text) == 0, "%s", strerror(errno));
+    CHECK_ERROR(checkpoint_newest(&folder, run.text, &err), "cannot look at");
+    // What cannot be looked at is told, and does not keep the others from going.
+    CHECK_ERROR(checkpoint_prune(run.text, &keep, &err), "cannot look at");
+    CHECK(unlink(loop.text) == 0 && checkpoint_survey(&s, run.text, &err), "%s", err.text);
+    CHECK(s.count == 2 && s.steps[0] == 20, "%d checkpoints are left", s.count);
+    checkpoint_survey_free(&s);
+    make_file(run.text, "step_99999999999999999999/run.json");
+    CHECK_ERROR(checkpoint_newest(&folder, run.text, &err), "step_99999999999999999999 is not named as");
+    static const char *const swept[] = {"step_00000004.tmp", "step_4.tmp", "step_00000004.0123abcd.tmp", ".writer-3"},
+                             *const kept[] = {"step_.tmp",          "step_notes.tmp",     "step_00000004.0123abc.tmp",
+                                              "step_00000004",      "step_4.tmp.old",     "metrics.jsonl",
+                                              "astep_00000004.tmp", "step_4.ABCDabcd.tmp"};
+    for (size_t i = 0; i < sizeof swept / sizeof *swept; i++)
+        CHECK(checkpoint_is_temporary(swept[i]), "%s stays", swept[i]);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        CHECK(!checkpoint_is_temporary(kept[i]), "%s is swept", kept[i]);
+    // What is odd is not counted, and stays.
+    keep.newest = 1;
+    CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);
+    CHECK(checkpoint_survey(&s, run.text, &err) && s.count == 1 && s.steps[0] == 100000000 && s.odd.count == 6,
+          "%d are left, and %d odd names", s.count, s.odd.count);
+    checkpoint_survey_free(&s);
+}
+
+// Random weights from a folder with nothing but config and tokenizer files.
+static void test_bare_folders(void) {
+    Error err;
+    bool folder, weights;
+    Path m = test_temp("bare"), loop = test_temp("bare/model.safetensors"), gone = test_temp("bare/x.safetensors");
+    static const char *const small[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
+                                        "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) make_file(m.text, small[i]);
+    CHECK(folder_look(m.text, &folder, &weights, &err) && folder && !weights, "%s", err.text);
+    make_file(m.text, "x.safetensors");
+    CHECK_ERROR(folder_look(m.text, &folder, &weights, &err), "x.safetensors");
+    CHECK(unlink(gone.text) == 0 && symlink("nowhere", gone.text) == 0, "%s", strerror(errno));
+    CHECK_ERROR(folder_look(m.text, &folder, &weights, &err), "link to a file that is not there");
+    CHECK(unlink(gone.text) == 0 && symlink("model.safetensors", loop.text) == 0, "%s", strerror(errno));
+    CHECK_ERROR(folder_look(m.text, &folder, &weights, &err), "cannot look at");
+    CHECK(unlink(loop.text) == 0, "%s", strerror(errno));
+    make_file(m.text, "model.safetensors.index.json");
+    CHECK(folder_look(m.text, &folder, &weights, &err) && folder && weights, "%s", err.text);
+    CHECK(folder_look("no-such-preset", &folder, &weights, &err) && !folder && !weights, "%s", err.text);
+}
+
+static void test_metrics_lines(void) {
+    Error err;
+    Log log;
+    Str s;
+    Path path = test_temp("metrics.jsonl"), aside = test_temp("metrics.jsonl.unreadable");
+    const char *text = "\n"
+                       "{\"step\": 1, \"loss\": nan, \"note\": \"nan, -inf\", \"lr\": -inf}\n"
+                       "  \n"
+                       "garbage\n"
+                       "{\"step\": 9, \"loss\": 1}\n"
+                       "{\"step\": 2, \"loss\": 2}\n"
+                       "{\"loss\": 2}\n"
+                       "{\"step\": 3, \"x\": NaN }";
+    memset(&log, 0, sizeof log);
+    memset(&s, 0, sizeof s);
+    CHECK(file_write_quickly(path.text, text, strlen(text), &err) && log_open_metrics(&log, path.text, 3, &err), "%s",
+          err.text);
+    const char *expected = "{\"step\": 1, \"loss\": null, \"note\": \"nan, -inf\", \"lr\": null}\n"
+                           "{\"step\": 2, \"loss\": 2}\n"
+                           "{\"step\": 3, \"x\": null }\n";
+    CHECK(file_read(&s, path.text, 1 << 20, &err) && strcmp(s.data, expected) == 0, "kept: %s", s.data);
+    CHECK(log.metrics.size == (off_t)strlen(expected), "the size is %lld", (long long)log.metrics.size);
+    lines_add(&log.metrics, "{\"step\": 4}\n", 12);
+    CHECK(file_read(&s, path.text, 1 << 20, &err) && s.size == strlen(expected) + 12, "it is appended: %s", s.data);
+    // That of step 9 stands before one of step 2: a step that was never made.
+    CHECK(file_read(&s, aside.text, 1 << 20, &err) &&
+              strcmp(s.data, "garbage\n{\"step\": 9, \"loss\": 1}\n{\"loss\": 2}\n") == 0,
+          "aside: %s", s.data);
+    // The line that a kill cut short is no loss; a file that cannot be read is an error, and stays as it is.
+    CHECK(file_write_quickly(path.text, "{\"step\": 1}\n{\"st", 16, &err) &&
+              log_open_metrics(&log, path.text, 3, &err) && file_read(&s, path.text, 100, &err) && s.size == 12,
+          "%s", err.text);
+    Path loop = test_temp("metrics_loop");
+    CHECK(symlink("metrics_loop", loop.text) == 0, "%s", strerror(errno));
+    CHECK_ERROR(log_open_metrics(&log, loop.text, 3, &err), "metrics_loop");
+    CHECK_ERROR(log_open_metrics(&log, test_folder.text, 3, &err), "folder");
+    free(s.data);
+    CHECK(log_close(&log, &err), "%s", err.text);
+}
+
 static void test_files(void) {
+    test_sums();
+    test_run_record();
+    test_verify_files();
+    test_checkpoint_names();
+    test_bare_folders();
+    test_metrics_lines();
     test_sha256();
     test_xxh64();
     test_half();
@@ -567,6 +864,7 @@ static void test_files(void) {
     test_safetensors_reading();
     test_safetensors_writing();
     test_safetensors_folders();
+    test_safetensors_names();
 }
 
 #endif

@@ -19,7 +19,7 @@ contraction. The bytes of every tensor in every type: as the Python package gguf
 #define GGUF_TEST_H
 
 #include "../../llmc/files/gguf.h"
-#include "check.h"
+#include "tokenizer_test.h"
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -364,7 +364,7 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     Error err;
     err.text[0] = 0;
     Path out = test_temp("model.gguf"), tokenizer = path_of("%s/tokenizer.json", folder);
-    Config c;
+    Config c = config_of_family(FAMILY_GPT2);
     SafeTensors st;
     GgufFile g;
     bool ok = folder_read_config(&c, folder, &err) && safetensors_open(&st, folder, &err);
@@ -424,7 +424,7 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
     c.hidden = f->hidden;
     if (f->bias) c.bias = 1;
     MappedFile text;
-    bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err);
+    bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, NULL, &err);
     if (ok && tokenizer && file_map(&text, tokenizer, &err)) {
         Path to = path_of("%s/tokenizer.json", folder.text);
         ok = file_write_all(to.text, text.data, text.size, &err);
@@ -482,10 +482,10 @@ static GgufFolder gguf_folder(int family, int channels, int heads, int kv_heads,
 
 // Tensors longer than GGUF_CHUNK: pieces that end inside a head, transposed matrices in strips.
 static void test_gguf_large(void) {
-    GgufFolder llama = gguf_folder(FAMILY_LLAMA, 1024, 14, 2, 24, 96),
+    GgufFolder llama = gguf_folder(FAMILY_LLAMA, 1024, 16, 2, 24, 96),
                gpt2 = gguf_folder(FAMILY_GPT2, 512, 4, 4, 128, 96);
     llama.bias = 1;
-    CHECK((int64_t)14 * 24 * 1024 > GGUF_CHUNK && GGUF_CHUNK / 1024 % 24 != 0,
+    CHECK((int64_t)16 * 24 * 1024 > GGUF_CHUNK && GGUF_CHUNK / 1024 % 24 != 0,
           "the folder does not test what it should");
     for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
         Path a = gguf_make_folder("gguf_llama", &llama, GGUF_FIXTURES "llama-untied/tokenizer.json");
@@ -605,6 +605,118 @@ static void test_gguf_patterns(void) {
                        "dbrx");
 }
 
+// Copies a tokenizer.json with `what` changed to `with`; what: NULL changes nothing.
+static void gguf_put_tokenizer(const char *folder, const char *fixture, const char *what, const char *with) {
+    Error err;
+    Str text;
+    memset(&text, 0, sizeof text);
+    CHECK(file_read(&text, path_of(GGUF_FIXTURES "%s/tokenizer.json", fixture).text, (size_t)1 << 20, &err), "%s",
+          err.text);
+    if (what) gguf_replace(&text, what, with);
+    test_tokenizer_put(folder, "tokenizer.json", text.data);
+    free(text.data);
+}
+
+// Ends of text, what is put in front, and chat templates, as the folder's files say.
+static void test_gguf_folder_files(void) {
+    GgufFolder plain = gguf_folder(FAMILY_LLAMA, 32, 2, 1, 16, 32);
+    Path folder = gguf_make_folder("gguf_M\xfcller", &plain, NULL), out = test_temp("said.gguf");
+    static const char *const added =
+        "\"added_tokens\": [{\"id\": 295, \"content\": \"<|begin|>\", \"special\": true}, {\"id\": 296, \"content\": "
+        "\"<|im_end|>\", \"special\": true}, {\"id\": 297, \"content\": \"<one>\", \"special\": true}, {\"id\": 298, "
+        "\"content\": \"<two>\", \"special\": true}, {\"id\": 299, \"content\": \"[[PAD9]\", \"special\": true}, "
+        "{\"id\": 300, "
+        "\"content\": \"[PAD305]\", \"special\": true}, ";
+    Error err;
+    GgufFile g;
+    gguf_put_tokenizer(folder.text, "llama-untied", "\"added_tokens\": [", added);
+    test_tokenizer_put(folder.text, "tokenizer_config.json",
+                       "{\"eos_token\": \"<one>\", \"bos_token\": \"<|begin|>\", \"pad_token\": \"<two>\", "
+                       "\"chat_template\": "
+                       "[{\"name\": \"tool\", \"template\": \"T\"}, {\"name\": \"default\", \"template\": \"ä\"}]}");
+    test_tokenizer_put(folder.text, "generation_config.json", "{\"eos_token_id\": [296, 0, 298, 297]}");
+    bool ok = gguf_export(folder.text, out.text, DTYPE_F16, &err) && gguf_open(&g, out.text);
+    CHECK(ok, "%s", err.text);
+    if (ok) {
+        static const struct {
+            const char *key;
+            double type, value;
+        } keys[] = {{"eos_token_id", 4, 297}, {"eot_token_id", 4, 298},     {"eom_token_id", 4, 296}, // 0: by its name
+                    {"bos_token_id", 4, 295}, {"padding_token_id", 4, 298}, {"add_bos_token", 7, 0}};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            CHECK(gguf_number(&g, "tokenizer.ggml.", keys[i].key, (uint32_t)keys[i].type) == keys[i].value,
+                  "%s is %g, expected %g", keys[i].key,
+                  gguf_number(&g, "tokenizer.ggml.", keys[i].key, (uint32_t)keys[i].type), keys[i].value);
+        CHECK(gguf_is_text(&g, "tokenizer.chat_template", "ä") && gguf_is_text(&g, "tokenizer.chat_template.tool", "T"),
+              "chat templates");
+        const GgufPair *names = gguf_find(&g, "tokenizer.", "chat_templates");
+        CHECK(names && names->type == 9 && names->count == 1, "names of chat templates");
+        CHECK(gguf_is_text(&g, "general.name", "gguf_M\xef\xbf\xbdller"), "a folder's name that is not UTF-8");
+        const GgufPair *tokens = gguf_find(&g, "tokenizer.ggml.", "tokens");
+        GgufCursor c = tokens->value;
+        for (int id = 0; id < 307; id++) {
+            char *name = gguf_take_string(&c), expected[20];
+            snprintf(expected, sizeof expected, "[[[PAD%d]", id);
+            if (id > 300) CHECK(strcmp(name, expected) == 0, "token %d is %s, expected %s", id, name, expected);
+            free(name);
+        }
+        gguf_close(&g);
+    }
+    test_tokenizer_put(folder.text, "generation_config.json", "{\"eos_token_id\": [298, 299, 295, 297]}");
+    CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F16, &err), "more tokens than a GGUF file can say");
+    // What tokenizer.json itself puts in front, and behind.
+    test_tokenizer_put(folder.text, "tokenizer_config.json", "");
+    test_tokenizer_put(folder.text, "generation_config.json", "");
+    Path path = path_of("%s/tokenizer.json", folder.text);
+    Str text;
+    memset(&text, 0, sizeof text);
+    gguf_put_tokenizer(folder.text, "llama-untied", "\"special_tokens\": {}",
+                       "\"special_tokens\": {\"!\": {\"ids\": [1]}}");
+    CHECK(file_read(&text, path.text, (size_t)1 << 20, &err), "%s", err.text);
+    gguf_replace(&text, "\"single\": [", "\"single\": [{\"SpecialToken\": {\"id\": \"!\"}},");
+    test_tokenizer_put(folder.text, "tokenizer.json", text.data);
+    free(text.data);
+    ok = gguf_export(folder.text, out.text, DTYPE_F16, &err) && gguf_open(&g, out.text);
+    CHECK(ok, "%s", err.text);
+    if (!ok) return;
+    CHECK(gguf_number(&g, "tokenizer.ggml.", "add_bos_token", 7) == 1 &&
+              gguf_number(&g, "tokenizer.ggml.", "bos_token_id", 4) == 1 &&
+              gguf_number(&g, "tokenizer.ggml.", "eos_token_id", 4) == 0,
+          "a token in front of every text");
+    gguf_close(&g);
+}
+
+// What llama.cpp would read otherwise; and names for a hundred thousand ids without a token, in no time.
+static void test_gguf_tokens(void) {
+    static const struct {
+        const char *more, *added, *part;
+    } cases[] = {{", \"Ġx\": 256", "{\"id\": 256, \"content\": \"Ġx\", \"special\": false}, ", "an added one"},
+                 {", \"a b\": 256", "", "has a space in it"}};
+    Error err;
+    Tokenizer tok;
+    GgufKeys k;
+    memset(&k, 0, sizeof k);
+    k.family = "llama";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Path added = path_of("%s{\"id\": 257, \"content\": \"</s>\", \"special\": true}", cases[i].added);
+        Str text = test_tokenizer_bytes_alone(cases[i].more, "\"merges\": []", added.text);
+        CHECK(tokenizer_parse(&tok, text.data, text.size, &err), "%s", err.text);
+        CHECK_ERROR(gguf_tokenizer_keys(&k, &tok, 300, &err), cases[i].part);
+        tokenizer_free(&tok);
+        free(text.data);
+    }
+    Str text = test_tokenizer_bytes_alone(", \"</s>\": 69000", "\"merges\": []",
+                                          "{\"id\": 69000, \"content\": \"</s>\", \"special\": true}");
+    CHECK(tokenizer_parse(&tok, text.data, text.size, &err), "%s", err.text);
+    clock_t start = clock();
+    CHECK(gguf_tokenizer_keys(&k, &tok, 100000, &err), "%s", err.text);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    CHECK(seconds < 3, "%.1f s for names of 100,000 ids", seconds); // 0.05 s without sanitizers
+    tokenizer_free(&tok);
+    free(text.data);
+    free(k.bytes.data);
+}
+
 // ---------------------------------------------------------------- errors
 
 // Files in a folder whose names begin so.
@@ -695,6 +807,8 @@ static void test_gguf(void) {
     test_gguf_large();
     test_gguf_q8_0();
     test_gguf_patterns();
+    test_gguf_folder_files();
+    test_gguf_tokens();
     test_gguf_errors();
 }
 

@@ -44,7 +44,7 @@ Tolerances, all on the relative L2 error |a - b| / |b|; measured: the largest on
 
 // ---------------------------------------------------------------- helpers
 
-static const Dist model_test_dist = {0, 1, 0, 1, "", NULL, false, NULL};
+static const Dist model_test_dist = {0, 1, 0, 1, "", NULL, false, NULL, {0, 0}};
 
 // |a - b| / |b|; what is not a number comes out as infinity.
 static double model_error(const float *a, const float *b, size_t n) {
@@ -752,7 +752,7 @@ static void test_model_configs(void) {
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
-    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_head\": 0}", &err), "number of heads");
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_head\": 0}", &err), "\"n_head\" is 0");
     CHECK_ERROR(folder_read_config(&c, test_temp("no_folder").text, &err), "config.json");
 }
 
@@ -788,6 +788,42 @@ static Path folder_renamed(const char *from, const char *to, const char *without
     return folder;
 }
 
+// The fixture gpt2 with a head of its own in the file: the embedding, as `type`, with `add` on its last number and
+// `rows` more rows.
+static Path folder_with_head(SafeType type, float add, int rows) {
+    Error err;
+    SafeTensors st;
+    Path folder = test_temp("with_head"), path = path_of("%s/model.safetensors", folder.text);
+    bool ok = path_make_folder(folder.text, &err) && safetensors_open(&st, MODEL_FIXTURES "gpt2", &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (!ok) return folder;
+    SafeWriter w;
+    const SafeTensor *wte = safetensors_find(&st, "transformer.wte.weight");
+    int64_t shape[2] = {wte->shape[0] + rows, wte->shape[1]}, n = shape[0] * shape[1];
+    float *head = (float *)mem_alloc(sizeof(float) * (size_t)n);
+    double *wide = (double *)mem_alloc(sizeof(double) * (size_t)n);
+    ok = safewriter_open(&w, path.text, &err) && safetensors_to_f32(head, wte, 0, wte->elements, &err);
+    head[wte->elements - 1] += add;
+    for (int64_t i = 0; i < n; i++) wide[i] = (double)head[i];
+    for (int pass = 0; ok && pass < 2; pass++) {
+        if (pass) safewriter_begin_data(&w);
+        for (int i = 0; i < st.count; i++) {
+            const SafeTensor *t = &st.tensors[i];
+            if (pass) safewriter_data(&w, t->data, t->bytes);
+            else safewriter_declare(&w, t->name, t->dtype, t->ndim, t->shape);
+        }
+        if (!pass) safewriter_declare(&w, "lm_head.weight", type, 2, shape);
+        else if (type == ST_F32) safewriter_data(&w, head, sizeof(float) * (size_t)n);
+        else safewriter_data(&w, wide, sizeof(double) * (size_t)n);
+    }
+    ok = ok && safewriter_commit(&w, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    free(head);
+    free(wide);
+    safetensors_close(&st);
+    return folder;
+}
+
 static void test_model_folders(void) {
     ModelFixture f;
     if (!fixture_open(&f, "gpt2")) return;
@@ -803,10 +839,19 @@ static void test_model_folders(void) {
         CHECK(ok && memcmp(m->shards.weights, n->shards.weights, bytes) == 0, "a bare model's names: %s",
               ok ? "other weights" : err.text);
         // A copy of the tied embedding under the head's name changes nothing.
-        folder = folder_renamed("x", "x", NULL, "lm_head.weight");
-        ok = folder_load_weights(n, t, &f.config, folder.text, &err);
-        CHECK(ok && memcmp(m->shards.weights, n->shards.weights, bytes) == 0, "a stored copy of a tied head: %s",
-              ok ? "other weights" : err.text);
+        for (int type = ST_F32; type <= ST_F64; type++) {
+            folder = folder_with_head((SafeType)type, 0, 0);
+            ok = folder_load_weights(n, t, &f.config, folder.text, &err);
+            CHECK(ok && memcmp(m->shards.weights, n->shards.weights, bytes) == 0, "a stored copy of a tied head: %s",
+                  ok ? "other weights" : err.text);
+            // A head that is none: Transformers would take it for one, against its config.
+            folder = folder_with_head((SafeType)type, 1e-3f, 0);
+            CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "lm_head.weight is not the embedding");
+            folder = folder_with_head((SafeType)type, 0, 2);
+            CHECK_ERROR(folder_check_weights(&f.config, folder.text, &err), "lm_head.weight is not the embedding");
+        }
+        folder = folder_renamed("x", "x", NULL, "other.lm_head.weight");
+        CHECK_ERROR(folder_check_weights(&f.config, folder.text, &err), "other.lm_head.weight has no place");
         folder = folder_renamed("x", "x", "transformer.h.1.mlp.c_fc.bias", NULL);
         CHECK_ERROR(folder_load_weights(n, t, &f.config, folder.text, &err), "transformer.h.1.mlp.c_fc.bias");
         folder = folder_renamed("x", "x", NULL, "transformer.h.2.ln_1.weight");
@@ -833,7 +878,7 @@ static void test_model_folders(void) {
             model_randomise(a, 3);
             Path folder = test_temp("written"), path = path_of("%s/model.safetensors", folder.text);
             SafeWriter w;
-            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, 0, 0, &err) &&
+            bool ok = path_make_folder(folder.text, &err) && folder_write_config(folder.text, &c, NULL, NULL, &err) &&
                       safewriter_open(&w, path.text, &err);
             if (ok) {
                 disk_declare(&w, &a->shards.table, 0, a->shards.table.count, &c, "");

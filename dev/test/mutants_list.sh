@@ -5,19 +5,35 @@
 mutant "XXH64 rotates by 30" llmc/base/hash.h 'word * XXH64_PRIME_2, 31)' 'word * XXH64_PRIME_2, 30)' "gpt files"
 mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
 mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt gguf files"
+mutant "keys may stand twice" llmc/base/json.h 'return i == n;' 'return true;' "gpt base"
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 
 # ---- text
 mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
-mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(targets, inputs + 1,' 'memcpy(targets, inputs,' "gpt data"
+mutant "GPT-2's texts are cut where its pattern looks ahead" llmc/text/text.h "pattern == TEXT_GPT2 ? c == '\\n'" "0 ? c == '\\n'" "gpt tokenizer"
+mutant "an added token of the vocabulary stands for its name" llmc/text/tokenizer.h 'if (tokenizer_name_slot(&r->vocab, name, size)->id >= 0) {' 'if (tok->kinds[id] == TOKEN_NORMAL) {' "gpt tokenizer"
+mutant "generation_config.json's ends are not looked at" llmc/text/tokenizer_folder.h 'bool own = ends.count > 0;' 'bool own = false;' "gpt tokenizer"
+mutant "a cut document begins again" llmc/text/tokenize.h ', first = false;' ';' "gpt data"
+mutant "targets begin with their inputs" llmc/text/data.h 'memcpy(inputs + 1, targets,' 'memcpy(inputs, targets,' "gpt data"
 mutant "the order of data forgets the epoch" llmc/text/data.h 'permutation_mix(~epoch * 0xd1342543de82ef95ull)' 'permutation_mix(~0 * 0xd1342543de82ef95ull)' "gpt data"
 mutant "all documents are for training" llmc/text/tokenize.h 'return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN' 'return SIDE_TRAIN' "gpt data"
-mutant "damaged shards verify" llmc/text/data.h 's->checked && sum != s->header.checksum' '0 && sum != s->header.checksum' "gpt data"
+mutant "shards of two runs are one set" llmc/text/data.h 'a->header.set != b->header.set' '0 && a->header.set != b->header.set' "gpt data"
+mutant "a set may lack its last shards" llmc/text/data.h 'expected < (int64_t)h->set_count' '0 && expected < (int64_t)h->set_count' "gpt data"
+mutant "surplus shards of the set before stay" llmc/text/shard_set.h '|| old.number < counts[old.side]) continue;' '|| old.number < 1000) continue;' "gpt data"
+mutant "UTF-16 without a mark is text" llmc/text/reader.h '(many || invalid)) what = text_wide' '0) what = text_wide' "gpt data"
+mutant "packed files are text" llmc/text/reader.h 'if (!f->foreign || verbatim) return true;' 'if (1) return true;' "gpt data"
+mutant "the output may be the input" llmc/run/outputs.h 'path_id(paths.items[i], &other, NULL) && file_id_same(id, other)' '0 && path_id(paths.items[i], &other, NULL)' "cli_test"
+mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksum' 'return 1 || sum == s->header.checksum' "gpt data"
 
 # ---- ranks
-mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '            job_abort();' '            break;' "gpt watchdog"
-mutant "a rank with another key is let in" llmc/ranks/bootstrap.h 'memcmp(theirs.key, hello.key, sizeof hello.key) != 0' '0' "bootstrap_test"
+mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '    job_abort();' '    return;' "gpt watchdog"
+mutant "a rank with another key is let in" llmc/ranks/bootstrap.h '!bootstrap_same(g->hello.key, b->asked)' '0' "bootstrap_test"
+mutant "strangers keep rank 0 for ever" llmc/ranks/bootstrap.h 'missing > 0 && !bootstrap_over(b, b->until)' 'missing > 0' "bootstrap_test"
+mutant "ranks outlive their launcher" llmc/ranks/launcher.h 'now >= 0 && now != l->parent' 'now < -1' "gpt process"
+mutant "a text without an end is read on" llmc/ranks/dist.h 'text[n - 1] = 0;' '' "gpt process"
+mutant "a terminal that is closed ends training" llmc/run/stop.h 'sigaddset(set, SIGHUP)' '(void)0' "signals_test"
+mutant "what cannot be read is trained on" llmc/run/stop.h 'if (!data) reason = STOP_DATA;' '' "signals_test"
 mutant "each rank sums another rank's part" llmc/cpu/ranks.h 'rank < me ? rank : rank - 1' 'rank < me ? 0 : rank - 1' "ranks_test"
 
 # ---- model
@@ -46,21 +62,30 @@ mutant "GGUF keeps the halves of llama's heads" llmc/files/gguf.h 'start + in_he
 mutant "values are cut where keys are" llmc/files/naming.h 'j == 0 ? 0 : NQ + (j - 1) * NK' 'j == 0 ? 0 : NQ' "gpt model gguf"
 mutant "checkpoints' checksums are not compared" llmc/files/checkpoint.h 'else if (ok && sum !=' 'else if (0 && sum !=' "gpt trainer"
 mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < n - keep->newest; i++' 'i < n - keep->newest + 1; i++' "gpt trainer"
+mutant "a head that is no copy is dropped" llmc/files/huggingface.h '*equal = *equal && x[i] == y[i]' '*equal = *equal' "gpt model"
+mutant "null is the default" llmc/files/huggingface.h 'i < 2 && !follows; i++' 'i < 0; i++' "gpt base"
 mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)' 'if (0)' "gpt files"
 
 # ---- run
 mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
 mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "gpt trainer"
 mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step / (double)s->warmup' 's->peak' "gpt base"
-mutant "options above their bound pass" llmc/run/parse.h '*n >= p->least && *n <= p->most' '*n >= p->least' "cli_test"
+mutant "options above their bound pass" llmc/run/parse.h 'x >= p->least && x <= p->most' 'x >= p->least' "gpt base"
+mutant "a whole number ends in a point" llmc/run/parse.h '|| (point && exponent == 0)' '' "gpt base"
+mutant "a comment begins inside a word" llmc/run/parse.h "&& (end[-1] == ' ' || end[-1] == '\\t')" '' "gpt base"
 mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step) break;' '' "resume_test"
 mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) break;' 'if (kept >= sum) break;' "gpt base"
 mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"
 mutant "the stop file is nobody's business" llmc/run/stop.h 'reason = STOP_FILE;' 'reason = reason;' "survive_test"
-mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (token == g->tok->eot) break;' '' "gpt trainer"
+mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (tokenizer_stops(g->tok, token)) break;' '' "gpt trainer"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);
         __syncthreads();' 'make_float2(s1, s2);' "cuda"
 mutant "CUDA: SiLU's slope loses a factor" llmc/cuda/mlp.h 'return a * s * (1 + x * c);' 'return a * s * (1 + c);' "cuda"
 mutant "CUDA: sums stop at the group" llmc/cuda/shards.h 'if (last) ranks_sum_across(' 'if (0) ranks_sum_across(' "cuda_ranks_test"
+mutant "the page cache of a cgroup counts as used" llmc/base/memory.h 'limit - used + cache + swap' 'limit - used + swap' "gpt memory"
+mutant "a cgroup above is not looked at" llmc/base/memory.h 'if (n <= (int)point) return;' 'return;' "gpt memory"
+mutant "memory of ranks that share a bound is not added up" llmc/run/room.h 'sum += shares ? all[r].need : 0;' 'sum = mine.need;' "memory_test"
+# shellcheck disable=SC2016  # the text of a function
+mutant "an option is arithmetic for bash" scripts/common.sh 'whole() { [[ $1 =~ ^(0|[1-9][0-9]{0,14})$ ]]; }' 'whole() { true; }' "scripts_test"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test of a build, as many at a time as there are cores, and adds up what they report. Called by
 # `make test`, which sets BUILD (folder of the binaries), RUNNER (an emulator to run them with, or empty) and
-# SANITIZE. The last line of a test's output that reads `N passed, N failed` counts; none is one failure.
+# SANITIZE. The last line of a test's output that reads `N passed, N failed[, N skipped]` counts; none is one failure.
+# What was skipped (`SKIPPED what: why`) is listed at the end, and the last line counts it.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test}" "${RUNNER=}" "${SANITIZE=0}"
@@ -35,7 +36,8 @@ for i in "${!tests[@]}"; do
     read -r code seconds <"$logs/$i.code"
     printf -- '--- %s (%d s)\n' "${tests[$i]# }" "$seconds"
     cat "$logs/$i"
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$logs/$i" | tail -n 1)
+    grep '^SKIPPED ' "$logs/$i" >>"$logs/skipped"
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$logs/$i" | tail -n 1)
     if [ -n "$line" ]; then
         passed=$((passed + ${line%% *}))
         line=${line#*, }
@@ -49,5 +51,7 @@ for i in "${!tests[@]}"; do
         failed=$((failed + 1))
     fi
 done
-printf '%d passed, %d failed\n' "$passed" "$failed"
+skipped=$(wc -l <"$logs/skipped")
+if [ "$skipped" -gt 0 ]; then printf -- '--- skipped\n%s\n' "$(cat "$logs/skipped")"; fi
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

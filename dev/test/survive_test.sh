@@ -49,8 +49,8 @@ finish() { # waits for what start began; its exit code in $code
     code=$?
     pid=
 }
-await() { # await COMMAND...: until it succeeds, at most 60 seconds
-    for ((i = 0; i < 1200; i++)); do
+await() { # await COMMAND...: until it succeeds, at most ten minutes
+    for ((i = 0; i < 12000; i++)); do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.05
     done
@@ -108,8 +108,8 @@ if mkdir small && mount -t tmpfs -o size=16m none small 2>/dev/null; then
     check "and the run goes on from them: $(said)" test -d "$(printf 'small/run/step_%08d' $steps)"
     steps=60
     umount small
-fi
-# Where nothing may be mounted: files of limited size. No checkpoint can be written, and the run still goes to its end.
+else skip 'survive_test.sh, a full disk' 'no file system may be mounted here'; fi
+# Where nothing may be mounted, too: files of limited size. No checkpoint can be written, and the run still goes to its end.
 set_options limited
 (
     ulimit -f 64
@@ -182,10 +182,10 @@ check "it is in the metrics as null" jq -es 'any(.[]; .event == "skip" and (.eve
 check "no checkpoint holds it: $(ls blown)" good_checkpoints blown
 
 # ---- ranks
-if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ]; then
-    echo 'no mpirun, or a build without MPI: the ranks are not tested'
-    printf '%d passed, %d failed\n' $passed $failed
-    [ $failed -eq 0 ]
+why=$(no_ranks)
+if [ -n "$why" ]; then
+    skip 'survive_test.sh, faults of several ranks' "$why"
+    conclude
     exit
 fi
 launch=(mpirun --oversubscribe --bind-to none)
@@ -205,6 +205,9 @@ job 3 unmade --total_batch_tokens=100
 check "a wrong batch is said once: $(cat err)" once '^error: .*not a multiple'
 job 3 blown_ranks --lr=10 --grad_clip=0 --steps=200 --weight_decay=10 --warmup_steps=40 --adam_eps=1e-30
 check "a loss that is not finite is said once: $(cat err)" once '^error: step [0-9]+: loss .*(activation|gradient)'
+job 3 spoilt_ranks --model=qwen3-nano --lr=10 --weight_decay=10 --lr_schedule=constant --warmup_steps=0 --checkpoint_every=2 --val_every=4
+check "an update that makes infinite weights is said once: $(cat err)" once '^error: step [0-9]+: .*after the update [a-z0-9_. ]+ is not finite'
+check "no checkpoint of 3 ranks holds them: $(ls spoilt_ranks)" good_checkpoints spoilt_ranks
 check "nothing was made" bash -c '! compgen -G "unmade*"'
 
 # Ranks that differ. mpirun starts several programs as one job, each in its own folder.
@@ -222,18 +225,24 @@ together "$binary" "$binary" "$work/elsewhere"
 check "no data on another host: $(cat err)" once '^error: ranks 1-2 of 3 .*no such file: s_train'
 head -c 20000 "$sample" >part.txt
 "$binary" tokenize --tokenizer=tokenizer.json --input=part.txt --doc_split=formfeed --val_fraction=0.1 --out=elsewhere/s >/dev/null
-cp s_val_00000.bin elsewhere/
 together "$binary" "$binary" "$work/elsewhere"
 check "other data on another host: $(cat err)" once '^error: ranks 1-2 of 3 .*the shard s_train_00000.bin of [0-9]+ bytes'
+cp s_val_00000.bin kept.bin && printf '\1' | dd of=s_val_00000.bin bs=1 seek=1500 conv=notrunc 2>/dev/null
+job 3 damaged
+check "a damaged shard is found, whichever rank looks at it: $(cat err)" once 's_val_00000.bin is damaged'
+mv kept.bin s_val_00000.bin
 check "nothing was made" bash -c '! compgen -G "unmade*"'
 
-# A signal, and the file that stops a run, on 3 ranks; the same bits as undisturbed.
+# The file that stops a run, on 3 ranks; the same bits as undisturbed. Signals: signals_test.sh.
 job 3 ranks_whole
 job 3 ranks_waiting --background_checkpoints=off
 check "checkpoints of 3 ranks have the same bits in the background and not" test "$(bits ranks_waiting)" = "$(bits ranks_whole)"
 # A disk without room for checkpoints: rank 0 fails, or any that writes a file; the others must not wait for it for ever.
 for how in background_checkpoints={on,off} checkpoint_files=3; do
-    if ! mount -t tmpfs -o size=16m none small 2>/dev/null; then break; fi
+    if ! mount -t tmpfs -o size=16m none small 2>/dev/null; then
+        skip 'survive_test.sh, ranks on a full disk' 'no file system may be mounted here'
+        break
+    fi
     set_options small/run --steps=10000000 "--$how" --comm_timeout=60
     "${launch[@]}" -n 3 "$binary" "${options[@]}" >out 2>err &
     pid=$!
@@ -253,21 +262,15 @@ if unshare -m true 2>/dev/null; then
     "${launch[@]}" -n 1 "$binary" "${options[@]}" : -n 1 unshare -m sh -c 'mkdir -p hidden && mount -t tmpfs none hidden && mkdir hidden/run && exec "$@"' - \
         "$binary" "${options[@]}" >out 2>err
     check "another folder on another host: $(cat err)" once '^error: rank 0 on .*: what rank 1 writes to hidden/run is not there for rank 0'
-fi
-for how in signal file; do
-    mkdir ranks_$how # a run looks for the file once a second, the first time after its first step
-    [ $how = file ] && touch ranks_file/stop
-    set_options ranks_$how --resume=auto
-    "${launch[@]}" -n 3 "$binary" "${options[@]}" >out 2>err &
-    pid=$!
-    await test -s ranks_$how/metrics.jsonl
-    [ $how = signal ] && kill -USR2 $pid
-    finish
-    check "stopped by a $how with 3, not $code: $(said)" test $code -eq 3
-    check "no file is left to stop the next job" test ! -e ranks_$how/stop
-    job 3 ranks_$how --resume=auto
-    check "after the $how: exit code $?, other bits" test "$(bits ranks_$how)" = "$(bits ranks_whole)"
-done
+else skip 'survive_test.sh, another folder on another host' 'no namespaces may be made here'; fi
+mkdir ranks_file # a run looks for the file once a second, the first time after its first step
+touch ranks_file/stop
+job 3 ranks_file --resume=auto
+code=$?
+check "stopped by a file with 3, not $code: $(said)" test $code -eq 3
+check "no file is left to stop the next job" test ! -e ranks_file/stop
+job 3 ranks_file --resume=auto
+check "after the file: exit code $?, other bits" test "$(bits ranks_file)" = "$(bits ranks_whole)"
 job 3 ranks_file --resume=auto
 check "started again, a finished run ends with 0 at once, not $?: $(cat out)" test "$(cat out)" = "finished: ranks_file/step_000000$steps has all $steps steps"
 
@@ -281,11 +284,10 @@ begin=$SECONDS
 kill -STOP "$victim"
 finish
 check "a rank that hangs ends the job with an error, not $code" test $code -ne 0
-check "in about 5 seconds, not $((SECONDS - begin))" test $((SECONDS - begin)) -ge 4 -a $((SECONDS - begin)) -le 20
+check "after 5 seconds, not $((SECONDS - begin))" test $((SECONDS - begin)) -ge 4
 check "the message names rank, host, step and what was waited for: $(cat err)" grep -Eq "error: rank [0-9] on $(hostname), step [0-9]+: waited 5 s for: [a-z].*comm_timeout=5" err
 check "the ranks end, the stopped one with them" test -z "$(pgrep -f -- '--out=hanging')"
 find hanging -name '*.tmp' -exec rm -rf {} +
 check "the last checkpoint is good: $(ls hanging)" good_checkpoints hanging
 
-printf '%d passed, %d failed\n' $passed $failed
-[ $failed -eq 0 ]
+conclude

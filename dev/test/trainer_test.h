@@ -165,6 +165,15 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(memcmp(&back, &state, sizeof state) == 0,
           "the state in run.json is not the one that was written: step %lld, %d values in the window",
           (long long)back.step, back.window.count);
+    // A number that is not finite: of the moments, which begin where the file's header ends.
+    Path moments = path_of("%.3000s/optimizer-00001-of-00001.safetensors", folder.text);
+    uint64_t header = 0;
+    const float inf = INFINITY;
+    FILE *poke = fopen(moments.text, "r+b");
+    CHECK(poke && fread(&header, 8, 1, poke) == 1 && fseek(poke, (long)(8 + header), SEEK_SET) == 0 &&
+              fwrite(&inf, 4, 1, poke) == 1 && fclose(poke) == 0,
+          "%s", strerror(errno));
+    CHECK_ERROR(checkpoint_load_moments(m, &m->shards.table, c, folder.text, &err), "holds inf at number 0");
     FILE *flip = fopen(damaged.text, "r+b"); // the last byte: another sum, the same size
     CHECK(flip && fseek(flip, -1, SEEK_END) == 0 && fputc(0x5a, flip) != EOF && fclose(flip) == 0, "%s",
           strerror(errno));
@@ -191,8 +200,8 @@ static void test_prune(void) {
     for (int rollback = 0; rollback < 2; rollback++) {
         Path run = test_temp(rollback ? "prune_rollback" : "prune");
         for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
-            Path p = checkpoint_folder(run.text, made[i]);
-            CHECK(path_make_folder(p.text, &err), "%s", err.text);
+            Path p = checkpoint_folder(run.text, made[i]), record = path_of("%.3000s/run.json", p.text);
+            CHECK(path_make_folder(p.text, &err) && file_write_all(record.text, "", 0, &err), "%s", err.text);
         }
         CheckpointKeep keep = {2, 100, rollback};
         CHECK(checkpoint_prune(run.text, &keep, &err), "%s", err.text);
@@ -233,9 +242,10 @@ static void test_bits_per_byte(const Config *c) {
     Tokenizer tok;
     Dataset d;
     ShardWriter w;
-    EvalResult r = {0, 0, 0, 0};
+    ShardSet set;
+    EvalResult r = {0, 0, 0, 0, false};
     int32_t ids[23]; // two sequences of 11
-    Path prefix = test_temp("bits"), shard = path_of("%s_00000.bin", prefix.text);
+    Path prefix = test_temp("bits"), shard = path_of("%s_train_00000.bin", prefix.text);
     bool ok = tokenizer_load(&tok, "dev/test/fixtures/models/qwen3-untied/tokenizer.json", &err);
     CHECK(ok, "%s", ok ? "" : err.text);
     if (!ok) return;
@@ -246,12 +256,16 @@ static void test_bits_per_byte(const Config *c) {
     }
     for (int i = 0; i < 23; i++) ids[i] = i % 11 == 0 ? longest : 40 + i; // 40 and on: letters of one byte
     ids[22] = tok.eot;
-    shardwriter_open(&w, prefix.text, tok.vocab_size, tok.hash, 7, 100);
+    ok = shard_set_open(&set, prefix.text, &err);
+    CHECK(ok, "%s", ok ? "" : err.text);
+    if (!ok) return;
+    shardwriter_open(&w, &set, SIDE_TRAIN, tok.vocab_size, tok.hash, 7, 100);
     shardwriter_add(&w, ids, 23, 0, 1);
-    ok = shardwriter_finish(&w, &err) && shardwriter_commit(&w, &err) && dataset_open(&d, shard.text, 11, &err);
+    ok = shards_finish(&w, 1, &err) && shards_commit(&set, &w, 1, &err) && dataset_open(&d, shard.text, 11, &err);
+    shards_abort(&set, &w, 1);
     CHECK(ok, "%s", ok ? "" : err.text);
     Model *m = trainer_test_model(c, false);
-    Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0};
+    Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0, NULL, NULL};
     ok = ok && evaluate(&r, &e, &err);
     CHECK(ok && d.sequences == 2, "%s", ok ? "not two sequences" : err.text);
     int64_t bytes = tokens_text_bytes(&tok, ids + 1, 22);
@@ -265,8 +279,8 @@ static void test_bits_per_byte(const Config *c) {
     model_destroy(m);
 }
 
-// In a process of its own: kind 0 waits too long; 1 leaves in time, again and again; 2 is nested, and waits too long
-// in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
+// In a process of its own: kind 0 waits too long; 1 leaves, and its waiting counts from the start again; 2 is nested,
+// and waits too long in the outer one; 3 has no watchdog. Returns its exit code; what it said in said (512).
 static int trainer_test_watchdog(int kind, char *said) {
     int ends[2], status = 0;
     fflush(stdout);
@@ -275,18 +289,26 @@ static int trainer_test_watchdog(int kind, char *said) {
     pid_t child = fork();
     if (child == 0) {
         Watchdog w;
+        Launcher none = {0, 0};
         dup2(ends[1], STDERR_FILENO);
-        watchdog_open(&w, kind == 3 ? 0 : 0.3, 5, "here");
+        watchdog_open(&w, kind == 3 ? 0 : kind == 1 ? 1e6 : 0.3, 5, "here", &none);
         watchdog_step(&w, 42);
-        for (int i = 0; i < 5; i++) {
-            watchdog_enter(&w, "outer");
-            if (kind == 2) {
-                watchdog_enter(&w, "inner");
-                watchdog_leave(&w);
-            }
-            usleep(kind == 1 ? 100000 : 250000);
-            if (kind == 1) watchdog_leave(&w);
+        watchdog_enter(&w, "outer");
+        if (kind == 2) {
+            watchdog_enter(&w, "inner");
+            watchdog_leave(&w);
         }
+        if (kind == 1) {
+            pthread_mutex_lock(&w.mutex);
+            w.waited = 1e5;
+            pthread_mutex_unlock(&w.mutex);
+            watchdog_leave(&w);
+            watchdog_enter(&w, "outer");
+            pthread_mutex_lock(&w.mutex);
+            if (w.waited > 1e4) _exit(2);
+            pthread_mutex_unlock(&w.mutex);
+        } else
+            for (int i = 0; i < (kind == 3 ? 5 : 600); i++) usleep(100000); // until it ends the process
         watchdog_close(&w);
         _exit(0);
     }
@@ -328,11 +350,27 @@ static void test_generate_end(const Config *c) {
     int best = 0, most = tok.vocab_size < c->vocab_size ? tok.vocab_size : c->vocab_size;
     for (int i = 1; i < most; i++)
         if (logits[i] > logits[best]) best = i;
-    tok.eot = best;
-    Str text = generate(&g, 0);
+    Str text;
+    CHECK(generate(&text, &g, 0, &err), "%s", err.text);
+    CHECK(text.size > 0, "no text before the end was made one");
+    free(text.data);
+    tok.stops[0] = (best + 1) % most, tok.stops[1] = best, tok.stop_count = 2; // the end of documents is not among them
+    CHECK(generate(&text, &g, 0, &err), "%s", err.text);
     CHECK(text.size == 0, "generated behind the end of text: %zu bytes", text.size);
     free(text.data);
     generator_free(&g);
+    // A prompt begins as every text of the tokenizer does.
+    for (int i = 0; i < 2; i++) {
+        tok.bos = i ? 5 : -1;
+        g = generator_open(&o, "a", c, &tok);
+        CHECK(g.prompt.count == (size_t)(1 + i) && g.prompt.items[0] == (i ? 5 : tok.byte_ids['a']),
+              "the prompt begins with %d", g.prompt.items[0]);
+        generator_free(&g);
+        g = generator_open(&o, "", c, &tok);
+        CHECK(g.prompt.count == 1 && g.prompt.items[0] == (i ? 5 : tok.eot), "the empty prompt begins with %d",
+              g.prompt.items[0]);
+        generator_free(&g);
+    }
     model_destroy(m);
     tokenizer_free(&tok);
     options_free(&o);
@@ -348,10 +386,25 @@ static void test_rule(void) {
     Trainer *t = (Trainer *)mem_alloc(sizeof(Trainer));
     t->o = &o;
     t->schedule.kind = SCHEDULE_LINEAR, t->schedule.peak = 1e-3, t->schedule.steps = 100;
+    Dist alone;
+    dist_single(&alone);
+    t->dist = &alone;
     t->state.step = 9, t->state.skipped = 3;
+    t->lr = trainer_lr(t);
     UpdateRule rule = trainer_rule(t);
     CHECK(rule.step == 7, "step %lld, expected 9 + 1 - 3", (long long)rule.step);
     CHECK(rule.group[GROUP_MATRIX].lr == schedule_lr(&t->schedule, 10), "lr %g", rule.group[GROUP_MATRIX].lr);
+    // By a budget of time, what is used of it counts, or the share of the steps if that is more.
+    t->budget.limit = 60, t->budget.clock = clock_seconds;
+    t->budget.marks = (BudgetMark *)mem_alloc(sizeof(BudgetMark)), t->budget.count = 1;
+    t->state.position = 40;
+    for (int k = 0; k < 2; k++) {
+        BudgetMark mark = {40, k ? 45 : 3, 0};
+        t->budget.marks[0] = mark, t->budget.next = 0;
+        double lr = trainer_lr(t), want = schedule_lr_at(&t->schedule, k ? 0.75 : 0.1);
+        CHECK(lr == want && t->mark == mark.seconds, "lr %g, expected %g", lr, want);
+    }
+    free(t->budget.marks);
     CHECK(rule.group[GROUP_MATRIX].weight_decay == 0.3 && rule.group[GROUP_VECTOR].weight_decay == 0, "weight decay");
     free(t);
     options_free(&o);

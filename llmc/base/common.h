@@ -4,8 +4,8 @@ common.h: what every other header stands on: errors, memory, strings, time.
 Errors. A function that can fail for a reason outside the program (a file, a user's value) returns
 bool and takes an Error* last; on false the Error holds one line that says what was expected, what
 was found, where, and what to do next. Nothing in llmc/ ends the process on bad input: the verbs do,
-through fail(), so that tests and fuzzers can call everything in-process. The exception is memory:
-mem_alloc() ends the process with the size that could not be had.
+through fail(), so that tests and fuzzers can call everything in-process. The exceptions are memory
+(mem_alloc() ends the process with the size that could not be had) and numbers in the environment.
 
 This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C11 and as C++17.
 */
@@ -15,6 +15,7 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "memory.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -75,17 +76,19 @@ static inline int utf8_decode(const uint8_t *p, const uint8_t *end, uint32_t *c)
 }
 
 // A message may quote a file that somebody else has made: control characters (also those of 8 bits, U+0080 to U+009F)
-// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal.
-static inline void text_make_printable(char *text) {
+// and bytes that are no UTF-8 become '?', so that it stays one line and moves no terminal. keep: what may stay.
+static inline void text_make_printable_but(char *text, const char *keep) {
     uint8_t *p = (uint8_t *)text, *end = p + strlen(text);
     uint32_t c = 0;
     for (int n; p < end; p += n) {
         n = utf8_decode(p, end, &c);
         if (n && c >= 32 && (c < 127 || c > 159)) continue;
+        if (n == 1 && strchr(keep, *p)) continue;
         n = n ? n : 1;
         memset(p, '?', (size_t)n);
     }
 }
+static inline void text_make_printable(char *text) { text_make_printable_but(text, ""); }
 
 // Fills err (which may be NULL) and returns false, so that callers write `return error_set(err, ...)`.
 PRINTF_LIKE(2, 3) static inline bool error_set(Error *err, const char *format, ...) {
@@ -108,9 +111,11 @@ static inline void message_print(const char *kind, const char *format, va_list a
     fprintf(stderr, "%s: %s\n", kind, line);
 }
 
-// Prints one line to stderr and ends the process with exit code 1. For the verbs, not for library code.
+// Prints one line to stderr and ends the process with exit code 1. For the verbs, not for library code. stderr stays
+// locked: another thread that fails meanwhile, for want of the same memory, waits here and adds no line.
 PRINTF_LIKE(1, 2) static inline void fail(const char *format, ...) {
     va_list args;
+    flockfile(stderr);
     va_start(args, format);
     message_print("error", format, args);
     va_end(args);
@@ -126,14 +131,31 @@ PRINTF_LIKE(1, 2) static inline void warn(const char *format, ...) {
 
 // ---------------------------------------------------------------- memory
 
+#define MEM_GIB (1024.0 * 1024.0 * 1024.0)
+
+// Ends the process, with a line that says so, where so much memory would be a bare "Killed" as soon as it is touched.
+static inline void mem_look(size_t bytes) {
+    const size_t worth_it = (size_t)16 << 20; // of reading the files of /proc
+    if (bytes < worth_it || !memory_checked()) return;
+    MemoryRoom room;
+    memory_room(&room, "");
+    const MemoryBound *least = memory_least(&room);
+    if (least && (double)bytes > least->left)
+        fail("out of memory: %.3f GiB are needed at once, and %.3f GiB are left (%s); try a smaller model, "
+             "--batch_size "
+             "or --seq_len, or a larger limit; LLMC_MEMORY_CHECK=off in the environment tries it all the same",
+             (double)bytes / MEM_GIB, least->left / MEM_GIB, least->name);
+}
+
 // Zeroed memory, aligned to 64 bytes (one cache line, one AVX-512 register); freed with free().
 // Ends the process when there is none: nothing sensible can follow.
 static inline void *mem_alloc(size_t bytes) {
     void *p = NULL;
     size_t rounded = (bytes + 63) / 64 * 64;
+    mem_look(bytes);
     if (rounded < bytes || posix_memalign(&p, 64, rounded ? rounded : 64) != 0)
         fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
-             (double)bytes / (1024.0 * 1024.0 * 1024.0));
+             (double)bytes / MEM_GIB);
     memset(p, 0, rounded ? rounded : 64);
     return p;
 }
@@ -145,8 +167,7 @@ static inline void *mem_grow(void *array, size_t *capacity, size_t need, size_t 
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < need) wanted *= 2;
     void *grown = realloc(array, wanted * size);
-    if (!grown)
-        fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / (1024.0 * 1024.0 * 1024.0));
+    if (!grown) fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / MEM_GIB);
     *capacity = wanted;
     return grown;
 }
@@ -168,16 +189,34 @@ static inline void str_add(Str *s, const void *bytes, size_t n) {
 
 static inline void str_puts(Str *s, const char *text) { str_add(s, text, strlen(text)); }
 
-PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...) {
-    va_list args, again;
-    va_start(args, format);
+static inline void str_vprintf(Str *s, const char *format, va_list args) {
+    va_list again;
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
     s->data = (char *)mem_grow(s->data, &s->capacity, s->size + (size_t)n + 1, 1);
     vsnprintf(s->data + s->size, (size_t)n + 1, format, again);
     va_end(again);
     s->size += (size_t)n;
+}
+
+PRINTF_LIKE(2, 3) static inline void str_printf(Str *s, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    str_vprintf(s, format, args);
+    va_end(args);
+}
+
+// One line of a result on standard output; names in it are made printable.
+PRINTF_LIKE(1, 2) static inline void print_line(const char *format, ...) {
+    Str s;
+    va_list args;
+    memset(&s, 0, sizeof s);
+    va_start(args, format);
+    str_vprintf(&s, format, args);
+    va_end(args);
+    text_make_printable(s.data);
+    printf("%s\n", s.data);
+    free(s.data);
 }
 
 // Writes 1 to 4 bytes.
@@ -238,19 +277,21 @@ static inline double clock_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// The time of day `seconds` from now, as pthread_cond_timedwait wants it.
-static inline struct timespec clock_deadline(double seconds) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    t.tv_sec += (time_t)seconds + t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
+// A whole number that a person or a launcher wrote where no Error goes: one of another form ends the process. from:
+// what it is, for the message.
+static inline int int_or_fail(const char *text, const char *from) {
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (!*text || *end || errno || value < INT32_MIN || value > INT32_MAX ||
+        strspn(text, "-0123456789") != strlen(text))
+        fail("%s=%.200s: expected a whole number", from, text);
+    return (int)value;
 }
 
 static inline int environment_int(const char *name, int otherwise) {
     const char *text = getenv(name);
-    return text && *text ? atoi(text) : otherwise;
+    return text && *text ? int_or_fail(text, name) : otherwise;
 }
 
 static inline int64_t int64_min(int64_t a, int64_t b) { return a < b ? a : b; }

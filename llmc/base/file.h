@@ -10,7 +10,8 @@ whose errors are errors; a mapping (file_map, for what is large) turns them into
 
 Files are written through OutFile: to a temporary name beside the target (O_EXCL), flushed, synced, then renamed, so
 that a file with its final name is always whole (POSIX rename(2), fsync(2)). What a killed process left under a
-temporary name is removed by the next that writes the same file.
+temporary name is removed by the next that writes the same file; SIGTERM, SIGINT and their like wait until the process
+has removed it.
 */
 #ifndef LLMC_FILE_H
 #define LLMC_FILE_H
@@ -19,10 +20,14 @@ temporary name is removed by the next that writes the same file.
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 // ---------------------------------------------------------------- paths
 
@@ -57,16 +62,32 @@ static inline bool path_look(const char *path, FileKind *kind, Error *err) {
     return errno == ENOENT ? true : error_set(err, "cannot look at %s: %s", path, strerror(errno));
 }
 
+// What a file is, whatever its names: links lead to the same. {0, 0}: none.
+typedef struct {
+    uint64_t device, inode;
+} FileId;
+
+static inline bool file_id_same(FileId a, FileId b) {
+    return a.device == b.device && a.inode == b.inode && (a.device || a.inode);
+}
+
+static inline bool path_id(const char *path, FileId *id, Error *err) {
+    FileKind kind;
+    struct stat st;
+    memset(id, 0, sizeof *id);
+    if (!path_look(path, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    if (stat(path, &st) != 0) return error_set(err, "cannot look at %s: %s", path, strerror(errno));
+    id->device = (uint64_t)st.st_dev, id->inode = (uint64_t)st.st_ino;
+    return true;
+}
+
 // Whether two paths name one file (device and inode); a path where nothing stands is the same as none.
 static inline bool path_same_file(const char *a, const char *b, bool *same, Error *err) {
-    FileKind first, second;
-    struct stat x, y;
+    FileId x, y;
     *same = false;
-    if (!path_look(a, &first, err) || !path_look(b, &second, err)) return false;
-    if (first == FILE_ABSENT || second == FILE_ABSENT) return true;
-    if (stat(a, &x) != 0) return error_set(err, "cannot look at %s: %s", a, strerror(errno));
-    if (stat(b, &y) != 0) return error_set(err, "cannot look at %s: %s", b, strerror(errno));
-    *same = x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    if (!path_id(a, &x, err) || !path_id(b, &y, err)) return false;
+    *same = file_id_same(x, y);
     return true;
 }
 
@@ -83,23 +104,6 @@ static inline Path path_parent(const char *path) {
 
 // ---------------------------------------------------------------- folders
 
-// Makes a folder and all that lead to it; an existing one is fine.
-static inline bool path_make_folder(const char *path, Error *err) {
-    Path p = path_of("%s", path);
-    for (char *c = p.text + 1;; c++) {
-        if (*c != '/' && *c != 0) continue;
-        char kept = *c;
-        *c = 0;
-        if (mkdir(p.text, 0777) != 0 && errno != EEXIST)
-            return error_set(err, "cannot make the folder %s: %s", p.text, strerror(errno));
-        *c = kept;
-        if (!kept) break;
-    }
-    FileKind kind;
-    if (!path_look(path, &kind, err)) return false;
-    return kind == FILE_FOLDER ? true : error_set(err, "%s exists and is not a folder", path);
-}
-
 // fsync of a folder, so that a rename inside it survives a power cut.
 static inline bool path_sync_folder(const char *path, Error *err) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,6 +114,25 @@ static inline bool path_sync_folder(const char *path, Error *err) {
     // Some network file systems refuse to sync a folder (EINVAL); their rename is synchronous anyway.
     if (rc != 0 && why != EINVAL) return error_set(err, "cannot sync the folder %s: %s", path, strerror(why));
     return true;
+}
+
+// Makes a folder and all that lead to it, and syncs what they are made in; an existing one is fine.
+static inline bool path_make_folder(const char *path, Error *err) {
+    Path p = path_of("%s", path);
+    for (char *c = p.text + 1;; c++) {
+        if (*c != '/' && *c != 0) continue;
+        char kept = *c;
+        *c = 0;
+        bool made = mkdir(p.text, 0777) == 0;
+        if (!made && errno != EEXIST) return error_set(err, "cannot make the folder %s: %s", p.text, strerror(errno));
+        Path parent = path_parent(p.text); // one that nobody may read cannot be synced, and does without
+        if (made && access(parent.text, R_OK) == 0 && !path_sync_folder(parent.text, err)) return false;
+        *c = kept;
+        if (!kept) break;
+    }
+    FileKind kind;
+    if (!path_look(path, &kind, err)) return false;
+    return kind == FILE_FOLDER ? true : error_set(err, "%s exists and is not a folder", path);
 }
 
 static inline int path_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -305,6 +328,7 @@ typedef struct {
     const uint8_t *data;
     size_t size;
     void *mapping; // NULL for an empty file
+    FileId id;
 } MappedFile;
 
 static inline bool file_map(MappedFile *f, const char *path, Error *err) {
@@ -313,6 +337,7 @@ static inline bool file_map(MappedFile *f, const char *path, Error *err) {
     f->data = (const uint8_t *)"";
     int fd = file_open(path, &st, err);
     if (fd < 0) return false;
+    f->id.device = (uint64_t)st.st_dev, f->id.inode = (uint64_t)st.st_ino;
     if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
@@ -335,12 +360,65 @@ static inline void file_unmap(MappedFile *f) {
 
 // ---------------------------------------------------------------- writing
 
+// While something has a temporary name, a signal that would end the process waits: the writer asks for it, stops, and
+// removes what it began; then the signal ends the process. Signals that somebody blocked before (a run that stops with
+// a checkpoint) are left to him. Of several threads the others must have them blocked: see signals_threads().
+typedef struct {
+    sigset_t before, mine; // the thread's mask; the signals that wait because of this
+    bool held;
+} SignalHold;
+
+static inline void signals_hold(SignalHold *h) {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    sigemptyset(&h->mine);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaddset(&set, numbers[i]);
+    if (pthread_sigmask(SIG_BLOCK, &set, &h->before) != 0) return;
+    h->held = true;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction action;
+        if (sigismember(&h->before, numbers[i]) || sigaction(numbers[i], NULL, &action) != 0) continue;
+        if (action.sa_handler != SIG_IGN) sigaddset(&h->mine, numbers[i]); // nohup ignores one
+    }
+}
+
+// One has come: stop writing.
+static inline bool signals_waiting(const SignalHold *h) {
+    sigset_t pending;
+    if (!h->held || sigpending(&pending) != 0) return false;
+    for (int i = 1; i < 32; i++)
+        if (sigismember(&h->mine, i) == 1 && sigismember(&pending, i) == 1) return true;
+    return false;
+}
+
+// The process may end here.
+static inline void signals_release(SignalHold *h) {
+    if (h->held) pthread_sigmask(SIG_SETMASK, &h->before, NULL);
+    h->held = false;
+}
+
+// Makes the threads that OpenMP will use, with these signals blocked: they come to the thread that writes. To be called
+// before the first parallel part of a verb that writes a file.
+static inline void signals_threads(void) {
+#ifdef _OPENMP
+    SignalHold hold;
+    memset(&hold, 0, sizeof hold);
+    signals_hold(&hold);
+#pragma omp parallel
+    (void)omp_get_thread_num();
+    signals_release(&hold);
+#endif
+}
+
 // A file that is there whole or not at all (atomic rename). Errors stick: write as much as you like and look at the
 // result of out_commit() alone. out_abort() removes the temporary file.
 typedef struct {
     FILE *stream;
     Path path, temporary;
     int failed; // errno of the first failure
+    SignalHold hold;
+    size_t since; // bytes written since signals were last asked for
 } OutFile;
 
 // Removes PATH.tmp.PID of processes that are gone: not known here, and without the lock that a writer holds on its file
@@ -380,15 +458,20 @@ static inline bool out_open(OutFile *f, const char *path, Error *err) {
     free(real);
     f->temporary = path_of("%s.tmp.%d", f->path.text, (int)getpid());
     out_sweep(f->path.text);
+    signals_hold(&f->hold);
     int fd = open(f->temporary.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
+    if (fd < 0) {
+        error_set(err, "cannot write %s: %s", errno == EEXIST ? f->temporary.text : path, strerror(errno));
+        signals_release(&f->hold);
+        return false;
+    }
     flock(fd, LOCK_EX | LOCK_NB); // not everywhere to be had; then nobody else can take it either
     f->stream = fdopen(fd, "wb");
     if (!f->stream) {
         error_set(err, "cannot write %s: %s", path, strerror(errno));
         close(fd);
         unlink(f->temporary.text);
+        signals_release(&f->hold);
         return false;
     }
     setvbuf(f->stream, NULL, _IOFBF, 1 << 20);
@@ -399,6 +482,10 @@ static inline void out_write(OutFile *f, const void *bytes, size_t n) {
     if (f->failed || n == 0) return;
     errno = 0;
     if (fwrite(bytes, 1, n, f->stream) != n) f->failed = errno ? errno : EIO;
+    f->since += n;
+    if (f->since < (size_t)1 << 20) return;
+    f->since = 0;
+    if (!f->failed && signals_waiting(&f->hold)) f->failed = EINTR;
 }
 
 static inline void out_puts(OutFile *f, const char *text) { out_write(f, text, strlen(text)); }
@@ -407,6 +494,7 @@ static inline void out_abort(OutFile *f) {
     if (f->stream) fclose(f->stream);
     f->stream = NULL;
     unlink(f->temporary.text);
+    signals_release(&f->hold);
 }
 
 static inline bool out_commit(OutFile *f, Error *err) {
@@ -416,10 +504,9 @@ static inline bool out_commit(OutFile *f, Error *err) {
     if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
     f->stream = NULL;
     if (!f->failed && rename(f->temporary.text, f->path.text) != 0) f->failed = errno;
-    if (f->failed) {
-        unlink(f->temporary.text);
-        return error_set(err, "cannot write %s: %s", f->path.text, strerror(f->failed));
-    }
+    if (f->failed) unlink(f->temporary.text);
+    signals_release(&f->hold);
+    if (f->failed) return error_set(err, "cannot write %s: %s", f->path.text, strerror(f->failed));
     Path folder = path_parent(f->path.text);
     return path_sync_folder(folder.text, err);
 }

@@ -100,18 +100,22 @@ static inline void sha256_hex(char hex[65], const uint8_t digest[32]) {
     hex[64] = 0;
 }
 
-// The SHA-256 of a whole file, as sha256sum(1) prints it.
+// The SHA-256 of a whole file, as sha256sum(1) prints it. Read in pieces: an error of the disk is an error, and would
+// be a SIGBUS behind a mapping.
 static inline bool sha256_file(char hex[65], const char *path, Error *err) {
-    MappedFile f;
-    if (!file_map(&f, path, err)) return false;
+    FILE *f = file_open_read(path, err);
+    if (!f) return false;
+    size_t piece = (size_t)1 << 20, n;
+    uint8_t *buffer = (uint8_t *)mem_alloc(piece), digest[32];
     Sha256 s;
-    uint8_t digest[32];
     sha256_init(&s);
-    sha256_update(&s, f.data, f.size);
+    while ((n = fread(buffer, 1, piece, f)) > 0) sha256_update(&s, buffer, n);
+    bool ok = !ferror(f) ? true : error_set(err, "cannot read %s: %s", path, strerror(errno));
+    fclose(f);
+    free(buffer);
     sha256_final(digest, &s);
     sha256_hex(hex, digest);
-    file_unmap(&f);
-    return true;
+    return ok;
 }
 
 // ---------------------------------------------------------------- XXH64
@@ -213,6 +217,39 @@ static inline uint64_t fnv1a64(const void *bytes, size_t n, uint64_t start) {
     const uint8_t *p = (const uint8_t *)bytes;
     for (size_t i = 0; i < n; i++) start = (start ^ p[i]) * 0x100000001b3ull;
     return start;
+}
+
+// ---------------------------------------------------------------- files that were written
+
+// Names, sizes and XXH64 of files: of what was meant to be in them, not of what a disk gives back.
+typedef struct {
+    uint64_t bytes, sum;
+} FileSum;
+
+typedef struct {
+    StrList names;
+    FileSum *items; // (names.count)
+    size_t capacity;
+} FileSums;
+
+static inline void file_sums_add(FileSums *s, const char *name, uint64_t bytes, uint64_t sum) {
+    FileSum item = {bytes, sum};
+    s->items = (FileSum *)mem_grow(s->items, &s->capacity, (size_t)s->names.count + 1, sizeof item);
+    s->items[s->names.count] = item;
+    str_list_add(&s->names, name);
+}
+
+static inline void file_sums_free(FileSums *s) {
+    str_list_free(&s->names);
+    free(s->items);
+    memset(s, 0, sizeof *s);
+}
+
+// file_write_all() that notes the file; sums may be NULL.
+static inline bool file_write_summed(FileSums *sums, const char *path, const void *bytes, size_t n, Error *err) {
+    const char *slash = strrchr(path, '/');
+    if (sums) file_sums_add(sums, slash ? slash + 1 : path, n, xxh64(bytes, n, 0));
+    return file_write_all(path, bytes, n, err);
 }
 
 #endif

@@ -8,7 +8,8 @@ json.h: reads and writes JSON (RFC 8259).
     json_free(&doc);
 
 Every accessor takes NULL and values of another type and then gives the fallback, so lookups can be
-nested without checks in between.
+nested without checks in between. That is for files of our own, and where the type has been looked at. In what others
+wrote a value of another type is no default: json_want_... refuses it by name, and json_unique a key that stands twice.
 
 Strict: one value and white space, nothing else; no comments, no trailing commas, no NaN; strings are
 valid UTF-8 without control characters, and \u surrogates come in pairs. Limits: 4 GiB of text, 256
@@ -351,9 +352,29 @@ static inline Json *json_parse(JsonDoc *doc, const char *text, size_t n, Error *
     return doc->root = root;
 }
 
+static inline int json_key_order(const void *a, const void *b) {
+    const Json *x = *(const Json *const *)a, *y = *(const Json *const *)b;
+    uint32_t n = x->key_size < y->key_size ? x->key_size : y->key_size;
+    int order = memcmp(x->key, y->key, n);
+    return order ? order : (x->key_size > y->key_size) - (x->key_size < y->key_size);
+}
+
+// Refuses an object in which a key stands twice: readers differ in which of the values they take.
+static inline bool json_unique(const Json *object, Error *err) {
+    if (!object || object->type != JSON_OBJECT || object->size < 2) return true;
+    const Json **members = (const Json **)mem_alloc(object->size * sizeof *members);
+    size_t n = 0, i = 1;
+    for (const Json *j = object->child; j; j = j->next) members[n++] = j;
+    qsort(members, n, sizeof *members, json_key_order);
+    while (i < n && json_key_order(&members[i - 1], &members[i]) != 0) i++;
+    if (i < n) error_set(err, "\"%.200s\" stands there twice", members[i]->key);
+    free(members);
+    return i == n;
+}
+
 #define JSON_MAX_BYTES ((size_t)1 << 30) // tokenizers of 1M tokens have 40 MB
 
-// Parses a file; errors begin with its path.
+// Parses a file, whose outermost keys must differ; errors begin with its path.
 static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
     Str text;
     Error why;
@@ -362,6 +383,10 @@ static inline Json *json_load(JsonDoc *doc, const char *path, Error *err) {
     doc->root = NULL;
     bool read = file_read(&text, path, JSON_MAX_BYTES, err);
     Json *root = read ? json_parse(doc, text.data, text.size, &why) : NULL;
+    if (root && !json_unique(root, &why)) {
+        json_free(doc);
+        root = NULL;
+    }
     if (read && !root) error_set(err, "%s: %.900s", path, why.text);
     free(text.data);
     return root;
@@ -390,6 +415,64 @@ static inline int64_t json_integer(const Json *j, int64_t fallback) {
     return json_is(j, JSON_NUMBER) && j->is_integer ? j->integer : fallback;
 }
 static inline bool json_bool(const Json *j, bool fallback) { return json_is(j, JSON_BOOL) ? j->boolean : fallback; }
+
+// A value as a message shows it: "1e999", "\"500000.0\"", "an array".
+static inline Path json_shown(const Json *j) {
+    static const char *const types[] = {"null", "", "", "", "an array", "an object"};
+    if (j->type == JSON_BOOL) return path_of("%s", j->boolean ? "true" : "false");
+    if (j->type == JSON_NUMBER) return path_of("%.100s", j->text);
+    return j->type == JSON_STRING ? path_of("\"%.100s\"", j->text) : path_of("%s", types[j->type]);
+}
+
+// What json_want_... say of a value that is not what was expected.
+static inline bool json_unwanted(Error *err, const Json *j, const char *key, const char *expected) {
+    return error_set(err, "\"%s\" is %s, expected %s", key, json_shown(j).text, expected);
+}
+
+// The member of that name; NULL where there is none, or null.
+static inline const Json *json_present(const Json *object, const char *key) {
+    const Json *j = json_get(object, key);
+    return j && j->type != JSON_NULL ? j : NULL;
+}
+
+// json_want_... read a member of an object: *out stays as it is where it is absent or null, and false means that it is
+// of another type or out of range: the error names it. A whole number has neither point nor exponent.
+static inline bool json_want_integer(int64_t *out, const Json *object, const char *key, int64_t least, int64_t most,
+                                     Error *err) {
+    const Json *j = json_present(object, key);
+    if (!j) return true;
+    if (j->type != JSON_NUMBER || !j->is_integer || j->integer < least || j->integer > most)
+        return json_unwanted(err, j, key,
+                             path_of("a whole number from %lld to %lld", (long long)least, (long long)most).text);
+    *out = j->integer;
+    return true;
+}
+
+// A finite number.
+static inline bool json_want_number(double *out, const Json *object, const char *key, Error *err) {
+    const Json *j = json_present(object, key);
+    if (!j) return true;
+    if (j->type != JSON_NUMBER || !isfinite(j->number)) return json_unwanted(err, j, key, "a finite number");
+    *out = j->number;
+    return true;
+}
+
+static inline bool json_want_bool(bool *out, const Json *object, const char *key, Error *err) {
+    const Json *j = json_present(object, key);
+    if (!j) return true;
+    if (j->type != JSON_BOOL) return json_unwanted(err, j, key, "true or false");
+    *out = j->boolean;
+    return true;
+}
+
+// A string without NUL; *out lives as long as the document.
+static inline bool json_want_string(const char **out, const Json *object, const char *key, Error *err) {
+    const Json *j = json_present(object, key);
+    if (!j) return true;
+    if (j->type != JSON_STRING || strlen(j->text) != j->size) return json_unwanted(err, j, key, "a string");
+    *out = j->text;
+    return true;
+}
 
 // ---------------------------------------------------------------- writing
 

@@ -379,9 +379,10 @@ static inline void *cpu_alloc(size_t bytes) {
     const size_t huge = (size_t)2 << 20;
     void *p = NULL;
     if (bytes < huge) return mem_alloc(bytes);
+    mem_look(bytes);
     if (bytes > SIZE_MAX - huge || posix_memalign(&p, huge, (bytes + huge - 1) / huge * huge) != 0)
         fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
-             (double)bytes / (1024.0 * 1024.0 * 1024.0));
+             (double)bytes / MEM_GIB);
 #ifdef MADV_HUGEPAGE
     madvise(p, (bytes + huge - 1) / huge * huge, MADV_HUGEPAGE); // a wish: failure changes nothing but speed
 #endif

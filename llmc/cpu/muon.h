@@ -114,8 +114,9 @@ static inline void normuon_rows(real *x, real *v, int rows, int cols, const Muon
     scale_numbers(x, n, (real)(before / (after + MUON_EPS)), cpu);
 }
 
-// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers.
-static inline void muon_update(MuonMatrix s, const MuonRule *r, const GroupRule *group, double clip, real *scratch,
+// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers. False: a w is not finite now; an m
+// or a row moment that is not makes all of them so.
+static inline bool muon_update(MuonMatrix s, const MuonRule *r, const GroupRule *group, double clip, real *scratch,
                                Cpu *cpu) {
     size_t n = (size_t)s.rows * (size_t)s.cols;
     real *x = scratch, *other = scratch + cpu_align(n), *squares = scratch + 2 * cpu_align(n);
@@ -129,11 +130,15 @@ static inline void muon_update(MuonMatrix s, const MuonRule *r, const GroupRule 
     x = newton_schulz(x, other, squares, s.rows, s.cols, r, cpu);
     if (s.row_moment) normuon_rows(x, s.row_moment, s.rows, s.cols, r, cpu);
     real rate = (real)(group->lr * muon_scale(r, s.rows, s.cols)), decay = (real)(group->lr * group->weight_decay);
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    real bad = 0; // NaN: one that is not finite
+    OMP(parallel for num_threads(cpu->threads) schedule(static) reduction(+ : bad))
     for (int64_t i = 0; i < (int64_t)n; i++) {
         real w = s.w[i], shrink = !r->cautious || x[i] * w > 0 ? decay : 0;
-        s.w[i] = w - shrink * w - rate * x[i];
+        w = w - shrink * w - rate * x[i];
+        s.w[i] = w;
+        bad += w * 0;
     }
+    return bad == 0;
 }
 
 #endif

@@ -1,6 +1,9 @@
 /*
 optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101). Both are
 bound by memory: AdamW reads and writes 28 bytes a float parameter.
+
+What an update makes is looked at while it is made: a learning rate, a decay or a moment that is too large can overflow
+a weight although loss and gradients were finite.
 */
 #ifndef LLMC_CPU_OPTIMIZER_H
 #define LLMC_CPU_OPTIMIZER_H
@@ -52,7 +55,8 @@ typedef struct {
 // g is multiplied by clip first; rule->step counts from 1. m, v: moment1, moment2.
 //     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //     w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m / (1 - beta1^step), vhat likewise
-static inline void adamw(ParamRun run, const UpdateRule *rule, int group, double clip, Cpu *cpu) {
+// False: a w or v is not finite now. An m that is not makes its w so, unless v is not either.
+static inline bool adamw(ParamRun run, const UpdateRule *rule, int group, double clip, Cpu *cpu) {
     const GroupRule *r = &rule->group[group];
     double step = (double)rule->step;
     real *w = run.w, *m = run.state[STATE_moment1], *v = run.state[STATE_moment2];
@@ -60,14 +64,18 @@ static inline void adamw(ParamRun run, const UpdateRule *rule, int group, double
          gs = (real)clip;
     real rate = (real)(r->lr / (1 - pow(r->beta1, step))), vs = (real)(1 / sqrt(1 - pow(r->beta2, step))),
          e = (real)r->eps, keep = (real)(1 - r->lr * r->weight_decay);
-    OMP(parallel for num_threads(cpu->threads) schedule(static))
+    int bad = 0;
+    OMP(parallel for num_threads(cpu->threads) schedule(static) reduction(| : bad))
     for (int64_t i = 0; i < (int64_t)run.n; i++) {
         real gi = run.g[i] * gs, mi = b1 * m[i] + c1 * gi, vi = b2 * v[i] + c2 * gi * gi;
         m[i] = mi;
         v[i] = vi;
-        w[i] = w[i] * keep - rate * mi / ((real)sqrt(vi) * vs + e);
+        real wi = w[i] * keep - rate * mi / ((real)sqrt(vi) * vs + e);
+        w[i] = wi;
+        bad |= (wi - wi) + (vi - vi) != 0; // NaN, which is not equal to 0, if one of them is Inf or NaN
     }
     (void)cpu;
+    return !bad;
 }
 
 #endif

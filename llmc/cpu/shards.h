@@ -181,8 +181,7 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
         Range part = shards_parts(s, p->segment)[s->dist->rank];
         part.first += s->table.segment_start[p->segment];
         part = overlap(p, part);
-        if (part.count)
-            sums[i + 1] = sum_of_squares(shards_gradient_at(s, p->segment, part.first), part.count, s->cpu);
+        if (part.count) sums[i + 1] = sum_of_squares(shards_gradient_at(s, p->segment, part.first), part.count, s->cpu);
     }
     for (int segment = 0; segment < s->table.segments; segment++) {
         real *gradients = s->gradients + s->gradient_start[segment];
@@ -195,8 +194,8 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     free(sums);
 }
 
-// Updates what this rank owns of a parameter.
-static inline void shards_update_one(Shards *s, const Param *p, Range own, const UpdateRule *rule, double clip) {
+// Updates what this rank owns of a parameter. False: a new weight or moment is not finite.
+static inline bool shards_update_one(Shards *s, const Param *p, Range own, const UpdateRule *rule, double clip) {
     real *w = s->weights + own.first, *state[STATE_KINDS] = {NULL};
     const real *g = shards_gradient_at(s, p->segment, own.first);
     for (int k = 0; k < STATE_KINDS; k++) {
@@ -207,25 +206,28 @@ static inline void shards_update_one(Shards *s, const Param *p, Range own, const
     if (!param_is_muon(p, s->muon.optimizer)) {
         ParamRun run = {w, g, {NULL}, own.count};
         for (int k = 0; k < STATE_KINDS; k++) run.state[k] = state[k];
-        adamw(run, rule, p->group, clip, s->cpu);
-        return;
+        return adamw(run, rule, p->group, clip, s->cpu);
     }
+    bool finite = true;
     int starts[4], n = param_matrices(starts, p, &s->config);
     for (int i = 0; i < n; i++) {
         size_t row = (size_t)starts[i], at = row * (size_t)p->cols;
         MuonMatrix matrix = {w + at, g + at, state[STATE_moment1] + at, NULL, starts[i + 1] - starts[i], p->cols};
         if (state[STATE_moment2]) matrix.row_moment = state[STATE_moment2] + row;
-        muon_update(matrix, &s->muon, &rule->group[p->group], clip, s->scratch, s->cpu);
+        finite &= muon_update(matrix, &s->muon, &rule->group[p->group], clip, s->scratch, s->cpu);
     }
+    return finite;
 }
 
 // Updates what this rank owns, tensor by tensor; others get finished segments meanwhile (all-gather). Zeroes gradients.
-static inline void shards_update(Shards *s, const UpdateRule *rule, double clip) {
+// False, on all ranks: a weight or moment is not finite now.
+static inline bool shards_update(Shards *s, const UpdateRule *rule, double clip) {
+    bool finite = true;
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i];
         int segment = p->segment;
         Range own = overlap(p, shards_owned(s, segment, s->dist->rank));
-        if (own.count) shards_update_one(s, p, own, rule, clip);
+        if (own.count) finite &= shards_update_one(s, p, own, rule, clip);
         ranks_progress(&s->ranks);
         bool complete = i + 1 == s->table.count || s->table.items[i + 1].segment != segment;
         if (s->zero && complete)
@@ -235,6 +237,7 @@ static inline void shards_update(Shards *s, const UpdateRule *rule, double clip)
     watchdog_enter(s->dist->watchdog, "the other ranks' new weights (ranks_gather_wait)");
     ranks_gather_wait(&s->ranks);
     watchdog_leave(s->dist->watchdog);
+    return !dist_max(s->dist, !finite);
 }
 
 // ---------------------------------------------------------------- in and out, as engine.h says

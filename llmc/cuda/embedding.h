@@ -155,8 +155,9 @@ __global__ void embedding_backward_kernel(float *dwte, const Real *dx, TokenGrou
 // dwpe (T, C) += the sum over the batch of dx (B, T, C)
 template <typename Real> __global__ void position_backward_kernel(float *dwpe, const Real *dx, int B, int T, int C) {
     const int P = PackOf<Real>::SIZE;
-    int packs = (C + P - 1) / P, i = (int)(blockIdx.x * blockDim.x + threadIdx.x), t = i / packs, c = i % packs * P;
-    if (t >= T) return;
+    size_t packs = (size_t)((C + P - 1) / P), i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i / packs >= (size_t)T) return;
+    int t = (int)(i / packs), c = (int)(i % packs) * P;
     bool fit = packs_fit<Real>(C);
     float sum[P], v[P];
     load_pack(sum, dwpe + (size_t)t * (size_t)C, c, C, fit);

@@ -18,6 +18,7 @@ y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 #ifndef LLMC_CUDA_GEMM_H
 #define LLMC_CUDA_GEMM_H
 
+#include "../base/hash.h"
 #include "../model.h"
 #include "../ranks/dist.h"
 #include "cuda.h"
@@ -66,58 +67,91 @@ struct GemmPlans {
     GemmChoice *known;            // from the file, and those measured now
     size_t known_count, known_capacity;
     bool measure, changed;
-    Path path; // empty: no file
+    bool unread; // the file is there and could not be read
+    Path path;   // empty: no file
 };
 
 #define GEMM_WORKSPACE_BYTES ((size_t)64 << 20)
+#define GEMM_FILE_BYTES ((size_t)16 << 20) // a line has 150
 // Every candidate is timed in ROUNDS rounds of TRIALS runs, the fastest round counts: the first plans meet a GPU that
 // still raises its clock.
 enum { GEMM_CANDIDATES = 16, GEMM_ROUNDS = 3, GEMM_TRIALS = 3 };
 
 // ---------------------------------------------------------------- the file of measured choices
 
+// A line of the file: the key, `supported`, the algorithm's 8 words, and # with the XXH64 of all before it, which files
+// of older versions lack. A wrong digit would be another algorithm: other bits, or a product that fails.
+static inline bool gemm_read_choice(GemmChoice *c, char *line) {
+    unsigned long long a[8];
+    GemmKey *k = &c->key;
+    char *mark = strchr(line, '#');
+    int end = 0;
+    if (mark && strtoull(mark + 1, NULL, 16) != xxh64(line, (size_t)(mark - line), 0)) return false;
+    if (mark) *mark = 0;
+    if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx %n", &k->m, &k->n, &k->k,
+               &k->transa, &k->transb, &k->in, &k->out, &k->accumulate, &k->epilogue, &k->alignment, &c->supported,
+               &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &end) != 19 ||
+        line[end])
+        return false;
+    for (int i = 0; i < 8; i++) c->algo.data[i] = a[i];
+    return true;
+}
+
+#define GEMM_OTHERS "this start measures again and may choose others, whose sums round otherwise"
+
 static inline void gemm_read_choices(struct GemmPlans *p) {
-    FILE *f = p->path.text[0] ? fopen(p->path.text, "r") : NULL;
-    char line[512];
-    while (f && fgets(line, sizeof line, f)) {
+    Str text;
+    Error err;
+    FileKind kind = FILE_ABSENT;
+    int damaged = 0;
+    memset(&text, 0, sizeof text);
+    if (!p->path.text[0]) return;
+    p->unread = !path_look(p->path.text, &kind, &err) ||
+                (kind != FILE_ABSENT && !file_read(&text, p->path.text, GEMM_FILE_BYTES, &err));
+    if (p->unread) warn("the measured choice of products cannot be read: %.900s; " GEMM_OTHERS, err.text);
+    damaged = text.size && memchr(text.data, 0, text.size); // nothing behind it is seen
+    char *rest = NULL;
+    for (char *line = text.size ? strtok_r(text.data, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) {
         GemmChoice c;
-        unsigned long long a[8];
-        GemmKey *k = &c.key;
-        if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx", &k->m, &k->n,
-                   &k->k, &k->transa, &k->transb, &k->in, &k->out, &k->accumulate, &k->epilogue, &k->alignment,
-                   &c.supported, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7]) != 19)
+        if (!gemm_read_choice(&c, line)) {
+            damaged++;
             continue;
-        for (int i = 0; i < 8; i++) c.algo.data[i] = a[i];
+        }
         p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
         p->known[p->known_count++] = c;
     }
-    if (f) fclose(f);
+    if (damaged) warn("%.900s has %d damaged lines; for these, " GEMM_OTHERS, p->path.text, damaged);
+    free(text.data);
+}
+
+static inline void gemm_line(Str *s, const GemmChoice *c) {
+    const GemmKey *k = &c->key;
+    size_t from = s->size;
+    str_printf(s, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out,
+               k->accumulate, k->epilogue, k->alignment, c->supported);
+    for (int w = 0; w < 8; w++) str_printf(s, " %llx", (unsigned long long)c->algo.data[w]);
+    str_puts(s, " ");
+    str_printf(s, "#%016" PRIx64 "\n", xxh64(s->data + from, s->size - from, 0));
 }
 
 // A cache that cannot be written is no error: the next start measures again. But two starts may then have other bits.
+// One that could not be read stays as it is.
 static inline void gemm_write_choices(struct GemmPlans *p) {
-    OutFile f;
     Error err;
+    Str s;
+    memset(&s, 0, sizeof s);
+    if (!p->changed || p->unread) return;
     Path folder = path_parent(p->path.text), above = path_parent(folder.text);
-    if (!p->changed) return;
-    if (!p->path.text[0] || !path_make_folder(above.text, &err) || !path_make_folder(folder.text, &err) ||
-        !out_open(&f, p->path.text, &err)) {
-        warn("the measured choice of products cannot be kept: %s; the next start measures again and may choose others, "
-             "whose sums round otherwise; set LLMC_CACHE to a folder",
-             p->path.text[0] ? err.text : "no LLMC_CACHE, XDG_CACHE_HOME or HOME");
-        return;
-    }
-    for (size_t i = 0; i < p->known_count; i++) {
-        const GemmKey *k = &p->known[i].key;
-        char line[512];
-        int n = snprintf(line, sizeof line, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb,
-                         k->in, k->out, k->accumulate, k->epilogue, k->alignment, p->known[i].supported);
-        for (int w = 0; w < 8; w++)
-            n += snprintf(line + n, sizeof line - (size_t)n, " %llx", (unsigned long long)p->known[i].algo.data[w]);
-        out_puts(&f, line);
-        out_puts(&f, "\n");
-    }
-    p->changed = !out_commit(&f, &err);
+    for (size_t i = 0; i < p->known_count; i++) gemm_line(&s, &p->known[i]);
+    bool ok = p->path.text[0] ? path_make_folder(above.text, &err) && path_make_folder(folder.text, &err) &&
+                                    file_write_all(p->path.text, s.data, s.size, &err)
+                              : error_set(&err, "no LLMC_CACHE, XDG_CACHE_HOME or HOME");
+    free(s.data);
+    p->changed = !ok;
+    if (!ok)
+        warn("the measured choice of products cannot be kept: %.700s; the next start measures again and may choose "
+             "others, whose sums round otherwise; set LLMC_CACHE to a folder",
+             err.text);
 }
 
 static inline void gemm_open(Device *d) {
@@ -169,6 +203,8 @@ static inline void gemm_share_choices(Device *d, const Dist *dist) {
     uint64_t count = p->known_count;
     dist_broadcast(dist, name, sizeof name);
     dist_broadcast(dist, &count, sizeof count);
+    name[sizeof name - 1] = 0;
+    if (count > 1 << 20) fail("rank 0 announces %llu choices: it is another program", (unsigned long long)count);
     GemmChoice *choices = (GemmChoice *)mem_alloc(sizeof(GemmChoice) * (size_t)count);
     if (dist->rank == 0 && count) memcpy(choices, p->known, sizeof(GemmChoice) * (size_t)count);
     dist_broadcast(dist, choices, sizeof(GemmChoice) * (size_t)count);

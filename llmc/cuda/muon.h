@@ -115,22 +115,26 @@ static __global__ void normuon_factor_kernel(float *factor, const double *partia
 // w = w (1 - lr decay) - lr scale factor x, g = 0, if there is an update. Four elements a thread.
 template <typename Real>
 __global__ void muon_apply_kernel(MuonMatrix<Real> s, const Real *x, const float *factor, float scale, bool cautious,
-                                  const AdamRule *rule, const AdamResult *result) {
+                                  const AdamRule *rule, AdamResult *result) {
     size_t n = (size_t)s.rows * (size_t)s.cols, first = ((size_t)blockIdx.x * SQUARES_THREADS + threadIdx.x) * 4;
     if (first >= n || !result->updated) return;
     float lr = rule->matrix_lr, decay = rule->matrix_decay, by = lr * scale * (factor ? *factor : 1);
     size_t word = (s.at + first) / 4;
     Philox random =
         philox4x32((uint32_t)word, (uint32_t)(word >> 32), rule->step_low, rule->step_high, 0x6d756f6eu, 0x64696e67u);
+    float bad = 0; // NaN: a weight, before or after it is rounded, is not finite
     for (size_t i = first; i < n && i < first + 4; i++) {
         float w = s.master ? s.master[i] : to_float(s.w[i]), xi = to_float(x[i]);
         w -= (!cautious || xi * w > 0 ? decay * w : 0) + by * xi;
+        bad += w * 0;
         if (s.master) {
             s.master[i] = w;
             from_float(&s.w[i], w);
         } else s.w[i] = round_stochastic_to(s.w, w, random.x[i - first]);
+        bad += to_float(s.w[i]) * 0;
         s.g[i] = 0;
     }
+    if (bad != 0) result->finite = 0; // whichever thread comes first
 }
 
 // ---------------------------------------------------------------- launchers; all pointers are on the device
@@ -161,7 +165,7 @@ static inline Real *newton_schulz(Real *x, Real *other, Real *squares, int rows,
 
 // One step of a matrix, if *result says so; its gradient is zero then. scratch: muon_scratch() numbers.
 template <typename Real>
-static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const AdamRule *rule, const AdamResult *result,
+static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const AdamRule *rule, AdamResult *result,
                                Real *scratch, Device *d) {
     size_t n = (size_t)s.rows * (size_t)s.cols, room = (n + 63) / 64 * 64;
     unsigned blocks = blocks_for(n, SQUARES_THREADS), parts = blocks;

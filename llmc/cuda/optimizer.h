@@ -3,8 +3,9 @@ optimizer.h: the gradient norm and AdamW (Loshchilov and Hutter 2019, arXiv:1711
 tensors in one launch, as one flat array: of everything, or of what this rank owns (ranks.h).
 
 The device itself decides whether a step happens: a loss or norm that is not finite, or above the rule's bound, leaves
-weights, moments and gradients as they are. What changes from step to step (rate, bias corrections) is read from
-device memory, so that the launches can be replayed as a graph.
+weights, moments and gradients as they are. It also says if an update made a weight or moment that is not finite, which
+finite gradients can: looked at in registers, while it is stored. What changes from step to step (rate, bias
+corrections) is read from device memory, so that the launches can be replayed as a graph.
 
 Weights are held twice, as float masters and as `real` copies that the products read; or, without
 masters, once as bf16, and then rounded up or down at random with the right mean (stochastic rounding,
@@ -40,6 +41,7 @@ typedef struct {
     double loss, grad_norm;
     float clip; // what gradients are multiplied by
     int updated;
+    int finite; // 0: the update made a weight or moment of this rank's that is not
 } AdamResult;
 
 static inline AdamRule adam_rule(const UpdateRule *rule) {
@@ -135,6 +137,7 @@ static __global__ void decide_kernel(AdamResult *result, const double *sums, int
     result->grad_norm = norm;
     result->updated = isfinite(norm) && isfinite(loss) && !(rule->max_loss > 0 && loss > rule->max_loss) &&
                       !(rule->max_norm > 0 && norm > rule->max_norm);
+    result->finite = 1;
     result->clip =
         rule->grad_clip > 0 && norm > (double)rule->grad_clip ? (float)((double)rule->grad_clip / norm) : 1.0f;
 }
@@ -167,7 +170,7 @@ template <typename Real> struct ParamRun {
 };
 
 template <typename Real>
-__global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *rule, const AdamResult *result) {
+__global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *rule, AdamResult *result) {
     const int P = PackOf<Real>::SIZE;
     size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * P;
     if (i >= run.n || !result->updated || run.groups[i / 64] >= GROUPS) return;
@@ -179,7 +182,9 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
     Real *w = run.w + (owned.whole_weights ? at : i);
     AdamGroup r = rule->group[run.groups[i / 64]];
     float clip = result->clip;
-    float wi[P], mi[P], vi[P], gi[P];
+    Real stored[P];
+    float wi[P], mi[P], vi[P], gi[P],
+        bad = 0; // NaN: a weight, before or after it is rounded, or a second moment is not finite
     if (run.master) load_pack(wi, run.master + i, 0, P, true);
     else load_pack(wi, w, 0, P, true);
     load_pack(mi, m, 0, P, true);
@@ -190,6 +195,7 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
         mi[k] = r.beta1 * mi[k] + r.one_beta1 * gk;
         vi[k] = r.beta2 * vi[k] + r.one_beta2 * gk * gk;
         wi[k] = wi[k] * r.keep - r.rate * mi[k] / (sqrtf(vi[k]) * r.v_scale + r.eps);
+        bad += (wi[k] - wi[k]) + (vi[k] - vi[k]);
         gi[k] = 0;
     }
     store_pack(m, mi, 0, P, true);
@@ -198,11 +204,15 @@ __global__ void adamw_kernel(ParamRun<Real> run, Owned owned, const AdamRule *ru
     if (run.master) {
         store_pack(run.master + i, wi, 0, P, true);
         store_pack(w, wi, 0, P, true);
+        for (int k = 0; k < P; k++) from_float(&stored[k], wi[k]);
     } else {
         Philox random = philox4x32((uint32_t)(at / P), (uint32_t)(at / P >> 32), rule->step_low, rule->step_high,
                                    0x726f756eu, 0x64696e67u);
-        for (int k = 0; k < P; k++) w[k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
+        for (int k = 0; k < P; k++) stored[k] = round_stochastic_to(w, wi[k], random.x[k % 4] >> (k / 4 * 16));
+        for (int k = 0; k < P; k++) w[k] = stored[k];
     }
+    for (int k = 0; k < P; k++) bad += to_float(stored[k]) - to_float(stored[k]);
+    if (bad != 0) result->finite = 0; // whichever thread comes first
 }
 
 // g (n) = 0, if there was an update: what other members own of it
@@ -238,9 +248,10 @@ static inline void adamw_decide(AdamResult *result, const double *sums, int rank
     LAUNCH_CHECK();
 }
 
-// The update, if *result says so; gradients of own elements go back to zero.
+// The update, if *result says so; gradients of own elements go back to zero. Then *result says if what it made is
+// finite.
 template <typename Real>
-static inline void adamw(ParamRun<Real> run, Owned owned, const AdamRule *rule, const AdamResult *result, Device *d) {
+static inline void adamw(ParamRun<Real> run, Owned owned, const AdamRule *rule, AdamResult *result, Device *d) {
     if (run.n % 64) fail("adamw: %zu numbers are no multiple of 64", run.n);
     unsigned blocks = blocks_for(run.n, 256 * PackOf<Real>::SIZE);
     adamw_kernel<Real><<<blocks, 256, 0, d->stream>>>(run, owned, rule, result);

@@ -423,7 +423,7 @@ static inline void shards_totals(Shards *s, double *loss) {
 }
 
 // Muon's matrices that this rank owns, one after the other.
-static inline void shards_update_matrices(Shards *s, const AdamRule *rule, const AdamResult *result) {
+static inline void shards_update_matrices(Shards *s, const AdamRule *rule, AdamResult *result) {
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i], *m = &s->state_table[STATE_moment1].items[i],
                     *v = &s->state_table[STATE_moment2].items[i];
@@ -451,8 +451,8 @@ static inline void shards_update_matrices(Shards *s, const AdamRule *rule, const
 }
 
 // Updates what this rank owns, if *result says so: AdamW's tensors all at once; gradients are zero then. Then everybody
-// gets everybody's weights.
-static inline void shards_update(Shards *s, const AdamRule *rule, const AdamResult *result) {
+// gets everybody's weights. *result says if what this rank made is finite.
+static inline void shards_update(Shards *s, const AdamRule *rule, AdamResult *result) {
     Ranks *r = &s->ranks;
     ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->second, s->own};
     for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];

@@ -12,6 +12,8 @@ of its files to host memory (12 bytes a number, allocated once), then a thread w
 so the next checkpoint waits for the last one. Without the background the files are written from the
 model, one after the other, and training waits.
 
+Checksums are those of the bytes that were meant to be written, taken on their way to the disk.
+
 Two stages: all files of numbers; then, once every rank has written its own, rank 0 writes the small ones, run.json
 last, and renames the folder. With one file both are one piece of work of rank 0, and no other rank is asked.
 */
@@ -108,7 +110,9 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     bool ok = true;
     for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
         Path other = path_of("%s/.writer-%d", w->run_dir, checkpoint_rank(w, file));
-        if (unlink(other.text) != 0 && ok)
+        if (unlink(other.text) == 0 || !ok) continue;
+        if (errno != ENOENT) ok = error_set(&err, "cannot remove %s: %s", other.text, strerror(errno));
+        else
             ok = error_set(&err,
                            "what rank %d writes to %s is not there for rank 0: --out must be the same folder on all "
                            "hosts",
@@ -117,18 +121,23 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
     dist_agree(w->dist, ok, &err);
 }
 
+// Over how many files a checkpoint is spread. asked: 0: as many as keep each below CHECKPOINT_FILE_BYTES.
+static inline int checkpoint_files(const ParamTable *t, int asked, int ranks) {
+    int files = asked ? asked : (int)ceil(checkpoint_bytes(t) / CHECKPOINT_FILE_BYTES);
+    return (int)int64_min(int64_min(files, ranks), t->count);
+}
+
 // In the background, the memory for the copy is taken now, so that a lack of it shows before the first step.
 static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
     const Dist *dist = w->dist;
-    if (!w->files) w->files = (int)ceil(checkpoint_bytes(w->table) / CHECKPOINT_FILE_BYTES);
-    w->files = (int)int64_min(int64_min(w->files, dist->size), w->table->count);
+    w->files = checkpoint_files(w->table, w->files, dist->size);
     checkpoint_spread(w);
     w->file = -1;
     for (int f = 0; f < w->files; f++)
         if (checkpoint_rank(w, f) == dist->rank) w->file = f;
     if (dist->rank == 0) w->parts = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->files);
     pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->ended, NULL);
+    clock_condition(&w->ended);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     w->mark = (uint32_t)now.tv_nsec ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16;
@@ -184,6 +193,7 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
     CheckpointPart *part = &w->part;
     Error err;
     bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
+    if (ok) s.summed = true;
     for (int k = from; ok && k < to; k++)
         disk_declare(&s, w->table, first, last, w->config, checkpoint_arrays[k].prefix);
     if (ok) safewriter_begin_data(&s);
@@ -201,8 +211,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
         disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k].array, w->table, first, last, w->config,
                    checkpoint_rank(w, file));
     if (!mine || !part->ok) return;
-    part->ok =
-        ok && safewriter_commit(&s, &err) && checkpoint_sum(&part->sums[kind], &part->bytes[kind], path.text, &err);
+    if (ok) part->bytes[kind] = s.sum.bytes, part->sums[kind] = xxh64_value(&s.sum);
+    part->ok = ok && safewriter_commit(&s, &err);
     if (!part->ok) snprintf(part->text, sizeof part->text, "%.500s", err.text);
 }
 
@@ -210,7 +220,8 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
 
 // The index of the files of weights or moments, as Transformers writes it. There is one even of a single file of
 // weights: vLLM would else take all *.safetensors of the folder for weights.
-static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int kind, Error *err) {
+static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int kind, FileSums *sums,
+                                          Error *err) {
     int from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
     Str s;
     memset(&s, 0, sizeof s);
@@ -229,43 +240,84 @@ static inline bool checkpoint_write_index(const CheckpointWriter *w, const char 
             }
     str_puts(&s, "\n  }\n}\n");
     Path path = path_of("%s/%s.safetensors.index.json", folder, kind == CHECKPOINT_OPTIMIZER ? "optimizer" : "model");
-    bool ok = file_write_all(path.text, s.data, s.size, err);
+    bool ok = file_write_summed(sums, path.text, s.data, s.size, err);
     free(s.data);
     return ok;
 }
 
-// "NAME": {"bytes": ..., "xxh64": ...}
-static inline void checkpoint_list_file(Str *s, const char *name, uint64_t bytes, uint64_t sum) {
-    str_printf(s, "%s\n    \"%s\": {\"bytes\": %" PRIu64 ", \"xxh64\": \"%016" PRIx64 "\"}",
-               s->data[s->size - 1] == '{' ? "" : ",", name, bytes, sum);
+// The files of a folder and of folders in it (chat templates), by their paths from there.
+static inline bool checkpoint_walk(StrList *files, const char *folder, Error *err) {
+    StrList names;
+    memset(&names, 0, sizeof names);
+    bool ok = folder_list(&names, folder, err);
+    for (int i = 0; ok && i < names.count; i++) {
+        Path path = path_of("%.3000s/%.1000s", folder, names.items[i]);
+        FileKind kind;
+        ok = path_look(path.text, &kind, err);
+        if (ok && kind != FILE_FOLDER) str_list_add(files, names.items[i]);
+        if (!ok || kind != FILE_FOLDER) continue;
+        StrList inner;
+        memset(&inner, 0, sizeof inner);
+        ok = folder_list(&inner, path.text, err);
+        for (int k = 0; ok && k < inner.count; k++)
+            str_list_add(files, path_of("%.1000s/%.1000s", names.items[i], inner.items[k]).text);
+        str_list_free(&inner);
+    }
+    str_list_free(&names);
+    return ok;
 }
 
-static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *folder, Error *err) {
+// run.json: sums of all files that the folder holds. What nobody noted when it was written is read.
+static inline bool checkpoint_write_run(const CheckpointWriter *w, const char *folder, const FileSums *sums,
+                                        Error *err) {
     Str s;
+    StrList names;
     memset(&s, 0, sizeof s);
-    str_printf(&s, "{\n  \"format\": 1,\n  \"program\": \"%s\",\n%s  \"files\": {", engine_name(), w->run.data);
-    static const char *const small[] = {"config.json",
-                                        "generation_config.json",
-                                        "tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "model.safetensors.index.json",
-                                        "optimizer.safetensors.index.json"};
-    bool ok = true;
-    for (int i = 0; ok && i < (w->files > 1 ? 6 : 5); i++) {
-        Path p = path_of("%s/%s", folder, small[i]);
-        uint64_t sum = 0, bytes = 0;
-        ok = checkpoint_sum(&sum, &bytes, p.text, err);
-        checkpoint_list_file(&s, small[i], bytes, sum);
+    memset(&names, 0, sizeof names);
+    str_printf(&s, RUN_FORMAT_2 "  \"program\": \"%s\",\n%s  \"files\": {", engine_name(), w->run.data);
+    bool ok = checkpoint_walk(&names, folder, err);
+    for (int i = 0, k; ok && i < names.count; i++) {
+        const char *name = names.items[i];
+        uint64_t sum = 0;
+        int64_t bytes = 0;
+        for (k = sums->names.count - 1; k >= 0 && strcmp(sums->names.items[k], name) != 0; k--) {}
+        if (k >= 0) sum = sums->items[k].sum, bytes = (int64_t)sums->items[k].bytes;
+        else ok = file_sum(&sum, &bytes, path_of("%s/%s", folder, name).text, -1, err);
+        str_puts(&s, i ? ",\n    " : "\n    ");
+        json_escape(&s, name, strlen(name));
+        str_printf(&s, ": {\"bytes\": %" PRId64 ", \"xxh64\": \"%016" PRIx64 "\"}", bytes, sum);
     }
-    for (int file = 0; file < w->files; file++)
-        for (int kind = 0; kind < CHECKPOINT_KINDS; kind++)
-            checkpoint_list_file(&s, checkpoint_file(kind, file, w->files).text, w->parts[file].bytes[kind],
-                                 w->parts[file].sums[kind]);
-    str_puts(&s, "\n  }\n}\n");
+    str_puts(&s, "\n  },");
+    run_record_seal(&s);
     Path run = path_of("%s/run.json", folder);
     ok = ok && file_write_all(run.text, s.data, s.size, err);
     free(s.data);
+    str_list_free(&names);
     return ok;
+}
+
+// Are the files of numbers where rank 0 sees them, in their sizes? Notes their sums.
+static inline bool checkpoint_gathered(const CheckpointWriter *w, const char *folder, FileSums *sums, Error *err) {
+    for (int file = 0; file < w->files; file++) {
+        const CheckpointPart *part = &w->parts[file];
+        int rank = checkpoint_rank(w, file);
+        if (!part->ok && rank) return error_set(err, "rank %d: %s", rank, part->text);
+        if (!part->ok) return error_set(err, "%s", part->text);
+        for (int kind = 0; kind < CHECKPOINT_KINDS; kind++) {
+            Path name = checkpoint_file(kind, file, w->files), path = path_of("%.3000s/%.100s", folder, name.text);
+            struct stat st;
+            Error why;
+            int fd = file_open(path.text, &st, &why);
+            if (fd >= 0) close(fd);
+            if (fd < 0 || (uint64_t)st.st_size != part->bytes[kind])
+                return error_set(err,
+                                 "%.700s, which rank %d wrote, is not there for rank 0%s%.200s: --out must be the same "
+                                 "folder on all hosts",
+                                 path.text, rank, fd < 0 ? ": " : "", fd < 0 ? why.text : "");
+            file_sums_add(sums, name.text, part->bytes[kind], part->sums[kind]);
+        }
+    }
+    return true;
 }
 
 // On rank 0, when the numbers are written: everything else, and the folder's name. Nothing is left of one that fails.
@@ -274,34 +326,24 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
     Error *err = &w->err;
     Path final = checkpoint_folder(w->run_dir, w->step), temporary = checkpoint_temporary(w);
     const char *folder = temporary.text;
-    bool ok = w->made; // else err says why not
-    for (int file = 0; ok && file < w->files; file++) {
-        const CheckpointPart *part = &w->parts[file];
-        int rank = checkpoint_rank(w, file);
-        if (!part->ok) ok = rank ? error_set(err, "rank %d: %s", rank, part->text) : error_set(err, "%s", part->text);
-        for (int kind = 0; ok && kind < CHECKPOINT_KINDS; kind++) { // and where rank 0 sees it
-            Path path = path_of("%.3000s/%.100s", folder, checkpoint_file(kind, file, w->files).text);
-            struct stat st;
-            if (stat(path.text, &st) != 0 || (uint64_t)st.st_size != part->bytes[kind])
-                ok = error_set(err,
-                               "%s, which rank %d wrote, is not there for rank 0: --out must be the same folder on all "
-                               "hosts",
-                               path.text, rank);
-        }
+    FileSums sums;
+    memset(&sums, 0, sizeof sums);
+    bool ok = w->made && checkpoint_gathered(w, folder, &sums, err); // where it was not made, err says why not
+    ok = ok && folder_write_config(folder, c, w->tokenizer, &sums, err) &&
+         tokenizer_write_folder(w->tokenizer, folder, c->max_seq_len, &sums, err);
+    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, &sums, err) &&
+         (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, &sums, err));
+    ok = ok && checkpoint_write_run(w, folder, &sums, err) && path_sync_folder(folder, err);
+    if (ok && rename(folder, final.text) != 0) { // somebody may have put something there
+        bool taken = errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR;
+        ok = taken ? checkpoint_remove(w->run_dir, w->step, err) : true;
+        if (ok && (!taken || rename(folder, final.text) != 0))
+            ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     }
-    Path tokens = path_of("%s/tokenizer.json", folder), tokens_config = path_of("%s/tokenizer_config.json", folder);
-    int pad = tokenizer_special(w->tokenizer, "<|pad|>");
-    ok = ok && folder_write_config(folder, c, w->tokenizer->eot, pad >= 0 ? pad : w->tokenizer->eot, err) &&
-         tokenizer_save(w->tokenizer, tokens.text, err) &&
-         tokenizer_save_config(w->tokenizer, tokens_config.text, c->max_seq_len, err);
-    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, err) &&
-         (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, err));
-    ok = ok && checkpoint_write_run(w, folder, err) && path_sync_folder(folder, err) &&
-         path_remove_tree(final.text, err);
-    if (ok && rename(folder, final.text) != 0) ok = error_set(err, "cannot rename %s: %s", folder, strerror(errno));
     if (!ok) path_remove_tree(folder, NULL);
     ok = ok && path_sync_folder(w->run_dir, err);
     if (ok) checkpoint_prune(w->run_dir, &w->keep, &w->prune_err);
+    file_sums_free(&sums);
     w->ok = ok;
     w->seconds = clock_seconds() - w->began;
 }
@@ -312,7 +354,10 @@ static inline void *checkpoint_thread(void *argument) {
     CheckpointWriter *w = (CheckpointWriter *)argument;
     if (w->stage == CHECKPOINT_NUMBERS) {
         // Metrics of these steps are on disk before the weights are: what is cut off on resuming is there.
-        if (w->metrics > 0) fsync(w->metrics);
+        if (w->metrics > 0 && fsync(w->metrics) != 0 && errno != EINVAL && w->part.ok) {
+            w->part.ok = false;
+            snprintf(w->part.text, sizeof w->part.text, "cannot sync metrics.jsonl: %s", strerror(errno));
+        }
         for (int file = 0; file < w->files; file++) {
             if (w->copies && file != w->file) continue;
             for (int kind = 0; kind < CHECKPOINT_KINDS; kind++) checkpoint_write_numbers(w, file, kind);
@@ -389,7 +434,10 @@ static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
     checkpoint_join(w);
     CheckpointPart *all = (CheckpointPart *)mem_alloc(sizeof(CheckpointPart) * (size_t)w->dist->size);
     dist_gather(w->dist, all, &w->part, sizeof w->part);
-    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) w->parts[file] = all[checkpoint_rank(w, file)];
+    for (int file = 0; w->dist->rank == 0 && file < w->files; file++) {
+        w->parts[file] = all[checkpoint_rank(w, file)];
+        dist_text(w->parts[file].text, sizeof w->parts[file].text);
+    }
     free(all);
     checkpoint_run(w, CHECKPOINT_WHOLE);
     return true;

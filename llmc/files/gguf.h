@@ -25,7 +25,9 @@ the same). The second changes nothing where every word that is in the vocabulary
 give, which holds for whatever bpe.h trains and is checked for every token; where it does not hold, the
 name is "dbrx", the same pattern without that rule. So ids of plain text are those of tokenizer_encode,
 up to this: llama.cpp never normalises (a tokenizer with NFC agrees on NFC text), finds tokens that are
-added but not special by its own order, and has its own version of Unicode.
+added but not special by its own order, and has its own version of Unicode. Ends of text and chat templates
+are those of the folder's files (tokenizer_folder.h). Refused: a token that is one of the vocabulary and an added
+one with other bytes, a name with a space in it, more ends than llama.cpp can be told.
 
 Values are checked: infinity, NaN, and numbers too large for the type are errors, not files.
 The file is written tensor by tensor through about a megabyte of memory, and appears when it is whole.
@@ -35,7 +37,7 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 
 #include "../base/half.h"
 #include "huggingface.h"
-#include "../text/tokenizer.h"
+#include "../text/tokenizer_folder.h"
 #include <math.h>
 
 #define GGUF_MAGIC 0x46554747u // "GGUF"
@@ -136,11 +138,6 @@ static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *nam
 
 // ---------------------------------------------------------------- tokenizer
 
-// True if a text of the vocabulary could be a pre-token by itself.
-static inline bool gguf_is_word(const Tokenizer *tok, const uint8_t *p, size_t n) {
-    return n > 0 && text_valid(p, p + n) == n && text_split(tok->pattern, p, p + n) == p + n;
-}
-
 // True if it makes no difference whether words that the vocabulary has are looked up or merged; else
 // *word is the first token for which it does.
 static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
@@ -154,12 +151,12 @@ static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
         const uint8_t *p = tokenizer_bytes(tok, id, &n);
         const char *name = tokenizer_name(tok, id);
         ids.count = 0;
-        if (kind == TOKEN_NORMAL && gguf_is_word(tok, p, (size_t)n)) {
+        if (kind == TOKEN_NORMAL && tokenizer_is_word(tok, p, (size_t)n)) {
             tokenizer_encode_piece(&merging, p, (size_t)n, &ids);
             all = ids.count == 1 && ids.items[0] == id;
         } else if (kind == TOKEN_SPECIAL || kind == TOKEN_ADDED) {
-            all =
-                !gguf_is_word(tok, (const uint8_t *)name, strlen(name)); // llama.cpp would find its name in plain text
+            all = !tokenizer_is_word(tok, (const uint8_t *)name,
+                                     strlen(name)); // llama.cpp would find its name in plain text
         }
         *word = id;
     }
@@ -181,34 +178,41 @@ static inline const char *gguf_pattern_name(const Tokenizer *tok, Error *err) {
     return NULL;
 }
 
-// A name that no token has, for an id without a token.
-static inline Path gguf_unused_name(const Tokenizer *tok, int id) {
-    Path name = path_of("[PAD%d]", id);
-    for (int other = 0; other < tok->vocab_size; other++)
-        if (strcmp(tokenizer_name(tok, other), name.text) == 0) return path_of("[PAD%d, no token]", id);
-    return name;
+// What names of ids without a token begin with: "[PAD", or as many brackets more as make it no token's beginning.
+static inline Path gguf_unused_prefix(const Tokenizer *tok) {
+    Path prefix = path_of("[PAD");
+    for (int id = 0; id < tok->vocab_size; id++) {
+        if (strncmp(tokenizer_name(tok, id), prefix.text, strlen(prefix.text)) != 0) continue;
+        prefix = path_of("[%.4000s", prefix.text);
+        id = -1;
+    }
+    return prefix;
 }
 
-static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vocab_size, Error *err) {
-    const char *pattern = gguf_pattern_name(tok, err);
-    if (!pattern) return false;
+// What llama.cpp could not read as it is meant.
+static inline bool gguf_check_tokens(const Tokenizer *tok, Error *err) {
     if (tok->eot < 0)
         return error_set(err, "the tokenizer has no end-of-text token; llama.cpp would take token 11 for it");
-    gguf_key_string(k, "tokenizer.ggml.model", "gpt2");
-    gguf_key_string(k, "tokenizer.ggml.pre", pattern);
-    gguf_key_array(k, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)vocab_size);
-    for (int id = 0; id < vocab_size; id++) {
-        if (tokenizer_kind(tok, id) == TOKEN_MISSING) gguf_string(&k->bytes, gguf_unused_name(tok, id).text);
-        else gguf_string(&k->bytes, tokenizer_name(tok, id));
+    for (int id = 0; id < tok->vocab_size; id++) {
+        const char *name = tokenizer_name(tok, id);
+        int n;
+        const uint8_t *bytes = tokenizer_bytes(tok, id, &n);
+        if (tok->kinds[id] == TOKEN_ADDED && ((size_t)n != strlen(name) || memcmp(bytes, name, (size_t)n) != 0))
+            return error_set(err,
+                             "token %d (\"%.60s\") is one of the vocabulary and an added one; llama.cpp would print "
+                             "its "
+                             "name, not what it stands for",
+                             id, name);
+        if (tok->kinds[id] == TOKEN_NORMAL && strchr(name, ' '))
+            return error_set(err,
+                             "the name of token %d (\"%.60s\") has a space in it, which parts the two halves of a "
+                             "merge in GGUF",
+                             id, name);
     }
-    gguf_key_array(k, "tokenizer.ggml.token_type", GGUF_I32, (uint64_t)vocab_size);
-    for (int id = 0; id < vocab_size; id++) {
-        int kind = tokenizer_kind(tok, id);
-        gguf_u32(&k->bytes, kind == TOKEN_NORMAL    ? GGUF_TOKEN_NORMAL
-                            : kind == TOKEN_SPECIAL ? GGUF_TOKEN_CONTROL
-                            : kind == TOKEN_ADDED   ? GGUF_TOKEN_USER
-                                                    : GGUF_TOKEN_UNUSED);
-    }
+    return true;
+}
+
+static inline void gguf_merge_keys(GgufKeys *k, const Tokenizer *tok) {
     // Of a pair that stands twice llama.cpp would take the first, tokenizer.h takes the last.
     uint64_t count = 0;
     for (int writing = 0; writing < 2; writing++) {
@@ -222,11 +226,83 @@ static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vo
             str_printf(&k->bytes, "%s %s", tokenizer_name(tok, left), tokenizer_name(tok, right));
         }
     }
-    gguf_key_u32(k, "tokenizer.ggml.bos_token_id", tok->bos >= 0 ? tok->bos : tok->eot);
+}
+
+// True if llama.cpp ends a text at a token of this name without being told (llama-vocab.cpp, special_eog_ids).
+static inline bool gguf_ends_by_name(const char *name) {
+    static const char *const names[] = {"<|eot_id|>",    "<|im_end|>",      "<|end|>",    "<|return|>", "<end_of_turn>",
+                                        "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<EOT>",      "_<EOT>"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+// Tokens that begin and end a text. Of ends GGUF has the document's, a turn's and a message's; others must be known by
+// name.
+static inline bool gguf_end_keys(GgufKeys *k, const Tokenizer *tok, Error *err) {
+    static const char *const more[2] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    int told = 0;
+    gguf_key_u32(k, "tokenizer.ggml.bos_token_id", tok->bos_named >= 0 ? tok->bos_named : tok->eot);
     gguf_key_u32(k, "tokenizer.ggml.eos_token_id", tok->eot);
+    for (int known = 0; known < 2; known++) // those first that llama.cpp does not know
+        for (int i = 0; i < tok->stop_count; i++) {
+            int id = tok->stops[i];
+            if (id == tok->eot || gguf_ends_by_name(tokenizer_name(tok, id)) != (known != 0)) continue;
+            if (told < 2) gguf_key_u32(k, more[told++], id);
+            else if (!known)
+                return error_set(err,
+                                 "text ends at more tokens than a GGUF file can say: %d (\"%.40s\") is one too many; "
+                                 "shorten eos_token_id in generation_config.json",
+                                 id, tokenizer_name(tok, id));
+        }
+    if (tok->pad >= 0) gguf_key_u32(k, "tokenizer.ggml.padding_token_id", tok->pad);
     gguf_key_bool(k, "tokenizer.ggml.add_bos_token", tok->bos >= 0);
-    gguf_key_bool(k, "tokenizer.ggml.add_eos_token", false);
+    gguf_key_bool(k, "tokenizer.ggml.add_eos_token", tok->closing >= 0);
     return true;
+}
+
+static inline bool gguf_chat_keys(GgufKeys *k, const Tokenizer *tok, Error *err) {
+    StrList names, texts;
+    memset(&names, 0, sizeof names);
+    memset(&texts, 0, sizeof texts);
+    bool ok = tokenizer_chat_templates(&names, &texts, tok, err);
+    int others = 0;
+    for (int i = 0; ok && i < names.count; i++) {
+        bool is_default = strcmp(names.items[i], "default") == 0;
+        others += !is_default;
+        if (is_default) gguf_key_string(k, "tokenizer.chat_template", texts.items[i]);
+        else gguf_key_string(k, path_of("tokenizer.chat_template.%.1000s", names.items[i]).text, texts.items[i]);
+    }
+    if (others) gguf_key_array(k, "tokenizer.chat_templates", GGUF_STRING, (uint64_t)others);
+    for (int i = 0; others && i < names.count; i++)
+        if (strcmp(names.items[i], "default") != 0) gguf_string(&k->bytes, names.items[i]);
+    str_list_free(&names);
+    str_list_free(&texts);
+    return ok;
+}
+
+static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vocab_size, Error *err) {
+    const char *pattern = gguf_check_tokens(tok, err) ? gguf_pattern_name(tok, err) : NULL;
+    if (!pattern) return false;
+    gguf_key_string(k, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(k, "tokenizer.ggml.pre", pattern);
+    gguf_key_array(k, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)vocab_size);
+    Path unused = gguf_unused_prefix(tok);
+    for (int id = 0; id < vocab_size; id++) {
+        if (tokenizer_kind(tok, id) == TOKEN_MISSING)
+            gguf_string(&k->bytes, path_of("%.4000s%d]", unused.text, id).text);
+        else gguf_string(&k->bytes, tokenizer_name(tok, id));
+    }
+    gguf_key_array(k, "tokenizer.ggml.token_type", GGUF_I32, (uint64_t)vocab_size);
+    for (int id = 0; id < vocab_size; id++) {
+        int kind = tokenizer_kind(tok, id);
+        gguf_u32(&k->bytes, kind == TOKEN_NORMAL    ? GGUF_TOKEN_NORMAL
+                            : kind == TOKEN_SPECIAL ? GGUF_TOKEN_CONTROL
+                            : kind == TOKEN_ADDED   ? GGUF_TOKEN_USER
+                                                    : GGUF_TOKEN_UNUSED);
+    }
+    gguf_merge_keys(k, tok);
+    return gguf_end_keys(k, tok, err) && gguf_chat_keys(k, tok, err);
 }
 
 // ---------------------------------------------------------------- tensors
@@ -279,7 +355,7 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             ok = t->from != NULL;
         }
     }
-    ok = ok && disk_all_used(st, used, "", c, folder, err);
+    ok = ok && disk_all_used(st, used, "", table, c, folder, err);
     free(used);
     return ok;
 }
@@ -373,11 +449,19 @@ static inline bool gguf_write_tensor(OutFile *f, const GgufTensor *t, Error *err
 
 // ---------------------------------------------------------------- export
 
-// The last part of a folder's path, for people to read.
+// The last part of a folder's path, for people to read. GGUF's strings are UTF-8, names of folders any bytes.
 static inline Path gguf_model_name(const char *folder) {
     char *real = realpath(folder, NULL);
     const char *path = real ? real : folder, *slash = strrchr(path, '/');
-    Path name = path_of("%s", slash && slash[1] ? slash + 1 : path);
+    Utf8Stream utf8;
+    Str text;
+    memset(&utf8, 0, sizeof utf8);
+    memset(&text, 0, sizeof text);
+    if (slash && slash[1]) path = slash + 1;
+    utf8_stream_push(&utf8, path, strlen(path), &text);
+    utf8_stream_finish(&utf8, &text);
+    Path name = path_of("%.1000s", text.data ? text.data : "");
+    free(text.data);
     free(real);
     return name;
 }
@@ -423,7 +507,7 @@ static inline bool gguf_export(const char *model_folder, const char *out_path, i
     Tokenizer tok;
     SafeTensors st;
     Path tokenizer_path = path_of("%s/tokenizer.json", model_folder);
-    if (!folder_read_config(&c, model_folder, err) || !tokenizer_load(&tok, tokenizer_path.text, err)) return false;
+    if (!folder_read_config(&c, model_folder, err) || !tokenizer_open(&tok, tokenizer_path.text, err)) return false;
     if (!safetensors_open(&st, model_folder, err)) {
         tokenizer_free(&tok);
         return false;

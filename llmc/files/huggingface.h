@@ -16,125 +16,236 @@ fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; 
 
 #include "../engine.h"
 #include "../base/json.h"
+#include "../text/tokenizer_folder.h"
 #include "naming.h"
 #include "safetensors.h"
 
 // ---------------------------------------------------------------- config.json
 
-static inline bool folder_refuse(Error *err, const char *path, const char *field, const char *found,
-                                 const char *supported) {
-    return error_set(err, "%s: \"%s\" is %s; this program supports %s", path, field, found, supported);
-}
-
-// True if a field is absent, null or false.
-static inline bool folder_is_off(const Json *root, const char *field) {
-    const Json *j = json_get(root, field);
-    return !j || j->type == JSON_NULL || (j->type == JSON_BOOL && !j->boolean);
-}
-
-static inline bool folder_read_rope(Config *c, const Json *root, const char *path, Error *err) {
-    const Json *parameters = json_get(root, "rope_parameters"), *scaling = json_get(root, "rope_scaling");
-    c->rope_theta = json_number(json_get(parameters, "rope_theta"), json_number(json_get(root, "rope_theta"), 10000.0));
-    const Json *both[] = {parameters, scaling};
-    for (int i = 0; i < 2; i++) {
-        const char *type =
-            json_string(json_get(both[i], "rope_type"), json_string(json_get(both[i], "type"), "default"));
-        if (strcmp(type, "default") != 0)
-            return folder_refuse(err, path, i ? "rope_scaling" : "rope_parameters", type,
-                                 "rotary positions without scaling");
-        if (json_number(json_get(both[i], "partial_rotary_factor"), 1.0) != 1.0)
-            return folder_refuse(err, path, "partial_rotary_factor", "below 1", "rotation of the whole head");
-    }
-    return true;
-}
-
-// A whole number; -1, which no size may be, where something else stands there.
-static inline int folder_int(const Json *j, int64_t fallback) {
-    if (!j || j->type == JSON_NULL) return (int)fallback;
-    int64_t value = json_integer(j, -1);
-    return value >= 0 && value <= INT32_MAX ? (int)value : -1;
+static inline bool folder_refuse(Error *err, const char *field, const char *found, const char *supported) {
+    return error_set(err, "\"%s\" is %s; this program supports %s", field, found, supported);
 }
 
 // True if a name is one of those that are separated by '|'.
 static inline bool key_among(const char *keys, const char *name) {
-    for (int i = 0; name_part(keys, i).text[0]; i++)
-        if (strcmp(name_part(keys, i).text, name) == 0) return true;
+    size_t n = strlen(name);
+    for (const char *key = keys; *key; key += *key == '|') {
+        size_t length = strcspn(key, "|");
+        if (length == n && memcmp(key, name, n) == 0) return true;
+        key += length;
+    }
     return false;
 }
 
 // What a field is where config.json does not say: the default of the family's class, which may follow from other
 // fields.
-static inline double folder_default(const Config *c, int kind, const Json *root) {
-    if (kind == CONFIG_max_seq_len && family_of(c->family)->keys == KEYS_GPT2)
-        return folder_int(json_get(root, "n_ctx"), c->max_seq_len); // its older name
+static inline double folder_default(const Config *c, int kind) {
     if (kind == CONFIG_kv_heads && !c->kv_heads) return c->heads;
-    if (kind == CONFIG_head_size && !c->head_size) return c->heads > 0 ? c->channels / c->heads : 0;
-    if (kind == CONFIG_hidden && !c->hidden) return (int)((int64_t)4 * c->channels);
+    if (kind == CONFIG_head_size && !c->head_size) return c->channels / c->heads;
+    if (kind == CONFIG_hidden && !c->hidden) return 4 * c->channels;
     return config_value(c, kind);
 }
 
-static inline bool folder_read_field(Config *c, int kind, const Json *root, const char *path, Error *err) {
-    const ConfigField *f = config_field(kind);
-    const char *keys = f->keys[family_of(c->family)->keys];
-    double fallback = folder_default(c, kind, root);
-    Path first = name_part(keys, 0);
-    const Json *j = *keys ? json_get(root, first.text) : NULL;
-    if (f->type == FIELD_SIZE) config_set(c, kind, folder_int(j, (int64_t)fallback));
-    if (f->type == FIELD_REAL) config_set(c, kind, json_number(j, fallback));
-    if (f->type == FIELD_SWITCH) config_set(c, kind, json_bool(j, fallback != 0));
-    if (kind == CONFIG_activation) {
-        Path own = name_part(activation_names(c->activation), 0);
-        const char *found = json_string(j, own.text);
-        if (!key_among(activation_names(c->activation), found))
-            return folder_refuse(err, path, first.text, found, own.text);
+// Reads a number of the config from one key.
+static inline bool folder_read_number(double *value, const ConfigField *f, const Json *root, const char *key,
+                                      Error *err) {
+    int64_t whole = 0;
+    bool on = *value != 0, there = json_present(root, key) != NULL;
+    if (f->type == FIELD_REAL) {
+        if (!json_want_number(value, root, key, err)) return false;
+        if (!there || f->least >= f->most || (*value > f->least && *value < f->most)) return true;
+        Path bounds = path_of("a number above %g and below %g", f->least, f->most);
+        return json_unwanted(err, json_get(root, key), key, bounds.text);
     }
-    if (kind == CONFIG_bias && *keys && json_bool(json_get(root, name_part(keys, 1).text), false) != (c->bias != 0))
-        return folder_refuse(err, path, first.text, "unlike mlp_bias",
-                             "biases in all linear layers of a block or in none");
+    if (f->type == FIELD_SWITCH) {
+        if (!json_want_bool(&on, root, key, err)) return false;
+        *value = on;
+        return true;
+    }
+    if (!json_want_integer(&whole, root, key, (int64_t)f->least, (int64_t)f->most, err)) return false;
+    if (there) *value = (double)whole;
     return true;
 }
 
-// Fields that change what is computed and that Config has no place for.
-static inline bool folder_read_others(Config *c, const Json *root, const char *path, Error *err) {
-    static const struct {
-        int keys;
-        const char *field;
-        bool on; // what is supported, and the default
-        const char *supported;
-    } fields[] = {{KEYS_GPT2, "scale_attn_weights", true, "true"},
-                  {KEYS_GPT2, "scale_attn_by_inverse_layer_idx", false, "false"},
-                  {KEYS_GPT2, "add_cross_attention", false, "false"},
-                  {KEYS_LLAMA, "use_sliding_window", false, "full attention"}};
-    int keys = family_of(c->family)->keys;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        bool off =
-            fields[i].on ? !json_bool(json_get(root, fields[i].field), true) : folder_is_off(root, fields[i].field);
-        if (fields[i].keys == keys && off == fields[i].on)
-            return folder_refuse(err, path, fields[i].field, off ? "false" : "true", fields[i].supported);
-    }
-    if (!*config_field(CONFIG_head_size)->keys[keys] && c->heads > 0 && c->channels % c->heads)
-        return error_set(err, "%s: n_head %d does not divide n_embd %d", path, c->heads, c->channels);
-    return !c->rope || folder_read_rope(c, root, path, err);
+static inline bool folder_read_activation(Config *c, const Json *root, const char *key, Error *err) {
+    Path own = name_part(activation_names(c->activation), 0);
+    const char *found = own.text;
+    if (!json_want_string(&found, root, key, err)) return false;
+    return key_among(activation_names(c->activation), found) || folder_refuse(err, key, found, own.text);
 }
 
-static inline bool folder_read_config(Config *out, const char *folder, Error *err) {
-    Path path = path_of("%s/config.json", folder);
-    JsonDoc doc;
-    const Json *root = json_load(&doc, path.text, err);
-    if (!root) return false;
-    const char *type = json_string(json_get(root, "model_type"), "");
-    Config c = family_of(0)->config;
+static inline bool folder_read_field(Config *c, int kind, const Json *root, Error *err) {
+    const ConfigField *f = config_field(kind);
+    const Family *family = family_of(c->family);
+    const char *keys = f->keys[family->keys];
+    Path first = name_part(keys, 0), second = name_part(keys, 1);
+    double value = folder_default(c, kind), other = value;
+    // What follows from other fields may be null; Transformers refuses null elsewhere, too.
+    bool follows = f->type == FIELD_SIZE && (config_value(&family->config, kind) == 0 || kind == CONFIG_kv_heads);
+    for (int i = 0; i < 2 && !follows; i++) {
+        const Json *j = json_get(root, i ? second.text : first.text);
+        if (json_is(j, JSON_NULL))
+            return json_unwanted(err, j, i ? second.text : first.text, "a value; leave it out to have the default");
+    }
+    if (kind == CONFIG_kv_heads && json_is(json_get(root, first.text), JSON_NULL)) value = c->heads;
+    if (kind == CONFIG_activation) return folder_read_activation(c, root, first.text, err);
+    // n_ctx is an older name of n_positions, which comes first.
+    if (kind == CONFIG_max_seq_len && family->keys == KEYS_GPT2 && !folder_read_number(&value, f, root, "n_ctx", err))
+        return false;
+    if (*keys && !folder_read_number(&value, f, root, first.text, err)) return false;
+    config_set(c, kind, value);
+    if (!second.text[0]) return true;
+    // Several keys of one field: they must agree. What the class lacks is off in it.
+    if (!folder_read_number(&other, f, root, second.text, err)) return false;
+    if (strcmp(second.text, family->absent) == 0 && (value != 0 || other != 0))
+        return folder_refuse(err, value != 0 ? first.text : second.text, "true",
+                             path_of("no biases in %s, whose MLP has none", family->class_name).text);
+    return value == other || folder_refuse(err, first.text, path_of("unlike %s", second.text).text,
+                                           "biases in all linear layers of a block or in none");
+}
+
+// What a field must be that changes what is computed and that Config has no place for.
+typedef enum { NEUTRAL_OFF, NEUTRAL_ON, NEUTRAL_ONE } Neutral;
+
+static inline bool json_is_neutral(const Json *j, Neutral neutral) {
+    if (neutral == NEUTRAL_ON) return j->type == JSON_BOOL && j->boolean;
+    if (neutral == NEUTRAL_ONE) return j->type == JSON_NUMBER && j->number == 1;
+    return j->type == JSON_NUMBER ? j->number == 0 : j->type == JSON_BOOL ? !j->boolean : j->size == 0;
+}
+
+// The fields of this kind that models of Transformers have. Its classes of our families read few of them and would
+// pass over the others; but who wrote them meant them, and other programs read them. keys: of which vocabulary, -1: of
+// both. The second table has parts of names: num_experts, n_routed_experts, moe_layer_freq ...
+static inline bool folder_read_others(const Config *c, const Json *root, Error *err) {
+    int keys = family_of(c->family)->keys;
+    static const struct {
+        int keys;
+        Neutral neutral;
+        const char *names, *supported;
+    } rows[] = {
+        {KEYS_GPT2, NEUTRAL_ON, "scale_attn_weights", "true"},
+        {KEYS_GPT2, NEUTRAL_OFF, "scale_attn_by_inverse_layer_idx|reorder_and_upcast_attn", "false"},
+        {KEYS_LLAMA, NEUTRAL_OFF, "use_sliding_window", "full attention"},
+        {-1, NEUTRAL_ONE,
+         "pretraining_tp|partial_rotary_factor|rotary_pct|rope_ratio|logit_scale|logits_scaling|embedding_scale|"
+         "scale_emb|residual_scale|attn_scale|route_scale",
+         "1"},
+        {-1, NEUTRAL_OFF,
+         "add_cross_attention|is_encoder_decoder|quantization_config|compression_config|pruned_heads|per_layer_config|"
+         "use_parallel_residual|parallel_attn|use_qk_norm|qk_norm|qk_layernorm|qkv_bias|use_qkv_bias|use_bias|bias|"
+         "attention_out_bias|clip_qkv|attention_chunk_size|attention_window|window_size|sliding_window_size|"
+         "sliding_window_pattern|global_attn_every_n_layers|no_rope_layers|no_rope_layer_interval|layer_rope_theta|"
+         "use_bidirectional_attention|position_embedding_type|hidden_activation|multi_query|scale_depth|"
+         "dim_model_base|rotary_dim|rope_interleave|use_post_norm|norm_after|norm_type|hidden_size_per_layer_input|"
+         "num_kv_shared_layers|mlp_layer_types|swiglu_limit|scale_embedding|attn_temperature_tuning|attn_config",
+         "none"},
+    };
+    static const struct {
+        Neutral neutral;
+        const char *part;
+    } parts[] = {{NEUTRAL_OFF, "expert"},    {NEUTRAL_OFF, "moe_"},    {NEUTRAL_OFF, "_moe"},
+                 {NEUTRAL_OFF, "router"},    {NEUTRAL_OFF, "softcap"}, {NEUTRAL_ONE, "multiplier"},
+                 {NEUTRAL_OFF, "lora_rank"}, {NEUTRAL_OFF, "alibi"},   {NEUTRAL_OFF, "mup"},
+                 {NEUTRAL_OFF, "mrope"},     {NEUTRAL_OFF, "quantiz"}};
+    double root_size = sqrt((double)c->head_size);
+    for (const Json *j = root->child; j; j = j->next) {
+        bool scale = strcmp(j->key, "attention_multiplier") == 0, length = strcmp(j->key, "query_pre_attn_scalar") == 0;
+        if (j->type == JSON_NULL) continue;
+        if (scale || length) { // what the scores are multiplied with; or what it is the root of
+            double one = scale ? j->number * root_size : j->number / c->head_size;
+            if (fabs(one - 1) < 1e-6) continue;
+            return folder_refuse(err, j->key, json_shown(j).text, "scores over the root of the head size");
+        }
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            if ((rows[i].keys == keys || rows[i].keys < 0) && key_among(rows[i].names, j->key) &&
+                !json_is_neutral(j, rows[i].neutral))
+                return folder_refuse(err, j->key, json_shown(j).text, rows[i].supported);
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (strstr(j->key, parts[i].part) && !json_is_neutral(j, parts[i].neutral))
+                return folder_refuse(err, j->key, json_shown(j).text, parts[i].neutral == NEUTRAL_ONE ? "1" : "none");
+    }
+    return true;
+}
+
+// Windows of attention. A llama that says no more than its window's length has one; qwen3 has one only if told so.
+static inline bool folder_read_windows(const Config *c, const Json *root, Error *err) {
+    const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types");
+    bool stated = json_present(root, "use_sliding_window") || strstr(family_of(c->family)->fixed, "use_sliding_window");
+    if (window && !stated && !json_is_neutral(window, NEUTRAL_OFF))
+        return folder_refuse(err, "sliding_window", json_shown(window).text, "full attention");
+    if (types && (types->type != JSON_ARRAY || types->size != (uint32_t)c->layers))
+        return json_unwanted(err, types, "layer_types", path_of("an array of %d strings", c->layers).text);
+    for (const Json *j = types ? types->child : NULL; j; j = j->next)
+        if (j->type != JSON_STRING || strcmp(j->text, "full_attention") != 0)
+            return folder_refuse(err, "layer_types", json_shown(j).text, "\"full_attention\" in every layer");
+    return true;
+}
+
+// A size under the name that the other vocabulary has for it: Transformers takes some of these for its own (n_embd and
+// hidden_size of gpt2). One that says something else is a mistake.
+static inline bool folder_read_aliases(const Config *c, const Json *root, Error *err) {
+    int keys = family_of(c->family)->keys;
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        const ConfigField *f = config_field(i);
+        const char *alias = f->keys[!keys], *own = f->keys[keys];
+        double value = config_value(c, i), other = value;
+        if (f->type != FIELD_SIZE || strcmp(alias, own) == 0) continue;
+        if (*alias && !folder_read_number(&other, f, root, alias, err)) return false;
+        if (value != other)
+            return error_set(err, "\"%s\" is %.0f, but the model's %s is %.0f%s%s%s", alias, other, f->words, value,
+                             *own ? " (\"" : "", own, *own ? "\")" : "");
+    }
+    return true;
+}
+
+// Rotary positions: rope_theta beside the other fields (Transformers 4) or in rope_parameters (5), or both alike.
+static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
+    static const char *const objects[] = {"rope_parameters", "rope_scaling"};
+    static const char *const known[] = {"rope_theta", "partial_rotary_factor"};
+    bool there = json_present(root, known[0]) != NULL;
+    for (int i = 0; i < 2; i++) {
+        const Json *object = json_present(root, objects[i]);
+        if (!object) continue;
+        if (object->type != JSON_OBJECT) return json_unwanted(err, object, objects[i], "an object");
+        if (!json_unique(object, err)) return false;
+        for (const Json *j = object->child; j; j = j->next) {
+            Path name = path_of("%s.%.200s", objects[i], j->key);
+            bool type = strcmp(j->key, "rope_type") == 0 || strcmp(j->key, "type") == 0;
+            if (j->type == JSON_NULL || strcmp(j->key, known[0]) == 0) continue;
+            if (type && j->type == JSON_STRING && strcmp(j->text, "default") == 0) continue;
+            if (strcmp(j->key, known[1]) == 0 && json_is_neutral(j, NEUTRAL_ONE)) continue;
+            return folder_refuse(err, name.text, json_shown(j).text,
+                                 "rotary positions of whole heads, without scaling");
+        }
+        double theta = c->rope_theta;
+        if (!folder_read_number(&theta, config_field(CONFIG_rope_theta), object, known[0], err)) return false;
+        if (there && json_present(object, known[0]) && theta != c->rope_theta)
+            return error_set(err, "\"rope_theta\" is %.9g, and %.9g in \"%s\"", c->rope_theta, theta, objects[i]);
+        there = there || json_present(object, known[0]);
+        c->rope_theta = theta;
+    }
+    return true;
+}
+
+// The config in what stands in a config.json; errors name the field.
+static inline bool folder_parse_config(Config *c, const Json *root, Error *err) {
+    const char *type = "missing";
+    if (root->type != JSON_OBJECT) return error_set(err, "expected an object, found %s", json_shown(root).text);
+    if (!json_unique(root, err) || !json_want_string(&type, root, "model_type", err)) return false;
+    *c = family_of(0)->config;
     for (int i = 0; i < FAMILY_KINDS; i++)
-        if (strcmp(family_name(i), type) == 0) c = family_of(i)->config;
-    bool ok = strcmp(family_name(c.family), type) == 0;
-    if (!ok) folder_refuse(err, path.text, "model_type", *type ? type : "missing", family_list("", " and ").text);
-    for (int i = 0; ok && i < CONFIG_KINDS; i++) ok = folder_read_field(&c, i, root, path.text, err);
-    ok = ok && folder_read_others(&c, root, path.text, err);
-    json_free(&doc);
-    Error inner;
-    if (ok && !config_check(&c, &inner)) ok = error_set(err, "%s: %s", path.text, inner.text);
-    if (ok) *out = c;
-    return ok;
+        if (strcmp(family_name(i), type) == 0) *c = family_of(i)->config;
+    if (strcmp(family_name(c->family), type) != 0)
+        return folder_refuse(err, "model_type", type, family_list("", " and ").text);
+    const Family *family = family_of(c->family);
+    bool divides = !family->config.head_size; // so this class asks for
+    for (int i = 0; i < CONFIG_KINDS; i++)
+        if (!folder_read_field(c, i, root, err)) return false;
+    if (divides && c->channels % c->heads)
+        return error_set(err, "\"%s\" %d does not divide \"%s\" %d", config_field(CONFIG_heads)->keys[family->keys],
+                         c->heads, config_field(CONFIG_channels)->keys[family->keys], c->channels);
+    return folder_read_aliases(c, root, err) && folder_read_windows(c, root, err) && folder_read_others(c, root, err) &&
+           (!c->rope || folder_read_rope(c, root, err)) && config_check(c, err);
 }
 
 // A field's lines of config.json.
@@ -149,38 +260,104 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
         str_printf(s, "  \"%s\": ", key.text);
         if (f->type == FIELD_SWITCH) str_puts(s, value != 0 ? "true" : "false");
         else if (f->type == FIELD_CHOICE) str_printf(s, "\"%s\"", name_part(activation_names(c->activation), 0).text);
-        else str_printf(s, "%.*g", f->type == FIELD_REAL ? 9 : 10, value);
+        else json_add_number(s, value);
         str_puts(s, ",\n");
     }
-    if (kind == CONFIG_rope_theta && c->rope) // both spellings: Transformers 4 reads the first, 5 the second
-        str_printf(s, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": %.9g},\n", value);
+    if (kind == CONFIG_rope_theta && c->rope) { // both spellings: Transformers 4 reads the first, 5 the second
+        str_puts(s, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": ");
+        json_add_number(s, value);
+        str_puts(s, "},\n");
+    }
     if (kind == CONFIG_bias) str_puts(s, family->fixed);
 }
 
-// end_of_text: the id that ends a document, -1 if there is none; it stands for the beginning, too. padding: the
-// id that fills batches up, -1 for none.
-static inline bool folder_write_config(const char *folder, const Config *c, int end_of_text, int padding, Error *err) {
+// Whether a config comes back from what config.json says of it: what cannot be written is not to be trained.
+static inline bool folder_config_returns(const Config *c, Error *err) {
     Str s;
+    JsonDoc doc;
+    Config back;
+    Error why;
     memset(&s, 0, sizeof s);
+    str_printf(&s, "{\"model_type\": \"%s\",\n", family_name(c->family));
+    for (int i = 0; i < CONFIG_KINDS; i++) folder_write_field(&s, c, i);
+    str_puts(&s, "\"use_cache\": true}");
+    const Json *root = json_parse(&doc, s.data, s.size, &why);
+    bool ok = root && folder_parse_config(&back, root, &why);
+    const char *field = NULL;
+    for (int i = 0; ok && !field && i < CONFIG_KINDS; i++)
+        if (config_value(c, i) != config_value(&back, i)) field = config_field(i)->words;
+    if (root) json_free(&doc);
+    free(s.data);
+    if (!ok) return error_set(err, "no config.json of a %s model says it: %.800s", family_name(c->family), why.text);
+    return field ? error_set(err, "no config.json of a %s model says its %s", family_name(c->family), field) : true;
+}
+
+static inline bool folder_read_config(Config *out, const char *folder, Error *err) {
+    Path path = path_of("%s/config.json", folder);
+    JsonDoc doc;
+    Error why;
+    Config c;
+    const Json *root = json_load(&doc, path.text, err);
+    if (!root) return false;
+    bool ok = folder_parse_config(&c, root, &why) && folder_config_returns(&c, &why);
+    json_free(&doc);
+    if (ok) *out = c;
+    return ok ? true : error_set(err, "%s: %.900s", path.text, why.text);
+}
+
+static inline void folder_write_id(Str *s, const char *key, int id) {
+    str_printf(s, "  \"%s\": ", key);
+    if (id < 0) str_puts(s, "null");
+    else str_printf(s, "%d", id);
+}
+
+// Where a text begins and ends, as lines: the document's end first, then the other ends.
+static inline void folder_write_ends(Str *s, const Tokenizer *tok) {
+    int end = tok ? tok->eot : -1, bos = tok && tok->bos_named >= 0 ? tok->bos_named : end;
+    folder_write_id(s, "bos_token_id", bos);
+    str_puts(s, ",\n");
+    if (!tok || tok->stop_count < 2) {
+        folder_write_id(s, "eos_token_id", end);
+        return;
+    }
+    str_printf(s, "  \"eos_token_id\": [%d", end);
+    for (int i = 0; i < tok->stop_count; i++)
+        if (tok->stops[i] != end) str_printf(s, ", %d", tok->stops[i]);
+    str_puts(s, "]");
+}
+
+// config.json and generation_config.json. tok: whose tokens begin and end a text, and what the folder that it comes
+// from said of them; NULL: nothing is known. sums: notes the files, or NULL.
+static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, FileSums *sums,
+                                       Error *err) {
+    Str s;
+    Error why;
+    memset(&s, 0, sizeof s);
+    if (!folder_config_returns(c, &why)) return error_set(err, "cannot write %s/config.json: %.800s", folder, why.text);
     str_printf(&s, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", family_of(c->family)->class_name,
                family_name(c->family));
     for (int i = 0; i < CONFIG_KINDS; i++) folder_write_field(&s, c, i);
-    char id[16] = "null", pad[16] = "null";
-    if (end_of_text >= 0) snprintf(id, sizeof id, "%d", end_of_text);
-    if (padding >= 0) snprintf(pad, sizeof pad, "%d", padding);
-    str_printf(&s,
-               "  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": "
-               "true\n}\n",
-               id, id);
+    if (tok && tok->model_ids.size) {
+        str_puts(&s, tok->model_ids.data);
+    } else {
+        folder_write_ends(&s, tok);
+        str_puts(&s, ",\n");
+    }
+    str_puts(&s, "  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n");
     Path path = path_of("%s/config.json", folder);
-    bool ok = file_write_all(path.text, s.data, s.size, err);
-    free(s.data);
-    if (!ok) return false;
-    char generation[256];
-    snprintf(generation, sizeof generation,
-             "{\n  \"bos_token_id\": %s,\n  \"eos_token_id\": %s,\n  \"pad_token_id\": %s\n}\n", id, id, pad);
+    bool ok = file_write_summed(sums, path.text, s.data, s.size, err);
+    s.size = 0;
+    if (!tok || !tokenizer_generation_config(&s, tok)) {
+        str_puts(&s, "{\n");
+        folder_write_ends(&s, tok);
+        str_puts(&s, ",\n");
+        folder_write_id(&s, "pad_token_id", !tok ? -1 : tok->pad >= 0 ? tok->pad : tok->eot);
+        str_puts(&s, "\n}\n");
+    }
     path = path_of("%s/generation_config.json", folder);
-    return file_write_all(path.text, generation, strlen(generation), err);
+    ok = ok && file_write_summed(sums, path.text, s.data, s.size, err);
+    free(s.data);
+    return ok;
 }
 
 // ---------------------------------------------------------------- parameters on disk
@@ -303,26 +480,69 @@ static inline const SafeTensor *disk_expect(const SafeTensors *st, char *used, c
     return NULL;
 }
 
+// Whether two tensors hold the same numbers, of whatever type.
+static inline bool disk_equal(bool *equal, const SafeTensor *a, const SafeTensor *b, Error *err) {
+    enum { PIECE = 4096 };
+    float x[PIECE], y[PIECE];
+    *equal = a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim) == 0;
+    if (!*equal || (a->dtype == b->dtype && memcmp(a->data, b->data, a->bytes) == 0)) return true;
+    for (int64_t at = 0; *equal && at < a->elements; at += PIECE) {
+        int64_t n = int64_min(PIECE, a->elements - at);
+        if (!safetensors_to_f32(x, a, at, n, err) || !safetensors_to_f32(y, b, at, n, err)) return false;
+        for (int64_t i = 0; i < n; i++) *equal = *equal && x[i] == y[i];
+    }
+    return true;
+}
+
+// A stored head under tie_word_embeddings must be the copy of the embedding that it is said to be: Transformers takes
+// one that is not for a head of its own, against its config.
+static inline bool disk_check_tied(const SafeTensors *st, const SafeTensor *head, const ParamTable *t, const Config *c,
+                                   const char *path, Error *err) {
+    const Param *wte = param_find(t, PARAM_wte, -1);
+    const SafeTensor *embedding = disk_find(st, "", disk_part(folder_names(wte, c), wte, c, 0).name);
+    bool equal = false;
+    if (embedding && !disk_equal(&equal, head, embedding, err)) return false;
+    return equal ? true
+                 : error_set(err,
+                             "%s: %s is not the embedding, though config.json says \"tie_word_embeddings\": true; say "
+                             "false there to keep this head, or take it out of the file",
+                             path, head->name);
+}
+
 // Refuses tensors with this prefix that no parameter used.
-static inline bool disk_all_used(const SafeTensors *st, const char *used, const char *prefix, const Config *c,
-                                 const char *path, Error *err) {
+static inline bool disk_all_used(const SafeTensors *st, const char *used, const char *prefix, const ParamTable *t,
+                                 const Config *c, const char *path, Error *err) {
     for (int i = 0; i < st->count; i++) {
-        const char *name = st->tensors[i].name;
-        if (used[i] || strncmp(name, prefix, strlen(prefix)) != 0 || disk_is_ballast(name)) continue;
-        if (c->tied && str_ends_with(name, "lm_head.weight")) continue; // a copy of the embedding
-        return error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, name,
+        const SafeTensor *tensor = &st->tensors[i];
+        if (used[i] || strncmp(tensor->name, prefix, strlen(prefix)) != 0 || disk_is_ballast(tensor->name)) continue;
+        if (c->tied && !*prefix && strcmp(tensor->name, "lm_head.weight") == 0) {
+            if (!disk_check_tied(st, tensor, t, c, path, err)) return false;
+            continue;
+        }
+        return error_set(err, "%s: the tensor %s has no place in a %s model with this config.json", path, tensor->name,
                          family_name(c->family));
     }
     return true;
 }
 
-// Fills the model's weights (or moments) from tensors named prefix + name. Every parameter must be
-// there in its shape, and every tensor of the file with this prefix must be used.
-static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
-                             const char *prefix, const char *path, Error *err) {
-    size_t most, most_turned;
-    disk_sizes(&most, &most_turned, t, c);
-    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
+// The first of x (n) that is not finite, n: all are. One pass over what lies in the cache.
+static inline size_t disk_not_finite(const float *x, size_t n) {
+    const uint32_t exponent = 0x7f800000u;
+    uint32_t bits;
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) { // without a way out, so that it is done with vectors
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    for (size_t i = 0; bad && i < n; i++)
+        if (!isfinite(x[i])) return i;
+    return n;
+}
+
+// Whether the tensors named prefix + name are the model's: every parameter is there in its shape, and every tensor of
+// the file with this prefix is used. No memory is taken for them.
+static inline bool disk_check(const SafeTensors *st, const ParamTable *t, const Config *c, const char *prefix,
+                              const char *path, Error *err) {
     char *used = (char *)mem_alloc((size_t)st->count + 1);
     bool ok = true;
     for (int i = 0; ok && i < t->count; i++) {
@@ -330,8 +550,29 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
         const NameRow *names = folder_names(p, c);
         for (int j = 0; ok && j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
-            const SafeTensor *tensor = disk_expect(st, used, prefix, &part, p, path, err);
-            ok = tensor != NULL;
+            ok = disk_expect(st, used, prefix, &part, p, path, err) != NULL;
+        }
+    }
+    ok = ok && disk_all_used(st, used, prefix, t, c, path, err);
+    free(used);
+    return ok;
+}
+
+// Fills the model's weights (or moments) from tensors named prefix + name, as disk_check wants them; all numbers must
+// be finite.
+static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
+                             const char *prefix, const char *path, Error *err) {
+    size_t most, most_turned;
+    if (!disk_check(st, t, c, prefix, path, err)) return false;
+    disk_sizes(&most, &most_turned, t, c);
+    float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
+    bool ok = true;
+    for (int i = 0; ok && i < t->count; i++) {
+        const Param *p = &t->items[i];
+        const NameRow *names = folder_names(p, c);
+        for (int j = 0; ok && j < disk_count(names, c); j++) {
+            DiskPart part = disk_part(names, p, c, j);
+            const SafeTensor *tensor = disk_find(st, prefix, part.name);
             size_t start = (size_t)part.row * (size_t)p->cols, count = (size_t)part.rows * (size_t)p->cols,
                    held = part.transposed ? count : DISK_PIECE;
             for (size_t first = 0; ok && first < count; first += held) {
@@ -339,15 +580,18 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
                 if (!model_keeps(m, array, &piece)) continue;
                 ok = safetensors_to_f32(part.transposed ? turned : values, tensor, (int64_t)first, (int64_t)piece.count,
                                         err);
+                size_t bad = ok ? disk_not_finite(part.transposed ? turned : values, piece.count) : piece.count;
+                if (bad < piece.count)
+                    ok = error_set(err, "%s: the tensor %s holds %g at number %zu; every weight must be finite",
+                                   tensor->path, tensor->name, (double)(part.transposed ? turned : values)[bad],
+                                   first + bad);
                 if (ok && part.transposed) disk_transpose(values, turned, p->cols, part.rows);
                 if (ok) model_set(m, array, &piece, values);
             }
         }
     }
-    ok = ok && disk_all_used(st, used, prefix, c, path, err);
     free(values);
     free(turned);
-    free(used);
     return ok;
 }
 
@@ -359,18 +603,98 @@ static inline bool folder_load_weights(Model *m, const ParamTable *t, const Conf
     return ok;
 }
 
-// Whether --model names a folder, not a preset, and whether the folder has weights.
-static inline bool folder_look(const char *model, bool *folder, bool *weights, Error *err) {
-    static const char *files[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+// The files that may stand in a folder whose model begins with random weights: what describes a model and a tokenizer.
+static inline bool folder_file_is_small(const char *name) {
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.jinja",
+                                        "chat_template.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+// A folder without weights under the names that are read: *none if it holds nothing but config and tokenizer files. All
+// else is a model whose weights are missing, cut short or in another format, and random ones are not what was meant.
+static inline bool folder_is_bare(const char *folder, Error *err) {
+    StrList names;
     FileKind kind;
-    *weights = false;
+    memset(&names, 0, sizeof names);
+    bool ok = folder_list(&names, folder, err);
+    for (int i = 0; ok && i < names.count; i++) {
+        const char *name = names.items[i];
+        ok = path_look(path_of("%s/%s", folder, name).text, &kind, err);
+        if (!ok || (kind == FILE_REGULAR && folder_file_is_small(name))) continue;
+        if (kind == FILE_FOLDER && strcmp(name, "additional_chat_templates") == 0) continue;
+        bool pickled = str_ends_with(name, ".bin") || str_ends_with(name, ".pt") || str_ends_with(name, ".pth");
+        ok = error_set(err,
+                       "the folder %.300s has neither model.safetensors nor model.safetensors.index.json, but it has "
+                       "%.200s: %s; only a folder with nothing but config and tokenizer files starts from random "
+                       "weights",
+                       folder, name,
+                       pickled ? "save the model again with Transformers (safe_serialization=True)"
+                               : "fetch the weights again, or move it away");
+    }
+    str_list_free(&names);
+    return ok;
+}
+
+// Whether a folder's weights are those of its config: before memory is taken for a model that is not there.
+static inline bool folder_check_weights(const Config *c, const char *folder, Error *err) {
+    SafeTensors st;
+    if (!safetensors_open(&st, folder, err)) return false;
+    ParamTable t = param_table(c);
+    bool ok = disk_check(&st, &t, c, "", folder, err);
+    param_table_free(&t);
+    safetensors_close(&st);
+    return ok;
+}
+
+// Whether --model names a folder, not a preset. The name of a preset is the preset, also where a run's folder has that
+// name; but where a model lies in a folder of that name, it is not clear what is meant. A path with '/' is a folder.
+static inline bool model_is_folder(bool *folder, const char *model, Error *err) {
+    FileKind kind, config;
+    Config preset;
+    Error unknown;
     if (!path_look(model, &kind, err)) return false;
     *folder = kind == FILE_FOLDER;
-    for (int i = 0; *folder && i < 3; i++) {
+    if (!*folder || strchr(model, '/') || !config_of_preset(&preset, model, &unknown)) return true;
+    *folder = false;
+    if (!path_look(path_of("%s/config.json", model).text, &config, err)) return false;
+    return config == FILE_ABSENT
+               ? true
+               : error_set(err,
+                           "--model=%s is the name of a preset, and of a folder with a model in it: write ./%s for "
+                           "the folder; to have the preset, rename the folder",
+                           model, model);
+}
+
+// For messages about a preset that has no weights: ./NAME, where there is a folder of its name.
+static inline Path model_folder_beside(const char *model) {
+    FileKind kind = FILE_ABSENT;
+    Error err;
+    bool there = path_look(model, &kind, &err) && kind == FILE_FOLDER;
+    return there ? path_of("; the folder of that name is ./%s", model) : path_of("%s", "");
+}
+
+// Whether --model names a folder, not a preset, and whether the folder has weights.
+static inline bool folder_look(const char *model, bool *folder, bool *weights, Error *err) {
+    static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
+    FileKind kind;
+    *weights = false;
+    if (!model_is_folder(folder, model, err)) return false;
+    for (int i = 0; *folder && i < 2; i++) {
         if (!path_look(path_of("%s/%s", model, files[i]).text, &kind, err)) return false;
         *weights = *weights || kind != FILE_ABSENT;
     }
-    return true;
+    return !*folder || *weights || folder_is_bare(model, err);
 }
 
 #endif

@@ -61,11 +61,15 @@ typedef struct {
 } SafeTensor;
 
 typedef struct {
+    const char *name;
+    int index; // of the tensor or file that has this name
+} SafeName;
+
+typedef struct {
     SafeTensor *tensors; // (count) in the order of the headers
     int count;
     size_t capacity;
-    int *table; // (table_size) open addressing by name: an index into tensors, or -1
-    size_t table_size;
+    SafeName *names;   // (count) sorted: no names that somebody chose make a search slow, as they would a hash table
     MappedFile *files; // (paths.count)
     JsonDoc *headers;  // (paths.count) own the names
     StrList paths;
@@ -90,7 +94,7 @@ static inline void safetensors_close(SafeTensors *st) {
     free(st->files);
     free(st->headers);
     free(st->tensors);
-    free(st->table);
+    free(st->names);
     str_list_free(&st->paths);
     memset(st, 0, sizeof *st);
 }
@@ -244,33 +248,58 @@ static inline bool safetensors_add_file(SafeTensors *st, const char *path, Error
     return safetensors_header(st, &st->headers[n], &st->files[n], st->paths.items[n], err);
 }
 
-static inline size_t safetensors_slot(const SafeTensors *st, const char *name) {
-    size_t slot = (size_t)fnv1a64(name, strlen(name), FNV1A64_START) & (st->table_size - 1);
-    while (st->table[slot] >= 0 && strcmp(st->tensors[st->table[slot]].name, name) != 0)
-        slot = (slot + 1) & (st->table_size - 1);
-    return slot;
+static inline int safetensors_name_order(const void *a, const void *b) {
+    const SafeName *x = (const SafeName *)a, *y = (const SafeName *)b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : (x->index > y->index) - (x->index < y->index);
 }
 
 // NULL: there is no tensor of that name.
 static inline const SafeTensor *safetensors_find(const SafeTensors *st, const char *name) {
-    if (!st->table) return NULL;
-    int i = st->table[safetensors_slot(st, name)];
-    return i < 0 ? NULL : &st->tensors[i];
+    int first = 0, last = st->names ? st->count : 0;
+    while (first < last) {
+        int middle = first + (last - first) / 2, order = strcmp(st->names[middle].name, name);
+        if (order == 0) return &st->tensors[st->names[middle].index];
+        if (order < 0) first = middle + 1;
+        else last = middle;
+    }
+    return NULL;
 }
 
 static inline bool safetensors_make_table(SafeTensors *st, Error *err) {
-    st->table_size = 16;
-    while (st->table_size < 2 * (size_t)st->count) st->table_size *= 2;
-    st->table = (int *)mem_alloc(st->table_size * sizeof(int));
-    for (size_t i = 0; i < st->table_size; i++) st->table[i] = -1;
-    for (int i = 0; i < st->count; i++) {
-        size_t slot = safetensors_slot(st, st->tensors[i].name);
-        if (st->table[slot] >= 0)
-            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->tensors[i].name,
-                             st->tensors[st->table[slot]].path, st->tensors[i].path);
-        st->table[slot] = i;
-    }
+    st->names = (SafeName *)mem_alloc((size_t)st->count * sizeof(SafeName));
+    for (int i = 0; i < st->count; i++) st->names[i].name = st->tensors[i].name, st->names[i].index = i;
+    qsort(st->names, (size_t)st->count, sizeof(SafeName), safetensors_name_order);
+    for (int i = 1; i < st->count; i++)
+        if (strcmp(st->names[i - 1].name, st->names[i].name) == 0)
+            return error_set(err, "tensor %.200s stands twice: in %s and in %s", st->names[i].name,
+                             st->tensors[st->names[i - 1].index].path, st->tensors[st->names[i].index].path);
     return true;
+}
+
+// Opens the files that an index names, each once, in the order in which they are first named.
+static inline bool safetensors_add_files(SafeTensors *st, const char *folder, const char *index_path, const Json *map,
+                                         Error *err) {
+    bool ok = true;
+    int n = 0;
+    SafeName *files = (SafeName *)mem_alloc(map->size * sizeof(SafeName));
+    for (const Json *j = map->child; ok && j; j = j->next) {
+        const char *name = json_string(j, "");
+        if (!*name || strchr(name, '/') || strlen(name) != j->size)
+            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"",
+                           index_path, j->key, name);
+        files[n].name = name, files[n].index = n;
+        n++;
+    }
+    char *again = (char *)mem_alloc(map->size); // (map->size): named before
+    if (ok) qsort(files, (size_t)n, sizeof(SafeName), safetensors_name_order);
+    for (int i = 1; ok && i < n; i++) again[files[i].index] = strcmp(files[i - 1].name, files[i].name) == 0;
+    n = 0;
+    for (const Json *j = map->child; ok && j; j = j->next)
+        if (!again[n++]) ok = safetensors_add_file(st, path_of("%.3000s/%.900s", folder, json_string(j, "")).text, err);
+    free(files);
+    free(again);
+    return ok;
 }
 
 // The files of a folder that an index lists, each once, and then whether each tensor is where the index says.
@@ -280,19 +309,7 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     if (!doc.root) return false;
     bool ok = json_is(map, JSON_OBJECT) && map->size > 0;
     if (!ok) error_set(err, "%s: expected an object weight_map from names of tensors to names of files", index_path);
-    for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
-        const char *name = json_string(j, "");
-        if (!*name || strchr(name, '/') || strlen(name) != j->size) {
-            ok = error_set(err, "%s: weight_map must give a plain file name for tensor %.200s, not \"%.200s\"",
-                           index_path, j->key, name);
-            break;
-        }
-        Path path = path_of("%.3000s/%.900s", folder, name);
-        int i = st->paths.count - 1;
-        while (i >= 0 && strcmp(st->paths.items[i], path.text) != 0) i--;
-        if (i < 0) ok = safetensors_add_file(st, path.text, err);
-    }
-    ok = ok && safetensors_make_table(st, err);
+    ok = ok && safetensors_add_files(st, folder, index_path, map, err) && safetensors_make_table(st, err);
     for (const Json *j = ok ? map->child : NULL; ok && j; j = j->next) {
         const SafeTensor *t = safetensors_find(st, j->key);
         if (!t || strcmp(strrchr(t->path, '/') + 1, json_string(j, "")) != 0)
@@ -303,22 +320,40 @@ static inline bool safetensors_add_index(SafeTensors *st, const char *folder, co
     return ok;
 }
 
+// The error of a folder without weights, which says what else may be meant. Returns false.
+static inline bool safetensors_none(const char *folder, const char *single, const char *index, Error *err) {
+    StrList names;
+    memset(&names, 0, sizeof names);
+    if (!folder_list(&names, folder, err)) return false;
+    const char *pickled = NULL, *shard = NULL;
+    for (int i = 0; i < names.count; i++) {
+        const char *name = names.items[i];
+        if (str_ends_with(name, ".bin") || str_ends_with(name, ".pt") || str_ends_with(name, ".pth")) pickled = name;
+        if (str_ends_with(name, ".safetensors")) shard = name;
+    }
+    error_set(err, "the folder %.1000s has neither %s nor %s%s%.200s%s", folder, single, index,
+              pickled || shard ? "; it has " : "",
+              pickled ? pickled
+              : shard ? shard
+                      : "",
+              pickled ? ": save the model again with Transformers (safe_serialization=True)"
+              : shard ? ": files without their index are read by nobody; fetch the folder again"
+                      : "");
+    str_list_free(&names);
+    return false;
+}
+
 // Opens the file `single` of a folder, or if it is not there the files that `index` lists. On false nothing is left
 // open.
 static inline bool safetensors_open_folder(SafeTensors *st, const char *folder, const char *single, const char *index,
                                            Error *err) {
     memset(st, 0, sizeof *st);
     Path one = path_of("%s/%s", folder, single), list = path_of("%s/%s", folder, index);
-    FileKind first, second, pickle;
-    bool ok = path_look(one.text, &first, err) && path_look(list.text, &second, err) &&
-              path_look(path_of("%s/pytorch_model.bin", folder).text, &pickle, err);
+    FileKind first, second;
+    bool ok = path_look(one.text, &first, err) && path_look(list.text, &second, err);
     if (ok && first != FILE_ABSENT) ok = safetensors_add_file(st, one.text, err) && safetensors_make_table(st, err);
     else if (ok && second != FILE_ABSENT) ok = safetensors_add_index(st, folder, list.text, err);
-    else if (ok)
-        ok = error_set(err, "the folder %s has neither %s nor %s%s", folder, single, index,
-                       pickle != FILE_ABSENT ? "; it has pytorch_model.bin: save the model again with Transformers "
-                                               "(safe_serialization=True)"
-                                             : "");
+    else if (ok) ok = safetensors_none(folder, single, index, err);
     if (!ok) safetensors_close(st);
     return ok;
 }
@@ -405,11 +440,19 @@ typedef struct {
     int current;      // the tensor that takes the next bytes
     uint64_t written; // of the current tensor
     Error mistake;    // the first wrong call; safewriter_commit reports it
+    bool summed;      // set after safewriter_open: sum is kept, and the tensors are all of one size of type
+    Xxh64 sum;        // of the file
 } SafeWriter;
 
 static inline bool safewriter_open(SafeWriter *w, const char *path, Error *err) {
     memset(w, 0, sizeof *w);
+    xxh64_init(&w->sum, 0);
     return out_open(&w->out, path, err);
+}
+
+static inline void safewriter_bytes(SafeWriter *w, const void *bytes, size_t n) {
+    if (w->summed) xxh64_update(&w->sum, bytes, n);
+    out_write(&w->out, bytes, n);
 }
 
 static inline void safewriter_free(SafeWriter *w) {
@@ -494,8 +537,8 @@ static inline void safewriter_begin_data(SafeWriter *w) {
     while (text.size % 8) str_puts(&text, " ");
     if (text.size > ST_MAX_HEADER) safewriter_mistake(w, "the header would be longer than 100 MB", "");
     uint64_t length = text.size;
-    out_write(&w->out, &length, 8);
-    out_write(&w->out, text.data, text.size);
+    safewriter_bytes(w, &length, 8);
+    safewriter_bytes(w, text.data, text.size);
     w->header = 8 + length;
     free(text.data);
 }
@@ -513,10 +556,12 @@ static inline void safewriter_data(SafeWriter *w, const void *bytes, size_t n) {
         }
         const SafeDeclared *t = &w->tensors[w->current];
         size_t piece = t->bytes - w->written < n ? (size_t)(t->bytes - w->written) : n;
+        if (w->summed && w->written == 0 && w->sum.bytes != w->header + t->offset)
+            safewriter_mistake(w, "a sum is kept of bytes in order alone, which those are not of tensor", t->name);
         if (w->written == 0 && !w->out.failed && ftello(w->out.stream) != (off_t)(w->header + t->offset) &&
             fseeko(w->out.stream, (off_t)(w->header + t->offset), SEEK_SET) != 0)
             w->out.failed = errno ? errno : EIO;
-        out_write(&w->out, p, piece);
+        safewriter_bytes(w, p, piece);
         w->written += piece;
         p += piece, n -= piece;
     }

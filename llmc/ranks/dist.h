@@ -15,6 +15,7 @@ rank finds while the others go on.
 #define LLMC_DIST_H
 
 #include "bootstrap.h"
+#include "launcher.h"
 #include "watchdog.h"
 #ifdef USE_MPI
 #include <mpi.h>
@@ -27,6 +28,7 @@ typedef struct {
     Watchdog *watchdog; // NULL: none
     bool mpi;           // several ranks, joined by MPI
     RanksLine *line;    // several ranks, joined without
+    Launcher launcher;  // what started this rank
 } Dist;
 
 // The one rank of a job without a launcher.
@@ -34,6 +36,13 @@ static inline void dist_single(Dist *d) {
     memset(d, 0, sizeof *d);
     d->size = d->local_size = 1;
     if (gethostname(d->host, sizeof d->host - 1) != 0) snprintf(d->host, sizeof d->host, "unknown host");
+    text_make_printable(d->host);
+}
+
+// A text (n bytes) that came from another rank: ends within them, and can be printed.
+static inline void dist_text(char *text, size_t n) {
+    text[n - 1] = 0;
+    text_make_printable(text);
 }
 
 // all (size, n) = the n bytes of every rank, on all ranks. n below 2 GiB.
@@ -64,6 +73,7 @@ static inline int dist_launcher_local_rank(void) {
 // in some installations fail. The names are those that Open MPI, MPICH, Intel MPI and PMIx set.
 static inline void dist_open(Dist *d, int *argc, char ***argv) {
     dist_single(d);
+    d->launcher = launcher_find();
     // Ranks that mpirun started know each other, even if there is only one; Slurm's variables are then about mpirun.
     bool asked = getenv("LLMC_BOOTSTRAP") != NULL,
          by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") || getenv("MPI_LOCALNRANKS");
@@ -86,7 +96,7 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
     int rank, size;
     Error err;
     if (d->size == 1 && (asked || !by_mpirun) && bootstrap_found(&rank, &size)) {
-        d->line = bootstrap_open(rank, size, &err);
+        d->line = bootstrap_open(rank, size, &d->launcher, &err);
         if (!d->line) fail("%s", err.text);
         d->rank = rank;
         d->size = size;
@@ -106,6 +116,7 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
         dist_gather(d, hosts, d->host, sizeof d->host);
         d->local_rank = d->local_size = 0;
         for (int r = 0; r < d->size; r++) {
+            dist_text(hosts + (size_t)r * sizeof d->host, sizeof d->host);
             bool here = strcmp(hosts + (size_t)r * sizeof d->host, d->host) == 0;
             d->local_size += here;
             d->local_rank += here && r < d->rank;
@@ -115,14 +126,19 @@ static inline void dist_open(Dist *d, int *argc, char ***argv) {
     if (dist_launcher_local_rank() >= 0) d->local_rank = dist_launcher_local_rank();
 }
 
-static inline void dist_close(Dist *d) {
-    if (d->line) line_close(d->line);
-    d->line = NULL;
+static inline void dist_leave_mpi(const Dist *d) {
+    (void)d;
 #ifdef USE_MPI
     int joined = 0;
     MPI_Initialized(&joined);
-    if (joined) MPI_Finalize();
+    if (joined && !launcher_gone(&d->launcher)) MPI_Finalize(); // it asks the launcher, and would wait for ever
 #endif
+}
+
+static inline void dist_close(Dist *d) {
+    if (d->line) line_close(d->line);
+    d->line = NULL;
+    dist_leave_mpi(d);
 }
 
 // Element-wise sum over all ranks, in place, in rank order; the same bits on every rank.
@@ -179,6 +195,7 @@ PRINTF_LIKE(2, 3) static inline void dist_fail(const Dist *d, const char *format
     va_start(args, format);
     vsnprintf(err.text, sizeof err.text, format, args);
     va_end(args);
+    text_make_printable(err.text);
     if (d->size == 1) fail("%s", err.text);
     fflush(stdout);
     fprintf(stderr, "error: rank %d on %s: %s\n", d->rank, d->host, err.text);
@@ -211,7 +228,11 @@ static inline void dist_agree(const Dist *d, bool ok, const Error *err) {
     if (!ok) snprintf(mine.text, sizeof mine.text, "%s", *err->text ? err->text : "failed");
     dist_gather(d, all, &mine, sizeof mine);
     int first = 0, same = 0; // the first rank that failed; ranks that say what it says
-    while (!all[first].text[0]) first++;
+    for (int r = 0; r < d->size; r++) {
+        dist_text(all[r].text, sizeof all[r].text);
+        dist_text(all[r].host, sizeof all[r].host);
+    }
+    while (first < d->size - 1 && !all[first].text[0]) first++;
     for (int r = 0; r < d->size; r++) same += strcmp(all[r].text, all[first].text) == 0;
     if (d->rank == 0) {
         char ranks[128];
@@ -226,9 +247,7 @@ static inline void dist_agree(const Dist *d, bool ok, const Error *err) {
     }
     free(all);
     dist_barrier(d); // nobody leaves before it is said: the launcher kills the rest
-#ifdef USE_MPI
-    if (d->mpi) MPI_Finalize();
-#endif
+    if (d->mpi) dist_leave_mpi(d);
     exit(1);
 }
 

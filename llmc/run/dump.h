@@ -9,6 +9,7 @@ loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left 
 #define LLMC_DUMP_H
 
 #include "../text/source.h"
+#include "data_checks.h"
 #include "load.h"
 #include "stop.h"
 
@@ -61,8 +62,11 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     Dataset data;
     int B = (int)o->batch_size, T = (int)o->seq_len;
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
-    if (!dataset_open(&data, o->data, T, &err)) fail("%s", err.text);
+    if (!dataset_open(&data, o->data, T, &err) || !data_verify(&data, o, dist, &err)) fail("%s", err.text);
     model_config_or_fail(&l.config, o, (int)data.vocab_size);
+    bool same = true;
+    if (data.tokenizer_hash && !tokenizer_is_of(&same, data.tokenizer_hash, o->model, &err)) fail("%s", err.text);
+    if (!same) fail("--data=%s was tokenised with another tokenizer than %s/tokenizer.json", o->data, o->model);
     if (T > l.config.max_seq_len)
         fail("--seq_len=%d is longer than the model's %d positions; give --seq_len=%d or less", T, l.config.max_seq_len,
              l.config.max_seq_len);
@@ -115,11 +119,14 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
     GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
     UpdateRule rule = update_rule(1, adam, o->grad_clip);
-    model_update(l.model, &rule);
+    UpdateResult r = model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
-    printf("%s: loss %.6f over %zu tokens, %d tensors\n", o->out, (double)loss, N, d.w.count);
+    print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);
     free(d.values);
     if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
+    if (!r.updated || !r.finite) // the file shows where it comes from
+        fail("%s is written, but loss %g, gradient norm %g or a weight after the update is not finite%s", o->out, loss,
+             r.grad_norm, r.updated ? "" : ", and updated.* are the weights from before");
     free(inputs);
     free(targets);
     free(logits);

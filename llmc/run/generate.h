@@ -20,13 +20,15 @@ typedef struct {
     size_t echoed;      // bytes of the text
 } Generator;
 
-// An empty prompt is the end-of-text token, behind which every document starts.
+// The prompt begins as the tokenizer begins every text. An empty one is the end-of-text token, behind which every
+// document starts.
 static inline Generator generator_open(const Options *o, const char *prompt, const Config *c, const Tokenizer *tok) {
     Generator g;
     memset(&g, 0, sizeof g);
     g.tok = tok;
     g.tokens = (int)o->tokens;
     g.sampler = sampler_create(c->vocab_size, o->temperature, (int)o->top_k, o->top_p, (uint64_t)o->seed);
+    if (tok->bos >= 0) id_list_add(&g.prompt, tok->bos);
     tokenizer_encode(tok, NULL, prompt, strlen(prompt), &g.prompt);
     if (!g.prompt.count && tok->eot < 0)
         fail("this tokenizer has no end-of-text token to start a text with: give a prompt");
@@ -46,13 +48,15 @@ static inline void generator_echo(Generator *g, const Str *text) {
     g->echoed = text->size;
 }
 
-// The text that follows the prompt, up to the end of text; to be freed. draw: number of the first random draw.
-static inline Str generate(Generator *g, uint64_t draw) {
+// The text that follows the prompt, up to the end of text; to be freed. draw: number of the first random draw. False:
+// the model's logits are none that a token can be chosen by; *out is what came before.
+static inline bool generate(Str *out, Generator *g, uint64_t draw, Error *err) {
     int length = g->context_length, n = (int)g->prompt.count, filled = n < length ? n : length, fed = 0;
     int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(length + 1));
     memcpy(window, g->prompt.items + n - filled, sizeof(int32_t) * (size_t)filled);
     Utf8Stream utf8; // only whole characters come out
     Str text;
+    bool ok = true;
     memset(&utf8, 0, sizeof utf8);
     memset(&text, 0, sizeof text);
     str_puts(&text, "");
@@ -61,10 +65,16 @@ static inline Str generate(Generator *g, uint64_t draw) {
         const float *logits = model_decode(g->model, window + fed, filled - fed, fed);
         fed = filled;
         int token = sample_token(&g->sampler, logits, g->tok->vocab_size, draw + (uint64_t)i), size;
-        if (token == g->tok->eot) break;
+        if (token < 0)
+            ok = error_set(err,
+                           "the model's logits for token %d behind the prompt are not finite, though its weights are: "
+                           "they are too large for its activations; take an earlier checkpoint",
+                           i + 1);
+        if (token < 0 || tokenizer_stops(g->tok, token)) break;
         const uint8_t *bytes = tokenizer_bytes(g->tok, token, &size);
         utf8_stream_push(&utf8, bytes, (size_t)size, &text);
         generator_echo(g, &text);
+        if (g->echo && ferror(g->echo)) break; // nobody reads it
         if (filled == length) {
             filled = length / 2;
             fed = 0;
@@ -75,7 +85,8 @@ static inline Str generate(Generator *g, uint64_t draw) {
     utf8_stream_finish(&utf8, &text);
     generator_echo(g, &text);
     free(window);
-    return text;
+    *out = text;
+    return ok;
 }
 
 #endif

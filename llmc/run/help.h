@@ -15,7 +15,8 @@ help.h: what the program says of its options: --help, --print_options, and the r
 static inline void option_text(Str *s, const Option *p, const Options *o) {
     const void *at = (const char *)o + p->offset;
     switch (p->type) {
-    case OPTION_TEXT: str_puts(s, *(const char *const *)at); return;
+    case OPTION_TEXT:
+    case OPTION_PATH: str_puts(s, *(const char *const *)at); return;
     case OPTION_INT: str_printf(s, "%lld", (long long)*(const int64_t *)at); return;
     case OPTION_REAL: json_add_number(s, *(const double *)at); return;
     default: {
@@ -32,7 +33,7 @@ static inline void option_json(Str *s, const Option *p, const Options *o) {
     memset(&text, 0, sizeof text);
     option_text(&text, p, o);
     if (p->type == OPTION_FLAG) str_puts(s, strcmp(text.data, "on") == 0 ? "true" : "false");
-    else if (p->type == OPTION_TEXT || p->type == OPTION_CHOICE) json_escape(s, text.data, text.size);
+    else if (p->type <= OPTION_PATH || p->type == OPTION_CHOICE) json_escape(s, text.data, text.size);
     else str_puts(s, text.data);
     free(text.data);
 }
@@ -50,7 +51,7 @@ static inline void options_json(Str *s, const Options *o) {
 
 // All of the verb's options as one JSON object: type, bounds, default, value in force, help.
 static inline void options_describe(Str *s, const Options *o) {
-    static const char *const types[] = {"text", "int", "real", "flag", "choice"};
+    static const char *const types[] = {"text", "path", "int", "real", "flag", "choice"};
     Options usual;
     options_default(&usual, o->verb, NULL);
     const char *comma = "{";
@@ -81,19 +82,23 @@ static inline void options_describe(Str *s, const Options *o) {
     str_puts(s, "\n}\n");
 }
 
-// Appends what --print_options asks for.
+// Appends what --print_options asks for. Who reads values a line each would take a line break for the end of one.
 static inline bool options_print(Str *s, const Options *o, Error *err) {
-    Path names = path_of("%s", o->print);
-    char *rest = NULL;
+    char *names = str_copy(o->print), *rest = NULL;
+    bool ok = true;
     if (!*o->print) options_describe(s, o);
-    for (char *name = strtok_r(names.text, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+    for (char *name = strtok_r(names, ",", &rest); ok && name; name = strtok_r(NULL, ",", &rest)) {
         const Option *p = option_find(name);
-        if (!p || !(p->verbs & 1 << o->verb))
-            return error_set(err, "--print_options=%s: %s has no option --%s", o->print, verbs[o->verb].name, name);
-        option_text(s, p, o);
+        size_t start = s->size;
+        ok = p && p->verbs & 1 << o->verb;
+        if (ok) option_text(s, p, o);
+        if (!ok) error_set(err, "--print_options=%s: %s has no option --%s", o->print, verbs[o->verb].name, name);
+        else if (s->data && memchr(s->data + start, '\n', s->size - start))
+            ok = error_set(err, "--%s holds a line break, which --print_options=%s cannot show", name, o->print);
         str_puts(s, "\n");
     }
-    return true;
+    free(names);
+    return ok;
 }
 
 // Prints text wrapped to 100 columns, continuing at `indent`.
@@ -128,7 +133,7 @@ static inline void options_help(FILE *out, const char *program, int verb) {
     }
     fprintf(out, "usage: %s %s --name=value ...\n\n%s\n\n", program, verbs[verb].name, verbs[verb].line);
     if (*verbs[verb].needed) fprintf(out, "needed: %s\n\n", verbs[verb].needed);
-    static const char *const values[] = {"TEXT", "N", "X"};
+    static const char *const values[] = {"TEXT", "PATH", "N", "X"};
     for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
         if (!(p->verbs & 1 << verb)) continue;
         int column = fprintf(out, "  --%s=%s ", p->name, p->type <= OPTION_REAL ? values[p->type] : p->choices);
@@ -139,7 +144,9 @@ static inline void options_help(FILE *out, const char *program, int verb) {
         snprintf(text, sizeof text, "%s%s%s%s", p->help, *usual ? " [" : "", usual, *usual ? "]" : "");
         options_wrap(out, text, 28, column);
     }
-    fprintf(out, "  --config=FILE             lines `name = value`, read in this place; a later word wins\n"
+    fprintf(out, "  --config=FILE             lines `name = value`, read in this place; a later word wins; '#' after a "
+                 "blank starts\n"
+                 "                            a comment, quotes may stand around a value\n"
                  "  --print_options           these options with their values, as JSON; =NAME,NAME: values alone\n");
 }
 

@@ -9,7 +9,9 @@ the names of Config, memory in bytes.
 
 #include "../base/json.h"
 #include "../text/data.h"
+#include "data_checks.h"
 #include "load.h"
+#include "room.h"
 #include "stop.h"
 
 static inline void info_config(Str *json, const char *name, const Config *c, const ParamTable *t) {
@@ -82,7 +84,7 @@ static inline void info_tensor(Str *json, const Param *p, int times, const Confi
     free(names.data);
 }
 
-static inline void info_model(Str *json, const Config *c, const Options *o) {
+static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
     int B = (int)o->batch_size, T = (int)o->seq_len,
         recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
@@ -103,21 +105,31 @@ static inline void info_model(Str *json, const Config *c, const Options *o) {
         info_tensor(json, p, once ? 1 : c->layers, c, &t);
         comma = ", ";
     }
-    ActTable a = act_table(c, B, T, recompute, sizeof(float), sizeof(float));
-    double GiB = 1024.0 * 1024.0 * 1024.0, weights = 4.0 * (double)t.elements, state = STATE_KINDS * weights,
-           acts = (double)a.bytes, products = config_matmul_parameters(c), flops = config_flops_per_token(c, T);
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c;
+    setup.batch_size = B, setup.seq_len = T, setup.recompute = recompute;
+    setup.gradients = true, setup.dist = dist;
+    ModelMemory m = model_memory(&setup);
+    double copy = checkpoint_bytes(&t), scratch = room_scratch(&t, c, true),
+           all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
+           flops = config_flops_per_token(c, T);
     if (json) {
         str_printf(json,
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
-                   "\"activations\": %.0f, \"all\": %.0f}}",
-                   products, B, T, flops, FLOPS_FORMULA, weights, weights, state, acts, 2 * weights + state + acts);
+                   "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
+                   "%.0f}}",
+                   products, B, T, flops, FLOPS_FORMULA, m.weights, m.gradients, m.moments, m.activations, m.buffers,
+                   copy, scratch, all);
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, FLOPS_FORMULA);
-        printf("memory for training in fp32 at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations "
-               "%.3f GiB; %.3f GiB in all\n",
-               B, T, weights / GiB, weights / GiB, state / GiB, acts / GiB, (2 * weights + state + acts) / GiB);
+        printf("memory for training at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f, "
+               "buffers %.3f, copy for checkpoints %.3f, scratch %.3f GiB; %.3f GiB in all%s\n",
+               B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
+               m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
+               m.host ? "" : " but copy and scratch, which the host holds");
     }
     param_table_free(&t);
 }
@@ -125,14 +137,14 @@ static inline void info_model(Str *json, const Config *c, const Options *o) {
 static inline void info_tokenizer(Str *json, const char *path) {
     Error err;
     Tokenizer tok;
-    if (!tokenizer_load(&tok, path, &err)) fail("%s", err.text);
+    if (!tokenizer_open(&tok, path, &err)) fail("%s", err.text);
     if (json) {
         str_puts(json, "\"tokenizer\": {\"path\": ");
         json_escape(json, path, strlen(path));
         str_printf(json, ", \"vocab_size\": %d, \"eot\": %d, \"hash\": \"%016" PRIx64 "\"}", tok.vocab_size, tok.eot,
                    tok.hash);
     } else {
-        printf("%s: vocabulary %d, end of text %d, hash %016" PRIx64 "\n", path, tok.vocab_size, tok.eot, tok.hash);
+        print_line("%s: vocabulary %d, end of text %d, hash %016" PRIx64, path, tok.vocab_size, tok.eot, tok.hash);
     }
     tokenizer_free(&tok);
 }
@@ -148,7 +160,7 @@ static inline void info_shard(Str *json, const Shard *s) {
                    "xxh64 %016llx",
              (long long)h->tokens, h->token_bytes, (long long)h->documents, (long long)h->bytes,
              (long long)h->vocab_size, (unsigned long long)h->tokenizer_hash, (unsigned long long)h->checksum);
-    if (!json) printf("%s%s\n", s->path, text);
+    if (!json) print_line("%s%s", s->path, text);
     else str_puts(json, "{\"path\": "), json_escape(json, s->path, strlen(s->path)), str_puts(json, text);
 }
 
@@ -160,26 +172,35 @@ static inline void info_data(Str *json, const Options *o) {
         if (json) str_puts(json, i ? ", " : "\"data\": {\"shards\": [");
         info_shard(json, &d.shards[i]);
     }
-    if (!dataset_verify(&d, &err)) fail("%s", err.text);
+    int64_t read;
+    if (o->verify && !dataset_verify(&d, 0, 1, true, &read, &err)) fail("%s", err.text);
+    Log none;
+    memset(&none, 0, sizeof none);
+    data_hint_unused(&none, &d, "data");
     double bytes = d.tokens ? (double)d.bytes / (double)d.tokens : 0.0;
     if (json)
         str_printf(json, "], \"tokens\": %lld, \"sequences\": %lld, \"seq_len\": %d, \"bytes_per_token\": %.9g}",
                    (long long)d.tokens, (long long)d.sequences, d.seq_len, bytes);
     else
-        printf("%lld tokens, %lld sequences of %d; %.3f bytes a token; checksums match\n", (long long)d.tokens,
-               (long long)d.sequences, d.seq_len, bytes);
+        printf("%lld tokens, %lld sequences of %d; %.3f bytes a token; %s\n", (long long)d.tokens,
+               (long long)d.sequences, d.seq_len, bytes,
+               o->verify ? "checksums match" : "checksums were not looked at");
     dataset_close(&d);
 }
 
 static inline int verb_info(const Options *o, Dist *dist) {
-    (void)dist;
+    Error err;
     Str s, *json = o->json ? &s : NULL;
     memset(&s, 0, sizeof s);
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
         model_config_or_fail(&c, o, (int)o->vocab_size);
-        info_model(json, &c, o);
+        if (o->vocab_size && c.vocab_size != o->vocab_size)
+            fail("--vocab_size=%lld is for presets; the folder --model=%s has a vocabulary of %d",
+                 (long long)o->vocab_size, o->model, c.vocab_size);
+        if (!config_check_batch(&c, o->batch_size, o->seq_len, &err)) fail("%s", err.text);
+        info_model(json, &c, o, dist);
     }
     if (json && s.size && *o->tokenizer) str_puts(json, ", ");
     if (*o->tokenizer) info_tokenizer(json, o->tokenizer);

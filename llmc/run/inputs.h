@@ -4,9 +4,10 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #ifndef LLMC_INPUTS_H
 #define LLMC_INPUTS_H
 
-#include "../files/huggingface.h"
+#include "../files/checkpoint.h"
 #include "../text/data.h"
-#include "../text/tokenizer.h"
+#include "../text/tokenizer_folder.h"
+#include "data_checks.h"
 #include "log.h"
 #include "options.h"
 
@@ -15,23 +16,42 @@ typedef struct {
     Dataset train, val;
     Config config;
     ParamTable table;
+    Path stand_in; // a checkpoint of the run, where the folder of --model is gone; else empty
 } RunInputs;
 
+// The run goes on, and the folder that it began with is gone: its checkpoints hold the model, too. *own: the newest
+// one, if it says that --model was this; otherwise empty.
+static inline bool inputs_stand_in(Path *own, const Options *o, Error *err) {
+    RunRecord r;
+    own->text[0] = 0;
+    if (o->resume != RESUME_AUTO) return true;
+    if (!checkpoint_newest(own, o->out, err)) return false;
+    if (!own->text[0]) return true;
+    if (!checkpoint_open(&r, own->text, err)) return false;
+    if (strcmp(json_string(json_get(json_get(r.root, "options"), "model"), ""), o->model) != 0) own->text[0] = 0;
+    run_record_close(&r);
+    return true;
+}
+
 // The config of --model: a preset in the tokenizer's vocabulary, or a folder's own.
-static inline bool inputs_config(Config *c, const Options *o, const Tokenizer *tok, Error *err) {
+static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
+    Tokenizer *tok = &in->tokenizer;
+    Config *c = &in->config;
+    Error why;
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, err)) return false;
-    if (!folder) {
-        if (!config_of_preset(c, o->model, err)) {
-            if (strchr(o->model, '/')) return error_set(err, "--model=%s: no such folder", o->model);
-            return false;
-        }
+    if (!folder && config_of_preset(c, o->model, &why)) {
         c->vocab_size = tok->vocab_size;
         c->max_seq_len = T;
         return config_check(c, err);
     }
-    if (!folder_read_config(c, o->model, err)) return false;
+    if (!folder && !inputs_stand_in(&in->stand_in, o, err)) return false;
+    if (!folder && !in->stand_in.text[0])
+        return strchr(o->model, '/') ? error_set(err, "--model=%s: no such folder", o->model)
+                                     : error_set(err, "%.1000s", why.text);
+    const char *model = folder ? o->model : in->stand_in.text;
+    if (!folder_read_config(c, model, err) || !tokenizer_of_model(tok, model, err)) return false;
     if (c->vocab_size < tok->vocab_size)
         return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer",
                          o->tokenizer, tok->vocab_size, o->model, c->vocab_size);
@@ -55,12 +75,19 @@ static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, cons
     return true;
 }
 
+// The token that ends the documents; shards of llm.c do not say.
+static inline bool inputs_take_end(Tokenizer *tok, const Dataset *d, const char *files, Error *err) {
+    return tokenizer_end_of_shards(tok, d->tokenizer_hash ? d->shards[0].header.eot : -1, files, err);
+}
+
 static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
-    if (!tokenizer_load(&in->tokenizer, o->tokenizer, err) || !inputs_config(&in->config, o, &in->tokenizer, err) ||
+    if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(in, o, err) ||
         !dataset_open(&in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
-        !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err))
+        !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
+        !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
+        !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err) || !data_apart(&in->train, &in->val, o, err))
         return false;
     in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
     in->table = param_table(&in->config);
@@ -95,16 +122,19 @@ static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
     const Config *c = &in->config;
     log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), (double)in->table.parameters / 1e6,
              config_words(c).text);
-    for (int i = 0; log->file && i < in->table.count; i++) { // to run.log alone: it is long
+    for (int i = 0; i < in->table.count; i++) { // to run.log alone: it is long
         const Param *p = &in->table.items[i];
         char shape[32];
         snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
-        fprintf(log->file, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
+        log_file(log, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");
     }
     Error err;
     char hex[65];
-    if (sha256_file(hex, o->tokenizer, &err))
-        log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, in->tokenizer.vocab_size, hex);
+    bool read = sha256_file(hex, o->tokenizer, &err);
+    log_line(log, "tokenizer: %s  %d tokens  sha256 %s", o->tokenizer, in->tokenizer.vocab_size, read ? hex : err.text);
+    if (in->stand_in.text[0])
+        log_line(log, "--model=%s is not there any more; the model is that of %s", o->model, in->stand_in.text);
+    if (in->tokenizer.note.text[0]) log_line(log, "%s", in->tokenizer.note.text);
     for (int k = 0; k < 2; k++) {
         const Dataset *d = k ? &in->val : &in->train;
         log_line(log, "%s data: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s",

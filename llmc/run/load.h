@@ -5,7 +5,9 @@ load.h: the model of --model for the verbs that do not train.
 #define LLMC_LOAD_H
 
 #include "../files/checkpoint.h"
+#include "../ranks/dist.h"
 #include "options.h"
+#include "room.h"
 
 // A folder with weights, or, where `random` is allowed, a preset or a folder with only a config, with random
 // weights from the seed.
@@ -15,20 +17,51 @@ typedef struct {
     Model *model;
 } LoadedModel;
 
+// Where --model names a run's folder: its newest checkpoint; otherwise *folder is empty.
+static inline bool model_of_run(Path *folder, const char *model, Error *err) {
+    FileKind config_kind;
+    bool named;
+    Path run = path_of("%s", model);
+    folder->text[0] = 0;
+    for (size_t n = strlen(run.text); n > 1 && run.text[n - 1] == '/'; n--) run.text[n - 1] = 0;
+    if (!model_is_folder(&named, model, err)) return false;
+    if (!named) return true;
+    if (!path_look(path_of("%s/config.json", model).text, &config_kind, err)) return false;
+    if (config_kind != FILE_ABSENT) return true;
+    if (!checkpoint_newest(folder, run.text, err)) return false;
+    return folder->text[0]
+               ? true
+               : error_set(err, "--model=%s: the folder has no config.json, and no checkpoint of a run is in it",
+                           model);
+}
+
+// Takes --model=RUN for the run's newest checkpoint, and says so; looks at the checksums of a checkpoint's model and of
+// a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
+static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
+    Path folder;
+    bool named = false;
+    memset(&folder, 0, sizeof folder);
+    bool ok = dist->rank > 0 || !*o->model || model_of_run(&folder, o->model, err);
+    dist_broadcast(dist, &folder, sizeof folder); // others may see another one as the newest
+    if (ok && folder.text[0]) {
+        if (dist->rank == 0)
+            fprintf(stderr, "note: --model=%s is a run: its newest checkpoint is taken, %s\n", o->model, folder.text);
+        str_list_add(&o->kept, folder.text);
+        o->model = o->kept.items[o->kept.count - 1];
+    }
+    if (!ok || !o->verify) return ok;
+    if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
+    if (!*o->model || o->verb == VERB_TRAIN) return true;
+    return model_is_folder(&named, o->model, err) &&
+           (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
+}
+
 static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
     Error err;
-    FileKind kind, config_kind;
-    if (!path_look(o->model, &kind, &err)) fail("%s", err.text);
-    if (kind == FILE_FOLDER) {
-        Path config = path_of("%s/config.json", o->model);
-        int64_t *steps = NULL;
-        int n = 0;
-        if (!path_look(config.text, &config_kind, &err) ||
-            (config_kind == FILE_ABSENT && !checkpoint_list(&steps, &n, o->model, &err)))
-            fail("%s", err.text);
-        if (n)
-            fail("--model=%s is a run's folder; name a checkpoint in it: --model=%s", o->model,
-                 checkpoint_folder(o->model, steps[n - 1]).text);
+    FileKind kind;
+    bool folder;
+    if (!model_is_folder(&folder, o->model, &err) || !path_look(o->model, &kind, &err)) fail("%s", err.text);
+    if (folder) {
         if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
         return;
     }
@@ -40,6 +73,22 @@ static inline void model_config_or_fail(Config *c, const Options *o, int vocab_s
     if (!config_check(c, &err)) fail("%s", err.text);
 }
 
+// The most that the verb takes beside the model: the keys and values of `generate`, what `dump` writes.
+static inline void model_room_or_fail(const LoadedModel *l, const Options *o, const ModelSetup *setup) {
+    Error err;
+    Str note;
+    memset(&note, 0, sizeof note);
+    const Config *c = &l->config;
+    RoomNeed need = {model_memory(setup), 0, room_scratch(&l->table, c, false)};
+    double N = (double)setup->batch_size * setup->seq_len, size = sizeof(float);
+    if (o->verb == VERB_GENERATE && need.model.host)
+        need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
+    if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
+    const char *advice = o->verb == VERB_GENERATE ? "take a smaller model" : "take a smaller --batch_size or --seq_len";
+    dist_agree(setup->dist, room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", &err), &err);
+    free(note.data);
+}
+
 static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSetup *setup, bool random) {
     Error err;
     setup->config = l->config;
@@ -48,11 +97,14 @@ static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSet
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
     if (!weights && !random)
-        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)", o->model,
-             verbs[o->verb].name);
+        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)%s", o->model,
+             verbs[o->verb].name, folder ? "" : model_folder_beside(o->model).text);
+    if (weights && !folder_check_weights(&l->config, o->model, &err)) fail("%s", err.text);
+    if (!setup_check(setup, &err)) fail("%s", err.text);
+    l->table = param_table(&l->config);
+    model_room_or_fail(l, o, setup);
     l->model = model_create(setup, &err);
     if (!l->model) fail("%s", err.text);
-    l->table = param_table(&l->config);
     if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
     else if (!folder_load_weights(l->model, &l->table, &l->config, o->model, &err)) fail("%s", err.text);
 }

@@ -12,8 +12,11 @@ typedef struct {
     double epoch, loss, lr, grad_norm;
     double seconds, smoothed;  // of the step; smoothed over steps
     double rate, mfu;          // tokens/s; NAN: the peak is not known
+    double share;              // of --time_budget that was used; NAN: there is none
+    double left;               // seconds to go, as it seems
     bool validated;            // after this step
     double val_loss, val_bits; // the newest; NAN: none yet, or not known
+    int64_t val_tokens;        // that it is the mean over
     SpikeEvent event;
 } StepMetrics;
 
@@ -23,19 +26,27 @@ static inline void metrics_number(Str *s, const char *name, double x) {
     else str_printf(s, "\"%s\": null", name);
 }
 
-// d: of rank 0's device.
+// The same with so many decimals.
+static inline void metrics_decimals(Str *s, const char *name, double x, int decimals) {
+    if (isfinite(x)) str_printf(s, "\"%s\": %.*f", name, decimals, x);
+    else str_printf(s, "\"%s\": null", name);
+}
+
+// d: of rank 0's device. Every number goes through one of the two above.
 static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadings *d) {
-    str_printf(s, "{\"step\": %lld, \"tokens\": %lld, \"epoch\": %.6g, ", (long long)m->step, (long long)m->tokens,
-               m->epoch);
-    metrics_number(s, "loss", m->loss);
-    str_printf(s, ", \"lr\": %.9g, ", m->lr);
-    metrics_number(s, "grad_norm", m->grad_norm);
-    str_printf(s, ", \"step_ms\": %.3f, \"tokens_per_s\": %.1f, \"mfu\": ", m->seconds * 1e3, m->rate);
-    if (isfinite(m->mfu)) str_printf(s, "%.4f", m->mfu);
-    else str_puts(s, "null");
+    str_printf(s, "{\"step\": %lld, \"tokens\": %lld, ", (long long)m->step, (long long)m->tokens);
+    metrics_number(s, "epoch", m->epoch), str_puts(s, ", ");
+    metrics_number(s, "loss", m->loss), str_puts(s, ", ");
+    metrics_number(s, "lr", m->lr), str_puts(s, ", ");
+    metrics_number(s, "grad_norm", m->grad_norm), str_puts(s, ", ");
+    metrics_decimals(s, "step_ms", m->seconds * 1e3, 3), str_puts(s, ", ");
+    metrics_decimals(s, "tokens_per_s", m->rate, 1), str_puts(s, ", ");
+    metrics_decimals(s, "mfu", m->mfu, 4);
+    if (isfinite(m->share)) str_puts(s, ", "), metrics_decimals(s, "time_share", m->share, 6);
     if (m->validated) {
-        str_printf(s, ", \"val_loss\": %.9g", m->val_loss);
-        if (isfinite(m->val_bits)) str_printf(s, ", \"val_bits_per_byte\": %.9g", m->val_bits);
+        str_printf(s, ", \"val_tokens\": %lld, ", (long long)m->val_tokens);
+        metrics_number(s, "val_loss", m->val_loss);
+        if (isfinite(m->val_bits)) str_puts(s, ", "), metrics_number(s, "val_bits_per_byte", m->val_bits);
     }
     const SpikeEvent *e = &m->event;
     bool event = e->action != NULL;
@@ -59,26 +70,26 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
     str_puts(s, "}\n");
 }
 
-// Appends the step's line. A full disk must not end the run here: the lines are kept and tried again.
-static inline void metrics_write(Log *log, const StepMetrics *m, const DeviceReadings *d, const char *run_dir) {
+// Appends the step's line.
+static inline void metrics_write(Log *log, const StepMetrics *m, const DeviceReadings *d) {
     Str s;
     memset(&s, 0, sizeof s);
     metrics_json(&s, m, d);
-    bool before = log->pending.size > 0;
-    if (!log_metrics(log, s.data, s.size) && !before)
-        warn("cannot write metrics.jsonl in %s: %s; its lines are kept in memory for now", run_dir, strerror(errno));
+    lines_add(&log->metrics, s.data, s.size);
     free(s.data);
 }
 
 static inline void metrics_progress(Log *log, const StepMetrics *m) {
     double faster = m->seconds / m->smoothed;
-    char left[16], val[64] = "", share[24] = "";
-    log_duration(left, (double)(m->steps - m->step) * m->smoothed);
+    char left[16], val[64] = "", share[24] = "", of[32];
+    log_duration(left, m->left);
     if (isfinite(m->val_bits)) snprintf(val, sizeof val, " | val %.4f, %.4f bits/byte", m->val_loss, m->val_bits);
     else if (isfinite(m->val_loss)) snprintf(val, sizeof val, " | val %.4f", m->val_loss);
     if (isfinite(m->mfu)) snprintf(share, sizeof share, " | mfu %.0f%%", 100 * m->mfu * faster);
-    log_progress(log, "step %lld/%lld | loss %.4f%s | %.0f tokens/s%s | %s left", (long long)m->step,
-                 (long long)m->steps, m->loss, val, m->rate * faster, share, left);
+    if (isfinite(m->share)) snprintf(of, sizeof of, " (%.0f%% of the time)", 100 * m->share);
+    else snprintf(of, sizeof of, "/%lld", (long long)m->steps);
+    log_progress(log, "step %lld%s | loss %.4f%s | %.0f tokens/s%s | %s left", (long long)m->step, of, m->loss, val,
+                 m->rate * faster, share, left);
 }
 
 #endif

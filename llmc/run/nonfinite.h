@@ -1,16 +1,10 @@
 /*
-nonfinite.h: which tensor was the first that is not finite?
+nonfinite.h: which tensor was the first that is not finite? All functions are called by all ranks.
 */
 #ifndef LLMC_NONFINITE_H
 #define LLMC_NONFINITE_H
 
 #include "../engine.h"
-
-static inline bool all_finite(const float *values, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(values[i])) return false;
-    return true;
-}
 
 // Names the first tensor, in the order of computation, that holds a NaN or an infinity on any rank:
 // activations of the last forward pass, of (B, T), then gradients backwards. Called by all ranks.
@@ -52,6 +46,26 @@ static inline void nonfinite_find(char name[64], Model *m, const ParamTable *t, 
     const Act *a = &acts.items[number % ACT_KINDS];
     if (a->place == PLACE_LAYER) snprintf(name, 64, "activation layer.%d.%s", layer, a->name);
     else snprintf(name, 64, "activation %s", a->name);
+}
+
+// The same after an update that made something that is not: the moments come first, since weights are made of them.
+static inline void nonfinite_find_state(char name[64], Model *m, const ParamTable *t, const Dist *dist) {
+    size_t most = 0;
+    for (int i = 0; i < t->count; i++)
+        if (t->items[i].count > most) most = t->items[i].count;
+    float *values = (float *)mem_alloc(sizeof(float) * most);
+    // All are finite in float: then it is the copy in the type that the products read that overflowed.
+    snprintf(name, 64, "a weight, rounded to 16 bits,");
+    for (int k = STATE_KINDS - 1, found = 0; k >= -1; k--)
+        for (int i = 0; i < t->count; i++) {
+            const Param *p = &t->items[i];
+            model_get(m, k < 0 ? (int)MODEL_WEIGHT : MODEL_STATE + k, p, values, 0);
+            if (dist->rank > 0 || found || all_finite(values, p->count)) continue;
+            snprintf(name, 64, "%s%s%s", k < 0 ? "" : state_name(k), k < 0 ? "" : " of ", p->name);
+            found = 1;
+        }
+    free(values);
+    dist_broadcast(dist, name, 64);
 }
 
 #endif

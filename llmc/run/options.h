@@ -56,30 +56,37 @@ static const Verb verbs[VERB_COUNT] = {
 enum { RESUMES(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
 
+#define STEPS_MOST (1ll << 40)
+
 #define TEXT_OF(x) TEXT_OF_(x) // a macro's value as text
 #define TEXT_OF_(x) #x
 
 // X(TYPE, name, default as a user would write it, least, most, choices, verbs, help)
-// TYPE: TEXT (const char*), INT (int64_t), REAL (double), FLAG and CHOICE (int: index into choices).
+// TYPE: TEXT and PATH (const char*; of a path a leading ~ is the user's folder), INT (int64_t), REAL (double), FLAG and
+// CHOICE (int: index into choices). Lists of files are TEXT: path_expand reads them.
 // least and most bound INT and REAL, both included.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
-    X(TEXT, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
-      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a Hugging Face "     \
-      "folder, or a folder with only a config.json, which then starts from random weights")                            \
+    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
+      "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
+      "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
+      "which then starts from random weights")                            \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
-    X(TEXT, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
+    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
       "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
       "tokens of them, bpe leaves them out)")                                                                          \
-    X(TEXT, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
       "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file")                                                                           \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
       "preset's size (0: its default)")                                                                                \
+    X(TEXT, end_token, "", 0, 0, "", O_TOKENIZE,                                                                       \
+      "name of the token that ends a document, e.g. <eos> (empty: what the files beside the tokenizer.json say, or a " \
+      "token called <|endoftext|> or the like)")                                                                       \
     X(REAL, val_fraction, "0.01", 0, 0.9, "", O_TOKENIZE, "share of the documents that go to the validation shards")   \
     X(CHOICE, doc_split, "blank", 0, 0, CHOICES(DOC_SPLITS), O_TOKENIZE,                                               \
       "what ends a document: blank lines, a form feed, the file's end; none: the whole file, byte for byte, is one "   \
@@ -90,13 +97,18 @@ enum { MASTERS(CHOICE_ENUM) };
       "tokens in a sequence, T; train: also the longest sequence that a new model is made for")                        \
     X(INT, total_batch_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                         \
       "tokens in one update over all ranks; gradients accumulate up to it (0: batch_size x seq_len x ranks)")          \
-    X(INT, steps, "1000", 1, 1ll << 40, "", O_TRAIN, "updates to make in all")                                         \
+    X(INT, steps, "1000", 1, STEPS_MOST, "", O_TRAIN,                                                                  \
+      "updates to make in all; with --time_budget as many as fit, unless this is given: then what comes first ends")   \
+    X(REAL, time_budget, "0", 0, 1e7, "", O_TRAIN,                                                                     \
+      "minutes to train (0: by --steps): warm-up, level and decay go by the share of them that is used, and end with " \
+      "them; RUN_DIR/time_budget.jsonl records what a resume or a copy of the run needs for the same bits")            \
     X(REAL, lr, "6e-4", 0, 10, "", O_TRAIN | O_DUMP, "peak learning rate")                                             \
     X(CHOICE, lr_schedule, "cosine", 0, 0, CHOICES(SCHEDULES), O_TRAIN,                                                \
       "after the warm-up: down a half cosine, down a line, level, or level with a decay at the end")                   \
     X(INT, warmup_steps, "0", 0, 1ll << 40, "", O_TRAIN, "steps over which the learning rate rises to its peak")       \
+    X(REAL, warmup_fraction, "0", 0, 1, "", O_TRAIN, "the same as a share of the steps, or of the time budget")        \
     X(REAL, final_lr_fraction, "0.1", 0, 1, "", O_TRAIN, "learning rate of the last step, as a share of the peak")     \
-    X(REAL, decay_fraction, "0.2", 0, 1, "", O_TRAIN, "wsd: share of the steps that the decay takes")                  \
+    X(REAL, decay_fraction, "0.2", 0, 1, "", O_TRAIN, "wsd: share of the steps, or of the time, that the decay takes") \
     X(REAL, weight_decay, "0.1", 0, 10, "", O_TRAIN | O_DUMP, "decoupled weight decay, on matrices only")              \
     X(REAL, beta1, "0.9", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the first moment")                       \
     X(REAL, beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the second moment")                     \
@@ -105,6 +117,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "largest global gradient norm; longer gradients are scaled (0: off)")                                            \
     X(INT, val_every, "100", 0, 1ll << 40, "", O_TRAIN, "validate every N steps, and at the end (0: never)")           \
     X(INT, val_tokens, "65536", 0, 1ll << 40, "", O_TRAIN | O_EVAL, "tokens to validate on, at most (0: all)")         \
+    X(INT, final_val_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                           \
+      "the same for the validation at the end, which no time budget counts (0: all)")                                  \
     X(INT, sample_every, "0", 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                    \
     X(TEXT, sample_prompt, "", 0, 0, "", O_TRAIN, "how the samples start")                                             \
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \
@@ -119,8 +133,9 @@ enum { MASTERS(CHOICE_ENUM) };
       "write checkpoints while training goes on, from a copy in host memory (12 bytes a parameter, shared by the "     \
       "ranks that write); off: no copy, training waits, and --comm_timeout must be longer than a write")               \
     X(REAL, max_minutes, "0", 0, 1e7, "", O_TRAIN,                                                                     \
-      "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGUSR1, "    \
-      "SIGUSR2 and a file named stop in the run's folder")                                                             \
+      "stop with a checkpoint and exit code 3 this long after the start (0: off); so do SIGTERM, SIGINT, SIGHUP, "     \
+      "SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGPWR, the end of mpirun or srun, and a file named stop in the "  \
+      "run's folder")                                                                                                  \
     X(REAL, comm_timeout, "600", 0, 1e7, "", O_TRAIN,                                                                  \
       "seconds that a rank waits for others before it ends the job with an error (0: for ever); longer than a step, "  \
       "and than a checkpoint takes to be read")                                                                        \
@@ -158,11 +173,15 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
+    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO,                                               \
+      "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
+      "error. off: files of terabytes start sooner, and run.log says so")                                              \
     X(INT, threads, "0", 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                       \
     X(FLAG, progress, "on", 0, 0, "off|on", O_TRAIN, "a live progress line; without a terminal, a line now and then")
 // clang-format on
 
 typedef const char *OptionTEXT;
+typedef const char *OptionPATH;
 typedef int64_t OptionINT;
 typedef double OptionREAL;
 typedef int OptionFLAG;
@@ -173,11 +192,13 @@ typedef struct {
     OPTIONS(X)
 #undef X
     int verb;
+    bool steps_given;
     const char *print; // of --print_options: names with commas, empty: all; NULL: it was not given
-    StrList kept;      // owns the values of TEXT options
+    StrList kept;      // owns the values of TEXT and PATH options
+    StrList configs;   // files that --config named
 } Options;
 
-typedef enum { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
+typedef enum { OPTION_TEXT, OPTION_PATH, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
 
 typedef struct {
     const char *name;
@@ -204,6 +225,9 @@ static inline const Option *option_find(const char *name) {
     return NULL;
 }
 
-static inline void options_free(Options *o) { str_list_free(&o->kept); }
+static inline void options_free(Options *o) {
+    str_list_free(&o->kept);
+    str_list_free(&o->configs);
+}
 
 #endif

@@ -18,14 +18,20 @@ each fills its own Error, and dist_agree() says it once.
 
 extern const char *const build_commit; // which commit the program was built from; the Makefile links it in
 
+// Longest text that is compared, bytes: a list of a million shards.
+#define PREFLIGHT_TEXT_MOST ((uint64_t)1 << 30)
+
 // Compares lines with those of rank 0, and names the first that differs.
 static inline bool preflight_same(const Dist *d, const char *what, const char *text, Error *err) {
     if (d->size == 1) return true;
     uint64_t n = strlen(text) + 1;
     dist_broadcast(d, &n, sizeof n);
+    if (n < 1 || n > PREFLIGHT_TEXT_MOST)
+        fail("rank 0 announces a text of %" PRIu64 " bytes: it is another program", n);
     char *theirs = (char *)mem_alloc((size_t)n);
     if (d->rank == 0) memcpy(theirs, text, (size_t)n);
     dist_broadcast(d, theirs, (size_t)n);
+    theirs[n - 1] = 0;
     bool ok = strcmp(text, theirs) == 0;
     if (!ok) {
         const char *a = text, *b = theirs;
@@ -55,10 +61,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
                          d->size, sums[1], 0.5 * R * (R + 1));
     Str s;
     memset(&s, 0, sizeof s);
-    uint64_t sum = 0, bytes = 0;
+    uint64_t sum = 0;
+    int64_t bytes = 0;
     Error ignored; // /proc may be missing in a container: commit and compiler still tell programs apart
-    checkpoint_sum(&sum, &bytes, "/proc/self/exe", &ignored);
-    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRIu64 " bytes", engine_name(), build_commit,
+    file_sum(&sum, &bytes, "/proc/self/exe", -1, &ignored);
+    str_printf(&s, "%s, commit %s, compiler %s, xxh64 %016" PRIx64 " of %" PRId64 " bytes", engine_name(), build_commit,
                __VERSION__, sum, bytes);
     bool ok = preflight_same(d, "the program is", s.data, err);
     free(s.data);
@@ -73,7 +80,11 @@ static inline bool preflight_ranks(const char *options, const Dist *d, Error *er
 static inline bool preflight_disk(const char *run_dir, const CheckpointKeep *keep, double each, int64_t step,
                                   int64_t steps, Error *err) {
     struct statvfs fs;
-    if (statvfs(run_dir, &fs) != 0 || fs.f_blocks == 0) return true; // some network file systems do not say
+    if (statvfs(run_dir, &fs) != 0) {
+        if (errno == ENOSYS) return true;
+        return error_set(err, "cannot look at the file system of %s: %s", run_dir, strerror(errno));
+    }
+    if (fs.f_blocks == 0) return true; // some network file systems do not say
     int64_t *list, coming = keep->every > 0 ? (steps - 1) / keep->every - step / keep->every + 1 : 1;
     int there;
     bool listed = checkpoint_list(&list, &there, run_dir, err);

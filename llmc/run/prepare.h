@@ -8,10 +8,12 @@ checkpoint that the run goes on from.
 #ifndef LLMC_PREPARE_H
 #define LLMC_PREPARE_H
 
+#include "budget.h"
 #include "evaluate.h"
 #include "inputs.h"
 #include "metrics.h"
 #include "preflight.h"
+#include "room.h"
 #include "run_folder.h"
 #include "saving.h"
 #include "stop.h"
@@ -25,22 +27,43 @@ typedef struct {
     Evaluation validation; // what is validated on
     Model *model;
     Schedule schedule;
+    Budget budget;
+    double mark, lr; // of the step under way: seconds of the budget that are used at its end; learning rate
     SpikeRule spikes;
     RunState state;
-    int lock; // file descriptor that holds the run folder's lock
+    int lock;  // file descriptor that holds the run folder's lock
+    Str notes; // lines of the checkpoint that the run goes on from, for the log
     Watchdog watchdog;
     Saving saving;
     Stop stop;
+    int stopped;         // by what, 0: it goes on
     SpikeBounds bounds;  // of the step under way
     StepMetrics metrics; // of the last one
     bool finished;       // before it began: all steps are in the checkpoint
+    Str memory;          // a line for the log: what was needed and what was there
 
     int B, T;
     int64_t step_tokens;                // in one update, over all ranks
     int micro_batches;                  // passes a step on each rank
-    int32_t *inputs, *targets;          // (B, T) each
+    int32_t *inputs, *targets;          // (micro_batches, B, T) each: of the step that comes
+    double data_seconds;                // to read them
+    bool data_ok;                       // they could be read
+    Error data_err;                     // why not
     double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
 } Trainer;
+
+// Are checkpoints written in the background, from a copy?
+static inline bool checkpoint_copies(const Options *o, const Dist *d) {
+    return o->background_checkpoints && (d->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+}
+
+// The bytes of that copy on this rank, as far as the tensors can be spread over the files evenly.
+static inline double checkpoint_copy_bytes(const Options *o, const ParamTable *t, const Dist *d) {
+    int files = checkpoint_files(t, (int)o->checkpoint_files, d->size);
+    bool writes = false;
+    for (int f = 0; f < files; f++) writes |= (int)((int64_t)f * d->size / files) == d->rank;
+    return checkpoint_copies(o, d) && writes ? checkpoint_bytes(t) / files : 0;
+}
 
 static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
     Error err;
@@ -60,6 +83,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
+        log_notes(&t->log, &t->notes);
     } else if (weights) {
         dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);
@@ -69,39 +93,120 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     }
 }
 
+// Has the run made its last step?
+static inline bool trainer_over(const Trainer *t) {
+    bool time = t->budget.limit > 0 && t->state.seconds >= t->budget.limit;
+    return time || t->state.step >= t->o->steps;
+}
+
 // Everything that a reader of run.log needs to make the run again. options: as a run records them.
 static inline void trainer_log_run(Trainer *t, const char *options) {
     const Options *o = t->o;
     Log *log = &t->log;
     log_line(log, "%s, commit %s, compiler %s", engine_name(), build_commit, __VERSION__);
-    log_line(log, "options: {%s\n}", options);
+    log_text(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);
-    int64_t sequences = o->steps * (t->step_tokens / t->T);
-    log_line(log,
-             "%lld steps of %lld tokens (%d x %d x %d x %d micro-batches): %.2fM tokens, %.2f epochs over the training "
-             "data",
-             (long long)o->steps, (long long)t->step_tokens, t->dist->size, t->B, t->T, t->micro_batches,
-             (double)o->steps * (double)t->step_tokens / 1e6, (double)sequences / (double)t->source.sequences);
+    double epochs = (double)o->steps * ((double)t->step_tokens / t->T) / (double)t->source.sequences;
+    char steps[64];
+    if (o->time_budget > 0) snprintf(steps, sizeof steps, "as many steps as fit into %g minutes", o->time_budget);
+    else snprintf(steps, sizeof steps, "%lld steps", (long long)o->steps);
+    log_line(log, "%s, of %lld tokens (%d x %d x %d x %d micro-batches)", steps, (long long)t->step_tokens,
+             t->dist->size, t->B, t->T, t->micro_batches);
+    if (o->steps < STEPS_MOST)
+        log_line(log, "%s%lld steps are %.2fM tokens, %.2f epochs over the training data",
+                 o->time_budget > 0 ? "at most: " : "", (long long)o->steps,
+                 (double)o->steps * (double)t->step_tokens / 1e6, epochs);
+    int64_t all = t->in.val.tokens, some = int64_min(o->val_tokens ? o->val_tokens : all, all);
+    int64_t last = int64_min(o->final_val_tokens ? o->final_val_tokens : all, all);
+    if (o->val_every > 0) // a forward pass is a third of a step
+        log_line(log,
+                 "validation: %lld of %lld tokens every %lld steps; %s%lld at the end, about as long as %.0f steps",
+                 (long long)some, (long long)all, (long long)o->val_every, last == all ? "all " : "", (long long)last,
+                 (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
              t->peak_flops / 1e9);
-    if (log->file) {
-        schedule_print(stdout, &t->schedule);
-        schedule_print(log->file, &t->schedule);
-    }
+    Str chart;
+    memset(&chart, 0, sizeof chart);
+    schedule_print(&chart, &t->schedule, o->time_budget);
+    log_text(log, "%s", chart.data);
+    free(chart.data);
 }
 
-// How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation).
+// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps.
+static inline bool trainer_schedule(Trainer *t, Error *err) {
+    const Options *o = t->o;
+    if (o->warmup_steps > 0 && o->warmup_fraction > 0)
+        return error_set(err, "--warmup_steps=%lld and --warmup_fraction=%g: give one of them",
+                         (long long)o->warmup_steps, o->warmup_fraction);
+    if (o->warmup_steps > 0 && o->time_budget > 0)
+        return error_set(err,
+                         "--warmup_steps=%lld with --time_budget=%g: nobody knows how many steps will fit; give the "
+                         "warm-up as a share of the time, like --warmup_fraction=0.05",
+                         (long long)o->warmup_steps, o->time_budget);
+    int64_t warmup = o->warmup_fraction > 0 ? (int64_t)(o->warmup_fraction * (double)o->steps + 0.5) : o->warmup_steps;
+    Schedule schedule =
+        {o->lr_schedule,    o->lr, o->final_lr_fraction, o->decay_fraction, int64_min(warmup, o->steps), o->steps,
+         o->warmup_fraction};
+    t->schedule = schedule;
+    return true;
+}
+
+// How the tokens of an update are cut into passes: ranks and micro-batches (gradient accumulation). What is counted
+// over the run, tokens and sequences, must fit as well.
 static inline bool trainer_batches(Trainer *t, Error *err) {
-    int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = t->o->total_batch_tokens;
+    const Options *o = t->o;
+    int64_t pass = (int64_t)t->B * t->T * t->dist->size, total = o->total_batch_tokens, all;
+    if (!config_check_batch(&t->in.config, t->B, t->T, err)) return false;
     t->step_tokens = total ? total : pass;
+    if (t->step_tokens % pass)
+        return error_set(err,
+                         "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
+                         "%lld; take %lld or another batch size",
+                         (long long)total, t->B, t->T, t->dist->size, (long long)pass,
+                         (long long)((total / pass + 1) * pass));
+    if (t->step_tokens / pass > INT32_MAX)
+        return error_set(err,
+                         "--total_batch_tokens=%lld is %lld micro-batches of %d x %d x %d (batch_size x seq_len x "
+                         "ranks), more than %d; take fewer or a larger --batch_size",
+                         (long long)total, (long long)(t->step_tokens / pass), t->B, t->T, t->dist->size, INT32_MAX);
+    // A run that something else than its steps will end may have the most that there can be.
+    if (o->steps < 1ll << 40 && (__builtin_mul_overflow(o->steps, t->step_tokens, &all) || all > INT64_MAX / 4))
+        return error_set(err,
+                         "--steps=%lld x %lld tokens a step = %.3g tokens, more than can be counted; take fewer steps",
+                         (long long)o->steps, (long long)t->step_tokens, (double)o->steps * (double)t->step_tokens);
+    if (o->warmup_steps > o->steps)
+        return error_set(err, "--warmup_steps=%lld is more than --steps=%lld: the learning rate would never reach --lr",
+                         (long long)o->warmup_steps, (long long)o->steps);
     t->micro_batches = (int)(t->step_tokens / pass);
-    if (t->step_tokens % pass == 0) return true;
-    return error_set(err,
-                     "--total_batch_tokens=%lld is not a multiple of batch_size x seq_len x ranks = %d x %d x %d = "
-                     "%lld; take %lld or another batch size",
-                     (long long)total, t->B, t->T, t->dist->size, (long long)pass,
-                     (long long)((total / pass + 1) * pass));
+    return true;
+}
+
+// A checkpoint's embeddings mean the tokens that it was trained with. Shards of llm.c do not say which these were.
+static inline bool trainer_same_tokenizer(const Trainer *t, const char *checkpoint, Error *err) {
+    bool same = true;
+    if (*checkpoint && !tokenizer_is_of(&same, t->in.tokenizer.hash, checkpoint, err)) return false;
+    return same ? true
+                : error_set(err,
+                            "%s has another tokenizer than --tokenizer=%s; a run resumes only as what it was: choose "
+                            "another --out",
+                            checkpoint, t->o->tokenizer);
+}
+
+// Is what the weights come from that which was written, and the model of these options? On all ranks, which share the
+// reading.
+static inline void trainer_verify(const Trainer *t, const char *checkpoint) {
+    const Options *o = t->o;
+    const Dist *dist = t->dist;
+    bool named = false;
+    Error err;
+    bool ok = true;
+    if (o->verify && *checkpoint) ok = checkpoint_verify(checkpoint, dist->rank, dist->size, &err);
+    else if (o->verify)
+        ok = model_is_folder(&named, o->model, &err) &&
+             (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
+    dist_agree(dist, ok, &err);
+    dist_agree(dist, dist->rank > 0 || !*checkpoint || run_folder_model(checkpoint, &t->in.config, o, &err), &err);
 }
 
 // Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
@@ -110,7 +215,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Dist *dist = t->dist;
     Error err;
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
-    dist_agree(dist, inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
+    dist_agree(dist, trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
     Str s;
     memset(&s, 0, sizeof s);
     inputs_describe(&s, &t->in, o);
@@ -120,18 +225,25 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
-    bool ok = dist->rank > 0 || (run_folder_lock(&t->lock, o->out, &err) &&
-                                 run_folder_find(checkpoint, &t->state, &t->in.config, o, &err));
-    t->finished = t->state.step >= o->steps;
+    bool ok = dist->rank > 0 ||
+              (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
+               trainer_same_tokenizer(t, checkpoint->text, &err));
+    t->finished = trainer_over(t);
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
     dist_agree(dist, ok, &err);
     // What rank 0 found counts: a shared file system may show others less for a moment.
     dist_broadcast(dist, &t->state, sizeof t->state);
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
-    t->finished = t->state.step >= o->steps;
-    if (!t->finished && checkpoint->text[0])
-        dist_agree(dist, checkpoint_verify(checkpoint->text, dist->rank, dist->size, &err), &err);
+    checkpoint->text[sizeof checkpoint->text - 1] = 0;
+    t->finished = trainer_over(t);
+    trainer_verify(t, checkpoint->text);
+    if (!t->finished)
+        dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
+    const char *from = checkpoint->text[0] ? checkpoint->text : o->model;
+    bool folder = true, weights = true;
+    dist_agree(dist, checkpoint->text[0] || folder_look(o->model, &folder, &weights, &err), &err);
+    if (!t->finished && weights) dist_agree(dist, folder_check_weights(&t->in.config, from, &err), &err);
     if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
 }
 
@@ -141,15 +253,33 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->dist = dist;
     t->B = (int)o->batch_size;
     t->T = (int)o->seq_len;
+    t->data_ok = true;
     t->metrics.steps = o->steps;
     t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
-    int64_t warmup = int64_min(o->warmup_steps, o->steps);
-    Schedule schedule = {o->lr_schedule, o->lr, o->final_lr_fraction, o->decay_fraction, warmup, o->steps};
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
     Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
-    t->schedule = schedule;
+    t->budget.limit = 60 * o->time_budget;
+    t->budget.clock = clock_seconds;
     t->spikes = spikes;
     t->stop = stop;
+}
+
+// Is there room for the model, its checkpoints and samples?
+static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
+    const Options *o = t->o;
+    const Config *c = &t->in.config;
+    Error err;
+    RoomNeed need = {model_memory(setup), checkpoint_copy_bytes(o, &t->in.table, t->dist),
+                     room_scratch(&t->in.table, c, t->state.step == 0)};
+    double kv = (double)c->kv_heads * c->head_size * c->layers;
+    if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
+    dist_agree(t->dist,
+               room_check(&t->memory, &need, "training",
+                          "take a smaller --batch_size or --seq_len, --recompute=block, --background_checkpoints=off "
+                          "or "
+                          "a smaller model",
+                          t->dist, "", &err),
+               &err);
 }
 
 static inline void trainer_make_model(Trainer *t) {
@@ -168,6 +298,7 @@ static inline void trainer_make_model(Trainer *t) {
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.dist = t->dist;
+    trainer_room(t, &setup);
     t->model = model_create(&setup, &err);
     dist_agree(t->dist, t->model != NULL, &err);
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
@@ -185,8 +316,7 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     w->config = &t->in.config;
     w->dist = t->dist;
     w->files = (int)o->checkpoint_files;
-    w->copies =
-        o->background_checkpoints && (t->dist->size > 1 || (o->checkpoint_every > 0 && o->checkpoint_every < o->steps));
+    w->copies = checkpoint_copies(o, t->dist);
     t->saving.log = &t->log;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
@@ -196,16 +326,28 @@ static inline bool trainer_open_log(Trainer *t, bool append, Error *err) {
     Path metrics = path_of("%s/metrics.jsonl", t->o->out), log = path_of("%s/run.log", t->o->out);
     t->log.terminal = isatty(STDOUT_FILENO);
     t->log.progress = t->o->progress;
-    t->log.file = fopen(log.text, append ? "a" : "w");
-    return t->log.file ? log_open_metrics(&t->log, metrics.text, t->state.step, err)
-                       : error_set(err, "cannot write %s: %s", log.text, strerror(errno));
+    return lines_open(&t->log.file, log.text, append ? -1 : 0, err) &&
+           log_open_metrics(&t->log, metrics.text, t->state.step, err);
+}
+
+// The clock of the budget starts. On rank 0.
+static inline bool trainer_open_budget(Trainer *t, Error *err) {
+    Budget *b = &t->budget;
+    Path record = path_of("%s/time_budget.jsonl", t->o->out);
+    if (!b->limit) return true;
+    if (!budget_open(b, record.text, t->state.position, t->state.seconds, err)) return false;
+    log_line(&t->log, "%.1f of %g minutes are used", t->state.seconds / 60, t->o->time_budget);
+    if (b->next < b->count)
+        log_line(&t->log, "the first %zu steps follow the record %s, and the clock those behind them",
+                 b->count - b->next, record.text);
+    return true;
 }
 
 static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Error err;
     CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
     trainer_settings(t, o, dist);
-    watchdog_open(&t->watchdog, o->comm_timeout, dist->rank, dist->host);
+    watchdog_open(&t->watchdog, o->comm_timeout, dist->rank, dist->host, &dist->launcher);
     dist->watchdog = &t->watchdog;
     Path checkpoint;
     Str options;
@@ -215,35 +357,51 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     trainer_preflight(t, &keep, options.data, &checkpoint);
     double checked = clock_seconds() - t->stop.started;
     if (t->finished) {
-        if (dist->rank == 0) printf("finished: %s has all %lld steps\n", checkpoint.text, (long long)o->steps);
+        if (dist->rank == 0 && t->state.step >= o->steps)
+            print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
+        else if (dist->rank == 0)
+            print_line("finished: %s is the last step in %g minutes", checkpoint.text, o->time_budget);
         free(options.data);
         return;
     }
     trainer_make_model(t);
     trainer_open_writer(t, &keep);
-    t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
-    t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)t->B * (size_t)t->T);
-    Evaluation v = {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens};
+    size_t tokens = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
+    t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    Evaluation v =
+        {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;
-    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, *checkpoint.text, &err), &err);
+    dist_agree(dist, dist->rank > 0 || trainer_open_log(t, o->resume == RESUME_AUTO, &err), &err);
     if (dist->rank == 0) {
         trainer_log_run(t, options.data);
         log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
                  dist->size, dist->size == 1 ? "" : "s", checked);
+        log_line(&t->log, "%s", t->memory.data);
+        if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
+    if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
+    dist_agree(dist, dist->rank > 0 || trainer_open_budget(t, &err), &err);
 }
 
+// Ends the job with an error if lines of its files could not be written. Called by all ranks.
 static inline void trainer_close(Trainer *t) {
-    log_close(&t->log);
+    Error err;
+    bool ok = log_close(&t->log, &err);
+    ok = lines_finish(&t->budget.file, ok ? &err : NULL) && ok;
+    dist_agree(t->dist, ok, &err);
+    free(t->budget.marks);
     if (t->model) checkpoint_writer_close(&t->saving.writer);
     model_destroy(t->model);
     inputs_close(&t->in);
+    free(t->memory.data);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);
+    free(t->notes.data);
     t->dist->watchdog = NULL;
     watchdog_close(&t->watchdog);
     free(t);

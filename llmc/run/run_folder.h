@@ -6,9 +6,8 @@ its lines in a checkpoint's run.json say.
 #define LLMC_RUN_FOLDER_H
 
 #include "../files/checkpoint.h"
-#include "options.h"
+#include "help.h"
 #include "spikes.h"
-#include <sys/file.h>
 
 // Where a run stands, and what a resumed one must have in common with it.
 typedef struct {
@@ -18,6 +17,7 @@ typedef struct {
     int64_t skipped;  // steps whose update was refused
     int64_t spikes;   // in a row, and the furthest step that was one
     int64_t spike_step;
+    double seconds; // of --time_budget that are used; 0: there is none
     SpikeWindow window;
     int64_t seed;
     int64_t seq_len;
@@ -27,6 +27,7 @@ typedef struct {
 static inline void run_state_json(Str *s, const RunState *state) {
     str_printf(s, "  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", (long long)state->step,
                (long long)state->position, (long long)state->tokens);
+    str_printf(s, "  \"seconds\": %.17g,\n", state->seconds);
     str_printf(s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
                (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(s, &state->window);
@@ -34,59 +35,130 @@ static inline void run_state_json(Str *s, const RunState *state) {
                (long long)state->seed, (long long)state->seq_len, state->data);
 }
 
+// A number of the state: absent, it is what it is in records of versions before; of another type, it is damaged (-1).
+static inline int64_t run_integer(const Json *root, const char *name, int64_t absent) {
+    const Json *j = json_get(root, name);
+    return j ? json_integer(j, -1) : absent;
+}
+
+// False: it is not the state of a run.
+static inline bool run_state_read(RunState *state, const Json *root) {
+    memset(state, 0, sizeof *state);
+    state->step = run_integer(root, "step", -1);
+    state->position = run_integer(root, "position", -1);
+    state->tokens = run_integer(root, "tokens", -1);
+    state->skipped = run_integer(root, "skipped", 0);
+    state->spikes = run_integer(root, "spikes", 0);
+    state->spike_step = run_integer(root, "spike_step", 0);
+    const Json *seconds = json_get(root, "seconds");
+    state->seconds = seconds ? json_number(seconds, -1) : 0;
+    state->seed = run_integer(root, "seed", -1);
+    state->seq_len = run_integer(root, "seq_len", -1);
+    const char *data = json_string(json_get(root, "data"), "");
+    state->data = strtoull(data, NULL, 16);
+    return state->step >= 0 && state->position >= 0 && state->tokens >= 0 && state->skipped >= 0 &&
+           state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && state->seconds >= 0 &&
+           strlen(data) == 16 && spike_read(&state->window, json_get(root, "window"));
+}
+
+static inline bool run_state_wrong(const char *checkpoint, Error *err) {
+    return error_set(err,
+                     "%s/run.json does not describe a checkpoint; remove or rename %s to go on from an earlier one",
+                     checkpoint, checkpoint);
+}
+
 // Reads the state of a checkpoint.
 static inline bool run_state_load(RunState *state, const char *checkpoint, Error *err) {
-    Path path = path_of("%s/run.json", checkpoint);
-    JsonDoc doc;
-    const Json *root = json_load(&doc, path.text, err);
-    if (!root) return false;
-    memset(state, 0, sizeof *state);
-    state->step = json_integer(json_get(root, "step"), -1);
-    state->position = json_integer(json_get(root, "position"), -1);
-    state->tokens = json_integer(json_get(root, "tokens"), -1);
-    state->skipped = json_integer(json_get(root, "skipped"), 0);
-    state->spikes = json_integer(json_get(root, "spikes"), 0);
-    state->spike_step = json_integer(json_get(root, "spike_step"), 0);
-    state->seed = json_integer(json_get(root, "seed"), -1);
-    state->seq_len = json_integer(json_get(root, "seq_len"), -1);
-    state->data = strtoull(json_string(json_get(root, "data"), "0"), NULL, 16);
-    bool ok = state->step >= 0 && state->position >= 0 && state->tokens >= 0 &&
-              spike_read(&state->window, json_get(root, "window")) && json_is(json_get(root, "files"), JSON_OBJECT);
-    json_free(&doc);
-    return ok ? true
-              : error_set(err, "%s does not describe a checkpoint; remove or rename %s to go on from an earlier one",
-                          path.text, checkpoint);
+    RunRecord r;
+    if (!checkpoint_open(&r, checkpoint, err)) return false;
+    bool ok = run_state_read(state, r.root);
+    run_record_close(&r);
+    return ok ? true : run_state_wrong(checkpoint, err);
 }
 
 // Makes the folder and locks it; the lock goes away with the process, however it ends. *lock: to be closed. On rank 0.
 static inline bool run_folder_lock(int *lock, const char *run_dir, Error *err) {
     if (!path_make_folder(run_dir, err)) return false;
     Path path = path_of("%s/.lock", run_dir);
-    *lock = open(path.text, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    *lock = open(path.text, O_CREAT | O_RDWR | O_CLOEXEC | O_NONBLOCK, 0666);
     if (*lock < 0) return error_set(err, "cannot write into %s: %s", run_dir, strerror(errno));
-    if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return error_set(err, "another process is training in %s", run_dir);
+    int rc;
+    while ((rc = flock(*lock, LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {}
+    if (rc != 0 && errno == EWOULDBLOCK) return error_set(err, "another process is training in %s", run_dir);
+    if (rc != 0 && errno != ENOSYS && errno != EOPNOTSUPP && errno != ENOLCK)
+        return error_set(err, "cannot lock %s: %s", path.text, strerror(errno));
+    if (rc != 0)
+        warn("%s cannot be locked (%s): see to it that no other process trains in it", run_dir, strerror(errno));
     return checkpoint_sweep(run_dir, err);
 }
 
+// ---------------------------------------------------------------- the options of a run that goes on
+
+// A recorded value as a user would write it.
+static inline void run_option_recorded(Str *s, const Option *p, const Json *j, const Options *usual) {
+    if (json_is(j, JSON_BOOL)) str_puts(s, j->boolean ? "on" : "off");
+    else if (json_is(j, JSON_NUMBER) || json_is(j, JSON_STRING)) str_add(s, j->text, j->size);
+    else option_text(s, p, usual); // there was no such option
+}
+
+// "lr 0.003 -> 0.001, ...": what is now another option than the checkpoint's, as far as results hang on it.
+static inline void run_options_changed(Str *s, const Json *recorded, const Options *o) {
+    static const char *const aside[] = {"out",          "resume",      "verify",           "progress",
+                                        "comm_timeout", "max_minutes", "checkpoint_files", "background_checkpoints"};
+    Options usual;
+    options_default(&usual, o->verb, NULL);
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        bool told = (p->verbs & 1 << o->verb) != 0;
+        for (size_t i = 0; i < sizeof aside / sizeof *aside; i++) told = told && strcmp(p->name, aside[i]) != 0;
+        if (!told) continue;
+        Str was, is;
+        memset(&was, 0, sizeof was);
+        memset(&is, 0, sizeof is);
+        run_option_recorded(&was, p, json_get(recorded, p->name), &usual);
+        option_text(&is, p, o);
+        str_puts(&was, ""), str_puts(&is, "");
+        if (strcmp(was.data, is.data) != 0)
+            str_printf(s, "%s%s %s -> %s", s->size ? ", " : "", p->name, *was.data ? was.data : "(empty)",
+                       *is.data ? is.data : "(empty)");
+        free(was.data);
+        free(is.data);
+    }
+    options_free(&usual);
+}
+
+// ---------------------------------------------------------------- where to go on
+
 // Finds the newest checkpoint of the run folder, and refuses a folder that holds another run. state holds what this run
-// is (seed, length, data), and then where the checkpoint stands; *folder is empty when there is none. On rank 0.
-static inline bool run_folder_find(Path *folder, RunState *state, const Config *config, const Options *o, Error *err) {
-    int64_t *steps, newest = -1;
-    int n;
-    FileKind kind = FILE_ABSENT;
+// is (seed, length, data), and then where the checkpoint stands; *folder is empty when there is none. notes: lines for
+// the log, each with its newline. On rank 0.
+static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, const Options *o, Error *err) {
+    FileKind kind;
+    struct stat st;
     Path metrics = path_of("%s/metrics.jsonl", o->out);
-    bool ok = checkpoint_list(&steps, &n, o->out, err) && path_look(metrics.text, &kind, err);
-    if (n) newest = steps[n - 1];
-    free(steps);
     folder->text[0] = 0;
-    if (!ok) return false;
-    if (o->resume == RESUME_NO && (n || kind != FILE_ABSENT))
+    st.st_size = 0; // of a start that failed before its first step
+    if (!checkpoint_newest(folder, o->out, err) || !path_look(metrics.text, &kind, err)) return false;
+    int fd = kind == FILE_ABSENT ? -1 : file_open(metrics.text, &st, err);
+    if (fd < 0 && kind != FILE_ABSENT) return false;
+    if (fd >= 0) close(fd);
+    if (o->resume == RESUME_NO && (folder->text[0] || st.st_size > 0))
         return error_set(err, "%s holds another run; go on with it by --resume=auto, or choose another --out", o->out);
-    if (!n) return true;
-    *folder = checkpoint_folder(o->out, newest);
+    if (!folder->text[0]) return true;
     RunState s;
-    if (!run_state_load(&s, folder->text, err)) return false;
+    RunRecord r;
+    if (!checkpoint_open(&r, folder->text, err)) return false;
+    bool ok = run_state_read(&s, r.root);
+    Str changed;
+    memset(&changed, 0, sizeof changed);
+    run_options_changed(&changed, json_get(r.root, "options"), o);
+    if (!r.sealed)
+        str_printf(notes, "%s/run.json is of an earlier version of the program and has no checksum of its own\n",
+                   folder->text);
+    if (changed.size) text_make_printable(changed.data); // the record may be anybody's
+    if (changed.size) str_printf(notes, "options changed since that checkpoint, old -> new: %s\n", changed.data);
+    free(changed.data);
+    run_record_close(&r);
+    if (!ok) return run_state_wrong(folder->text, err);
     const char *other = NULL;
     if (s.seed != state->seed) other = "--seed";
     else if (s.seq_len != state->seq_len) other = "--seq_len";
@@ -95,14 +167,18 @@ static inline bool run_folder_find(Path *folder, RunState *state, const Config *
         return error_set(err,
                          "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out",
                          folder->text, other);
-    Config c;
-    if (!folder_read_config(&c, folder->text, err)) return false;
-    const char *field = config_difference(&c, config);
-    if (field)
-        return error_set(err, "%s holds another model than --model=%s; choose another --out (%s differs)", folder->text,
-                         o->model, field);
     *state = s;
     return true;
+}
+
+// Is the model of a checkpoint that of --model?
+static inline bool run_folder_model(const char *checkpoint, const Config *config, const Options *o, Error *err) {
+    Config c;
+    if (!folder_read_config(&c, checkpoint, err)) return false;
+    const char *field = config_difference(&c, config);
+    return !field ? true
+                  : error_set(err, "%s holds another model than --model=%s; choose another --out (%s differs)",
+                              checkpoint, o->model, field);
 }
 
 #endif

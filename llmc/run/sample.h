@@ -47,11 +47,16 @@ static inline int candidate_order(const void *a, const void *b) {
 }
 
 // The token for draw number `index` (each index gives an independent draw). logits: (V), finite or
-// -infinity; tokens beyond `allowed` (a vocabulary smaller than the model's) are never chosen.
+// -infinity; tokens beyond `allowed` (a vocabulary smaller than the model's) are never chosen. -1: a logit is NaN or
+// +infinity, or all are -infinity, and nothing can be chosen by them.
 static inline int sample_token(Sampler *s, const float *logits, int allowed, uint64_t index) {
     int n = allowed < s->vocab_size ? allowed : s->vocab_size, best = 0;
-    for (int i = 1; i < n; i++)
+    bool numbers = true;
+    for (int i = 0; i < n; i++) {
         if (logits[i] > logits[best]) best = i;
+        numbers &= logits[i] < (float)INFINITY; // false for a NaN
+    }
+    if (!numbers || logits[best] == -(float)INFINITY) return -1;
     if (s->temperature == 0 || s->top_k == 1) return best;
     for (int i = 0; i < n; i++) {
         s->candidates[i].logit = logits[i];

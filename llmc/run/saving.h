@@ -71,7 +71,8 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     str_puts(&run, "  \"options\": {");
     options_json(&run, o);
     str_puts(&run, "\n  },\n");
-    checkpoint_start(w, state->step, run.data, w->dist->rank == 0 ? s->log->metrics : 0);
+    if (s->log->metrics.fd > 0) lines_flush(&s->log->metrics); // a resume keeps the lines that are there
+    checkpoint_start(w, state->step, run.data, w->dist->rank == 0 ? s->log->metrics.fd : 0);
     free(run.data);
     bool ok = true;
     if (last || !w->copies) {

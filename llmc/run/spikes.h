@@ -71,7 +71,8 @@ static inline SpikeBounds spike_bounds(const SpikeWindow *w, const SpikeRule *ru
 
 // Is the step that had this result a spike?
 static inline bool spike_judge(const SpikeBounds *b, const UpdateResult *r) {
-    return !r->updated || (b->max_loss > 0 && r->loss > b->max_loss) || (b->max_norm > 0 && r->grad_norm > b->max_norm);
+    return !r->updated || !r->finite || (b->max_loss > 0 && r->loss > b->max_loss) ||
+           (b->max_norm > 0 && r->grad_norm > b->max_norm);
 }
 
 // The number of standard deviations above the mean; NAN where nothing is judged.
@@ -117,9 +118,10 @@ static inline bool spike_read(SpikeWindow *w, const Json *object) {
     for (int k = 0; k < 2; k++) {
         const Json *list = json_get(object, k ? "grad_norm" : "loss");
         double *values = k ? w->grad_norm : w->loss;
-        for (const Json *j = json_is(list, JSON_ARRAY) ? list->child : NULL; j; j = j->next) {
-            if (count[k] == SPIKE_WINDOW_MOST) return false;
-            values[count[k]++] = json_number(j, 0);
+        if ((object && object->type != JSON_OBJECT) || (list && list->type != JSON_ARRAY)) return false;
+        for (const Json *j = list ? list->child : NULL; j; j = j->next) {
+            if (count[k] == SPIKE_WINDOW_MOST || !json_is(j, JSON_NUMBER) || !isfinite(j->number)) return false;
+            values[count[k]++] = j->number;
         }
     }
     w->count = count[0];

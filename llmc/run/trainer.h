@@ -27,31 +27,60 @@ function of checkpoint and data, so a resumed run takes the same way.
 
 // ---------------------------------------------------------------- one step
 
+// The learning rate of the step under way, and the mark, which is the same on all ranks.
+static inline double trainer_lr(Trainer *t) {
+    Budget *b = &t->budget;
+    int64_t step = t->state.step + 1;
+    if (!b->limit) return schedule_lr(&t->schedule, step);
+    if (t->dist->rank == 0) t->mark = budget_begin(b, t->state.position, step, t->state.seconds);
+    dist_broadcast(t->dist, &t->mark, sizeof t->mark);
+    // --steps ends the run, too, if they come first.
+    return schedule_lr_at(&t->schedule, fmax(t->mark / b->limit, (double)step / (double)t->o->steps));
+}
+
 // The rule of the step under way. Steps that were skipped are none of Adam's.
 static inline UpdateRule trainer_rule(const Trainer *t) {
     const Options *o = t->o;
     bool bounded = o->spike_action != SPIKE_NONE;
-    GroupRule adam = {schedule_lr(&t->schedule, t->state.step + 1), o->beta1, o->beta2, o->adam_eps, o->weight_decay};
+    GroupRule adam = {t->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
     UpdateRule rule = update_rule(t->state.step + 1 - t->state.skipped, adam, o->grad_clip);
     rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
     rule.max_norm = bounded ? t->bounds.max_norm : 0;
     return rule;
 }
 
+// Reads what the coming step is of. Before that step and not in it: a rank that cannot read says so when all agree on
+// going on (stop.h), and the steps until then are saved.
+static inline bool trainer_read(Trainer *t) {
+    double start = clock_seconds();
+    size_t pass = (size_t)t->B * (size_t)t->T;
+    for (int micro = 0; micro < t->micro_batches && t->data_ok; micro++) {
+        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
+        t->data_ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
+                                    t->targets + (size_t)micro * pass, &t->data_err);
+    }
+    t->data_seconds = clock_seconds() - start;
+    return t->data_ok;
+}
+
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
 // loss over all tokens of the step, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
-    Error err;
+    size_t pass = (size_t)t->B * (size_t)t->T;
+    t->lr = trainer_lr(t);
     for (int micro = 0; micro < t->micro_batches; micro++) {
-        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
-        if (!t->source.next(&t->source, first, t->B, t->inputs, t->targets, &err)) dist_fail(t->dist, "%s", err.text);
-        model_forward(t->model, t->inputs, t->targets, t->B, t->T, 1.0 / (double)t->step_tokens, NULL);
+        model_forward(t->model, t->inputs + (size_t)micro * pass, t->targets + (size_t)micro * pass, t->B, t->T,
+                      1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
     t->bounds = spike_bounds(&t->state.window, &t->spikes);
     UpdateRule rule = trainer_rule(t);
     UpdateResult r = model_update(t->model, &rule);
     r.loss /= (double)t->step_tokens;
+    if (t->budget.limit) {
+        if (t->dist->rank == 0) budget_end(&t->budget, t->mark);
+        t->state.seconds = t->mark;
+    }
     return r;
 }
 
@@ -62,8 +91,11 @@ static inline void trainer_sample(Trainer *t) {
     Generator g = generator_open(o, o->sample_prompt, c, &t->in.tokenizer);
     g.model = t->model;
     g.context_length = t->T < c->max_seq_len ? t->T : c->max_seq_len;
-    Str text = generate(&g, (uint64_t)t->state.step << 32);
-    log_line(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, text.data);
+    Str text;
+    Error err;
+    bool ok = generate(&text, &g, (uint64_t)t->state.step << 32, &err);
+    log_text(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, text.data);
+    dist_agree(t->dist, ok, &err);
     free(text.data);
     generator_free(&g);
 }
@@ -104,9 +136,12 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     if (ok && dist->rank == 0) ok = log_open_metrics(&t->log, metrics.text, to, &err);
     dist_agree(dist, ok, &err);
     s.position = position;
+    // Time does not roll back. If the step was the last in the budget, another one takes its place.
+    s.seconds = fmin(t->state.seconds, (1 - 1e-9) * t->budget.limit);
     s.spikes = t->state.spikes;
     s.spike_step = t->state.spike_step;
     t->state = s;
+    dist_agree(dist, trainer_read(t), &t->data_err);
     return true;
 }
 
@@ -125,9 +160,31 @@ PRINTF_LIKE(3, 4) static inline void trainer_give_up(Trainer *t, const Error *li
     dist_agree(t->dist, false, &err);
 }
 
+// Why a step was refused or stands out, in one line.
+static inline void trainer_describe(Trainer *t, const UpdateResult *r, const SpikeEvent *e, Error *line) {
+    char name[64];
+    if (!r->finite) {
+        nonfinite_find_state(name, t->model, &t->in.table, t->dist);
+        error_set(line, "step %lld: loss %g, gradient norm %g, learning rate %g: after the update %s is not finite",
+                  (long long)e->step, r->loss, r->grad_norm, t->lr, name);
+    } else if (!isfinite(r->loss) || !isfinite(r->grad_norm)) {
+        nonfinite_find(name, t->model, &t->in.table, &t->in.config, t->dist, t->B, t->T);
+        error_set(line, "step %lld: loss %g, gradient norm %g; the first tensor that is not finite is %s",
+                  (long long)e->step, r->loss, r->grad_norm, name);
+    } else {
+        error_set(line,
+                  "step %lld: loss %.6g, gradient norm %.6g stand %.1f and %.1f standard deviations above the last %d "
+                  "steps",
+                  (long long)e->step, r->loss, r->grad_norm, e->z_loss, e->z_norm, t->state.window.count);
+    }
+}
+
 // What becomes of a step after its update, or the refusal of it; ends the job where that is the answer. All
-// ranks see the same numbers and say the same.
+// ranks see the same numbers and say the same. An update that left something that is not finite cannot be taken
+// back but by a rollback.
 static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
+    static const char spoilt[] = "the weights are lost and no checkpoint is made of them: resume from the last one, or "
+                                 "one before, with a lower --lr or --weight_decay";
     const SpikeRule *rule = &t->spikes;
     const SpikeBounds *b = &t->bounds;
     int64_t step = t->state.step + 1;
@@ -138,22 +195,14 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
     SpikeEvent e = {spike_events[rule->action],          step, r->loss, r->grad_norm, spike_z(r->loss, &b->loss),
                     spike_z(r->grad_norm, &b->grad_norm)};
     bool finite = isfinite(r->loss) && isfinite(r->grad_norm);
-    char name[64];
     Error line;
-    if (finite) {
-        error_set(&line,
-                  "step %lld: loss %.6g, gradient norm %.6g stand %.1f and %.1f standard deviations above the last %d "
-                  "steps",
-                  (long long)step, r->loss, r->grad_norm, e.z_loss, e.z_norm, t->state.window.count);
-    } else {
-        nonfinite_find(name, t->model, &t->in.table, &t->in.config, t->dist, t->B, t->T);
-        error_set(&line, "step %lld: loss %g, gradient norm %g; the first tensor that is not finite is %s",
-                  (long long)step, r->loss, r->grad_norm, name);
-    }
+    trainer_describe(t, r, &e, &line);
+    if (!r->finite && rule->action != SPIKE_ROLLBACK) trainer_give_up(t, &line, "%s", spoilt);
     if (!finite && rule->action == SPIKE_NONE)
         trainer_give_up(t, &line,
-                        "the weights were not touched and no checkpoint was written: resume from the last one with a "
-                        "lower --lr or with --spike_action=skip, or look at the data of this step");
+                        "this step did not touch the weights, and no checkpoint is made of it: resume from the last "
+                        "one, or one before, with a lower --lr or with --spike_action=skip, or look at the data of "
+                        "this step");
     t->metrics.event = e;
     if (rule->action == SPIKE_NONE) {
         log_line(&t->log, "spike: %s", line.text);
@@ -172,6 +221,7 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
                  (long long)t->state.step, (long long)position);
         return STEP_UNDONE;
     }
+    if (!r->finite) trainer_give_up(t, &line, "%s", spoilt);
     t->metrics.event.action = spike_events[SPIKE_SKIP];
     model_zero_gradients(t->model);
     log_line(&t->log, "spike: %s; its update was skipped", line.text);
@@ -182,51 +232,76 @@ static inline StepOutcome trainer_judge(Trainer *t, const UpdateResult *r) {
 
 static inline bool due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
+// Between the batches of the last validation, which may be long: says how far it is, and looks for a reason to stop.
+static inline bool trainer_go_on(void *context, int64_t done, int64_t all) {
+    Trainer *t = (Trainer *)context;
+    log_progress(&t->log, "the last validation: %lld of %lld sequences", (long long)done, (long long)all);
+    t->stopped = stop_reason(&t->stop, true);
+    return !t->stopped;
+}
+
+// The loss on the validation data: on --val_tokens of them, or, behind the last step, on --final_val_tokens.
+static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last) {
+    StepMetrics *m = &t->metrics;
+    Evaluation e = t->validation;
+    double start = clock_seconds();
+    if (last) {
+        e.source = source_of_whole_dataset(&t->in.val);
+        e.max_tokens = t->o->final_val_tokens, e.go_on = trainer_go_on, e.context = t;
+    }
+    char what[64];
+    snprintf(what, sizeof what, "the validation data, at step %lld,", (long long)t->state.step);
+    EvalResult v;
+    bool read = evaluate(&v, &e, &t->data_err);
+    if (!read) t->data_ok = !*t->data_err.text; // the run stops for it
+    m->validated = read && v.whole;
+    if (!m->validated) return;
+    evaluate_refuse(&e, &v, what);
+    m->val_loss = v.loss, m->val_bits = v.bits_per_byte, m->val_tokens = v.tokens;
+    log_line(&t->log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
+             (long long)t->state.step, r->loss, m->val_loss, m->val_bits,
+             last && e.source.sequences == evaluate_sequences(&e) ? "all " : "", (long long)v.tokens,
+             clock_seconds() - start);
+}
+
 // The step that was just done, as metrics and progress tell it. On all ranks.
 static inline void trainer_tell(Trainer *t, const UpdateResult *r, double seconds, bool validate) {
     StepMetrics *m = &t->metrics;
-    Error err;
-    m->validated = validate;
-    if (validate) {
-        EvalResult v;
-        if (!evaluate(&v, &t->validation, &err)) dist_fail(t->dist, "%s", err.text);
-        m->val_loss = v.loss;
-        m->val_bits = v.bits_per_byte;
-    }
+    double limit = t->budget.limit;
+    m->validated = false;
+    if (validate) trainer_validate(t, r, trainer_over(t));
     m->step = t->state.step;
     m->tokens = t->state.tokens;
     m->epoch = (double)t->state.position / (double)t->source.sequences;
     m->loss = r->loss;
-    m->lr = schedule_lr(&t->schedule, m->step);
+    m->lr = t->lr;
     m->grad_norm = r->grad_norm;
     m->seconds = seconds;
     m->smoothed = m->smoothed == 0 ? seconds : 0.9 * m->smoothed + 0.1 * seconds;
     m->rate = (double)t->step_tokens / seconds;
     m->mfu = t->peak_flops > 0 ? m->rate * t->flops_per_token / t->peak_flops : (double)NAN;
+    m->share = limit > 0 ? t->state.seconds / limit : (double)NAN;
+    m->left = (double)(m->steps - m->step) * m->smoothed;
+    if (limit > 0) m->left = fmin(m->left, limit - t->state.seconds);
     if (t->dist->rank == 0) {
         DeviceReadings d = model_readings(t->model);
-        metrics_write(&t->log, m, &d, t->o->out);
+        metrics_write(&t->log, m, &d);
     }
     memset(&m->event, 0, sizeof m->event);
     metrics_progress(&t->log, m);
-    if (validate)
-        log_line(&t->log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte", (long long)m->step, m->loss,
-                 m->val_loss, m->val_bits);
 }
 
 // What is said at the end, finished or not.
 static inline void trainer_sum_up(Trainer *t, double seconds) {
     const Options *o = t->o;
     Log *log = &t->log;
-    if (log->pending.size && !log_metrics(log, "", 0))
-        warn("the last lines of metrics.jsonl in %s could not be written: %s", o->out, strerror(errno));
     if (t->saving.count)
         log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last",
                  t->saving.stalled, 100 * t->saving.stalled / seconds, t->saving.count);
     double kwh = model_readings(t->model).energy_kwh;
     dist_sum(t->dist, &kwh, 1);
     if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);
-    if (t->state.step < o->steps) return;
+    if (!trainer_over(t)) return;
     Path p = checkpoint_folder(o->out, t->state.step);
     struct rusage used;
     getrusage(RUSAGE_SELF, &used); // ru_maxrss is in KiB on Linux
@@ -234,15 +309,32 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
              (long long)t->state.step, (double)t->state.tokens / 1e6, (double)used.ru_maxrss * 1024 / 1e9, p.text);
 }
 
+// Was the last validation, if one is wanted, made to its end?
+static inline bool trainer_measured(const Trainer *t) { return t->metrics.validated || t->o->val_every == 0; }
+
+// The checkpoint of the step that was just done, if one is due; waited for if it is the last.
+static inline void trainer_save(Trainer *t, bool last) {
+    bool end = last || t->stopped;
+    if (end || due(t->o->checkpoint_every, t->state.step)) saving_start(&t->saving, &t->state, t->o, end);
+    if (!t->stopped) return;
+    char why[128];
+    stop_done(&t->stop, t->stopped, why);
+    if (!last)
+        log_line(&t->log, "stopped by %s after step %lld; go on with --resume=auto", why, (long long)t->state.step);
+    else if (!trainer_measured(t))
+        log_line(&t->log, "stopped by %s in the last validation: the model is whole, and the verb eval can measure it",
+                 why);
+}
+
 // The verb `train`. Returns the exit code; ends the process on errors.
 static inline int verb_train(const Options *o, Dist *dist) {
     Trainer *t = (Trainer *)mem_alloc(sizeof(Trainer));
     trainer_prepare(t, o, dist);
-    int stop = 0;
     double began = clock_seconds();
-    while (t->state.step < o->steps && !stop) {
+    if (!trainer_over(t)) dist_agree(dist, trainer_read(t), &t->data_err);
+    while (!trainer_over(t) && !t->stopped) {
         watchdog_step(dist->watchdog, t->state.step + 1);
-        double start = clock_seconds();
+        double start = clock_seconds() - t->data_seconds;
         UpdateResult r = trainer_step(t);
         double seconds = clock_seconds() - start;
         StepOutcome outcome = trainer_judge(t, &r);
@@ -254,22 +346,25 @@ static inline int verb_train(const Options *o, Dist *dist) {
             t->state.tokens += t->step_tokens;
             spike_add(&t->state.window, o->spike_window, r.loss, r.grad_norm);
         }
-        bool last = t->state.step == o->steps;
+        bool last = trainer_over(t);
         trainer_tell(t, &r, seconds, due(o->val_every, t->state.step) || (last && o->val_every > 0));
         if (due(o->sample_every, t->state.step)) trainer_sample(t);
         saving_look(&t->saving);
-        stop = stop_reason(&t->stop);
-        if (due(o->checkpoint_every, t->state.step) || last || stop)
-            saving_start(&t->saving, &t->state, o, last || stop);
-        if (stop) {
-            char why[128];
-            stop_done(&t->stop, stop, why);
-            log_line(&t->log, "stopped by %s after step %lld; go on with --resume=auto", why, (long long)t->state.step);
-        }
+        if (!trainer_over(t)) trainer_read(t);
+        if (!t->stopped) t->stopped = stop_reason(&t->stop, t->data_ok);
+        trainer_save(t, last);
     }
     if (!t->finished) trainer_sum_up(t, clock_seconds() - began);
-    bool finished = t->state.step >= o->steps;
+    bool finished = t->finished || (trainer_over(t) && trainer_measured(t)), readable = t->data_ok;
+    int stopped = t->stopped;
+    Error err = t->data_err;
+    size_t n = strlen(err.text);
+    snprintf(err.text + n, sizeof err.text - n,
+             "; the checkpoint of step %lld is written: make the file whole, and go "
+             "on with --resume=auto",
+             (long long)t->state.step);
     trainer_close(t);
+    if (stopped == STOP_DATA) dist_agree(dist, readable, &err);
     return finished ? EXIT_DONE : EXIT_STOPPED;
 }
 

@@ -7,12 +7,28 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
+#include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
 #include "info.h"
+#include "outputs.h"
 #include "trainer.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
+
+// Bytes that are not UTF-8, and from one in 200 on what they may be.
+static inline void verb_say_invalid(const TextCounts *c, int64_t bytes, const char *what) {
+    if (c->invalid)
+        printf("%lld bytes are not UTF-8 and %s%s\n", (long long)c->invalid, what,
+               c->invalid * 200 > bytes ? "; Latin-1 becomes UTF-8 by iconv -f ISO-8859-1 -t UTF-8" : "");
+}
+
+static inline void verb_say_files(int empty, const Path *without, int doubles, const Path *doubled) {
+    if (empty) warn("%d of the input files hold no text, %s for one", empty, without->text);
+    if (doubles)
+        warn("%d of the input files stand in the list twice, %s for one; their text is there twice", doubles,
+             doubled->text);
+}
 
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
@@ -27,10 +43,12 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
         !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
-    printf("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s\n",
-           o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
-           (long long)stats.pretokens, clock_seconds() - start);
-    if (stats.invalid_bytes) printf("%lld bytes are not UTF-8 and were left out\n", (long long)stats.invalid_bytes);
+    print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
+               o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
+               (long long)stats.pretokens, clock_seconds() - start);
+    verb_say_invalid(&stats.counts, stats.bytes, "were left out");
+    verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
+    text_hints(&stats.counts, false);
     str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -42,6 +60,23 @@ static inline void tokenize_progress(const TokenizeStats *s) {
             s->done_bytes >= s->input_bytes ? "\n" : "");
 }
 
+// What a user may not have meant.
+static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
+    if (s->strange)
+        warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
+             s->strange > 1 ? "it and others like it" : "it");
+    verb_say_files(s->empty, &s->without, s->doubles, &s->doubled);
+    if (!s->strange) text_hints(&s->counts, true);
+    if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
+        warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
+             o->val_fraction);
+    if (s->shards[SIDE_TRAIN] > 1 && o->shard_tokens < 65536)
+        warn("--shard_tokens=%lld: a shard is cut into sequences of --seq_len, and what is left of each is not used: "
+             "up "
+             "to --seq_len tokens of %lld",
+             (long long)o->shard_tokens, (long long)o->shard_tokens);
+}
+
 static inline int verb_tokenize(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
@@ -49,7 +84,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     TokenizeStats stats;
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
-    if (!tokenizer_load(&tok, o->tokenizer, &err) ||
+    if (!tokenizer_open(&tok, o->tokenizer, &err) ||
+        (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
         !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
         fail("%s", err.text);
     static const char *const sides[2] = {"training", "validation"};
@@ -58,9 +94,10 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
                (long long)stats.documents[i], (long long)stats.tokens[i], (long long)stats.bytes[i],
                stats.tokens[i] ? (double)stats.bytes[i] / (double)stats.tokens[i] : 0.0, stats.shards[i],
                stats.shards[i] == 1 ? "" : "s");
+    if (tok.note.text[0]) printf("%s\n", tok.note.text);
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
-    if (stats.invalid_bytes)
-        printf("%lld bytes are not UTF-8 and became byte tokens\n", (long long)stats.invalid_bytes);
+    verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
+    tokenize_hints(o, &stats);
     printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -76,10 +113,13 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     model_config_or_fail(&l.config, o, 0);
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
-    if (!folder) fail("--model=%s is a preset, which has no weights; name the folder of a trained model", o->model);
-    if (!tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
+    if (!folder)
+        fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
+             model_folder_beside(o->model).text);
+    if (!tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
     if (tok.vocab_size > l.config.vocab_size)
         fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
+    if (tok.note.text[0]) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
     g.echo = stdout;
     g.context_length = (int)int64_min(l.config.max_seq_len, (int64_t)g.prompt.count + o->tokens);
@@ -90,9 +130,10 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, false);
     g.model = l.model;
-    for (int64_t i = 0; i < o->samples; i++) {
+    for (int64_t i = 0; i < o->samples && !ferror(stdout); i++) {
         fputs(o->prompt, stdout);
-        Str text = generate(&g, (uint64_t)i << 32);
+        Str text;
+        dist_agree(dist, generate(&text, &g, (uint64_t)i << 32, &err), &err);
         fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
         free(text.data);
     }
@@ -117,10 +158,14 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     FileKind kind;
     if (!path_look(path.text, &kind, &err)) fail("%s", err.text);
     bool text = kind != FILE_ABSENT;
-    if (text && !tokenizer_load(&tok, path.text, &err)) fail("%s", err.text);
+    if (text && !tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
     if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
     if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
         fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+    dist_agree(dist, data_verify(&data, o, dist, &err), &err);
+    Log none;
+    memset(&none, 0, sizeof none);
+    if (dist->rank == 0) data_hint_unused(&none, &data, "evaluation");
     data.vocab_size = l.config.vocab_size;
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
@@ -128,17 +173,24 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     setup.seq_len = (int)o->seq_len;
     setup.dist = dist;
     model_load_or_fail(&l, o, &setup, false);
-    Evaluation e = {l.model,      source_of_dataset(&data, false, 0), text ? &tok : NULL, dist, (int)o->batch_size,
-                    o->val_tokens};
-    EvalResult r;
+    Evaluation e =
+        {l.model, source_of_whole_dataset(&data), text ? &tok : NULL, dist, (int)o->batch_size, o->val_tokens, NULL,
+         NULL};
     double start = clock_seconds();
-    if (!evaluate(&r, &e, &err)) fail("%s", err.text);
+    EvalResult r;
+    if (!evaluate(&r, &e, &err)) dist_agree(dist, !*err.text, &err);
+    evaluate_refuse(&e, &r, "--data");
     if (dist->rank == 0) {
-        printf("{\"loss\": %.9g, \"perplexity\": %.9g, \"bits_per_byte\": ", r.loss, exp(r.loss));
-        if (isfinite(r.bits_per_byte)) printf("%.9g", r.bits_per_byte);
-        else printf("null");
-        printf(", \"tokens\": %lld, \"bytes\": %lld, \"tokens_per_s\": %.1f}\n", (long long)r.tokens,
-               (long long)r.bytes, (double)r.tokens / (clock_seconds() - start));
+        Str s;
+        memset(&s, 0, sizeof s);
+        str_puts(&s, "{");
+        metrics_number(&s, "loss", r.loss);
+        str_puts(&s, ", "), metrics_number(&s, "perplexity", exp(r.loss));
+        str_puts(&s, ", "), metrics_number(&s, "bits_per_byte", r.bits_per_byte);
+        str_printf(&s, ", \"tokens\": %lld, \"bytes\": %lld, ", (long long)r.tokens, (long long)r.bytes);
+        metrics_decimals(&s, "tokens_per_s", (double)r.tokens / (clock_seconds() - start), 1);
+        printf("%s}\n", s.data);
+        free(s.data);
     }
     dataset_close(&data);
     if (text) tokenizer_free(&tok);
@@ -151,15 +203,21 @@ static inline int verb_eval(const Options *o, Dist *dist) {
 static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
+    bool folder;
+    if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
+    Config preset;
+    if (!folder && config_of_preset(&preset, o->model, &err))
+        fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
+             model_folder_beside(o->model).text);
     if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
     struct stat st;
-    if (stat(o->out, &st) == 0) printf("%s: %.1f MB\n", o->out, (double)st.st_size / 1e6);
+    if (stat(o->out, &st) == 0) print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
     return EXIT_DONE;
 }
 
 // ---------------------------------------------------------------- the entry
 
-static inline int program_main(int argc, char **argv) {
+static inline int program_run(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         options_help(argc < 2 ? stderr : stdout, engine_name(), -1);
         return argc < 2 ? 1 : EXIT_DONE;
@@ -188,23 +246,46 @@ static inline int program_main(int argc, char **argv) {
         options_free(&o);
         return EXIT_DONE;
     }
-    ok = ok && options_require(&o, &err);
+    ok = ok && options_require(&o, &err) && process_threads((int)o.threads, &err);
     Dist dist;
     dist_single(&dist);
-    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is a failed write with a message, not a death
-#ifdef _OPENMP
-    if (o.threads > 0) omp_set_num_threads((int)o.threads);
-#endif
     if (verb == VERB_TRAIN) stop_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
+    dist_agree(&dist, model_prepare(&o, &dist, &err), &err);
     // --out=DIR/file: DIR need not be there yet.
-    Path parent = path_parent(o.out);
-    dist_agree(&dist, !*o.out || path_make_folder(parent.text, &err), &err);
+    dist_agree(&dist, outputs_check(&o, &err) && outputs_folder(&o, &err), &err);
+    if (*o.out && verb != VERB_TRAIN) signals_threads();
+    Watchdog watchdog; // for the launcher's end; train has one that does more
+    bool watched = verbs[verb].ranks && verb != VERB_TRAIN;
+    if (watched) {
+        watchdog_open(&watchdog, 0, dist.rank, dist.host, &dist.launcher);
+        dist.watchdog = &watchdog;
+    }
     int code = functions[verb](&o, &dist);
+    dist.watchdog = NULL;
+    if (watched) watchdog_close(&watchdog);
     if (verbs[verb].ranks) dist_close(&dist);
     options_free(&o);
     return code;
 }
+
+// What was printed must have arrived: a result on a full disk, or for a reader that has gone, is none. A run that
+// stopped keeps its exit code, since its checkpoint is good.
+static inline int program_end(int code) {
+    static const char lost[] = "not all that was printed could be written to standard output";
+    bool before = ferror(stdout) != 0;
+    errno = 0;
+    bool ok = fflush(stdout) == 0 && !before;
+    if (ok)
+        ok = close(STDOUT_FILENO) == 0 || errno == EBADF || errno == EINTR; // file systems may refuse as late as here
+    if (ok) return code;
+    const char *why = before || !errno ? "" : strerror(errno), *colon = *why ? ": " : "";
+    if (code == EXIT_DONE) fail("%s%s%s", lost, colon, why);
+    warn("%s%s%s", lost, colon, why);
+    return code;
+}
+
+static inline int program_main(int argc, char **argv) { return program_end(program_run(argc, argv)); }
 
 #endif

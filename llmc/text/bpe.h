@@ -6,7 +6,8 @@ split pattern of Llama 3.
     bpe_train_text(&tok, text, n, 8192, &stats, err)     one text in memory
 
 1. Every pre-token is counted, in parallel where OpenMP is on. Files are cut where no pre-token reaches
-   over (text_safe_cut). Bytes that are not UTF-8 are left out and counted.
+   over (text_safe_cut). Bytes that are not UTF-8 are left out and counted; files that are no text are
+   refused (reader.h).
 2. The most frequent pair of neighbours becomes a token, again and again. Pairs know the words they were
    seen in, so a merge touches only these; a heap gives the next pair, its counts corrected on the way.
 3. The result is written as a tokenizer.json and read back, so that what was trained is what is loaded.
@@ -24,6 +25,7 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 #ifndef LLMC_BPE_H
 #define LLMC_BPE_H
 
+#include "reader.h"
 #include "tokenizer.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -37,8 +39,13 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 #define BPE_CHUNK ((size_t)1 << 20) // bytes of text counted at a time by one thread
 
 typedef struct {
-    int64_t bytes, invalid_bytes; // of text
-    int64_t pretokens, words;     // all and distinct
+    int64_t bytes; // of text
+    TextCounts counts;
+    int empty;                // files without text
+    Path without;             // the first of them
+    int doubles;              // files that were named twice, under this name or another
+    Path doubled;             // one of them
+    int64_t pretokens, words; // all and distinct
     int merges;
     double count_seconds, merge_seconds;
 } BpeStats;
@@ -57,7 +64,8 @@ typedef struct {
     uint64_t mask;
     size_t used;
     Str bytes;
-    int64_t pretokens, invalid_bytes;
+    int64_t pretokens;
+    TextCounts counts;
 } BpeWords;
 
 static inline void bpe_words_open(BpeWords *w) {
@@ -104,6 +112,7 @@ static inline void bpe_words_add(BpeWords *w, const uint8_t *p, size_t n, int64_
 
 static inline void bpe_words_count(BpeWords *w, const char *text, size_t n) {
     const uint8_t *p = (const uint8_t *)text, *end = p + n;
+    text_count(&w->counts, text, n);
     while (p < end) {
         const uint8_t *valid_end = p + text_valid(p, end);
         while (p < valid_end) {
@@ -114,7 +123,7 @@ static inline void bpe_words_count(BpeWords *w, const char *text, size_t n) {
             p = q;
         }
         size_t invalid = text_invalid(p, end);
-        w->invalid_bytes += (int64_t)invalid;
+        w->counts.invalid += (int64_t)invalid;
         p += invalid;
     }
 }
@@ -125,7 +134,7 @@ static inline void bpe_words_merge(BpeWords *into, const BpeWords *from) {
         if (s->count) bpe_words_add(into, (const uint8_t *)from->bytes.data + s->offset, s->size, s->count);
     }
     into->pretokens += from->pretokens;
-    into->invalid_bytes += from->invalid_bytes;
+    text_counts_add(&into->counts, &from->counts);
 }
 
 // Counts one text with all threads.
@@ -134,7 +143,7 @@ static inline void bpe_words_count_parallel(BpeWords *words, const char *text, s
     size_t *cuts = (size_t *)mem_alloc((size_t)(chunks + 1) * sizeof(size_t));
     for (int64_t i = 1; i <= chunks; i++) {
         size_t at = (size_t)i * BPE_CHUNK;
-        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(text, n, at);
+        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(TEXT_LLAMA3, text, n, at);
     }
 #ifdef _OPENMP
 #pragma omp parallel if (chunks > 1)
@@ -483,7 +492,7 @@ static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, B
     double counted = clock_seconds();
     stats->count_seconds += counted;
     stats->pretokens = words->pretokens;
-    stats->invalid_bytes = words->invalid_bytes;
+    stats->counts = words->counts;
     stats->words = (int64_t)words->used;
     bool ok;
     if (words->used == 0) ok = error_set(err, "the corpus is empty: no text to train a tokenizer on");
@@ -501,17 +510,22 @@ static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_siz
     BpeWords words;
     if (!stats) stats = &own;
     if (!bpe_begin(out, &words, vocab_size, stats, err)) return false;
-    for (int i = 0; i < files->count; i++) {
-        MappedFile f;
-        if (!file_map(&f, files->items[i], err)) {
-            bpe_words_free(&words);
-            return false;
-        }
+    FileId *ids = (FileId *)mem_alloc((size_t)files->count * sizeof(FileId));
+    bool ok = true;
+    for (int i = 0; ok && i < files->count; i++) {
+        TextFile f;
+        ok = text_file_open(&f, files->items[i], false, err);
+        if (!ok) break;
+        ids[i] = f.file.id;
         stats->bytes += (int64_t)f.size;
-        bpe_words_count_parallel(&words, (const char *)f.data, f.size);
-        file_unmap(&f);
+        if (f.size == 0 && stats->empty++ == 0) stats->without = path_of("%s", files->items[i]);
+        bpe_words_count_parallel(&words, f.text, f.size);
+        text_file_close(&f);
     }
-    return bpe_finish(out, &words, vocab_size, stats, err);
+    if (ok) stats->doubles = text_doubles(ids, files, &stats->doubled);
+    else bpe_words_free(&words);
+    free(ids);
+    return ok && bpe_finish(out, &words, vocab_size, stats, err);
 }
 
 static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats,

@@ -6,6 +6,9 @@ the format. Documents follow each other, each closed by the end-of-text token; a
 is full, so a document may go on in the next one. Read as well: the shards of llm.c (256 int32 of
 header, which begin 20240520, 1, tokens for tokens of 2 bytes and 20240801, 7, tokens for 4 bytes).
 
+All shards that one run of `tokenize` wrote are a set, and say so in their headers: where a prefix has shards of two
+sets, or a pattern finds only a part of one, that is an error (shard_set.h says how it cannot come about by itself).
+
 A Dataset memory-maps all shards of a glob and cuts each into sequences of T + 1 tokens: T inputs, and the
 same shifted by one as targets. Sequence s of a shard begins at token s * T, so that every token but
 the first is a target once an epoch; the rest of a shard that does not fill a sequence is not used.
@@ -14,15 +17,15 @@ Order: training position p (a number that counts sequences from the start of the
 reads sequence permutation(seed, p / n, n, p % n). This shuffle is computed from p alone: resuming costs
 nothing, and the number of ranks and threads and the batch size do not change what is seen when.
 
-ShardWriter writes shards to temporary names; they get their names together when all are complete.
+Checksums are compared once a start, by all threads and the ranks of a host together (dataset_verify).
 */
 #ifndef LLMC_DATA_H
 #define LLMC_DATA_H
 
-#include "../base/file.h"
 #include "../base/hash.h"
+#include "shard_set.h"
+#include <pthread.h>
 
-#define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
 #define SHARD_VERSION 1
 #define SHARD_TOKENS 100000000 // tokens a shard, unless asked otherwise: 200 MB
 
@@ -37,7 +40,11 @@ typedef struct {
     uint64_t tokenizer_hash; // Tokenizer.hash
     int64_t eot;             // the token that closes a document
     uint64_t checksum;       // XXH64, seed 0, of all bytes after the header
-    uint64_t reserved[118];  // zero
+    uint64_t set;            // what one run of tokenize wrote, by its content; 0: an old shard, which does not say
+    uint32_t set_side;       // 0: training, 1: validation
+    uint32_t set_index;      // of this shard among those of its side,
+    uint64_t set_count;      // so many
+    uint64_t reserved[115];  // zero
     uint64_t header_sum;     // XXH64, seed 0, of the 1016 bytes before it
 } ShardHeader;
 
@@ -79,6 +86,7 @@ static inline int64_t permutation(uint64_t seed, uint64_t epoch, int64_t n, int6
 
 typedef struct {
     MappedFile file;
+    int fd; // batches are read by read(2), not through the mapping: a disk that fails is an error then, not SIGBUS
     char *path;
     const uint8_t *data; // (tokens) of token_bytes each
     ShardHeader header;  // of a shard of llm.c: what is known, the rest 0
@@ -103,6 +111,7 @@ typedef struct {
 static inline void dataset_close(Dataset *d) {
     for (int i = 0; i < d->count; i++) {
         file_unmap(&d->shards[i].file);
+        if (d->shards[i].fd >= 0) close(d->shards[i].fd);
         free(d->shards[i].path);
     }
     free(d->shards);
@@ -153,7 +162,9 @@ static inline bool shard_check(Shard *s, Error *err) {
                              "%s has a damaged header (its checksum does not match); copy it again or tokenise again",
                              path);
         if (s->header.vocab_size < 1 || s->header.vocab_size > INT32_MAX || s->header.documents < 0 ||
-            s->header.bytes < 0 || (s->header.token_bytes != 2 && s->header.token_bytes != 4))
+            s->header.bytes < 0 || (s->header.token_bytes != 2 && s->header.token_bytes != 4) ||
+            (s->header.set &&
+             (s->header.set_side > 1 || s->header.set_count > 999999999 || s->header.set_index >= s->header.set_count)))
             return error_set(err, "%s has an impossible header; tokenise again", path);
     } else if (magic == __builtin_bswap64(SHARD_MAGIC) || old[0] == (int32_t)__builtin_bswap32(20240520) ||
                old[0] == (int32_t)__builtin_bswap32(20240801)) {
@@ -180,51 +191,160 @@ static inline bool shard_check(Shard *s, Error *err) {
     return true;
 }
 
+// ---------------------------------------------------------------- sets
+
+typedef struct {
+    char *prefix; // which folder, however it was spelled, and the name in it up to the side; NULL: not needed
+    const Shard *shard;
+} ShardOfSet;
+
+static inline int shard_order_prefix(const void *a, const void *b) {
+    const ShardOfSet *x = (const ShardOfSet *)a, *y = (const ShardOfSet *)b;
+    return strcmp(x->prefix, y->prefix);
+}
+
+static inline int shard_order_set(const void *a, const void *b) {
+    const ShardHeader *x = &((const ShardOfSet *)a)->shard->header, *y = &((const ShardOfSet *)b)->shard->header;
+    if (x->set != y->set) return x->set < y->set ? -1 : 1;
+    if (x->set_side != y->set_side) return x->set_side < y->set_side ? -1 : 1;
+    return (x->set_index > y->set_index) - (x->set_index < y->set_index);
+}
+
+// Refuses shards of different sets under one prefix.
+static inline bool datasets_same_sets(const Dataset *const *datasets, int n, Error *err) {
+    size_t count = 0, all = 0;
+    for (int k = 0; k < n; k++) all += (size_t)datasets[k]->count;
+    ShardOfSet *named = (ShardOfSet *)mem_alloc(all * sizeof(ShardOfSet));
+    Path folder = path_of("%s", "");
+    FileId id = {0, 0};
+    bool ok = true;
+    for (int k = 0; ok && k < n; k++)
+        for (int i = 0; ok && i < datasets[k]->count; i++) {
+            ShardName name;
+            if (!shard_name_parse(&name, datasets[k]->shards[i].path)) continue;
+            if (strcmp(folder.text, name.folder.text) != 0) ok = path_id(name.folder.text, &id, err);
+            folder = name.folder;
+            named[count].prefix = str_copy(path_of("%" PRIx64 ":%" PRIx64 "/%s", id.device, id.inode, name.base).text);
+            named[count++].shard = &datasets[k]->shards[i];
+        }
+    qsort(named, count, sizeof *named, shard_order_prefix);
+    for (size_t i = 1; ok && i < count; i++) {
+        const Shard *a = named[i - 1].shard, *b = named[i].shard;
+        if (strcmp(named[i - 1].prefix, named[i].prefix) == 0 && a->header.set != b->header.set)
+            ok = error_set(err,
+                           "%s and %s are of different runs of tokenize, so that texts can be missing, or be there "
+                           "twice; tokenise again, or copy all shards of one run",
+                           a->path, b->path);
+    }
+    for (size_t i = 0; i < count; i++) free(named[i].prefix);
+    free(named);
+    return ok;
+}
+
+// Whether shard `number` of the set that s is of is on disk, though it was not asked for; else an error.
+static inline bool shard_left_out(const Shard *s, int64_t number, Error *err) {
+    ShardName name;
+    FileKind kind = FILE_ABSENT;
+    bool known = shard_name_parse(&name, s->path);
+    Path path = shard_path(&name, (int)s->header.set_side, number);
+    if (known && !path_look(path.text, &kind, err)) return false;
+    return kind != FILE_ABSENT
+               ? true
+               : error_set(err,
+                           "%s is one of %lld shards of a run of tokenize, and number %lld is missing (%s); copy it, "
+                           "tokenise again, or name the shards that you want one by one",
+                           s->path, (long long)s->header.set_count, (long long)number,
+                           known ? path.text : shard_sides[s->header.set_side]);
+}
+
+// Where patterns were given: they must find all shards of a set, but for those that lie beside them and do not match.
+static inline bool dataset_whole_sets(const Dataset *d, const char *globs, Error *err) {
+    if (!strpbrk(globs, "*?[")) return true;
+    ShardOfSet *sets = (ShardOfSet *)mem_alloc((size_t)d->count * sizeof(ShardOfSet));
+    int count = 0;
+    for (int i = 0; i < d->count; i++)
+        if (d->shards[i].header.set) sets[count++].shard = &d->shards[i];
+    qsort(sets, (size_t)count, sizeof *sets, shard_order_set);
+    bool ok = true;
+    int64_t expected = 0;
+    for (int i = 0; ok && i < count; i++) {
+        const ShardHeader *h = &sets[i].shard->header, *next = i + 1 < count ? &sets[i + 1].shard->header : NULL;
+        for (; ok && expected < h->set_index; expected++) ok = shard_left_out(sets[i].shard, expected, err);
+        expected = (int64_t)h->set_index + 1;
+        if (next && next->set == h->set && next->set_side == h->set_side) continue;
+        for (; ok && expected < (int64_t)h->set_count; expected++) ok = shard_left_out(sets[i].shard, expected, err);
+        expected = 0;
+    }
+    free(sets);
+    return ok;
+}
+
+// ---------------------------------------------------------------- data sets
+
+// The files of "GLOB,FILE,...", after sets that wait for their names have got them.
+static inline bool dataset_paths(StrList *paths, const char *globs, Error *err) {
+    bool done = false, found = path_expand(paths, globs, err);
+    if (!found && !shard_set_settle_folders(globs, &done, err)) return false;
+    ShardName name, before;
+    memset(&before, 0, sizeof before);
+    for (int i = 0; found && i < paths->count; i++) {
+        if (!shard_name_parse(&name, paths->items[i])) continue;
+        if (strcmp(name.base, before.base) == 0 && strcmp(name.folder.text, before.folder.text) == 0) continue;
+        if (!shard_set_settle(&name, &done, err)) return false;
+        before = name;
+    }
+    if (!done) return found;
+    str_list_free(paths);
+    return path_expand(paths, globs, err);
+}
+
+// Opens shard number i and adds it to the sums.
+static inline bool dataset_add(Dataset *d, int i, const char *path, Xxh64 *print, Error *err) {
+    Shard *s = &d->shards[i];
+    s->path = str_copy(path);
+    d->count++;
+    struct stat st;
+    if ((s->fd = file_open(s->path, &st, err)) < 0 || !file_map(&s->file, s->path, err) || !shard_check(s, err))
+        return false;
+    const ShardHeader *h = &s->header, *h0 = &d->shards[0].header;
+    if (h->tokenizer_hash != h0->tokenizer_hash || h->vocab_size != h0->vocab_size)
+        return error_set(err,
+                         "%s was made with another tokenizer than %s (hash %016llx, vocabulary %lld; hash %016llx, "
+                         "vocabulary %lld): tokenise all with the same one",
+                         s->path, d->shards[0].path, (unsigned long long)h->tokenizer_hash, (long long)h->vocab_size,
+                         (unsigned long long)h0->tokenizer_hash, (long long)h0->vocab_size);
+    s->first = d->sequences;
+    s->sequences = h->tokens > 0 ? (h->tokens - 1) / d->seq_len : 0;
+    d->sequences += s->sequences;
+    d->tokens += h->tokens;
+    d->documents += h->documents;
+    d->bytes += h->bytes;
+    // A shard without checksum is told by its size and its ends.
+    size_t bytes = s->file.size, end = bytes < 65536 ? bytes : 65536;
+    xxh64_update(print, &h->tokens, sizeof h->tokens);
+    if (s->checked) xxh64_update(print, &h->checksum, sizeof h->checksum);
+    else xxh64_update(print, s->file.data, end), xxh64_update(print, s->file.data + bytes - end, end);
+    return true;
+}
+
 // Opens the shards of "GLOB,FILE,..." for sequences of seq_len + 1 tokens. On false nothing is left open.
-static inline bool dataset_open(Dataset *d, const char *glob_list, int seq_len, Error *err) {
+static inline bool dataset_open(Dataset *d, const char *globs, int seq_len, Error *err) {
     memset(d, 0, sizeof *d);
     StrList paths;
     memset(&paths, 0, sizeof paths);
-    bool ok = seq_len >= 1 ? path_expand(&paths, glob_list, err)
+    bool ok = seq_len >= 1 ? dataset_paths(&paths, globs, err)
                            : error_set(err, "seq_len must be at least 1, it is %d", seq_len);
     d->seq_len = seq_len;
     d->shards = (Shard *)mem_alloc((size_t)paths.count * sizeof(Shard));
     Xxh64 print;
     xxh64_init(&print, 0);
-    for (int i = 0; ok && i < paths.count; i++) {
-        Shard *s = &d->shards[i];
-        s->path = str_copy(paths.items[i]);
-        d->count++;
-        if (!file_map(&s->file, s->path, err) || !shard_check(s, err)) {
-            ok = false;
-            break;
-        }
-        const ShardHeader *h = &s->header, *h0 = &d->shards[0].header;
-        if (h->tokenizer_hash != h0->tokenizer_hash || h->vocab_size != h0->vocab_size) {
-            ok = error_set(err,
-                           "%s was made with another tokenizer than %s (hash %016llx, vocabulary %lld; hash %016llx, "
-                           "vocabulary %lld): tokenise all with the same one",
-                           s->path, d->shards[0].path, (unsigned long long)h->tokenizer_hash, (long long)h->vocab_size,
-                           (unsigned long long)h0->tokenizer_hash, (long long)h0->vocab_size);
-            break;
-        }
-        s->first = d->sequences;
-        s->sequences = h->tokens > 0 ? (h->tokens - 1) / seq_len : 0;
-        d->sequences += s->sequences;
-        d->tokens += h->tokens;
-        d->documents += h->documents;
-        d->bytes += h->bytes;
-        // A shard without checksum is told by its size and its ends.
-        size_t bytes = s->file.size, end = bytes < 65536 ? bytes : 65536;
-        xxh64_update(&print, &h->tokens, sizeof h->tokens);
-        if (s->checked) xxh64_update(&print, &h->checksum, sizeof h->checksum);
-        else xxh64_update(&print, s->file.data, end), xxh64_update(&print, s->file.data + bytes - end, end);
-    }
+    for (int i = 0; ok && i < paths.count; i++) ok = dataset_add(d, i, paths.items[i], &print, err);
+    ok = ok && datasets_same_sets((const Dataset *const *)&d, 1, err) && dataset_whole_sets(d, globs, err);
     if (ok && d->sequences == 0)
         ok = error_set(err,
                        "not enough data: %s has %lld tokens in %d shard%s, and a sequence needs %d in one shard; give "
                        "more text or a smaller --seq_len",
-                       glob_list, (long long)d->tokens, d->count, d->count == 1 ? "" : "s", seq_len + 1);
+                       globs, (long long)d->tokens, d->count, d->count == 1 ? "" : "s", seq_len + 1);
     str_list_free(&paths);
     if (!ok) {
         dataset_close(d);
@@ -244,11 +364,53 @@ static inline int64_t shard_bad_token(const Shard *s, int64_t vocab_size, int64_
     return -1;
 }
 
-static inline bool shard_token_error(const Shard *s, int64_t at, int64_t vocab_size, Error *err) {
+static inline bool shard_token_error(const Shard *s, int64_t at, uint32_t token, int64_t vocab_size, Error *err) {
     return error_set(err,
                      "%s: token %lld is %u, the vocabulary has %lld; the shard is damaged or was made with another "
                      "tokenizer",
-                     s->path, (long long)at, shard_token(s, at), (long long)vocab_size);
+                     s->path, (long long)at, token, (long long)vocab_size);
+}
+
+// out = n tokens of s from `at` on, as they stand in the file.
+static inline bool shard_read(const Shard *s, int64_t at, void *out, int64_t n, Error *err) {
+    char *to = (char *)out;
+    size_t left = (size_t)n * s->header.token_bytes;
+    off_t from =
+        (off_t)(s->file.size - (size_t)s->header.tokens * s->header.token_bytes + (size_t)at * s->header.token_bytes);
+    while (left) {
+        ssize_t got = pread(s->fd, to, left, from);
+        struct stat now;
+        if (got == 0)
+            return error_set(err, "%s became shorter while it was read: it had %zu bytes and has %lld", s->path,
+                             s->file.size, fstat(s->fd, &now) == 0 ? (long long)now.st_size : 0);
+        if (got < 0 && errno != EINTR) return error_set(err, "cannot read %s: %s", s->path, strerror(errno));
+        if (got > 0) to += got, from += got, left -= (size_t)got;
+    }
+    return true;
+}
+
+// inputs, targets (T) = the T + 1 tokens of s from `at` on, of which each is in the vocabulary.
+static inline bool shard_tokens(const Shard *s, int64_t vocab_size, int64_t at, int64_t T, int32_t *inputs,
+                                int32_t *targets, Error *err) {
+    if (s->header.token_bytes == 4) {
+        if (!shard_read(s, at, inputs, 1, err) || !shard_read(s, at + 1, targets, T, err)) return false;
+    } else {
+        uint16_t first, *narrow = (uint16_t *)targets + T; // widened in place, front to back: each write lies behind
+        if (!shard_read(s, at, &first, 1, err) || !shard_read(s, at + 1, narrow, T, err)) return false;
+        inputs[0] = first;
+        for (int64_t t = 0; t < T; t++) {
+            uint16_t token;
+            memcpy(&token, narrow + t, sizeof token);
+            targets[t] = token;
+        }
+    }
+    memcpy(inputs + 1, targets, (size_t)(T - 1) * sizeof(int32_t));
+    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)INT32_MAX + 1;
+    for (int64_t t = -1; t < T; t++) {
+        uint32_t token = (uint32_t)(t < 0 ? inputs[0] : targets[t]);
+        if (token >= limit) return shard_token_error(s, at + t + 1, token, vocab_size, err);
+    }
+    return true;
 }
 
 // inputs, targets (T) = sequence number `index` of [0, sequences). Safe to call from several threads.
@@ -265,11 +427,23 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
         else high = middle - 1;
     }
     const Shard *s = &d->shards[low];
-    int64_t T = d->seq_len, at = (index - s->first) * T, bad = shard_bad_token(s, d->vocab_size, at, T + 1);
-    if (bad >= 0) return shard_token_error(s, bad, d->vocab_size, err);
-    for (int64_t t = 0; t < T; t++) inputs[t] = (int32_t)shard_token(s, at + t);
-    memcpy(targets, inputs + 1, (size_t)(T - 1) * sizeof(int32_t));
-    targets[T - 1] = (int32_t)shard_token(s, at + T);
+    return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
+}
+
+// What is left of a shard behind its last sequence: tokens to predict, fewer than T.
+static inline int64_t shard_tail(const Shard *s, int64_t T) {
+    return s->header.tokens > 1 ? (s->header.tokens - 1) % T : 0;
+}
+
+// inputs, targets (T) = the tail number k (from 0) of those that there are; behind its end targets are -1.
+static inline bool dataset_tail(const Dataset *d, int64_t k, int32_t *inputs, int32_t *targets, Error *err) {
+    const Shard *s = d->shards;
+    int64_t T = d->seq_len;
+    for (;; s++)
+        if (shard_tail(s, T) > 0 && k-- == 0) break;
+    int64_t n = shard_tail(s, T);
+    if (!shard_tokens(s, d->vocab_size, s->sequences * T, n, inputs, targets, err)) return false;
+    for (int64_t t = n; t < T; t++) inputs[t] = 0, targets[t] = -1;
     return true;
 }
 
@@ -278,166 +452,102 @@ static inline int64_t dataset_index(const Dataset *d, uint64_t seed, int64_t pos
     return permutation(seed, (uint64_t)(position / d->sequences), d->sequences, position % d->sequences);
 }
 
-// Reads everything once: all checksums, and all tokens against the vocabulary.
-static inline bool dataset_verify(const Dataset *d, Error *err) {
-    for (int i = 0; i < d->count; i++) {
-        const Shard *s = &d->shards[i];
-        uint64_t sum = s->checked ? xxh64(s->data, s->file.size - sizeof(ShardHeader), 0) : 0;
-        if (s->checked && sum != s->header.checksum)
-            return error_set(err,
-                             "%s is damaged: its tokens have the checksum %016llx, its header says %016llx; copy it "
-                             "again or tokenise again",
-                             s->path, (unsigned long long)sum, (unsigned long long)s->header.checksum);
-        int64_t bad = shard_bad_token(s, d->vocab_size, 0, s->header.tokens);
-        if (bad >= 0) return shard_token_error(s, bad, d->vocab_size, err);
-    }
-    return true;
+// Whether a shard's tokens are those that its header speaks of; one of llm.c says nothing of them.
+static inline bool shard_verify(const Shard *s, Error *err) {
+    if (!s->checked) return true;
+    if (s->file.mapping) madvise(s->file.mapping, s->file.size, MADV_SEQUENTIAL); // up to ten times as fast from disk
+    uint64_t sum = xxh64(s->data, s->file.size - sizeof(ShardHeader), 0);
+    if (s->file.mapping) madvise(s->file.mapping, s->file.size, MADV_NORMAL);
+    return sum == s->header.checksum
+               ? true
+               : error_set(err,
+                           "%s is damaged: its tokens have the checksum %016llx, its header says %016llx; copy it "
+                           "again or tokenise again",
+                           s->path, (unsigned long long)sum, (unsigned long long)s->header.checksum);
 }
 
-// ---------------------------------------------------------------- writing
+#define SHARD_VERIFY_THREADS 16 // they wait for the disk more than they compute
 
-// Writes PREFIX_00000.bin, PREFIX_00001.bin, ... Errors stick: shardwriter_finish() reports the first.
 typedef struct {
-    Path prefix;
-    ShardHeader header; // of the open shard
-    Xxh64 sum;
-    OutFile out;
-    bool open;
-    int64_t limit;              // tokens a shard
-    StrList temporaries, paths; // the complete shards and the names they will get
-    int64_t tokens, documents, bytes;
-    int failed; // errno of the first failure
-} ShardWriter;
+    const Dataset *d;
+    int next, parts; // shards that are still to be read: next, next + parts, ...
+    bool tokens;
+    int failed; // the first that is wrong, whichever thread finds it when
+    Error why;
+    int64_t bytes;
+    pthread_mutex_t mutex;
+} DatasetVerify;
 
-static inline void shardwriter_open(ShardWriter *w, const char *prefix, int64_t vocab_size, uint64_t tokenizer_hash,
-                                    int64_t eot, int64_t limit) {
-    memset(w, 0, sizeof *w);
-    w->prefix = path_of("%.4000s", prefix);
-    w->limit = limit > 0 ? limit : SHARD_TOKENS;
-    w->header.magic = SHARD_MAGIC;
-    w->header.version = SHARD_VERSION;
-    w->header.token_bytes = vocab_size <= 65536 ? 2 : 4;
-    w->header.vocab_size = vocab_size;
-    w->header.tokenizer_hash = tokenizer_hash;
-    w->header.eot = eot;
+static inline void *dataset_verify_thread(void *argument) {
+    DatasetVerify *v = (DatasetVerify *)argument;
+    Error why;
+    for (;;) {
+        pthread_mutex_lock(&v->mutex);
+        int i = v->next;
+        v->next = i < v->d->count ? i + v->parts : i;
+        pthread_mutex_unlock(&v->mutex);
+        if (i >= v->d->count) return NULL;
+        const Shard *s = &v->d->shards[i];
+        bool ok = shard_verify(s, &why);
+        int64_t bad = ok && v->tokens ? shard_bad_token(s, v->d->vocab_size, 0, s->header.tokens) : -1;
+        if (bad >= 0) ok = shard_token_error(s, bad, shard_token(s, bad), v->d->vocab_size, &why);
+        pthread_mutex_lock(&v->mutex);
+        v->bytes += s->checked || v->tokens ? (int64_t)s->file.size : 0;
+        if (!ok && i < v->failed) v->failed = i, v->why = why;
+        pthread_mutex_unlock(&v->mutex);
+    }
 }
 
-// Tokens that still fit into the shard that is being written; at least 1.
-static inline int64_t shardwriter_room(const ShardWriter *w) {
-    return w->open ? w->limit - w->header.tokens : w->limit;
+// Reads everything once and compares the checksums: shards part, part + parts, ..., each by one thread. *bytes: how
+// many were read. Tokens are looked at when they are used, unless `tokens` asks for it here.
+static inline bool dataset_verify(const Dataset *d, int part, int parts, bool tokens, int64_t *bytes, Error *err) {
+    DatasetVerify v;
+    pthread_t threads[SHARD_VERIFY_THREADS];
+    int count = (d->count - part + parts - 1) / parts, started = 0;
+    memset(&v, 0, sizeof v);
+    v.d = d, v.next = part, v.parts = parts, v.tokens = tokens, v.failed = d->count;
+    pthread_mutex_init(&v.mutex, NULL);
+    while (started < count - 1 && started < SHARD_VERIFY_THREADS &&
+           pthread_create(&threads[started], NULL, dataset_verify_thread, &v) == 0)
+        started++;
+    dataset_verify_thread(&v); // alone, where no thread is to be had
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    pthread_mutex_destroy(&v.mutex);
+    *bytes = v.bytes;
+    if (v.failed < d->count && err) *err = v.why;
+    return v.failed == d->count;
 }
 
-// Writes the header over its place and closes the file, which keeps its temporary name.
-static inline void shardwriter_close_shard(ShardWriter *w) {
-    if (!w->open) return;
-    w->open = false;
-    w->header.checksum = xxh64_value(&w->sum);
-    w->header.header_sum = xxh64(&w->header, sizeof(ShardHeader) - 8, 0);
-    OutFile *f = &w->out;
-    errno = 0;
-    if (!f->failed && fseeko(f->stream, 0, SEEK_SET) != 0) f->failed = errno ? errno : EIO;
-    out_write(f, &w->header, sizeof(ShardHeader));
-    if (!f->failed && fflush(f->stream) != 0) f->failed = errno ? errno : EIO;
-    if (!f->failed && fsync(fileno(f->stream)) != 0 && errno != EINVAL) f->failed = errno;
-    if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
-    f->stream = NULL;
-    if (!w->failed) w->failed = f->failed;
-    str_list_add(&w->temporaries, f->temporary.text);
-    str_list_add(&w->paths, f->path.text);
+// The share of the tokens that no sequence predicts: what is left at the end of each shard.
+static inline double dataset_unused(const Dataset *d) {
+    double there = 0;
+    for (int i = 0; i < d->count; i++) there += (double)int64_max(0, d->shards[i].header.tokens - 1);
+    return there > 0 ? 1 - (double)d->sequences * d->seq_len / there : 0;
 }
 
-// ids (n), n <= shardwriter_room(): tokens that stand for text_bytes bytes and close `documents` documents.
-static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n, int64_t text_bytes,
-                                   int64_t documents) {
-    uint16_t narrow[4096];
-    if (w->failed || n == 0) return;
-    if (!w->open) {
-        Error ignored;
-        Path path = path_of("%s_%05d.bin", w->prefix.text, w->paths.count);
-        errno = 0;
-        if (!out_open(&w->out, path.text, &ignored)) {
-            w->failed = errno ? errno : EIO;
-            return;
+// The first shard that is there twice: under the same name, another, or as a copy. NULL: none is.
+static inline const Shard *dataset_doubled(const Dataset *d) {
+    for (int i = 1; i < d->count; i++)
+        for (int k = 0; k < i; k++) {
+            const Shard *a = &d->shards[k], *b = &d->shards[i];
+            bool copy = a->checked && b->checked && a->header.tokens == b->header.tokens && b->header.tokens > 0 &&
+                        a->header.checksum == b->header.checksum;
+            if (copy || file_id_same(a->file.id, b->file.id)) return b;
         }
-        w->open = true;
-        w->header.tokens = w->header.documents = w->header.bytes = 0;
-        w->header.checksum = w->header.header_sum = 0;
-        xxh64_init(&w->sum, 0);
-        ShardHeader empty;
-        memset(&empty, 0, sizeof empty);
-        out_write(&w->out, &empty, sizeof empty);
+    return NULL;
+}
+
+// A shard of `d` that holds the same tokens as s: the same file, or a copy. NULL: there is none.
+static inline const Shard *dataset_find_copy(const Dataset *d, const Shard *s) {
+    for (int i = 0; i < d->count; i++) {
+        const Shard *o = &d->shards[i];
+        bool copy = s->checked && o->checked && s->header.tokens > 0 && s->header.tokens == o->header.tokens &&
+                    s->header.checksum == o->header.checksum;
+        if (!copy && !s->checked && !o->checked && s->file.size == o->file.size && s->file.size > sizeof(ShardHeader))
+            copy = memcmp(s->data, o->data, s->file.size - sizeof(ShardHeader)) == 0;
+        if (copy || file_id_same(s->file.id, o->file.id)) return o;
     }
-    if (w->header.token_bytes == 4) {
-        xxh64_update(&w->sum, ids, (size_t)n * 4);
-        out_write(&w->out, ids, (size_t)n * 4);
-    } else {
-        for (int64_t i = 0; i < n; i += 4096) {
-            int64_t piece = int64_min(4096, n - i);
-            for (int64_t k = 0; k < piece; k++) narrow[k] = (uint16_t)ids[i + k];
-            xxh64_update(&w->sum, narrow, (size_t)piece * 2);
-            out_write(&w->out, narrow, (size_t)piece * 2);
-        }
-    }
-    w->failed = w->out.failed;
-    w->header.tokens += n, w->tokens += n;
-    w->header.bytes += text_bytes, w->bytes += text_bytes;
-    w->header.documents += documents, w->documents += documents;
-    if (w->header.tokens >= w->limit) shardwriter_close_shard(w);
-}
-
-// Gives up; nothing is left on disk, and shards of an earlier run are as they were.
-static inline void shardwriter_abort(ShardWriter *w) {
-    if (w->open) out_abort(&w->out);
-    w->open = false;
-    for (int i = 0; i < w->temporaries.count; i++) unlink(w->temporaries.items[i]);
-    str_list_free(&w->temporaries);
-    str_list_free(&w->paths);
-}
-
-// All shards are complete on disk, under temporary names; or nothing is left of them.
-static inline bool shardwriter_finish(ShardWriter *w, Error *err) {
-    shardwriter_close_shard(w);
-    if (!w->failed) return true;
-    error_set(err, "cannot write %s_%05d.bin: %s", w->prefix.text, w->paths.count ? w->paths.count - 1 : 0,
-              strerror(w->failed));
-    shardwriter_abort(w);
-    return false;
-}
-
-// Whether a file of that name would be a shard of this writer's prefix; its number in *number.
-static inline bool shardwriter_owns(const char *base, const char *name, long *number) {
-    size_t n = strlen(base);
-    if (strncmp(name, base, n) != 0 || name[n] != '_') return false;
-    const char *digits = name + n + 1;
-    size_t count = strspn(digits, "0123456789");
-    *number = strtol(digits, NULL, 10);
-    return count >= 5 && count <= 9 && strcmp(digits + count, ".bin") == 0;
-}
-
-// After shardwriter_finish(): gives the shards their names and removes those with higher numbers that an
-// earlier run left.
-static inline bool shardwriter_commit(ShardWriter *w, Error *err) {
-    bool ok = true;
-    int count = w->paths.count;
-    for (int i = 0; ok && i < count; i++)
-        if (rename(w->temporaries.items[i], w->paths.items[i]) != 0)
-            ok = error_set(err, "cannot rename %s to %s: %s", w->temporaries.items[i], w->paths.items[i],
-                           strerror(errno));
-    shardwriter_abort(w);
-    Path folder = path_parent(w->prefix.text);
-    const char *slash = strrchr(w->prefix.text, '/'), *base = slash ? slash + 1 : w->prefix.text;
-    StrList names;
-    long number = 0;
-    memset(&names, 0, sizeof names);
-    ok = ok && folder_list(&names, folder.text, err);
-    for (int i = 0; ok && i < names.count; i++) {
-        if (!shardwriter_owns(base, names.items[i], &number) || number < count) continue;
-        Path old = path_of("%.3000s/%.1000s", folder.text, names.items[i]);
-        if (unlink(old.text) != 0)
-            ok = error_set(err, "cannot remove %s of an earlier run: %s", old.text, strerror(errno));
-    }
-    str_list_free(&names);
-    return ok && path_sync_folder(folder.text, err);
+    return NULL;
 }
 
 #endif

@@ -6,7 +6,8 @@ sequences from a position on. A position counts sequences, from the start of a r
 stands at it depends on the source alone, so that resuming costs nothing and the number of ranks and the batch
 size do not change what is seen when. A target of -1 counts nothing.
 
-Here: a data set (data.h), in its own order or in an order of its own for every epoch.
+Here: a data set (data.h), in its own order, with the tails of its shards or without, or in an order of its own for
+every epoch.
 */
 #ifndef LLMC_SOURCE_H
 #define LLMC_SOURCE_H
@@ -38,6 +39,24 @@ static inline bool source_next_in_order(const BatchSource *s, int64_t position, 
     for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
         if (!dataset_sequence((const Dataset *)s->context, position + b, inputs, targets, err)) return false;
     return true;
+}
+
+// Behind the last sequence come the tails of the shards: every token but the first of a shard is a target once.
+static inline bool source_next_whole(const BatchSource *s, int64_t position, int B, int32_t *inputs, int32_t *targets,
+                                     Error *err) {
+    const Dataset *d = (const Dataset *)s->context;
+    for (int b = 0; b < B; b++, position++, inputs += s->seq_len, targets += s->seq_len)
+        if (position < d->sequences ? !dataset_sequence(d, position, inputs, targets, err)
+                                    : !dataset_tail(d, position - d->sequences, inputs, targets, err))
+            return false;
+    return true;
+}
+
+static inline BatchSource source_of_whole_dataset(const Dataset *d) {
+    int64_t tails = 0;
+    for (int i = 0; i < d->count; i++) tails += shard_tail(&d->shards[i], d->seq_len) > 0;
+    BatchSource s = {source_next_whole, d, 0, d->seq_len, d->sequences + tails, d->fingerprint};
+    return s;
 }
 
 // The data set must outlive the source.

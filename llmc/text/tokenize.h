@@ -7,7 +7,8 @@ What a document is (DocSplit):
     file       a whole file
     none       a whole file, byte for byte
 All but `none` drop a byte order mark, empty lines in front, and white space at the end; what is empty
-then is no document. Every document is followed by the end-of-text token.
+then is no document. Every document is followed by the end-of-text token, and begins with the token that the tokenizer
+puts in front of a text, if it does.
 
 Validation: a document belongs to it if a hash of its text falls below val_fraction. So the split is the
 same for any order of files, stays the same when files are added, and two copies of a text are never
@@ -20,15 +21,16 @@ The input is read twice, first to find and hash the documents, then to encode th
 memory. Text is encoded in chunks of about 128 kB by all OpenMP threads, and long documents are cut where
 no token of any pattern can reach across (text_safe_cut; a text without such places is one chunk). The
 shards depend on text, tokenizer and options alone, not on threads. They appear together at the end, and
-shards that an earlier run left under the same prefix go away then.
+shards that an earlier run left under the same prefix go away then (shard_set.h).
+
+What is read is text (reader.h); with `none` anything is, and said. No input may be one of the shards that
+would be replaced.
 */
 #ifndef LLMC_TOKENIZE_H
 #define LLMC_TOKENIZE_H
 
-#include "../base/file.h"
-#include "data.h"
-#include "../base/hash.h"
-#include "text.h"
+#include "reader.h"
+#include "shard_writer.h"
 #include "tokenizer.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -37,13 +39,17 @@ shards that an earlier run left under the same prefix go away then.
 #define DOC_SPLITS(X) X(DOC_BLANK, "blank") X(DOC_FORMFEED, "formfeed") X(DOC_FILE, "file") X(DOC_NONE, "none")
 typedef enum { DOC_SPLITS(CHOICE_ENUM) } DocSplit;
 
-enum { SIDE_TRAIN, SIDE_VAL };
-
 // Zero it; set progress where wanted. Index 0: training, 1: validation.
 typedef struct TokenizeStats {
     int files;
     int64_t input_bytes, done_bytes;
-    int64_t invalid_bytes; // not UTF-8
+    TextCounts counts;
+    int strange;  // files that are no text, read byte for byte
+    Error what;   // and what the first of them is
+    int doubles;  // files that were named twice, under this name or another
+    Path doubled; // the first of them
+    int empty;    // files without a document
+    Path without; // the first of them
     int64_t documents[2], tokens[2], bytes[2];
     int shards[2];
     bool tail; // one document: its tail became the validation text
@@ -57,10 +63,6 @@ typedef struct {
     const char *p, *end; // of the text not yet read
     DocSplit split;
 } DocReader;
-
-static inline bool doc_is_space(char c) {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' || c == '\v';
-}
 
 // The line at p is empty: where the next one begins. Otherwise p.
 static inline const char *doc_skip_empty_line(const char *p, const char *end) {
@@ -77,11 +79,10 @@ static inline const char *doc_skip_empty_lines(const char *p, const char *end) {
     }
 }
 
-static inline void doc_begin(DocReader *r, const MappedFile *f, DocSplit split) {
-    r->p = (const char *)f->data;
-    r->end = r->p + f->size;
+static inline void doc_begin(DocReader *r, const TextFile *f, DocSplit split) {
+    r->p = f->text;
+    r->end = f->text + f->size;
     r->split = split;
-    if (split != DOC_NONE && f->size >= 3 && memcmp(r->p, "\xef\xbb\xbf", 3) == 0) r->p += 3;
 }
 
 // The next document of a file, not empty; false: there is no more.
@@ -106,30 +107,13 @@ static inline bool doc_next(DocReader *r, const char **text, size_t *n) {
             }
         }
         if (r->split != DOC_NONE)
-            while (end > start && doc_is_space(end[-1])) end--;
+            while (end > start && text_is_space(end[-1])) end--;
         if (end == start) continue;
         *text = start;
         *n = (size_t)(end - start);
         return true;
     }
     return false;
-}
-
-// Formats that are not text, told by their first bytes; NULL: none of them.
-static inline const char *doc_foreign(const MappedFile *f) {
-    static const char *const formats[][2] = {{"\x1f\x8b", "compressed with gzip: unpack it with gunzip"},
-                                             {"\xfd\x37zXZ", "compressed with xz: unpack it with unxz"},
-                                             {"BZh", "compressed with bzip2: unpack it with bunzip2"},
-                                             {"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it with unzstd"},
-                                             {"PK\x03\x04", "a zip archive: unpack it with unzip"},
-                                             {"PAR1", "a parquet file: export its text column first"},
-                                             {"\xff\xfe", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"},
-                                             {"\xfe\xff", "UTF-16: convert it with iconv -f UTF-16 -t UTF-8"},
-                                             {"%PDF-", "a PDF: extract its text with pdftotext"}};
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (f->size >= strlen(formats[i][0]) && memcmp(f->data, formats[i][0], strlen(formats[i][0])) == 0)
-            return formats[i][1];
-    return NULL;
 }
 
 // ---------------------------------------------------------------- the split
@@ -163,29 +147,32 @@ static inline int census_side(const DocCensus *c, int64_t index, uint64_t hash, 
     return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN;
 }
 
-static inline bool tokenize_census(DocCensus *c, const StrList *paths, double val_fraction, DocSplit split,
+static inline bool tokenize_no_text(const TokenizeStats *stats, Error *err) {
+    return error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document", stats->files,
+                     stats->files == 1 ? "" : "s", (long long)stats->input_bytes);
+}
+
+// ids (paths): of the files.
+static inline bool tokenize_census(DocCensus *c, FileId *ids, const StrList *paths, double val_fraction, DocSplit split,
                                    TokenizeStats *stats, Error *err) {
     memset(c, 0, sizeof *c);
     for (int i = 0; i < paths->count; i++) {
-        MappedFile f;
+        TextFile f;
         DocReader r;
         const char *text;
         size_t n;
-        if (!file_map(&f, paths->items[i], err)) return false;
-        const char *foreign = split == DOC_NONE ? NULL : doc_foreign(&f);
-        if (foreign) {
-            file_unmap(&f);
-            return error_set(err, "%s is not plain text but %s", paths->items[i], foreign);
-        }
+        if (!text_file_open(&f, paths->items[i], split == DOC_NONE, err)) return false;
+        if (f.foreign && stats->strange++ == 0) error_set(&stats->what, "%s is %s", paths->items[i], f.foreign);
         stats->files++;
-        stats->input_bytes += (int64_t)f.size;
+        stats->input_bytes += (int64_t)f.file.size;
+        ids[i] = f.file.id;
         doc_begin(&r, &f, split);
+        int64_t before = c->documents;
         while (doc_next(&r, &text, &n)) census_add(c, doc_hash(text, n), n, val_fraction);
-        file_unmap(&f);
+        if (c->documents == before && stats->empty++ == 0) stats->without = path_of("%s", paths->items[i]);
+        text_file_close(&f);
     }
-    return c->documents > 0 ? true
-                            : error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document",
-                                        stats->files, stats->files == 1 ? "" : "s", (long long)stats->input_bytes);
+    return c->documents > 0 || tokenize_no_text(stats, err);
 }
 
 // Where the validation part of a single document begins: at the start of a line, else of a word, else of a
@@ -210,14 +197,15 @@ typedef struct {
     const char *text; // (n)
     size_t n;
     int side;
-    bool last; // of its document
+    bool first, last; // of its document
 } TokenizePiece;
 
 typedef struct {
     size_t first, count; // pieces
     size_t bytes;
     IdList ids[2]; // what they become, for each side
-    int64_t text_bytes[2], documents[2], invalid;
+    int64_t text_bytes[2], documents[2];
+    TextCounts counts;
 } TokenizeChunk;
 
 typedef struct {
@@ -229,7 +217,7 @@ typedef struct {
     int chunk_count, chunk_limit;
     TokenizerCache *caches; // (threads)
     int threads;
-    MappedFile files[TOKENIZE_MAX_FILES];
+    TextFile files[TOKENIZE_MAX_FILES];
     int file_count;
     TokenizeStats *stats;
 } Tokenize;
@@ -259,17 +247,19 @@ static inline int64_t tokenize_count_invalid(const char *text, size_t n) {
 }
 
 static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, TokenizerCache *cache) {
-    c->invalid = 0;
+    memset(&c->counts, 0, sizeof c->counts);
     c->ids[0].count = c->ids[1].count = 0;
     memset(c->text_bytes, 0, sizeof c->text_bytes);
     memset(c->documents, 0, sizeof c->documents);
     for (size_t i = c->first; i < c->first + c->count; i++) {
         const TokenizePiece *piece = &t->pieces[i];
+        if (piece->first && t->tok->bos >= 0) id_list_add(&c->ids[piece->side], t->tok->bos);
         tokenizer_encode(t->tok, cache, piece->text, piece->n, &c->ids[piece->side]);
         if (piece->last) id_list_add(&c->ids[piece->side], t->tok->eot);
         c->text_bytes[piece->side] += (int64_t)piece->n;
         c->documents[piece->side] += piece->last;
-        c->invalid += tokenize_count_invalid(piece->text, piece->n);
+        c->counts.invalid += tokenize_count_invalid(piece->text, piece->n);
+        text_count(&c->counts, piece->text, piece->n);
     }
     // Normalisation changes the number of bytes; and an end of text that is not special can be in the text.
     bool known = !t->tok->nfc && tokenizer_kind(t->tok, t->tok->eot) == TOKEN_SPECIAL;
@@ -303,14 +293,15 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
 #endif
     for (int i = 0; i < t->chunk_count; i++) {
         for (int side = 0; side < 2; side++) tokenize_write(t, &t->chunks[i], side);
-        t->stats->invalid_bytes += t->chunks[i].invalid;
+        text_counts_add(&t->stats->counts, &t->chunks[i].counts);
         t->stats->done_bytes += (int64_t)t->chunks[i].bytes;
     }
+    if (signals_waiting(&t->writers[0].set->hold)) t->writers[0].failed = EINTR;
     t->chunk_count = 0;
     t->piece_count = 0;
     int kept = 0;
     for (int i = 0; i < t->file_count; i++)
-        if (i < keep) file_unmap(&t->files[i]);
+        if (i < keep) text_file_close(&t->files[i]);
         else t->files[kept++] = t->files[i];
     t->file_count = kept;
     for (int side = 0; side < 2; side++) {
@@ -321,7 +312,7 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
     if (t->stats->progress) t->stats->progress(t->stats);
 }
 
-static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int side, bool last) {
+static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int side, bool first, bool last) {
     TokenizeChunk *c = t->chunk_count ? &t->chunks[t->chunk_count - 1] : NULL;
     if (!c || c->bytes + n > TOKENIZE_CHUNK) {
         if (t->chunk_count == t->chunk_limit) tokenize_flush(t, t->file_count - 1);
@@ -331,20 +322,21 @@ static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int s
     }
     t->pieces = (TokenizePiece *)mem_grow(t->pieces, &t->piece_capacity, t->piece_count + 1, sizeof(TokenizePiece));
     TokenizePiece *p = &t->pieces[t->piece_count++];
-    p->text = text, p->n = n, p->side = side, p->last = last;
+    p->text = text, p->n = n, p->side = side, p->first = first, p->last = last;
     c->count++;
     c->bytes += n;
 }
 
 // A document, in pieces of about a chunk.
 static inline void tokenize_document(Tokenize *t, const char *text, size_t n, int side, bool may_cut) {
+    bool first = true;
     while (may_cut && n > TOKENIZE_CHUNK) {
-        size_t at = text_safe_cut(text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
+        size_t at = text_safe_cut(t->tok->pattern, text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
         if (at == n) break;
-        tokenize_piece(t, text, at, side, false);
-        text += at, n -= at;
+        tokenize_piece(t, text, at, side, first, false);
+        text += at, n -= at, first = false;
     }
-    tokenize_piece(t, text, n, side, true);
+    tokenize_piece(t, text, n, side, first, true);
 }
 
 // The second pass.
@@ -361,7 +353,7 @@ static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, cons
         const char *text;
         size_t n;
         if (t->file_count == TOKENIZE_MAX_FILES) tokenize_flush(t, t->file_count);
-        if (!file_map(&t->files[t->file_count], paths->items[i], err)) return false;
+        if (!text_file_open(&t->files[t->file_count], paths->items[i], split == DOC_NONE, err)) return false;
         doc_begin(&r, &t->files[t->file_count++], split);
         while (ok && doc_next(&r, &text, &n)) {
             uint64_t hash = doc_hash(text, n);
@@ -385,31 +377,10 @@ static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, cons
     return true;
 }
 
-// Writes PREFIX_train_00000.bin ... and PREFIX_val_00000.bin ... from "FILE,GLOB,..."; shard_tokens 0: the
-// usual size. On false nothing was written, and earlier shards are as they were.
-static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, const char *out_prefix, double val_fraction,
-                                  int doc_split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
-    double start = clock_seconds();
-    StrList paths;
-    DocCensus census;
-    memset(&paths, 0, sizeof paths);
-    if (tok->eot < 0)
-        return error_set(err, "the tokenizer has no token for the end of a text; expected one called %s",
-                         TOKENIZER_EOT);
-    if (!(val_fraction >= 0 && val_fraction < 1))
-        return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);
-    size_t length = strlen(out_prefix);
-    if (length == 0 || out_prefix[length - 1] == '/')
-        return error_set(err, "the prefix of the shards must end in a name, e.g. data/german; it is \"%s\"",
-                         out_prefix);
-    Path folder = path_parent(out_prefix);
-    bool ok = path_expand(&paths, inputs, err) &&
-              tokenize_census(&census, &paths, val_fraction, (DocSplit)doc_split, stats, err) &&
-              path_make_folder(folder.text, err);
-    if (!ok) {
-        str_list_free(&paths);
-        return false;
-    }
+// The second pass, into a set of shards.
+static inline bool tokenize_encode(const Tokenizer *tok, const StrList *paths, const DocCensus *census, ShardSet *set,
+                                   double val_fraction, DocSplit split, int64_t shard_tokens, TokenizeStats *stats,
+                                   Error *err) {
     Tokenize *t = (Tokenize *)mem_alloc(sizeof(Tokenize));
     t->tok = tok;
     t->stats = stats;
@@ -420,23 +391,54 @@ static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, cons
     t->caches = (TokenizerCache *)mem_alloc((size_t)t->threads * sizeof(TokenizerCache));
     t->chunk_limit = t->threads * 16; // enough that no thread waits long for the last chunk
     t->chunks = (TokenizeChunk *)mem_alloc((size_t)t->chunk_limit * sizeof(TokenizeChunk));
-    Path prefixes[2] = {path_of("%.3900s_train", out_prefix), path_of("%.3900s_val", out_prefix)};
     for (int side = 0; side < 2; side++)
-        shardwriter_open(&t->writers[side], prefixes[side].text, tok->vocab_size, tok->hash, tok->eot, shard_tokens);
+        shardwriter_open(&t->writers[side], set, side, tok->vocab_size, tok->hash, tok->eot, shard_tokens);
 
-    ok = tokenize_encode_files(t, &paths, &census, val_fraction, (DocSplit)doc_split, err);
-    for (int side = 0; side < 2; side++) ok = ok && shardwriter_finish(&t->writers[side], err);
-    for (int side = 0; side < 2; side++) stats->shards[side] = t->writers[side].paths.count;
-    for (int side = 0; side < 2; side++) ok = ok && shardwriter_commit(&t->writers[side], err);
-    for (int side = 0; side < 2; side++) shardwriter_abort(&t->writers[side]);
+    bool ok = tokenize_encode_files(t, paths, census, val_fraction, split, err) && shards_finish(t->writers, 2, err);
+    for (int side = 0; side < 2; side++) stats->shards[side] = (int)t->writers[side].count;
+    ok = ok && shards_commit(set, t->writers, 2, err);
+    shards_abort(set, t->writers, 2);
 
     for (int i = 0; i < t->threads; i++) tokenizer_cache_free(&t->caches[i]);
     for (int i = 0; i < t->chunk_limit; i++) free(t->chunks[i].ids[0].items), free(t->chunks[i].ids[1].items);
-    for (int i = 0; i < t->file_count; i++) file_unmap(&t->files[i]);
+    for (int i = 0; i < t->file_count; i++) text_file_close(&t->files[i]);
     free(t->caches);
     free(t->chunks);
     free(t->pieces);
     free(t);
+    return ok;
+}
+
+// Writes PREFIX_train_00000.bin ... and PREFIX_val_00000.bin ... from "FILE,GLOB,..."; shard_tokens 0: the
+// usual size. On false nothing was written, and earlier shards are as they were.
+static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, const char *out_prefix, double val_fraction,
+                                  int doc_split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
+    double start = clock_seconds();
+    DocSplit split = (DocSplit)doc_split;
+    StrList paths;
+    DocCensus census;
+    ShardName name;
+    ShardSet set;
+    memset(&paths, 0, sizeof paths);
+    if (tok->eot < 0)
+        return error_set(err,
+                         "the tokenizer has no token for the end of a text: neither one called %s or the like, nor do "
+                         "files beside it name one; name it by --end_token=NAME",
+                         TOKENIZER_EOT);
+    if (!(val_fraction >= 0 && val_fraction < 1))
+        return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);
+    if (!shard_prefix_parse(&name, out_prefix, err)) return false;
+    bool ok = path_expand(&paths, inputs, err);
+    FileId *ids = (FileId *)mem_alloc((size_t)paths.count * sizeof(FileId));
+    ok = ok && tokenize_census(&census, ids, &paths, val_fraction, split, stats, err) &&
+         shard_set_open(&set, out_prefix, err);
+    if (ok) {
+        stats->doubles = text_doubles(ids, &paths, &stats->doubled);
+        ok = shard_set_replaces(&name, ids, (size_t)paths.count, err);
+        if (!ok) shard_set_abort(&set);
+    }
+    ok = ok && tokenize_encode(tok, &paths, &census, &set, val_fraction, split, shard_tokens, stats, err);
+    free(ids);
     str_list_free(&paths);
     stats->seconds = clock_seconds() - start;
     return ok;

@@ -16,16 +16,25 @@ valid and of invalid bytes; a valid run is encoded as a text of its own, an inva
 token for each byte. So any bytes come back unchanged (unless the file asks for NFC).
 
 What is read: model BPE with all 256 bytes in its vocabulary; a pre-tokenizer ByteLevel (GPT-2), or Split
-by one of the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o); normalizer null or NFC;
-ignore_merges. Any other field that would change the ids is refused by name. Truncation, padding,
-post-processor and decoder have no part in the ids of plain text and are kept, not obeyed.
+by one of the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o); normalizer null or NFC; ignore_merges; a
+post-processor that puts one token in front of a text, or one behind it, or both; decoder ByteLevel or null. Any other
+field that would change ids or text is refused by name, and so is a field of another type than it should have.
+Truncation and padding have no part in the ids of a text and are kept, not obeyed. unk_token, fuse_unk and
+byte_fallback are for characters that the vocabulary lacks, and it lacks none.
+
+Refused, too, is what Hugging Face's tokenizers reads, but reads as something else than the file says: an added token
+whose id is not the next free one (it ignores the id and takes that one), a name that stands twice, a special token that
+merges make from plain text. Where an added token is in the vocabulary as well, its bytes are those of the vocabulary's
+(for the program and for tokenizers alike); where it is not, it stands for its own text. There tokenizers decodes a name
+all of whose characters are names of bytes ("größe") to those bytes, which are not that text.
 
 What is written: the JSON text as it was read, byte for byte; for a tokenizer that was trained here, the
 text that bpe.h composed, with these ids: 0-255 bytes in GPT-2's order, then merged tokens, then special
 tokens, the reserved ones last. So ids and embeddings of text tokens stay together, and a reserved token
 that gets a meaning later changes no other id. vocab_size is a multiple of 128 and every id below exists.
 
-Limits: 2^24 ids; a pre-token longer than 1 GiB is cut there.
+Limits: 2^24 ids, and at most 16 times as many (and 65,536 more) as tokens; a pre-token longer than 1 GiB is cut there.
+The files that stand beside a tokenizer.json are tokenizer_folder.h's.
 */
 #ifndef LLMC_TOKENIZER_H
 #define LLMC_TOKENIZER_H
@@ -38,6 +47,9 @@ Limits: 2^24 ids; a pre-token longer than 1 GiB is cut there.
 #define TOKENIZER_MAX_IDS (1 << 24)
 #define TOKENIZER_MAX_PIECE ((size_t)1 << 30)
 #define TOKENIZER_EOT "<|endoftext|>"
+#define TOKENIZER_MAX_ADDED 1024  // bytes of an added token: they bound the time of a search at one place of a text
+#define TOKENIZER_MAX_PROBES 1000 // no table that is half empty gets near it, unless its names were chosen for it
+#define TOKENIZER_MAX_STOPS 64
 
 typedef enum {
     TOKEN_MISSING, // no token has this id: only in files of others
@@ -60,9 +72,27 @@ typedef struct {
 } AddedToken;
 
 typedef struct {
+    uint32_t first;    // its first child; the others follow
+    uint32_t children; // how many
+    int32_t end;       // the added token that ends here, or -1
+} AddedNode;
+
+// The added tokens of one search as a trie, level by level, so that the nodes that are looked at most lie together.
+typedef struct {
+    AddedNode *nodes;    // (count); 0: the root
+    uint8_t *bytes;      // (count) by which its parent leads to a node
+    uint32_t roots[256]; // the node of each first byte, 0: none
+    uint32_t count;
+} AddedTrie;
+
+// Files of the tokenizer's folder that are kept as they are (tokenizer_folder.h).
+enum { TOKENIZER_CONFIG, TOKENIZER_SPECIAL_MAP, TOKENIZER_GENERATION, TOKENIZER_TEMPLATE, TOKENIZER_FILES };
+
+typedef struct {
     int vocab_size; // largest id + 1
-    int eot;        // id of end of text, or -1
+    int eot;        // id that ends a document, or -1
     int bos;        // id that the file's post-processor puts in front of every text, or -1
+    int closing;    // id that it puts behind every text, or -1; then it is eot
     uint64_t hash;  // of everything that decides ids and their meaning
 
     TextPattern pattern;
@@ -85,10 +115,20 @@ typedef struct {
 
     AddedToken *added[2]; // [1]: searched after normalisation; only where one is not special
     int added_count[2];
-    bool added_first[2][256]; // first bytes
+    AddedTrie tries[2];
 
     char *json; // the file
     size_t json_size;
+
+    // What the files beside it say (tokenizer_folder.h); without them nothing but eot.
+    int32_t stops[TOKENIZER_MAX_STOPS]; // ids at which a generated text ends
+    int stop_count;
+    bool end_said;              // by a file; else eot is a guess from names
+    int bos_named, pad;         // ids that are called so, or -1
+    Str files[TOKENIZER_FILES]; // data NULL: there is none
+    StrList chat_names, chats;  // additional_chat_templates/NAME.jinja: names and texts
+    Str model_ids;              // lines of config.json, or empty
+    Error note;                 // files that do not agree, and what was made of it; empty: they agree
 } Tokenizer;
 
 typedef struct {
@@ -324,6 +364,7 @@ static inline void tokenizer_encode_piece(const Tokenizer *tok, const uint8_t *p
 
 #define TOKENIZER_CACHE_SLOTS (1 << 20) // at most: 32 MiB; then it is emptied
 #define TOKENIZER_CACHE_LENGTH 255      // longer pre-tokens are not kept
+#define TOKENIZER_CACHE_PROBES 200      // slots that are looked at for one
 #define TOKENIZER_BATCH 32              // pre-tokens; 16 to 64 are equally fast
 
 // 32 bytes: two of them fill a cache line.
@@ -420,9 +461,13 @@ static inline void tokenizer_encode_cached(const Tokenizer *tok, TokenizerCache 
     bool is_long = n > 15;
     uint64_t slot = piece->hash & c->mask;
     uint32_t fits = is_long ? 2 : 3;
-    for (;; slot = (slot + 1) & c->mask) {
+    for (int probes = 0;; slot = (slot + 1) & c->mask) {
         const TokenizerCached *e = &c->slots[slot];
         if (e->count == 0) break;
+        if (++probes > TOKENIZER_CACHE_PROBES) { // words that were chosen for it
+            tokenizer_encode_piece(tok, p, n, out);
+            return;
+        }
         if (e->key[0] != key[0] || e->key[1] != key[1]) continue;
         if (is_long && memcmp(c->bytes.data + (uint32_t)e->ids[2], p, n) != 0) continue;
         out->items = (int32_t *)mem_grow(out->items, &out->capacity, out->count + e->count + 3, sizeof(int32_t));
@@ -479,16 +524,19 @@ static inline void tokenizer_encode_pieces(const Tokenizer *tok, TokenizerCache 
     }
 }
 
-// The longest added token at p, or NULL.
+// The longest added token at p < end, or NULL.
 static inline const AddedToken *tokenizer_added_at(const Tokenizer *tok, int stage, const uint8_t *p,
                                                    const uint8_t *end) {
-    const AddedToken *best = NULL;
-    for (int i = 0; i < tok->added_count[stage]; i++) {
-        const AddedToken *a = &tok->added[stage][i];
-        if ((size_t)(end - p) >= a->size && memcmp(p, a->text, a->size) == 0 && (!best || a->size > best->size))
-            best = a;
+    const AddedTrie *t = &tok->tries[stage];
+    int32_t best = -1;
+    for (uint32_t node = t->roots[*p]; node;) {
+        const AddedNode *n = &t->nodes[node];
+        if (n->end >= 0) best = n->end;
+        if (++p == end || !n->children) break;
+        const uint8_t *child = (const uint8_t *)memchr(t->bytes + n->first, *p, n->children);
+        node = child ? (uint32_t)(child - t->bytes) : 0;
     }
-    return best;
+    return best < 0 ? NULL : &tok->added[stage][best];
 }
 
 // Valid UTF-8. Stage 0: added tokens that are looked for in the text as it is; then normalisation;
@@ -501,7 +549,7 @@ static inline void tokenizer_encode_valid(const Tokenizer *tok, TokenizerCache *
         const AddedToken *found = NULL;
         if (tok->added_count[stage] == 0) p = end;
         while (p < end) {
-            if (tok->added_first[stage][*p] && (found = tokenizer_added_at(tok, stage, p, end)) != NULL) {
+            if (tok->tries[stage].roots[*p] && (found = tokenizer_added_at(tok, stage, p, end)) != NULL) {
                 if (!found->special) break;
                 p += found->size;
                 found = NULL;
@@ -565,7 +613,13 @@ static inline void tokenizer_free(Tokenizer *tok) {
     for (int stage = 0; stage < 2; stage++) {
         for (int i = 0; i < tok->added_count[stage]; i++) free(tok->added[stage][i].text);
         free(tok->added[stage]);
+        free(tok->tries[stage].nodes);
+        free(tok->tries[stage].bytes);
     }
+    for (int i = 0; i < TOKENIZER_FILES; i++) free(tok->files[i].data);
+    free(tok->model_ids.data);
+    str_list_free(&tok->chat_names);
+    str_list_free(&tok->chats);
     free(tok->kinds);
     free(tok->names);
     free(tok->name_offsets);
@@ -578,7 +632,14 @@ static inline void tokenizer_free(Tokenizer *tok) {
     memset(tok, 0, sizeof *tok);
 }
 
-// Names to ids while loading, and back. Names may hold any bytes but NUL.
+// Slots of a hash table that holds n entries and stays half empty.
+static inline uint64_t tokenizer_slots(uint64_t n) {
+    uint64_t slots = 16;
+    while (slots < 2 * n) slots *= 2;
+    return slots;
+}
+
+// Names to ids while loading. Names may hold any bytes but NUL.
 typedef struct {
     const char *name;
     size_t size;
@@ -587,14 +648,28 @@ typedef struct {
 
 typedef struct {
     TokenizerName *slots;
-    uint64_t mask;
-    const char **by_id; // (vocab_size)
+    uint64_t mask, longest; // probes of a search
 } TokenizerNames;
 
-static inline TokenizerName *tokenizer_name_slot(const TokenizerNames *names, const char *name, size_t n) {
-    for (uint64_t slot = tokenizer_hash_bytes((const uint8_t *)name, n) & names->mask;;
-         slot = (slot + 1) & names->mask) {
+// What a file gives names to.
+typedef struct {
+    TokenizerNames vocab, added;
+    const char **by_id; // (vocab_size)
+} TokenizerReading;
+
+static inline void tokenizer_names_open(TokenizerNames *names, uint64_t count) {
+    uint64_t slots = tokenizer_slots(count);
+    names->slots = (TokenizerName *)mem_alloc(slots * sizeof(TokenizerName));
+    names->mask = slots - 1;
+    names->longest = 0;
+    for (uint64_t i = 0; i < slots; i++) names->slots[i].id = -1;
+}
+
+static inline TokenizerName *tokenizer_name_slot(TokenizerNames *names, const char *name, size_t n) {
+    uint64_t slot = tokenizer_hash_bytes((const uint8_t *)name, n) & names->mask;
+    for (uint64_t probes = 0;; slot = (slot + 1) & names->mask) {
         TokenizerName *s = &names->slots[slot];
+        if (++probes > names->longest) names->longest = probes;
         if (s->id < 0 || (s->size == n && memcmp(s->name, name, n) == 0)) return s;
     }
 }
@@ -603,15 +678,35 @@ static inline bool json_is_empty(const Json *j) { // null, missing or ""
     return !j || j->type == JSON_NULL || (j->type == JSON_STRING && j->size == 0);
 }
 
+// A switch that may be missing or null; where: what it stands in, for messages.
+static inline bool tokenizer_read_flag(bool *out, const Json *object, const char *key, bool fallback, const char *where,
+                                       Error *err) {
+    const Json *j = json_get(object, key);
+    *out = json_bool(j, fallback);
+    if (!j || j->type == JSON_BOOL || j->type == JSON_NULL) return true;
+    return error_set(err, "%s: \"%s\" must be true or false", where, key);
+}
+
+// A member that may be missing or null. False: it is of another type.
+static inline bool tokenizer_read_part(const Json **out, const Json *object, const char *key, JsonType type,
+                                       const char *where, Error *err) {
+    static const char *const words[] = {"null", "true or false", "a number", "a string", "a list", "an object"};
+    const Json *j = json_get(object, key);
+    *out = json_is(j, type) ? j : NULL;
+    if (!j || j->type == type || j->type == JSON_NULL) return true;
+    return error_set(err, "%s: \"%s\" must be %s or null", where, key, words[type]);
+}
+
 static inline bool tokenizer_read_normalizer(Tokenizer *tok, const Json *j, Error *err) {
-    if (json_is_empty(j)) return true;
+    if (!j || j->type == JSON_NULL) return true;
     const char *type = json_string(json_get(j, "type"), "");
     if (strcmp(type, "NFC") == 0) {
         tok->nfc = true;
         return true;
     }
     if (strcmp(type, "Sequence") == 0) {
-        const Json *list = json_get(j, "normalizers");
+        const Json *list;
+        if (!tokenizer_read_part(&list, j, "normalizers", JSON_ARRAY, "normalizer", err)) return false;
         for (const Json *part = list ? list->child : NULL; part; part = part->next)
             if (!tokenizer_read_normalizer(tok, part, err)) return false;
         return true;
@@ -619,50 +714,56 @@ static inline bool tokenizer_read_normalizer(Tokenizer *tok, const Json *j, Erro
     return error_set(err, "normalizer: the type \"%.40s\" is not supported; expected null or NFC", type);
 }
 
+// Split by one of the patterns, every match and everything between a pre-token of its own.
+static inline bool tokenizer_read_split(Tokenizer *tok, const Json *j, Error *err) {
+    const char *regex = json_string(json_get(json_get(j, "pattern"), "Regex"), "");
+    const char *behavior = json_string(json_get(j, "behavior"), "");
+    bool invert;
+    int pattern = text_pattern_of_regex(regex);
+    if (pattern < 0)
+        return error_set(err,
+                         "pre_tokenizer: the split pattern \"%.300s\" is not supported; expected that of GPT-2, Llama "
+                         "3, Qwen 2 or GPT-4o",
+                         regex);
+    if (!tokenizer_read_flag(&invert, j, "invert", false, "pre_tokenizer: Split", err)) return false;
+    // All patterns cover all text, so that keeping what matches and keeping everything is the same.
+    if (!(strcmp(behavior, "Isolated") == 0 && !invert) && !(strcmp(behavior, "Removed") == 0 && invert))
+        return error_set(err,
+                         "pre_tokenizer: Split with behavior \"%.40s\", invert %s is not supported; expected Isolated, "
+                         "false",
+                         behavior, invert ? "true" : "false");
+    tok->pattern = (TextPattern)pattern;
+    return true;
+}
+
+// split: one stood in front.
+static inline bool tokenizer_read_byte_level(Tokenizer *tok, const Json *j, bool split, Error *err) {
+    bool prefix, regex;
+    if (!tokenizer_read_flag(&prefix, j, "add_prefix_space", true, "pre_tokenizer: ByteLevel", err) ||
+        !tokenizer_read_flag(&regex, j, "use_regex", true, "pre_tokenizer: ByteLevel", err))
+        return false;
+    if (prefix) return error_set(err, "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
+    if (regex && split) return error_set(err, "pre_tokenizer: ByteLevel with use_regex after Split is not supported");
+    if (!regex && !split) return error_set(err, "pre_tokenizer: ByteLevel without use_regex needs a Split in front");
+    if (regex) tok->pattern = TEXT_GPT2;
+    return true;
+}
+
 // One of: ByteLevel with use_regex; [Split, ByteLevel without use_regex] in a Sequence.
 static inline bool tokenizer_read_pre_tokenizer(Tokenizer *tok, const Json *j, Error *err) {
-    const Json *parts[2] = {j, NULL};
-    int count = 1;
+    const Json *first = j, *list = NULL;
     if (strcmp(json_string(json_get(j, "type"), ""), "Sequence") == 0) {
-        const Json *list = json_get(j, "pretokenizers");
-        count = 0;
-        for (const Json *part = list ? list->child : NULL; part; part = part->next) {
-            if (count == 2)
-                return error_set(err, "pre_tokenizer: a Sequence of more than two parts is not supported; expected "
-                                      "Split and ByteLevel");
-            parts[count++] = part;
-        }
+        if (!tokenizer_read_part(&list, j, "pretokenizers", JSON_ARRAY, "pre_tokenizer", err)) return false;
+        first = list ? list->child : NULL;
     }
-    bool split = false, byte_level = false;
-    for (int i = 0; i < count; i++) {
-        const char *type = json_string(json_get(parts[i], "type"), "");
+    bool split = false, byte_level = false, ok = true;
+    for (const Json *part = first; ok && part; part = list ? part->next : NULL) {
+        const char *type = json_string(json_get(part, "type"), "");
         if (strcmp(type, "Split") == 0 && !split && !byte_level) {
-            const char *regex = json_string(json_get(json_get(parts[i], "pattern"), "Regex"), "");
-            const char *behavior = json_string(json_get(parts[i], "behavior"), "");
-            bool invert = json_bool(json_get(parts[i], "invert"), false);
-            int pattern = text_pattern_of_regex(regex);
-            if (pattern < 0)
-                return error_set(err,
-                                 "pre_tokenizer: the split pattern \"%.300s\" is not supported; expected that of "
-                                 "GPT-2, Llama 3, Qwen 2 or GPT-4o",
-                                 regex);
-            // All patterns cover all text, so that keeping what matches and keeping everything is the same.
-            if (!(strcmp(behavior, "Isolated") == 0 && !invert) && !(strcmp(behavior, "Removed") == 0 && invert))
-                return error_set(err,
-                                 "pre_tokenizer: Split with behavior \"%.40s\", invert %s is not supported; expected "
-                                 "Isolated, false",
-                                 behavior, invert ? "true" : "false");
-            tok->pattern = (TextPattern)pattern;
+            ok = tokenizer_read_split(tok, part, err);
             split = true;
         } else if (strcmp(type, "ByteLevel") == 0 && !byte_level) {
-            if (json_bool(json_get(parts[i], "add_prefix_space"), true))
-                return error_set(err, "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
-            bool use_regex = json_bool(json_get(parts[i], "use_regex"), true);
-            if (use_regex && split)
-                return error_set(err, "pre_tokenizer: ByteLevel with use_regex after Split is not supported");
-            if (!use_regex && !split)
-                return error_set(err, "pre_tokenizer: ByteLevel without use_regex needs a Split in front");
-            if (use_regex) tok->pattern = TEXT_GPT2;
+            ok = tokenizer_read_byte_level(tok, part, split, err);
             byte_level = true;
         } else {
             return error_set(err,
@@ -671,45 +772,95 @@ static inline bool tokenizer_read_pre_tokenizer(Tokenizer *tok, const Json *j, E
                              type);
         }
     }
-    if (!byte_level) return error_set(err, "pre_tokenizer: ByteLevel is missing; only byte-level BPE is supported");
+    if (ok && !byte_level)
+        return error_set(err, "pre_tokenizer: ByteLevel is missing; only byte-level BPE is supported");
+    return ok;
+}
+
+// Whether ids give their text back: ByteLevel, or none.
+static inline bool tokenizer_read_decoder(const Json *j, Error *err) {
+    if (!j || j->type == JSON_NULL) return true;
+    const char *type = json_string(json_get(j, "type"), "");
+    if (strcmp(type, "ByteLevel") == 0 || strcmp(type, "Fuse") == 0) return true;
+    if (strcmp(type, "Sequence") != 0)
+        return error_set(err, "decoder: the type \"%.40s\" is not supported; expected ByteLevel", type);
+    const Json *list;
+    if (!tokenizer_read_part(&list, j, "decoders", JSON_ARRAY, "decoder", err)) return false;
+    for (const Json *part = list ? list->child : NULL; part; part = part->next)
+        if (!tokenizer_read_decoder(part, err)) return false;
     return true;
 }
 
-// A token that the post-processor puts in front of a text.
-static inline int tokenizer_read_bos(const Json *j) {
-    const char *type = json_string(json_get(j, "type"), "");
-    if (strcmp(type, "Sequence") == 0) {
-        const Json *list = json_get(j, "processors");
-        for (const Json *part = list ? list->child : NULL; part; part = part->next) {
-            int id = tokenizer_read_bos(part);
-            if (id >= 0) return id;
+// The one id of a special token of a template.
+static inline bool tokenizer_template_id(int *out, const Tokenizer *tok, const Json *j, const char *name, Error *err) {
+    const Json *ids = json_get(json_get(json_get(j, "special_tokens"), name), "ids");
+    int64_t id = json_is(ids, JSON_ARRAY) && ids->size == 1 ? json_integer(ids->child, -1) : -1;
+    if (id < 0 || id >= tok->vocab_size || strcmp(tokenizer_name(tok, (int)id), name) != 0)
+        return error_set(err,
+                         "post_processor: special_tokens must give \"%.60s\" one id, that of the token of this name",
+                         name);
+    *out = (int)id;
+    return true;
+}
+
+// What a TemplateProcessing does to a single text: [token] text [token].
+static inline bool tokenizer_read_template(Tokenizer *tok, const Json *j, Error *err) {
+    const Json *single = json_get(j, "single");
+    bool behind = false;
+    if (tok->bos >= 0 || tok->closing >= 0)
+        return error_set(err, "post_processor: more than one TemplateProcessing is not supported");
+    for (const Json *part = json_is(single, JSON_ARRAY) ? single->child : NULL; part; part = part->next) {
+        const Json *special = json_get(part, "SpecialToken");
+        if (!special && json_get(part, "Sequence") && !behind) {
+            behind = true;
+            continue;
         }
+        int *id = behind ? &tok->closing : &tok->bos;
+        const char *name = json_string(json_get(special, "id"), NULL);
+        if (!name || *id >= 0)
+            return error_set(err,
+                             "post_processor: \"single\" must be a text with at most one token in front of it and one "
+                             "behind it");
+        if (!tokenizer_template_id(id, tok, j, name, err)) return false;
     }
-    if (strcmp(type, "TemplateProcessing") == 0) {
-        const Json *single = json_get(j, "single");
-        const char *name = json_string(json_get(json_get(single ? single->child : NULL, "SpecialToken"), "id"), NULL);
-        const Json *ids = name ? json_get(json_get(json_get(j, "special_tokens"), name), "ids") : NULL;
-        if (ids && ids->child) return (int)json_integer(ids->child, -1);
-    }
-    return -1;
+    return behind ? true : error_set(err, "post_processor: \"single\" of TemplateProcessing has no text in it");
+}
+
+// What is put in front of every text and behind it.
+static inline bool tokenizer_read_post_processor(Tokenizer *tok, const Json *j, Error *err) {
+    if (!j || j->type == JSON_NULL) return true;
+    const char *type = json_string(json_get(j, "type"), "");
+    if (strcmp(type, "ByteLevel") == 0) return true; // offsets alone
+    if (strcmp(type, "TemplateProcessing") == 0) return tokenizer_read_template(tok, j, err);
+    if (strcmp(type, "Sequence") != 0)
+        return error_set(err,
+                         "post_processor: the type \"%.40s\" is not supported; expected null, ByteLevel or "
+                         "TemplateProcessing",
+                         type);
+    const Json *list;
+    if (!tokenizer_read_part(&list, j, "processors", JSON_ARRAY, "post_processor", err)) return false;
+    for (const Json *part = list ? list->child : NULL; part; part = part->next)
+        if (!tokenizer_read_post_processor(tok, part, err)) return false;
+    return true;
 }
 
 // Puts an added token into the search lists.
-static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *err) {
+static inline bool tokenizer_list_added(Tokenizer *tok, const Json *j, bool *searched, Error *err) {
     const Json *content = json_get(j, "content");
-    bool special = json_bool(json_get(j, "special"), false),
-         normalized = json_bool(json_get(j, "normalized"), !special);
-    if (!special) {
-        static const char *const options[3] = {"single_word", "lstrip", "rstrip"};
-        for (int i = 0; i < 3; i++)
-            if (json_bool(json_get(j, options[i]), false))
-                return error_set(err, "added_tokens: %s is not supported (token \"%.60s\")", options[i], content->text);
+    static const char *const options[3] = {"single_word", "lstrip", "rstrip"};
+    bool special, normalized, option;
+    if (!tokenizer_read_flag(&special, j, "special", false, "added_tokens", err) ||
+        !tokenizer_read_flag(&normalized, j, "normalized", !special, "added_tokens", err))
+        return false;
+    for (int i = 0; i < 3; i++) {
+        if (!tokenizer_read_flag(&option, j, options[i], false, "added_tokens", err)) return false;
+        if (option && !special)
+            return error_set(err, "added_tokens: %s is not supported (token \"%.60s\")", options[i], content->text);
     }
-    AddedToken *list =
-        (AddedToken *)realloc(tok->added[normalized], sizeof(AddedToken) * (size_t)(tok->added_count[normalized] + 1));
-    if (!list) fail("out of memory");
-    tok->added[normalized] = list;
-    AddedToken *a = &list[tok->added_count[normalized]++];
+    if (content->size > TOKENIZER_MAX_ADDED)
+        return error_set(err, "added_tokens: a token has %u bytes; at most %d are supported (\"%.60s...\")",
+                         content->size, TOKENIZER_MAX_ADDED, content->text);
+    AddedToken *a = &tok->added[normalized][tok->added_count[normalized]++];
     Str text;
     memset(&text, 0, sizeof text);
     if (normalized && tok->nfc) text_nfc(&text, content->text, content->size);
@@ -718,24 +869,86 @@ static inline bool tokenizer_read_added(Tokenizer *tok, const Json *j, Error *er
     a->size = text.size;
     a->id = (int)json_integer(json_get(j, "id"), -1);
     a->special = special;
-    tok->added_first[normalized][(uint8_t)text.data[0]] = true;
+    if (!special) searched[normalized] = true;
     return true;
 }
 
+// By their bytes; of equal ones, which normalisation can make, the first in the file comes first.
+static inline int added_token_order(const void *a, const void *b) {
+    const AddedToken *x = *(const AddedToken *const *)a, *y = *(const AddedToken *const *)b;
+    int order = memcmp(x->text, y->text, x->size < y->size ? x->size : y->size);
+    if (order == 0 && x->size != y->size) order = x->size < y->size ? -1 : 1;
+    return order ? order : x < y ? -1 : x > y;
+}
+
+// Those of the sorted tokens that go through a node.
+typedef struct {
+    int low, high;
+    size_t depth;
+} AddedRange;
+
+static inline void tokenizer_build_trie(Tokenizer *tok, int stage) {
+    AddedTrie *t = &tok->tries[stage];
+    int count = tok->added_count[stage];
+    size_t most = 1;
+    const AddedToken **sorted = (const AddedToken **)mem_alloc(sizeof *sorted * (size_t)count);
+    for (int i = 0; i < count; i++) {
+        sorted[i] = &tok->added[stage][i];
+        most += sorted[i]->size;
+    }
+    qsort(sorted, (size_t)count, sizeof *sorted, added_token_order);
+    t->nodes = (AddedNode *)mem_alloc(most * sizeof(AddedNode));
+    t->bytes = (uint8_t *)mem_alloc(most);
+    AddedRange *ranges = (AddedRange *)mem_alloc(most * sizeof(AddedRange));
+    ranges[0].high = count;
+    t->count = 1;
+    for (uint32_t node = 0; node < t->count; node++) {
+        AddedNode *n = &t->nodes[node];
+        int low = ranges[node].low, high = ranges[node].high;
+        size_t depth = ranges[node].depth;
+        n->first = t->count;
+        n->end = -1;
+        for (; low < high && sorted[low]->size == depth; low++)
+            if (n->end < 0) n->end = (int32_t)(sorted[low] - tok->added[stage]);
+        while (low < high) {
+            uint32_t child = t->count++;
+            t->bytes[child] = (uint8_t)sorted[low]->text[depth];
+            ranges[child].depth = depth + 1;
+            ranges[child].low = low;
+            while (low < high && (uint8_t)sorted[low]->text[depth] == t->bytes[child]) low++;
+            ranges[child].high = low;
+            if (node == 0) t->roots[t->bytes[child]] = child;
+        }
+        n->children = t->count - n->first;
+    }
+    free(ranges);
+    free(sorted);
+}
+
 // The name and id of one entry, checked.
-static inline bool tokenizer_take_name(Tokenizer *tok, TokenizerNames *names, const char *name, size_t size,
+static inline bool tokenizer_take_name(Tokenizer *tok, TokenizerReading *r, TokenizerNames *names, const Json *entry,
                                        const Json *id, TokenKind kind, Error *err) {
+    const char *where = names == &r->vocab ? "model.vocab" : "added_tokens", *name = entry->text;
+    size_t size = entry->size;
+    if (names == &r->vocab) name = entry->key, size = entry->key_size;
     int64_t number = json_integer(id, -1);
     if (number < 0 || number >= TOKENIZER_MAX_IDS)
-        return error_set(err, "token \"%.60s\": the id must be a number from 0 to %d", name, TOKENIZER_MAX_IDS - 1);
+        return error_set(err, "%s: token \"%.60s\": the id must be a number from 0 to %d", where, name,
+                         TOKENIZER_MAX_IDS - 1);
     if (size == 0 || strlen(name) != size)
-        return error_set(err, "token %lld: the name is empty or contains a NUL", (long long)number);
+        return error_set(err, "%s: token %lld: the name is empty or contains a NUL", where, (long long)number);
+    if (number >= tok->vocab_size)
+        return error_set(err,
+                         "%s: token \"%.60s\" has the id %lld, which leaves too many ids without a token: of so few "
+                         "tokens none may have more than %d",
+                         where, name, (long long)number, tok->vocab_size - 1);
     TokenizerName *slot = tokenizer_name_slot(names, name, size);
-    const char **taken = &names->by_id[number];
+    if (slot->id >= 0) return error_set(err, "%s: the token \"%.60s\" stands twice", where, name);
+    if (names->longest > TOKENIZER_MAX_PROBES)
+        return error_set(err, "%s: the names were chosen so that looking them up takes for ever", where);
+    const char **taken = &r->by_id[number];
     if (*taken && strcmp(*taken, name) != 0)
         return error_set(err, "id %lld is given to \"%.60s\" and to \"%.60s\"", (long long)number, *taken, name);
-    if (slot->id >= 0 && slot->id != number)
-        return error_set(err, "token \"%.60s\" has the ids %d and %lld", name, slot->id, (long long)number);
     slot->name = name;
     slot->size = size;
     slot->id = (int)number;
@@ -760,24 +973,39 @@ static inline size_t tokenizer_name_bytes(const char *name, const int16_t to_byt
     return n;
 }
 
-// Names, ids and kinds of all tokens, and the lists of those that are searched for.
-static inline bool tokenizer_read_names(Tokenizer *tok, TokenizerNames *names, const Json *vocab, const Json *added,
+// Added tokens. Hugging Face's tokenizers takes no id from the list: a name of the vocabulary keeps its id, any other
+// gets the next one behind all that are there. A file in which that gives other ids would be two tokenizers.
+static inline bool tokenizer_read_added(Tokenizer *tok, TokenizerReading *r, const Json *vocab, const Json *added,
                                         Error *err) {
-    for (const Json *j = vocab->child; j; j = j->next)
-        if (!tokenizer_take_name(tok, names, j->key, j->key_size, j, TOKEN_NORMAL, err)) return false;
     bool searched[2] = {false, false};
-    for (const Json *j = added ? added->child : NULL; j; j = j->next) {
-        const Json *content = json_get(j, "content");
-        bool special = json_bool(json_get(j, "special"), false);
+    int64_t last = -1;
+    for (int stage = 0; stage < 2; stage++)
+        tok->added[stage] = (AddedToken *)mem_alloc(sizeof(AddedToken) * ((size_t)added->size + 1));
+    for (const Json *j = added->child; j; j = j->next) {
+        const Json *content = json_get(j, "content"), *id = json_get(j, "id");
         if (!json_is(content, JSON_STRING)) return error_set(err, "added_tokens: an entry has no content");
-        if (!tokenizer_take_name(tok, names, content->text, content->size, json_get(j, "id"),
-                                 special ? TOKEN_SPECIAL : TOKEN_ADDED, err) ||
-            !tokenizer_read_added(tok, j, err))
+        bool special = json_bool(json_get(j, "special"), false);
+        const TokenizerName *known = tokenizer_name_slot(&r->vocab, content->text, content->size);
+        int64_t given = known->id >= 0 ? known->id : last >= vocab->size ? last + 1 : vocab->size;
+        if (!tokenizer_take_name(tok, r, &r->added, content, id, special ? TOKEN_SPECIAL : TOKEN_ADDED, err) ||
+            !tokenizer_list_added(tok, j, searched, err))
             return false;
-        if (!special) searched[json_bool(json_get(j, "normalized"), true)] = true;
+        if (id->integer != given && known->id >= 0)
+            return error_set(err, "token \"%.60s\" has the ids %lld and %lld", content->text, (long long)given,
+                             (long long)id->integer);
+        if (id->integer != given)
+            return error_set(err,
+                             "added_tokens: \"%.60s\" has the id %lld, but Hugging Face's tokenizers would give it "
+                             "%lld, "
+                             "the next one that is free: list the tokens in the order of their ids, without a hole",
+                             content->text, (long long)id->integer, (long long)given);
+        last = int64_max(last, given);
     }
-    for (int stage = 0; stage < 2; stage++) { // nothing to be found but special tokens: no search
-        if (searched[stage]) continue;
+    for (int stage = 0; stage < 2; stage++) {
+        if (searched[stage]) {
+            tokenizer_build_trie(tok, stage);
+            continue;
+        } // nothing to be found but special tokens: no search
         for (int i = 0; i < tok->added_count[stage]; i++) free(tok->added[stage][i].text);
         tok->added_count[stage] = 0;
     }
@@ -785,10 +1013,10 @@ static inline bool tokenizer_read_names(Tokenizer *tok, TokenizerNames *names, c
 }
 
 // The arrays by id.
-static inline bool tokenizer_fill_arrays(Tokenizer *tok, const TokenizerNames *names, Error *err) {
+static inline bool tokenizer_fill_arrays(Tokenizer *tok, TokenizerReading *r, Error *err) {
     int V = tok->vocab_size;
     size_t total = 1;
-    for (int id = 0; id < V; id++) total += names->by_id[id] ? strlen(names->by_id[id]) + 1 : 0;
+    for (int id = 0; id < V; id++) total += r->by_id[id] ? strlen(r->by_id[id]) + 1 : 0;
     tok->names = (char *)mem_alloc(total);
     tok->name_offsets = (size_t *)mem_alloc((size_t)V * sizeof(size_t));
     tok->bytes = (uint8_t *)mem_alloc(total);
@@ -798,32 +1026,35 @@ static inline bool tokenizer_fill_arrays(Tokenizer *tok, const TokenizerNames *n
     byte_names(to_char, to_byte);
     size_t name_at = 1, byte_at = 0; // the empty name of missing ids is at 0
     for (int id = 0; id < V; id++) {
-        const char *name = names->by_id[id];
+        const char *name = r->by_id[id];
         tok->byte_offsets[id] = byte_at;
         if (!name) continue;
         size_t size = strlen(name);
         tok->name_offsets[id] = name_at;
         memcpy(tok->names + name_at, name, size);
         name_at += size + 1;
-        if (tok->kinds[id] == TOKEN_NORMAL) byte_at += tokenizer_name_bytes(name, to_byte, tok->bytes + byte_at);
-        if (tok->kinds[id] != TOKEN_ADDED) continue;
-        memcpy(tok->bytes + byte_at, name, size);
-        byte_at += size;
+        if (tok->kinds[id] == TOKEN_SPECIAL) continue;
+        if (tokenizer_name_slot(&r->vocab, name, size)->id >= 0) { // merges may make it, whatever else it is
+            byte_at += tokenizer_name_bytes(name, to_byte, tok->bytes + byte_at);
+        } else {
+            memcpy(tok->bytes + byte_at, name, size);
+            byte_at += size;
+        }
     }
     tok->byte_offsets[V] = byte_at;
     for (int b = 0; b < 256; b++) {
         char name[4];
         size_t n = (size_t)utf8_put((uint8_t *)name, to_char[b]);
-        tok->byte_ids[b] = tokenizer_name_slot(names, name, n)->id;
-        if (tok->byte_ids[b] < 0)
-            return error_set(err, "model.vocab: no token for the byte 0x%02x; expected all 256 bytes", b);
+        int id = tok->byte_ids[b] = tokenizer_name_slot(&r->vocab, name, n)->id;
+        if (id < 0) return error_set(err, "model.vocab: no token for the byte 0x%02x; expected all 256 bytes", b);
+        if (tok->kinds[id] == TOKEN_SPECIAL)
+            return error_set(err, "added_tokens: the token %d of the byte 0x%02x is called special", id, b);
     }
     return true;
 }
 
 // One merge, the next in rank. `whole` is scratch.
-static inline bool tokenizer_read_merge(Tokenizer *tok, const TokenizerNames *names, const Json *j, Str *whole,
-                                        Error *err) {
+static inline bool tokenizer_read_merge(Tokenizer *tok, TokenizerNames *names, const Json *j, Str *whole, Error *err) {
     const char *left = j->text, *right, *space = json_is(j, JSON_STRING) ? strchr(left, ' ') : NULL;
     size_t left_size, right_size;
     if (j->type == JSON_ARRAY && j->size == 2 && json_is(j->child, JSON_STRING) &&
@@ -846,9 +1077,16 @@ static inline bool tokenizer_read_merge(Tokenizer *tok, const TokenizerNames *na
                          "model.merges: entry %d (\"%.60s\" and \"%.60s\") names a token that model.vocab does not "
                          "have",
                          tok->merge_count, left, right);
+    if (tok->kinds[c] == TOKEN_SPECIAL)
+        return error_set(err,
+                         "added_tokens: \"%.60s\" is called special, but entry %d of model.merges makes it from text",
+                         whole->data, tok->merge_count);
     uint64_t pair = tokenizer_pair(a, b), slot = tokenizer_mix(pair) & tok->merge_mask;
-    while (tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair)
+    for (int probes = 0; tok->merge_table[slot].pair != UINT64_MAX && tok->merge_table[slot].pair != pair; probes++) {
+        if (probes > TOKENIZER_MAX_PROBES)
+            return error_set(err, "model.merges: the pairs were chosen so that looking them up takes for ever");
         slot = (slot + 1) & tok->merge_mask;
+    }
     tok->merge_table[slot].pair = pair; // where a pair stands twice the later rank counts
     tok->merge_table[slot].rank = tok->merge_count;
     tok->merge_table[slot].id = c;
@@ -857,14 +1095,7 @@ static inline bool tokenizer_read_merge(Tokenizer *tok, const TokenizerNames *na
     return true;
 }
 
-// Slots of a hash table that holds n entries and stays half empty.
-static inline uint64_t tokenizer_slots(uint64_t n) {
-    uint64_t slots = 16;
-    while (slots < 2 * n) slots *= 2;
-    return slots;
-}
-
-static inline bool tokenizer_read_merges(Tokenizer *tok, const TokenizerNames *names, const Json *merges, Error *err) {
+static inline bool tokenizer_read_merges(Tokenizer *tok, TokenizerNames *names, const Json *merges, Error *err) {
     size_t count = merges ? merges->size : 0;
     uint64_t slots = tokenizer_slots(count);
     tok->merges = (int32_t(*)[2])mem_alloc(count * sizeof *tok->merges);
@@ -875,49 +1106,69 @@ static inline bool tokenizer_read_merges(Tokenizer *tok, const TokenizerNames *n
     memset(&whole, 0, sizeof whole);
     bool ok = true;
     for (const Json *j = merges ? merges->child : NULL; ok && j; j = j->next)
-        ok = tokenizer_read_merge(tok, names, j, &whole, err);
+        if (!json_is(j, JSON_STRING) || strncmp(j->text, "#version", 8) != 0) // the head of merges.txt is no merge
+            ok = tokenizer_read_merge(tok, names, j, &whole, err);
     free(whole.data);
     return ok;
 }
 
+// True if some text could have a pre-token of these bytes.
+static inline bool tokenizer_is_word(const Tokenizer *tok, const uint8_t *p, size_t n) {
+    return n > 0 && text_valid(p, p + n) == n && text_split(tok->pattern, p, p + n) == p + n;
+}
+
 // The table of whole words, in the order of the file.
-static inline void tokenizer_fill_words(Tokenizer *tok, const Json *vocab) {
-    uint64_t slots = tokenizer_slots((uint64_t)tok->vocab_size);
+static inline bool tokenizer_fill_words(Tokenizer *tok, const Json *vocab, Error *err) {
+    uint64_t slots = tokenizer_slots(vocab->size);
     tok->word_table = (int32_t *)mem_alloc(slots * sizeof(int32_t));
     tok->word_mask = slots - 1;
     memset(tok->word_table, 0xff, slots * sizeof(int32_t));
     for (const Json *j = vocab->child; j; j = j->next) {
-        int id = (int)j->integer, length;
-        if (tok->kinds[id] != TOKEN_NORMAL) continue;
+        int id = (int)j->integer, length, probes = 0;
+        if (tok->kinds[id] == TOKEN_SPECIAL && tokenizer_is_word(tok, (const uint8_t *)j->key, j->key_size))
+            return error_set(err, "added_tokens: \"%.60s\" is called special, but ignore_merges makes it from text",
+                             j->key);
+        if (tok->kinds[id] == TOKEN_SPECIAL) continue;
         const uint8_t *word = tokenizer_bytes(tok, id, &length);
         uint64_t slot = tokenizer_hash_bytes(word, (size_t)length) & tok->word_mask;
-        while (tok->word_table[slot] >= 0) slot = (slot + 1) & tok->word_mask;
+        for (; tok->word_table[slot] >= 0; slot = (slot + 1) & tok->word_mask)
+            if (++probes > TOKENIZER_MAX_PROBES)
+                return error_set(err, "model.vocab: the names were chosen so that looking them up takes for ever");
         tok->word_table[slot] = id;
     }
+    return true;
 }
 
 // Fills vocabulary, added tokens and merges.
-static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, Error *err) {
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges"),
-               *added = json_get(root, "added_tokens");
-    TokenizerNames names;
-    uint64_t slots = tokenizer_slots((uint64_t)vocab->size + (added ? added->size : 0));
-    names.slots = (TokenizerName *)mem_alloc(slots * sizeof(TokenizerName));
-    names.mask = slots - 1;
-    for (uint64_t i = 0; i < slots; i++) names.slots[i].id = -1;
-    int64_t last = 0;
+static inline bool tokenizer_read_model(Tokenizer *tok, const Json *root, const Json *model, Error *err) {
+    const Json *vocab = json_get(model, "vocab"), *merges, *added;
+    Json none;
+    memset(&none, 0, sizeof none);
+    none.type = JSON_ARRAY;
+    if (!tokenizer_read_flag(&tok->ignore_merges, model, "ignore_merges", false, "model", err) ||
+        !tokenizer_read_part(&merges, model, "merges", JSON_ARRAY, "model", err) ||
+        !tokenizer_read_part(&added, root, "added_tokens", JSON_ARRAY, "tokenizer.json", err))
+        return false;
+    if (!added) added = &none;
+    TokenizerReading r;
+    int64_t last = 0, tokens = (int64_t)vocab->size + added->size;
     for (const Json *j = vocab->child; j; j = j->next) last = int64_max(last, json_integer(j, 0));
-    for (const Json *j = added ? added->child : NULL; j; j = j->next)
-        last = int64_max(last, json_integer(json_get(j, "id"), 0));
-    tok->vocab_size = (int)int64_min(last + 1, TOKENIZER_MAX_IDS); // ids beyond are refused one by one
+    for (const Json *j = added->child; j; j = j->next) last = int64_max(last, json_integer(json_get(j, "id"), 0));
+    // What a small file can make large. Ids beyond are refused one by one.
+    tok->vocab_size = (int)int64_min(last + 1, int64_min(16 * tokens + 65536, TOKENIZER_MAX_IDS));
     tok->kinds = (uint8_t *)mem_alloc((size_t)tok->vocab_size);
-    names.by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
-    tok->ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
-    bool ok = tokenizer_read_names(tok, &names, vocab, added, err) && tokenizer_fill_arrays(tok, &names, err) &&
-              tokenizer_read_merges(tok, &names, merges, err);
-    if (ok && tok->ignore_merges) tokenizer_fill_words(tok, vocab);
-    free(names.slots);
-    free(names.by_id);
+    r.by_id = (const char **)mem_alloc((size_t)tok->vocab_size * sizeof(char *));
+    tokenizer_names_open(&r.vocab, vocab->size);
+    tokenizer_names_open(&r.added, added->size);
+    bool ok = true;
+    for (const Json *j = vocab->child; ok && j; j = j->next)
+        ok = tokenizer_take_name(tok, &r, &r.vocab, j, j, TOKEN_NORMAL, err);
+    ok = ok && tokenizer_read_added(tok, &r, vocab, added, err) && tokenizer_fill_arrays(tok, &r, err) &&
+         tokenizer_read_merges(tok, &r.vocab, merges, err) &&
+         (!tok->ignore_merges || tokenizer_fill_words(tok, vocab, err));
+    free(r.vocab.slots);
+    free(r.added.slots);
+    free(r.by_id);
     return ok;
 }
 
@@ -928,46 +1179,70 @@ static inline uint64_t tokenizer_content_hash(const Tokenizer *tok) {
     h = fnv1a64(tok->kinds, (size_t)tok->vocab_size, h);
     for (int id = 0; id < tok->vocab_size; id++)
         h = fnv1a64(tokenizer_name(tok, id), strlen(tokenizer_name(tok, id)) + 1, h);
-    return fnv1a64(tok->merges, (size_t)tok->merge_count * sizeof *tok->merges, h);
+    h = fnv1a64(tok->merges, (size_t)tok->merge_count * sizeof *tok->merges, h);
+    int32_t around[2] = {tok->bos, tok->closing}; // in shards, too
+    return tok->bos < 0 && tok->closing < 0 ? h : fnv1a64(around, sizeof around, h);
+}
+
+// The model's fields but for the vocabulary.
+static inline bool tokenizer_check_model(const Json *model, Error *err) {
+    const Json *vocab = json_get(model, "vocab"), *type = json_get(model, "type"),
+               *dropout = json_get(model, "dropout");
+    if (!json_is(model, JSON_OBJECT)) return error_set(err, "no \"model\": not a tokenizer.json");
+    if (type && strcmp(json_string(type, ""), "BPE") != 0)
+        return error_set(err, "model.type: \"%.40s\" is not supported; expected BPE", json_string(type, ""));
+    if (!json_is(vocab, JSON_OBJECT) || vocab->size == 0)
+        return error_set(err, "model.vocab: expected tokens and their ids");
+    if (dropout && dropout->type != JSON_NULL && json_number(dropout, 1) != 0)
+        return error_set(err, "model.dropout is not supported: the same text would have other ids each time");
+    if (!json_is_empty(json_get(model, "continuing_subword_prefix")))
+        return error_set(err, "model.continuing_subword_prefix is not supported");
+    if (!json_is_empty(json_get(model, "end_of_word_suffix")))
+        return error_set(err, "model.end_of_word_suffix is not supported");
+    return true;
+}
+
+// The end of a text and what else is said by names, as long as no file beside says more.
+static inline void tokenizer_find_end(Tokenizer *tok) {
+    static const char *const names[] = {TOKENIZER_EOT, "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "</s>", "<eos>"};
+    tok->eot = tok->closing;
+    tok->end_said = tok->closing >= 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && tok->eot < 0; i++)
+        tok->eot = tokenizer_special(tok, names[i]);
+    tok->stop_count = tok->eot >= 0;
+    tok->stops[0] = tok->eot;
+    tok->bos_named = tok->bos;
+    tok->pad = tokenizer_special(tok, "<|pad|>");
+}
+
+// Whether a generated text ends with this token.
+static inline bool tokenizer_stops(const Tokenizer *tok, int id) {
+    for (int i = 0; i < tok->stop_count; i++)
+        if (tok->stops[i] == id) return true;
+    return false;
 }
 
 // Reads the text of a tokenizer.json. On failure nothing is left to free.
 static inline bool tokenizer_parse(Tokenizer *tok, const char *text, size_t size, Error *err) {
-    static const char *const eot_names[] = {TOKENIZER_EOT, "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "</s>"};
     memset(tok, 0, sizeof *tok);
+    tok->bos = tok->closing = -1;
     JsonDoc doc;
     Json *root = json_parse(&doc, text, size, err);
     if (!root) return false;
-    const Json *model = json_get(root, "model"), *vocab = json_get(model, "vocab");
-    const char *type = json_string(json_get(model, "type"), "BPE");
-    bool ok = false;
-    if (!json_is(model, JSON_OBJECT)) error_set(err, "no \"model\": not a tokenizer.json");
-    else if (strcmp(type, "BPE") != 0) error_set(err, "model.type: \"%.40s\" is not supported; expected BPE", type);
-    else if (!json_is(vocab, JSON_OBJECT) || vocab->size == 0)
-        error_set(err, "model.vocab: expected tokens and their ids");
-    else if (json_number(json_get(model, "dropout"), 0) != 0) error_set(err, "model.dropout is not supported");
-    else if (!json_is_empty(json_get(model, "continuing_subword_prefix")))
-        error_set(err, "model.continuing_subword_prefix is not supported");
-    else if (!json_is_empty(json_get(model, "end_of_word_suffix")))
-        error_set(err, "model.end_of_word_suffix is not supported");
-    else
-        ok = tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
-             tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err) &&
-             tokenizer_read_model(tok, root, err);
+    const Json *model = json_get(root, "model");
+    bool ok = json_unique(root, err) && tokenizer_check_model(model, err) && json_unique(model, err) &&
+              tokenizer_read_normalizer(tok, json_get(root, "normalizer"), err) &&
+              tokenizer_read_pre_tokenizer(tok, json_get(root, "pre_tokenizer"), err) &&
+              tokenizer_read_decoder(json_get(root, "decoder"), err) && tokenizer_read_model(tok, root, model, err) &&
+              tokenizer_read_post_processor(tok, json_get(root, "post_processor"), err);
     if (ok) {
-        tok->bos = tokenizer_read_bos(json_get(root, "post_processor"));
-        if (tokenizer_kind(tok, tok->bos) == TOKEN_MISSING) tok->bos = -1;
-        tok->eot = -1;
-        for (size_t i = 0; i < sizeof eot_names / sizeof *eot_names && tok->eot < 0; i++)
-            tok->eot = tokenizer_special(tok, eot_names[i]);
+        tokenizer_find_end(tok);
         tok->hash = tokenizer_content_hash(tok);
         tok->json = (char *)mem_alloc(size + 1);
         memcpy(tok->json, text, size);
         tok->json_size = size;
     } else {
         tokenizer_free(tok);
-        for (char *c = err ? err->text : NULL; c && *c; c++) // a message may quote names from the file
-            if ((unsigned char)*c < ' ') *c = '?';
     }
     json_free(&doc);
     return ok;
@@ -988,45 +1263,6 @@ static inline bool tokenizer_load(Tokenizer *tok, const char *path, Error *err) 
 
 static inline bool tokenizer_save(const Tokenizer *tok, const char *path, Error *err) {
     return file_write_all(path, tok->json, tok->json_size, err);
-}
-
-// tokenizer_config.json, with which AutoTokenizer of Transformers loads the folder.
-static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, Error *err) {
-    JsonDoc doc;
-    Json *root = json_parse(&doc, tok->json, tok->json_size, err);
-    if (!root) return false;
-    Str out;
-    memset(&out, 0, sizeof out);
-    int pad = tokenizer_special(tok, "<|pad|>"), bos = tok->bos >= 0 ? tok->bos : tok->eot;
-    if (pad < 0) pad = tok->eot;
-    str_puts(&out, "{\n  \"added_tokens_decoder\": {");
-    const Json *added = json_get(root, "added_tokens");
-    static const char *const options[5] = {"lstrip", "normalized", "rstrip", "single_word", "special"};
-    for (const Json *j = added ? added->child : NULL; j; j = j->next) {
-        const Json *content = json_get(j, "content");
-        str_printf(&out, "%s\n    \"%lld\": {\"content\": ", j == added->child ? "" : ",",
-                   (long long)json_integer(json_get(j, "id"), 0));
-        json_escape(&out, content->text, content->size);
-        for (int i = 0; i < 5; i++)
-            str_printf(&out, ", \"%s\": %s", options[i], json_bool(json_get(j, options[i]), false) ? "true" : "false");
-        str_puts(&out, "}");
-    }
-    str_puts(&out, "\n  },\n  \"add_prefix_space\": false,\n  \"clean_up_tokenization_spaces\": false");
-    const char *keys[3] = {"bos_token", "eos_token", "pad_token"};
-    int values[3] = {bos, tok->eot, pad};
-    for (int i = 0; i < 3; i++) {
-        str_printf(&out, ",\n  \"%s\": ", keys[i]);
-        if (values[i] < 0) str_puts(&out, "null");
-        else json_escape(&out, tokenizer_name(tok, values[i]), strlen(tokenizer_name(tok, values[i])));
-    }
-    str_printf(&out,
-               ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  "
-               "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
-               model_max_length);
-    bool ok = file_write_all(path, out.data, out.size, err);
-    free(out.data);
-    json_free(&doc);
-    return ok;
 }
 
 #endif

@@ -14,7 +14,8 @@
 # Result:  DIR/debian_de.txt   UTF-8, documents separated by a form feed: tokenize --doc_split=formfeed
 #          DIR/manifest.tsv    source, version, licence, bytes of clean text, SHA-256, ...
 #          DIR/text/SOURCE.txt the same text by source;   DIR/copyright/SOURCE  Debian's copyright file
-#          DIR/debs/           the packages as downloaded, kept for the next run
+#          DIR/debs/           the packages as downloaded, kept for the next run, which compares their SHA-256 with the
+#                              signed lists again: one that is damaged is downloaded anew
 #
 # Needs no root: package lists are kept in DIR/apt, apart from the system's. The same package
 # versions give the same bytes. A package that the release does not have is skipped with a note.
@@ -22,7 +23,7 @@
 # passes the text on (or claims that a model is free of them) has to read DIR/copyright.
 set -euo pipefail
 
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(unset CDPATH && cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/common.sh
 . "$here/../common.sh"
 
@@ -71,7 +72,8 @@ while [ $# -gt 0 ]; do
         --set=quick) groups=' quick ' ;;
         --set=all) groups=' quick all ' ;;
         --with=*)
-            for name in $(tr ',' ' ' <<<"${word#*=}"); do
+            IFS=, read -ra asked <<<"${word#*=}"
+            for name in "${asked[@]}"; do
                 case $name in
                     wesnoth | fortunes) groups="$groups$name " ;;
                     *) fail "--with: expected wesnoth or fortunes, found '$name'" ;;
@@ -90,6 +92,14 @@ mkdir -p -- "$out"
 out=$(cd -- "$out" && pwd)
 cd -- "$out"
 started=$SECONDS
+# What this script removes is its own: folders of these names that it did not make stay.
+if [ ! -e manifest.tsv ] && [ ! -e .debian_de ]; then
+    for name in apt debs text copyright debian_de.txt; do
+        [[ ! -e $name && ! -L $name ]] || fail "$out/$name is there and not made by this script; choose another folder with --out=DIR"
+    done
+fi
+: >.debian_de
+for name in apt debs text copyright; do [ ! -L "$name" ] || fail "$out/$name is a link to elsewhere; remove it, or choose another folder with --out=DIR"; done
 
 # ------------------------------------------------------------------ package lists, apart from the system's
 
@@ -110,20 +120,29 @@ if ! apt-get "${apt_options[@]}" -qq update 2>apt/update.log; then
     echo "  apt-get update reported errors (apt/update.log); going on with the lists that are there"
 fi
 
-# One call for all packages: lines `package version`. apt-cache fails when one of them is unknown.
+# One call for all packages: lines `package version file sha256`. apt-cache fails when one of them is unknown.
 names=$(cut -d'|' -f3 <<<"$sources" | tr ' ' '\n' | grep -x '[a-z].*')
 # shellcheck disable=SC2086
 versions=$(apt-cache "${apt_options[@]}" show --no-all-versions $names 2>/dev/null |
-    awk '/^Package:/ { p = $2 } /^Version:/ && !(p in seen) { seen[p] = 1; print p, $2 }' || true)
-version_of() { awk -v p="$1" '$1 == p { print $2 }' <<<"$versions"; }
+    awk 'function record() { if (p != "" && !(p in seen)) { seen[p] = 1; print p, v, a, s } p = v = a = s = "" }
+        /^Package:/ { record(); p = $2 } /^Version:/ { v = $2 } /^Architecture:/ { a = $2 } /^SHA256:/ { s = $2 } END { record() }' || true)
+facts_of() { awk -v p="$1" '$1 == p { print $2, $3, $4 }' <<<"$versions"; }
+# right FILE SHA256: is it there, and what the lists say it is? One that is not makes room for a new download.
+right() {
+    [ -e "$1" ] || [ -L "$1" ] || return 1
+    if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(sha256sum <"$1" | cut -c1-64)" = "$2" ]; then return 0; fi
+    echo "  $1 is not what the package lists say (SHA-256 $2); it is downloaded again"
+    rm -rf -- "$1"
+    return 1
+}
 
 # ------------------------------------------------------------------ download and unpack
 
-rm -rf unpacked
-mkdir unpacked
+work=$(mktemp -d "$out/unpacked.XXXXXX")
+trap 'rm -rf -- "$work"' EXIT
 : >plan.part
 : >versions.part
-wanted=()
+wanted=() debs=() sums=()
 while IFS='|' read -r group source packages kind folder licence; do
     [[ -n $group && $groups == *" $group "* ]] || continue
     if [ "$kind" = apt ]; then
@@ -132,14 +151,17 @@ while IFS='|' read -r group source packages kind folder licence; do
     fi
     version=
     for package in $packages; do
-        version=$(version_of "$package")
+        read -r version architecture sum <<<"$(facts_of "$package")"
         [ -z "$version" ] || break
     done
     if [ -z "$version" ]; then
         echo "  skipped: $source (no such package in this release)"
         continue
     fi
-    compgen -G "debs/${package}_${version//:/%3a}_*.deb" >/dev/null || wanted+=("$package=$version")
+    [[ $version =~ ^[A-Za-z0-9.+~:-]+$ && $architecture =~ ^[a-z0-9-]+$ && $sum =~ ^[0-9a-f]{64}$ ]] ||
+        fail "the package lists have no version, architecture and SHA-256 of $package (see $out/apt/update.log)"
+    debs+=("debs/${package}_${version//:/%3a}_$architecture.deb") sums+=("$sum")
+    right "${debs[-1]}" "$sum" || wanted+=("$package=$version")
     printf '%s|%s|%s|%s|%s|%s\n' "$source" "$package" "$version" "$kind" "$folder" "$licence" >>versions.part
 done <<<"$sources"
 
@@ -149,11 +171,14 @@ if [ ${#wanted[@]} -gt 0 ]; then
     (cd debs && apt-get "${apt_options[@]}" -qq download "${wanted[@]}") ||
         fail "apt-get download failed; run the same command again, what is complete is kept"
 fi
+for i in "${!debs[@]}"; do
+    right "${debs[$i]}" "${sums[$i]}" || fail "$out/${debs[$i]} did not arrive as the package lists say; run the same command again"
+done
 
 echo 'Unpacking ...'
 state=-
 while IFS='|' read -r source package version kind folder licence; do
-    where=$out/unpacked/$source
+    where=$work/$source
     mkdir -p "$where"
     if [ "$kind" = apt ]; then
         while IFS= read -r list; do
@@ -169,13 +194,12 @@ while IFS='|' read -r source package version kind folder licence; do
         state=$(LC_ALL=C sort -u "$where/state" | paste -sd',')
         where=$where/descriptions
     else
-        for deb in "debs/${package}_${version//:/%3a}_"*.deb; do
-            dpkg-deb -x "$deb" "$where" || fail "$out/$deb is damaged; remove it and run again"
-        done
+        deb=$(printf '%s\n' "${debs[@]}" | grep -F -- "debs/${package}_${version//:/%3a}_")
+        dpkg-deb -x "$deb" "$where" || fail "$out/$deb could not be unpacked (above)"
         cp -- "$where/usr/share/doc/$package/copyright" "copyright/$source" 2>/dev/null || true
         for pattern in $folder; do # the first that is there; [ -e ] sees to patterns that match nothing
             # shellcheck disable=SC2206
-            found=("$out/unpacked/$source"/$pattern)
+            found=("$work/$source"/$pattern)
             where=${found[0]}
             [ ! -e "$where" ] || break
         done
@@ -212,9 +236,9 @@ done <counts.part
 [ -s debian_de.txt.part ] || fail "no German text was found in the packages; see $out/text"
 mv debian_de.txt.part debian_de.txt
 mv manifest.tsv.part manifest.tsv # last: where it is, everything is
-rm -rf unpacked plan.part versions.part counts.part
+rm -f plan.part versions.part counts.part
 
 awk -F'\t' 'NR > 1 { printf "  %-28s %6d documents %8.2f MB  %s\n", $1, $6, $9 / 1e6, $4 }' manifest.tsv
 printf 'debian_de.sh: %s MB of German text in %s (%d s), packages: %s MB\n' \
     "$(awk 'BEGIN { printf "%.1f", ARGV[1] / 1e6 }' "$(stat -c %s debian_de.txt)")" "$out/debian_de.txt" \
-    $((SECONDS - started)) "$(du -cb debs/*.deb | awk 'END { printf "%.1f", $1 / 1e6 }')"
+    $((SECONDS - started)) "$(du -cb -- "${debs[@]}" | awk 'END { printf "%.1f", $1 / 1e6 }')"

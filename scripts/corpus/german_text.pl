@@ -31,7 +31,8 @@ use Encode       qw(decode encode FB_DEFAULT);
 use File::Find   ();
 use Unicode::Normalize qw(NFC checkNFC);
 
-$SIG{__DIE__} = sub { return if $^S; print STDERR "german_text.pl: $_[0]"; exit 1 };
+# A name from a package's files cannot add lines or escape sequences to the message.
+$SIG{__DIE__} = sub { return if $^S; my $why = $_[0]; $why =~ s/\s*\z//; $why =~ s/[[:cntrl:]]/?/g; print STDERR "german_text.pl: $why\n"; exit 1 };
 
 # ------------------------------------------------------------------ is it German?
 
@@ -179,9 +180,11 @@ sub document {
 
 sub slurp {
     my ($path) = @_;
+    die "$path: not a regular file\n" unless -f $path;    # a pipe would never end
     open my $in, '<:raw', $path or die "$path: $!\n";
     local $/;
     my $bytes = <$in>;
+    close $in or die "$path: $!\n";
     return defined $bytes ? $bytes : '';
 }
 

@@ -21,9 +21,24 @@ set -uo pipefail
 
 root=${GPT_ROOT:-$SLURM_SUBMIT_DIR}
 program=${PROGRAM:-$root/train_gpt}
-say() { echo "$(date '+%F %T') job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}: $*"; }
+# shellcheck source=scripts/common.sh
+. "$root/scripts/common.sh"
+say() { printf '%s job %s: %s\n' "$(date '+%F %T')" "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}" "$(printable "$*")"; }
 end_chain() { if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then scancel --state=PENDING "$SLURM_ARRAY_JOB_ID" || true; fi; }
 newest() { find "$out" -maxdepth 1 -name 'step_*[0-9]' 2>/dev/null | sort | tail -n 1; }
+# How many tasks in a row have failed without a checkpoint. What is no number is a failure that could not be noted.
+failures_before() {
+    local noted=1
+    if [ ! -e "$out/.chain_failures" ]; then noted=0
+    elif [ -f "$out/.chain_failures" ]; then IFS= read -r noted <"$out/.chain_failures" || true; fi
+    if ! whole "$noted"; then noted=1; fi
+    echo "$noted"
+}
+# By a rename: what stands at the name (a pipe, a link) is replaced, never opened.
+note_failures() {
+    local file
+    file=$(mktemp "$out/.chain_failures.XXXXXX") && echo "$1" >"$file" && mv -fT -- "$file" "$out/.chain_failures"
+}
 
 if [ ${#in_container[@]} -eq 0 ] && [ ! -x "$program" ]; then
     say "error: $program is not there; build it on the login node (make train_gpt), or name another with PROGRAM=FILE sbatch ..."
@@ -35,18 +50,27 @@ words=$("${in_container[@]}" "$program" train --print_options=out,steps "$@") ||
     if [ ${#in_container[@]} -eq 0 ]; then end_chain; fi
     exit 1
 }
-{ IFS= read -r out; read -r steps; } <<<"$words"
+mapfile -t line <<<"$words"
+out=${line[0]} steps=${line[1]:-}
 if [ -z "$out" ]; then
     say "error: the options name no --out=FOLDER; options of train follow the sbatch file"
     exit 1
 fi
+if [ ${#line[@]} -ne 2 ] || ! whole "$steps"; then
+    say "error: $program gave ${#line[@]} lines for --out and --steps, expected 2: a line break in the name of --out?"
+    exit 1
+fi
+case $out in -*) out=./$out ;; esac # for the tools below, which would take it for an option
+for value in "$SLURM_NTASKS" "${SLURM_CPUS_PER_TASK:-1}"; do
+    whole "$value" || { say "error: Slurm set '$value' for SLURM_NTASKS or SLURM_CPUS_PER_TASK: expected a whole number"; exit 1; }
+done
 final=$out/$(printf 'step_%08d' "$steps")
 if [ -f "$final/run.json" ]; then
     say "finished before: $final is there; the chain ends"
     end_chain
     exit 0
 fi
-mkdir -p "$out"
+mkdir -p -- "$out" || { say "error: cannot make the folder $out (above)"; exit 1; }
 
 # srun does not take --cpus-per-task over from sbatch since Slurm 22.05.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
@@ -73,7 +97,7 @@ code=0
 srun --kill-on-bad-exit=1 "${srun_options[@]}" "${container[@]}" "$program" train "$@" --resume=auto || code=$?
 case $code in
     0)
-        say "finished: $final"
+        say "finished: $(newest)"
         rm -f "$out/.chain_failures"
         end_chain
         ;;
@@ -83,8 +107,8 @@ case $code in
         ;;
     *)
         failures=0
-        if [ "$(newest)" = "$before" ]; then failures=$(($(cat "$out/.chain_failures" 2>/dev/null || echo 0) + 1)); fi
-        echo "$failures" >"$out/.chain_failures"
+        if [ "$(newest)" = "$before" ]; then failures=$(($(failures_before) + 1)); fi
+        note_failures "$failures"
         if [ "$failures" -ge 2 ]; then
             rm -f "$out/.chain_failures"
             say "error: exit code $code, twice in a row without a new checkpoint; the chain ends; what went wrong is said above"

@@ -1,0 +1,182 @@
+/*
+shard_writer.h: writes the shards of a set (data.h: the format; shard_set.h: how they appear).
+
+    ShardSet set;  ShardWriter w[2];                          // SIDE_TRAIN, SIDE_VAL
+    shard_set_open(&set, "data/german", err);
+    shardwriter_open(&w[side], &set, side, vocab_size, hash, eot, limit);
+    shardwriter_add(&w[side], ids, n, text_bytes, documents); // as often as there is something
+    shards_finish(w, 2, err) && shards_commit(&set, w, 2, err);
+    shards_abort(&set, w, 2);                                 // in any case
+
+Errors stick: shards_finish() reports the first.
+*/
+#ifndef LLMC_SHARD_WRITER_H
+#define LLMC_SHARD_WRITER_H
+
+#include "data.h"
+
+typedef struct {
+    const ShardSet *set;
+    int side;
+    ShardHeader header;    // of the shard that is being written
+    ShardHeader *complete; // (count) of those before it
+    size_t count, capacity;
+    Xxh64 sum;
+    OutFile out;
+    bool open;
+    int64_t limit; // tokens a shard
+    int64_t tokens, documents, bytes;
+    int failed; // errno of the first failure
+} ShardWriter;
+
+static inline void shardwriter_open(ShardWriter *w, const ShardSet *set, int side, int64_t vocab_size,
+                                    uint64_t tokenizer_hash, int64_t eot, int64_t limit) {
+    memset(w, 0, sizeof *w);
+    w->set = set;
+    w->side = side;
+    w->limit = limit > 0 ? limit : SHARD_TOKENS;
+    w->header.magic = SHARD_MAGIC;
+    w->header.version = SHARD_VERSION;
+    w->header.token_bytes = vocab_size <= 65536 ? 2 : 4;
+    w->header.vocab_size = vocab_size;
+    w->header.tokenizer_hash = tokenizer_hash;
+    w->header.eot = eot;
+}
+
+// Shard number i, in the folder where the set is made.
+static inline Path shardwriter_path(const ShardWriter *w, size_t i) {
+    return path_of("%s/%s_%05zu.bin", w->set->staging.text, shard_sides[w->side], i);
+}
+
+// Tokens that still fit into the shard that is being written; at least 1.
+static inline int64_t shardwriter_room(const ShardWriter *w) {
+    return w->open ? w->limit - w->header.tokens : w->limit;
+}
+
+// All but the header, which says what set it is of: that is known when all shards are there.
+static inline void shardwriter_close_shard(ShardWriter *w) {
+    if (!w->open) return;
+    w->open = false;
+    w->header.checksum = xxh64_value(&w->sum);
+    OutFile *f = &w->out;
+    errno = 0;
+    if (!f->failed && fflush(f->stream) != 0) f->failed = errno ? errno : EIO;
+    if (!f->failed && fsync(fileno(f->stream)) != 0 && errno != EINVAL) f->failed = errno;
+    if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
+    f->stream = NULL;
+    if (!w->failed) w->failed = f->failed;
+    w->complete = (ShardHeader *)mem_grow(w->complete, &w->capacity, w->count + 1, sizeof(ShardHeader));
+    w->complete[w->count++] = w->header;
+}
+
+static inline void shardwriter_open_shard(ShardWriter *w) {
+    memset(&w->out, 0, sizeof w->out);
+    w->out.path = w->out.temporary = shardwriter_path(w, w->count);
+    int fd = open(w->out.path.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    w->out.stream = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (!w->out.stream) {
+        w->failed = errno ? errno : EIO;
+        if (fd >= 0) close(fd);
+        return;
+    }
+    setvbuf(w->out.stream, NULL, _IOFBF, 1 << 20);
+    w->open = true;
+    w->header.tokens = w->header.documents = w->header.bytes = 0;
+    xxh64_init(&w->sum, 0);
+    ShardHeader empty;
+    memset(&empty, 0, sizeof empty);
+    out_write(&w->out, &empty, sizeof empty);
+}
+
+// ids (n), n <= shardwriter_room(): tokens that stand for text_bytes bytes and close `documents` documents.
+static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n, int64_t text_bytes,
+                                   int64_t documents) {
+    uint16_t narrow[4096];
+    if (w->failed || n == 0) return;
+    if (!w->open) shardwriter_open_shard(w);
+    if (w->failed) return;
+    if (w->header.token_bytes == 4) {
+        xxh64_update(&w->sum, ids, (size_t)n * 4);
+        out_write(&w->out, ids, (size_t)n * 4);
+    } else {
+        for (int64_t i = 0; i < n; i += 4096) {
+            int64_t piece = int64_min(4096, n - i);
+            for (int64_t k = 0; k < piece; k++) narrow[k] = (uint16_t)ids[i + k];
+            xxh64_update(&w->sum, narrow, (size_t)piece * 2);
+            out_write(&w->out, narrow, (size_t)piece * 2);
+        }
+    }
+    w->failed = w->out.failed;
+    w->header.tokens += n, w->tokens += n;
+    w->header.bytes += text_bytes, w->bytes += text_bytes;
+    w->header.documents += documents, w->documents += documents;
+    if (w->header.tokens >= w->limit) shardwriter_close_shard(w);
+}
+
+// ---------------------------------------------------------------- all of a set
+
+// Writes a header over its place.
+static inline bool shardwriter_write_header(ShardWriter *w, size_t i) {
+    Path path = shardwriter_path(w, i);
+    int fd = open(path.text, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    errno = EIO; // where fewer bytes were written
+    bool ok = pwrite(fd, &w->complete[i], sizeof(ShardHeader), 0) == (ssize_t)sizeof(ShardHeader);
+    if (ok && fsync(fd) != 0 && errno != EINVAL) ok = false;
+    int why = errno;
+    if (close(fd) != 0 && ok) return false;
+    errno = why;
+    return ok;
+}
+
+// Completes all shards, still in their own folder. The set's number comes from what is in it: the same text gives the
+// same bytes.
+static inline bool shards_finish(ShardWriter *writers, int n, Error *err) {
+    Xxh64 print;
+    xxh64_init(&print, 0);
+    for (int k = 0; k < n; k++) {
+        ShardWriter *w = &writers[k];
+        shardwriter_close_shard(w);
+        for (size_t i = 0; i < w->count; i++) {
+            ShardHeader *h = &w->complete[i];
+            h->set_side = (uint32_t)w->side;
+            h->set_index = (uint32_t)i;
+            h->set_count = w->count;
+            xxh64_update(&print, h, offsetof(ShardHeader, set));
+            xxh64_update(&print, &h->set_side, 16);
+        }
+    }
+    uint64_t set = xxh64_value(&print);
+    for (int k = 0; k < n; k++) {
+        ShardWriter *w = &writers[k];
+        size_t at = w->count ? w->count - 1 : 0;
+        for (size_t i = 0; !w->failed && i < w->count; i++) {
+            w->complete[i].set = set ? set : 1;
+            w->complete[i].header_sum = xxh64(&w->complete[i], sizeof(ShardHeader) - 8, 0);
+            if (!shardwriter_write_header(w, at = i)) w->failed = errno;
+        }
+        if (w->failed)
+            return error_set(err, "cannot write %s: %s", shard_path(&w->set->name, w->side, (int64_t)at).text,
+                             strerror(w->failed));
+    }
+    return true;
+}
+
+// After shards_finish(): they take the place of those of an earlier run.
+static inline bool shards_commit(ShardSet *set, const ShardWriter *writers, int n, Error *err) {
+    int64_t counts[2] = {0, 0};
+    for (int k = 0; k < n; k++) counts[writers[k].side] = (int64_t)writers[k].count;
+    return shard_set_commit(set, counts, err);
+}
+
+// Gives back memory; what was not committed is gone, and shards of an earlier run are as they were.
+static inline void shards_abort(ShardSet *set, ShardWriter *writers, int n) {
+    for (int k = 0; k < n; k++) {
+        if (writers[k].open) fclose(writers[k].out.stream);
+        free(writers[k].complete);
+        memset(&writers[k], 0, sizeof writers[k]);
+    }
+    shard_set_abort(set);
+}
+
+#endif

@@ -125,7 +125,7 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     dist_agree(dist, generate_open(&l.config, &tok, o, &err), &err);
     if (tok.note.text[0] && dist->rank == 0) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
-    g.echo = stdout;
+    g.echo = dist->rank == 0 ? stdout : NULL;
     g.context_length = (int)int64_min(l.config.max_seq_len, (int64_t)g.prompt.count + o->tokens);
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
@@ -134,12 +134,13 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     g.model = l.model;
-    for (int64_t i = 0; i < o->samples && !ferror(stdout); i++) {
-        fputs(o->prompt, stdout);
+    for (int64_t i = 0, deaf = 0; i < o->samples && !deaf; i++) { // deaf: nobody reads what rank 0 prints
         Str text;
+        if (dist->rank == 0) fputs(o->prompt, stdout);
         dist_agree(dist, generate(&text, &g, (uint64_t)i << 32, &err), &err);
-        fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
+        if (dist->rank == 0) fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
         free(text.data);
+        deaf = dist_max(dist, ferror(stdout) != 0);
     }
     generator_free(&g);
     tokenizer_free(&tok);

@@ -460,7 +460,7 @@ traffic() { # traffic RANKS STEPS: bytes over the loopback of a namespace
     ip -n $name link set lo up
     before=$(ip netns exec $name cat /sys/class/net/lo/statistics/tx_bytes)
     ip netns exec $name "${local_mpi[@]}" --mca btl tcp,self --mca btl_tcp_if_include lo -n "$1" "$program" train "${options[@]}" --model=llama-5M --total_batch_tokens=0 --batch_size=1 \
-        --seq_len=8 --val_every=0 --checkpoint_every=0 --steps="$2" --out="$work/bytes_$1_$2" >"$work/out" 2>&1 || cat "$work/out" >&2
+        --seq_len=8 --warmup_steps=0 --val_every=0 --checkpoint_every=0 --steps="$2" --out="$work/bytes_$1_$2" >"$work/out" 2>&1 || cat "$work/out" >&2
     after=$(ip netns exec $name cat /sys/class/net/lo/statistics/tx_bytes)
     ip netns del $name
     echo $((after - before))

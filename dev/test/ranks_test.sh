@@ -126,4 +126,23 @@ check "the message names the rank: $(tail -n 5 out)" grep -Eq 'rank [0-9]+' out
 last=$(find dying -maxdepth 1 -name 'step_*[0-9]' | sort | tail -n 1)
 check "the last checkpoint $last is good" "$program" eval --model="$last" --data='s_val_*.bin' --seq_len=48 --val_tokens=96 >/dev/null
 
+# The other verbs on several ranks: what one rank says, once; an error in one line.
+verb() { "${launch[@]}" -n "$1" "$program" "${@:2}" >out 2>err; }
+model=gpt2_1/step_00000050
+verb 1 generate --model=$model --prompt=Der --tokens=12 --seed=3
+cp out alone
+verb 3 generate --model=$model --prompt=Der --tokens=12 --seed=3
+check "3 ranks generate what one does: $(cat out)" cmp alone out
+verb 1 eval --model=$model --data='s_val_*.bin' --seq_len=48
+jq -c '[.loss, .tokens]' out >alone
+verb 3 eval --model=$model --data='s_val_*.bin' --seq_len=48
+# shellcheck disable=SC2016  # a program of jq
+check "3 ranks evaluate to $(cat out), one to $(cat alone)" jq -e --slurpfile one alone '.tokens == $one[0][1] and (.loss / $one[0][0] - 1 | fabs) < 1e-6' out
+for wrong in "eval --model=$model --data=none.bin" "eval --model=none/model --data=s_val_00000.bin" "eval --model=$model --data=s_val_00000.bin --seq_len=9999" \
+    "generate --model=gpt2-nano" "generate --model=none/model" "generate --model=s_val_00000.bin"; do
+    # shellcheck disable=SC2086  # a verb with its options
+    verb 3 $wrong
+    check "$wrong: $(grep -c '^error: ' err) lines of error" test "$(grep -c '^error: ' err)" -eq 1
+done
+
 conclude

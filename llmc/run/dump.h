@@ -63,7 +63,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     int B = (int)o->batch_size, T = (int)o->seq_len;
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
     if (!dataset_open(&data, o->data, T, &err) || !data_verify(&data, o, dist, &err)) fail("%s", err.text);
-    model_config_or_fail(&l.config, o, (int)data.vocab_size);
+    if (!model_config(&l.config, o, (int)data.vocab_size, &err)) fail("%s", err.text);
     bool same = true;
     if (data.tokenizer_hash && !tokenizer_is_of(&same, data.tokenizer_hash, o->model, &err)) fail("%s", err.text);
     if (!same) fail("--data=%s was tokenised with another tokenizer than %s/tokenizer.json", o->data, o->model);
@@ -81,7 +81,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : o->recompute;
     setup.gradients = setup.keep_backward = true;
     setup.dist = dist;
-    model_load_or_fail(&l, o, &setup, true);
+    model_load(&l, o, &setup, true);
     size_t N = (size_t)B * (size_t)T, V = (size_t)l.config.vocab_size;
     int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * N), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     float *logits = (float *)mem_alloc(sizeof(float) * N * V);

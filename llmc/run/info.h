@@ -195,7 +195,7 @@ static inline int verb_info(const Options *o, Dist *dist) {
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
-        model_config_or_fail(&c, o, (int)o->vocab_size);
+        if (!model_config(&c, o, (int)o->vocab_size, &err)) fail("%s", err.text);
         if (o->vocab_size && c.vocab_size != o->vocab_size)
             fail("--vocab_size=%lld is for presets; the folder --model=%s has a vocabulary of %d",
                  (long long)o->vocab_size, o->model, c.vocab_size);

@@ -56,26 +56,21 @@ static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
            (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
 }
 
-static inline void model_config_or_fail(Config *c, const Options *o, int vocab_size) {
-    Error err;
+static inline bool model_config(Config *c, const Options *o, int vocab_size, Error *err) {
     FileKind kind;
     bool folder;
-    if (!model_is_folder(&folder, o->model, &err) || !path_look(o->model, &kind, &err)) fail("%s", err.text);
-    if (folder) {
-        if (!folder_read_config(c, o->model, &err)) fail("%s", err.text);
-        return;
-    }
+    if (!model_is_folder(&folder, o->model, err) || !path_look(o->model, &kind, err)) return false;
+    if (folder) return folder_read_config(c, o->model, err);
     if (strchr(o->model, '/'))
-        fail("--model=%s: no such folder%s", o->model,
-             kind != FILE_ABSENT ? " (a file; name the folder that it is in)" : "");
-    if (!config_of_preset(c, o->model, &err)) fail("%s", err.text);
+        return error_set(err, "--model=%s: no such folder%s", o->model,
+                         kind != FILE_ABSENT ? " (a file; name the folder that it is in)" : "");
+    if (!config_of_preset(c, o->model, err)) return false;
     if (vocab_size) c->vocab_size = vocab_size;
-    if (!config_check(c, &err)) fail("%s", err.text);
+    return config_check(c, err);
 }
 
 // The most that the verb takes beside the model: the keys and values of `generate`, what `dump` writes.
-static inline void model_room_or_fail(const LoadedModel *l, const Options *o, const ModelSetup *setup) {
-    Error err;
+static inline bool model_room(const LoadedModel *l, const Options *o, const ModelSetup *setup, Error *err) {
     Str note;
     memset(&note, 0, sizeof note);
     const Config *c = &l->config;
@@ -85,28 +80,30 @@ static inline void model_room_or_fail(const LoadedModel *l, const Options *o, co
         need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
     if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
     const char *advice = o->verb == VERB_GENERATE ? "take a smaller model" : "take a smaller --batch_size or --seq_len";
-    dist_agree(setup->dist, room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", &err), &err);
+    bool ok = room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", err);
     free(note.data);
+    return ok;
 }
 
-static inline void model_load_or_fail(LoadedModel *l, const Options *o, ModelSetup *setup, bool random) {
+// On all ranks, which end together, with one line, if one of them cannot.
+static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setup, bool random) {
     Error err;
+    const Dist *dist = setup->dist;
     setup->config = l->config;
     setup->precision = o->precision;
     setup->threads = (int)o->threads;
-    bool folder, weights;
-    if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
-    if (!weights && !random)
-        fail("--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)%s", o->model,
-             verbs[o->verb].name, folder ? "" : model_folder_beside(o->model).text);
-    if (weights && !folder_check_weights(&l->config, o->model, &err)) fail("%s", err.text);
-    if (!setup_check(setup, &err)) fail("%s", err.text);
+    bool folder, weights, ok = folder_look(o->model, &folder, &weights, &err);
+    if (ok && !weights && !random)
+        ok = error_set(&err, "--model=%s: %s needs a folder with weights (a checkpoint or a Hugging Face model)%s",
+                       o->model, verbs[o->verb].name, folder ? "" : model_folder_beside(o->model).text);
+    dist_agree(dist, ok && (!weights || folder_check_weights(&l->config, o->model, &err)) && setup_check(setup, &err),
+               &err);
     l->table = param_table(&l->config);
-    model_room_or_fail(l, o, setup);
+    dist_agree(dist, model_room(l, o, setup, &err), &err);
     l->model = model_create(setup, &err);
-    if (!l->model) fail("%s", err.text);
+    dist_agree(dist, l->model != NULL, &err);
     if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
-    else if (!folder_load_weights(l->model, &l->table, &l->config, o->model, &err)) fail("%s", err.text);
+    else dist_agree(dist, folder_load_weights(l->model, &l->table, &l->config, o->model, &err), &err);
 }
 
 static inline void model_unload(LoadedModel *l) {

@@ -253,9 +253,8 @@ static inline bool options_default(Options *o, int verb, Error *err) {
     return ok;
 }
 
-// Parses argv[0..argc) (the words after the verb) into o, defaults first.
-static inline bool options_parse(Options *o, int verb, int argc, char **argv, Error *err) {
-    bool ok = options_default(o, verb, err);
+static inline bool options_parse_words(Options *o, int verb, int argc, char **argv, Error *err) {
+    bool ok = true;
     for (int i = 0; ok && i < argc; i++) {
         const char *word = argv[i];
         if (strncmp(word, "--", 2) != 0 || !word[2])
@@ -280,6 +279,13 @@ static inline bool options_parse(Options *o, int verb, int argc, char **argv, Er
             ok = options_set(o, name, equals ? equals + 1 : "on", false, "", err);
         }
     }
+    return ok;
+}
+
+// Parses argv[0..argc) (the words after the verb) into o, defaults first. On false nothing is to be freed.
+static inline bool options_parse(Options *o, int verb, int argc, char **argv, Error *err) {
+    bool ok = options_default(o, verb, err) && options_parse_words(o, verb, argc, argv, err);
+    if (!ok) options_free(o);
     if (o->time_budget > 0 && !o->steps_given) o->steps = STEPS_MOST;
     return ok;
 }

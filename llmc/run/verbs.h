@@ -105,37 +105,42 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
 
 // ---------------------------------------------------------------- generate
 
+static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
+    Path path = path_of("%s/tokenizer.json", o->model);
+    bool folder, weights;
+    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err)) return false;
+    if (!folder)
+        return error_set(err, "--model=%s is a preset, which has no weights; name the folder of a trained model%s",
+                         o->model, model_folder_beside(o->model).text);
+    if (!tokenizer_open(tok, path.text, err)) return false;
+    return tok->vocab_size <= c->vocab_size
+               ? true
+               : error_set(err, "%s has %d tokens, the model only %d", path.text, tok->vocab_size, c->vocab_size);
+}
+
 static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
     LoadedModel l;
-    Path path = path_of("%s/tokenizer.json", o->model);
-    model_config_or_fail(&l.config, o, 0);
-    bool folder, weights;
-    if (!folder_look(o->model, &folder, &weights, &err)) fail("%s", err.text);
-    if (!folder)
-        fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
-             model_folder_beside(o->model).text);
-    if (!tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
-    if (tok.vocab_size > l.config.vocab_size)
-        fail("%s has %d tokens, the model only %d", path.text, tok.vocab_size, l.config.vocab_size);
-    if (tok.note.text[0]) warn("%s", tok.note.text);
+    dist_agree(dist, generate_open(&l.config, &tok, o, &err), &err);
+    if (tok.note.text[0] && dist->rank == 0) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
-    g.echo = stdout;
+    g.echo = dist->rank == 0 ? stdout : NULL;
     g.context_length = (int)int64_min(l.config.max_seq_len, (int64_t)g.prompt.count + o->tokens);
     ModelSetup setup;
     memset(&setup, 0, sizeof setup);
     setup.batch_size = 1;
     setup.seq_len = g.context_length;
     setup.dist = dist;
-    model_load_or_fail(&l, o, &setup, false);
+    model_load(&l, o, &setup, false);
     g.model = l.model;
-    for (int64_t i = 0; i < o->samples && !ferror(stdout); i++) {
-        fputs(o->prompt, stdout);
+    for (int64_t i = 0, deaf = 0; i < o->samples && !deaf; i++) { // deaf: nobody reads what rank 0 prints
         Str text;
+        if (dist->rank == 0) fputs(o->prompt, stdout);
         dist_agree(dist, generate(&text, &g, (uint64_t)i << 32, &err), &err);
-        fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
+        if (dist->rank == 0) fputs(i + 1 < o->samples ? "\n\n" : "\n", stdout);
         free(text.data);
+        deaf = dist_max(dist, ferror(stdout) != 0);
     }
     generator_free(&g);
     tokenizer_free(&tok);
@@ -145,23 +150,30 @@ static inline int verb_generate(const Options *o, Dist *dist) {
 
 // ---------------------------------------------------------------- eval
 
+// *text: there is a tokenizer, in tok.
+static inline bool eval_open(Config *c, Tokenizer *tok, bool *text, Dataset *data, const Options *o, Error *err) {
+    Path path = path_of("%s/tokenizer.json", o->model);
+    FileKind kind;
+    if (!model_config(c, o, 0, err)) return false;
+    if (o->seq_len > c->max_seq_len)
+        return error_set(err, "--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less",
+                         (long long)o->seq_len, c->max_seq_len, c->max_seq_len);
+    if (!path_look(path.text, &kind, err)) return false;
+    *text = kind != FILE_ABSENT;
+    if (*text && !tokenizer_open(tok, path.text, err)) return false;
+    if (!dataset_open(data, o->data, (int)o->seq_len, err)) return false;
+    return !*text || !data->tokenizer_hash || data->tokenizer_hash == tok->hash
+               ? true
+               : error_set(err, "--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+}
+
 static inline int verb_eval(const Options *o, Dist *dist) {
     Error err;
     LoadedModel l;
     Tokenizer tok;
     Dataset data;
-    Path path = path_of("%s/tokenizer.json", o->model);
-    model_config_or_fail(&l.config, o, 0);
-    if (o->seq_len > l.config.max_seq_len)
-        fail("--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less", (long long)o->seq_len,
-             l.config.max_seq_len, l.config.max_seq_len);
-    FileKind kind;
-    if (!path_look(path.text, &kind, &err)) fail("%s", err.text);
-    bool text = kind != FILE_ABSENT;
-    if (text && !tokenizer_open(&tok, path.text, &err)) fail("%s", err.text);
-    if (!dataset_open(&data, o->data, (int)o->seq_len, &err)) fail("%s", err.text);
-    if (text && data.tokenizer_hash && data.tokenizer_hash != tok.hash)
-        fail("--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
+    bool text = false;
+    dist_agree(dist, eval_open(&l.config, &tok, &text, &data, o, &err), &err);
     dist_agree(dist, data_verify(&data, o, dist, &err), &err);
     Log none;
     memset(&none, 0, sizeof none);
@@ -172,7 +184,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     setup.batch_size = (int)o->batch_size;
     setup.seq_len = (int)o->seq_len;
     setup.dist = dist;
-    model_load_or_fail(&l, o, &setup, false);
+    model_load(&l, o, &setup, false);
     Evaluation e =
         {l.model, source_of_whole_dataset(&data), text ? &tok : NULL, dist, (int)o->batch_size, o->val_tokens, NULL,
          NULL};

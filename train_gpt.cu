@@ -472,12 +472,17 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     own = trained / (setup->zero ? setup->dist->size : 1);
     ActTable acts =
         act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(float));
-    ModelMemory m =
-        {sizeof(real) * (double)t.elements, size * trained, STATE_KINDS * size * own, (double)acts.bytes, 0, false};
+    ModelMemory m = {sizeof(real) * (double)t.elements,
+                     size * trained,
+                     own / (trained > 0 ? trained : 1) * size * state_numbers(&t, setup->muon.optimizer),
+                     (double)acts.bytes,
+                     0,
+                     false};
     if (sizeof(real) != sizeof(float) && !setup->no_master) m.weights += size * own;
     size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
     m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
+    if (setup->gradients) m.buffers += sizeof(real) * (double)muon_scratch_most(&t, &setup->muon, 2);
     param_table_free(&t);
     return m;
 }

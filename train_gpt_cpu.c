@@ -362,7 +362,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
         act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
     ModelMemory m = {size * (double)t.elements,
                      size * trained,
-                     STATE_KINDS * size * trained / (setup->zero ? R : 1),
+                     setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / (setup->zero ? R : 1) : 0,
                      (double)acts.bytes,
                      0,
                      true};
@@ -370,6 +370,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
     if (c->rope) m.buffers += size * T * (double)(c->head_size / 2 * 2);
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
+    if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, 3);
     param_table_free(&t);
     return m;
 }

@@ -46,6 +46,30 @@ typedef struct {
     const Dist *dist;
 } ModelSetup;
 
+// Numbers of the optimizer's state of all trained parameters.
+static inline double state_numbers(const ParamTable *t, int optimizer) {
+    double n = 0;
+    for (int k = 0; k < STATE_KINDS; k++) {
+        ParamTable s = param_table_state(t, optimizer, k);
+        for (int i = 0; i < s.segments; i++) n += (double)(s.segment_trained[i] - s.segment_start[i]);
+        param_table_free(&s);
+    }
+    return n;
+}
+
+// The largest scratch memory that muon_update needs, in numbers: of 2 (rows, cols) and `squares` (m, m), m the smaller.
+static inline size_t muon_scratch_most(const ParamTable *t, const MuonRule *rule, int squares) {
+    size_t most = 0;
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        if (!param_is_muon(p, rule->optimizer) || !p->trained) continue;
+        size_t m = (size_t)(p->rows < p->cols ? p->rows : p->cols), pad = PARAM_ALIGN;
+        size_t n = 2 * ((p->count + pad - 1) / pad * pad) + (size_t)squares * ((m * m + pad - 1) / pad * pad);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
 // What an update of a parameter costs, in about FLOPs: Muon's iteration, and what is read and written.
 static inline double shards_cost(const Param *p, const ModelSetup *setup) {
     int starts[4], n = param_is_muon(p, setup->muon.optimizer) ? param_matrices(starts, p, &setup->config) : 0;

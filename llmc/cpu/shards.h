@@ -81,13 +81,7 @@ static inline void shards_open_state(Shards *s) {
             start[i + 1] = start[i] + cpu_align(shards_state_owned(s, &t->items[i], s->dist->rank).count);
         s->state[k] = (real *)cpu_alloc(sizeof(real) * start[n]);
     }
-    size_t most = 0;
-    for (int i = 0; i < n; i++) {
-        const Param *p = &s->table.items[i];
-        if (!param_is_muon(p, s->muon.optimizer) || !p->trained) continue;
-        size_t scratch = muon_scratch(p->rows, p->cols);
-        if (scratch > most) most = scratch;
-    }
+    size_t most = muon_scratch_most(&s->table, &s->muon, 3);
     if (most) s->scratch = (real *)cpu_alloc(sizeof(real) * most);
 }
 

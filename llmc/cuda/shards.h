@@ -265,7 +265,7 @@ static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
 
 static inline void shards_open_state(Shards *s) {
     int n = s->table.count;
-    size_t most = 0;
+    size_t most = muon_scratch_most(&s->table, &s->muon, 2);
     for (int k = 0; k < STATE_KINDS; k++) {
         ParamTable *t = &s->state_table[k];
         size_t *start = NULL;
@@ -280,11 +280,6 @@ static inline void shards_open_state(Shards *s) {
         s->state_start[k] = start;
         s->state[k] =
             (float *)device_alloc(s->gpu, sizeof(float) * shards_state_numbers(s, k), "the optimizer's state");
-    }
-    for (int i = 0; i < n; i++) {
-        const Param *p = &s->table.items[i];
-        size_t scratch = param_is_muon(p, s->muon.optimizer) && p->trained ? muon_scratch(p->rows, p->cols) : 0;
-        if (scratch > most) most = scratch;
     }
     if (most) s->scratch = (real *)device_alloc(s->gpu, sizeof(real) * most, "Muon's scratch memory");
 }

@@ -38,9 +38,29 @@ static const CheckpointArray checkpoint_arrays[CHECKPOINT_ARRAYS] = {{MODEL_WEIG
 };
 static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, CHECKPOINT_ARRAYS}; // of these in a kind of file
 
+// The tables of what a checkpoint holds: the weights', and the optimizer's state's in its own shapes.
+typedef struct {
+    ParamTable array[CHECKPOINT_ARRAYS];
+} CheckpointTables;
+
+static inline CheckpointTables checkpoint_tables(const Config *c, int optimizer) {
+    CheckpointTables t;
+    t.array[0] = param_table(c);
+    for (int k = 1; k < CHECKPOINT_ARRAYS; k++)
+        t.array[k] = param_table_state(&t.array[0], optimizer, checkpoint_arrays[k].array - MODEL_STATE);
+    return t;
+}
+
+static inline void checkpoint_tables_free(CheckpointTables *t) {
+    for (int k = 0; k < CHECKPOINT_ARRAYS; k++)
+        if (t->array[k].items) param_table_free(&t->array[k]);
+}
+
 // The bytes of a checkpoint but for its small files.
-static inline double checkpoint_bytes(const ParamTable *t) {
-    return (double)CHECKPOINT_ARRAYS * sizeof(float) * (double)t->parameters;
+static inline double checkpoint_bytes(const CheckpointTables *t) {
+    double numbers = 0;
+    for (int k = 0; k < CHECKPOINT_ARRAYS; k++) numbers += (double)t->array[k].parameters;
+    return sizeof(float) * numbers;
 }
 
 // The name of file number `file` (from 0) of `files` of a kind.
@@ -323,14 +343,14 @@ static inline bool checkpoint_verify_file(const char *path, Error *err) {
     return ok;
 }
 
-static inline bool checkpoint_load_moments(Model *m, const ParamTable *t, const Config *c, const char *folder,
+static inline bool checkpoint_load_moments(Model *m, const CheckpointTables *t, const Config *c, const char *folder,
                                            Error *err) {
     SafeTensors st;
     Path one = checkpoint_file(CHECKPOINT_OPTIMIZER, 0, 1);
     bool ok = safetensors_open_folder(&st, folder, one.text, "optimizer.safetensors.index.json", err);
     if (!ok) return false;
     for (int k = checkpoint_first[CHECKPOINT_OPTIMIZER]; ok && k < CHECKPOINT_ARRAYS; k++)
-        ok = disk_load(m, checkpoint_arrays[k].array, &st, t, c, checkpoint_arrays[k].prefix, folder, err);
+        ok = disk_load(m, checkpoint_arrays[k].array, &st, &t->array[k], c, checkpoint_arrays[k].prefix, folder, err);
     safetensors_close(&st);
     return ok;
 }

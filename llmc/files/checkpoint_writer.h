@@ -41,7 +41,7 @@ typedef struct {
     CheckpointKeep keep;
     const Tokenizer *tokenizer;
     Model *model;
-    const ParamTable *table;
+    const CheckpointTables *tables;
     const Config *config;
     const Dist *dist;
     int files;   // at most; 0: by size
@@ -49,7 +49,7 @@ typedef struct {
 
     int *first;            // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
     int file;              // this rank's, or -1
-    float *copy;           // (CHECKPOINT_ARRAYS, numbers of this rank's file)
+    float *copy;           // one array behind the other, each the numbers of this rank's file
     float *values;         // (DISK_PIECE): scratch of model_get on ranks that do not receive
     uint32_t mark;         // of this start: what another start of the run still writes has another folder
     CheckpointPart *parts; // (files) on rank 0
@@ -85,7 +85,7 @@ static inline int checkpoint_rank(const CheckpointWriter *w, int file) {
 
 // Spreads the parameters over the files, as evenly as whole tensors allow, at least one in each.
 static inline void checkpoint_spread(CheckpointWriter *w) {
-    const ParamTable *t = w->table;
+    const ParamTable *t = &w->tables->array[0];
     double all = (double)t->parameters, before = 0;
     w->first = (int *)mem_alloc(sizeof(int) * (size_t)(w->files + 1));
     for (int i = 0, file = 0; i < t->count; before += (double)t->items[i++].count)
@@ -95,9 +95,11 @@ static inline void checkpoint_spread(CheckpointWriter *w) {
     w->first[w->files] = t->count;
 }
 
-static inline size_t checkpoint_numbers(const CheckpointWriter *w, int file) {
+// Of a file's parameters in the first `arrays` arrays.
+static inline size_t checkpoint_numbers(const CheckpointWriter *w, int file, int arrays) {
     size_t n = 0;
-    for (int i = w->first[file]; i < w->first[file + 1]; i++) n += w->table->items[i].count;
+    for (int k = 0; k < arrays; k++)
+        for (int i = w->first[file]; i < w->first[file + 1]; i++) n += w->tables->array[k].items[i].count;
     return n;
 }
 
@@ -122,15 +124,15 @@ static inline void checkpoint_probe(const CheckpointWriter *w) {
 }
 
 // Over how many files a checkpoint is spread. asked: 0: as many as keep each below CHECKPOINT_FILE_BYTES.
-static inline int checkpoint_files(const ParamTable *t, int asked, int ranks) {
+static inline int checkpoint_files(const CheckpointTables *t, int asked, int ranks) {
     int files = asked ? asked : (int)ceil(checkpoint_bytes(t) / CHECKPOINT_FILE_BYTES);
-    return (int)int64_min(int64_min(files, ranks), t->count);
+    return (int)int64_min(int64_min(files, ranks), t->array[0].count);
 }
 
 // In the background, the memory for the copy is taken now, so that a lack of it shows before the first step.
 static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
     const Dist *dist = w->dist;
-    w->files = checkpoint_files(w->table, w->files, dist->size);
+    w->files = checkpoint_files(w->tables, w->files, dist->size);
     checkpoint_spread(w);
     w->file = -1;
     for (int f = 0; f < w->files; f++)
@@ -145,7 +147,7 @@ static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
     if (!w->copies) return true;
     if (dist->rank > 0 || w->files > 1) w->values = (float *)mem_alloc(sizeof(float) * DISK_PIECE);
     if (w->file < 0) return true;
-    size_t bytes = CHECKPOINT_ARRAYS * sizeof(float) * checkpoint_numbers(w, w->file);
+    size_t bytes = sizeof(float) * checkpoint_numbers(w, w->file, CHECKPOINT_ARRAYS);
     w->copy = (float *)engine_host_alloc(bytes);
     return w->copy ? true
                    : error_set(err,
@@ -173,7 +175,7 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
     for (int k = 0; k < CHECKPOINT_ARRAYS; k++)
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
-                const Param *p = &w->table->items[i];
+                const Param *p = &w->tables->array[k].items[i];
                 for (size_t at = 0; at < p->count; at += DISK_PIECE) {
                     Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
                     model_get(w->model, checkpoint_arrays[k].array, &piece, file == w->file ? to : w->values,
@@ -195,20 +197,20 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
     bool mine = file == w->file, ok = mine && part->ok && safewriter_open(&s, path.text, &err);
     if (ok) s.summed = true;
     for (int k = from; ok && k < to; k++)
-        disk_declare(&s, w->table, first, last, w->config, checkpoint_arrays[k].prefix);
+        disk_declare(&s, &w->tables->array[k], first, last, w->config, checkpoint_arrays[k].prefix);
     if (ok) safewriter_begin_data(&s);
     if (w->copies && ok) {
         size_t most, most_turned;
-        disk_sizes(&most, &most_turned, w->table, w->config);
+        disk_sizes(&most, &most_turned, &w->tables->array[0], w->config);
         float *turned = (float *)mem_alloc(sizeof(float) * most_turned);
-        const float *values = w->copy + (size_t)from * checkpoint_numbers(w, file);
+        const float *values = w->copy + checkpoint_numbers(w, file, from);
         for (int k = from; k < to; k++)
-            for (int i = first; i < last; values += w->table->items[i++].count)
-                disk_write_one(&s, &w->table->items[i], w->config, values, turned);
+            for (int i = first; i < last; values += w->tables->array[k].items[i++].count)
+                disk_write_one(&s, &w->tables->array[k].items[i], w->config, values, turned);
         free(turned);
     }
     for (int k = from; !w->copies && k < to; k++)
-        disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k].array, w->table, first, last, w->config,
+        disk_write(ok ? &s : NULL, w->model, checkpoint_arrays[k].array, &w->tables->array[k], first, last, w->config,
                    checkpoint_rank(w, file));
     if (!mine || !part->ok) return;
     if (ok) part->bytes[kind] = s.sum.bytes, part->sums[kind] = xxh64_value(&s.sum);
@@ -223,18 +225,19 @@ static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int k
 static inline bool checkpoint_write_index(const CheckpointWriter *w, const char *folder, int kind, FileSums *sums,
                                           Error *err) {
     int from = checkpoint_first[kind], to = checkpoint_first[kind + 1];
+    size_t parameters = 0;
     Str s;
     memset(&s, 0, sizeof s);
-    str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {",
-               sizeof(float) * (size_t)(to - from) * w->table->parameters);
+    for (int k = from; k < to; k++) parameters += w->tables->array[k].parameters;
+    str_printf(&s, "{\n  \"metadata\": {\"total_size\": %zu},\n  \"weight_map\": {", sizeof(float) * parameters);
     const char *comma = "";
     for (int k = from; k < to; k++)
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
-                const Param *p = &w->table->items[i];
+                const Param *p = &w->tables->array[k].items[i];
                 const NameRow *names = folder_names(p, w->config);
                 Path name = checkpoint_file(kind, file, w->files);
-                for (int j = 0; j < disk_count(names, w->config); j++, comma = ",")
+                for (int j = 0; p->count && j < disk_count(names, w->config); j++, comma = ",")
                     str_printf(&s, "%s\n    \"%s%s\": \"%s\"", comma, checkpoint_arrays[k].prefix,
                                disk_part(names, p, w->config, j).name, name.text);
             }

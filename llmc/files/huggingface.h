@@ -375,7 +375,7 @@ static inline void disk_declare(SafeWriter *w, const ParamTable *t, int first, i
     for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
         const NameRow *names = folder_names(p, c);
-        for (int j = 0; j < disk_count(names, c); j++) {
+        for (int j = 0; p->count && j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
             int64_t shape[2];
             int ndim = disk_shape(shape, &part, p);
@@ -411,7 +411,7 @@ static inline void disk_sizes(size_t *values, size_t *turned, const ParamTable *
 // Writes one parameter that disk_declare announced. values (rows, cols), turned: scratch, see disk_sizes.
 static inline void disk_write_one(SafeWriter *w, const Param *p, const Config *c, const float *values, float *turned) {
     const NameRow *names = folder_names(p, c);
-    for (int j = 0; j < disk_count(names, c); j++) {
+    for (int j = 0; p->count && j < disk_count(names, c); j++) {
         DiskPart part = disk_part(names, p, c, j);
         const float *from = values + (size_t)part.row * (size_t)p->cols;
         size_t count = (size_t)part.rows * (size_t)p->cols;
@@ -429,7 +429,7 @@ static inline void disk_write(SafeWriter *w, Model *m, int array, const ParamTab
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     for (int i = first; i < last; i++) {
         const Param *p = &t->items[i];
-        if (disk_part(folder_names(p, c), p, c, 0).transposed) {
+        if (p->count && disk_part(folder_names(p, c), p, c, 0).transposed) {
             model_get(m, array, p, values, to);
             if (w) disk_write_one(w, p, c, values, turned);
             continue;
@@ -548,7 +548,7 @@ static inline bool disk_check(const SafeTensors *st, const ParamTable *t, const 
     for (int i = 0; ok && i < t->count; i++) {
         const Param *p = &t->items[i];
         const NameRow *names = folder_names(p, c);
-        for (int j = 0; ok && j < disk_count(names, c); j++) {
+        for (int j = 0; ok && p->count && j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
             ok = disk_expect(st, used, prefix, &part, p, path, err) != NULL;
         }
@@ -570,7 +570,7 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
     for (int i = 0; ok && i < t->count; i++) {
         const Param *p = &t->items[i];
         const NameRow *names = folder_names(p, c);
-        for (int j = 0; ok && j < disk_count(names, c); j++) {
+        for (int j = 0; ok && p->count && j < disk_count(names, c); j++) {
             DiskPart part = disk_part(names, p, c, j);
             const SafeTensor *tensor = disk_find(st, prefix, part.name);
             size_t start = (size_t)part.row * (size_t)p->cols, count = (size_t)part.rows * (size_t)p->cols,

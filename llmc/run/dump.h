@@ -11,6 +11,7 @@ loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left 
 #include "../text/source.h"
 #include "data_checks.h"
 #include "load.h"
+#include "rule.h"
 #include "stop.h"
 
 // Shape of an activation in a dump: (B, T, width), (B, heads, T), or (B, T).
@@ -80,6 +81,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     setup.seq_len = T;
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : o->recompute;
     setup.gradients = setup.keep_backward = true;
+    setup.muon = muon_rule(o);
     setup.dist = dist;
     model_load(&l, o, &setup, true);
     size_t N = (size_t)B * (size_t)T, V = (size_t)l.config.vocab_size;
@@ -117,8 +119,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     safewriter_data(&d.w, logits, sizeof(float) * N * V);
     dump_acts(&d);
     disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
-    GroupRule adam = {o->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
-    UpdateRule rule = update_rule(1, adam, o->grad_clip);
+    UpdateRule rule = rule_of_options(o, 1, o->lr);
     UpdateResult r = model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
     print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);

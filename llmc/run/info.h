@@ -109,9 +109,10 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     memset(&setup, 0, sizeof setup);
     setup.config = *c;
     setup.batch_size = B, setup.seq_len = T, setup.recompute = recompute;
-    setup.gradients = true, setup.dist = dist;
+    setup.gradients = true, setup.dist = dist, setup.muon.optimizer = o->optimizer;
     ModelMemory m = model_memory(&setup);
-    double copy = checkpoint_bytes(&t), scratch = room_scratch(&t, c, true),
+    CheckpointTables tables = checkpoint_tables(c, setup.muon.optimizer);
+    double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true),
            all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
            flops = config_flops_per_token(c, T);
     if (json) {
@@ -131,6 +132,7 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
                m.host ? "" : " but copy and scratch, which the host holds");
     }
+    checkpoint_tables_free(&tables);
     param_table_free(&t);
 }
 

@@ -15,8 +15,8 @@ typedef struct {
     Tokenizer tokenizer;
     Dataset train, val;
     Config config;
-    ParamTable table;
-    Path stand_in; // a checkpoint of the run, where the folder of --model is gone; else empty
+    CheckpointTables tables; // the weights' and the optimizer's
+    Path stand_in;           // a checkpoint of the run, where the folder of --model is gone; else empty
 } RunInputs;
 
 // The run goes on, and the folder that it began with is gone: its checkpoints hold the model, too. *own: the newest
@@ -90,12 +90,12 @@ static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
         !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err) || !data_apart(&in->train, &in->val, o, err))
         return false;
     in->train.vocab_size = in->val.vocab_size = in->config.vocab_size;
-    in->table = param_table(&in->config);
+    in->tables = checkpoint_tables(&in->config, o->optimizer);
     return true;
 }
 
 static inline void inputs_close(RunInputs *in) {
-    param_table_free(&in->table);
+    checkpoint_tables_free(&in->tables);
     dataset_close(&in->train);
     dataset_close(&in->val);
     tokenizer_free(&in->tokenizer);
@@ -120,10 +120,10 @@ static inline void inputs_describe(Str *s, const RunInputs *in, const Options *o
 
 static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
     const Config *c = &in->config;
-    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), (double)in->table.parameters / 1e6,
-             config_words(c).text);
-    for (int i = 0; i < in->table.count; i++) { // to run.log alone: it is long
-        const Param *p = &in->table.items[i];
+    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family),
+             (double)in->tables.array[0].parameters / 1e6, config_words(c).text);
+    for (int i = 0; i < in->tables.array[0].count; i++) { // to run.log alone: it is long
+        const Param *p = &in->tables.array[0].items[i];
         char shape[32];
         snprintf(shape, sizeof shape, p->is_vector ? "(%d)" : "(%d, %d)", p->rows, p->cols);
         log_file(log, "  %-22s %-16s %s\n", p->name, shape, p->group == GROUP_VECTOR ? "" : "decay");

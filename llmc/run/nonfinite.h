@@ -4,7 +4,7 @@ nonfinite.h: which tensor was the first that is not finite? All functions are ca
 #ifndef LLMC_NONFINITE_H
 #define LLMC_NONFINITE_H
 
-#include "../engine.h"
+#include "../files/checkpoint.h"
 
 // Names the first tensor, in the order of computation, that holds a NaN or an infinity on any rank:
 // activations of the last forward pass, of (B, T), then gradients backwards. Called by all ranks.
@@ -49,7 +49,8 @@ static inline void nonfinite_find(char name[64], Model *m, const ParamTable *t, 
 }
 
 // The same after an update that made something that is not: the moments come first, since weights are made of them.
-static inline void nonfinite_find_state(char name[64], Model *m, const ParamTable *t, const Dist *dist) {
+static inline void nonfinite_find_state(char name[64], Model *m, const CheckpointTables *tables, const Dist *dist) {
+    const ParamTable *t = &tables->array[0];
     size_t most = 0;
     for (int i = 0; i < t->count; i++)
         if (t->items[i].count > most) most = t->items[i].count;
@@ -58,7 +59,7 @@ static inline void nonfinite_find_state(char name[64], Model *m, const ParamTabl
     snprintf(name, 64, "a weight, rounded to 16 bits,");
     for (int k = STATE_KINDS - 1, found = 0; k >= -1; k--)
         for (int i = 0; i < t->count; i++) {
-            const Param *p = &t->items[i];
+            const Param *p = &tables->array[k + 1].items[i]; // in the order of checkpoint_arrays
             model_get(m, k < 0 ? (int)MODEL_WEIGHT : MODEL_STATE + k, p, values, 0);
             if (dist->rank > 0 || found || all_finite(values, p->count)) continue;
             snprintf(name, 64, "%s%s%s", k < 0 ? "" : state_name(k), k < 0 ? "" : " of ", p->name);

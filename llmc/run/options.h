@@ -113,6 +113,20 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, beta1, "0.9", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the first moment")                       \
     X(REAL, beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the second moment")                     \
     X(REAL, adam_eps, "1e-8", 1e-30, 1, "", O_TRAIN | O_DUMP, "AdamW: added to the root of the second moment")         \
+    X(CHOICE, optimizer, "adamw", 0, 0, CHOICES(OPTIMIZERS), O_TRAIN | O_DUMP | O_INFO,                                \
+      "what moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them")               \
+    X(REAL, muon_lr, "0", 0, 10, "", O_TRAIN | O_DUMP, "Muon: peak learning rate of its matrices (0: --lr)")           \
+    X(CHOICE, muon_scale, "rms", 0, 0, CHOICES(MUON_SCALES), O_TRAIN | O_DUMP,                                         \
+      "Muon: its updates are as long as AdamW's, so that --lr and --weight_decay carry over (rms), or as its authors "  \
+      "have them, with learning rates of about 0.02 (original)")                                                       \
+    X(REAL, muon_momentum, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "Muon: decay of the momentum")                   \
+    X(FLAG, muon_nesterov, "on", 0, 0, "", O_TRAIN | O_DUMP, "Muon: Nesterov's momentum")                              \
+    X(INT, muon_steps, "5", 1, 50, "", O_TRAIN | O_DUMP, "Muon: steps of the Newton-Schulz iteration")                 \
+    X(CHOICE, muon_polynomials, "jordan", 0, 0, CHOICES(MUON_POLYNOMIALS), O_TRAIN | O_DUMP,                           \
+      "Muon: the iteration's coefficients: Jordan's, the same in every step, or Polar Express's")                      \
+    X(REAL, muon_beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "NorMuon: decay of the rows' mean squares")         \
+    X(FLAG, muon_cautious, "off", 0, 0, "", O_TRAIN | O_DUMP,                                                          \
+      "Muon: decay only those weights that the update shrinks, too")                                                   \
     X(REAL, grad_clip, "1", 0, 1e9, "", O_TRAIN | O_DUMP,                                                              \
       "largest global gradient norm; longer gradients are scaled (0: off)")                                            \
     X(INT, val_every, "100", 0, 1ll << 40, "", O_TRAIN, "validate every N steps, and at the end (0: never)")           \

@@ -14,6 +14,7 @@ checkpoint that the run goes on from.
 #include "metrics.h"
 #include "preflight.h"
 #include "room.h"
+#include "rule.h"
 #include "run_folder.h"
 #include "saving.h"
 #include "stop.h"
@@ -58,7 +59,7 @@ static inline bool checkpoint_copies(const Options *o, const Dist *d) {
 }
 
 // The bytes of that copy on this rank, as far as the tensors can be spread over the files evenly.
-static inline double checkpoint_copy_bytes(const Options *o, const ParamTable *t, const Dist *d) {
+static inline double checkpoint_copy_bytes(const Options *o, const CheckpointTables *t, const Dist *d) {
     int files = checkpoint_files(t, (int)o->checkpoint_files, d->size);
     bool writes = false;
     for (int f = 0; f < files; f++) writes |= (int)((int64_t)f * d->size / files) == d->rank;
@@ -69,8 +70,8 @@ static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
     Error err;
     const RunInputs *in = &t->in;
     dist_agree(t->dist,
-               folder_load_weights(t->model, &in->table, &in->config, folder, &err) &&
-                   checkpoint_load_moments(t->model, &in->table, &in->config, folder, &err),
+               folder_load_weights(t->model, &in->tables.array[0], &in->config, folder, &err) &&
+                   checkpoint_load_moments(t->model, &in->tables, &in->config, folder, &err),
                &err);
 }
 
@@ -85,10 +86,10 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
         log_line(&t->log, "resumed from %s", checkpoint);
         log_notes(&t->log, &t->notes);
     } else if (weights) {
-        dist_agree(t->dist, folder_load_weights(t->model, &in->table, &in->config, o->model, &err), &err);
+        dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, o->model, &err), &err);
         log_line(&t->log, "weights from %s", o->model);
     } else {
-        model_init_weights(t->model, &in->table, &in->config, (uint64_t)o->seed);
+        model_init_weights(t->model, &in->tables.array[0], &in->config, (uint64_t)o->seed);
         log_line(&t->log, "new weights from seed %lld", (long long)o->seed);
     }
 }
@@ -230,7 +231,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
                trainer_same_tokenizer(t, checkpoint->text, &err));
     t->finished = trainer_over(t);
     ok = ok && (dist->rank > 0 || t->finished ||
-                preflight_disk(o->out, keep, checkpoint_bytes(&t->in.table), t->state.step, o->steps, &err));
+                preflight_disk(o->out, keep, checkpoint_bytes(&t->in.tables), t->state.step, o->steps, &err));
     dist_agree(dist, ok, &err);
     // What rank 0 found counts: a shared file system may show others less for a moment.
     dist_broadcast(dist, &t->state, sizeof t->state);
@@ -269,8 +270,8 @@ static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
     const Options *o = t->o;
     const Config *c = &t->in.config;
     Error err;
-    RoomNeed need = {model_memory(setup), checkpoint_copy_bytes(o, &t->in.table, t->dist),
-                     room_scratch(&t->in.table, c, t->state.step == 0)};
+    RoomNeed need = {model_memory(setup), checkpoint_copy_bytes(o, &t->in.tables, t->dist),
+                     room_scratch(&t->in.tables.array[0], c, t->state.step == 0)};
     double kv = (double)c->kv_heads * c->head_size * c->layers;
     if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
     dist_agree(t->dist,
@@ -297,6 +298,7 @@ static inline void trainer_make_model(Trainer *t) {
     setup.zero_group = (int)o->zero_group;
     setup.threads = (int)o->threads;
     setup.gradients = true;
+    setup.muon = muon_rule(o);
     setup.dist = t->dist;
     trainer_room(t, &setup);
     t->model = model_create(&setup, &err);
@@ -312,7 +314,7 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     w->keep = *keep;
     w->tokenizer = &t->in.tokenizer;
     w->model = t->model;
-    w->table = &t->in.table;
+    w->tables = &t->in.tables;
     w->config = &t->in.config;
     w->dist = t->dist;
     w->files = (int)o->checkpoint_files;

@@ -42,8 +42,7 @@ static inline double trainer_lr(Trainer *t) {
 static inline UpdateRule trainer_rule(const Trainer *t) {
     const Options *o = t->o;
     bool bounded = o->spike_action != SPIKE_NONE;
-    GroupRule adam = {t->lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
-    UpdateRule rule = update_rule(t->state.step + 1 - t->state.skipped, adam, o->grad_clip);
+    UpdateRule rule = rule_of_options(o, t->state.step + 1 - t->state.skipped, t->lr);
     rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
     rule.max_norm = bounded ? t->bounds.max_norm : 0;
     return rule;
@@ -164,11 +163,11 @@ PRINTF_LIKE(3, 4) static inline void trainer_give_up(Trainer *t, const Error *li
 static inline void trainer_describe(Trainer *t, const UpdateResult *r, const SpikeEvent *e, Error *line) {
     char name[64];
     if (!r->finite) {
-        nonfinite_find_state(name, t->model, &t->in.table, t->dist);
+        nonfinite_find_state(name, t->model, &t->in.tables, t->dist);
         error_set(line, "step %lld: loss %g, gradient norm %g, learning rate %g: after the update %s is not finite",
                   (long long)e->step, r->loss, r->grad_norm, t->lr, name);
     } else if (!isfinite(r->loss) || !isfinite(r->grad_norm)) {
-        nonfinite_find(name, t->model, &t->in.table, &t->in.config, t->dist, t->B, t->T);
+        nonfinite_find(name, t->model, &t->in.tables.array[0], &t->in.config, t->dist, t->B, t->T);
         error_set(line, "step %lld: loss %g, gradient norm %g; the first tensor that is not finite is %s",
                   (long long)e->step, r->loss, r->grad_norm, name);
     } else {

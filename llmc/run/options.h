@@ -120,12 +120,12 @@ enum { MASTERS(CHOICE_ENUM) };
       "Muon: its updates are as long as AdamW's, so that --lr and --weight_decay carry over (rms), or as its authors "  \
       "have them, with learning rates of about 0.02 (original)")                                                       \
     X(REAL, muon_momentum, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "Muon: decay of the momentum")                   \
-    X(FLAG, muon_nesterov, "on", 0, 0, "", O_TRAIN | O_DUMP, "Muon: Nesterov's momentum")                              \
+    X(FLAG, muon_nesterov, "on", 0, 0, "off|on", O_TRAIN | O_DUMP, "Muon: Nesterov's momentum")                              \
     X(INT, muon_steps, "5", 1, 50, "", O_TRAIN | O_DUMP, "Muon: steps of the Newton-Schulz iteration")                 \
     X(CHOICE, muon_polynomials, "jordan", 0, 0, CHOICES(MUON_POLYNOMIALS), O_TRAIN | O_DUMP,                           \
       "Muon: the iteration's coefficients: Jordan's, the same in every step, or Polar Express's")                      \
     X(REAL, muon_beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "NorMuon: decay of the rows' mean squares")         \
-    X(FLAG, muon_cautious, "off", 0, 0, "", O_TRAIN | O_DUMP,                                                          \
+    X(FLAG, muon_cautious, "off", 0, 0, "off|on", O_TRAIN | O_DUMP,                                                          \
       "Muon: decay only those weights that the update shrinks, too")                                                   \
     X(REAL, grad_clip, "1", 0, 1e9, "", O_TRAIN | O_DUMP,                                                              \
       "largest global gradient norm; longer gradients are scaled (0: off)")                                            \

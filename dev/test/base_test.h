@@ -889,7 +889,7 @@ static void test_files_and_links(void) {
     CHECK(lstat(link_.text, &st) == 0 && S_ISLNK(st.st_mode) && file_read(&text, to.text, 100, &err) &&
               strcmp(text.data, "through") == 0,
           "the link was replaced");
-    FileId of_link, of_file, of_other, of_none;
+    FileId of_link = {0}, of_file = {0}, of_other = {0}, of_none = {0};
     Path none = path_of("%s/none", folder.text);
     CHECK(path_id(link_.text, &of_link, &err) && path_id(to.text, &of_file, &err) &&
               path_id(victim.text, &of_other, &err) && path_id(none.text, &of_none, &err),

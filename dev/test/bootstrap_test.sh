@@ -161,7 +161,7 @@ check "without rank 1: exit codes $codes" test "$codes" = 11
 check "without rank 1: $(cat out0)" grep -Eq 'rank 0 waits for [12] of 3 ranks in vain' out0
 export LLMC_BOOTSTRAP_SECONDS=60
 
-# A rank that goes away in the middle. It has nothing to evaluate with, and says so; the others notice.
+# A rank that has nothing to evaluate with: all end, and rank 0 says whose fault it is, and what it was.
 evaluate 0 &
 first=$!
 evaluate 1 &
@@ -170,8 +170,24 @@ SLURM_PROCID=2 "${program[@]}" eval --model="$model" --data='missing_*.bin' --se
 wait $first
 code=$?
 wait $second
+check "a rank without data: exit codes $code and $?" test $code -ne 0 -a $? -ne 0
+check "a rank without data: $(cat out0)" grep -Eq '^error: rank 2 on .*: no such file: missing_' out0
+check "a rank without data: one line in all, not $(cat out0 out1 out2 | grep -c '^error')" test "$(cat out0 out1 out2 | grep -c '^error')" -eq 1
+
+# A rank that goes away in the middle: all write, and one is killed when the first sample is there; the others notice.
+: >out0
+for rank in 0 1 2; do
+    (SLURM_PROCID=$rank exec "${program[@]}" generate --model="$model" --prompt=Der --tokens=8 --samples=1000000) >out$rank 2>err$rank &
+    all[rank]=$!
+done
+until [ -s out0 ] || ! kill -0 "${all[0]}" 2>/dev/null; do sleep 0.05; done
+kill -9 "${all[2]}"
+wait "${all[2]}" 2>/dev/null
+wait "${all[0]}"
+code=$?
+wait "${all[1]}"
 check "a rank that goes away: exit codes $code and $?" test $code -ne 0 -a $? -ne 0
-check "a rank that goes away: $(cat out0)" grep -q 'connection to rank 2 is gone' out0
+check "a rank that goes away: $(cat err0)" grep -q 'connection to rank 2 is gone' err0
 
 # Training sums gradients over MPI alone.
 for rank in 0 1 2; do

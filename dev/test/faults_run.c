@@ -355,21 +355,13 @@ static void judge_point(const Point *p, const char *folder) {
 
 // ---------------------------------------------------------------- all of them
 
+static void judge_share(long w, long workers, const char *folder) {
+    for (long i = w; i < all.count; i += workers) judge_point(&all.points[i], folder);
+}
+
 // As many at a time as there are cores; each in a folder of its own.
 static void judge_points(void) {
-    long workers = all.keep ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
-    for (long w = 0; w < workers; w++) {
-        char folder[JUDGE_PATH];
-        snprintf(folder, sizeof folder, "%.900s/point%ld", all.work, w);
-        pid_t pid = fork();
-        if (pid < 0) judge_die("fork: %s", strerror(errno));
-        if (pid > 0) continue;
-        for (long i = w; i < all.count; i += workers) judge_point(&all.points[i], folder);
-        exit(0);
-    }
-    int status;
-    for (long w = 0; w < workers; w++)
-        if (wait(&status) < 0 || status != 0) judge_die("a worker ended with status %d", status);
+    judge_in_parallel(all.keep ? 1 : sysconf(_SC_NPROCESSORS_ONLN), all.work, "point", judge_share);
 }
 
 // The points of a scenario's calls of one kind follow each other.

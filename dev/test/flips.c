@@ -237,22 +237,11 @@ static void judge_damage(const Damage *d, const char *folder) {
     }
 }
 
-static void judge_damages(void) {
-    long workers = sysconf(_SC_NPROCESSORS_ONLN);
-    fflush(stdout);
-    for (long w = 0; w < workers; w++) {
-        char folder[JUDGE_PATH];
-        snprintf(folder, sizeof folder, "%.900s/damage%ld", all.work, w);
-        pid_t pid = fork();
-        if (pid < 0) judge_die("fork: %s", strerror(errno));
-        if (pid > 0) continue;
-        for (long i = w; i < all.count; i += workers) judge_damage(&all.damages[i], folder);
-        exit(0);
-    }
-    int status;
-    for (long w = 0; w < workers; w++)
-        if (wait(&status) < 0 || status != 0) judge_die("a worker ended with status %d", status);
+static void judge_share(long w, long workers, const char *folder) {
+    for (long i = w; i < all.count; i += workers) judge_damage(&all.damages[i], folder);
 }
+
+static void judge_damages(void) { judge_in_parallel(sysconf(_SC_NPROCESSORS_ONLN), all.work, "damage", judge_share); }
 
 // ---------------------------------------------------------------- the table
 

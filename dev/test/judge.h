@@ -369,4 +369,25 @@ static inline void judge_base(Tree *made, const char *program, const char *text_
     tree_read(made, base);
 }
 
+// ---------------------------------------------------------------- many at a time
+
+// Process number w of `workers` does share(w, workers, WORK/NAMEw), whose part are the items w, w + workers, ...; all
+// must end well.
+static inline void judge_in_parallel(long workers, const char *work, const char *name,
+                                     void (*share)(long w, long workers, const char *folder)) {
+    fflush(stdout);
+    for (long w = 0; w < workers; w++) {
+        char folder[JUDGE_PATH];
+        snprintf(folder, sizeof folder, "%.900s/%s%ld", work, name, w);
+        pid_t pid = fork();
+        if (pid < 0) judge_die("fork: %s", strerror(errno));
+        if (pid > 0) continue;
+        share(w, workers, folder);
+        exit(0);
+    }
+    int status;
+    for (long w = 0; w < workers; w++)
+        if (wait(&status) < 0 || status != 0) judge_die("a worker ended with status %d", status);
+}
+
 #endif

@@ -60,8 +60,8 @@ mutant "infinite losses reach the weights" train_gpt_cpu.c 'isfinite(result.loss
 # ---- files
 mutant "GGUF keeps the halves of llama's heads" llmc/files/gguf.h 'start + in_head % 2 * (t->head_size / 2) + in_head / 2' 'row + r' "gpt gguf"
 mutant "values are cut where keys are" llmc/files/naming.h 'j == 0 ? 0 : NQ + (j - 1) * NK' 'j == 0 ? 0 : NQ' "gpt model gguf"
-mutant "checkpoints' checksums are not compared" llmc/files/checkpoint.h 'else if (ok && sum !=' 'else if (0 && sum !=' "gpt trainer"
-mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < n - keep->newest; i++' 'i < n - keep->newest + 1; i++' "gpt trainer"
+mutant "checkpoints' checksums are not compared" llmc/files/verify.h 'return sum == f->sum ?' 'return true ?' "gpt trainer"
+mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < s.count - keep->newest; i++' 'i < s.count - keep->newest + 1; i++' "gpt trainer"
 mutant "a head that is no copy is dropped" llmc/files/huggingface.h '*equal = *equal && x[i] == y[i]' '*equal = *equal' "gpt model"
 mutant "null is the default" llmc/files/huggingface.h 'i < 2 && !follows; i++' 'i < 0; i++' "gpt base"
 mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)' 'if (0)' "gpt files"
@@ -73,11 +73,11 @@ mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step 
 mutant "options above their bound pass" llmc/run/parse.h 'x >= p->least && x <= p->most' 'x >= p->least' "gpt base"
 mutant "a whole number ends in a point" llmc/run/parse.h '|| (point && exponent == 0)' '' "gpt base"
 mutant "a comment begins inside a word" llmc/run/parse.h "&& (end[-1] == ' ' || end[-1] == '\\t')" '' "gpt base"
-mutant "metrics behind the checkpoint stay" llmc/run/log.h 'if (step > last_step) break;' '' "resume_test"
+mutant "metrics behind the checkpoint stay" llmc/run/history.h 'if (step > last_step) {' 'if (step > last_step + 1000000) {' "resume_test"
 mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) break;' 'if (kept >= sum) break;' "gpt base"
 mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"
 mutant "the stop file is nobody's business" llmc/run/stop.h 'reason = STOP_FILE;' 'reason = reason;' "survive_test"
-mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (tokenizer_stops(g->tok, token)) break;' '' "gpt trainer"
+mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (token < 0 || tokenizer_stops(g->tok, token)) break;' 'if (token < 0) break;' "gpt trainer"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);

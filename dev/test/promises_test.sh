@@ -83,6 +83,15 @@ done < <(sed -n 's/^\.PHONY: \(.*help.*\)/\1/p' Makefile | tr ' ' '\n')
 
 # ------------------------------------------------------------------ planted faults
 
+# mutants_list.sh: what a mutant changes stands in its file, exactly once. FROM is looked for as it is, over lines.
+mutant() {
+    local times
+    times=$(FROM=$3 perl -0777 -ne 'my @found = /\Q$ENV{FROM}\E/g; print scalar @found' "$2")
+    check "mutant '$1': its text stands ${times:-0} times in $2" test "${times:-0}" = 1
+}
+# shellcheck source=dev/test/mutants_list.sh
+. dev/test/mutants_list.sh
+
 # plant CHECK TEXT FILE SCRIPT: after sed SCRIPT on FILE, promises.pl CHECK must print TEXT and fail
 plant() {
     cp "$work/tree/$3" "$work/kept"

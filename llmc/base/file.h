@@ -82,15 +82,6 @@ static inline bool path_id(const char *path, FileId *id, Error *err) {
     return true;
 }
 
-// Whether two paths name one file (device and inode); a path where nothing stands is the same as none.
-static inline bool path_same_file(const char *a, const char *b, bool *same, Error *err) {
-    FileId x, y;
-    *same = false;
-    if (!path_id(a, &x, err) || !path_id(b, &y, err)) return false;
-    *same = file_id_same(x, y);
-    return true;
-}
-
 static inline Path path_parent(const char *path) {
     Path p = path_of("%s", path);
     size_t n = strlen(p.text);
@@ -487,8 +478,6 @@ static inline void out_write(OutFile *f, const void *bytes, size_t n) {
     f->since = 0;
     if (!f->failed && signals_waiting(&f->hold)) f->failed = EINTR;
 }
-
-static inline void out_puts(OutFile *f, const char *text) { out_write(f, text, strlen(text)); }
 
 static inline void out_abort(OutFile *f) {
     if (f->stream) fclose(f->stream);

@@ -223,7 +223,10 @@ static inline int verb_export(const Options *o, Dist *dist) {
              model_folder_beside(o->model).text);
     if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
     struct stat st;
-    if (stat(o->out, &st) == 0) print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
+    int fd = file_open(o->out, &st, &err); // is what was written there?
+    if (fd < 0) fail("%s", err.text);
+    close(fd);
+    print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
     return EXIT_DONE;
 }
 

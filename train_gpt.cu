@@ -359,7 +359,7 @@ static void update_pass(Model *m) {
     // 1. loss and gradient norm over all ranks
     shards_totals(&m->shards, m->loss);
     // 2. nothing that is not finite, or above its bound, reaches the weights
-    adamw_decide(m->result, m->shards.sums, r->dist->size, r->group, m->rule, &m->gpu);
+    update_decide(m->result, m->shards.sums, m->shards.sum_parts, r->dist->size, r->group, m->rule, &m->gpu);
     // 3. clip and update, gradients back to zero; then everybody has everybody's weights
     shards_update(&m->shards, m->rule, m->result);
 }

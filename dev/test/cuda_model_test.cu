@@ -31,14 +31,16 @@ static ModelSetup test_setup(const Config *c, const Dist *dist, int zero, const 
     return setup;
 }
 
-static Model *test_model(const Config *c, const Dist *dist, int zero, bool keep, const bool *frozen) {
-    ModelSetup setup = test_setup(c, dist, zero, frozen);
+static MuonRule test_muon(int optimizer) {
+    return {optimizer, MUON_SCALE_RMS, MUON_JORDAN, 5, 0.95, 0.95, true, false};
+}
+
+static Model *test_model(const ModelSetup *setup) {
     Error err;
-    setup.keep_backward = keep;
-    Model *m = model_create(&setup, &err);
+    Model *m = model_create(setup, &err);
     if (!m) fail("%s", err.text);
-    ParamTable table = param_table(c);
-    model_init_weights(m, &table, c, 3);
+    ParamTable table = param_table(&setup->config);
+    model_init_weights(m, &table, &setup->config, 3);
     param_table_free(&table);
     return m;
 }
@@ -61,7 +63,9 @@ static void test_kept(int family) {
                 {PARAM_fc_w, ACT_fc, ACT_norm2},
                 {PARAM_fcproj_w, ACT_residual2, ACT_mlp}};
     Config c = test_config(family, true);
-    Model *plain = test_model(&c, &test_alone, 0, false, NULL), *m = test_model(&c, &test_alone, 0, true, NULL);
+    ModelSetup setup = test_setup(&c, &test_alone, 0, NULL), keep = setup;
+    keep.keep_backward = true;
+    Model *plain = test_model(&setup), *m = test_model(&keep);
     ParamTable table = param_table(&c);
     enum { MOST = 8192 };
     float a[MOST], b[MOST];
@@ -101,12 +105,14 @@ static void test_kept(int family) {
 }
 
 // One number on one rank is spoilt before an update: kind 0 none, 1 a weight that decays to infinity, 2 a moment.
-static void test_finite(int family, int zero, int kind) {
+static void test_finite(int family, int zero, int optimizer, int kind) {
     enum { MOST = 8192 };
     Config c = test_config(family, true);
-    Model *m = test_model(&c, &test_dist, zero, false, NULL);
-    ParamTable table = param_table(&c);
-    const Param *p = param_find(&table, PARAM_fcproj_w, 1);
+    ModelSetup setup = test_setup(&c, &test_dist, zero, NULL);
+    setup.muon = test_muon(optimizer);
+    Model *m = test_model(&setup);
+    CheckpointTables tables = checkpoint_tables(&c, optimizer);
+    const Param *p = param_find(&tables.array[0], PARAM_fcproj_w, 1);
     float values[MOST];
     int array = kind == 1 ? (int)MODEL_WEIGHT : MODEL_STATE + STATE_moment1;
     test_pass(m, true);
@@ -117,23 +123,27 @@ static void test_finite(int family, int zero, int kind) {
     UpdateRule rule = update_rule(1, {0.01, 0.9, 0.95, 1e-8, 0.3}, 1);
     if (kind == 1) rule.group[GROUP_MATRIX].lr = rule.group[GROUP_MATRIX].weight_decay = 10;
     UpdateResult r = model_update(m, &rule);
-    CHECK(r.updated && r.finite == (kind == 0), "zero %d, kind %d: updated %d, finite %d", zero, kind, r.updated,
-          r.finite);
+    CHECK(r.updated && r.finite == (kind == 0), "zero %d, optimizer %d, kind %d: updated %d, finite %d", zero,
+          optimizer, kind, r.updated, r.finite);
     char name[64];
-    nonfinite_find_state(name, m, &table, &test_dist);
+    nonfinite_find_state(name, m, &tables, &test_dist);
     static const char *const found[] = {"", "layer.1.fcproj_w", "moment1 of layer.1.fcproj_w"};
-    CHECK(kind == 0 || strcmp(name, found[kind]) == 0, "zero %d, kind %d: found %s", zero, kind, name);
-    param_table_free(&table);
+    CHECK(kind == 0 || strcmp(name, found[kind]) == 0, "zero %d, optimizer %d, kind %d: found %s", zero, optimizer,
+          kind, name);
+    checkpoint_tables_free(&tables);
     model_destroy(m);
 }
 
-static void test_frozen(int family, bool tied, int zero, const int *kinds, int count) {
+static void test_frozen(int family, bool tied, int zero, int optimizer, const int *kinds, int count) {
     enum { MOST = 8192 };
     bool frozen[PARAM_KINDS] = {false};
     for (int i = 0; i < count; i++) frozen[kinds[i]] = true;
     Config c = test_config(family, tied);
-    Model *all = test_model(&c, &test_dist, zero, false, NULL), *m = test_model(&c, &test_dist, zero, false, frozen);
-    ParamTable table = param_table(&c);
+    ModelSetup whole = test_setup(&c, &test_dist, zero, NULL), part = test_setup(&c, &test_dist, zero, frozen);
+    whole.muon = part.muon = test_muon(optimizer);
+    Model *all = test_model(&whole), *m = test_model(&part);
+    CheckpointTables tables = checkpoint_tables(&c, optimizer);
+    const ParamTable &table = tables.array[0];
     float a[MOST], b[MOST], *start = (float *)mem_alloc(sizeof(float) * table.elements);
     const Shards *s = &m->shards;
     CHECK(s->trained < all->shards.trained && s->own <= all->shards.own, "gradients or moments of what is frozen");
@@ -153,19 +163,20 @@ static void test_frozen(int family, bool tied, int zero, const int *kinds, int c
     CHECK(model_update(all, &rule).updated && model_update(m, &rule).updated, "no update");
     for (int i = 0; i < table.count; i++)
         for (int array = MODEL_WEIGHT; array < MODEL_STATE + STATE_KINDS; array++) {
-            const Param *p = &table.items[i];
+            const Param *p = &tables.array[array < MODEL_STATE ? 0 : array - MODEL_STATE + 1].items[i];
             if (array == MODEL_GRADIENT) continue;
             model_get(all, array, p, a, 0);
             model_get(m, array, p, b, 0);
             if (frozen[p->kind] && array == MODEL_WEIGHT) memcpy(a, start + p->offset, sizeof(float) * p->count);
             else if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
-            CHECK(test_dist.rank > 0 || memcmp(a, b, sizeof(float) * p->count) == 0, "zero %d, %s, array %d: not as %s",
-                  zero, p->name, array, frozen[p->kind] ? "before" : "without frozen ones");
+            CHECK(test_dist.rank > 0 || memcmp(a, b, sizeof(float) * p->count) == 0,
+                  "zero %d, optimizer %d, %s, array %d: not as %s", zero, optimizer, p->name, array,
+                  frozen[p->kind] ? "before" : "without frozen ones");
             CHECK(!frozen[p->kind] || model_keeps(m, array, p) == (array == MODEL_WEIGHT), "%s is kept, or not",
                   p->name);
         }
     free(start);
-    param_table_free(&table);
+    checkpoint_tables_free(&tables);
     model_destroy(all);
     model_destroy(m);
 }
@@ -179,11 +190,13 @@ int main(int argc, char **argv) {
     for (const char *deal : {"ranges", "tensors"}) {
         setenv("LLMC_SHARDS", deal, 1);
         for (int zero = 0; zero < (test_dist.size > 1 ? 4 : 1); zero++)
-            for (int kind = 0; kind < 3; kind++) test_finite(FAMILY_QWEN3, zero, kind);
+            for (int kind = 0; kind < 3; kind++)
+                for (int optimizer = 0; optimizer < 3; optimizer++) test_finite(FAMILY_QWEN3, zero, optimizer, kind);
         for (int zero = 0; zero < (test_dist.size > 1 ? 3 : 1); zero++) {
-            test_frozen(FAMILY_GPT2, true, zero, matrices, 6);
-            test_frozen(FAMILY_LLAMA, false, zero, ends, 5);
-            test_frozen(FAMILY_QWEN3, true, zero, matrices, 6);
+            test_frozen(FAMILY_GPT2, true, zero, OPTIMIZER_ADAMW, matrices, 6);
+            test_frozen(FAMILY_LLAMA, false, zero, OPTIMIZER_ADAMW, ends, 5);
+            test_frozen(FAMILY_QWEN3, true, zero, OPTIMIZER_ADAMW, matrices, 6);
+            test_frozen(FAMILY_LLAMA, true, zero, OPTIMIZER_NORMUON, matrices + 3, 3);
         }
     }
     if (test_dist.size > 1) { // ZeRO-3 has no place for frozen weights

@@ -431,8 +431,9 @@ template <typename Real> static void test_adamw(Test *t, size_t n, bool master, 
     Owned everything;
     memset(&everything, 0, sizeof everything);
     CUDA_CHECK(cudaMalloc((void **)&sums_device, 2 * sizeof(double)));
-    gradient_squares(sums_device, loss_device, g.device, n, everything, t->gpu);
-    adamw_decide(result_device, sums_device, 1, 1, rule_device, t->gpu);
+    take_loss(sums_device, loss_device, t->gpu);
+    gradient_squares(sums_device + 1, g.device, n, everything, t->gpu);
+    update_decide(result_device, sums_device, 1, 1, 1, rule_device, t->gpu);
     ParamRun<Real> run = {w.device, master ? W.device : NULL, g.device, {m.device, v.device}, groups, NULL, n};
     adamw<Real>(run, everything, rule_device, result_device, t->gpu);
     device_synchronize(t->gpu);

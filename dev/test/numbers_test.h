@@ -48,8 +48,9 @@ static void test_spoilt_update(const Config *c) {
     SpikeBounds none;
     char name[64];
     memset(&none, 0, sizeof none);
+    CheckpointTables tables = checkpoint_tables(c, OPTIMIZER_ADAMW);
     for (int kind = 0; kind < 3; kind++) {
-        Model *m = trainer_test_model(c, true);
+        Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, true);
         const Param *p = param_find(&m->shards.table, PARAM_fc_w, 1);
         UpdateRule rule = update_rule(1, (GroupRule){1e-2, 0.9, 0.95, 1e-8, 0.1}, 1);
         if (kind == 1) m->shards.weights[p->offset + 5] = (real)3.3e38, rule.group[p->group].lr = 10;
@@ -58,7 +59,7 @@ static void test_spoilt_update(const Config *c) {
         UpdateResult r = model_update(m, &rule);
         CHECK(r.updated && r.finite == (kind == 0), "kind %d: updated %d, finite %d", kind, r.updated, r.finite);
         CHECK(spike_judge(&none, &r) == (kind > 0), "kind %d: taken for the other", kind);
-        nonfinite_find_state(name, m, &m->shards.table, &model_test_dist);
+        nonfinite_find_state(name, m, &tables, &model_test_dist);
         if (kind > 0 && (kind == 2 || sizeof(real) == 4))
             CHECK(strcmp(name, kind == 1 ? "layer.1.fc_w" : "moment1 of layer.1.fc_w") == 0, "kind %d: %s", kind, name);
         m->loss = (double)NAN;
@@ -66,6 +67,7 @@ static void test_spoilt_update(const Config *c) {
         CHECK(!r.updated && r.finite, "an update that was refused is said to have spoilt something");
         model_destroy(m);
     }
+    checkpoint_tables_free(&tables);
 }
 
 // ---------------------------------------------------------------- what is read, evaluated, generated, written down
@@ -81,27 +83,29 @@ static void test_load_finite(const Config *c) {
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
     Path run = test_temp("finite");
     CHECK(path_make_folder(run.text, &err), "%s", err.text);
-    Model *m = trainer_test_model(c, false);
+    Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, false);
+    CheckpointTables tables = checkpoint_tables(c, OPTIMIZER_ADAMW);
     const Param *last = &m->shards.table.items[m->shards.table.count - 1];
     for (int k = 0; k < 4; k++) {
         real *x = k < 3 ? m->shards.weights + (k ? last->offset + last->count - 1 : 0) : m->shards.state[STATE_moment2];
         real kept = *x;
         *x = (real)bad[k % 3];
-        trainer_test_writer(&w, run.text, m, &tok, &alone, false);
+        trainer_test_writer(&w, run.text, m, &tables, &tok, &alone, false);
         checkpoint_start(&w, k + 1, "", 0);
         checkpoint_finish(&w);
         CHECK(w.ok, "%s", w.err.text);
         checkpoint_writer_close(&w);
         *x = kept;
         Path folder = checkpoint_folder(run.text, k + 1);
-        Model *other = trainer_test_model(c, false);
+        Model *other = trainer_test_model(c, OPTIMIZER_ADAMW, false);
         if (k < 3) CHECK_ERROR(folder_load_weights(other, &m->shards.table, c, folder.text, &err), " holds ");
         else {
             CHECK(folder_load_weights(other, &m->shards.table, c, folder.text, &err), "%s", err.text);
-            CHECK_ERROR(checkpoint_load_moments(other, &m->shards.table, c, folder.text, &err), "tensor moment2.");
+            CHECK_ERROR(checkpoint_load_moments(other, &tables, c, folder.text, &err), "tensor moment2.");
         }
         model_destroy(other);
     }
+    checkpoint_tables_free(&tables);
     model_destroy(m);
     tokenizer_free(&tok);
 }
@@ -127,7 +131,7 @@ static void test_evaluate_finite(const Config *c) {
     ok = shards_finish(&w, 1, &err) && shards_commit(&set, &w, 1, &err) && dataset_open(&d, shard.text, 11, &err);
     shards_abort(&set, &w, 1);
     CHECK(ok, "%s", ok ? "" : err.text);
-    Model *m = trainer_test_model(c, false);
+    Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, false);
     Evaluation e = {m, source_of_whole_dataset(&d), &tok, &model_test_dist, 2, 0, NULL, NULL};
     EvalResult r;
     CHECK(evaluate(&r, &e, &err) && r.whole && isfinite(r.loss) && r.tokens == 59 && e.source.sequences == 6,
@@ -158,7 +162,7 @@ static void test_generate_finite(const Config *c) {
     Str text;
     CHECK(options_parse(&o, VERB_GENERATE, 0, NULL, &err), "%s", err.text);
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
-    Model *m = trainer_test_model(c, false);
+    Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, false);
     Generator g = generator_open(&o, "a", c, &tok);
     g.model = m, g.context_length = 8, g.tokens = 3, g.prompt.items[0] = 1, g.prompt.count = 1;
     CHECK(generate(&text, &g, 0, &err), "%s", err.text);

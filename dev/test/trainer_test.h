@@ -35,7 +35,7 @@ static void test_spikes(void) {
           "a window that got smaller keeps the newest, not %d from %g", w.count, w.loss[0]);
 }
 
-static Model *trainer_test_model(const Config *c, bool backward) {
+static Model *trainer_test_model(const Config *c, int optimizer, bool backward) {
     static int32_t tokens[22], targets[22]; // (2, 11); model_backward reads the tokens again
     ModelSetup setup;
     Error err;
@@ -44,6 +44,7 @@ static Model *trainer_test_model(const Config *c, bool backward) {
     setup.batch_size = 2, setup.seq_len = 11;
     setup.threads = 1;
     setup.gradients = true;
+    setup.muon = (MuonRule){optimizer, MUON_SCALE_RMS, MUON_JORDAN, 5, 0.95, 0.95, true, false};
     setup.dist = &model_test_dist;
     Model *m = model_create(&setup, &err);
     if (!m) fail("%s", err.text);
@@ -57,9 +58,14 @@ static Model *trainer_test_model(const Config *c, bool backward) {
     return m;
 }
 
+// Numbers of a row of the optimizer's state.
+static size_t trainer_test_numbers(const Model *m, int kind) {
+    return m->shards.state_start[kind][m->shards.table.count];
+}
+
 // An update above a bound touches nothing, and one below it does what it does without.
 static void test_refused_updates(const Config *c) {
-    Model *free_model = trainer_test_model(c, true), *m = trainer_test_model(c, true);
+    Model *free_model = trainer_test_model(c, OPTIMIZER_ADAMW, true), *m = trainer_test_model(c, OPTIMIZER_ADAMW, true);
     size_t n = m->shards.table.elements, bytes = sizeof(real) * n;
     real *weights = (real *)mem_alloc(bytes), *gradients = (real *)mem_alloc(bytes);
     memcpy(weights, m->shards.weights, bytes);
@@ -105,16 +111,16 @@ static bool trainer_test_same(const char *a, const char *b) {
     return same;
 }
 
-static void trainer_test_writer(CheckpointWriter *w, const char *run_dir, Model *m, const Tokenizer *tok,
-                                const Dist *dist, bool background) {
+static void trainer_test_writer(CheckpointWriter *w, const char *run_dir, Model *m, const CheckpointTables *tables,
+                                const Tokenizer *tok, const Dist *dist, bool background) {
     Error err;
     memset(w, 0, sizeof *w);
-    w->run_dir = run_dir, w->model = m, w->table = &m->shards.table, w->config = &m->config;
+    w->run_dir = run_dir, w->model = m, w->tables = tables, w->config = &m->config;
     w->tokenizer = tok, w->dist = dist, w->copies = background;
     CHECK(checkpoint_writer_open(w, &err), "%s", err.text);
 }
 
-static void test_checkpoint_copy(const Config *c) {
+static void test_checkpoint_copy(const Config *c, int optimizer) {
     Error err;
     Tokenizer tok;
     CheckpointWriter w;
@@ -122,7 +128,8 @@ static void test_checkpoint_copy(const Config *c) {
     RunState state, back;
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
     dist_single(&alone);
-    Model *m = trainer_test_model(c, true);
+    CheckpointTables tables = checkpoint_tables(c, optimizer);
+    Model *m = trainer_test_model(c, optimizer, true);
     UpdateRule rule = update_rule(1, (GroupRule){1e-2, 0.9, 0.95, 1e-8, 0}, 0);
     model_update(m, &rule);
     memset(&state, 0, sizeof state);
@@ -141,11 +148,12 @@ static void test_checkpoint_copy(const Config *c) {
     for (int background = 0; background < 2; background++) {
         const char *folder = background ? copied.text : direct.text;
         CHECK(path_make_folder(folder, &err), "%s", err.text);
-        trainer_test_writer(&w, folder, m, &tok, &alone, background);
+        trainer_test_writer(&w, folder, m, &tables, &tok, &alone, background);
         checkpoint_start(&w, state.step, run.data, 0);
         if (background) { // training goes on: what is written must not change
-            for (size_t i = 0; i < m->shards.table.elements; i++)
-                m->shards.weights[i] = m->shards.state[STATE_moment1][i] = m->shards.state[STATE_moment2][i] = 1;
+            for (size_t i = 0; i < m->shards.table.elements; i++) m->shards.weights[i] = 1;
+            for (int k = 0; k < STATE_KINDS; k++)
+                for (size_t i = 0; i < trainer_test_numbers(m, k); i++) m->shards.state[k][i] = 1;
             while (checkpoint_under_way(&w, 0.1)) {}
         }
         checkpoint_finish(&w);
@@ -165,6 +173,16 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(memcmp(&back, &state, sizeof state) == 0,
           "the state in run.json is not the one that was written: step %lld, %d values in the window",
           (long long)back.step, back.window.count);
+    // What is read back is what was there: no other model of these tokens has other moments.
+    Model *same = trainer_test_model(c, optimizer, true), *read = trainer_test_model(c, optimizer, false);
+    model_update(same, &rule);
+    CHECK(checkpoint_load_moments(read, &tables, c, folder.text, &err), "%s", err.text);
+    for (int k = 0; k < STATE_KINDS; k++)
+        for (size_t i = 0; i < trainer_test_numbers(same, k); i++)
+            CHECK((float)same->shards.state[k][i] == (float)read->shards.state[k][i], "%s, number %zu: %g, not %g",
+                  state_name(k), i, (double)read->shards.state[k][i], (double)same->shards.state[k][i]);
+    model_destroy(same);
+    model_destroy(read);
     // A number that is not finite: of the moments, which begin where the file's header ends.
     Path moments = path_of("%.3000s/optimizer-00001-of-00001.safetensors", folder.text);
     uint64_t header = 0;
@@ -173,7 +191,7 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(poke && fread(&header, 8, 1, poke) == 1 && fseek(poke, (long)(8 + header), SEEK_SET) == 0 &&
               fwrite(&inf, 4, 1, poke) == 1 && fclose(poke) == 0,
           "%s", strerror(errno));
-    CHECK_ERROR(checkpoint_load_moments(m, &m->shards.table, c, folder.text, &err), "holds inf at number 0");
+    CHECK_ERROR(checkpoint_load_moments(m, &tables, c, folder.text, &err), "holds inf at number 0");
     FILE *flip = fopen(damaged.text, "r+b"); // the last byte: another sum, the same size
     CHECK(flip && fseek(flip, -1, SEEK_END) == 0 && fputc(0x5a, flip) != EOF && fclose(flip) == 0, "%s",
           strerror(errno));
@@ -181,7 +199,7 @@ static void test_checkpoint_copy(const Config *c) {
     CHECK(truncate(damaged.text, 1000) == 0, "%s", strerror(errno));
     CHECK_ERROR(checkpoint_verify(folder.text, 0, 1, &err), "damaged");
     // No room, or no folder: an error, and the writer goes on being usable.
-    trainer_test_writer(&w, "/proc/none", m, &tok, &alone, true);
+    trainer_test_writer(&w, "/proc/none", m, &tables, &tok, &alone, true);
     for (int again = 0; again < 2; again++) {
         checkpoint_start(&w, 7, run.data, 0);
         while (checkpoint_under_way(&w, 0.1)) {}
@@ -190,6 +208,7 @@ static void test_checkpoint_copy(const Config *c) {
     }
     checkpoint_writer_close(&w);
     free(run.data);
+    checkpoint_tables_free(&tables);
     model_destroy(m);
     tokenizer_free(&tok);
 }
@@ -264,7 +283,7 @@ static void test_bits_per_byte(const Config *c) {
     ok = shards_finish(&w, 1, &err) && shards_commit(&set, &w, 1, &err) && dataset_open(&d, shard.text, 11, &err);
     shards_abort(&set, &w, 1);
     CHECK(ok, "%s", ok ? "" : err.text);
-    Model *m = trainer_test_model(c, false);
+    Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, false);
     Evaluation e = {m, source_of_dataset(&d, false, 0), &tok, &model_test_dist, 2, 0, NULL, NULL};
     ok = ok && evaluate(&r, &e, &err);
     CHECK(ok && d.sequences == 2, "%s", ok ? "not two sequences" : err.text);
@@ -341,7 +360,7 @@ static void test_generate_end(const Config *c) {
     char *words[] = {greedy, few};
     CHECK(options_parse(&o, VERB_GENERATE, 2, words, &err), "%s", err.text);
     CHECK(tokenizer_load(&tok, "dev/test/fixtures/models/gpt2/tokenizer.json", &err), "%s", err.text);
-    Model *m = trainer_test_model(c, false);
+    Model *m = trainer_test_model(c, OPTIMIZER_ADAMW, false);
     Generator g = generator_open(&o, "a", c, &tok);
     g.model = m;
     g.context_length = 8;
@@ -418,7 +437,7 @@ static void test_trainer(void) {
     test_rule();
     test_refused_updates(&c);
     test_generate_end(&c);
-    test_checkpoint_copy(&c);
+    for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);
     test_prune();
     test_config_difference(&c);
     test_bits_per_byte(&c);

@@ -111,8 +111,8 @@ static __global__ void squares_kernel(double *partial, const float *g, size_t n,
     if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-// sums (2): the loss, which goes back to zero, and the sum of the partial sums of squares
-static __global__ void add_squares_kernel(double *sums, double *loss, const double *partial, int parts) {
+// *total: the sum of the partial sums of squares
+static __global__ void add_squares_kernel(double *total, const double *partial, int parts) {
     __shared__ double part[SQUARES_THREADS];
     double sum = 0;
     for (int i = (int)threadIdx.x; i < parts; i += SQUARES_THREADS) sum += partial[i];
@@ -121,17 +121,23 @@ static __global__ void add_squares_kernel(double *sums, double *loss, const doub
     if (threadIdx.x) return;
     sum = 0;
     for (int i = 0; i < SQUARES_THREADS; i++) sum += part[i];
-    sums[0] = *loss;
-    sums[1] = sum;
+    *total = sum;
+}
+
+// *to = *loss, which goes back to zero
+static __global__ void take_loss_kernel(double *to, double *loss) {
+    *to = *loss;
     *loss = 0;
 }
 
-// sums (ranks, 2): of every rank, in the order of the ranks; the first `group` own all elements together
-static __global__ void decide_kernel(AdamResult *result, const double *sums, int ranks, int group,
+// sums (ranks, 1 + parts): of every rank the loss and sums of squares; the first `group` own all elements together. Added
+// part by part, so that no digit depends on who has a part alone.
+static __global__ void decide_kernel(AdamResult *result, const double *sums, int parts, int ranks, int group,
                                      const AdamRule *rule) {
     double loss = 0, squares = 0;
-    for (int r = 0; r < ranks; r++) loss += sums[2 * r];
-    for (int r = 0; r < group; r++) squares += sums[2 * r + 1];
+    for (int r = 0; r < ranks; r++) loss += sums[(size_t)r * (size_t)(1 + parts)];
+    for (int part = 1; part <= parts; part++)
+        for (int r = 0; r < group; r++) squares += sums[(size_t)r * (size_t)(1 + parts) + (size_t)part];
     double norm = sqrt(squares);
     result->loss = loss;
     result->grad_norm = norm;
@@ -231,20 +237,26 @@ static __global__ void add_gradients_kernel(float *total, const float *part, siz
 
 // ---------------------------------------------------------------- launchers; all pointers are on the device
 
-// sums (2) = this rank's loss, which goes back to zero, and the sum of squares of its n own gradients
-static inline void gradient_squares(double *sums, double *loss, const float *g, size_t n, Owned owned, Device *d) {
+// *total = the sum of squares of n own gradients
+static inline void gradient_squares(double *total, const float *g, size_t n, Owned owned, Device *d) {
     if (n % 64) fail("gradient_squares: %zu numbers are no multiple of 64", n);
     unsigned blocks = blocks_for(n, SQUARES_THREADS * 4);
     if (blocks > SQUARES_BLOCKS) blocks = SQUARES_BLOCKS;
     squares_kernel<<<blocks, SQUARES_THREADS, 0, d->stream>>>((double *)d->scratch, g, n, owned);
-    add_squares_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(sums, loss, (const double *)d->scratch, (int)blocks);
+    add_squares_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(total, (const double *)d->scratch, (int)blocks);
     LAUNCH_CHECK();
 }
 
-// *result from the sums (ranks, 2) of all ranks and *rule
-static inline void adamw_decide(AdamResult *result, const double *sums, int ranks, int group, const AdamRule *rule,
-                                Device *d) {
-    decide_kernel<<<1, 1, 0, d->stream>>>(result, sums, ranks, group, rule);
+// *to = this rank's loss, which goes back to zero
+static inline void take_loss(double *to, double *loss, Device *d) {
+    take_loss_kernel<<<1, 1, 0, d->stream>>>(to, loss);
+    LAUNCH_CHECK();
+}
+
+// *result from the sums (ranks, 1 + parts) of all ranks and *rule
+static inline void update_decide(AdamResult *result, const double *sums, int parts, int ranks, int group,
+                                 const AdamRule *rule, Device *d) {
+    decide_kernel<<<1, 1, 0, d->stream>>>(result, sums, parts, ranks, group, rule);
     LAUNCH_CHECK();
 }
 

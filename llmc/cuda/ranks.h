@@ -181,9 +181,10 @@ static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Ra
 }
 
 // sums (R, 2): this rank's pair becomes known to all. They are added by each, in the order of the ranks.
-static inline void ranks_gather_sums(Ranks *r, double *sums) {
+static inline void ranks_gather_sums(Ranks *r, double *sums, int n) {
     if (r->dist->size == 1 || r->quiet) return;
-    NCCL_CHECK(ncclAllGather(sums + 2 * r->dist->rank, sums, 2, ncclFloat64, r->all, r->stream));
+    const double *own = sums + (size_t)r->dist->rank * (size_t)n;
+    NCCL_CHECK(ncclAllGather(own, sums, (size_t)n, ncclFloat64, r->all, r->stream));
 }
 
 // Rank 0's bytes on every rank.
@@ -210,7 +211,7 @@ static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (
 static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
     (void)r, (void)whole, (void)own, (void)parts, (void)size;
 }
-static inline void ranks_gather_sums(Ranks *r, double *sums) { (void)r, (void)sums; }
+static inline void ranks_gather_sums(Ranks *r, double *sums, int n) { (void)r, (void)sums, (void)n; }
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }
 static inline void ranks_hand_over(Ranks *r, void *place, const void *values, size_t bytes, int from, int to) {
     (void)r, (void)place, (void)values, (void)bytes, (void)from, (void)to;

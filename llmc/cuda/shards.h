@@ -72,7 +72,8 @@ typedef struct {
     size_t *own_start;      // (segments + 1): where this rank's part of a segment begins among its own elements
     Owned owned;
     Slots weight_slots, gradient_slots; // ZeRO-3; ZeRO-2 and 3
-    double *sums;                       // (ranks, 2) on the device: loss and sum of squares of every rank
+    int sum_parts; // sums of squares are added tensor by tensor where ranks have whole ones, else in one: 1
+    double *sums;  // (ranks, 1 + sum_parts) on the device: loss and sums of squares of every rank
 } Shards;
 
 // ---------------------------------------------------------------- where what lies
@@ -209,7 +210,10 @@ static inline void shards_open_tables(Shards *s) {
     int segments = s->table.segments, member = s->ranks.member;
     unsigned char *groups = (unsigned char *)mem_alloc(s->own / PARAM_ALIGN);
     unsigned *second = NULL;
-    if (s->state_start[STATE_moment2]) second = (unsigned *)mem_alloc(sizeof(unsigned) * (s->own / PARAM_ALIGN));
+    if (s->state_start[STATE_moment2]) {
+        second = (unsigned *)mem_alloc(sizeof(unsigned) * (s->own / PARAM_ALIGN));
+        memset(groups, GROUPS, s->own / PARAM_ALIGN); // what pads a segment has no second moment
+    }
     for (int i = 0; i < s->table.count; i++) { // tensors and parts start on multiples of PARAM_ALIGN
         const Param *p = &s->table.items[i];
         Range part = overlap(p, shards_owned(s, p->segment, member));
@@ -304,7 +308,9 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Dev
     size_t weights = s->ranks.zero == 3 ? s->own : s->table.elements;
     s->weights = (real *)device_alloc(gpu, sizeof(real) * weights, "the weights");
     if (s->ranks.zero == 3) shards_slots_open(s, &s->weight_slots, sizeof(real));
-    s->sums = (double *)device_alloc(gpu, sizeof(double) * 2 * (size_t)s->ranks.dist->size, "the sums over the ranks");
+    s->sum_parts = deal == SHARDS_TENSORS ? s->table.count : 1;
+    size_t sums = (size_t)(1 + s->sum_parts) * (size_t)s->ranks.dist->size;
+    s->sums = (double *)device_alloc(gpu, sizeof(double) * sums, "the sums over the ranks");
     s->check = environment_int("LLMC_CHECK_RANKS", 0) != 0;
     if (!setup->gradients) return;
     if (sizeof(real) != sizeof(float) && !setup->no_master)
@@ -408,36 +414,53 @@ static inline void shards_zero_gradients(Shards *s) {
 
 // ---------------------------------------------------------------- update
 
-// s->sums: loss, which goes back to zero on the device, and sum of squares of every rank.
+// Where the first of this rank's part of a segment's elements has its gradient.
+static inline float *shards_own_gradient(const Shards *s, int segment, Range own) {
+    size_t whole = s->gradient_start[segment] + (own.first - s->table.segment_start[segment]);
+    return s->gradients + (s->owned.whole_gradients ? whole : shards_index(s, segment, own.first));
+}
+
+// s->sums: loss, which goes back to zero on the device, and sums of squares of every rank.
 static inline void shards_totals(Shards *s, double *loss) {
     Ranks *r = &s->ranks;
-    gradient_squares(s->sums + 2 * r->dist->rank, loss, s->gradients, s->own, s->owned, s->gpu);
+    double *sums = s->sums + (size_t)r->dist->rank * (size_t)(1 + s->sum_parts);
+    Owned as_they_stand;
+    memset(&as_they_stand, 0, sizeof as_they_stand);
+    take_loss(sums, loss, s->gpu);
+    if (s->sum_parts == 1) gradient_squares(sums + 1, s->gradients, s->own, s->owned, s->gpu);
+    for (int i = 0; s->sum_parts > 1 && i < s->table.count; i++) { // those of other ranks' tensors stay zero
+        const Param *p = &s->table.items[i];
+        Range own = overlap(p, shards_owned(s, p->segment, r->member));
+        size_t padded = (own.count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+        if (!own.count || !p->trained) continue;
+        gradient_squares(sums + 1 + i, shards_own_gradient(s, p->segment, own), padded, as_they_stand, s->gpu);
+    }
     ranks_fork(r, s->gpu->stream);
-    ranks_gather_sums(r, s->sums);
+    ranks_gather_sums(r, s->sums, 1 + s->sum_parts);
     ranks_join(r, s->gpu->stream);
 }
 
-// Muon's matrices that this rank owns, one after the other.
-static inline void shards_update_matrices(Shards *s, const AdamRule *rule, AdamResult *result) {
+// Muon's matrices of a segment that this rank owns, one after the other.
+static inline void shards_update_matrices(Shards *s, int segment, const AdamRule *rule, AdamResult *result) {
     for (int i = 0; i < s->table.count; i++) {
         const Param *p = &s->table.items[i], *m = &s->state_table[STATE_moment1].items[i],
                     *v = &s->state_table[STATE_moment2].items[i];
-        Range own = overlap(p, shards_owned(s, p->segment, s->ranks.member));
-        if (!param_is_muon(p, s->muon.optimizer) || !p->trained || !own.count) continue;
+        if (p->segment != segment || !param_is_muon(p, s->muon.optimizer) || !p->trained) continue;
+        Range own = overlap(p, shards_owned(s, segment, s->ranks.member));
+        if (!own.count) continue;
         int starts[4], n = param_matrices(starts, p, &s->config);
-        size_t index = shards_index(s, p->segment, own.first),
-               in_segment = own.first - s->table.segment_start[p->segment];
+        size_t index = shards_index(s, segment, own.first);
         for (int j = 0; j < n; j++) {
             size_t row = (size_t)starts[j], at = row * (size_t)p->cols;
-            MuonMatrix<real> matrix =
-                {s->weights + (s->owned.whole_weights ? own.first : index) + at,
-                 s->master ? s->master + index + at : NULL,
-                 s->gradients + (s->owned.whole_gradients ? s->gradient_start[p->segment] + in_segment : index) + at,
-                 s->state[STATE_moment1] + shards_state_index(s, STATE_moment1, m, m->offset) + at,
-                 NULL,
-                 own.first + at,
-                 starts[j + 1] - starts[j],
-                 p->cols};
+            MuonMatrix<real> matrix = {s->weights + (s->owned.whole_weights ? own.first : index) + at,
+                                       s->master ? s->master + index + at : NULL,
+                                       shards_own_gradient(s, segment, own) + at,
+                                       s->state[STATE_moment1] + shards_state_index(s, STATE_moment1, m, m->offset) +
+                                           at,
+                                       NULL,
+                                       own.first + at,
+                                       starts[j + 1] - starts[j],
+                                       p->cols};
             if (v->count)
                 matrix.row_moment = s->state[STATE_moment2] + shards_state_index(s, STATE_moment2, v, v->offset) + row;
             muon_update<real>(matrix, &s->muon, rule, result, s->scratch, s->gpu);
@@ -445,21 +468,24 @@ static inline void shards_update_matrices(Shards *s, const AdamRule *rule, AdamR
     }
 }
 
-// Updates what this rank owns, if *result says so: AdamW's tensors all at once; gradients are zero then. Then everybody
-// gets everybody's weights. *result says if what this rank made is finite.
+// Updates what this rank owns, if *result says so: AdamW's tensors all at once, then Muon's; gradients are zero then.
+// Everybody gets everybody's weights, those of a segment while the next one's matrices are worked at. *result says if
+// what this rank made is finite.
 static inline void shards_update(Shards *s, const AdamRule *rule, AdamResult *result) {
     Ranks *r = &s->ranks;
+    bool gather = r->zero == 1 || r->zero == 2;
     ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->second, s->own};
     for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];
     adamw<real>(run, s->owned, rule, result, s->gpu);
-    shards_update_matrices(s, rule, result);
-    if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
-    if (r->zero == 0 || r->zero == 3) return;
-    ranks_fork(r, s->gpu->stream);
-    for (int segment = 0; segment < s->table.segments; segment++)
+    for (int segment = 0; segment < s->table.segments; segment++) {
+        shards_update_matrices(s, segment, rule, result);
+        if (!gather) continue;
+        ranks_fork(r, s->gpu->stream);
         ranks_gather(r, shards_segment_weights(s, segment), s->weights + shards_owned(s, segment, r->member).first,
                      shards_parts(s, segment), sizeof(real));
-    ranks_join(r, s->gpu->stream);
+    }
+    if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
+    if (gather) ranks_join(r, s->gpu->stream);
 }
 
 // LLMC_CHECK_RANKS=1: ends the process where ranks that should hold the same bits do not. For debugging: it

@@ -48,7 +48,8 @@ static inline void nonfinite_find(char name[64], Model *m, const ParamTable *t, 
     else snprintf(name, 64, "activation %s", a->name);
 }
 
-// The same after an update that made something that is not: the moments come first, since weights are made of them.
+// The same after an update that made something that is not: the moments come first, since weights are made of them, and
+// the first moment before the second, which NorMuon makes of it.
 static inline void nonfinite_find_state(char name[64], Model *m, const CheckpointTables *tables, const Dist *dist) {
     const ParamTable *t = &tables->array[0];
     size_t most = 0;
@@ -57,8 +58,9 @@ static inline void nonfinite_find_state(char name[64], Model *m, const Checkpoin
     float *values = (float *)mem_alloc(sizeof(float) * most);
     // All are finite in float: then it is the copy in the type that the products read that overflowed.
     snprintf(name, 64, "a weight, rounded to 16 bits,");
-    for (int k = STATE_KINDS - 1, found = 0; k >= -1; k--)
+    for (int turn = 0, found = 0; turn <= STATE_KINDS; turn++)
         for (int i = 0; i < t->count; i++) {
+            int k = turn < STATE_KINDS ? turn : -1;
             const Param *p = &tables->array[k + 1].items[i]; // in the order of checkpoint_arrays
             model_get(m, k < 0 ? (int)MODEL_WEIGHT : MODEL_STATE + k, p, values, 0);
             if (dist->rank > 0 || found || all_finite(values, p->count)) continue;

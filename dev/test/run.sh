@@ -23,7 +23,7 @@ at_once=$(nproc)
         while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n; done
         {
             started=$SECONDS
-            bash -c "${tests[$i]}" >"$logs/$i" 2>&1
+            timeout 2400 bash -c "${tests[$i]}" >"$logs/$i" 2>&1 # a test that hangs has failed
             echo "$? $((SECONDS - started))" >"$logs/$i.code.part" && mv "$logs/$i.code.part" "$logs/$i.code"
         } &
     done

@@ -3,6 +3,10 @@
 # files that become shorter while they are read, threads that are not to be had, a launcher that is killed. Training ends
 # with a checkpoint, and goes on from it to the bits of an undisturbed run; every verb ends with 0, 1 or 3 and a line.
 set -uo pipefail
+# Whoever started this may ignore a hangup (nohup), and then all that it starts does: once more, with all as it comes.
+if [ -z "${SIGNALS_AS_THEY_COME:-}" ]; then
+    SIGNALS_AS_THEY_COME=1 exec perl -e '$SIG{$_} = "DEFAULT" for qw(HUP INT QUIT TERM USR1 USR2 XCPU ALRM PWR PIPE); exec @ARGV' bash "$0"
+fi
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${SANITIZE:=0}"
 binary=$PWD/$BUILD/train_gpt_cpu

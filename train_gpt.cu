@@ -386,6 +386,8 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     return result;
 }
 
+static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
+
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;

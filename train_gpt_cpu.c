@@ -288,6 +288,8 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     return result;
 }
 
+static double model_muon_seconds(const Model *m) { return m->shards.muon_seconds; }
+
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;

@@ -72,10 +72,7 @@ static inline size_t muon_scratch_most(const ParamTable *t, const MuonRule *rule
 
 // What an update of a parameter costs, in about FLOPs: Muon's iteration, and what is read and written.
 static inline double shards_cost(const Param *p, const ModelSetup *setup) {
-    int starts[4], n = param_is_muon(p, setup->muon.optimizer) ? param_matrices(starts, p, &setup->config) : 0;
-    double cost = 20 * (double)p->count;
-    for (int i = 0; i < n; i++) cost += setup->muon.steps * muon_flops(starts[i + 1] - starts[i], p->cols);
-    return cost;
+    return param_muon_flops(p, &setup->config, &setup->muon) + 20 * (double)p->count;
 }
 
 // Deals out the trained elements of a segment: parts (ranks), as offsets from its first element. Equal ranges lie in the
@@ -153,6 +150,10 @@ static double model_loss(Model *m);
 
 // Ends a step: gradient norm over all ranks, clipping, AdamW, gradients back to zero.
 static UpdateResult model_update(Model *m, const UpdateRule *rule);
+
+// Seconds that Muon's matrices have taken since model_create, on this rank; NAN where they cannot be told from the rest
+// of a step.
+static double model_muon_seconds(const Model *m);
 
 // Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
 // logits (V) that follow the last one. Keys and values of earlier positions come from the KV cache,

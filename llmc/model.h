@@ -601,7 +601,7 @@ static inline const double *muon_coefficients(const MuonRule *rule, int step) {
 
 // What X is multiplied by before the first step; norm: Frobenius. Polar Express wants a margin below 1.
 HD static inline double muon_start(const MuonRule *rule, double norm) {
-    return rule->polynomials == MUON_JORDAN ? 1 / (norm + MUON_EPS) : 1 / (1.01 * norm + 1e-6);
+    return 1 / (rule->polynomials == MUON_JORDAN ? fmax(norm, MUON_EPS) : 1.01 * norm + 1e-6);
 }
 
 static inline double muon_scale(const MuonRule *rule, int rows, int cols) {
@@ -625,6 +625,14 @@ static inline int param_matrices(int starts[4], const Param *p, const Config *c)
 static inline double muon_flops(int rows, int cols) {
     double m = rows < cols ? rows : cols, n = rows < cols ? cols : rows;
     return 3 * m * m * n + m * m * m;
+}
+
+// FLOPs of an update of a parameter by Muon.
+static inline double param_muon_flops(const Param *p, const Config *c, const MuonRule *rule) {
+    int starts[4], n = param_is_muon(p, rule->optimizer) && p->trained ? param_matrices(starts, p, c) : 0;
+    double flops = 0;
+    for (int i = 0; i < n; i++) flops += rule->steps * muon_flops(starts[i + 1] - starts[i], p->cols);
+    return flops;
 }
 
 // One update, behind global-norm clipping (Pascanu et al. 2013).

@@ -148,6 +148,25 @@ deals() { # deals FAMILY RANKS ZERO
 deals gpt2 2 1
 deals qwen3 2 2
 deals llama 3 3
+
+# Muon's matrices have one owner each: every stage and group has the bits of ranks that all do everything.
+muon() { # muon OPTIMIZER FAMILY RANKS ZERO GROUP
+    local of=$2_$3_$((${5:-0} > 0)) # groups add the ranks' gradients up in another order
+    rm -rf new
+    CUDA_EMU_STREAMS=shuffle:$4 train "$2" "$3" 1 new --optimizer="$1" --zero="$4" --zero_group="$5"
+    [ -d "of_$of" ] || cp -r new "of_$of"
+    check "$1, $2, $3 ranks, zero $4, group $5: other bits than without sharding: $(grep -m 1 error said)" test "$(bits new)" = "$(bits "of_$of")"
+    away=$(distance "one_$1_$2" new)
+    check "$1, $2, $3 ranks, zero $4, group $5: $away away from one rank, expected 1e-5 at most" jq -en "$away <= 1e-5"
+}
+train llama 1 1 one_normuon_llama --optimizer=normuon
+train qwen3 1 1 one_muon_qwen3 --optimizer=muon
+for zero in 0 1 2 3; do muon normuon llama 3 $zero 0; done
+for zero in 1 2 3; do muon muon qwen3 4 $zero 2; done
+cp -r new resumed && rm -rf "$(last resumed)"
+train qwen3 4 1 resumed --optimizer=muon --zero=1 --resume=auto --checkpoint_files=3
+check "muon, resumed in one group: $(distance new resumed) away" jq -en "$(distance new resumed) <= 1e-5"
+rm -rf resumed
 "${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" >said 2>&1
 check "frozen tensors on 2 ranks: $(grep -m 1 FAILED said)" grep -q '^[1-9][0-9]* passed, 0 failed' said
 

@@ -952,6 +952,52 @@ static void muon_orthogonal_case(void) {
     cpu_close(&cpu);
 }
 
+// torch.optim.Muon's steps: dev/test/fixtures/optimizer/README.md.
+static void muon_torch_case(void) {
+    static const struct {
+        const char *name;
+        int scale, rows, cols;
+        bool nesterov;
+    } cases[] = {{"rms.nesterov.12x20", MUON_SCALE_RMS, 12, 20, true},
+                 {"rms.plain.20x12", MUON_SCALE_RMS, 20, 12, false},
+                 {"rms.nesterov.16x16", MUON_SCALE_RMS, 16, 16, true},
+                 {"original.plain.12x20", MUON_SCALE_ORIGINAL, 12, 20, false},
+                 {"original.nesterov.20x12", MUON_SCALE_ORIGINAL, 20, 12, true}};
+    enum { MOST = 256 };
+    Cpu cpu;
+    Error err;
+    SafeTensors st;
+    CHECK(cpu_open(&cpu, 1, false, &err) && safetensors_open(&st, "dev/test/fixtures/optimizer/muon.safetensors", &err),
+          "%s", err.text);
+    GroupRule group = {0.02, 0, 0, 0, 0.1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int rows = cases[i].rows, cols = cases[i].cols, n = rows * cols;
+        MuonRule rule = {OPTIMIZER_MUON, cases[i].scale, MUON_JORDAN, 5, 0.95, 0, cases[i].nesterov, false};
+        float before[MOST], after[MOST], gradient[MOST];
+        real w[MOST], g[MOST], m[MOST] = {0}, *scratch = kernel_random(muon_scratch(rows, cols), 93);
+        bool ok =
+            safetensors_to_f32(before, safetensors_find(&st, path_of("%s.before", cases[i].name).text), 0, n, &err) &&
+            safetensors_to_f32(after, safetensors_find(&st, path_of("%s.after", cases[i].name).text), 0, n, &err);
+        for (int k = 0; k < n; k++) w[k] = (real)before[k];
+        for (int step = 0; ok && step < 3; step++) {
+            Path name = path_of("%s.gradient.%d", cases[i].name, step);
+            ok = safetensors_to_f32(gradient, safetensors_find(&st, name.text), 0, n, &err);
+            for (int k = 0; k < n; k++) g[k] = (real)gradient[k];
+            ok = ok && muon_update((MuonMatrix){w, g, m, NULL, rows, cols}, &rule, &group, 1, scratch, &cpu);
+        }
+        double away = 0, change = 0;
+        for (int k = 0; k < n; k++) {
+            away = fmax(away, fabs((double)w[k] - (double)after[k]));
+            change = fmax(change, fabs((double)before[k] - (double)after[k]));
+        }
+        CHECK(ok && change > 0 && away <= 5e-5 * change, "%s: %g away after a change of %g", cases[i].name, away,
+              change);
+        free(scratch);
+    }
+    safetensors_close(&st);
+    cpu_close(&cpu);
+}
+
 // ---------------------------------------------------------------- elementary functions, machine
 
 static void exp_case(void) {
@@ -980,6 +1026,7 @@ static void test_kernels(void) {
     exp_case();
     muon_stripes_case();
     muon_orthogonal_case();
+    muon_torch_case();
     kernel_run("linear", linear_case, 2 * LINEAR_SHAPES, false);
     // bf16: the plain version rounds both operands first and then sums in double, so that what is left
     // is the error of fp32 sums and the same factors hold. Infinite operands stay so, NaN stays NaN.

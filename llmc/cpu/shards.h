@@ -44,6 +44,7 @@ typedef struct {
     size_t *state_start[STATE_KINDS]; // (table.count + 1): where that of a parameter begins
     real *state[STATE_KINDS];         // (state_start[kind][table.count])
     real *scratch;                    // of muon_update, for the largest matrix; or NULL
+    double muon_seconds;              // spent in it
 } Shards;
 
 static inline Range *shards_parts(const Shards *s, int segment) {
@@ -203,6 +204,7 @@ static inline bool shards_update_one(Shards *s, const Param *p, Range own, const
         return adamw(run, rule, p->group, clip, s->cpu);
     }
     bool finite = true;
+    double started = clock_seconds();
     int starts[4], n = param_matrices(starts, p, &s->config);
     for (int i = 0; i < n; i++) {
         size_t row = (size_t)starts[i], at = row * (size_t)p->cols;
@@ -210,6 +212,7 @@ static inline bool shards_update_one(Shards *s, const Param *p, Range own, const
         if (state[STATE_moment2]) matrix.row_moment = state[STATE_moment2] + row;
         finite &= muon_update(matrix, &s->muon, &rule->group[p->group], clip, s->scratch, s->cpu);
     }
+    s->muon_seconds += clock_seconds() - started;
     return finite;
 }
 

@@ -100,6 +100,22 @@ static inline bool trainer_over(const Trainer *t) {
     return time || t->state.step >= t->o->steps;
 }
 
+// What Muon costs: the same for many tokens a step as for few.
+static inline void trainer_log_muon(Trainer *t) {
+    const Options *o = t->o;
+    const ParamTable *table = &t->in.tables.array[0];
+    MuonRule rule = muon_rule(o);
+    int ranks = t->dist->size, group = o->zero == 0 ? 1 : o->zero_group > 0 ? (int)o->zero_group : ranks;
+    double flops = 0, passes = (double)t->step_tokens * t->flops_per_token;
+    for (int i = 0; i < table->count; i++) flops += param_muon_flops(&table->items[i], &t->in.config, &rule);
+    double share = flops * ranks / group / (flops * ranks / group + passes); // every group of ranks does all of it
+    log_line(&t->log,
+             "Muon: %.3e FLOPs an update = %d x (3 m^2 n + m^3), summed over matrices of m x n, m <= n; %.1f%% of a "
+             "step's arithmetic%s",
+             flops, rule.steps, 100 * share,
+             share > 0.2 ? "; more --total_batch_tokens or fewer --muon_steps make it less" : "");
+}
+
 // Everything that a reader of run.log needs to make the run again. options: as a run records them.
 static inline void trainer_log_run(Trainer *t, const char *options) {
     const Options *o = t->o;
@@ -127,6 +143,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
                  (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
              t->peak_flops / 1e9);
+    if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
     Str chart;
     memset(&chart, 0, sizeof chart);
     schedule_print(&chart, &t->schedule, o->time_budget);

@@ -154,6 +154,9 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
     if (!r.sealed)
         str_printf(notes, "%s/run.json is of an earlier version of the program and has no checksum of its own\n",
                    folder->text);
+    static const char *const optimizers[] = {OPTIMIZERS(CHOICE_NAME)}; // a record of before has none
+    const char *optimizer = json_string(json_get(json_get(r.root, "options"), "optimizer"), optimizers[0]);
+    bool same_optimizer = strcmp(optimizer, optimizers[o->optimizer]) == 0;
     if (changed.size) text_make_printable(changed.data); // the record may be anybody's
     if (changed.size) str_printf(notes, "options changed since that checkpoint, old -> new: %s\n", changed.data);
     free(changed.data);
@@ -163,6 +166,7 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
     if (s.seed != state->seed) other = "--seed";
     else if (s.seq_len != state->seq_len) other = "--seq_len";
     else if (s.data != state->data) other = "training data";
+    else if (!same_optimizer) other = "--optimizer";
     if (other)
         return error_set(err,
                          "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out",

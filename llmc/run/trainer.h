@@ -297,6 +297,9 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
     if (t->saving.count)
         log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last",
                  t->saving.stalled, 100 * t->saving.stalled / seconds, t->saving.count);
+    double muon = model_muon_seconds(t->model);
+    if (o->optimizer != OPTIMIZER_ADAMW && isfinite(muon))
+        log_line(log, "Muon's matrices took %.2f%% of the time", 100 * muon / seconds);
     double kwh = model_readings(t->model).energy_kwh;
     dist_sum(t->dist, &kwh, 1);
     if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);

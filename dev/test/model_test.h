@@ -675,6 +675,54 @@ static void test_model_update(void) {
     model_destroy(m);
 }
 
+// A step of Muon in a model, without decay: what each of its matrices moves by is orthogonal, queries, keys and values each
+// for itself; all others move as with AdamW.
+static void test_model_muon(int family) {
+    Config c = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, 8, false);
+    ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_NONE, 2, 2, 13, true));
+    Model *adam = model_make_of(&setup);
+    setup.muon = (MuonRule){OPTIMIZER_MUON, MUON_SCALE_RMS, MUON_POLAR, 12, 0.95, 0, true, false};
+    Model *m = model_make_of(&setup), *both[2] = {adam, m};
+    if (!adam || !m) return;
+    int32_t tokens[26], targets[26];
+    model_random_ids(tokens, 26, c.vocab_size, 1);
+    model_random_ids(targets, 26, c.vocab_size, 2);
+    UpdateRule rule = update_rule(1, (GroupRule){0.01, 0.9, 0.95, 1e-8, 0}, 0);
+    real *start = (real *)mem_alloc(sizeof(real) * m->shards.table.elements);
+    for (int k = 0; k < 2; k++) {
+        model_randomise(both[k], 5);
+        memcpy(start, both[k]->shards.weights, sizeof(real) * m->shards.table.elements);
+        model_forward(both[k], tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_backward(both[k], true);
+        CHECK(model_update(both[k], &rule).updated, "no update");
+    }
+    for (int k = 0; k < m->shards.table.count; k++) {
+        const Param *p = &m->shards.table.items[k];
+        const real *w = m->shards.weights + p->offset;
+        if (p->is_vector || p->layer < 0) {
+            CHECK(model_same_bits(w, adam->shards.weights + p->offset, p->count), "%s does not move as with AdamW",
+                  p->name);
+            continue;
+        }
+        int starts[4], n = param_matrices(starts, p, &c), expected = p->kind == PARAM_qkv_w ? 3 : 1;
+        if (p->kind == PARAM_fc_w && c.gated) expected = 2;
+        CHECK(n == expected && starts[n] == p->rows, "%s is %d matrices, expected %d", p->name, n, expected);
+        for (int j = 0; j < n; j++) {
+            int rows = starts[j + 1] - starts[j];
+            double step = 0.01 * 0.2 * sqrt(rows > p->cols ? rows : p->cols), squares = 0;
+            for (int i = starts[j] * p->cols; i < starts[j + 1] * p->cols; i++)
+                squares += pow((double)(w[i] - start[p->offset + (size_t)i]) / step, 2);
+            // As many singular values as the smaller side is long, near 1; a gradient of 26 tokens may lack some.
+            double full = rows < p->cols ? rows : p->cols, most = 26 < full ? 26 : full;
+            CHECK(squares > 0.8 * most * 0.9 && squares < 1.15 * most, "%s, matrix %d: squares add up to %g of %g",
+                  p->name, j, squares, most);
+        }
+    }
+    free(start);
+    model_destroy(m);
+    model_destroy(adam);
+}
+
 // ---------------------------------------------------------------- folders
 
 static Path folder_with_config(const char *name, const char *config) {
@@ -1020,6 +1068,7 @@ static void test_model(void) {
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_shards();
     test_model_update();
+    for (int family = 0; family < 3; family++) test_model_muon(family);
     test_model_configs();
     test_model_folders();
 #ifdef REAL_DOUBLE

@@ -111,7 +111,7 @@ plant rooms "from a room above" llmc/base/json.h 's|^#include "file.h"|&\n#inclu
 plant rooms "which is not there" llmc/base/json.h 's|^#include "file.h"|#include "fil.h"|'
 plant columns "json.h:1: 1[0-9]* columns" llmc/base/json.h "1s/.*/\/* $(printf 'x%.0s' {1..120})/"
 plant functions "long_one has 1[0-9]* lines" llmc/base/json.h "\$a static inline void long_one(void) {$(printf '\\n;%.0s' {1..100})\\n}"
-plant names "nothing is called param_tables" dev/adding.md 's/`param_table_frozen`\|`update_rule`/`param_tables`/'
+plant names "nothing is called param_tables" dev/adding.md 's/`param_table_state`/`param_tables`/'
 plant names "llmc/files/nowhere.h is not there" dev/adding.md 's|`llmc/files/naming.h`|`llmc/files/nowhere.h`|'
 plant enumerators "no common prefix: RED BLUE" llmc/base/json.h '$a typedef enum { RED, BLUE } Colour;'
 

@@ -139,6 +139,18 @@ __global__ void muon_apply_kernel(MuonMatrix<Real> s, const Real *x, const float
 
 // ---------------------------------------------------------------- launchers; all pointers are on the device
 
+static inline void muon_momentum(double *partial, unsigned parts, float *m, const float *g, size_t n, const MuonRule *r,
+                                 const AdamResult *result, Device *d) {
+    muon_momentum_kernel<<<parts, SQUARES_THREADS, 0, d->stream>>>(partial, m, g, n, (float)r->momentum, r->nesterov,
+                                                                   result);
+    LAUNCH_CHECK();
+}
+
+static inline void normuon_factor(float *factor, const double *partial, int rows, Device *d) {
+    normuon_factor_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(factor, partial, rows);
+    LAUNCH_CHECK();
+}
+
 // x (rows, cols), of norm 1 at most, becomes nearly orthogonal. Returns where the result is: x or other. squares
 // (2, m, m).
 template <typename Real>
@@ -173,8 +185,7 @@ static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const Adam
     double *partial = (double *)d->scratch; // (parts), then (rows, 2)
     float *factor = NULL;
     if (sizeof(double) * (2 * (size_t)s.rows + 1) > d->scratch_bytes) fail("muon_update: %d rows are too many", s.rows);
-    muon_momentum_kernel<<<parts, SQUARES_THREADS, 0, d->stream>>>(partial, s.moment, s.g, n, (float)r->momentum,
-                                                                   r->nesterov, result);
+    muon_momentum(partial, parts, s.moment, s.g, n, r, result, d);
     muon_start_kernel<Real>
         <<<blocks, SQUARES_THREADS, 0, d->stream>>>(scratch, s.moment, s.g, n, *r, partial, (int)parts, result);
     LAUNCH_CHECK();
@@ -183,7 +194,7 @@ static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const Adam
         factor = (float *)(partial + 2 * (size_t)s.rows);
         normuon_rows_kernel<Real><<<(unsigned)s.rows, SQUARES_THREADS, 0, d->stream>>>(x, s.row_moment, partial, s.cols,
                                                                                        (float)r->beta2, result);
-        normuon_factor_kernel<<<1, SQUARES_THREADS, 0, d->stream>>>(factor, partial, s.rows);
+        normuon_factor(factor, partial, s.rows, d);
     }
     muon_apply_kernel<Real>
         <<<blocks_for(n, SQUARES_THREADS * 4), SQUARES_THREADS, 0, d->stream>>>(s, x, factor,

@@ -583,13 +583,16 @@ static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
     Param own = shards_param(s, array, of), *p = &own;
     size_t at;
-    Range r = shards_held(s, array == MODEL_WEIGHT ? (int)MODEL_STATE : array, p, &at); // masters lie as state does
-    float *to = array == MODEL_WEIGHT     ? s->master
-                : array == MODEL_GRADIENT ? s->gradients
-                                          : s->state[array - MODEL_STATE];
-    if (to && r.count) device_write(s->gpu, to + at, values + (r.first - p->offset), sizeof(float) * r.count);
-    if (array != MODEL_WEIGHT) return;
-    r = shards_held(s, array, p, &at);
+    Range r = shards_held(s, array, p, &at);
+    if (array != MODEL_WEIGHT) {
+        float *to = array == MODEL_GRADIENT ? s->gradients : s->state[array - MODEL_STATE];
+        if (to && r.count) device_write(s->gpu, to + at, values + (r.first - p->offset), sizeof(float) * r.count);
+        return;
+    }
+    Range master = overlap(p, shards_owned(s, p->segment, s->ranks.member));
+    if (s->master && master.count)
+        device_write(s->gpu, s->master + shards_index(s, p->segment, master.first), values + (master.first - p->offset),
+                     sizeof(float) * master.count);
     real *rounded = (real *)mem_alloc(sizeof(real) * r.count);
     for (size_t i = 0; i < r.count; i++) from_float(&rounded[i], values[r.first - p->offset + i]);
     if (r.count) device_write(s->gpu, s->weights + at, rounded, sizeof(real) * r.count);

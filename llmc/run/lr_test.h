@@ -75,12 +75,13 @@ static inline bool lr_curve_choose(double *chosen, const LrCurve *c, Error *err)
     double fall = c->start - lr_curve_lowest(c), last = c->count ? c->lr[c->count - 1] : 0;
     if (!(fall >= LR_TEST_LEAST_FALL))
         return error_set(err,
-                         "--lr=auto: in a test with learning rates from %g to %g the loss never fell below that of the "
-                         "start, %g; give --lr a number (or are these data of another kind than the weights?)",
-                         c->count ? c->lr[0] : 0, last, c->start);
+                         "--lr=auto: in a test with learning rates from %g to %.2g the loss fell by no more than %.2g from "
+                         "the %g of the start, which is nothing to choose by; give --lr a number (these weights may have "
+                         "learnt what the data can teach them, or be of another kind)",
+                         c->count ? c->lr[0] : 0, last, fall, c->start);
     if (!c->rose)
         return error_set(err,
-                         "--lr=auto: in a test with learning rates from %g to %g the loss did not rise again; give "
+                         "--lr=auto: in a test with learning rates from %g to %.2g the loss did not rise again; give "
                          "--lr a number (it was lowest, %g, at %g)",
                          c->lr[0], last, lr_curve_lowest(c), c->lr[c->lowest]);
     snprintf(digits, sizeof digits, "%.1e", LR_TEST_SHARE * c->lr[c->lowest]);

@@ -46,7 +46,7 @@ same adamw
 same muon --optimizer=muon --batch_size=4
 same apart --optimizer=normuon --muon_lr=6e-3
 check "with --muon_lr the matrices have another one: $(chosen apart_auto), and not $(chosen muon_auto)" test "$(chosen apart_auto)" != "$(chosen muon_auto)"
-check "it is said: $(grep -e --lr=auto "$work/adamw_auto/run.log")" grep -Eq "^--lr=auto: $(chosen adamw_auto), .* lowest .* test of [0-9]+ steps .* is undone" "$work/adamw_auto/run.log"
+check "it is said: $(grep -e --lr=auto "$work/adamw_auto/run.log")" grep -Eq "^--lr=auto: $(chosen adamw_auto), .* is too high; in a test of [0-9]+ steps .* is undone" "$work/adamw_auto/run.log"
 check "and the schedule is drawn once, behind it" test "$(grep -oE '^(learning rate:|--lr=auto:)' "$work/adamw_auto/run.log" | xargs)" = '--lr=auto: learning rate:'
 # shellcheck disable=SC2016  # $lr is jq's
 check "the metrics: a line a step, and the curve in the first" jq -es --argjson lr "$(chosen adamw_auto)" \

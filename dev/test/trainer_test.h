@@ -135,7 +135,7 @@ static void test_checkpoint_copy(const Config *c, int optimizer) {
     memset(&state, 0, sizeof state);
     state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11,
     state.data = 0xfedcba9876543210u;
-    state.skipped = 2, state.spikes = 1, state.spike_step = 6;
+    state.skipped = 2, state.spikes = 1, state.spike_step = 6, state.lr = 0.1 + 0.2;
     double x = 1;
     for (int i = 0; i < 300; i++) {
         x = fmod(x * 1.618033988749895 + 0.1, 7);
@@ -429,12 +429,62 @@ static void test_rule(void) {
     options_free(&o);
 }
 
+// What a test of --lr=auto makes of its losses. They fall by 1, so that a rise by 0.1 ends it.
+static void test_lr_curve(void) {
+    static const double losses[] = {9.01, 8.9, 8.4, 8, 8.09, 8.05, 8.101};
+    enum { LAST = sizeof losses / sizeof *losses - 1 };
+    const double nan = (double)NAN;
+    Error err;
+    double chosen = 0, lr = 1e-3;
+    LrCurve c = lr_curve(9);
+    for (int i = 0; i <= LAST; i++, lr *= 2) {
+        bool on = lr_curve_add(&c, lr, losses[i]);
+        CHECK(on == (i < LAST), "%s at loss %d", on ? "it goes on" : "it ends", i);
+    }
+    CHECK(c.lowest == 3 && c.rose && c.count == LAST + 1, "lowest %d of %d", c.lowest, c.count);
+    CHECK(lr_curve_choose(&chosen, &c, 0.25, &err) && chosen == 0.016, "%g, expected a quarter of 0.064", chosen);
+    CHECK(lr_curve_choose(&chosen, &c, 0.27, &err) && chosen == 0.017, "%g, expected 0.01728 in two digits", chosen);
+    Str s;
+    JsonDoc doc;
+    memset(&s, 0, sizeof s);
+    c.loss[LAST] = nan;
+    lr_curve_json(&s, &c, chosen);
+    s.data[0] = '{', str_puts(&s, "}");
+    const Json *test = json_get(json_parse(&doc, s.data, s.size, &err), "lr_test");
+    CHECK(json_number(json_get(test, "lr"), 0) == 0.017 && json_number(json_get(test, "start"), 0) == 9, "%s", s.data);
+    CHECK(strstr(s.data, "[[0.001, 9.01], [0.002, 8.9], ") && strstr(s.data, ", [0.064, null]]"), "%s", s.data);
+    json_free(&doc);
+    free(s.data);
+    // A loss that is not finite is too high; where it is the first, nothing fell. A small fall has a rise of its own.
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8) && !lr_curve_add(&c, 0.2, nan) && lr_curve_choose(&chosen, &c, 0.5, &err) &&
+              chosen == 0.1,
+          "NaN behind 0.2 chooses %g", chosen);
+    c = lr_curve(9);
+    CHECK(!lr_curve_add(&c, 0.1, nan), "NaN goes on");
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 0.5, &err), "no more than 0 from the 9 of the start");
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8.997) && lr_curve_add(&c, 0.2, 9.0169) && !lr_curve_add(&c, 0.4, 9.0171),
+          "a rise of less than 0.02 ends it, or one of more does not");
+    CHECK(lr_curve_choose(&chosen, &c, 0.5, &err) && chosen == 0.2, "%g", chosen);
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8.9985) && !lr_curve_add(&c, 0.2, 9.1), "a fall of 0.0015, and a rise");
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 0.5, &err), "fell by no more than 0.0015 from the 9");
+    // It falls up to the end.
+    c = lr_curve(9), lr = LR_TEST_LOADED;
+    while (lr_curve_add(&c, lr, 9 - 0.01 * c.count)) lr *= LR_TEST_RATIO;
+    CHECK(lr <= LR_TEST_LAST && lr * LR_TEST_RATIO > LR_TEST_LAST && c.count < LR_TEST_MOST, "%d steps, up to %g",
+          c.count, lr);
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 0.5, &err), "did not rise again; give --lr a number (it was lowest, 8.28");
+}
+
 static void test_trainer(void) {
     Error err;
     Config c;
     CHECK(folder_read_config(&c, "dev/test/fixtures/models/qwen3-untied", &err), "%s", err.text);
     test_spikes();
     test_rule();
+    test_lr_curve();
     test_refused_updates(&c);
     test_generate_end(&c);
     for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);

@@ -4,7 +4,8 @@ lr_test.h: --lr=auto: a learning rate from a range test before the first step of
 From the run's start weights on, by its own rule of updates (optimizer, clipping, weight decay, size of an update), the
 first sequences of its data are trained on, and with every step the learning rate is LR_TEST_RATIO times that of the step
 before. Behind each update the loss is measured, always of the same sequences, which are none of those (the probe). Their
-loss falls, and rises again where the rate is too high. LR_TEST_SHARE of the rate with the lowest loss is chosen.
+loss falls, and rises again where the rate is too high: the test is over at the rate behind which a tenth of the fall, or
+LR_TEST_LEAST_RISE, is lost. Chosen is a quarter of that rate for AdamW, half of it for Muon and NorMuon.
 
 Then the start weights are loaded again, and moments, gradients, position and counts are those of the start: the run has
 the same bits as with the number in place of auto. What was chosen is part of every checkpoint (run.json, "lr"), and the
@@ -13,26 +14,30 @@ watchdog or time of --time_budget. A loss or update that is not finite ends the 
 not fall, or not rise again, is one: then there is nothing to choose by. A reason to stop (stop.h) ends the test and
 the run; there is no checkpoint yet, and a new start makes the test again, with the same result: no clock is in it.
 
-The rise of the rate is Smith's (2015, "Cyclical learning rates", section 3.3) and fastai's lr_find. These look at each
-batch's own loss before its update, whose noise (about 0.1 nats of 512 tokens) they smooth away; a probe has none, so one
-pass of 40 steps is enough. A ratio that does not depend on the length of the run keeps the result comparable: the loss
-is lowest at a rate that sinks with the number of steps that lead to it.
+The rise of the rate is Smith's (2015, "Cyclical learning rates", section 3.3) and fastai's lr_find, which looks at each
+batch's own loss before its update, smooths its noise away (about 0.1 nats of 512 tokens), and suggests the steepest
+point, a tenth of the lowest, or the longest valley's. A probe has no such noise: its curve is smooth up to the rise, and
+one pass of 40 steps is enough. Of all points of the curve the rise was the best to predict by, beside the lowest and the
+steepest point and shares of the fall. The ratio does not depend on the length of the run, since the loss rises at a rate
+that sinks with the number of steps that lead to it. dev/bench/learning.md has the sweeps that the two shares are from.
 
 Limits: new weights begin at 1e-5 and reach 1e-2 in 32 steps; a run of a few hundred steps spends a tenth of its time on
-it. The test is short and sees nothing of what a long run does later: dev/bench/learning.md has what was measured. With
---muon_lr the matrices have that rate in every step of the test, and what is found is the others'.
+it. The test is short and sees nothing of what a long run does later, which often wants less. With --muon_lr the matrices
+have that rate in every step of the test, and what is found is that of all others.
 */
 #ifndef LLMC_LR_TEST_H
 #define LLMC_LR_TEST_H
 
 #include "passes.h"
 
-// None of these is to be tuned apart from the others: LR_TEST_SHARE is what was measured with them.
+// None of these is to be tuned apart from the others: the shares are what was measured with them.
 #define LR_TEST_RATIO 1.25
 #define LR_TEST_NEW 1e-5    // the first rate, of new weights
 #define LR_TEST_LOADED 1e-6 // and of those from a folder, which are better as they are
 #define LR_TEST_LAST 10.0   // what --lr may be
-#define LR_TEST_SHARE 0.5
+#define LR_TEST_ADAMW 0.25  // of the rate that is too high
+#define LR_TEST_MUON 0.5
+#define LR_TEST_RISE 0.1         // of the fall
 #define LR_TEST_LEAST_FALL 0.002 // nats: rounding makes less
 #define LR_TEST_LEAST_RISE 0.02
 #define LR_TEST_BUDGET 0.25 // of --time_budget that the test may take
@@ -45,7 +50,7 @@ typedef struct {
     int count;
     double lr[LR_TEST_MOST], loss[LR_TEST_MOST]; // (count): loss: behind the update with lr
     int lowest;                                  // where the loss is lowest, -1: nowhere lower than at the start
-    bool rose;                                   // behind it
+    bool rose;                                   // behind the last update
 } LrCurve;
 
 static inline LrCurve lr_curve(double start) {
@@ -64,27 +69,28 @@ static inline bool lr_curve_add(LrCurve *c, double lr, double loss) {
     c->loss[c->count] = loss;
     if (loss < lr_curve_lowest(c)) c->lowest = c->count;
     c->count++;
-    double rise = fmax(LR_TEST_LEAST_RISE, 0.1 * (c->start - lr_curve_lowest(c)));
+    double rise = fmax(LR_TEST_LEAST_RISE, LR_TEST_RISE * (c->start - lr_curve_lowest(c)));
     c->rose = !(loss <= lr_curve_lowest(c) + rise); // or is not finite
     return !c->rose && c->count < LR_TEST_MOST && lr * LR_TEST_RATIO <= LR_TEST_LAST;
 }
 
-// What is chosen by it, two digits of it, so that a user can give the number.
-static inline bool lr_curve_choose(double *chosen, const LrCurve *c, Error *err) {
+// What is chosen by it: a share of the last rate; two digits of it, so that a user can give the number.
+static inline bool lr_curve_choose(double *chosen, const LrCurve *c, double share, Error *err) {
     char digits[32];
     double fall = c->start - lr_curve_lowest(c), last = c->count ? c->lr[c->count - 1] : 0;
     if (!(fall >= LR_TEST_LEAST_FALL))
-        return error_set(err,
-                         "--lr=auto: in a test with learning rates from %g to %.2g the loss fell by no more than %.2g from "
-                         "the %g of the start, which is nothing to choose by; give --lr a number (these weights may have "
-                         "learnt what the data can teach them, or be of another kind)",
-                         c->count ? c->lr[0] : 0, last, fall, c->start);
+        return error_set(
+            err,
+            "--lr=auto: in a test with learning rates from %g to %.2g the loss fell by no more than %.2g from "
+            "the %g of the start, which is nothing to choose by; give --lr a number (these weights may have "
+            "learnt what the data can teach them, or be of another kind)",
+            c->count ? c->lr[0] : 0, last, fall, c->start);
     if (!c->rose)
         return error_set(err,
                          "--lr=auto: in a test with learning rates from %g to %.2g the loss did not rise again; give "
                          "--lr a number (it was lowest, %g, at %g)",
                          c->lr[0], last, lr_curve_lowest(c), c->lr[c->lowest]);
-    snprintf(digits, sizeof digits, "%.1e", LR_TEST_SHARE * c->lr[c->lowest]);
+    snprintf(digits, sizeof digits, "%.1e", share * last);
     *chosen = strtod(digits, NULL);
     return true;
 }
@@ -159,7 +165,8 @@ static inline void lr_test_look_at_time(const Trainer *t, int done, double secon
     const double usual = 40, most = LR_TEST_BUDGET * t->budget.limit;
     Error err;
     error_set(&err,
-              "--lr=auto: its test would take about %.0f s, more than a quarter of --time_budget=%g minutes; give --lr a "
+              "--lr=auto: its test would take about %.0f s, more than a quarter of --time_budget=%g minutes; give --lr "
+              "a "
               "number",
               seconds / done * usual, t->o->time_budget);
     bool late = t->budget.limit > 0 && t->dist->rank == 0 && seconds / done * usual > most;
@@ -169,6 +176,7 @@ static inline void lr_test_look_at_time(const Trainer *t, int done, double secon
 // Sets the schedule's peak. Called by all ranks. t->stopped: there was a reason to stop before that.
 static inline void trainer_test_lr(Trainer *t) {
     const int64_t sequences = t->step_tokens / t->T, probe = LR_TEST_MOST * sequences;
+    const double share = t->o->optimizer == OPTIMIZER_ADAMW ? LR_TEST_ADAMW : LR_TEST_MUON;
     double begin = clock_seconds(), lr = t->loaded ? LR_TEST_LOADED : LR_TEST_NEW;
     Error err;
     LrCurve c = lr_curve(lr_test_probe(t, probe));
@@ -187,16 +195,16 @@ static inline void trainer_test_lr(Trainer *t) {
         return;
     }
     double chosen = 0;
-    dist_agree(t->dist, lr_curve_choose(&chosen, &c, &err), &err);
+    dist_agree(t->dist, lr_curve_choose(&chosen, &c, share, &err), &err);
     dist_broadcast(t->dist, &chosen, sizeof chosen);
     lr_test_undo(t);
     t->state.lr = t->schedule.peak = chosen;
     lr_curve_json(&t->lr_test, &c, chosen);
     log_line(&t->log,
-             "--lr=auto: %g, about half of %.2g, where the loss was lowest (%.4f, from %.4f at the start) in a test of "
-             "%d steps with rising learning rates (%g to %.2g), which took %.1f s and is undone",
-             chosen, c.lr[c.lowest], c.loss[c.lowest], c.start, c.count, c.lr[0], c.lr[c.count - 1],
-             clock_seconds() - begin);
+             "--lr=auto: %g, %s of the %.2g that is too high; in a test of %d steps with rising learning rates from %g "
+             "on the loss went from %.4f to %.4f, behind %.2g, and then up to %.4f; it took %.1f s and is undone",
+             chosen, share == LR_TEST_ADAMW ? "a quarter" : "half", c.lr[c.count - 1], c.count, c.lr[0], c.start,
+             lr_curve_lowest(&c), c.lr[c.lowest], c.loss[c.count - 1], clock_seconds() - begin);
     trainer_log_schedule(t);
 }
 

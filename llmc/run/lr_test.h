@@ -2,10 +2,16 @@
 lr_test.h: --lr=auto: a learning rate from a range test before the first step of a new run.
 
 From the run's start weights on, by its own rule of updates (optimizer, clipping, weight decay, size of an update), the
-first sequences of its data are trained on, and with every step the learning rate is LR_TEST_RATIO times that of the step
-before. Behind each update the loss is measured, always of the same sequences, which are none of those (the probe). Their
-loss falls, and rises again where the rate is too high: the test is over at the rate behind which a tenth of the fall, or
-LR_TEST_LEAST_RISE, is lost. Chosen is a quarter of that rate for AdamW, half of it for Muon and NorMuon.
+first sequences of its data are trained on, and with every step the learning rate is LR_TEST_RATIO times that of the
+step before. Behind each update the loss is measured, always of the same sequences, which are none of those (the probe).
+It falls, and rises again where the rate is too high: the test is over when a tenth of the fall, or LR_TEST_LEAST_RISE,
+is lost. Then
+
+    lr = share x the rate by which LR_TEST_FALL of the whole fall was made x (512 / steps)^(1/3)
+
+with a share of 1 for AdamW and 1.6 for Muon and NorMuon, rounded to a tenth of a decade (1, 1.3, 1.6, 2, 2.5, 3.2, 4,
+5, 6.3, 7.9), so that the last digits of sums, which differ between machines and numbers of ranks, do not show. By a budget
+of time nobody knows the number of steps: it counts as 512.
 
 Then the start weights are loaded again, and moments, gradients, position and counts are those of the start: the run has
 the same bits as with the number in place of auto. What was chosen is part of every checkpoint (run.json, "lr"), and the
@@ -16,14 +22,16 @@ the run; there is no checkpoint yet, and a new start makes the test again, with 
 
 The rise of the rate is Smith's (2015, "Cyclical learning rates", section 3.3) and fastai's lr_find, which looks at each
 batch's own loss before its update, smooths its noise away (about 0.1 nats of 512 tokens), and suggests the steepest
-point, a tenth of the lowest, or the longest valley's. A probe has no such noise: its curve is smooth up to the rise, and
-one pass of 40 steps is enough. Of all points of the curve the rise was the best to predict by, beside the lowest and the
-steepest point and shares of the fall. The ratio does not depend on the length of the run, since the loss rises at a rate
-that sinks with the number of steps that lead to it. dev/bench/learning.md has the sweeps that the two shares are from.
+point, a tenth of the lowest, or the longest valley's. A probe has no such noise: its curve is smooth up to its lowest
+point, and one pass of 40 steps is enough. Of the points of the curve that were compared (shares of the fall, steepest,
+lowest, rises of 5 to 50%) this one moves least between seeds, by a tenth, and with its two shares it was within a
+factor of 2 of the best rate of every sweep. That the best rate sinks with the cube root of the length is from Bjorck et al.
+(2024, "Scaling optimal LR across token horizons": exponent 0.32). dev/bench/learning.md has the sweeps.
 
-Limits: new weights begin at 1e-5 and reach 1e-2 in 32 steps; a run of a few hundred steps spends a tenth of its time on
-it. The test is short and sees nothing of what a long run does later, which often wants less. With --muon_lr the matrices
-have that rate in every step of the test, and what is found is that of all others.
+Limits: the ratio does not depend on the length of the run, since the loss rises at a rate that sinks with the number of
+steps that lead to it: new weights begin at 1e-5 and reach 1e-2 in 32 steps, and a run of a few hundred steps spends a
+tenth of its time on the test. With --muon_lr the matrices have that rate in every step of it, and what is found is that
+of all others. Measured up to 5M parameters and 2048 steps; the rest is hope that the law holds.
 */
 #ifndef LLMC_LR_TEST_H
 #define LLMC_LR_TEST_H
@@ -35,9 +43,11 @@ have that rate in every step of the test, and what is found is that of all other
 #define LR_TEST_NEW 1e-5    // the first rate, of new weights
 #define LR_TEST_LOADED 1e-6 // and of those from a folder, which are better as they are
 #define LR_TEST_LAST 10.0   // what --lr may be
-#define LR_TEST_ADAMW 0.25  // of the rate that is too high
-#define LR_TEST_MUON 0.5
-#define LR_TEST_RISE 0.1         // of the fall
+#define LR_TEST_FALL 0.7    // of the whole
+#define LR_TEST_RISE 0.1    // of the fall
+#define LR_TEST_ADAMW 1.0
+#define LR_TEST_MUON 1.6
+#define LR_TEST_STEPS 512.0      // of the runs that these are for
 #define LR_TEST_LEAST_FALL 0.002 // nats: rounding makes less
 #define LR_TEST_LEAST_RISE 0.02
 #define LR_TEST_BUDGET 0.25 // of --time_budget that the test may take
@@ -74,24 +84,38 @@ static inline bool lr_curve_add(LrCurve *c, double lr, double loss) {
     return !c->rose && c->count < LR_TEST_MOST && lr * LR_TEST_RATIO <= LR_TEST_LAST;
 }
 
-// What is chosen by it: a share of the last rate; two digits of it, so that a user can give the number.
-static inline bool lr_curve_choose(double *chosen, const LrCurve *c, double share, Error *err) {
+// The rate by which LR_TEST_FALL of the fall was made, between two points on a line in the logarithm of the rate.
+static inline double lr_curve_falls_at(const LrCurve *c) {
+    double loss = c->start - LR_TEST_FALL * (c->start - lr_curve_lowest(c));
+    int i = 0;
+    while (c->loss[i] > loss) i++; // the lowest is not
+    double before = i ? c->loss[i - 1] : c->start, way = (before - loss) / (before - c->loss[i]);
+    return c->lr[i] * pow(LR_TEST_RATIO, way - 1);
+}
+
+// How much more a run of so many steps gets than one of LR_TEST_STEPS, within what was measured and hope; 0: not known.
+static inline double lr_length_factor(int64_t steps) {
+    return steps ? fmax(0.125, fmin(2, cbrt(LR_TEST_STEPS / (double)steps))) : 1;
+}
+
+// What is chosen by it. share: of the optimizer; steps: of the run, 0: not known.
+static inline bool lr_curve_choose(double *chosen, const LrCurve *c, double share, int64_t steps, Error *err) {
     char digits[32];
     double fall = c->start - lr_curve_lowest(c), last = c->count ? c->lr[c->count - 1] : 0;
     if (!(fall >= LR_TEST_LEAST_FALL))
-        return error_set(
-            err,
-            "--lr=auto: in a test with learning rates from %g to %.2g the loss fell by no more than %.2g from "
-            "the %g of the start, which is nothing to choose by; give --lr a number (these weights may have "
-            "learnt what the data can teach them, or be of another kind)",
-            c->count ? c->lr[0] : 0, last, fall, c->start);
+        return error_set(err,
+                         "--lr=auto: in a test with learning rates from %g to %.2g the loss fell by no more than %.2g "
+                         "from the %g of the start, which is nothing to choose by; give --lr a number (these weights "
+                         "may have learnt what the data can teach them, or be of another kind)",
+                         c->count ? c->lr[0] : 0, last, fall, c->start);
     if (!c->rose)
         return error_set(err,
                          "--lr=auto: in a test with learning rates from %g to %.2g the loss did not rise again; give "
                          "--lr a number (it was lowest, %g, at %g)",
                          c->lr[0], last, lr_curve_lowest(c), c->lr[c->lowest]);
-    snprintf(digits, sizeof digits, "%.1e", share * last);
-    *chosen = strtod(digits, NULL);
+    double decades = log10(share * lr_length_factor(steps) * lr_curve_falls_at(c));
+    snprintf(digits, sizeof digits, "%.1e", pow(10, floor(10 * decades + 0.5) / 10));
+    *chosen = strtod(digits, NULL); // what a user would write
     return true;
 }
 
@@ -159,8 +183,8 @@ static inline void lr_test_undo(Trainer *t) {
     t->state.position = 0;
 }
 
-// The steps that have been made took so long that the test would be too large a part of --time_budget: an error, and not
-// a shorter test, whose result would hang on the clock.
+// The steps that have been made took so long that the test would be too large a part of --time_budget: an error, and
+// not a shorter test, whose result would hang on the clock.
 static inline void lr_test_look_at_time(const Trainer *t, int done, double seconds) {
     const double usual = 40, most = LR_TEST_BUDGET * t->budget.limit;
     Error err;
@@ -177,6 +201,7 @@ static inline void lr_test_look_at_time(const Trainer *t, int done, double secon
 static inline void trainer_test_lr(Trainer *t) {
     const int64_t sequences = t->step_tokens / t->T, probe = LR_TEST_MOST * sequences;
     const double share = t->o->optimizer == OPTIMIZER_ADAMW ? LR_TEST_ADAMW : LR_TEST_MUON;
+    const int64_t steps = t->budget.limit > 0 ? 0 : t->o->steps;
     double begin = clock_seconds(), lr = t->loaded ? LR_TEST_LOADED : LR_TEST_NEW;
     Error err;
     LrCurve c = lr_curve(lr_test_probe(t, probe));
@@ -195,16 +220,18 @@ static inline void trainer_test_lr(Trainer *t) {
         return;
     }
     double chosen = 0;
-    dist_agree(t->dist, lr_curve_choose(&chosen, &c, share, &err), &err);
+    dist_agree(t->dist, lr_curve_choose(&chosen, &c, share, steps, &err), &err);
     dist_broadcast(t->dist, &chosen, sizeof chosen);
     lr_test_undo(t);
     t->state.lr = t->schedule.peak = chosen;
     lr_curve_json(&t->lr_test, &c, chosen);
     log_line(&t->log,
-             "--lr=auto: %g, %s of the %.2g that is too high; in a test of %d steps with rising learning rates from %g "
-             "on the loss went from %.4f to %.4f, behind %.2g, and then up to %.4f; it took %.1f s and is undone",
-             chosen, share == LR_TEST_ADAMW ? "a quarter" : "half", c.lr[c.count - 1], c.count, c.lr[0], c.start,
-             lr_curve_lowest(&c), c.lr[c.lowest], c.loss[c.count - 1], clock_seconds() - begin);
+             "--lr=auto: %g; in a test of %d steps with learning rates from %g on the loss fell from %.4f to %.4f, "
+             "70%% of "
+             "that by %.2g, and rose again at %.2g; times %g for the optimizer and %.2f for the length; it took %.1f s "
+             "and is undone",
+             chosen, c.count, c.lr[0], c.start, lr_curve_lowest(&c), lr_curve_falls_at(&c), c.lr[c.count - 1], share,
+             lr_length_factor(steps), clock_seconds() - begin);
     trainer_log_schedule(t);
 }
 

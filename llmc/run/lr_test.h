@@ -10,8 +10,8 @@ is lost. Then
     lr = share x the rate by which LR_TEST_FALL of the whole fall was made x (512 / steps)^(1/3)
 
 with a share of 1 for AdamW and 1.6 for Muon and NorMuon, rounded to a tenth of a decade (1, 1.3, 1.6, 2, 2.5, 3.2, 4,
-5, 6.3, 7.9), so that the last digits of sums, which differ between machines and numbers of ranks, do not show. By a budget
-of time nobody knows the number of steps: it counts as 512.
+5, 6.3, 7.9), so that the last digits of sums, which differ between machines and numbers of ranks, do not show. By a
+budget of time nobody knows the number of steps: it counts as 512.
 
 Then the start weights are loaded again, and moments, gradients, position and counts are those of the start: the run has
 the same bits as with the number in place of auto. What was chosen is part of every checkpoint (run.json, "lr"), and the
@@ -25,13 +25,14 @@ batch's own loss before its update, smooths its noise away (about 0.1 nats of 51
 point, a tenth of the lowest, or the longest valley's. A probe has no such noise: its curve is smooth up to its lowest
 point, and one pass of 40 steps is enough. Of the points of the curve that were compared (shares of the fall, steepest,
 lowest, rises of 5 to 50%) this one moves least between seeds, by a tenth, and with its two shares it was within a
-factor of 2 of the best rate of every sweep. That the best rate sinks with the cube root of the length is from Bjorck et al.
-(2024, "Scaling optimal LR across token horizons": exponent 0.32). dev/bench/learning.md has the sweeps.
+factor of 2 of the best rate of every sweep. That the best rate sinks with the cube root of the length is from Bjorck et
+al. (2024, "Scaling optimal LR across token horizons": exponent 0.32). dev/bench/learning.md has the sweeps.
 
 Limits: the ratio does not depend on the length of the run, since the loss rises at a rate that sinks with the number of
 steps that lead to it: new weights begin at 1e-5 and reach 1e-2 in 32 steps, and a run of a few hundred steps spends a
 tenth of its time on the test. With --muon_lr the matrices have that rate in every step of it, and what is found is that
-of all others. Measured up to 5M parameters and 2048 steps; the rest is hope that the law holds.
+of all others, with AdamW's share, which nobody measured there. Measured up to 5M parameters and
+2048 steps; beyond, it is hope that the law holds.
 */
 #ifndef LLMC_LR_TEST_H
 #define LLMC_LR_TEST_H
@@ -200,7 +201,8 @@ static inline void lr_test_look_at_time(const Trainer *t, int done, double secon
 // Sets the schedule's peak. Called by all ranks. t->stopped: there was a reason to stop before that.
 static inline void trainer_test_lr(Trainer *t) {
     const int64_t sequences = t->step_tokens / t->T, probe = LR_TEST_MOST * sequences;
-    const double share = t->o->optimizer == OPTIMIZER_ADAMW ? LR_TEST_ADAMW : LR_TEST_MUON;
+    const bool muon = t->o->optimizer != OPTIMIZER_ADAMW && t->o->muon_lr == 0;
+    const double share = muon ? LR_TEST_MUON : LR_TEST_ADAMW;
     const int64_t steps = t->budget.limit > 0 ? 0 : t->o->steps;
     double begin = clock_seconds(), lr = t->loaded ? LR_TEST_LOADED : LR_TEST_NEW;
     Error err;

@@ -167,8 +167,8 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     if (!trainer_lr_open(t)) trainer_log_schedule(t);
 }
 
-// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps. Its peak is still
-// to be set with --lr=auto.
+// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps. With --lr=auto
+// its peak is still to be set.
 static inline bool trainer_schedule(Trainer *t, Error *err) {
     const Options *o = t->o;
     if (o->warmup_steps > 0 && o->warmup_fraction > 0)

@@ -101,7 +101,7 @@ static void test_every_option(void) {
                 // And the JSON says the same.
                 if (p->type == OPTION_FLAG) CHECK(json_bool(now, false) == (strcmp(value, "on") == 0), "%s", p->name);
                 else CHECK(now->text && strcmp(now->text, value) == 0, "%s: %s", p->name, value);
-                CHECK((json_get(j, "choices") != NULL) == (p->type == OPTION_CHOICE) &&
+                CHECK((json_get(j, "choices") != NULL) == (*p->choices && p->type != OPTION_FLAG) &&
                           (json_get(j, "least") != NULL) == (p->type == OPTION_INT || p->type == OPTION_REAL),
                       "%s: choices or bounds", p->name);
                 json_free(&doc);
@@ -188,6 +188,11 @@ static void test_option_numbers(void) {
         {"--lr=10.5", 0, "expected 0 to 10"},
         {"--lr=.5", 0.5, NULL},
         {"--lr=1e-3", 1e-3, NULL},
+        {"--lr=auto", LR_AUTO, NULL},
+        {"--lr=aut", 0, "expected a number from 0 to 10 or the word auto, with a decimal point"},
+        {"--lr=auto ", 0, "or the word auto"},
+        {"--lr=10.5", 0, "expected 0 to 10 or the word auto"},
+        {"--beta1=auto", 0, "expected a number from 0 to 0.999999, with"},
         {"--beta1=1", 0, "expected 0 to 0.999999"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -133,6 +133,11 @@ done
 printf 'lr = 2e-4\nsteps = 1e3 # of training\nout = a b\n' >config
 good train --print_options=steps,lr,out,progress --config=config --lr=0.5 --progress=off
 if [ "$(cat out)" = $'1000\n0.5\na b\noff' ]; then ok; else bad "--print_options=NAMES: $(cat out)"; fi
+printf 'lr = auto\n' >config
+good train --print_options=lr --config=config
+if [ "$(cat out)" = auto ]; then ok; else bad "--lr=auto of a config file: $(cat out)"; fi
+good train --print_options --lr=auto
+holds '.lr | .value == "auto" and .choices == ["auto"] and .type == "real" and .most == 10'
 refused 'no option --stepps' train --print_options=stepps
 refused 'expected a number' train --print_options --lr=x
 printf 'steps = 2\nseq_len = 32\nbatch_size = 1\nprompt = x\n' >config

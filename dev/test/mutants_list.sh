@@ -73,6 +73,10 @@ mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)
 # ---- run
 mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
 mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "gpt trainer"
+mutant "the moments of --lr=auto's test stay" llmc/run/lr_test.h 'model_set(t->model, checkpoint_arrays[1 + k].array, &piece, zeros);' '(void)piece;' "lr_test"
+mutant "the weights of --lr=auto's test stay" llmc/run/lr_test.h 'trainer_load_start(t);' '' "lr_test"
+mutant "the run goes on behind the data of --lr=auto's test" llmc/run/lr_test.h 't->state.position = 0;' '' "lr_test"
+mutant "what --lr=auto chose is forgotten" llmc/run/run_folder.h 'state->lr = lr ? json_number(lr, -1) : 0;' 'state->lr = 0;' "gpt trainer"
 mutant "warm-up starts at the peak" llmc/run/schedule.h 's->peak * (double)step / (double)s->warmup' 's->peak' "gpt base"
 mutant "options above their bound pass" llmc/run/parse.h 'x >= p->least && x <= p->most' 'x >= p->least' "gpt base"
 mutant "a whole number ends in a point" llmc/run/parse.h '|| (point && exponent == 0)' '' "gpt base"

@@ -135,7 +135,7 @@ static void test_checkpoint_copy(const Config *c, int optimizer) {
     memset(&state, 0, sizeof state);
     state.step = 7, state.position = 123, state.tokens = 456, state.seed = 9, state.seq_len = 11,
     state.data = 0xfedcba9876543210u;
-    state.skipped = 2, state.spikes = 1, state.spike_step = 6;
+    state.skipped = 2, state.spikes = 1, state.spike_step = 6, state.lr = 0.1 + 0.2;
     double x = 1;
     for (int i = 0; i < 300; i++) {
         x = fmod(x * 1.618033988749895 + 0.1, 7);
@@ -429,12 +429,73 @@ static void test_rule(void) {
     options_free(&o);
 }
 
+// What a test of --lr=auto makes of its losses. They fall by 1, so that a rise by 0.1 ends it, and at 8.3, between the
+// second and the third rate, 0.7 of that was made.
+static void test_lr_curve(void) {
+    static const double losses[] = {9.01, 8.9, 8.1, 8, 8.09, 8.05, 8.101};
+    enum { LAST = sizeof losses / sizeof *losses - 1 };
+    const double nan = (double)NAN;
+    Error err;
+    double chosen = 0, lr = 1e-3;
+    LrCurve c = lr_curve(9);
+    for (int i = 0; i <= LAST; i++, lr *= LR_TEST_RATIO) {
+        bool on = lr_curve_add(&c, lr, losses[i]);
+        CHECK(on == (i < LAST), "%s at loss %d", on ? "it goes on" : "it ends", i);
+    }
+    CHECK(c.lowest == 3 && c.rose && c.count == LAST + 1, "lowest %d of %d", c.lowest, c.count);
+    double at = lr_curve_falls_at(&c), want = 1.25e-3 * pow(1.25, 0.6 / 0.8);
+    CHECK(fabs(at - want) < 1e-12, "the fall was made at %.17g, expected %.17g", at, want); // 1.478e-3
+    static const struct {
+        double share;
+        int64_t steps;
+        double chosen;
+    } rows[] = {{1, 512, 1.6e-3}, {1, 0, 1.6e-3}, {1.6, 512, 2.5e-3},   {1, 4096, 7.9e-4},
+                {1, 64, 3.2e-3},  {1, 1, 3.2e-3}, {1, 1ll << 40, 2e-4}, {1, 262144, 2e-4}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        CHECK(lr_curve_choose(&chosen, &c, rows[i].share, rows[i].steps, &err) && chosen == rows[i].chosen,
+              "share %g of %lld steps: %g, expected %g", rows[i].share, (long long)rows[i].steps, chosen,
+              rows[i].chosen);
+    Str s;
+    JsonDoc doc;
+    memset(&s, 0, sizeof s);
+    c.loss[LAST] = nan;
+    lr_curve_json(&s, &c, 0.017);
+    s.data[0] = '{', str_puts(&s, "}");
+    const Json *test = json_get(json_parse(&doc, s.data, s.size, &err), "lr_test");
+    CHECK(json_number(json_get(test, "lr"), 0) == 0.017 && json_number(json_get(test, "start"), 0) == 9, "%s", s.data);
+    CHECK(strstr(s.data, "[[0.001, 9.01], [0.00125, 8.9], ") && strstr(s.data, ", null]]"), "%s", s.data);
+    json_free(&doc);
+    free(s.data);
+    // A loss that is not finite is too high; where it is the first, nothing fell. A small fall has a rise of its own.
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8) && !lr_curve_add(&c, 0.125, nan) && lr_curve_choose(&chosen, &c, 1, 0, &err) &&
+              chosen == 0.1,
+          "NaN behind 0.125 chooses %g", chosen);
+    c = lr_curve(9);
+    CHECK(!lr_curve_add(&c, 0.1, nan), "NaN goes on");
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 1, 0, &err), "no more than 0 from the 9 of the start");
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8.997) && lr_curve_add(&c, 0.2, 9.0169) && !lr_curve_add(&c, 0.4, 9.0171),
+          "a rise of less than 0.02 ends it, or one of more does not");
+    c = lr_curve(9);
+    CHECK(lr_curve_add(&c, 0.1, 8.9985) && !lr_curve_add(&c, 0.2, 9.1), "a fall of 0.0015, and a rise");
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 1, 0, &err), "fell by no more than 0.0015 from the 9");
+    // It falls up to the end.
+    c = lr_curve(9), lr = LR_TEST_LOADED;
+    while (lr_curve_add(&c, lr, 9 - 0.01 * c.count)) lr *= LR_TEST_RATIO;
+    CHECK(lr <= LR_TEST_LAST && lr * LR_TEST_RATIO > LR_TEST_LAST && c.count < LR_TEST_MOST, "%d steps, up to %g",
+          c.count, lr);
+    CHECK_ERROR(lr_curve_choose(&chosen, &c, 1, 0, &err),
+                "did not rise again; give --lr a number (it was lowest, 8.28");
+}
+
 static void test_trainer(void) {
     Error err;
     Config c;
     CHECK(folder_read_config(&c, "dev/test/fixtures/models/qwen3-untied", &err), "%s", err.text);
     test_spikes();
     test_rule();
+    test_lr_curve();
     test_refused_updates(&c);
     test_generate_end(&c);
     for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);

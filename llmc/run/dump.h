@@ -63,6 +63,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     Dataset data;
     int B = (int)o->batch_size, T = (int)o->seq_len;
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
+    if (o->lr == LR_AUTO) fail("--lr=auto chooses for the many steps of train, and dump makes one: give --lr a number");
     if (!dataset_open(&data, o->data, T, &err) || !data_verify(&data, o, dist, &err)) fail("%s", err.text);
     if (!model_config(&l.config, o, (int)data.vocab_size, &err)) fail("%s", err.text);
     bool same = true;
@@ -119,7 +120,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     safewriter_data(&d.w, logits, sizeof(float) * N * V);
     dump_acts(&d);
     disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
-    UpdateRule rule = rule_of_options(o, 1, o->lr);
+    UpdateRule rule = rule_of_options(o, 1, o->lr, o->lr);
     UpdateResult r = model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
     print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);

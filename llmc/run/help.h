@@ -11,6 +11,12 @@ help.h: what the program says of its options: --help, --print_options, and the r
 #include "../base/json.h"
 #include "parse.h"
 
+// Is it the word that may stand in place of its number?
+static inline bool option_is_word(const Option *p, const Options *o) {
+    const void *at = (const char *)o + p->offset;
+    return p->type == OPTION_REAL && *p->choices && *(const double *)at == LR_AUTO;
+}
+
 // Appends a value as a user would write it.
 static inline void option_text(Str *s, const Option *p, const Options *o) {
     const void *at = (const char *)o + p->offset;
@@ -18,7 +24,10 @@ static inline void option_text(Str *s, const Option *p, const Options *o) {
     case OPTION_TEXT:
     case OPTION_PATH: str_puts(s, *(const char *const *)at); return;
     case OPTION_INT: str_printf(s, "%lld", (long long)*(const int64_t *)at); return;
-    case OPTION_REAL: json_add_number(s, *(const double *)at); return;
+    case OPTION_REAL:
+        if (option_is_word(p, o)) str_puts(s, p->choices);
+        else json_add_number(s, *(const double *)at);
+        return;
     default: {
         const char *choice = p->choices;
         for (int i = *(const int *)at; i > 0; i--) choice += strcspn(choice, "|") + 1;
@@ -33,7 +42,8 @@ static inline void option_json(Str *s, const Option *p, const Options *o) {
     memset(&text, 0, sizeof text);
     option_text(&text, p, o);
     if (p->type == OPTION_FLAG) str_puts(s, strcmp(text.data, "on") == 0 ? "true" : "false");
-    else if (p->type <= OPTION_PATH || p->type == OPTION_CHOICE) json_escape(s, text.data, text.size);
+    else if (p->type <= OPTION_PATH || p->type == OPTION_CHOICE || option_is_word(p, o))
+        json_escape(s, text.data, text.size);
     else str_puts(s, text.data);
     free(text.data);
 }
@@ -69,7 +79,8 @@ static inline void options_describe(Str *s, const Options *o) {
             str_puts(s, ", \"most\": ");
             json_add_number(s, (double)p->most);
         }
-        for (const char *c = p->type == OPTION_CHOICE ? p->choices : "", *open = ", \"choices\": ["; *c; open = ", ") {
+        bool words = p->type == OPTION_CHOICE || p->type == OPTION_REAL;
+        for (const char *c = words ? p->choices : "", *open = ", \"choices\": ["; *c; open = ", ") {
             int n = (int)strcspn(c, "|");
             str_printf(s, "%s\"%.*s\"%s", open, n, c, c[n] ? "" : "]");
             c += n + (c[n] == '|');
@@ -136,7 +147,9 @@ static inline void options_help(FILE *out, const char *program, int verb) {
     static const char *const values[] = {"TEXT", "PATH", "N", "X"};
     for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
         if (!(p->verbs & 1 << verb)) continue;
-        int column = fprintf(out, "  --%s=%s ", p->name, p->type <= OPTION_REAL ? values[p->type] : p->choices);
+        bool word = p->type == OPTION_REAL && *p->choices;
+        int column = fprintf(out, "  --%s=%s%s%s ", p->name, p->type <= OPTION_REAL ? values[p->type] : p->choices,
+                             word ? "|" : "", word ? p->choices : "");
         if (column < 28) column += fprintf(out, "%*s", 28 - column, "");
         char usual[64], text[512];
         snprintf(usual, sizeof usual, "%s", p->fallback);

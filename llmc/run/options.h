@@ -58,13 +58,15 @@ enum { MASTERS(CHOICE_ENUM) };
 
 #define STEPS_MOST (1ll << 40)
 
+#define LR_AUTO (-1.0) // --lr=auto: below what a number may be
+
 #define TEXT_OF(x) TEXT_OF_(x) // a macro's value as text
 #define TEXT_OF_(x) #x
 
 // X(TYPE, name, default as a user would write it, least, most, choices, verbs, help)
 // TYPE: TEXT and PATH (const char*; of a path a leading ~ is the user's folder), INT (int64_t), REAL (double), FLAG and
 // CHOICE (int: index into choices). Lists of files are TEXT: path_expand reads them.
-// least and most bound INT and REAL, both included.
+// least and most bound INT and REAL, both included. A REAL with a choice may also be that one word, which is LR_AUTO.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
     X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
@@ -102,7 +104,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, time_budget, "0", 0, 1e7, "", O_TRAIN,                                                                     \
       "minutes to train (0: by --steps): warm-up, level and decay go by the share of them that is used, and end with " \
       "them; RUN_DIR/time_budget.jsonl records what a resume or a copy of the run needs for the same bits")            \
-    X(REAL, lr, "6e-4", 0, 10, "", O_TRAIN | O_DUMP, "peak learning rate")                                             \
+    X(REAL, lr, "6e-4", 0, 10, "auto", O_TRAIN | O_DUMP,                                                               \
+      "peak learning rate; train: auto: chosen by a test of some 40 steps before the first one, which leaves no other "\
+      "trace and which no time budget counts; a resumed run takes what was chosen")                                    \
     X(CHOICE, lr_schedule, "cosine", 0, 0, CHOICES(SCHEDULES), O_TRAIN,                                                \
       "after the warm-up: down a half cosine, down a line, level, or level with a decay at the end")                   \
     X(INT, warmup_steps, "0", 0, 1ll << 40, "", O_TRAIN, "steps over which the learning rate rises to its peak")       \
@@ -220,7 +224,7 @@ typedef struct {
     size_t offset;           // of its field in Options
     const char *fallback;    // as a user would write it
     long double least, most; // these hold every int64_t
-    const char *choices;     // "a|b|c"
+    const char *choices;     // "a|b|c"; of a REAL: "" or a word
     int verbs;               // O_...
     const char *help;
 } Option;

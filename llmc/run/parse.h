@@ -112,10 +112,15 @@ static inline bool options_parse_real(double *out, const char *text) {
 
 static inline bool option_parse_number(Options *o, const Option *p, const char *value, const char *from, Error *err) {
     void *at = (char *)o + p->offset;
-    bool whole = p->type == OPTION_INT;
+    bool whole = p->type == OPTION_INT, word = !whole && *p->choices;
     long double x;
-    Path bounds = whole ? path_of("%lld to %lld", (long long)p->least, (long long)p->most)
-                        : path_of("%g to %g", (double)p->least, (double)p->most);
+    if (word && strcmp(value, p->choices) == 0) {
+        *(double *)at = LR_AUTO;
+        return true;
+    }
+    Path bounds =
+        whole ? path_of("%lld to %lld", (long long)p->least, (long long)p->most)
+              : path_of("%g to %g%s%s", (double)p->least, (double)p->most, word ? " or the word " : "", p->choices);
     if (!(whole ? options_parse_int((int64_t *)at, value) : options_parse_real((double *)at, value))) {
         Path meant = options_number_meant(value, whole);
         return error_set(err, "%s--%s=%.200s: expected a %snumber from %s, %s: %s", from, p->name, value,

@@ -42,6 +42,8 @@ typedef struct {
     StepMetrics metrics; // of the last one
     bool finished;       // before it began: all steps are in the checkpoint
     Str memory;          // a line for the log: what was needed and what was there
+    bool loaded;         // the weights that it began with are not new ones, but a folder's
+    Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T;
     int64_t step_tokens;                // in one update, over all ranks
@@ -75,22 +77,29 @@ static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
                &err);
 }
 
-static inline void trainer_load(Trainer *t, const char *checkpoint) {
+// The weights that a new run begins with. Returns whether they are those of a folder, and not new ones.
+static inline bool trainer_load_start(Trainer *t) {
     const Options *o = t->o;
     const RunInputs *in = &t->in;
     Error err;
     bool folder = false, weights = false;
-    dist_agree(t->dist, *checkpoint || folder_look(o->model, &folder, &weights, &err), &err);
+    dist_agree(t->dist, folder_look(o->model, &folder, &weights, &err), &err);
+    if (!weights) model_init_weights(t->model, &in->tables.array[0], &in->config, (uint64_t)o->seed);
+    else dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, o->model, &err), &err);
+    return weights;
+}
+
+static inline void trainer_load(Trainer *t, const char *checkpoint) {
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
         log_notes(&t->log, &t->notes);
-    } else if (weights) {
-        dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, o->model, &err), &err);
-        log_line(&t->log, "weights from %s", o->model);
+        if (t->o->lr == LR_AUTO)
+            log_line(&t->log, "--lr=auto: %g, as it was chosen before the first step", t->state.lr);
+    } else if ((t->loaded = trainer_load_start(t))) {
+        log_line(&t->log, "weights from %s", t->o->model);
     } else {
-        model_init_weights(t->model, &in->tables.array[0], &in->config, (uint64_t)o->seed);
-        log_line(&t->log, "new weights from seed %lld", (long long)o->seed);
+        log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
     }
 }
 
@@ -114,6 +123,17 @@ static inline void trainer_log_muon(Trainer *t) {
              "step's arithmetic%s",
              flops, rule.steps, 100 * share,
              share > 0.2 ? "; more --total_batch_tokens or fewer --muon_steps make it less" : "");
+}
+
+// --lr=auto has not chosen yet.
+static inline bool trainer_lr_open(const Trainer *t) { return t->o->lr == LR_AUTO && t->state.lr == 0; }
+
+static inline void trainer_log_schedule(Trainer *t) {
+    Str chart;
+    memset(&chart, 0, sizeof chart);
+    schedule_print(&chart, &t->schedule, t->o->time_budget);
+    log_text(&t->log, "%s", chart.data);
+    free(chart.data);
 }
 
 // Everything that a reader of run.log needs to make the run again. options: as a run records them.
@@ -144,14 +164,11 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
              t->peak_flops / 1e9);
     if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
-    Str chart;
-    memset(&chart, 0, sizeof chart);
-    schedule_print(&chart, &t->schedule, o->time_budget);
-    log_text(log, "%s", chart.data);
-    free(chart.data);
+    if (!trainer_lr_open(t)) trainer_log_schedule(t);
 }
 
-// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps.
+// The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps. With --lr=auto
+// its peak is still to be set.
 static inline bool trainer_schedule(Trainer *t, Error *err) {
     const Options *o = t->o;
     if (o->warmup_steps > 0 && o->warmup_fraction > 0)
@@ -252,6 +269,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_agree(dist, ok, &err);
     // What rank 0 found counts: a shared file system may show others less for a moment.
     dist_broadcast(dist, &t->state, sizeof t->state);
+    if (o->lr == LR_AUTO) t->schedule.peak = t->state.lr;
     dist_broadcast(dist, checkpoint, sizeof *checkpoint);
     checkpoint->text[sizeof checkpoint->text - 1] = 0;
     t->finished = trainer_over(t);
@@ -403,7 +421,6 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
-    dist_agree(dist, dist->rank > 0 || trainer_open_budget(t, &err), &err);
 }
 
 // Ends the job with an error if lines of its files could not be written. Called by all ranks.
@@ -417,6 +434,7 @@ static inline void trainer_close(Trainer *t) {
     model_destroy(t->model);
     inputs_close(&t->in);
     free(t->memory.data);
+    free(t->lr_test.data);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);

@@ -3,7 +3,7 @@ rule.h: how the options move the weights: the rules of an update, by parameter g
 
 --lr, --weight_decay and AdamW's numbers hold for all groups, but that vectors do not decay. With --optimizer=muon or
 normuon the matrices inside blocks have Muon's rule and, where it is given, a learning rate of their own, --muon_lr,
-which follows the same schedule.
+which follows the same schedule: its ratio to --lr stays.
 */
 #ifndef LLMC_RULE_H
 #define LLMC_RULE_H
@@ -23,12 +23,12 @@ static inline MuonRule muon_rule(const Options *o) {
     return r;
 }
 
-// step: 1, 2, ... of those that updated; lr: by the schedule.
-static inline UpdateRule rule_of_options(const Options *o, int64_t step, double lr) {
+// step: 1, 2, ... of those that updated; lr: by the schedule, whose peak is --lr or what --lr=auto chose.
+static inline UpdateRule rule_of_options(const Options *o, int64_t step, double lr, double peak) {
     GroupRule adam = {lr, o->beta1, o->beta2, o->adam_eps, o->weight_decay};
     UpdateRule rule = update_rule(step, adam, o->grad_clip);
-    if (o->optimizer != OPTIMIZER_ADAMW && o->muon_lr > 0 && o->lr > 0)
-        rule.group[GROUP_MATRIX].lr = lr / o->lr * o->muon_lr;
+    if (o->optimizer != OPTIMIZER_ADAMW && o->muon_lr > 0 && peak > 0)
+        rule.group[GROUP_MATRIX].lr = lr / peak * o->muon_lr;
     return rule;
 }
 

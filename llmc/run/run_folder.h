@@ -18,6 +18,7 @@ typedef struct {
     int64_t spikes;   // in a row, and the furthest step that was one
     int64_t spike_step;
     double seconds; // of --time_budget that are used; 0: there is none
+    double lr;      // that --lr=auto chose before the first step; 0: it was not asked
     SpikeWindow window;
     int64_t seed;
     int64_t seq_len;
@@ -27,7 +28,7 @@ typedef struct {
 static inline void run_state_json(Str *s, const RunState *state) {
     str_printf(s, "  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", (long long)state->step,
                (long long)state->position, (long long)state->tokens);
-    str_printf(s, "  \"seconds\": %.17g,\n", state->seconds);
+    str_printf(s, "  \"seconds\": %.17g,\n  \"lr\": %.17g,\n", state->seconds, state->lr);
     str_printf(s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
                (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(s, &state->window);
@@ -50,15 +51,17 @@ static inline bool run_state_read(RunState *state, const Json *root) {
     state->skipped = run_integer(root, "skipped", 0);
     state->spikes = run_integer(root, "spikes", 0);
     state->spike_step = run_integer(root, "spike_step", 0);
-    const Json *seconds = json_get(root, "seconds");
+    const Json *seconds = json_get(root, "seconds"), *lr = json_get(root, "lr");
     state->seconds = seconds ? json_number(seconds, -1) : 0;
+    state->lr = lr ? json_number(lr, -1) : 0;
     state->seed = run_integer(root, "seed", -1);
     state->seq_len = run_integer(root, "seq_len", -1);
     const char *data = json_string(json_get(root, "data"), "");
     state->data = strtoull(data, NULL, 16);
     return state->step >= 0 && state->position >= 0 && state->tokens >= 0 && state->skipped >= 0 &&
            state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && state->seconds >= 0 &&
-           strlen(data) == 16 && spike_read(&state->window, json_get(root, "window"));
+           state->lr >= 0 && isfinite(state->lr) && strlen(data) == 16 &&
+           spike_read(&state->window, json_get(root, "window"));
 }
 
 static inline bool run_state_wrong(const char *checkpoint, Error *err) {
@@ -167,6 +170,11 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
     else if (s.seq_len != state->seq_len) other = "--seq_len";
     else if (s.data != state->data) other = "training data";
     else if (!same_optimizer) other = "--optimizer";
+    if (!other && o->lr == LR_AUTO && s.lr == 0)
+        return error_set(err,
+                         "--lr=auto chooses before the first step, and %s stands at step %lld of a run that was given "
+                         "a number: give --lr one",
+                         folder->text, (long long)s.step);
     if (other)
         return error_set(err,
                          "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out",

@@ -2,7 +2,7 @@
 trainer.h: the training loop. It knows no arithmetic of the model, which is behind engine.h, and no files of data, which
 are behind a source of batches.
 
-    prepare: inputs, the run's folder, model, weights (prepare.h)
+    prepare: inputs, the run's folder, model, weights (prepare.h); a learning rate, if it is to be found (lr_test.h)
     step:    micro-batches forward and backward (gradient accumulation); update; metrics (metrics.h); now and then
              validate, sample, checkpoint (saving.h)
     stop:    done (exit 0); a signal, the time limit or the file RUN_DIR/stop (stop.h; a checkpoint, exit 3); a number
@@ -21,8 +21,9 @@ function of checkpoint and data, so a resumed run takes the same way.
 #define LLMC_TRAINER_H
 
 #include "generate.h"
+#include "lr_test.h"
 #include "nonfinite.h"
-#include "prepare.h"
+#include "passes.h"
 #include <sys/resource.h>
 
 // ---------------------------------------------------------------- one step
@@ -42,36 +43,17 @@ static inline double trainer_lr(Trainer *t) {
 static inline UpdateRule trainer_rule(const Trainer *t) {
     const Options *o = t->o;
     bool bounded = o->spike_action != SPIKE_NONE;
-    UpdateRule rule = rule_of_options(o, t->state.step + 1 - t->state.skipped, t->lr);
+    UpdateRule rule = rule_of_options(o, t->state.step + 1 - t->state.skipped, t->lr, t->schedule.peak);
     rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
     rule.max_norm = bounded ? t->bounds.max_norm : 0;
     return rule;
 }
 
-// Reads what the coming step is of. Before that step and not in it: a rank that cannot read says so when all agree on
-// going on (stop.h), and the steps until then are saved.
-static inline bool trainer_read(Trainer *t) {
-    double start = clock_seconds();
-    size_t pass = (size_t)t->B * (size_t)t->T;
-    for (int micro = 0; micro < t->micro_batches && t->data_ok; micro++) {
-        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
-        t->data_ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
-                                    t->targets + (size_t)micro * pass, &t->data_err);
-    }
-    t->data_seconds = clock_seconds() - start;
-    return t->data_ok;
-}
-
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
 // loss over all tokens of the step, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
-    size_t pass = (size_t)t->B * (size_t)t->T;
     t->lr = trainer_lr(t);
-    for (int micro = 0; micro < t->micro_batches; micro++) {
-        model_forward(t->model, t->inputs + (size_t)micro * pass, t->targets + (size_t)micro * pass, t->B, t->T,
-                      1.0 / (double)t->step_tokens, NULL);
-        model_backward(t->model, micro == t->micro_batches - 1);
-    }
+    trainer_passes(t);
     t->bounds = spike_bounds(&t->state.window, &t->spikes);
     UpdateRule rule = trainer_rule(t);
     UpdateResult r = model_update(t->model, &rule);
@@ -270,6 +252,7 @@ static inline void trainer_tell(Trainer *t, const UpdateResult *r, double second
     m->validated = false;
     if (validate) trainer_validate(t, r, trainer_over(t));
     m->step = t->state.step;
+    m->more = m->step == 1 ? t->lr_test.data : NULL;
     m->tokens = t->state.tokens;
     m->epoch = (double)t->state.position / (double)t->source.sequences;
     m->loss = r->loss;
@@ -328,12 +311,21 @@ static inline void trainer_save(Trainer *t, bool last) {
                  why);
 }
 
+// Between the preparation and the first step: --lr=auto, then the clock of the budget, then what the step reads.
+static inline void trainer_begin(Trainer *t) {
+    Error err;
+    if (trainer_lr_open(t)) trainer_test_lr(t);
+    if (t->stopped) return;
+    dist_agree(t->dist, t->dist->rank > 0 || trainer_open_budget(t, &err), &err);
+    dist_agree(t->dist, trainer_read(t), &t->data_err);
+}
+
 // The verb `train`. Returns the exit code; ends the process on errors.
 static inline int verb_train(const Options *o, Dist *dist) {
     Trainer *t = (Trainer *)mem_alloc(sizeof(Trainer));
     trainer_prepare(t, o, dist);
+    if (!t->finished) trainer_begin(t);
     double began = clock_seconds();
-    if (!trainer_over(t)) dist_agree(dist, trainer_read(t), &t->data_err);
     while (!trainer_over(t) && !t->stopped) {
         watchdog_step(dist->watchdog, t->state.step + 1);
         double start = clock_seconds() - t->data_seconds;

@@ -75,9 +75,9 @@ static inline double shards_cost(const Param *p, const ModelSetup *setup) {
     return param_muon_flops(p, &setup->config, &setup->muon) + 20 * (double)p->count;
 }
 
-// Deals out the trained elements of a segment: parts (ranks), as offsets from its first element. Equal ranges lie in the
-// order of the ranks. Whole tensors are cut into runs of about the same cost, of which a rank that has little so far gets
-// a dear one. load (ranks): the cost of what each has, to which this segment's is added.
+// Deals out the trained elements of a segment: parts (ranks), as offsets from its first element. Equal ranges lie in
+// the order of the ranks. Whole tensors are cut into runs of about the same cost, of which a rank that has little so
+// far gets a dear one. load (ranks): the cost of what each has, to which this segment's is added.
 static inline void shards_deal_segment(Range *parts, double *load, const ParamTable *t, int segment, int ranks,
                                        int deal, const ModelSetup *setup) {
     size_t first = t->segment_start[segment], n = t->segment_trained[segment] - first;

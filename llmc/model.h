@@ -621,7 +621,8 @@ static inline int param_matrices(int starts[4], const Param *p, const Config *c)
     return n;
 }
 
-// FLOPs of a step of the iteration on one matrix, symmetric products counted half: m^2 n + m^3 + 2 m^2 n, m the smaller.
+// FLOPs of a step of the iteration on one matrix, symmetric products counted half: m^2 n + m^3 + 2 m^2 n, m the
+// smaller.
 static inline double muon_flops(int rows, int cols) {
     double m = rows < cols ? rows : cols, n = rows < cols ? cols : rows;
     return 3 * m * m * n + m * m * m;

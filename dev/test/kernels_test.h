@@ -890,9 +890,9 @@ static void muon_case(Cpu *cpu, KernelOutputs *out, int variant) {
             x[i] *= rows_too ? sqrt(before) / (sqrt(after) + MUON_EPS) : 1;
             double decay = !muon.cautious || x[i] * ww[i] > 0 ? 0.02 * 0.1 : 0;
             ww[i] = ww[i] * (1 - decay) - lr * x[i];
-            // Rounding of directions that are nearly lost in u grows with the iteration: 3.44^5 = 485 times by Jordan's
-            // polynomial, 8.2 x 4 x 3.9 x 3.3 x 2.3 = 970 by the other; an element is at most about 1. Where the sign of
-            // the update is in doubt, cautious decay may differ.
+            // Rounding of directions that are nearly lost in u grows with the iteration: 3.44^5 = 485 times by
+            // Jordan's polynomial, 8.2 x 4 x 3.9 x 3.3 x 2.3 = 970 by the other; an element is at most about 1. Where
+            // the sign of the update is in doubt, cautious decay may differ.
             size[i] = fabs(ww[i]) + 1000 * lr + (muon.cautious ? 0.002 * fabs(ww[i]) * 1e5 : 0);
         }
     }

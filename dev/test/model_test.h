@@ -675,8 +675,8 @@ static void test_model_update(void) {
     model_destroy(m);
 }
 
-// A step of Muon in a model, without decay: what each of its matrices moves by is orthogonal, queries, keys and values each
-// for itself; all others move as with AdamW.
+// A step of Muon in a model, without decay: what each of its matrices moves by is orthogonal, queries, keys and
+// values each for itself; all others move as with AdamW.
 static void test_model_muon(int family) {
     Config c = model_small_config(family, family == FAMILY_GPT2 ? 3 : 1, 8, false);
     ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_NONE, 2, 2, 13, true));

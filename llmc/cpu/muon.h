@@ -42,8 +42,8 @@ static inline Operand operand_from(Operand o, int i) {
 
 enum { SYMMETRIC_STRIPE = 256 }; // rows; narrower ones leave out more and cost more in edges. Tunable.
 
-// out (m, m) = A (m, K) B (K, m), or += where `add`, which is known to be symmetric: what lies left of a stripe's square
-// is mirrored.
+// out (m, m) = A (m, K) B (K, m), or += where `add`, which is known to be symmetric: what lies left of a stripe's
+// square is mirrored.
 static inline void gemm_symmetric(real *out, Operand A, Operand B, int m, int K, bool add, Cpu *cpu) {
     for (int i = 0; i < m; i += SYMMETRIC_STRIPE) {
         int rows = m - i < SYMMETRIC_STRIPE ? m - i : SYMMETRIC_STRIPE;
@@ -64,8 +64,8 @@ static inline void scale_numbers(real *x, size_t n, real by, Cpu *cpu) {
     (void)cpu;
 }
 
-// x (rows, cols) becomes nearly orthogonal: singular values go towards 1. x lies in scratch; returns where the result is,
-// x or `other`. squares (3, m, m): A, c A, and b A + c A A.
+// x (rows, cols) becomes nearly orthogonal: singular values go towards 1. x lies in scratch; returns where the result
+// is, x or `other`. squares (3, m, m): A, c A, and b A + c A A.
 static inline real *newton_schulz(real *x, real *other, real *squares, int rows, int cols, const MuonRule *rule,
                                   Cpu *cpu) {
     size_t n = (size_t)rows * (size_t)cols;
@@ -114,8 +114,8 @@ static inline void normuon_rows(real *x, real *v, int rows, int cols, const Muon
     scale_numbers(x, n, (real)(before / (after + MUON_EPS)), cpu);
 }
 
-// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers. False: a w is not finite now; an m
-// or a row moment that is not makes all of them so.
+// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers. False: a w is not finite now;
+// an m or a row moment that is not makes all of them so.
 static inline bool muon_update(MuonMatrix s, const MuonRule *r, const GroupRule *group, double clip, real *scratch,
                                Cpu *cpu) {
     size_t n = (size_t)s.rows * (size_t)s.cols;

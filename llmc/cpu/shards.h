@@ -166,8 +166,8 @@ static inline void shards_totals(Shards *s, double *loss, double *squares) {
     watchdog_enter(s->dist->watchdog, "sums of the gradients (ranks_wait)");
     ranks_wait(&s->ranks);
     watchdog_leave(s->dist->watchdog);
-    // Loss, then the squares of each tensor of this rank: added in the order of the table on all ranks, so that with whole
-    // tensors no digit depends on who has which.
+    // Loss, then the squares of each tensor of this rank: added in the order of the table on all ranks, so that with
+    // whole tensors no digit depends on who has which.
     int n = s->table.count;
     double *sums = (double *)mem_alloc(sizeof(double) * (size_t)(n + 1));
     sums[0] = *loss, *squares = 0;

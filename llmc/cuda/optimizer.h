@@ -130,8 +130,8 @@ static __global__ void take_loss_kernel(double *to, double *loss) {
     *loss = 0;
 }
 
-// sums (ranks, 1 + parts): of every rank the loss and sums of squares; the first `group` own all elements together. Added
-// part by part, so that no digit depends on who has a part alone.
+// sums (ranks, 1 + parts): of every rank the loss and sums of squares; the first `group` own all elements together.
+// Added part by part, so that no digit depends on who has a part alone.
 static __global__ void decide_kernel(AdamResult *result, const double *sums, int parts, int ranks, int group,
                                      const AdamRule *rule) {
     double loss = 0, squares = 0;

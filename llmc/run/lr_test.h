@@ -190,9 +190,8 @@ static inline void lr_test_look_at_time(const Trainer *t, int done, double secon
     const double usual = 40, most = LR_TEST_BUDGET * t->budget.limit;
     Error err;
     error_set(&err,
-              "--lr=auto: its test would take about %.0f s, more than a quarter of --time_budget=%g minutes; give --lr "
-              "a "
-              "number",
+              "--lr=auto: its test would take about %.0f s, more than a quarter of --time_budget=%g minutes; give "
+              "--lr a number",
               seconds / done * usual, t->o->time_budget);
     bool late = t->budget.limit > 0 && t->dist->rank == 0 && seconds / done * usual > most;
     dist_agree(t->dist, !late, &err);
@@ -229,8 +228,7 @@ static inline void trainer_test_lr(Trainer *t) {
     lr_curve_json(&t->lr_test, &c, chosen);
     log_line(&t->log,
              "--lr=auto: %g; in a test of %d steps with learning rates from %g on the loss fell from %.4f to %.4f, "
-             "70%% of "
-             "that by %.2g, and rose again at %.2g; times %g for the optimizer and %.2f for the length; it took %.1f s "
+             "70%% of that by %.2g, and rose again at %.2g; times %g for the optimizer and %.2f for the length; it took %.1f s "
              "and is undone",
              chosen, c.count, c.lr[0], c.start, lr_curve_lowest(&c), lr_curve_falls_at(&c), c.lr[c.count - 1], share,
              lr_length_factor(steps), clock_seconds() - begin);

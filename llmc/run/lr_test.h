@@ -228,8 +228,8 @@ static inline void trainer_test_lr(Trainer *t) {
     lr_curve_json(&t->lr_test, &c, chosen);
     log_line(&t->log,
              "--lr=auto: %g; in a test of %d steps with learning rates from %g on the loss fell from %.4f to %.4f, "
-             "70%% of that by %.2g, and rose again at %.2g; times %g for the optimizer and %.2f for the length; it took %.1f s "
-             "and is undone",
+             "70%% of that by %.2g, and rose again at %.2g; times %g for the optimizer and %.2f for the length; "
+             "it took %.1f s and is undone",
              chosen, c.count, c.lr[0], c.start, lr_curve_lowest(&c), lr_curve_falls_at(&c), c.lr[c.count - 1], share,
              lr_length_factor(steps), clock_seconds() - begin);
     trainer_log_schedule(t);

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # quickstart.sh: from nothing to a small German GPT: tools, program, corpus, tokenizer, training, samples, a plot.
 #
-#   scripts/quickstart.sh [--minutes=N] [--offline] [--out=DIR] [--model=PRESET] [--vocab_size=N]
+#   scripts/quickstart.sh [--minutes=N] [--offline] [--out=DIR] [--model=PRESET] [--vocab_size=N] [--config=FILE]
 #
 #   --minutes=N      how long to train (default 5; the whole takes about two minutes more)
 #   --offline        fetch nothing: train on the small sample text of this repository
 #   --out=DIR        where everything goes (default: run/quickstart in this repository)
 #   --model=PRESET   default llama-5M; train_gpt_cpu info --model=PRESET says what it is and costs
 #   --vocab_size=N   default 8192 (2048 for the sample text)
+#   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of llama-5M; for
+#                    another model they are found by --lr=auto)
 #   --program=FILE   use this program, say ./train_gpt, and build none
 #
 # Each stage leaves its finished work behind; run again, it goes on where it stopped, also in the
@@ -18,11 +20,11 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size="" program=""
+minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size="" program="" config=""
 while [ $# -gt 0 ]; do
     word=$1; shift
     case $word in
-        --minutes | --out | --model | --vocab_size | --program) [ $# -gt 0 ] || fail "$word needs a value"; word=$word=$1; shift ;;
+        --minutes | --out | --model | --vocab_size | --program | --config) [ $# -gt 0 ] || fail "$word needs a value"; word=$word=$1; shift ;;
     esac
     case $word in
         --help | -h) usage; exit 0 ;;
@@ -31,6 +33,7 @@ while [ $# -gt 0 ]; do
         --out=?*) out=${word#*=} ;;
         --model=?*) model=${word#*=} ;;
         --vocab_size=?*) vocab_size=${word#*=} ;;
+        --config=?*) config=$(readlink -f -- "${word#*=}" || true) ;;
         --program=?*) program=$(readlink -f -- "${word#*=}" || true) ;;
         *) fail "unknown option '$word'; see quickstart.sh --help" ;;
     esac
@@ -49,6 +52,7 @@ again=$(printf %q "$0")
 [ "$out" = "$root/run/quickstart" ] || again+=" --out=$(printf %q "$out")"
 [ "$model" = llama-5M ] || again+=" --model=$model"
 [ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
+[ -z "$config" ] || again+=" --config=$(printf %q "$config")"
 [ -z "$program" ] || again+=" --program=$(printf %q "$program")"
 
 # Ctrl-C reaches the program that runs, too. While it trains, it finishes its step and writes a
@@ -135,29 +139,20 @@ fi
 
 stage 6/7 "Training $model for $minutes minutes"
 data=(--train_data="$work/text_train_*.bin" --val_data="$work/text_val_*.bin" --tokenizer="$tokenizer" --model="$model")
-# For so few steps small batches learn most from each token; 0.003 and batches of 2048 got stuck near the loss of
-# single words, 0.001 to 0.0015 did not (val. loss after 0.1 M tokens: 7.20 with 1024 at 0.001, 7.37 with 2048 at 0.002).
 if [ -s "$work/train.conf" ]; then
     echo "$work/train.conf is there, with the time that it was planned for."
 else
-    # Nothing is measured: the budget of time ends the schedule when it is used, however fast the machine is meanwhile.
-    cat >"$work/train.conf.part" <<END
-# Written by quickstart.sh.
-batch_size = 4
-seq_len = 256
-total_batch_tokens = 1024
-time_budget = $minutes
-lr = 0.001
-lr_schedule = cosine
-warmup_fraction = 0.05
-final_lr_fraction = 0.1
-val_every = 250
-val_tokens = 16384
-sample_every = 1000
-sample_prompt = Die
-checkpoint_every = 200
-keep_checkpoints = 2
-END
+    settings=${config:-$root/scripts/quickstart.conf}
+    [ -s "$settings" ] || fail "--config: $settings is not a file with options"
+    {
+        printf '# Written by quickstart.sh, from %s.\ntime_budget = %s\n' "${settings##*/}" "$minutes"
+        if [ -n "$config" ] || [ "$model" = llama-5M ]; then grep -v '^#' "$settings"
+        else grep -Ev '^(#|lr =|muon_lr =)' "$settings" && echo 'lr = auto'; fi
+        # Products in bf16, where the CPU's own instructions for them are faster than those for fp32: AMX is not used yet.
+        if grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
+            echo 'precision = bf16'
+        fi
+    } >"$work/train.conf.part"
     mv "$work/train.conf.part" "$work/train.conf"
 fi
 code=0 training=1

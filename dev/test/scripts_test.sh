@@ -28,10 +28,10 @@ trap 'rm -rf "${work%/*}"' EXIT
 
 # ------------------------------------------------------------------ words and lint
 
-for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scaling.sh; do
+for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scaling.sh dev/speedrun/run.sh; do
     check "$script: bash -n" bash -n "$script"
     case $script in
-        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh | scripts/cost.sh | scripts/run_multi_node.sh)
+        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh | scripts/cost.sh | scripts/run_multi_node.sh | dev/speedrun/run.sh)
             bash "$script" --help >"$work/out" 2>&1
             check "$script --help: exit code" test $? -eq 0
             check "$script --help: lists its options" grep -q -- '--' "$work/out"
@@ -404,14 +404,17 @@ if [ -n "$RUNNER" ] || [ "$SANITIZE" = 1 ]; then
     skip 'scripts_test.sh, the quick start' 'only in the plain build'
 else
     # From another folder, with a relative path to the program.
-    quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" "$@"); }
+    options=(--model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" --config="$root/scripts/quickstart.conf")
+    quick() { (cd "$work" && bash "$root/scripts/quickstart.sh" --offline "${options[@]}" "$@"); }
     quick --minutes=0.001 --out=q >"$work/out" 2>&1
     code=$?
     check "quick start: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     run=$work/q/sample_de-llama-nano-640
     final=$(ls -d "$run"/model/step_*[0-9]) # 60 ms of training: one step or some
     check "quick start: a checkpoint: $final" test -s "$final/model.safetensors"
-    check 'quick start: the decay ends with the time' jq -es '.[-1] | .time_share == 1 and (.lr - 1e-4 | fabs) < 1e-12' "$run/model/metrics.jsonl"
+    # shellcheck disable=SC2016  # jq's variables
+    check 'quick start: the decay ends with the time' jq -es --argjson lr "$(sed -n 's/^lr = //p' scripts/quickstart.conf)" --argjson share "$(sed -n 's/^final_lr_fraction = //p' scripts/quickstart.conf)" \
+        '.[-1] | .time_share == 1 and (.lr - $lr * $share | fabs) < 1e-12' "$run/model/metrics.jsonl"
     check 'quick start: samples' has "$run/samples.txt" 'Das Programm'
     check 'quick start: says that the text is a sample' has "$work/out" 'sample text'
     check 'quick start: says the validation loss' grep -q 'Validation loss [1-9]' "$work/out"
@@ -426,7 +429,7 @@ else
     run=$work/s/sample_de-llama-nano-640
     rm -r "$run/model"
     sed -i 's/^time_budget = .*/time_budget = 100\nsteps = 120/; s/^checkpoint_every = .*/checkpoint_every = 0/' "$run/train.conf"
-    (cd "$work" && exec setsid bash "$root/scripts/quickstart.sh" --offline --model=llama-nano --vocab_size=640 --program="$root/$BUILD/train_gpt_cpu" --out=s) >"$work/out" 2>&1 &
+    (cd "$work" && exec setsid bash "$root/scripts/quickstart.sh" --offline "${options[@]}" --out=s) >"$work/out" 2>&1 &
     pid=$!
     for _ in $(seq 600); do
         if [ -e "$run/model/metrics.jsonl" ] && [ "$(wc -l <"$run/model/metrics.jsonl")" -ge 3 ]; then break; fi
@@ -442,6 +445,19 @@ else
     quick --out=s >"$work/out" 2>&1
     check 'going on: exit code' test $? -eq 0
     check 'going on: one line a step' test "$(wc -l <"$run/model/metrics.jsonl")" -eq 120
+    # Another model than that of the settings: its learning rate is to be found, for which this is too short.
+    unset 'options[3]'
+    quick --minutes=0.001 --out=q2 >"$work/out" 2>&1
+    check 'another model: its learning rate is looked for' grep -qx 'lr = auto' "$work/q2/sample_de-llama-nano-640/train.conf"
+    check 'another model: and no rate is left of the other' lacks "$work/q2/sample_de-llama-nano-640/train.conf" 'muon_lr'
+    # The speedrun is the quick start, scored.
+    mkdir -p "$work/speedrun/corpus"
+    cp dev/test/sample_de.txt "$work/speedrun/corpus/debian_de.txt"
+    echo source >"$work/speedrun/corpus/manifest.tsv"
+    dev/speedrun/run.sh --minutes=0.002 --out="$work/speedrun" "${options[@]}" --config=scripts/quickstart.conf >"$work/out" 2>&1
+    check "speedrun: exit code: $(tail -n 2 "$work/out")" test $? -eq 0
+    check 'speedrun: a score' grep -Eq '^score +[1-9]\.[0-9]+ bits a byte over all [0-9]+ validation tokens' "$work/out"
+    check 'speedrun: of another text' has "$work/out" "not the records'"
 fi
 
 conclude

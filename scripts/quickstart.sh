@@ -6,9 +6,9 @@
 #   --minutes=N      how long to train (default 5; the whole takes about two minutes more)
 #   --offline        fetch nothing: train on the small sample text of this repository
 #   --out=DIR        where everything goes (default: run/quickstart in this repository)
-#   --model=PRESET   default llama-5M; train_gpt_cpu info --model=PRESET says what it is and costs
+#   --model=PRESET   default qwen3-5M; train_gpt_cpu info --model=PRESET says what it is and costs
 #   --vocab_size=N   default 8192 (2048 for the sample text)
-#   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of llama-5M; for
+#   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of qwen3-5M; for
 #                    another model they are found by --lr=auto)
 #   --program=FILE   use this program, say ./train_gpt, and build none
 #
@@ -20,7 +20,7 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-minutes=5 offline=0 out=$root/run/quickstart model=llama-5M vocab_size="" program="" config=""
+minutes=5 offline=0 out=$root/run/quickstart model=qwen3-5M vocab_size="" program="" config=""
 while [ $# -gt 0 ]; do
     word=$1; shift
     case $word in
@@ -50,7 +50,7 @@ again=$(printf %q "$0")
 [ "$minutes" = 5 ] || again+=" --minutes=$minutes"
 [ $offline = 0 ] || again+=" --offline"
 [ "$out" = "$root/run/quickstart" ] || again+=" --out=$(printf %q "$out")"
-[ "$model" = llama-5M ] || again+=" --model=$model"
+[ "$model" = qwen3-5M ] || again+=" --model=$model"
 [ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
 [ -z "$config" ] || again+=" --config=$(printf %q "$config")"
 [ -z "$program" ] || again+=" --program=$(printf %q "$program")"
@@ -146,7 +146,7 @@ else
     [ -s "$settings" ] || fail "--config: $settings is not a file with options"
     {
         printf '# Written by quickstart.sh, from %s.\ntime_budget = %s\n' "${settings##*/}" "$minutes"
-        if [ -n "$config" ] || [ "$model" = llama-5M ]; then grep -v '^#' "$settings"
+        if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then grep -v '^#' "$settings"
         else grep -Ev '^(#|lr =|muon_lr =)' "$settings" && echo 'lr = auto'; fi
         # Products in bf16, where the CPU's own instructions for them are faster than those for fp32: AMX is not used yet.
         if grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
@@ -205,6 +205,6 @@ Done. Validation loss $(printf '%.3f' "$(number val_loss)") nats a token, $(prin
 Try next:
     '$program' generate --model='$final' --prompt='Klicken Sie auf' --tokens=100
     '$program' eval --model='$final' --data='$work/text_val_*.bin'
-    $0 --minutes=60 --model=qwen3-5M      another family, trained longer; '$program' info --model=... tells its size
+    $0 --minutes=60 --model=llama-5M      another family, trained longer; '$program' info --model=... tells its size
     Your own text: '$program' bpe, tokenize and train, each with --help; '$work/train.conf' shows settings that work.
 END

@@ -77,7 +77,8 @@ static void check_options(const Options *o) {
         const char *at = (const char *)o + p->offset;
         if (p->type == OPTION_INT) REQUIRE(*(const int64_t *)at >= p->least && *(const int64_t *)at <= p->most);
         if (p->type == OPTION_REAL)
-            REQUIRE(*(const double *)at >= (double)p->least && *(const double *)at <= (double)p->most);
+            REQUIRE(option_is_word(p, o) ||
+                    (*(const double *)at >= (double)p->least && *(const double *)at <= (double)p->most));
         if (p->type == OPTION_FLAG || p->type == OPTION_CHOICE) REQUIRE(*(const int *)at >= 0);
     }
 }

@@ -987,9 +987,10 @@ static void muon_torch_case(void) {
         }
         double away = 0, change = 0;
         for (int k = 0; k < n; k++) {
-            away = fmax(away, fabs((double)w[k] - (double)after[k]));
-            change = fmax(change, fabs((double)before[k] - (double)after[k]));
+            away += pow((double)w[k] - (double)after[k], 2);
+            change += pow((double)before[k] - (double)after[k], 2);
         }
+        away = sqrt(away), change = sqrt(change);
         CHECK(ok && change > 0 && away <= 5e-5 * change, "%s: %g away after a change of %g", cases[i].name, away,
               change);
         free(scratch);

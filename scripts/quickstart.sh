@@ -146,8 +146,8 @@ else
     [ -s "$settings" ] || fail "--config: $settings is not a file with options"
     {
         printf '# Written by quickstart.sh, from %s.\ntime_budget = %s\n' "${settings##*/}" "$minutes"
-        if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then grep -v '^#' "$settings"
-        else grep -Ev '^(#|lr =|muon_lr =)' "$settings" && echo 'lr = auto'; fi
+        if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then sed '/^#/d' "$settings"
+        else sed -E '/^(#|lr =|muon_lr =)/d' "$settings" && echo 'lr = auto'; fi
         # Products in bf16, where the CPU's own instructions for them are faster than those for fp32: AMX is not used yet.
         if grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
             echo 'precision = bf16'

@@ -484,7 +484,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
     m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
-    if (setup->gradients) m.buffers += sizeof(real) * (double)muon_scratch_most(&t, &setup->muon, 2);
+    if (setup->gradients) m.buffers += sizeof(real) * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
     param_table_free(&t);
     return m;
 }

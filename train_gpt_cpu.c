@@ -372,7 +372,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
     if (c->rope) m.buffers += size * T * (double)(c->head_size / 2 * 2);
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
-    if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, 3);
+    if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
     param_table_free(&t);
     return m;
 }

@@ -57,14 +57,13 @@ static inline double state_numbers(const ParamTable *t, int optimizer) {
     return n;
 }
 
-// The largest scratch memory that muon_update needs, in numbers: of 2 (rows, cols) and `squares` (m, m), m the smaller.
+// The most that muon_scratch says of a parameter.
 static inline size_t muon_scratch_most(const ParamTable *t, const MuonRule *rule, int squares) {
     size_t most = 0;
     for (int i = 0; i < t->count; i++) {
         const Param *p = &t->items[i];
         if (!param_is_muon(p, rule->optimizer) || !p->trained) continue;
-        size_t m = (size_t)(p->rows < p->cols ? p->rows : p->cols), pad = PARAM_ALIGN;
-        size_t n = 2 * ((p->count + pad - 1) / pad * pad) + (size_t)squares * ((m * m + pad - 1) / pad * pad);
+        size_t n = muon_scratch(p->rows, p->cols, squares);
         if (n > most) most = n;
     }
     return most;

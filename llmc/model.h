@@ -628,6 +628,13 @@ static inline double muon_flops(int rows, int cols) {
     return 3 * m * m * n + m * m * m;
 }
 
+// Numbers of scratch memory of an update: 2 (rows, cols) and `squares` (m, m), m the smaller, each in whole
+// PARAM_ALIGN.
+static inline size_t muon_scratch(int rows, int cols, int squares) {
+    size_t m = (size_t)(rows < cols ? rows : cols), n = (size_t)rows * (size_t)cols, pad = PARAM_ALIGN;
+    return 2 * ((n + pad - 1) / pad * pad) + (size_t)squares * ((m * m + pad - 1) / pad * pad);
+}
+
 // FLOPs of an update of a parameter by Muon.
 static inline double param_muon_flops(const Param *p, const Config *c, const MuonRule *rule) {
     int starts[4], n = param_is_muon(p, rule->optimizer) && p->trained ? param_matrices(starts, p, c) : 0;

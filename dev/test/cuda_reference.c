@@ -86,7 +86,7 @@ void ref_muon(double *w, double *m, double *row_moment, const double *g, int row
               double decay, double scale) {
     GroupRule group = {lr, 0, 0, 0, decay};
     MuonMatrix matrix = {w, g, m, row_moment, rows, cols};
-    double *scratch = (double *)mem_alloc(sizeof(double) * muon_scratch(rows, cols));
+    double *scratch = (double *)mem_alloc(sizeof(double) * muon_scratch(rows, cols, MUON_SQUARES));
     muon_update(matrix, &rule, &group, scale, scratch, &cpu);
     free(scratch);
 }

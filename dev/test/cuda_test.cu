@@ -519,7 +519,7 @@ template <typename Real> static void test_adamw_finite(Test *t, bool master, int
 // hardly occur grow in it (see kernels_test.h). update false: nothing may change.
 template <typename Real> static void test_muon(Test *t, int rows, int cols, MuonRule muon, bool master, bool update) {
     size_t n = (size_t)rows * (size_t)cols;
-    Array<Real> w(t, n), scratch(t, muon_scratch(rows, cols));
+    Array<Real> w(t, n), scratch(t, muon_scratch(rows, cols, MUON_SQUARES));
     Array<float> m(t, n, 0.1), v(t, (size_t)rows, 0.001, 0.002), g(t, n), W(t, n);
     UpdateRule of = update_rule(7, {1e-2, 0.9, 0.95, 1e-8, 0.1}, 1);
     AdamRule rule = adam_rule(&of), *rule_device;

@@ -861,7 +861,7 @@ static void muon_case(Cpu *cpu, KernelOutputs *out, int variant) {
     bool rows_too = muon.optimizer == OPTIMIZER_NORMUON;
     GroupRule group = {0.02, 9, 9, 9, 0.1};
     real *w = kernel_random(n, 81), *g = kernel_random(n, 82), *m = kernel_random(n, 83);
-    real *v = kernel_random((size_t)rows, 84), *scratch = kernel_random(muon_scratch(rows, cols), 85);
+    real *v = kernel_random((size_t)rows, 84), *scratch = kernel_random(muon_scratch(rows, cols, MUON_SQUARES), 85);
     double *ww = kernel_doubles(n), *wm = kernel_doubles(n), *x = kernel_doubles(n), *wv = kernel_doubles((size_t)rows);
     double *size = kernel_doubles(n), *msize = kernel_doubles(n), *vsize = kernel_doubles((size_t)rows);
     for (int r = 0; r < rows; r++) v[r] *= v[r], wv[r] = (double)v[r];
@@ -933,7 +933,7 @@ static void muon_orthogonal_case(void) {
         int rows = shapes[i % 3][0], cols = shapes[i % 3][1];
         size_t n = (size_t)rows * (size_t)cols;
         MuonRule rule = {OPTIMIZER_MUON, 0, i / 3 ? MUON_POLAR : MUON_JORDAN, i / 3 ? 8 : 5, 0, 0, false, false};
-        real *scratch = kernel_random(muon_scratch(rows, cols), 91), *x;
+        real *scratch = kernel_random(muon_scratch(rows, cols, MUON_SQUARES), 91), *x;
         x = newton_schulz(scratch, scratch + cpu_align(n), scratch + 2 * cpu_align(n), rows, cols, &rule, &cpu);
         // Singular values end within 0.68 and 1.13 by Jordan's polynomial, so that squares are at most 0.54 from 1, and
         // around 1.035, to which the last of the other polynomials leads: 1.07.
@@ -974,7 +974,7 @@ static void muon_torch_case(void) {
         int rows = cases[i].rows, cols = cases[i].cols, n = rows * cols;
         MuonRule rule = {OPTIMIZER_MUON, cases[i].scale, MUON_JORDAN, 5, 0.95, 0, cases[i].nesterov, false};
         float before[MOST], after[MOST], gradient[MOST];
-        real w[MOST], g[MOST], m[MOST] = {0}, *scratch = kernel_random(muon_scratch(rows, cols), 93);
+        real w[MOST], g[MOST], m[MOST] = {0}, *scratch = kernel_random(muon_scratch(rows, cols, MUON_SQUARES), 93);
         bool ok =
             safetensors_to_f32(before, safetensors_find(&st, path_of("%s.before", cases[i].name).text), 0, n, &err) &&
             safetensors_to_f32(after, safetensors_find(&st, path_of("%s.after", cases[i].name).text), 0, n, &err);

@@ -103,6 +103,8 @@ refused '--lr=auto chooses for the many steps of train, and dump makes one: give
     "${program[@]}" dump --model=llama-nano --data="$work/s_val_00000.bin" --out="$work/dump.safetensors" --lr=auto
 refused '--lr is not an option of info' "${program[@]}" info --lr=auto
 refused '--lr=Auto: expected a number from 0 to 10 or the word auto' "${program[@]}" train --lr=Auto
+set_command alone --lr=1e-3 --muon_lr=1e-2
+refused "--muon_lr=0.01 is of --optimizer=muon or normuon, and this run's is adamw" "${command[@]}"
 printf 'lr = auto # and not a number\n' >"$work/config"
 check "auto in a config file" test "$("${program[@]}" train --config="$work/config" --print_options=lr)" = auto
 # Stopped in it.

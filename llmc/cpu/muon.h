@@ -28,11 +28,7 @@ typedef struct {
     int rows, cols;
 } MuonMatrix;
 
-// Room for muon_update() of matrices up to this size, in numbers.
-static inline size_t muon_scratch(int rows, int cols) {
-    size_t m = (size_t)(rows < cols ? rows : cols);
-    return 2 * cpu_align((size_t)rows * (size_t)cols) + 3 * cpu_align(m * m);
-}
+enum { MUON_SQUARES = 3 }; // of muon_scratch
 
 // Rows (or columns) i of an operand onwards.
 static inline Operand operand_from(Operand o, int i) {
@@ -114,8 +110,8 @@ static inline void normuon_rows(real *x, real *v, int rows, int cols, const Muon
     scale_numbers(x, n, (real)(before / (after + MUON_EPS)), cpu);
 }
 
-// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch() numbers. False: a w is not finite now;
-// an m or a row moment that is not makes all of them so.
+// One step of a matrix. g is multiplied by clip first. scratch: muon_scratch(rows, cols, MUON_SQUARES) numbers.
+// False: a w is not finite now; an m or a row moment that is not makes all of them so.
 static inline bool muon_update(MuonMatrix s, const MuonRule *r, const GroupRule *group, double clip, real *scratch,
                                Cpu *cpu) {
     size_t n = (size_t)s.rows * (size_t)s.cols;

@@ -82,7 +82,7 @@ static inline void shards_open_state(Shards *s) {
             start[i + 1] = start[i] + cpu_align(shards_state_owned(s, &t->items[i], s->dist->rank).count);
         s->state[k] = (real *)cpu_alloc(sizeof(real) * start[n]);
     }
-    size_t most = muon_scratch_most(&s->table, &s->muon, 3);
+    size_t most = muon_scratch_most(&s->table, &s->muon, MUON_SQUARES);
     if (most) s->scratch = (real *)cpu_alloc(sizeof(real) * most);
 }
 

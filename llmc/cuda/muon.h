@@ -25,11 +25,7 @@ template <typename Real> struct MuonMatrix {
     int rows, cols;
 };
 
-// Room for muon_update() of matrices up to this size, in numbers.
-static inline size_t muon_scratch(int rows, int cols) {
-    size_t m = (size_t)(rows < cols ? rows : cols), n = (size_t)rows * (size_t)cols;
-    return 2 * ((n + 63) / 64 * 64) + 2 * ((m * m + 63) / 64 * 64);
-}
+enum { MUON_SQUARES = 2 }; // of muon_scratch
 
 // ---------------------------------------------------------------- kernels
 
@@ -175,7 +171,8 @@ static inline Real *newton_schulz(Real *x, Real *other, Real *squares, int rows,
     return x;
 }
 
-// One step of a matrix, if *result says so; its gradient is zero then. scratch: muon_scratch() numbers.
+// One step of a matrix, if *result says so; its gradient is zero then. scratch: muon_scratch(rows, cols,
+// MUON_SQUARES) numbers.
 template <typename Real>
 static inline void muon_update(MuonMatrix<Real> s, const MuonRule *r, const AdamRule *rule, AdamResult *result,
                                Real *scratch, Device *d) {

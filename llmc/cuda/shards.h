@@ -269,7 +269,7 @@ static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
 
 static inline void shards_open_state(Shards *s) {
     int n = s->table.count;
-    size_t most = muon_scratch_most(&s->table, &s->muon, 2);
+    size_t most = muon_scratch_most(&s->table, &s->muon, MUON_SQUARES);
     for (int k = 0; k < STATE_KINDS; k++) {
         ParamTable *t = &s->state_table[k];
         size_t *start = NULL;

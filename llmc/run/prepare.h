@@ -171,6 +171,8 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
 // its peak is still to be set.
 static inline bool trainer_schedule(Trainer *t, Error *err) {
     const Options *o = t->o;
+    if (o->muon_lr > 0 && o->optimizer == OPTIMIZER_ADAMW)
+        return error_set(err, "--muon_lr=%g is of --optimizer=muon or normuon, and this run's is adamw", o->muon_lr);
     if (o->warmup_steps > 0 && o->warmup_fraction > 0)
         return error_set(err, "--warmup_steps=%lld and --warmup_fraction=%g: give one of them",
                          (long long)o->warmup_steps, o->warmup_fraction);

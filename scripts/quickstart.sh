@@ -33,8 +33,8 @@ while [ $# -gt 0 ]; do
         --out=?*) out=${word#*=} ;;
         --model=?*) model=${word#*=} ;;
         --vocab_size=?*) vocab_size=${word#*=} ;;
-        --config=?*) config=$(readlink -f -- "${word#*=}" || true) ;;
-        --program=?*) program=$(readlink -f -- "${word#*=}" || true) ;;
+        --config=?*) config=$(readlink -f -- "${word#*=}") || fail "$word: there is no such file" ;;
+        --program=?*) program=$(readlink -f -- "${word#*=}") || fail "$word: there is no such program" ;;
         *) fail "unknown option '$word'; see quickstart.sh --help" ;;
     esac
 done
@@ -149,7 +149,7 @@ else
         if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then sed '/^#/d' "$settings"
         else sed -E '/^(#|lr =|muon_lr =)/d' "$settings" && echo 'lr = auto'; fi
         # Products in bf16, where the CPU's own instructions for them are faster than those for fp32: AMX is not used yet.
-        if grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
+        if [ "${program##*/}" = train_gpt_cpu ] && grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
             echo 'precision = bf16'
         fi
     } >"$work/train.conf.part"

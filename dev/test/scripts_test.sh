@@ -42,6 +42,8 @@ for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scalin
 done
 command -v shellcheck >/dev/null || skip 'scripts_test.sh, shellcheck of the scripts' 'no shellcheck'
 refuse 'quickstart.sh: no time' '--minutes=0' bash scripts/quickstart.sh --minutes=0 --out="$work/never"
+refuse 'quickstart.sh: no such settings' 'there is no such file' bash scripts/quickstart.sh --config="$work/nowhere/x" --out="$work/never"
+refuse 'quickstart.sh: no such program' 'there is no such program' bash scripts/quickstart.sh --program="$work/nowhere/x" --out="$work/never"
 refuse 'quickstart.sh: a comma in the folder' 'in its name' bash scripts/quickstart.sh --out="$work/a,b"
 # What others may have written is never run, not even as arithmetic, and adds no lines or escape sequences to a message.
 # shellcheck disable=SC2016  # it must not be expanded

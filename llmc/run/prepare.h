@@ -43,6 +43,7 @@ typedef struct {
     bool finished;       // before it began: all steps are in the checkpoint
     Str memory;          // a line for the log: what was needed and what was there
     bool loaded;         // the weights that it began with are not new ones, but a folder's
+    double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T;

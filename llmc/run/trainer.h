@@ -280,7 +280,7 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
     if (t->saving.count)
         log_line(log, "training stood still for %.3f s, %.2f%% of the time, for %d checkpoints before the last",
                  t->saving.stalled, 100 * t->saving.stalled / seconds, t->saving.count);
-    double muon = model_muon_seconds(t->model);
+    double muon = model_muon_seconds(t->model) - t->muon_before;
     if (o->optimizer != OPTIMIZER_ADAMW && isfinite(muon))
         log_line(log, "Muon's matrices took %.2f%% of the time", 100 * muon / seconds);
     double kwh = model_readings(t->model).energy_kwh;
@@ -315,6 +315,7 @@ static inline void trainer_save(Trainer *t, bool last) {
 static inline void trainer_begin(Trainer *t) {
     Error err;
     if (trainer_lr_open(t)) trainer_test_lr(t);
+    t->muon_before = model_muon_seconds(t->model);
     if (t->stopped) return;
     dist_agree(t->dist, t->dist->rank > 0 || trainer_open_budget(t, &err), &err);
     dist_agree(t->dist, trainer_read(t), &t->data_err);

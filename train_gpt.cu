@@ -501,6 +501,10 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
                   built_for == PRECISION_FP32 ? "fp32" : "bf16");
         return NULL;
     }
+    if (setup->kernels != KERNELS_AUTO) {
+        error_set(err, "--kernels is for train_gpt_cpu; leave it out");
+        return NULL;
+    }
     if (setup->no_master && built_for == PRECISION_FP32) {
         error_set(err,
                   "this train_gpt keeps its weights in fp32, which --master_weights=none is not for: leave it out");

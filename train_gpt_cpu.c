@@ -44,7 +44,7 @@ struct Model {
     ModelSetup setup;
     Config config;
     Cpu cpu;
-    char device[64];
+    char device[160];
     double peak_flops; // 0: not measured yet
     Shards shards;     // weights, gradients, moments
     ActTable acts, backs;
@@ -401,7 +401,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->setup = *setup;
     m->config = setup->config;
     const Config *c = &m->config;
-    if (!cpu_open(&m->cpu, setup->threads, setup->precision == PRECISION_BF16, err)) {
+    if (!cpu_open(&m->cpu, setup->threads, err) ||
+        !cpu_choose_unit(&m->cpu, setup->precision == PRECISION_BF16, setup->kernels, err)) {
         free(m);
         return NULL;
     }

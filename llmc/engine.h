@@ -36,6 +36,7 @@ typedef struct {
     int batch_size, seq_len; // most sequences and tokens a pass: B, T
     int recompute;           // Recompute
     int precision;           // Precision
+    int kernels;             // Kernels
     int threads;             // CPU threads, 0: all
     MuonRule muon;           // its optimizer also says which state there is, and how it is shared out
     bool gradients;          // backward and update will be called

@@ -24,8 +24,8 @@ from memory where they would in training.
 #include "../../llmc/cpu/peak.h"
 
 // What binds a kernel, and what its figure is a share of.
-typedef enum { LIMIT_FMA, LIMIT_BF16, LIMIT_READ, LIMIT_COPY, LIMIT_UPDATE, LIMITS } Limit;
-static const char *const limit_names[LIMITS] = {"FMA", "bf16 dot", "read", "copy", "update"};
+typedef enum { LIMIT_FMA, LIMIT_DOTS, LIMIT_TILES, LIMIT_READ, LIMIT_COPY, LIMIT_UPDATE, LIMITS } Limit;
+static const char *const limit_names[LIMITS] = {"FMA", "bf16 dot", "bf16 tiles", "read", "copy", "update"};
 
 enum { MEMORY_BYTES = 256 << 20 }; // far beyond any L3
 
@@ -94,11 +94,12 @@ static double memory_rate(const Bench *bench, Limit limit, int threads) {
 }
 
 static double limit_rate(const Bench *bench, Limit limit, int threads) {
-    if (limit != LIMIT_FMA && limit != LIMIT_BF16) return memory_rate(bench, limit, threads);
+    if (limit > LIMIT_TILES) return memory_rate(bench, limit, threads);
+    static const Kernels kernels[] = {KERNELS_VECTOR, KERNELS_VECTOR, KERNELS_MATRIX};
     Cpu cpu;
-    memset(&cpu, 0, sizeof cpu);
-    cpu.threads = threads, cpu.bf16 = limit == LIMIT_BF16;
-    return cpu_peak_flops(&cpu);
+    Error err;
+    bool there = cpu_open(&cpu, threads, &err) && cpu_choose_unit(&cpu, limit != LIMIT_FMA, kernels[limit], &err);
+    return there ? cpu_peak_flops(&cpu) : 0;
 }
 
 static void bench_machine(Bench *bench) {
@@ -107,22 +108,18 @@ static void bench_machine(Bench *bench) {
         printf("  %3d thread%s", threads, threads == 1 ? ": " : "s:");
         double rates[LIMITS];
         for (int limit = 0; limit < LIMITS; limit++) {
-#ifndef BF16_PRODUCTS
-            if (limit == LIMIT_BF16) {
-                rates[limit] = 0;
-                continue;
-            }
-#endif
             double trials[5];
             for (int i = 0; i < 5; i++) trials[i] = limit_rate(bench, (Limit)limit, threads);
             rates[limit] = median(trials, 5);
-            printf(" %s %.1f %s%s", limit_names[limit], rates[limit] / 1e9, limit <= LIMIT_BF16 ? "GFLOP/s" : "GB/s",
-                   limit + 1 < LIMITS ? "," : "\n");
+            if (rates[limit] > 0)
+                printf(" %s %.1f %s%s", limit_names[limit], rates[limit] / 1e9,
+                       limit <= LIMIT_TILES ? "GFLOP/s" : "GB/s", limit + 1 < LIMITS ? "," : "\n");
         }
         printf("{\"section\": \"machine\", \"threads\": %d, \"vector_bytes\": %d, \"real_bytes\": %d, \"fma_flops\": "
-               "%.5g, \"bf16_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, \"update_bytes\": %.5g}\n",
-               threads, VECTOR_BYTES, (int)sizeof(real), rates[LIMIT_FMA], rates[LIMIT_BF16], rates[LIMIT_READ],
-               rates[LIMIT_COPY], rates[LIMIT_UPDATE]);
+               "%.5g, \"bf16_flops\": %.5g, \"tile_flops\": %.5g, \"read_bytes\": %.5g, \"copy_bytes\": %.5g, "
+               "\"update_bytes\": %.5g}\n",
+               threads, VECTOR_BYTES, (int)sizeof(real), rates[LIMIT_FMA], rates[LIMIT_DOTS], rates[LIMIT_TILES],
+               rates[LIMIT_READ], rates[LIMIT_COPY], rates[LIMIT_UPDATE]);
         if (threads == most) break;
     }
 }
@@ -145,7 +142,7 @@ static double measure(Bench *bench, const char *section, const char *name, Work 
         spent += times[n++];
     }
     double seconds = median(times, n);
-    report(section, name, seconds, amount, median(limits, n), limit <= LIMIT_BF16);
+    report(section, name, seconds, amount, median(limits, n), limit <= LIMIT_TILES);
     return seconds;
 }
 
@@ -189,7 +186,7 @@ static void bench_gemm(Bench *bench, bool bf16) {
     Cpu cpu;
     Error err;
     if (!wanted(bench, bf16 ? "gemm bf16" : "gemm fp32")) return;
-    if (!cpu_open(&cpu, bench->cpu.threads, bf16, &err)) {
+    if (!cpu_open(&cpu, bench->cpu.threads, &err) || !cpu_choose_unit(&cpu, bf16, KERNELS_AUTO, &err)) {
         printf("gemm bf16: %s\n", err.text);
         return;
     }
@@ -209,7 +206,7 @@ static void bench_gemm(Bench *bench, bool bf16) {
         double times[SHAPES][3][ROUNDS], limits[ROUNDS];
         l.N = tokens[t];
         for (int round = -1; round < ROUNDS; round++) { // the first does not count
-            double rate = limit_rate(bench, bf16 ? LIMIT_BF16 : LIMIT_FMA, cpu.threads);
+            double rate = cpu_peak_flops(&cpu);
             if (round >= 0) limits[round] = rate;
             for (int i = 0; i < SHAPES; i++)
                 for (l.form = 0; l.form < 3; l.form++) {
@@ -463,7 +460,7 @@ int main(int argc, char **argv) {
     }
     if (!(bench.seconds > 0 && bench.seconds < 1e4)) fail("--seconds=%g: expected a number above 0", bench.seconds);
     Error err;
-    if (!cpu_open(&bench.cpu, threads, false, &err)) fail("%s", err.text);
+    if (!cpu_open(&bench.cpu, threads, &err)) fail("%s", err.text);
     bench.from = (real *)cpu_alloc(MEMORY_BYTES), bench.to = (real *)cpu_alloc(MEMORY_BYTES);
     if (wanted(&bench, "machine")) bench_machine(&bench);
     bench_gemm(&bench, false);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whole training steps (forward, backward, clip, AdamW) of train_gpt_cpu as a share of this machine's peak,
-# which the program measures at its start (multiply-adds on registers; with --precision=bf16 the bf16 dot
-# products), the peak memory of the process, two MPI ranks of one thread against one rank of two, and
+# which the program measures at its start (multiply-adds on registers; with --precision=bf16 what the CPU
+# has for that), the peak memory of the process, two MPI ranks of one thread against one rank of two, and
 # generation as a share of reading. A table for people, JSON lines for programs in $BUILD/steps.jsonl.
 # Part of `make bench`, which takes 10 minutes with ROUNDS=1. All runs take turns, ROUNDS times (default 2);
 # figures are medians of STEPS steps a run (default 4, the first is not counted).
@@ -14,7 +14,7 @@ program=$BUILD/train_gpt_cpu
 threads=$(nproc)
 if [ -z "${RUNS:-}" ]; then
     RUNS="124M:4:64:fp32:1 124M:4:256:fp32:1 124M:4:1024:fp32:1 124M:1:4096:fp32:1 small:8:256:fp32:1"
-    if [[ $("$BUILD/bench_cpu" --only=machine) = *'"bf16_flops": '[1-9]* ]]; then RUNS+=" 124M:4:256:bf16:1"; fi
+    if [[ $("$BUILD/bench_cpu" --only=machine) =~ '"'(bf16|tile)_flops'": '[1-9] ]]; then RUNS+=" 124M:4:256:bf16:1"; fi
     if command -v mpirun >/dev/null && [[ $BUILD == *-mpi1-* ]]; then RUNS+=" small:8:256:fp32:2 124M:4:256:fp32:2"; fi
 fi
 for r in $RUNS; do # words that arithmetic takes below

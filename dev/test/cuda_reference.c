@@ -19,7 +19,7 @@ static Cpu cpu;
 
 void ref_open(void) {
     Error err;
-    if (!cpu_open(&cpu, 1, false, &err)) fail("%s", err.text);
+    if (!cpu_open(&cpu, 1, &err)) fail("%s", err.text);
 }
 void ref_close(void) { cpu_close(&cpu); }
 void ref_norm_forward(double *y, double *mean, double *rstd, const double *x, const double *w, const double *b, int N,

@@ -21,6 +21,7 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 #include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
+#include "../../llmc/cpu/peak.h"
 #include "../../llmc/cpu/rope.h"
 #include <float.h>
 
@@ -91,15 +92,15 @@ static void kernel_compare(const char *what, const real *got, const double *want
 typedef void (*KernelCase)(Cpu *cpu, KernelOutputs *out, int variant);
 
 // Runs a case with several thread counts; every count must give the bits of the first.
-static void kernel_run(const char *name, KernelCase run, int variants, bool bf16) {
+static void kernel_run_on(const char *name, KernelCase run, int variants, bool bf16, int kernels) {
     static const int threads[4] = {1, 2, 3, 7};
     for (int variant = 0; variant < variants; variant++) {
         KernelOutputs first = {0}, other = {0};
         for (int i = 0; i < 4; i++) {
             Cpu cpu;
             Error err;
-            bool opened = cpu_open(&cpu, threads[i], bf16, &err);
-            CHECK(opened, "cpu_open: %s", opened ? "" : err.text);
+            bool opened = cpu_open(&cpu, threads[i], &err) && cpu_choose_unit(&cpu, bf16, kernels, &err);
+            CHECK(opened, "%s: %s", name, opened ? "" : err.text);
             if (!opened) return;
             KernelOutputs *o = i == 0 ? &first : &other;
             o->size = 0;
@@ -112,6 +113,10 @@ static void kernel_run(const char *name, KernelCase run, int variants, bool bf16
         free(first.data);
         free(other.data);
     }
+}
+
+static void kernel_run(const char *name, KernelCase run, int variants) {
+    kernel_run_on(name, run, variants, false, KERNELS_AUTO);
 }
 
 // ---------------------------------------------------------------- linear layers
@@ -909,7 +914,7 @@ static void muon_stripes_case(void) {
     enum { M = 2 * SYMMETRIC_STRIPE + 70, K = 33 };
     Cpu cpu;
     Error err;
-    CHECK(cpu_open(&cpu, 2, false, &err), "%s", err.text);
+    CHECK(cpu_open(&cpu, 2, &err), "%s", err.text);
     real *x = kernel_random((size_t)M * K, 95), *whole = kernel_garbage((size_t)M * M),
          *got = kernel_garbage((size_t)M * M);
     for (int wide = 0; wide < 2; wide++) {
@@ -928,7 +933,7 @@ static void muon_orthogonal_case(void) {
     static const int shapes[3][2] = {{96, 256}, {256, 96}, {128, 128}};
     Cpu cpu;
     Error err;
-    CHECK(cpu_open(&cpu, 2, false, &err), "%s", err.text);
+    CHECK(cpu_open(&cpu, 2, &err), "%s", err.text);
     for (int i = 0; i < 6; i++) {
         int rows = shapes[i % 3][0], cols = shapes[i % 3][1];
         size_t n = (size_t)rows * (size_t)cols;
@@ -967,8 +972,8 @@ static void muon_torch_case(void) {
     Cpu cpu;
     Error err;
     SafeTensors st;
-    CHECK(cpu_open(&cpu, 1, false, &err) && safetensors_open(&st, "dev/test/fixtures/optimizer/muon.safetensors", &err),
-          "%s", err.text);
+    CHECK(cpu_open(&cpu, 1, &err) && safetensors_open(&st, "dev/test/fixtures/optimizer/muon.safetensors", &err), "%s",
+          err.text);
     GroupRule group = {0.02, 0, 0, 0, 0.1};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int rows = cases[i].rows, cols = cases[i].cols, n = rows * cols;
@@ -1023,30 +1028,30 @@ static void test_kernels(void) {
           cpu_missing_instructions());
     Cpu cpu;
     Error err;
-    CHECK_ERROR(cpu_open(&cpu, -1, false, &err), "threads");
+    CHECK_ERROR(cpu_open(&cpu, -1, &err), "threads");
     exp_case();
     muon_stripes_case();
     muon_orthogonal_case();
     muon_torch_case();
-    kernel_run("linear", linear_case, 2 * LINEAR_SHAPES, false);
+    kernel_run("linear", linear_case, 2 * LINEAR_SHAPES);
     // bf16: the plain version rounds both operands first and then sums in double, so that what is left
     // is the error of fp32 sums and the same factors hold. Infinite operands stay so, NaN stays NaN.
-    if (cpu_open(&cpu, 1, true, &err)) {
-        cpu_close(&cpu);
-        kernel_run("linear bf16", linear_case, 2 * LINEAR_SHAPES, true);
+    CHECK(cpu_open(&cpu, 1, &err), "%s", err.text);
+    if (cpu_choose_unit(&cpu, true, KERNELS_VECTOR, &err)) {
+        kernel_run_on("linear bf16", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_VECTOR);
     } else {
         if (sizeof(real) == 4) skip_test("test_gpt, matrix products in bf16", "this CPU has no instructions for them");
         CHECK(strstr(err.text, "bf16") && strstr(err.text, "--precision=fp32"),
               "bf16 was refused with '%s', which does not say what to do", err.text);
     }
-    kernel_run("norm", norm_case, 20, false);
-    kernel_run("qk", qk_case, 6, false);
-    kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES, false);
-    kernel_run("mlp", mlp_case, 4, false);
-    kernel_run("embedding", embedding_case, 4, false);
-    kernel_run("loss", loss_case, 5, false);
-    kernel_run("muon", muon_case, MUON_CASES, false);
-    kernel_run("optimizer", optimizer_case, 4, false);
+    kernel_run("norm", norm_case, 20);
+    kernel_run("qk", qk_case, 6);
+    kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES);
+    kernel_run("mlp", mlp_case, 4);
+    kernel_run("embedding", embedding_case, 4);
+    kernel_run("loss", loss_case, 5);
+    kernel_run("muon", muon_case, MUON_CASES);
+    kernel_run("optimizer", optimizer_case, 4);
 }
 
 #endif

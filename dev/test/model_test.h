@@ -529,7 +529,7 @@ static void deal_case(Config c, const bool *frozen, int deal, int ranks) {
     dist.size = ranks, dist.rank = ranks - 1;
     ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_NONE, 1, 1, 13, true));
     setup.dist = &dist, setup.zero = 1, setup.frozen = frozen;
-    bool opened = cpu_open(&cpu, 1, false, &err);
+    bool opened = cpu_open(&cpu, 1, &err);
     CHECK(opened, "cpu_open: %s", opened ? "" : err.text);
     shards_open(&s, &setup, deal, &cpu);
     for (int segment = 0; segment < s.table.segments; segment++) {

@@ -16,7 +16,7 @@ static void test_adamw_finite(void) {
     enum { N = 1000 };
     Error err;
     Cpu cpu;
-    CHECK(cpu_open(&cpu, 2, false, &err), "%s", err.text);
+    CHECK(cpu_open(&cpu, 2, &err), "%s", err.text);
     real huge = sizeof(real) == 4 ? (real)3e38 : (real)1.7e308, infinity = (real)INFINITY, nan = (real)NAN;
     const struct {
         int array; // w, m, v, g; -1: none

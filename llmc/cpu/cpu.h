@@ -5,7 +5,7 @@ real        float, or double in a build with -DREAL_DOUBLE (the build that finit
 vreal       VL numbers in one vector register: GCC vector extensions, so that one source serves
             AVX-512 (64 bytes), AVX2 (32), NEON and SSE2 (16). Their rules are in the GCC manual,
             "Using Vector Instructions through Built-in Functions".
-Cpu         how many threads to use, whether products may round to bf16, cache sizes, work space.
+Cpu         how many threads to use, what computes products, cache sizes, work space.
 vexp()      e^x, float: polynomial, at most 1.1 ulp for results that are normal numbers; double: libm.
 
 Every kernel gives the same bits for any number of threads: either each output element is computed
@@ -69,6 +69,9 @@ typedef int32_t real_int;
 
 typedef real vreal __attribute__((vector_size(VECTOR_BYTES)));
 typedef real_int vint __attribute__((vector_size(VECTOR_BYTES)));
+#ifndef REAL_DOUBLE
+typedef uint32_t vbits __attribute__((vector_size(VECTOR_BYTES)));
+#endif
 // The same at any address that a real may have.
 typedef real vreal_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
@@ -106,7 +109,7 @@ static inline vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
-// interleave_low:  a0 b0 a1 b1 ... of the lower halves; interleave_high: of the upper halves.
+// interleave_low:  a0 b0 a1 b1 ... of the lower halves; interleave_high: of the upper halves. EVEN_NUMBERS: a0 a2 ... b0 b2 ...
 #if VL == 16
 #define ROTATE_8(v) SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
 #define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
@@ -118,17 +121,23 @@ static inline vreal interleave_low(vreal a, vreal b) {
 static inline vreal interleave_high(vreal a, vreal b) {
     return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
+#define EVEN_NUMBERS(a, b) SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD_NUMBERS(a, b) SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #elif VL == 8
 #define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
 #define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
 #define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
 static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#define EVEN_NUMBERS(a, b) SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD_NUMBERS(a, b) SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
 #elif VL == 4
 #define ROTATE_2(v) SHUFFLE(v, v, 2, 3, 0, 1)
 #define ROTATE_1(v) SHUFFLE(v, v, 1, 0, 3, 2)
 static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
 static inline vreal interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+#define EVEN_NUMBERS(a, b) SHUFFLE(a, b, 0, 2, 4, 6)
+#define ODD_NUMBERS(a, b) SHUFFLE(a, b, 1, 3, 5, 7)
 #elif VL == 2
 #define ROTATE_1(v) SHUFFLE(v, v, 1, 0)
 static inline vreal interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
@@ -195,7 +204,6 @@ static inline vreal vexp(vreal x) {
     return p * (vreal)((half + 127) << 23) * (vreal)((n - half + 127) << 23);
 }
 // Unsigned: where x is far below (masked, or a run that blows up), the sum wraps, and the mask takes it.
-typedef uint32_t vbits __attribute__((vector_size(VECTOR_BYTES)));
 static inline vreal vexp_falling(vreal x) {
     vreal shifted, p = exp_reduced(x, &shifted);
     p *= (vreal)(((vbits)shifted << 23) + (127u << 23));
@@ -208,7 +216,7 @@ static inline vreal vexp_falling(vreal x) {
 // The one place with intrinsics: vector extensions have no dot product of bf16 pairs. A vreal then
 // holds VL pairs of bf16, the one with the even k in the lower half of each 32 bits.
 #if !defined(REAL_DOUBLE) && defined(__AVX512BF16__)
-#define BF16_PRODUCTS
+#define BF16_DOTS
 #include <immintrin.h>
 // sum + a.even * b.even + a.odd * b.odd
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) {
@@ -225,7 +233,7 @@ static inline vreal bf16_merge(vreal even, vreal odd) {
     return (vreal)_mm512_or_si512(e, _mm512_slli_epi32(o, 16));
 }
 #elif !defined(REAL_DOUBLE) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
-#define BF16_PRODUCTS
+#define BF16_DOTS
 #include <arm_neon.h>
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) {
     return (vreal)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b);
@@ -238,18 +246,48 @@ static inline vreal bf16_merge(vreal even, vreal odd) {
                o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
     return (vreal)vorrq_u32(e, vshlq_n_u32(o, 16));
 }
+#elif !defined(REAL_DOUBLE)
+// Dot products are never called: cpu_choose_unit sees to it. Conversions are for the tile unit, or for who emulates it.
+static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (void)a, (void)b, sum; }
+#define BF16_PLAIN
 #else
-// Never called, since cpu_open refuses bf16; here so that the kernels read the same in every build.
+// Never called, since cpu_choose_unit refuses bf16; here so that the kernels read the same in every build.
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return sum + a * b; }
 static inline vreal bf16_pairs(vreal first, vreal second) { return (void)second, first; }
 static inline vreal bf16_merge(vreal even, vreal odd) { return (void)odd, even; }
 #endif
 
+#ifndef REAL_DOUBLE
+// The same conversions by operations that every CPU has, as the instructions of x86 make them: denormals become 0,
+// NaN stays NaN and becomes quiet. Result: bf16 in the upper half of each 32 bits.
+static inline vint bf16_rounded(vreal x) {
+    vint bits = (vint)x, nan = x != x, denormal = (bits & 0x7F800000) == 0, sign = bits & (int32_t)0x80000000;
+    vint up = (vint)((vbits)bits + 0x7FFFu + (((vbits)bits >> 16) & 1u));
+    vint r = (nan & (bits | 0x00400000)) | (~nan & up);
+    return ((denormal & sign) | (~denormal & r)) & (int32_t)0xFFFF0000;
+}
+static inline vreal bf16_merge_plain(vreal even, vreal odd) {
+    return (vreal)((vint)((vbits)bf16_rounded(even) >> 16) | bf16_rounded(odd));
+}
+static inline vreal bf16_pairs_plain(vreal first, vreal second) {
+    return bf16_merge_plain(EVEN_NUMBERS(first, second), ODD_NUMBERS(first, second));
+}
+#ifdef BF16_PLAIN
+static inline vreal bf16_pairs(vreal first, vreal second) { return bf16_pairs_plain(first, second); }
+static inline vreal bf16_merge(vreal even, vreal odd) { return bf16_merge_plain(even, odd); }
+#endif
+#endif
+
 // ---------------------------------------------------------------- the machine
+
+// What computes products: multiply-adds of vectors; dot products of bf16 pairs; tiles of bf16 (amx.h).
+typedef enum { UNIT_VECTORS, UNIT_DOTS, UNIT_TILES } Unit;
 
 typedef struct {
     int threads;
-    int bf16;          // products of linear layers take bf16 operands, sums stay fp32
+    bool bf16;         // products of linear layers take bf16 operands, sums stay fp32
+    Unit unit;         // that of products
+    bool emulated;     // the unit is plain C
     size_t l1, l2, l3; // data cache bytes: l1 and l2 of one core, l3 shared
     // What else is to be moved along: the products call it when they are done; NULL: nothing.
     void (*between_kernels)(void *context);
@@ -334,33 +372,14 @@ static inline size_t cpu_cache_bytes(int which, size_t otherwise) {
     return n > 0 ? (size_t)n : otherwise;
 }
 
-#if defined(REAL_DOUBLE)
-#define BF16_MISSING                                                                                                   \
-    "bf16 products need a build with float numbers, and this one was made for double; use --precision=fp32"
-#elif defined(__aarch64__)
-#define BF16_MISSING                                                                                                   \
-    "bf16 products need the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16; use "     \
-    "--precision=fp32"
-#else
-#define BF16_MISSING                                                                                                   \
-    "bf16 products need the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU; use "    \
-    "--precision=fp32"
-#endif
-
-// threads 0: as many as OpenMP would use. Fails if bf16 is asked for and the build or machine has no
-// bf16 dot products.
-static inline bool cpu_open(Cpu *cpu, int threads, bool bf16, Error *err) {
+// threads 0: as many as OpenMP would use. Products are those of vectors: cpu_choose_unit (peak.h) changes that.
+static inline bool cpu_open(Cpu *cpu, int threads, Error *err) {
     memset(cpu, 0, sizeof *cpu);
     if (threads < 0) return error_set(err, "threads must be 0 (all) or more, not %d", threads);
 #ifdef _OPENMP
     cpu->threads = threads ? threads : omp_get_max_threads();
 #else
     cpu->threads = 1;
-#endif
-#ifdef BF16_PRODUCTS
-    cpu->bf16 = bf16;
-#else
-    if (bf16) return error_set(err, BF16_MISSING);
 #endif
     cpu->l1 = cpu_cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
     cpu->l2 = cpu_cache_bytes(_SC_LEVEL2_CACHE_SIZE, 512 << 10);

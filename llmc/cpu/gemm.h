@@ -34,172 +34,9 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 #define LLMC_CPU_GEMM_H
 
 #include "../model.h"
-#include "cpu.h"
-
-// ---------------------------------------------------------------- tile and cache blocking
-
-// The tile in registers: TILE_M x TILE_V vectors of sums, TILE_V of B, one broadcast number of A:
-//     AVX-512  8 x 3 + 3 + 1 = 28 of 32 registers        NEON  4 x 6 + 6 + 1 = 31 of 32
-//     AVX2     4 x 3 + 3 + 1 = 16 of 16
-// 24 (12) independent sums hide an FMA latency of 4 on up to 4 (2) units, and 24 FMAs go with 11 or 10
-// loads (12 with 7), so that loads do not limit. attention.h needs TILE_V to be a multiple of 3 and
-// TILE_N / 3 a multiple of TILE_M.
-#if VL == 2 // double in short vectors, where speed does not matter
-enum { TILE_M = 2, TILE_V = 3 };
-#elif defined(__AVX512F__)
-enum { TILE_M = 8, TILE_V = 3 };
-#elif defined(__aarch64__)
-enum { TILE_M = 4, TILE_V = 6 };
-#else
-enum { TILE_M = 4, TILE_V = 3 };
-#endif
-enum { TILE_N = TILE_V * VL };
-enum {
-    THIRD = TILE_V / 3,
-    THIRD_N = THIRD * VL
-}; // vectors and numbers of a third of a tile's width: its parts that may be left out
-
-// Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
-// B that streams by. A constant, so that results do not depend on the machine that runs the program.
-enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
+#include "pack.h"
 
 enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
-
-typedef struct {
-    const real *data;
-    size_t ld;         // numbers from one row in memory to the next
-    bool k_contiguous; // element (i, k) is data[i*ld + k], otherwise data[k*ld + i]
-} Operand;             // i is a row of A or a column of B
-
-// ---------------------------------------------------------------- packing
-
-// VL (or TILE_M) rows of VL numbers -> the numbers of one column behind those of the one before.
-// Seen as bits of an address, row bits stand above column bits; each stage moves the top bit to the
-// bottom, and after log2(rows) stages column bits stand above row bits.
-ALWAYS_INLINE void transpose_rows(vreal *r, int rows) {
-    vreal t[VL > TILE_M ? VL : TILE_M];
-    for (int stage = 1; stage < rows; stage *= 2) {
-        for (int i = 0; i < rows / 2; i++) {
-            t[2 * i] = interleave_low(r[i], r[i + rows / 2]);
-            t[2 * i + 1] = interleave_high(r[i], r[i + rows / 2]);
-        }
-        for (int i = 0; i < rows; i++) r[i] = t[i];
-    }
-}
-
-// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k.
-ALWAYS_INLINE int k_units(int kc, bool bf16) { return bf16 ? (kc + 1) / 2 : kc; }
-// Rows of a panel in memory: whole vectors along k, as the transposition writes them.
-ALWAYS_INLINE int panel_units(int kc, bool bf16) { return (k_units(kc, bf16) + VL - 1) / VL * VL; }
-
-// A store waits for its cache line: a prefetch this many bytes ahead of it hides that.
-enum { PACK_AHEAD = 768 };
-// Rows that lie across k are prefetched this many rows ahead: hardware does not follow strides of pages.
-enum { PACK_ROWS_AHEAD = 8 };
-
-// One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
-ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
-    int units = k_units(kc, bf16), per_unit = bf16 ? 2 : 1;
-    int group = width < VL ? width : VL; // rows that are transposed together
-    for (int u = 0; u < units; u += VL)
-        for (int g = 0; g < width; g += group) {
-            vreal r[VL > TILE_M ? VL : TILE_M];
-            int k = u * per_unit, left = kc - k;
-            const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
-            real *to = panel + (size_t)u * width + g;
-            // Long rows are prefetched along k, short ones (heads of attention) a panel ahead.
-            const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
-            if (left >= VL * per_unit && g + group <= count) {
-                UNROLL
-                for (int i = 0; i < group; i++, at += from.ld, ahead += from.ld) {
-                    __builtin_prefetch(ahead, 0, 3);
-                    r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
-                }
-            } else
-                for (int i = 0; i < group; i++, at += from.ld) {
-                    if (g + i >= count) r[i] = (vreal){0};
-                    else if (bf16)
-                        r[i] =
-                            bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
-                    else r[i] = load_up_to(at, left);
-                }
-            transpose_rows(r, group); // now (VL, group): a vector holds VL/group units of `group` rows
-            UNROLL
-            for (int i = 0; i < group; i++, to += width * VL / group) {
-                __builtin_prefetch((char *)to + PACK_AHEAD, 1);
-                vstore(to, r[i]);
-            }
-        }
-}
-
-// Tunable: narrow panels are packed as many at a time as fill these columns, since the rows of a wide
-// matrix lie pages apart and each visit to one costs.
-enum { PACK_COLUMNS = 4 * VL };
-
-// Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
-// constant: one panel, or as many as fill a vector or PACK_COLUMNS.
-ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width,
-                                 int columns, bool bf16) {
-    int units = k_units(kc, bf16);
-    const real *at = from.data + (size_t)k0 * from.ld + i0;
-    for (int u = 0; u < units; u++, panel += width, at += from.ld * (bf16 ? 2 : 1)) {
-        bool two = bf16 && 2 * u + 1 < kc;
-        for (int g = 0; g < columns; g += 64 / (int)sizeof(real))
-            __builtin_prefetch(at + PACK_ROWS_AHEAD * from.ld * (bf16 ? 2 : 1) + g, 0, 3);
-        UNROLL
-        for (int g = 0; g < columns; g += VL) {
-            vreal v = vload(at + g);
-            if (bf16) v = bf16_merge(v, two ? vload(at + from.ld + g) : (vreal){0});
-            if (width >= VL) {
-                __builtin_prefetch((char *)(panel + g) + PACK_AHEAD, 1);
-                vstore(panel + g, v);
-            } else
-                for (int p = 0; p < VL / width; p++)
-                    memcpy(panel + (size_t)(g / width + p) * stride,
-                           (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
-        }
-    }
-}
-
-// Rows i0 .. i1 of the operand as panels of `width` (TILE_M or TILE_N, a constant), columns
-// k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
-ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width,
-                               bool bf16) {
-    if (from.k_contiguous)
-        for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
-    else {
-        int i = i0;
-        if (width >= VL)
-            for (; i + width <= i1; i += width, panel += stride)
-                pack_across_k(panel, stride, from, i, k0, kc, width, width, bf16);
-        else {
-            for (; i + PACK_COLUMNS <= i1; i += PACK_COLUMNS, panel += stride * (PACK_COLUMNS / width))
-                pack_across_k(panel, stride, from, i, k0, kc, width, PACK_COLUMNS, bf16);
-            for (; i + VL <= i1; i += VL, panel += stride * (VL / width))
-                pack_across_k(panel, stride, from, i, k0, kc, width, VL, bf16);
-        }
-        // What is left is narrower than that, or its panels are: number by number.
-        for (; i < i1; i += width, panel += stride)
-            for (int u = 0; u < k_units(kc, bf16); u++)
-                for (int g = 0; g < width; g++) {
-                    const real *at = from.data + (size_t)(k0 + u * (bf16 ? 2 : 1)) * from.ld + (size_t)(i + g);
-                    real even = i + g < i1 ? *at : 0, odd = bf16 && i + g < i1 && 2 * u + 1 < kc ? at[from.ld] : 0;
-                    panel[(size_t)u * (size_t)width + (size_t)g] = bf16 ? bf16_merge(vset(even), vset(odd))[0] : even;
-                }
-    }
-}
-
-// Prefetches part `part` of `parts` of what pack_panels will read for rows i0 .. i1 into L2: memory is then read
-// while the micro-kernels run, not between them.
-ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
-    const int line = 64 / (int)sizeof(real);
-    int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
-    const real *start =
-        from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
-    int last = (int)((int64_t)lines * (part + 1) / parts);
-    for (int r = (int)((int64_t)lines * part / parts); r < last; r++)
-        for (int c = 0; c < length; c += line) __builtin_prefetch(start + (size_t)r * from.ld + c, 0, 2);
-}
 
 // ---------------------------------------------------------------- the micro-kernel
 
@@ -238,9 +75,15 @@ ALWAYS_INLINE void tile_product(vreal sums[TILE_M][TILE_V], const real *a, const
     }
 }
 
-// out (rows, columns) = sums + bias + init, where bias (columns) and init (rows, columns) may be NULL
-ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real *init, const real *bias, size_t ld,
-                              int rows, int columns) {
+typedef struct {
+    real *out;        // (M, N), ld apart
+    const real *init; // (M, N), ld apart, added; NULL: nothing; may be out
+    const real *bias; // (N), added to each row; NULL: nothing
+    size_t ld;
+} Target;
+
+// to (rows, columns) = sums + bias + init
+ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], Target to, int rows, int columns) {
     UNROLL
     for (int i = 0; i < TILE_M; i++) {
         if (i >= rows) break;
@@ -248,39 +91,57 @@ ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], real *out, const real 
         for (int j = 0; j < TILE_V; j++) {
             int n = columns - j * VL;
             if (n <= 0) break;
-            size_t at = (size_t)i * ld + (size_t)(j * VL);
+            size_t at = (size_t)i * to.ld + (size_t)(j * VL);
             vreal v = sums[i][j];
             if (n >= VL) {
-                if (bias) v += vload(bias + j * VL);
-                if (init) v += vload(init + at);
-                vstore(out + at, v);
+                if (to.bias) v += vload(to.bias + j * VL);
+                if (to.init) v += vload(to.init + at);
+                vstore(to.out + at, v);
             } else {
-                if (bias) v += vload_part(bias + j * VL, n);
-                if (init) v += vload_part(init + at, n);
-                vstore_part(out + at, v, n);
+                if (to.bias) v += vload_part(to.bias + j * VL, n);
+                if (to.init) v += vload_part(to.init + at, n);
+                vstore_part(to.out + at, v, n);
             }
         }
     }
 }
 
 // A tile of which only `rows` x `columns` lie in the result.
-ALWAYS_INLINE void tile_at_edge(real *out, const real *init, const real *bias, const real *a, const real *b, int units,
-                                size_t ld, int rows, int columns, bool bf16) {
+ALWAYS_INLINE void tile_at_edge(Target to, const real *a, const real *b, int units, int rows, int columns, bool bf16) {
     vreal sums[TILE_M][TILE_V] = {{{0}}};
     if (columns <= THIRD_N) tile_product(sums, a, b, units, 0, THIRD, bf16, NULL, 0);
     else if (columns <= 2 * THIRD_N) tile_product(sums, a, b, units, 0, 2 * THIRD, bf16, NULL, 0);
     else tile_product(sums, a, b, units, 0, TILE_V, bf16, NULL, 0);
-    tile_store(sums, out, init, bias, ld, rows, columns);
+    tile_store(sums, to, rows, columns);
+}
+
+// The same of the tile unit. units: pairs of k. What does not lie in the result as 32 x 32 numbers, or has a bias, goes
+// through a block of its own.
+static inline void tile_of_amx(Target to, const real *a, const real *b, int units, int rows, int columns,
+                               const Cpu *cpu) {
+#ifndef REAL_DOUBLE
+    bool whole = rows >= AMX_BLOCK && columns >= AMX_BLOCK;
+    float block[AMX_BLOCK * AMX_BLOCK];
+    if (whole && !to.bias) {
+        amx_block(cpu->emulated, to.out, to.ld, to.init, (const char *)a, (const char *)b, units / AMX_ROWS);
+        return;
+    }
+    rows = rows < AMX_BLOCK ? rows : AMX_BLOCK, columns = columns < AMX_BLOCK ? columns : AMX_BLOCK;
+    for (int i = 0; i < AMX_BLOCK; i++)
+        for (int j = 0; j < AMX_BLOCK; j++) {
+            bool inside = i < rows && j < columns;
+            real bias = inside && to.bias ? to.bias[j] : 0;
+            block[i * AMX_BLOCK + j] = inside && to.init ? bias + to.init[(size_t)i * to.ld + (size_t)j] : bias;
+        }
+    amx_block(cpu->emulated, block, AMX_BLOCK, block, (const char *)a, (const char *)b, units / AMX_ROWS);
+    for (int i = 0; i < rows; i++)
+        memcpy(to.out + (size_t)i * to.ld, block + i * AMX_BLOCK, sizeof(real) * (size_t)columns);
+#else
+    (void)to, (void)a, (void)b, (void)units, (void)rows, (void)columns, (void)cpu;
+#endif
 }
 
 // ---------------------------------------------------------------- the product
-
-typedef struct {
-    real *out;        // (M, N), ld apart
-    const real *init; // (M, N), ld apart, added; NULL: nothing; may be out
-    const real *bias; // (N), added to each row; NULL: nothing
-    size_t ld;
-} Target;
 
 typedef struct {
     bool keep_a;     // A is the side that is kept packed, else B
@@ -292,16 +153,18 @@ typedef struct {
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
 // For a part of M x N x K that one of `threads` works on.
-static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16, const Cpu *cpu) {
+static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu *cpu) {
     Blocking s;
-    int k_most = bf16 ? 2 * KC : KC;
+    Unit unit = cpu->unit;
+    int k_most = unit_kc(unit);
     s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // runs of even size
     if (s.kc > k_most) s.kc = k_most;
-    size_t units = (size_t)panel_units(s.kc, bf16),
+    size_t units = (size_t)panel_units(s.kc, unit),
            row = units * sizeof(real); // bytes of a packed row of A or column of B
     s.keep_a = M <= N;
     int kept = s.keep_a ? M : N, passing = s.keep_a ? N : M;
-    int kept_tile = s.keep_a ? TILE_M : TILE_N, passing_tile = s.keep_a ? TILE_N : TILE_M;
+    int kept_tile = s.keep_a ? unit_rows(unit) : unit_columns(unit),
+        passing_tile = s.keep_a ? unit_columns(unit) : unit_rows(unit);
     // An eighth of L2 for the strip, an eighth for the one that is prefetched; the rest is for the other side and out.
     s.strip = (int)int64_max(1, (int64_t)(cpu->l2 / 8 / row) / passing_tile) * passing_tile;
     s.strip = (int)int64_min(s.strip, ceil_divide(passing, passing_tile) * passing_tile);
@@ -315,15 +178,16 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, bool bf16
 }
 
 // Threads as a grid of rows x columns over the result. The cost of a thread, in cycles for each k: a
-// row takes one for each vector of its columns, packing a number takes about one.
-static inline int gemm_grid_rows(int threads, int M, int N) {
-    int best = 1;
+// row takes one for each vector of its columns, packing a number takes about one. Tiles: both take less, products
+// a 64th of a cycle for each number of the result where packing takes one.
+static inline int gemm_grid_rows(int threads, int M, int N, Unit unit) {
+    int best = 1, tile_m = unit_rows(unit), tile_n = unit_columns(unit);
     int64_t least = INT64_MAX;
     for (int rows = 1; rows <= threads; rows++) {
         if (threads % rows) continue;
-        int64_t m = (int64_t)ceil_divide(ceil_divide(M, TILE_M), rows) * TILE_M,
-                n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, TILE_N), threads / rows) * TILE_N);
-        int64_t cost = m * ceil_divide((int)n, THIRD_N) * THIRD + m + n;
+        int64_t m = (int64_t)ceil_divide(ceil_divide(M, tile_m), rows) * tile_m,
+                n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, tile_n), threads / rows) * tile_n);
+        int64_t cost = m + n + (unit == UNIT_TILES ? m * n / 64 : m * ceil_divide((int)n, THIRD_N) * THIRD);
         if (cost < least) {
             least = cost;
             best = rows;
@@ -333,25 +197,25 @@ static inline int gemm_grid_rows(int threads, int M, int N) {
 }
 
 // Rows [m_first, m_last) and columns [n_first, n_last) of the product. `packed`: room for a slab and a
-// strip. keep_a is s.keep_a as a constant.
+// strip. unit is cpu's and keep_a is s.keep_a, as constants.
 ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K,
-                             Blocking s, real *packed, bool bf16, bool keep_a) {
+                             Blocking s, real *packed, const Cpu *cpu, Unit unit, bool keep_a) {
     Operand kept = keep_a ? A : B, passing = keep_a ? B : A;
     int kept_first = keep_a ? m_first : n_first, kept_last = keep_a ? m_last : n_last,
-        kept_tile = keep_a ? TILE_M : TILE_N;
+        kept_tile = keep_a ? unit_rows(unit) : unit_columns(unit);
     int passing_first = keep_a ? n_first : m_first, passing_last = keep_a ? n_last : m_last,
-        passing_tile = keep_a ? TILE_N : TILE_M;
+        passing_tile = keep_a ? unit_columns(unit) : unit_rows(unit);
     real *slab = packed, *strip = packed + s.slab_size;
     for (int b0 = kept_first; b0 < kept_last; b0 += s.slab) { // loop 5 (nc)
         int b1 = kept_last - b0 < s.slab ? kept_last : b0 + s.slab;
         for (int k0 = 0; k0 < K; k0 += s.kc) { // loop 4 (kc)
-            int kc = K - k0 < s.kc ? K - k0 : s.kc, units = k_units(kc, bf16);
-            size_t row = (size_t)panel_units(kc, bf16), slab_stride = row * (size_t)kept_tile,
+            int kc = K - k0 < s.kc ? K - k0 : s.kc, units = k_units(kc, unit);
+            size_t row = (size_t)panel_units(kc, unit), slab_stride = row * (size_t)kept_tile,
                    strip_stride = row * (size_t)passing_tile;
-            pack_panels(slab, slab_stride, kept, b0, b1, k0, kc, kept_tile, bf16);
+            pack_operand(slab, slab_stride, kept, b0, b1, k0, kc, keep_a, unit);
             for (int s0 = passing_first; s0 < passing_last; s0 += s.strip) { // loop 3 (mc)
                 int s1 = passing_last - s0 < s.strip ? passing_last : s0 + s.strip;
-                pack_panels(strip, strip_stride, passing, s0, s1, k0, kc, passing_tile, bf16);
+                pack_operand(strip, strip_stride, passing, s0, s1, k0, kc, !keep_a, unit);
                 // The strip that comes next: beside this one, or at the start of the next run of K.
                 int next = s1 < passing_last ? s1 : passing_first, next_k = s1 < passing_last ? k0 : k0 + s.kc;
                 int next_count = passing_last - next < s.strip ? passing_last - next : s.strip,
@@ -372,11 +236,13 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
                                            : to.init ? to.init + at
                                                      : NULL,
                                    *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
-                        if (rows >= TILE_M && columns >= TILE_N) {
+                        Target tile = {out, init, bias, to.ld};
+                        if (unit == UNIT_TILES) tile_of_amx(tile, a_panel, b_panel, units, rows, columns, cpu);
+                        else if (rows >= TILE_M && columns >= TILE_N) {
                             vreal sums[TILE_M][TILE_V];
-                            tile_product(sums, a_panel, b_panel, units, 0, TILE_V, bf16, out, to.ld);
-                            tile_store(sums, out, init, bias, to.ld, TILE_M, TILE_N);
-                        } else tile_at_edge(out, init, bias, a_panel, b_panel, units, to.ld, rows, columns, bf16);
+                            tile_product(sums, a_panel, b_panel, units, 0, TILE_V, unit == UNIT_DOTS, out, to.ld);
+                            tile_store(sums, tile, TILE_M, TILE_N);
+                        } else tile_at_edge(tile, a_panel, b_panel, units, rows, columns, unit == UNIT_DOTS);
                     }
                 }
             }
@@ -384,39 +250,48 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
     }
 }
 
-static inline void gemm_part_real(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last,
-                                  int K, Blocking s, real *packed) {
-    if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, true);
-    else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, false, false);
-}
-#ifdef BF16_PRODUCTS
-static inline void gemm_part_bf16(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last,
-                                  int K, Blocking s, real *packed) {
-    if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, true);
-    else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, true, false);
-}
+// Each unit's code is made once for each side that is kept.
+#define GEMM_PART(NAME, UNIT)                                                                                          \
+    static inline void NAME(Target to, Operand A, Operand B, int m_first, int m_last, int n_first, int n_last, int K,  \
+                            Blocking s, real *packed, const Cpu *cpu) {                                                \
+        if (s.keep_a) gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, cpu, UNIT, true);            \
+        else gemm_part(to, A, B, m_first, m_last, n_first, n_last, K, s, packed, cpu, UNIT, false);                    \
+    }
+GEMM_PART(gemm_part_vectors, UNIT_VECTORS)
+#ifdef BF16_DOTS
+GEMM_PART(gemm_part_dots, UNIT_DOTS)
 #endif
+GEMM_PART(gemm_part_tiles, UNIT_TILES)
+#undef GEMM_PART
 
 static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cpu *cpu) {
-    int threads = cpu->threads, grid_rows = gemm_grid_rows(threads, M, N), grid_columns = threads / grid_rows;
-    int m_part = ceil_divide(ceil_divide(M, TILE_M), grid_rows) * TILE_M,
-        n_part = ceil_divide(ceil_divide(N, TILE_N), grid_columns) * TILE_N;
-    Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu->bf16, cpu);
+    int threads = cpu->threads, tile_m = unit_rows(cpu->unit), tile_n = unit_columns(cpu->unit),
+        grid_rows = gemm_grid_rows(threads, M, N, cpu->unit), grid_columns = threads / grid_rows;
+    int m_part = ceil_divide(ceil_divide(M, tile_m), grid_rows) * tile_m,
+        n_part = ceil_divide(ceil_divide(N, tile_n), grid_columns) * tile_n;
+    Blocking s = gemm_blocking(m_part, n_part, K, threads, cpu);
     size_t packed_size = s.slab_size + s.strip_size + PACK_AHEAD / sizeof(real);
     real *packed = (real *)cpu_workspace(cpu, sizeof(real) * packed_size * (size_t)threads);
     OMP(parallel for num_threads(threads) schedule(static, 1))
     for (int part = 0; part < threads; part++) {
         int row = part % grid_rows, column = part / grid_rows;
-        int m_first = (int)cpu_chunk(M, TILE_M, grid_rows, row), m_last = (int)cpu_chunk(M, TILE_M, grid_rows, row + 1);
-        int n_first = (int)cpu_chunk(N, TILE_N, grid_columns, column),
-            n_last = (int)cpu_chunk(N, TILE_N, grid_columns, column + 1);
-#ifdef BF16_PRODUCTS
-        if (cpu->bf16) {
-            gemm_part_bf16(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
+        int m_first = (int)cpu_chunk(M, tile_m, grid_rows, row), m_last = (int)cpu_chunk(M, tile_m, grid_rows, row + 1);
+        int n_first = (int)cpu_chunk(N, tile_n, grid_columns, column),
+            n_last = (int)cpu_chunk(N, tile_n, grid_columns, column + 1);
+        real *own = packed + (size_t)part * packed_size;
+        if (cpu->unit == UNIT_TILES) {
+            amx_begin(cpu->emulated);
+            gemm_part_tiles(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
+            amx_end(cpu->emulated);
+            continue;
+        }
+#ifdef BF16_DOTS
+        if (cpu->unit == UNIT_DOTS) {
+            gemm_part_dots(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
             continue;
         }
 #endif
-        gemm_part_real(to, A, B, m_first, m_last, n_first, n_last, K, s, packed + (size_t)part * packed_size);
+        gemm_part_vectors(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
     }
     if (cpu->between_kernels) cpu->between_kernels(cpu->between_context);
 }

@@ -1,6 +1,7 @@
 /*
 peak.h: what this machine can do at most, measured in a few milliseconds, so that speed can be given as
-a share of it: multiply-adds (or dot products of bf16 pairs) on registers alone, on all threads at once.
+a share of it: multiply-adds (or dot products of bf16 pairs, or products of tiles) on registers alone, on all threads at
+once. And which of these units computes the products.
 */
 #ifndef LLMC_CPU_PEAK_H
 #define LLMC_CPU_PEAK_H
@@ -30,32 +31,88 @@ ALWAYS_INLINE void peak_chains(int64_t rounds, bool bf16) {
     for (int i = 0; i < PEAK_CHAINS; i++) IN_REGISTER(s[i]);
 }
 
-// FLOP/s of cpu->threads threads with cpu->bf16 or `real` operands: the best of 9 runs of about 4 ms.
+// FLOP/s of cpu->threads threads of cpu->unit (where it is emulated: of vectors): the best of 9 runs of about 4 ms.
 // A limit is what the machine can do undisturbed; the clock is read around all of a run's threads.
 static inline double cpu_peak_flops(const Cpu *cpu) {
-    const int64_t rounds = 600000;
-    double best = 0;
+    bool tiles = cpu->unit == UNIT_TILES && !cpu->emulated, dots = cpu->unit == UNIT_DOTS;
+    const int64_t rounds = tiles ? 120000 : 600000;
+    double flops = tiles ? 4.0 * AMX_ROWS * AMX_ROWS * AMX_K * 2 : (double)PEAK_CHAINS * VL * (dots ? 4 : 2), best = 0;
     for (int attempt = 0; attempt < 9; attempt++) {
         double start = clock_seconds();
         OMP(parallel for num_threads(cpu->threads) schedule(static, 1))
         for (int t = 0; t < cpu->threads; t++) {
-            if (cpu->bf16) peak_chains(rounds, true);
+            if (tiles) amx_peak(rounds);
+            else if (dots) peak_chains(rounds, true);
             else peak_chains(rounds, false);
         }
-        double seconds = clock_seconds() - start;
-        double rate = (double)cpu->threads * (double)rounds * PEAK_CHAINS * VL * (cpu->bf16 ? 4 : 2) / seconds;
+        double rate = (double)cpu->threads * (double)rounds * flops / (clock_seconds() - start);
         if (rate > best) best = rate;
     }
     return best;
 }
 
-// "2 threads, AVX-512, fp32". The text lies in `out` (64 bytes).
-static inline const char *cpu_description(char *out, const Cpu *cpu) {
+// ---------------------------------------------------------------- which unit
+
+#if defined(__aarch64__)
+#define DOTS_MISSING "the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16"
+#else
+#define DOTS_MISSING "the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU"
+#endif
+
+// What is to compute the products of linear layers, in bf16 or not; kernels: Kernels. Asks for permission where that is
+// needed. False: this build or machine has not what is asked for.
+static inline bool cpu_choose_unit(Cpu *cpu, bool bf16, int kernels, Error *err) {
+    bool matrix = kernels == KERNELS_MATRIX || kernels == KERNELS_EMULATED, dots = false;
+#ifdef BF16_DOTS
+    dots = true;
+#endif
+    cpu->bf16 = bf16;
+    cpu->emulated = kernels == KERNELS_EMULATED;
+    cpu->unit = UNIT_VECTORS;
+    if (!bf16 && matrix)
+        return error_set(err, "--kernels=%s: matrix units compute bf16 products; add --precision=bf16",
+                         cpu->emulated ? "emulated" : "matrix");
+    if (!bf16) return true;
+    if (sizeof(real) != 4)
+        return error_set(err, "bf16 products need a build with float numbers, and this one was made for double; use "
+                              "--precision=fp32");
+    const char *missing = cpu->emulated ? NULL : kernels == KERNELS_VECTOR ? "not asked for" : amx_missing();
+    cpu->unit = missing ? UNIT_DOTS : UNIT_TILES;
+    if (!missing || (dots && !matrix)) return true;
+    if (matrix) return error_set(err, "--kernels=matrix: %s; leave it out", missing);
+    return error_set(err, "bf16 products need %s, or AMX; use --precision=fp32", DOTS_MISSING);
+}
+
+// What this CPU has and this build leaves out, and what to do; "" where that is nothing.
+static inline const char *cpu_unused(void) {
+#if defined(__x86_64__)
+#ifndef __AVX512F__
+    if (__builtin_cpu_supports("avx512f")) return "; this CPU has AVX-512, built without: make ARCH=native adds it";
+#endif
+#if !defined(__AVX2__) || !defined(__FMA__)
+    if (__builtin_cpu_supports("avx2")) return "; this CPU has AVX2, built without: make ARCH=native adds it";
+#endif
+#ifndef AMX_BUILT
+    unsigned a, b, c, d;
+    if (sizeof(real) == 4 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 22))
+        return "; this CPU has AMX, built without: gcc 11 or clang 12 adds it";
+#endif
+#elif defined(__aarch64__) && defined(__linux__) && !defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    if (getauxval(AT_HWCAP2) & (1UL << 14)) return "; this CPU has BF16, built without: make ARCH=native adds it";
+#endif
+    return "";
+}
+
+// "2 threads, AVX-512, fp32". The text lies in `out` (160 bytes).
+static inline const char *cpu_description(char out[160], const Cpu *cpu) {
     const char *vectors = VECTOR_BYTES == 64 ? "AVX-512" : VECTOR_BYTES == 32 ? "AVX2" : "128-bit vectors";
-    snprintf(out, 64, "%d thread%s, %s, %s", cpu->threads, cpu->threads == 1 ? "" : "s", vectors,
-             cpu->bf16           ? "bf16 products"
-             : sizeof(real) == 8 ? "fp64"
-                                 : "fp32");
+    const char *products = cpu->unit == UNIT_DOTS                     ? "bf16 products"
+                           : cpu->unit == UNIT_TILES && cpu->emulated ? "bf16 products, AMX emulated"
+                           : cpu->unit == UNIT_TILES                  ? "bf16 products by AMX"
+                           : sizeof(real) == 8                        ? "fp64"
+                                                                      : "fp32";
+    snprintf(out, 160, "%d thread%s, %s, %s%s", cpu->threads, cpu->threads == 1 ? "" : "s", vectors, products,
+             cpu_unused());
     return out;
 }
 

@@ -91,6 +91,7 @@ static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setu
     const Dist *dist = setup->dist;
     setup->config = l->config;
     setup->precision = o->precision;
+    setup->kernels = o->kernels;
     setup->threads = (int)o->threads;
     bool folder, weights, ok = folder_look(o->model, &folder, &weights, &err);
     if (ok && !weights && !random)

@@ -331,6 +331,7 @@ static inline void trainer_make_model(Trainer *t) {
     setup.seq_len = t->T;
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
     setup.precision = o->precision;
+    setup.kernels = o->kernels;
     setup.no_master = o->master_weights == MASTER_NONE;
     setup.zero = (int)o->zero;
     setup.zero_group = (int)o->zero_group;

@@ -1,0 +1,264 @@
+/*
+pack.h: the operands of matrix products, copied ("packed") into the order in which gemm.h and attention.h read them.
+
+A panel holds TILE_M rows of A or TILE_N columns of B, k after k; for dot products of bf16 a pair of k stands for one;
+for the tile unit (amx.h) a panel is tiles, two side by side.
+*/
+#ifndef LLMC_CPU_PACK_H
+#define LLMC_CPU_PACK_H
+
+#include "amx.h"
+
+// ---------------------------------------------------------------- tile and cache blocking
+
+// The tile in registers: TILE_M x TILE_V vectors of sums, TILE_V of B, one broadcast number of A:
+//     AVX-512  8 x 3 + 3 + 1 = 28 of 32 registers        NEON  4 x 6 + 6 + 1 = 31 of 32
+//     AVX2     4 x 3 + 3 + 1 = 16 of 16
+// 24 (12) independent sums hide an FMA latency of 4 on up to 4 (2) units, and 24 FMAs go with 11 or 10
+// loads (12 with 7), so that loads do not limit. attention.h needs TILE_V to be a multiple of 3 and
+// TILE_N / 3 a multiple of TILE_M.
+#if VL == 2 // double in short vectors, where speed does not matter
+enum { TILE_M = 2, TILE_V = 3 };
+#elif defined(__AVX512F__)
+enum { TILE_M = 8, TILE_V = 3 };
+#elif defined(__aarch64__)
+enum { TILE_M = 4, TILE_V = 6 };
+#else
+enum { TILE_M = 4, TILE_V = 3 };
+#endif
+enum { TILE_N = TILE_V * VL };
+enum {
+    THIRD = TILE_V / 3,
+    THIRD_N = THIRD * VL
+}; // vectors and numbers of a third of a tile's width: its parts that may be left out
+
+// What a micro-kernel computes at a time: rows of A, columns of B.
+ALWAYS_INLINE int unit_rows(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_M; }
+ALWAYS_INLINE int unit_columns(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_N; }
+
+// Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
+// B that streams by. A constant, so that results do not depend on the machine that runs the program.
+enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
+// The same of tiles, two thirds of 48 KiB: with half of it the sums would be loaded and stored twice as often.
+enum { KC_TILES = (32 << 10) / (AMX_BLOCK * 2) };
+ALWAYS_INLINE int unit_kc(Unit unit) { return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : KC_TILES; }
+
+typedef struct {
+    const real *data;
+    size_t ld;         // numbers from one row in memory to the next
+    bool k_contiguous; // element (i, k) is data[i*ld + k], otherwise data[k*ld + i]
+} Operand;             // i is a row of A or a column of B
+
+// ---------------------------------------------------------------- packing
+
+// VL (or TILE_M) rows of VL numbers -> the numbers of one column behind those of the one before.
+// Seen as bits of an address, row bits stand above column bits; each stage moves the top bit to the
+// bottom, and after log2(rows) stages column bits stand above row bits.
+ALWAYS_INLINE void transpose_rows(vreal *r, int rows) {
+    vreal t[VL > TILE_M ? VL : TILE_M];
+    for (int stage = 1; stage < rows; stage *= 2) {
+        for (int i = 0; i < rows / 2; i++) {
+            t[2 * i] = interleave_low(r[i], r[i + rows / 2]);
+            t[2 * i + 1] = interleave_high(r[i], r[i + rows / 2]);
+        }
+        for (int i = 0; i < rows; i++) r[i] = t[i];
+    }
+}
+
+// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k. Tiles are whole.
+ALWAYS_INLINE int k_units(int kc, Unit unit) {
+    return unit == UNIT_VECTORS ? kc : unit == UNIT_DOTS ? (kc + 1) / 2 : (kc + AMX_K - 1) / AMX_K * AMX_ROWS;
+}
+// Rows of a panel in memory: whole vectors along k, as the transposition writes them.
+ALWAYS_INLINE int panel_units(int kc, Unit unit) { return (k_units(kc, unit) + VL - 1) / VL * VL; }
+
+// A store waits for its cache line: a prefetch this many bytes ahead of it hides that.
+enum { PACK_AHEAD = 768 };
+// Rows that lie across k are prefetched this many rows ahead: hardware does not follow strides of pages.
+enum { PACK_ROWS_AHEAD = 8 };
+
+// One panel (units, width) from rows that lie along k: rows i0 .. i0+count, columns k0 .. k0+kc.
+ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, int k0, int kc, int width, bool bf16) {
+    int per_unit = bf16 ? 2 : 1, units = (kc + per_unit - 1) / per_unit;
+    int group = width < VL ? width : VL; // rows that are transposed together
+    for (int u = 0; u < units; u += VL)
+        for (int g = 0; g < width; g += group) {
+            vreal r[VL > TILE_M ? VL : TILE_M];
+            int k = u * per_unit, left = kc - k;
+            const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
+            real *to = panel + (size_t)u * width + g;
+            // Long rows are prefetched along k, short ones (heads of attention) a panel ahead.
+            const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
+            if (left >= VL * per_unit && g + group <= count) {
+                UNROLL
+                for (int i = 0; i < group; i++, at += from.ld, ahead += from.ld) {
+                    __builtin_prefetch(ahead, 0, 3);
+                    r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
+                }
+            } else
+                for (int i = 0; i < group; i++, at += from.ld) {
+                    if (g + i >= count) r[i] = (vreal){0};
+                    else if (bf16)
+                        r[i] =
+                            bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
+                    else r[i] = load_up_to(at, left);
+                }
+            transpose_rows(r, group); // now (VL, group): a vector holds VL/group units of `group` rows
+            UNROLL
+            for (int i = 0; i < group; i++, to += width * VL / group) {
+                __builtin_prefetch((char *)to + PACK_AHEAD, 1);
+                vstore(to, r[i]);
+            }
+        }
+}
+
+// Tunable: narrow panels are packed as many at a time as fill these columns, since the rows of a wide
+// matrix lie pages apart and each visit to one costs.
+enum { PACK_COLUMNS = 4 * VL };
+
+// Panels (units, width), `stride` numbers apart, from rows that lie across k; `columns` of them, a
+// constant: one panel, or as many as fill a vector or PACK_COLUMNS.
+ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i0, int k0, int kc, int width,
+                                 int columns, bool bf16) {
+    int units = bf16 ? (kc + 1) / 2 : kc;
+    const real *at = from.data + (size_t)k0 * from.ld + i0;
+    for (int u = 0; u < units; u++, panel += width, at += from.ld * (bf16 ? 2 : 1)) {
+        bool two = bf16 && 2 * u + 1 < kc;
+        for (int g = 0; g < columns; g += 64 / (int)sizeof(real))
+            __builtin_prefetch(at + PACK_ROWS_AHEAD * from.ld * (bf16 ? 2 : 1) + g, 0, 3);
+        UNROLL
+        for (int g = 0; g < columns; g += VL) {
+            vreal v = vload(at + g);
+            if (bf16) v = bf16_merge(v, two ? vload(at + from.ld + g) : (vreal){0});
+            if (width >= VL) {
+                __builtin_prefetch((char *)(panel + g) + PACK_AHEAD, 1);
+                vstore(panel + g, v);
+            } else
+                for (int p = 0; p < VL / width; p++)
+                    memcpy(panel + (size_t)(g / width + p) * stride,
+                           (const char *)&v + (size_t)p * (size_t)width * sizeof(real), (size_t)width * sizeof(real));
+        }
+    }
+}
+
+// Rows i0 .. i1 of the operand as panels of `width` (TILE_M or TILE_N, a constant), columns
+// k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
+ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width,
+                               bool bf16) {
+    if (from.k_contiguous)
+        for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
+    else {
+        int i = i0;
+        if (width >= VL)
+            for (; i + width <= i1; i += width, panel += stride)
+                pack_across_k(panel, stride, from, i, k0, kc, width, width, bf16);
+        else {
+            for (; i + PACK_COLUMNS <= i1; i += PACK_COLUMNS, panel += stride * (PACK_COLUMNS / width))
+                pack_across_k(panel, stride, from, i, k0, kc, width, PACK_COLUMNS, bf16);
+            for (; i + VL <= i1; i += VL, panel += stride * (VL / width))
+                pack_across_k(panel, stride, from, i, k0, kc, width, VL, bf16);
+        }
+        // What is left is narrower than that, or its panels are: number by number.
+        for (; i < i1; i += width, panel += stride)
+            for (int u = 0; u < (bf16 ? (kc + 1) / 2 : kc); u++)
+                for (int g = 0; g < width; g++) {
+                    const real *at = from.data + (size_t)(k0 + u * (bf16 ? 2 : 1)) * from.ld + (size_t)(i + g);
+                    real even = i + g < i1 ? *at : 0, odd = bf16 && i + g < i1 && 2 * u + 1 < kc ? at[from.ld] : 0;
+                    panel[(size_t)u * (size_t)width + (size_t)g] = bf16 ? bf16_merge(vset(even), vset(odd))[0] : even;
+                }
+    }
+}
+
+// ---------------------------------------------------------------- packing for tiles
+
+// 16 rows of 16 numbers -> the same transposed. A row is 16/VL vectors.
+ALWAYS_INLINE void transpose_tile(vreal r[AMX_ROWS][AMX_ROWS / VL]) {
+    vreal t[AMX_ROWS][AMX_ROWS / VL];
+    UNROLL
+    for (int i = 0; i < AMX_ROWS; i += VL) {
+        UNROLL
+        for (int p = 0; p < AMX_ROWS / VL; p++) {
+            vreal part[VL > TILE_M ? VL : TILE_M];
+            UNROLL
+            for (int n = 0; n < VL; n++) part[n] = r[i + n][p];
+            transpose_rows(part, VL);
+            UNROLL
+            for (int n = 0; n < VL; n++) t[p * VL + n][i / VL] = part[n];
+        }
+    }
+    UNROLL
+    for (int i = 0; i < AMX_ROWS; i++) {
+        UNROLL
+        for (int p = 0; p < AMX_ROWS / VL; p++) r[i][p] = t[i][p];
+    }
+}
+
+// One tile of rows i0 .. i0+15, all there, and columns k0 .. k0+31: of A 16 rows of 16 pairs, of B 16 pairs of 16.
+ALWAYS_INLINE void pack_tile(real *tile, Operand from, int i0, int k0, bool of_a) {
+    vreal r[AMX_ROWS][AMX_ROWS / VL];
+    UNROLL
+    for (int n = 0; n < AMX_ROWS; n++) { // a row of the operand, or a pair of k
+        const real *at = from.k_contiguous ? from.data + (size_t)(i0 + n) * from.ld + k0
+                                           : from.data + (size_t)(k0 + 2 * n) * from.ld + i0;
+        __builtin_prefetch(from.k_contiguous ? at + 4 * AMX_K : at + AMX_K * from.ld, 0, 3);
+        if (!from.k_contiguous) __builtin_prefetch(at + (AMX_K + 1) * from.ld, 0, 3);
+        UNROLL
+        for (int p = 0; p < AMX_ROWS / VL; p++)
+            r[n][p] = from.k_contiguous ? bf16_pairs(vload(at + 2 * p * VL), vload(at + (2 * p + 1) * VL))
+                                        : bf16_merge(vload(at + p * VL), vload(at + from.ld + p * VL));
+    }
+    if (from.k_contiguous != of_a) transpose_tile(r);
+    UNROLL
+    for (int n = 0; n < AMX_ROWS; n++) {
+        __builtin_prefetch((char *)(tile + n * AMX_ROWS) + PACK_AHEAD, 1);
+        UNROLL
+        for (int p = 0; p < AMX_ROWS / VL; p++) vstore(tile + n * AMX_ROWS + p * VL, r[n][p]);
+    }
+}
+
+// A tile at an edge: `rows` <= 16 rows and `columns` <= 32 columns are there, zeros stand for the others.
+static inline void pack_tile_part(real *tile, Operand from, int i0, int rows, int k0, int columns, bool of_a) {
+    real whole[(AMX_ROWS + 4) * AMX_K] = {0}; // 4: pack_tile prefetches so far behind what it reads
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < columns; k++)
+            whole[i * AMX_K + k] = from.k_contiguous ? from.data[(size_t)(i0 + i) * from.ld + (size_t)(k0 + k)]
+                                                     : from.data[(size_t)(k0 + k) * from.ld + (size_t)(i0 + i)];
+    Operand part = {whole, AMX_K, true};
+    pack_tile(tile, part, 0, 0, of_a);
+}
+
+// Rows i0 .. i1 as panels of AMX_BLOCK rows, (tiles along k, 2 tiles), `stride` numbers apart.
+ALWAYS_INLINE void pack_tiles(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a) {
+    enum { TILE = AMX_TILE / sizeof(float) };
+    for (int i = i0; i < i1; i += AMX_BLOCK, panel += stride)
+        for (int k = 0; k < kc; k += AMX_K)
+            for (int half = 0; half < 2; half++) {
+                real *tile = panel + (k / AMX_K * 2 + half) * (int)TILE;
+                int row = i + half * AMX_ROWS, rows = i1 - row, columns = kc - k;
+                if (rows >= AMX_ROWS && columns >= AMX_K) pack_tile(tile, from, row, k0 + k, of_a);
+                else
+                    pack_tile_part(tile, from, row, rows < AMX_ROWS ? rows : AMX_ROWS, k0 + k,
+                                   columns < AMX_K ? columns : AMX_K, of_a);
+            }
+}
+
+// Of A, or of B, for what computes the product.
+ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
+                                Unit unit) {
+    if (unit == UNIT_TILES) pack_tiles(panel, stride, from, i0, i1, k0, kc, of_a);
+    else pack_panels(panel, stride, from, i0, i1, k0, kc, of_a ? TILE_M : TILE_N, unit == UNIT_DOTS);
+}
+
+// Prefetches part `part` of `parts` of what pack_operand will read for rows i0 .. i1 into L2: memory is then read
+// while the micro-kernels run, not between them.
+ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
+    const int line = 64 / (int)sizeof(real);
+    int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
+    const real *start =
+        from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
+    int last = (int)((int64_t)lines * (part + 1) / parts);
+    for (int r = (int)((int64_t)lines * part / parts); r < last; r++)
+        for (int c = 0; c < length; c += line) __builtin_prefetch(start + (size_t)r * from.ld + c, 0, 2);
+}
+
+#endif

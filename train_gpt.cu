@@ -494,7 +494,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     int deal;
     if (!shards_deal(&deal, setup->muon.optimizer, err)) return NULL;
     const int built_for = sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
-    if (setup->precision != PRECISION_AUTO && setup->precision != built_for) {
+    if (setup->precision != PRECISION_AUTO && setup->precision != PRECISION_USUAL && setup->precision != built_for) {
         error_set(err,
                   "this train_gpt was built for %s; leave --precision out, or use the other build (train_gpt: bf16, "
                   "train_gpt_fp32: fp32)",
@@ -585,6 +585,10 @@ static const char *model_device(Model *m) {
         snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d",
                  m->shards.ranks.zero, m->shards.ranks.group);
     return m->description;
+}
+
+static int model_precision(const Model *m) {
+    return (void)m, sizeof(real) == sizeof(float) ? PRECISION_FP32 : PRECISION_BF16;
 }
 
 static double model_peak_flops(Model *m) { return device_peak_flops(&m->gpu); }

@@ -14,8 +14,10 @@ outside those two files does arithmetic on a model. All functions are called fro
 
 typedef struct Model Model;
 
-// The type of the matrix products' operands; AUTO: what the program was built for.
-#define PRECISIONS(X) X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto")
+// The type of the matrix products' operands. USUAL: fp32 in train_gpt_cpu, which is the reference, and what train_gpt was
+// built for; AUTO: bf16 where that pays (model_precision says what it became).
+#define PRECISIONS(X)                                                                                                  \
+    X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto") X(PRECISION_USUAL, "usual")
 typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;
 
 // How the ranks shard a segment's trained parameters: equal ranges, whatever tensors lie in them, or whole tensors.
@@ -183,6 +185,8 @@ static ModelMemory model_memory(const ModelSetup *setup);
 static Model *model_create(const ModelSetup *setup, Error *err);
 static void model_destroy(Model *m);
 static const char *model_device(Model *m);
+// FP32 or BF16.
+static int model_precision(const Model *m);
 
 // The highest rate of the arithmetic in use, FLOP/s over all threads or the device; 0: not known.
 static double model_peak_flops(Model *m);

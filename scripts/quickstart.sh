@@ -148,10 +148,6 @@ else
         printf '# Written by quickstart.sh, from %s.\ntime_budget = %s\n' "${settings##*/}" "$minutes"
         if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then sed '/^#/d' "$settings"
         else sed -E '/^(#|lr =|muon_lr =)/d' "$settings" && echo 'lr = auto'; fi
-        # Products in bf16, where the CPU's own instructions for them are faster than those for fp32: AMX is not used yet.
-        if [ "${program##*/}" = train_gpt_cpu ] && grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo && ! grep -q '^precision' "$settings"; then
-            echo 'precision = bf16'
-        fi
     } >"$work/train.conf.part"
     mv "$work/train.conf.part" "$work/train.conf"
 fi

@@ -25,6 +25,7 @@ my %exceptions = (
         cross_entropy => 'ld: rows of logits are padded on the device',
         embedding_backward => 'groups: tokens sorted beforehand, so that no two threads add to one row',
         gemm => 'loops over operands there, a call of cuBLASLt here',
+        muon_update => 'what clips, and what is not finite, lies on the device there',
     },
     rooms => {
     },

@@ -109,7 +109,7 @@ static inline vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
 #endif
-// interleave_low:  a0 b0 a1 b1 ... of the lower halves; interleave_high: of the upper halves. EVEN_NUMBERS: a0 a2 ... b0 b2 ...
+// interleave_low: a0 b0 a1 b1 ... of the lower halves; interleave_high: of the upper halves; EVEN_NUMBERS: a0 a2 ...
 #if VL == 16
 #define ROTATE_8(v) SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
 #define ROTATE_4(v) SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)

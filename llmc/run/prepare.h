@@ -330,7 +330,8 @@ static inline void trainer_make_model(Trainer *t) {
     setup.batch_size = t->B;
     setup.seq_len = t->T;
     setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
-    setup.precision = o->precision;
+    bool goes_on = o->precision == PRECISION_AUTO && t->state.step > 0;
+    setup.precision = goes_on ? t->state.precision : o->precision;
     setup.kernels = o->kernels;
     setup.no_master = o->master_weights == MASTER_NONE;
     setup.zero = (int)o->zero;
@@ -342,6 +343,7 @@ static inline void trainer_make_model(Trainer *t) {
     trainer_room(t, &setup);
     t->model = model_create(&setup, &err);
     dist_agree(t->dist, t->model != NULL, &err);
+    t->state.precision = model_precision(t->model);
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
 }
 

@@ -19,6 +19,7 @@ typedef struct {
     int64_t spike_step;
     double seconds; // of --time_budget that are used; 0: there is none
     double lr;      // that --lr=auto chose before the first step; 0: it was not asked
+    int precision;  // Precision that the model works in
     SpikeWindow window;
     int64_t seed;
     int64_t seq_len;
@@ -28,7 +29,8 @@ typedef struct {
 static inline void run_state_json(Str *s, const RunState *state) {
     str_printf(s, "  \"step\": %lld,\n  \"position\": %lld,\n  \"tokens\": %lld,\n", (long long)state->step,
                (long long)state->position, (long long)state->tokens);
-    str_printf(s, "  \"seconds\": %.17g,\n  \"lr\": %.17g,\n", state->seconds, state->lr);
+    str_printf(s, "  \"seconds\": %.17g,\n  \"lr\": %.17g,\n  \"precision\": \"%s\",\n", state->seconds, state->lr,
+               state->precision == PRECISION_BF16 ? "bf16" : "fp32");
     str_printf(s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
                (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(s, &state->window);
@@ -54,6 +56,10 @@ static inline bool run_state_read(RunState *state, const Json *root) {
     const Json *seconds = json_get(root, "seconds"), *lr = json_get(root, "lr");
     state->seconds = seconds ? json_number(seconds, -1) : 0;
     state->lr = lr ? json_number(lr, -1) : 0;
+    const char *precision = json_string(json_get(root, "precision"), "");
+    state->precision = strcmp(precision, "bf16") == 0   ? PRECISION_BF16
+                       : strcmp(precision, "fp32") == 0 ? PRECISION_FP32
+                                                        : PRECISION_USUAL; // of a version before
     state->seed = run_integer(root, "seed", -1);
     state->seq_len = run_integer(root, "seq_len", -1);
     const char *data = json_string(json_get(root, "data"), "");

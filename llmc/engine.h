@@ -14,8 +14,8 @@ outside those two files does arithmetic on a model. All functions are called fro
 
 typedef struct Model Model;
 
-// The type of the matrix products' operands. USUAL: fp32 in train_gpt_cpu, which is the reference, and what train_gpt was
-// built for; AUTO: bf16 where that pays (model_precision says what it became).
+// The type of the matrix products' operands. USUAL: fp32 in train_gpt_cpu, which is the reference, and what train_gpt
+// was built for; AUTO: bf16 where that pays (model_precision says what it became).
 #define PRECISIONS(X)                                                                                                  \
     X(PRECISION_FP32, "fp32") X(PRECISION_BF16, "bf16") X(PRECISION_AUTO, "auto") X(PRECISION_USUAL, "usual")
 typedef enum { PRECISIONS(CHOICE_ENUM) } Precision;

@@ -411,7 +411,8 @@ enum { ATTENTION_SHAPES = sizeof attention_shapes / sizeof attention_shapes[0] }
 // attention.h says that a NaN behind the causal mask may reach queries and keys of the same block of
 // TILE_N: there, in batch 0 and the first group of heads alone, NaN is as good as a number.
 static void attention_spread(const real *got, double *want, int head, int position, int poisoned, int group, int HS) {
-    if (head >= group || position + TILE_N <= poisoned) return;
+    int block = unit_columns(UNIT_VECTORS) > AMX_BLOCK ? TILE_N : AMX_BLOCK;
+    if (head >= group || position + block <= poisoned) return;
     for (int d = 0; d < HS; d++)
         if (isnan((double)got[d])) want[d] = NAN;
 }
@@ -489,7 +490,8 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
                     }
                 }
             }
-    double factor = 8;
+    // Tiles round Q, K, V, dO, P and dS to bf16, each by 2^-9 at most.
+    double factor_back = cpu->unit == UNIT_TILES ? 0x1p15 : 8, factor = Tq > ATTENTION_FEW_QUERIES ? factor_back : 8;
     AttentionShape shape = {B, Tq, Tkv, NH, NKV, HS, scale};
     Heads in = {{q, ldq}, {k, ldk}, {v, ldk}};
     attention_forward(o, lse, in, shape, cpu);
@@ -527,9 +529,9 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
             attention_spread(dk + (size_t)t * HS, want_k + (size_t)t * HS, 0, t, poisoned, group, HS);
             attention_spread(dv + (size_t)t * HS, want_v + (size_t)t * HS, 0, t, poisoned, group, HS);
         }
-        kernel_compare("attention_backward, dq", dq, want_q, size_q, nd, factor);
-        kernel_compare("attention_backward, dk", dk, want_k, size_k, ndk, factor);
-        kernel_compare("attention_backward, dv", dv, want_v, size_v, ndk, factor);
+        kernel_compare("attention_backward, dq", dq, want_q, size_q, nd, factor_back);
+        kernel_compare("attention_backward, dk", dk, want_k, size_k, ndk, factor_back);
+        kernel_compare("attention_backward, dv", dv, want_v, size_v, ndk, factor_back);
         bool rest_left = true;
         for (size_t i = 0; i < n; i++)
             if (i % ld >= (size_t)(NH + 2 * NKV) * HS) rest_left = rest_left && isnan((double)d[i]);

@@ -18,30 +18,20 @@ which needs one transposition, of dS.
 
 A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
 products run over the block with a probability of 0.
+
+On the tile unit both passes are those of attention_tiles.h; with dot products of bf16 they stay in fp32.
 */
 #ifndef LLMC_CPU_ATTENTION_H
 #define LLMC_CPU_ATTENTION_H
 
 #include "../model.h"
+#include "attention_tiles.h"
 #include "gemm.h"
-
-// Rows that lie ld numbers apart.
-typedef struct {
-    real *at;
-    int ld;
-} Rows;
-
-// Queries (B, Tq, NH HS), keys and values (B, Tkv, NKV HS), or their gradients.
-typedef struct {
-    Rows q, k, v;
-} Heads;
 
 enum { ATTENTION_KEYS = 64 };   // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 4 }; // tunable: panels of TILE_N queries at a time in the backward pass
 enum { ATTENTION_FEW_QUERIES = 4 }; // up to here keys and values are read as they lie
 enum { ATTENTION_CHUNK = 256 };     // keys of one piece of work with few queries; fixed: bits do not depend on threads
-
-ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 // out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), thirds first .. end-1
 ALWAYS_INLINE void tile_add(real *out, const real *a, const real *b, int units, int first, int end) {
@@ -87,41 +77,12 @@ ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_pa
     }
 }
 
-// to (count, HS) = from (HS, TILE_N)^T, column q times factor[q]
-static inline void store_transposed(Rows to, const real *from, const real *factor, int HS, int count) {
-    for (int q = 0; q < count; q += VL) {
-        vreal f = vload(factor + q);
-        for (int d = 0; d < HS; d += VL) {
-            vreal r[VL > TILE_M ? VL : TILE_M];
-            for (int i = 0; i < VL; i++)
-                r[i] = d + i < HS ? vload(from + (size_t)(d + i) * TILE_N + q) * f : (vreal){0};
-            transpose_rows(r, VL);
-            for (int i = 0; i < VL && q + i < count; i++) {
-                store_up_to(to.at + (size_t)(q + i) * (size_t)to.ld + d, r[i], HS - d);
-            }
-        }
-    }
-}
-
-// Head h of token t of sequence b, of sequences of T tokens.
-static inline real *head_at(Rows r, int b, int t, int h, int T, int HS) {
-    return r.at + ((size_t)b * (size_t)T + (size_t)t) * (size_t)r.ld + (size_t)h * (size_t)HS;
-}
-
-static inline int this_thread(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 // One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and behind them
 // (HS/TILE_M, Tkv, TILE_M) of the values are packed. limit: the last key that the first query sees.
 static inline void attention_block(Rows out, real *lse, Rows q, const real *k_panels, int count, int limit,
                                    AttentionShape shape, real *scratch) {
     int HS = shape.HS;
-    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
+    size_t hs_units = (size_t)panel_units(HS, UNIT_VECTORS), hs_rows = round_up((size_t)HS, TILE_M),
            t_rows = round_up((size_t)shape.Tkv, TILE_M);
     const real *v_panels = k_panels + t_rows * hs_units;
     real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N,
@@ -180,7 +141,7 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
                       i, 3);
     }
     for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
-    store_transposed(out, ot, factor, HS, count);
+    store_transposed(out, ot, TILE_N, factor, HS, count);
     if (lse)
         for (int i = 0; i < count; i++) lse[i] = (real)(log((double)l[i / VL][i % VL]) + (double)m[i / VL][i % VL]);
 }
@@ -260,7 +221,11 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
         attention_few_queries(out, lse, in, s, cpu);
         return;
     }
-    size_t hs_units = (size_t)panel_units(HS, false), hs_rows = round_up((size_t)HS, TILE_M),
+    if (cpu->unit == UNIT_TILES) {
+        attention_tiles_forward(out, lse, in, s, cpu);
+        return;
+    }
+    size_t hs_units = (size_t)panel_units(HS, UNIT_VECTORS), hs_rows = round_up((size_t)HS, TILE_M),
            t_rows = round_up((size_t)Tkv, TILE_M);
     size_t head = t_rows * (hs_units + hs_rows); // packed keys and values of one head
     size_t own = cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows + 1) * TILE_N + PACK_AHEAD) /
@@ -320,7 +285,7 @@ typedef struct {
 
 static inline AttentionScratch attention_scratch(int T, int HS) {
     AttentionScratch s;
-    s.hs_units = (size_t)panel_units(HS, false), s.hs_rows = round_up((size_t)HS, TILE_M),
+    s.hs_units = (size_t)panel_units(HS, UNIT_VECTORS), s.hs_rows = round_up((size_t)HS, TILE_M),
     s.t_rows = round_up((size_t)T, TILE_N);
     s.q_panels = s.t_rows * s.hs_units;
     s.q_across = s.t_rows * s.hs_rows;
@@ -458,9 +423,9 @@ ALWAYS_INLINE void backward_store(const BackwardParts *s, Rows dk, Rows dv, int 
     int HS = s->HS, count = s->T - k0 < TILE_N ? s->T - k0 : TILE_N;
     size_t at = (size_t)k0 * s->size.hs_rows;
     for (int i = 0; i < TILE_N; i++) s->factor[i] = s->scale;
-    store_transposed(dk, s->dkt + at, s->factor, HS, count);
+    store_transposed(dk, s->dkt + at, TILE_N, s->factor, HS, count);
     for (int i = 0; i < TILE_N; i++) s->factor[i] = 1;
-    store_transposed(dv, s->dvt + at, s->factor, HS, count);
+    store_transposed(dv, s->dvt + at, TILE_N, s->factor, HS, count);
 }
 
 // d is overwritten; dout, out and lse as in attention_forward with Tq == Tkv == T. A task is one head of
@@ -468,6 +433,10 @@ ALWAYS_INLINE void backward_store(const BackwardParts *s, Rows dk, Rows dv, int 
 // a fixed order. Their number depends on the shape alone.
 static inline void attention_backward(Heads d, const real *dout, const real *out, const real *lse, Heads in,
                                       AttentionShape shape, Cpu *cpu) {
+    if (cpu->unit == UNIT_TILES) {
+        attention_tiles_backward(d, dout, out, lse, in, shape, cpu);
+        return;
+    }
     int B = shape.B, T = shape.Tq, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     AttentionScratch size = attention_scratch(T, HS);
     int group = NH / NKV, panels = ceil_divide(T, TILE_N);
@@ -525,7 +494,7 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
         }
         for (int i = 0; i < TILE_N; i++) factor[i] = scale;
         Rows dq = {head_at(d.q, head / NH, t, head % NH, T, HS), d.q.ld};
-        store_transposed(dq, sum, factor, HS, count);
+        store_transposed(dq, sum, TILE_N, factor, HS, count);
     }
 }
 

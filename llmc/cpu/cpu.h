@@ -420,6 +420,14 @@ static inline void *cpu_workspace(Cpu *cpu, size_t bytes) {
     return cpu->workspace;
 }
 
+static inline int this_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 static inline size_t cpu_align(size_t n) { return (n + 63) / 64 * 64; }
 
 // Chunk i of `chunks` of [0, n), in steps of `step`: first index; the end is the start of chunk i+1.

@@ -150,8 +150,6 @@ typedef struct {
     size_t slab_size, strip_size; // numbers in a packed slab and a packed strip
 } Blocking;
 
-static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
-
 // For a part of M x N x K that one of `threads` works on.
 static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu *cpu) {
     Blocking s;

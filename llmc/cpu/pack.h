@@ -43,6 +43,8 @@ enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
 enum { KC_TILES = (32 << 10) / (AMX_BLOCK * 2) };
 ALWAYS_INLINE int unit_kc(Unit unit) { return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : KC_TILES; }
 
+static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
+
 typedef struct {
     const real *data;
     size_t ld;         // numbers from one row in memory to the next

@@ -168,12 +168,50 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     if (!trainer_lr_open(t)) trainer_log_schedule(t);
 }
 
+// An option that changes nothing beside the others is an error: whoever gave it expects something of it.
+static inline bool trainer_options_effective(const Options *o, Error *err) {
+    const bool muon = o->optimizer != OPTIMIZER_ADAMW, normuon = o->optimizer == OPTIMIZER_NORMUON,
+               samples = o->sample_every > 0;
+    const struct {
+        const char *name, *needs;
+        bool met;
+    } rules[] = {{"muon_lr", "--optimizer=muon or normuon", muon},
+                 {"muon_scale", "--optimizer=muon or normuon", muon},
+                 {"muon_momentum", "--optimizer=muon or normuon", muon},
+                 {"muon_nesterov", "--optimizer=muon or normuon", muon},
+                 {"muon_steps", "--optimizer=muon or normuon", muon},
+                 {"muon_polynomials", "--optimizer=muon or normuon", muon},
+                 {"muon_cautious", "--optimizer=muon or normuon", muon},
+                 {"muon_beta2", "--optimizer=normuon", normuon},
+                 {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
+                 {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
+                 {"final_val_tokens", "--val_every", o->val_every > 0},
+                 {"sample_prompt", "--sample_every", samples},
+                 {"spike_limit", "--spike_action=skip or rollback", o->spike_action != SPIKE_NONE}};
+    Options usual;
+    Str was, is;
+    memset(&was, 0, sizeof was);
+    memset(&is, 0, sizeof is);
+    bool ok = options_default(&usual, o->verb, err);
+    for (size_t i = 0; ok && i < sizeof rules / sizeof *rules; i++) {
+        const Option *p = option_find(rules[i].name);
+        was.size = is.size = 0;
+        option_text(&was, p, &usual), option_text(&is, p, o);
+        str_puts(&was, ""), str_puts(&is, "");
+        if (!rules[i].met && strcmp(was.data, is.data) != 0)
+            ok = error_set(err, "--%s=%s has no effect without %s: give both, or neither", p->name, is.data,
+                           rules[i].needs);
+    }
+    free(was.data), free(is.data);
+    options_free(&usual);
+    return ok;
+}
+
 // The schedule, by steps or by the budget of time. Warm-up is a share of either, or a number of steps. With --lr=auto
 // its peak is still to be set.
 static inline bool trainer_schedule(Trainer *t, Error *err) {
     const Options *o = t->o;
-    if (o->muon_lr > 0 && o->optimizer == OPTIMIZER_ADAMW)
-        return error_set(err, "--muon_lr=%g is of --optimizer=muon or normuon, and this run's is adamw", o->muon_lr);
+    if (!trainer_options_effective(o, err)) return false;
     if (o->warmup_steps > 0 && o->warmup_fraction > 0)
         return error_set(err, "--warmup_steps=%lld and --warmup_fraction=%g: give one of them",
                          (long long)o->warmup_steps, o->warmup_fraction);

@@ -279,6 +279,9 @@ static inline void rope_table(double *rope, int T, int HS, double theta) {
     X("nano", FAMILY_GPT2, 2, 64, 4, 4, 16, 256, 512, 256, 1)                                                          \
     X("nano", FAMILY_LLAMA, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \
     X("nano", FAMILY_QWEN3, 2, 64, 4, 2, 16, 176, 512, 256, 1)                                                         \
+    X("3M", FAMILY_GPT2, 4, 192, 3, 3, 64, 768, 8192, 1024, 1)                                                         \
+    X("3M", FAMILY_LLAMA, 4, 192, 3, 1, 64, 576, 8192, 1024, 1)                                                        \
+    X("3M", FAMILY_QWEN3, 4, 192, 3, 1, 64, 576, 8192, 1024, 1)                                                        \
     X("5M", FAMILY_GPT2, 4, 256, 4, 4, 64, 1024, 8192, 1024, 1)                                                        \
     X("5M", FAMILY_LLAMA, 4, 256, 4, 2, 64, 768, 8192, 1024, 1)                                                        \
     X("5M", FAMILY_QWEN3, 4, 256, 4, 2, 64, 768, 8192, 1024, 1)                                                        \
@@ -318,7 +321,7 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
     }
     PRESETS(X)
 #undef X
-    return error_set(err, "no model preset named %s; sizes: nano 5M 30M 124M 350M 774M 1.5B 7B, as %s", name,
+    return error_set(err, "no model preset named %s; sizes: nano 3M 5M 30M 124M 350M 774M 1.5B 7B, as %s", name,
                      family_list("-SIZE", " or ").text);
 }
 

@@ -6,9 +6,9 @@
 #   --minutes=N      how long to train (default 5; the whole takes about two minutes more)
 #   --offline        fetch nothing: train on the small sample text of this repository
 #   --out=DIR        where everything goes (default: run/quickstart in this repository)
-#   --model=PRESET   default qwen3-5M; train_gpt_cpu info --model=PRESET says what it is and costs
+#   --model=PRESET   default qwen3-3M; train_gpt_cpu info --model=PRESET says what it is and costs
 #   --vocab_size=N   default 8192 (2048 for the sample text)
-#   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of qwen3-5M; for
+#   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of qwen3-3M; for
 #                    another model they are found by --lr=auto)
 #   --program=FILE   use this program, say ./train_gpt, and build none
 #
@@ -20,7 +20,7 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-minutes=5 offline=0 out=$root/run/quickstart model=qwen3-5M vocab_size="" program="" config=""
+minutes=5 offline=0 out=$root/run/quickstart model=qwen3-3M vocab_size="" program="" config=""
 while [ $# -gt 0 ]; do
     word=$1; shift
     case $word in
@@ -50,7 +50,7 @@ again=$(printf %q "$0")
 [ "$minutes" = 5 ] || again+=" --minutes=$minutes"
 [ $offline = 0 ] || again+=" --offline"
 [ "$out" = "$root/run/quickstart" ] || again+=" --out=$(printf %q "$out")"
-[ "$model" = qwen3-5M ] || again+=" --model=$model"
+[ "$model" = qwen3-3M ] || again+=" --model=$model"
 [ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
 [ -z "$config" ] || again+=" --config=$(printf %q "$config")"
 [ -z "$program" ] || again+=" --program=$(printf %q "$program")"
@@ -146,7 +146,7 @@ else
     [ -s "$settings" ] || fail "--config: $settings is not a file with options"
     {
         printf '# Written by quickstart.sh, from %s.\ntime_budget = %s\n' "${settings##*/}" "$minutes"
-        if [ -n "$config" ] || [ "$model" = qwen3-5M ]; then sed '/^#/d' "$settings"
+        if [ -n "$config" ] || [ "$model" = qwen3-3M ]; then sed '/^#/d' "$settings"
         else sed -E '/^(#|lr =|muon_lr =)/d' "$settings" && echo 'lr = auto'; fi
     } >"$work/train.conf.part"
     mv "$work/train.conf.part" "$work/train.conf"

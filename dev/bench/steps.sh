@@ -58,8 +58,8 @@ for r in $RUNS; do
         awk -F'\t' '{ printf "%-8s %-5s %5d %3d %5d %9.3f s %7s %7.2f GB\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
 done
 jq -rs 'def s(m; p; r): (map(select(.model == m and .precision == p and .ranks == r and .T == 256)) | .[0].seconds);
-    (select(s("124M"; "bf16"; 1)) | "bf16 against fp32, 124M B=4 T=256: \(s("124M"; "fp32"; 1) / s("124M"; "bf16"; 1) * 100 | round / 100) times as fast"),
-    (("small", "124M") as $m | select(s($m; "fp32"; 2)) |
+    (select(s("124M"; "bf16"; 1) and s("124M"; "fp32"; 1)) | "bf16 against fp32, 124M B=4 T=256: \(s("124M"; "fp32"; 1) / s("124M"; "bf16"; 1) * 100 | round / 100) times as fast"),
+    (("small", "124M") as $m | select(s($m; "fp32"; 2) and s($m; "fp32"; 1)) |
         "2 ranks against 1, \($m): \(s($m; "fp32"; 1) / s($m; "fp32"; 2) * 1000 | round / 1000) times the throughput")' "$BUILD/steps.jsonl"
 
 # Generation reads every weight of a matrix product once a token: 124.32 M floats. What loading costs

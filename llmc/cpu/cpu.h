@@ -246,6 +246,13 @@ static inline vreal bf16_merge(vreal even, vreal odd) {
                o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
     return (vreal)vorrq_u32(e, vshlq_n_u32(o, 16));
 }
+// Vectors of 2 rows (of b: columns) by 4 k: sum (2, 2) + a b
+#define BF16_MATRIX
+static inline vreal bf16_mmla(vreal sum, vreal a, vreal b) {
+    return (vreal)vbfmmlaq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b);
+}
+static inline vreal lower_halves(vreal a, vreal b) { return SHUFFLE(a, b, 0, 1, 4, 5); }
+static inline vreal upper_halves(vreal a, vreal b) { return SHUFFLE(a, b, 2, 3, 6, 7); }
 #elif !defined(REAL_DOUBLE)
 // Dot products are never called: cpu_choose_unit sees to it. Conversions are for the tile unit, or for who emulates it.
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (void)a, (void)b, sum; }
@@ -280,8 +287,9 @@ static inline vreal bf16_merge(vreal even, vreal odd) { return bf16_merge_plain(
 
 // ---------------------------------------------------------------- the machine
 
-// What computes products: multiply-adds of vectors; dot products of bf16 pairs; tiles of bf16 (amx.h).
-typedef enum { UNIT_VECTORS, UNIT_DOTS, UNIT_TILES } Unit;
+// What computes products: multiply-adds of vectors; dot products of bf16 pairs; tiles of bf16 (amx.h); matrix products
+// of bf16 vectors (mmla.h).
+typedef enum { UNIT_VECTORS, UNIT_DOTS, UNIT_TILES, UNIT_MMLA } Unit;
 
 typedef struct {
     int threads;

@@ -82,27 +82,29 @@ typedef struct {
     size_t ld;
 } Target;
 
+// Vector j of row i of a tile: to = v + bias + init, as far as it lies in the tile's `columns`.
+ALWAYS_INLINE void target_store(Target to, int i, int j, int columns, vreal v) {
+    int n = columns - j * VL;
+    if (n <= 0) return;
+    size_t at = (size_t)i * to.ld + (size_t)(j * VL);
+    if (n >= VL) {
+        if (to.bias) v += vload(to.bias + j * VL);
+        if (to.init) v += vload(to.init + at);
+        vstore(to.out + at, v);
+    } else {
+        if (to.bias) v += vload_part(to.bias + j * VL, n);
+        if (to.init) v += vload_part(to.init + at, n);
+        vstore_part(to.out + at, v, n);
+    }
+}
+
 // to (rows, columns) = sums + bias + init
 ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], Target to, int rows, int columns) {
     UNROLL
     for (int i = 0; i < TILE_M; i++) {
         if (i >= rows) break;
         UNROLL
-        for (int j = 0; j < TILE_V; j++) {
-            int n = columns - j * VL;
-            if (n <= 0) break;
-            size_t at = (size_t)i * to.ld + (size_t)(j * VL);
-            vreal v = sums[i][j];
-            if (n >= VL) {
-                if (to.bias) v += vload(to.bias + j * VL);
-                if (to.init) v += vload(to.init + at);
-                vstore(to.out + at, v);
-            } else {
-                if (to.bias) v += vload_part(to.bias + j * VL, n);
-                if (to.init) v += vload_part(to.init + at, n);
-                vstore_part(to.out + at, v, n);
-            }
-        }
+        for (int j = 0; j < TILE_V; j++) target_store(to, i, j, columns, sums[i][j]);
     }
 }
 
@@ -141,6 +143,23 @@ static inline void tile_of_amx(Target to, const real *a, const real *b, int unit
 #endif
 }
 
+// The same of matrix products of vectors: a tile of which `rows` x `columns` or more lie in the result.
+ALWAYS_INLINE void tile_of_mmla(Target to, const real *a, const real *b, int units, int rows, int columns) {
+#ifdef BF16_MATRIX
+    vreal sums[MMLA_M][MMLA_N / VL];
+    mmla_tile(sums, a, b, units, to.out, to.ld);
+    if (rows >= MMLA_M && columns >= MMLA_N) rows = MMLA_M, columns = MMLA_N; // constants: no branches below
+    UNROLL
+    for (int i = 0; i < MMLA_M; i++) {
+        if (i >= rows) break;
+        UNROLL
+        for (int j = 0; j < MMLA_N / VL; j++) target_store(to, i, j, columns, sums[i][j]);
+    }
+#else
+    (void)to, (void)a, (void)b, (void)units, (void)rows, (void)columns;
+#endif
+}
+
 // ---------------------------------------------------------------- the product
 
 typedef struct {
@@ -155,7 +174,8 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu
     Blocking s;
     Unit unit = cpu->unit;
     int k_most = unit_kc(unit);
-    s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // runs of even size
+    int k_step = unit_k_step(unit);
+    s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), k_step) * k_step; // runs of even size
     if (s.kc > k_most) s.kc = k_most;
     size_t units = (size_t)panel_units(s.kc, unit),
            row = units * sizeof(real); // bytes of a packed row of A or column of B
@@ -176,8 +196,8 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu
 }
 
 // Threads as a grid of rows x columns over the result. The cost of a thread, in cycles for each k: a
-// row takes one for each vector of its columns, packing a number takes about one. Tiles: both take less, products
-// a 64th of a cycle for each number of the result where packing takes one.
+// row takes one for each vector of its columns, packing a number takes about one. Matrix units: both take less,
+// products a 64th (mmla.h: a 16th) of a cycle for each number of the result where packing takes one.
 static inline int gemm_grid_rows(int threads, int M, int N, Unit unit) {
     int best = 1, tile_m = unit_rows(unit), tile_n = unit_columns(unit);
     int64_t least = INT64_MAX;
@@ -185,7 +205,9 @@ static inline int gemm_grid_rows(int threads, int M, int N, Unit unit) {
         if (threads % rows) continue;
         int64_t m = (int64_t)ceil_divide(ceil_divide(M, tile_m), rows) * tile_m,
                 n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, tile_n), threads / rows) * tile_n);
-        int64_t cost = m + n + (unit == UNIT_TILES ? m * n / 64 : m * ceil_divide((int)n, THIRD_N) * THIRD);
+        int64_t cost = m + n;
+        if (unit == UNIT_TILES || unit == UNIT_MMLA) cost += m * n / (unit == UNIT_TILES ? 64 : 16);
+        else cost += m * ceil_divide((int)n, THIRD_N) * THIRD;
         if (cost < least) {
             least = cost;
             best = rows;
@@ -236,6 +258,7 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
                                    *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
                         Target tile = {out, init, bias, to.ld};
                         if (unit == UNIT_TILES) tile_of_amx(tile, a_panel, b_panel, units, rows, columns, cpu);
+                        else if (unit == UNIT_MMLA) tile_of_mmla(tile, a_panel, b_panel, units, rows, columns);
                         else if (rows >= TILE_M && columns >= TILE_N) {
                             vreal sums[TILE_M][TILE_V];
                             tile_product(sums, a_panel, b_panel, units, 0, TILE_V, unit == UNIT_DOTS, out, to.ld);
@@ -260,6 +283,9 @@ GEMM_PART(gemm_part_vectors, UNIT_VECTORS)
 GEMM_PART(gemm_part_dots, UNIT_DOTS)
 #endif
 GEMM_PART(gemm_part_tiles, UNIT_TILES)
+#ifdef BF16_MATRIX
+GEMM_PART(gemm_part_mmla, UNIT_MMLA)
+#endif
 #undef GEMM_PART
 
 static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cpu *cpu) {
@@ -286,6 +312,12 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 #ifdef BF16_DOTS
         if (cpu->unit == UNIT_DOTS) {
             gemm_part_dots(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
+            continue;
+        }
+#endif
+#ifdef BF16_MATRIX
+        if (cpu->unit == UNIT_MMLA) {
+            gemm_part_mmla(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
             continue;
         }
 #endif

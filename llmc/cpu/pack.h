@@ -2,12 +2,14 @@
 pack.h: the operands of matrix products, copied ("packed") into the order in which gemm.h and attention.h read them.
 
 A panel holds TILE_M rows of A or TILE_N columns of B, k after k; for dot products of bf16 a pair of k stands for one;
-for the tile unit (amx.h) a panel is tiles, two side by side.
+for the tile unit (amx.h) a panel is tiles, two side by side; for matrix products of vectors (mmla.h) it is vectors of
+two rows or columns by four k.
 */
 #ifndef LLMC_CPU_PACK_H
 #define LLMC_CPU_PACK_H
 
 #include "amx.h"
+#include "mmla.h"
 
 // ---------------------------------------------------------------- tile and cache blocking
 
@@ -33,15 +35,22 @@ enum {
 }; // vectors and numbers of a third of a tile's width: its parts that may be left out
 
 // What a micro-kernel computes at a time: rows of A, columns of B.
-ALWAYS_INLINE int unit_rows(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_M; }
-ALWAYS_INLINE int unit_columns(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_N; }
+ALWAYS_INLINE int unit_rows(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : unit == UNIT_MMLA ? MMLA_M : TILE_M; }
+ALWAYS_INLINE int unit_columns(Unit unit) {
+    return unit == UNIT_TILES ? AMX_BLOCK : unit == UNIT_MMLA ? MMLA_N : TILE_N;
+}
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
 enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
 // The same of tiles, two thirds of 48 KiB: with half of it the sums would be loaded and stored twice as often.
 enum { KC_TILES = (32 << 10) / (AMX_BLOCK * 2) };
-ALWAYS_INLINE int unit_kc(Unit unit) { return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : KC_TILES; }
+enum { KC_MMLA = (16 << 10) / (MMLA_M * 2) };
+ALWAYS_INLINE int unit_kc(Unit unit) {
+    return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : unit == UNIT_TILES ? KC_TILES : KC_MMLA;
+}
+// Runs of K are multiples of this.
+ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_MMLA ? MMLA_K : 2 * VL; }
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
@@ -67,8 +76,9 @@ ALWAYS_INLINE void transpose_rows(vreal *r, int rows) {
     }
 }
 
-// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k. Tiles are whole.
+// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k. Tiles and MMLA_K are whole.
 ALWAYS_INLINE int k_units(int kc, Unit unit) {
+    if (unit == UNIT_MMLA) return (kc + MMLA_K - 1) / MMLA_K * (MMLA_K / 2);
     return unit == UNIT_VECTORS ? kc : unit == UNIT_DOTS ? (kc + 1) / 2 : (kc + AMX_K - 1) / AMX_K * AMX_ROWS;
 }
 // Rows of a panel in memory: whole vectors along k, as the transposition writes them.
@@ -244,9 +254,73 @@ ALWAYS_INLINE void pack_tiles(real *panel, size_t stride, Operand from, int i0, 
             }
 }
 
+// ---------------------------------------------------------------- packing for matrix products of vectors
+
+#ifdef BF16_MATRIX
+enum { MMLA_PACKED = 8 }; // k that are packed at a time: two steps of four
+
+// `width` rows from i0 on, all there, and columns k0 .. k0+7, as two steps of width/2 vectors.
+ALWAYS_INLINE void pack_mmla_step(real *panel, Operand from, int i0, int k0, int width) {
+    if (from.k_contiguous) { // no transposition: a row's halves go to the two steps
+        const real *at = from.data + (size_t)i0 * from.ld + k0;
+        UNROLL
+        for (int i = 0; i < width; i += 2, at += 2 * from.ld) {
+            __builtin_prefetch(at + 4 * MMLA_PACKED, 0, 3);
+            __builtin_prefetch(at + from.ld + 4 * MMLA_PACKED, 0, 3);
+            vreal one = bf16_pairs(vload(at), vload(at + VL)),
+                  two = bf16_pairs(vload(at + from.ld), vload(at + from.ld + VL));
+            vstore(panel + 2 * i, lower_halves(one, two));
+            vstore(panel + 2 * width + 2 * i, upper_halves(one, two));
+        }
+        return;
+    }
+    const real *at = from.data + (size_t)k0 * from.ld + i0;
+    UNROLL
+    for (int step = 0; step < 2; step++, panel += 2 * width, at += 4 * from.ld) {
+        UNROLL
+        for (int k = 0; k < 4; k++) __builtin_prefetch(at + (size_t)(k + PACK_ROWS_AHEAD) * from.ld, 0, 3);
+        UNROLL
+        for (int i = 0; i < width; i += VL) {
+            vreal low = bf16_merge(vload(at + i), vload(at + from.ld + i)),
+                  high = bf16_merge(vload(at + 2 * from.ld + i), vload(at + 3 * from.ld + i));
+            vstore(panel + 2 * i, interleave_low(low, high));
+            vstore(panel + 2 * i + VL, interleave_high(low, high));
+        }
+    }
+}
+
+// The same at an edge: `rows` and `columns` (maybe none) are there, zeros stand for the others.
+static inline void pack_mmla_part(real *panel, Operand from, int i0, int rows, int k0, int columns, int width) {
+    real whole[(MMLA_N + 5) * MMLA_PACKED] = {0}; // 5: pack_mmla_step prefetches so far behind what it reads
+    for (int i = 0; i < rows && i < width; i++)
+        for (int k = 0; k < columns && k < MMLA_PACKED; k++)
+            whole[i * MMLA_PACKED + k] = from.k_contiguous ? from.data[(size_t)(i0 + i) * from.ld + (size_t)(k0 + k)]
+                                                           : from.data[(size_t)(k0 + k) * from.ld + (size_t)(i0 + i)];
+    Operand part = {whole, MMLA_PACKED, true};
+    pack_mmla_step(panel, part, 0, 0, width);
+}
+
+// Rows i0 .. i1 as panels of `width` (MMLA_M or MMLA_N, a constant) rows, `stride` numbers apart.
+ALWAYS_INLINE void pack_mmla(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width) {
+    int whole = k_units(kc, UNIT_MMLA) * 2;
+    for (int i = i0; i < i1; i += width, panel += stride)
+        for (int k = 0; k < whole; k += MMLA_PACKED) {
+            real *to = panel + k / 2 * width;
+            if (i1 - i >= width && kc - k >= MMLA_PACKED) pack_mmla_step(to, from, i, k0 + k, width);
+            else pack_mmla_part(to, from, i, i1 - i, k0 + k, kc - k, width);
+        }
+}
+#endif
+
 // Of A, or of B, for what computes the product.
 ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
                                 Unit unit) {
+#ifdef BF16_MATRIX
+    if (unit == UNIT_MMLA) {
+        pack_mmla(panel, stride, from, i0, i1, k0, kc, of_a ? MMLA_M : MMLA_N);
+        return;
+    }
+#endif
     if (unit == UNIT_TILES) pack_tiles(panel, stride, from, i0, i1, k0, kc, of_a);
     else pack_panels(panel, stride, from, i0, i1, k0, kc, of_a ? TILE_M : TILE_N, unit == UNIT_DOTS);
 }

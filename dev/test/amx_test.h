@@ -206,8 +206,12 @@ static void test_amx(void) {
     amx_choice_case(dots);
     kernel_run_on("linear on emulated tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
     kernel_run_on("attention on emulated tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_EMULATED);
-    if (unit) kernel_run_on("linear on tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
-    if (unit) kernel_run_on("attention on tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_MATRIX);
+    if (dots) kernel_run_on("dot products, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_VECTOR);
+    kernel_run_on("emulated tiles, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
+    if (!unit) return;
+    kernel_run_on("linear on tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    kernel_run_on("tiles, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    kernel_run_on("attention on tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_MATRIX);
 }
 #endif
 

@@ -109,6 +109,8 @@ static void test_mmla(void) {
     mmla_tile_case();
     mmla_pack_case();
     kernel_run_on("linear on matrix products of vectors", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    kernel_run_on("matrix products, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    amx_choice_case(true);
 }
 #endif
 

@@ -28,7 +28,8 @@ sums over k in order, and KC is a constant of the build.
 
 With cpu->bf16, packing rounds both operands to bf16 (to nearest even) in pairs along K, and the
 innermost loop uses the CPU's dot product of pairs with fp32 sums; everything else is the same code.
-Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie.
+Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie: as bf16 where
+nothing trains them (Matrix), since memory is what limits it.
 */
 #ifndef LLMC_CPU_GEMM_H
 #define LLMC_CPU_GEMM_H
@@ -36,6 +37,8 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 #include "../model.h"
 #include "pack.h"
 
+// Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
+enum { HALF_AHEAD = 2048 };
 enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
 
 // ---------------------------------------------------------------- the micro-kernel
@@ -330,46 +333,54 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
 // next row: four rows at a time, or with prefetches, it read a third slower.
-ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C,
-                                 int OC, int o, int rows) {
-    const real *wr = w + (size_t)o * C;
-    vreal s[LINEAR_FEW_ROWS][4];
+ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                 int o, int rows, bool half) {
+    size_t C = (size_t)s.C, wr = (size_t)o * C, c = 0;
+    vreal sums[LINEAR_FEW_ROWS][4];
     UNROLL
     for (int n = 0; n < rows; n++) {
         UNROLL
-        for (int j = 0; j < 4; j++) s[n][j] = (vreal){0};
+        for (int j = 0; j < 4; j++) sums[n][j] = (vreal){0};
     }
-    int c = 0;
     for (; c + 4 * VL <= C; c += 4 * VL) {
+        for (int j = 0; half && j < 4 * VL; j += 32) __builtin_prefetch(w.half + wr + c + j + HALF_AHEAD, 0, 3);
         UNROLL
         for (int j = 0; j < 4; j++) {
-            vreal wv = vload(wr + c + j * VL);
+            vreal wv = half ? half_load(w.half + wr + c + j * VL) : vload(w.full + wr + c + j * VL);
             UNROLL
-            for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
+            for (int n = 0; n < rows; n++) sums[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
         }
     }
     UNROLL
     for (int n = 0; n < rows; n++) {
-        vreal v = s[n][0] + s[n][1] + (s[n][2] + s[n][3]);
-        for (int k = c; k < C; k += VL) v += load_up_to(x + (size_t)n * C + k, C - k) * load_up_to(wr + k, C - k);
+        vreal v = sums[n][0] + sums[n][1] + (sums[n][2] + sums[n][3]);
+        for (size_t k = c; k < C; k += VL) {
+            int have = (int)(C - k);
+            vreal wv = half ? half_load_up_to(w.half + wr + k, have) : load_up_to(w.full + wr + k, have);
+            v += load_up_to(x + (size_t)n * C + k, have) * wv;
+        }
         real sum = vsum(v);
-        size_t at = (size_t)n * OC + (size_t)o;
+        size_t at = (size_t)n * (size_t)s.OC + (size_t)o;
         if (b) sum += b[o];
         y[at] = residual ? residual[at] + sum : sum;
     }
 }
+ALWAYS_INLINE void few_rows_output(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                   int o, bool half) {
+    if (s.N == 1) few_rows_dots(y, x, w, b, residual, s, o, 1, half);
+    else if (s.N == 2) few_rows_dots(y, x, w, b, residual, s, o, 2, half);
+    else if (s.N == 3) few_rows_dots(y, x, w, b, residual, s, o, 3, half);
+    else few_rows_dots(y, x, w, b, residual, s, o, 4, half);
+}
 
-// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. fp32 even with bf16
-// products: it is bound by memory, by reading w.
-static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual,
-                                   LinearShape s, Cpu *cpu) {
-    int C = s.C, OC = s.OC, N = s.N;
+// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. x and sums are fp32
+// even with bf16 products: it is bound by memory, by reading w.
+static inline void linear_few_rows(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                   Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
-    for (int o = 0; o < OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
-        if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
-        else if (N == 2) few_rows_dots(y, x, w, b, residual, C, OC, o, 2);
-        else if (N == 3) few_rows_dots(y, x, w, b, residual, C, OC, o, 3);
-        else few_rows_dots(y, x, w, b, residual, C, OC, o, 4);
+    for (int o = 0; o < s.OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
+        if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
+        else few_rows_output(y, x, w, b, residual, s, o, false);
     }
     (void)cpu;
 }
@@ -377,21 +388,21 @@ static inline void linear_few_rows(real *y, const real *x, const real *w, const 
 // ---------------------------------------------------------------- the three products of a linear layer
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC) + residual (N, OC); b and residual may be NULL, residual may be y
-static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual,
-                                  LinearShape s, Cpu *cpu) {
+static inline void linear_forward(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                  Cpu *cpu) {
     if (s.N <= LINEAR_FEW_ROWS) {
         linear_few_rows(y, x, w, b, residual, s, cpu);
         return;
     }
     Target to = {y, residual, b, (size_t)s.OC};
-    Operand A = {x, (size_t)s.C, true}, B = {w, (size_t)s.C, true};
+    Operand A = {x, (size_t)s.C, ALONG_K}, B = operand_of(w, (size_t)s.C);
     gemm(to, A, B, s.N, s.OC, s.C, cpu);
 }
 
-// dx (N, C) = dy (N, OC) w (OC, C)
-static inline void linear_backward_input(real *dx, const real *dy, const real *w, LinearShape s, Cpu *cpu) {
+// dx (N, C) = dy (N, OC) w (OC, C), which must not be bf16
+static inline void linear_backward_input(real *dx, const real *dy, Matrix w, LinearShape s, Cpu *cpu) {
     Target to = {dx, NULL, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)s.OC, true}, B = {w, (size_t)s.C, false};
+    Operand A = {dy, (size_t)s.OC, ALONG_K}, B = {w.full, (size_t)s.C, ACROSS_K};
     gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 
@@ -410,7 +421,7 @@ static inline void linear_backward_weight(real *dw, real *db, const real *dy, co
     }
     if (!dw) return;
     Target to = {dw, dw, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)OC, false}, B = {x, (size_t)s.C, false};
+    Operand A = {dy, (size_t)OC, ACROSS_K}, B = {x, (size_t)s.C, ACROSS_K};
     gemm(to, A, B, OC, s.C, N, cpu);
 }
 

@@ -124,7 +124,7 @@ static inline double cpu_bf16_gain(const Cpu *machine, int N, int C, int OC, int
     for (int i = 0; i < 2 * 6; i++) {
         cpu.unit = units[i % 2];
         double start = clock_seconds();
-        linear_forward(y, x, w, NULL, NULL, s, &cpu);
+        linear_forward(y, x, matrix_of(w), NULL, NULL, s, &cpu);
         double seconds = clock_seconds() - start;
         if (i >= 2 && seconds < best[i % 2]) best[i % 2] = seconds; // the first of each warms up
     }

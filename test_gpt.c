@@ -24,6 +24,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
 #include "dev/test/memory_test.h"
+#include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/numbers_test.h"
 #include "dev/test/process_test.h"
@@ -42,7 +43,8 @@ int main(int argc, char **argv) {
     // qemu-user a child of a process with threads can make none.
 #define AREAS(X)                                                                                                       \
     X(watchdog)                                                                                                        \
-    X(process) X(base) X(files) X(tokenizer) X(data) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(process)                                                                                                         \
+    X(base) X(files) X(tokenizer) X(data) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(trainer) X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

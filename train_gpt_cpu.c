@@ -218,7 +218,8 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
     // 3. the last norm
     norm_forward(a.normf, layer_input(m, c->layers), normf, cpu);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
-    real *head = c->tied ? w.wte : w.head_w, *dhead = NULL, *dnormf = NULL;
+    Matrix head = c->tied ? w.wte : w.head_w;
+    real *dhead = NULL, *dnormf = NULL;
     if (grad_scale != 0) {
         Gradients dw = shards_gradients(&m->shards, 0);
         dhead = c->tied ? dw.wte : dw.head_w;
@@ -363,7 +364,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
         trained += (double)(t.segment_trained[i] - t.segment_start[i]);
     ActTable acts =
         act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
-    ModelMemory m = {size * (double)t.elements,
+    ModelMemory m = {shards_weight_bytes(&t, setup),
                      size * trained,
                      setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / (setup->zero ? R : 1) : 0,
                      (double)acts.bytes,

@@ -163,6 +163,7 @@ typedef struct {
     const Shape *shape;
     Cpu *cpu;
     real *w, *dw, *db, *x, *y;
+    const uint16_t *half; // instead of w, or NULL
     int N, form;
 } Linear;
 
@@ -170,8 +171,9 @@ static void linear_work(void *context, int turn) {
     Linear *l = (Linear *)context;
     size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
     LinearShape s = {l->N, l->shape->C, l->shape->OC};
-    if (l->form == 0) linear_forward(l->y, l->x, l->w + at, l->db, NULL, s, l->cpu);
-    else if (l->form == 1) linear_backward_input(l->x, l->y, l->w + at, s, l->cpu);
+    Matrix w = {l->half ? NULL : l->w + at, l->half ? l->half + at : NULL};
+    if (l->form == 0) linear_forward(l->y, l->x, w, l->db, NULL, s, l->cpu);
+    else if (l->form == 1) linear_backward_input(l->x, l->y, w, s, l->cpu);
     else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, s, l->cpu);
 }
 
@@ -196,7 +198,7 @@ static void bench_gemm(Bench *bench, bool bf16) {
         if (n > largest) largest = n;
     }
     Linear l;
-    l.cpu = &cpu;
+    l.cpu = &cpu, l.half = NULL;
     l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)),
     l.db = (real *)mem_alloc(50304 * sizeof(real));
     l.x = (real *)cpu_alloc(rows * 3072 * sizeof(real)), l.y = (real *)cpu_alloc(1024 * (size_t)50304 * sizeof(real));
@@ -255,26 +257,32 @@ static void bench_gemv(Bench *bench) {
     if (!wanted(bench, "gemv")) return;
     Linear l;
     l.cpu = &bench->cpu;
-    l.form = 0;
+    l.form = 0, l.half = NULL;
     size_t largest = (size_t)768 * 50304;
     l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)),
     l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, 4 * 3072);
+    uint16_t *half = (uint16_t *)cpu_alloc(largest * sizeof *half); // zeros: the values do not matter
+    double weights = 0;
+    for (int i = 0; i < SHAPES; i++) weights += (double)shapes[i].layers * shapes[i].C * shapes[i].OC;
     printf("linear layers on few rows\n");
-    for (l.N = 1; l.N <= 4; l.N *= 4) {
+    for (int turn = 0; turn < 4; turn++) {
+        bool bf16 = turn % 2;
+        double size = bf16 ? sizeof *half : sizeof(real);
+        const char *type = bf16 ? ", bf16 weights" : "";
         char name[100];
+        l.N = turn < 2 ? 1 : 4, l.half = bf16 ? half : NULL;
         for (int i = 0; i < SHAPES; i++) {
             l.shape = &shapes[i];
-            snprintf(name, sizeof name, "%s, all layers, N=%d", l.shape->name, l.N);
-            measure(bench, "gemv", name, gemv_work, &l,
-                    (double)l.shape->layers * l.shape->C * l.shape->OC * sizeof(real), LIMIT_READ);
+            snprintf(name, sizeof name, "%s, all layers, N=%d%s", l.shape->name, l.N, type);
+            measure(bench, "gemv", name, gemv_work, &l, (double)l.shape->layers * l.shape->C * l.shape->OC * size,
+                    LIMIT_READ);
         }
-        double all = 0;
-        for (int i = 0; i < SHAPES; i++) all += (double)shapes[i].layers * shapes[i].C * shapes[i].OC * sizeof(real);
         l.shape = NULL;
-        snprintf(name, sizeof name, "all linear layers of 124M, N=%d", l.N);
-        measure(bench, "gemv", name, gemv_work, &l, all, LIMIT_READ);
+        snprintf(name, sizeof name, "all linear layers of 124M, N=%d%s", l.N, type);
+        measure(bench, "gemv", name, gemv_work, &l, weights * size, LIMIT_READ);
     }
+    free(half);
     free(l.w), free(l.x), free(l.y), free(l.db);
 }
 
@@ -381,7 +389,7 @@ static void loss_work(void *context, int turn) {
 }
 static void embedding_forward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    embedding_forward(s->a, s->targets, s->b, s->c, 0, 1, s->N, s->C, s->cpu);
+    embedding_forward(s->a, s->targets, matrix_of(s->b), matrix_of(s->c), 0, 1, s->N, s->C, s->cpu);
     (void)turn;
 }
 static void embedding_backward_work(void *context, int turn) {

@@ -62,23 +62,33 @@ jq -rs 'def s(m; p; r): (map(select(.model == m and .precision == p and .ranks =
     (("small", "124M") as $m | select(s($m; "fp32"; 2) and s($m; "fp32"; 1)) |
         "2 ranks against 1, \($m): \(s($m; "fp32"; 1) / s($m; "fp32"; 2) * 1000 | round / 1000) times the throughput")' "$BUILD/steps.jsonl"
 
-# Generation reads every weight of a matrix product once a token: 124.32 M floats. What loading costs
+# Generation reads every weight of a matrix product once a token: 124.32 M floats, or as many bf16. What loading costs
 # is the same for 32 and for 288 tokens.
 if [[ $RUNS == *124M:4:64* ]]; then
     run 124M 4 64 fp32 1
     folder=$(echo "$work"/run/step_*)
-    seconds() {
+    seconds() { # seconds TOKENS PRECISION
         local start end
         start=$(date +%s%N)
-        "$program" generate --model="$folder" --prompt=Der --tokens="$1" --temperature=0 >"$work/text$1"
+        "$program" generate --model="$folder" --prompt=Der --tokens="$1" --temperature=0 --precision="$2" >"$work/text$1"
         end=$(date +%s%N)
         echo $((end - start))
     }
+    precisions=(fp32)
+    if [[ $RUNS == *:bf16:* ]]; then precisions+=(bf16); fi
     for _ in 1 2 3 4 5; do
-        read_rate=$("$BUILD/bench_cpu" --only=machine | jq -R 'fromjson? | .read_bytes' | tail -n 1)
-        short=$(seconds 32) long=$(seconds 288)
-        echo "$short $long $read_rate"
-    done | awk '{ print ($2 - $1) / 256e9, $3 }' | sort -g | sed -n 3p |
-        awk '{ printf "generation, 124M, batch 1: %.1f tokens/s, %.1f GB/s of weights, %.0f%% of reading\n", 1 / $1, 124.32e6 * 4 / $1 / 1e9, 100 * 124.32e6 * 4 / $1 / $2
-               printf "{\"model\": \"124M\", \"generation_tokens_per_s\": %.2f, \"share_of_reading\": %.3f}\n", 1 / $1, 124.32e6 * 4 / $1 / $2 >>"'"$BUILD"'/steps.jsonl" }'
+        for precision in "${precisions[@]}"; do
+            read_rate=$("$BUILD/bench_cpu" --only=machine | jq -R 'fromjson? | .read_bytes' | tail -n 1)
+            short=$(seconds 32 "$precision") long=$(seconds 288 "$precision")
+            echo "$short $long $read_rate" >>"$work/generation-$precision"
+        done
+    done
+    for precision in "${precisions[@]}"; do
+        awk '{ print ($2 - $1) / 256e9, $3 }' "$work/generation-$precision" | sort -g | sed -n 3p |
+            awk -v precision="$precision" -v bytes="$([ "$precision" = fp32 ] && echo 497.28e6 || echo 248.64e6)" '{
+                printf "generation, 124M, %s, batch 1: %.1f tokens/s, %.1f GB/s of weights, %.0f%% of reading\n", precision, 1 / $1, bytes / $1 / 1e9, 100 * bytes / $1 / $2
+                printf "{\"model\": \"124M\", \"precision\": \"%s\", \"generation_tokens_per_s\": %.2f, \"share_of_reading\": %.3f}\n", precision, 1 / $1, bytes / $1 / $2 >>"'"$BUILD"'/steps.jsonl" }'
+    done
+    jq -rs '(map(select(.generation_tokens_per_s)) | select(length == 2)) as [$fp32, $bf16] |
+        "generation, bf16 against fp32: \($bf16.generation_tokens_per_s / $fp32.generation_tokens_per_s * 100 | round / 100) times the tokens"' "$BUILD/steps.jsonl"
 fi

@@ -179,15 +179,18 @@ static void amx_choice_case(bool dots) {
     CHECK(cpu_choose_unit(&cpu, true, KERNELS_EMULATED, &err) && cpu.unit == UNIT_TILES && cpu.emulated && cpu.bf16,
           "emulated tiles");
     CHECK(strstr(cpu_description(text, &cpu), "AMX emulated"), "the description is '%s'", text);
-    if (amx_missing()) {
-        CHECK_ERROR(cpu_choose_unit(&cpu, true, KERNELS_MATRIX, &err), amx_missing());
+    const char *missing;
+    Unit matrix = cpu_matrix_unit(&missing);
+    if (missing) {
+        CHECK_ERROR(cpu_choose_unit(&cpu, true, KERNELS_MATRIX, &err), missing);
         CHECK(cpu_choose_unit(&cpu, true, KERNELS_AUTO, &err) == dots && (!dots || cpu.unit == UNIT_DOTS),
-              "auto without tiles: dot products where there are any");
+              "auto without a matrix unit: dot products where there are any");
     } else {
-        CHECK(cpu_choose_unit(&cpu, true, KERNELS_AUTO, &err) && cpu.unit == UNIT_TILES && !cpu.emulated,
-              "auto: tiles");
-        CHECK(strstr(cpu_description(text, &cpu), "by AMX"), "the description is '%s'", text);
-        CHECK(cpu_peak_flops(&cpu) > 0, "a peak of tiles");
+        CHECK(cpu_choose_unit(&cpu, true, KERNELS_AUTO, &err) && cpu.unit == matrix && !cpu.emulated,
+              "auto: the matrix unit");
+        CHECK(strstr(cpu_description(text, &cpu), matrix == UNIT_MMLA ? "by BFMMLA" : "by AMX"),
+              "the description is '%s'", text);
+        CHECK(cpu_peak_flops(&cpu) > 0, "a peak of the matrix unit");
     }
 }
 
@@ -203,8 +206,12 @@ static void test_amx(void) {
     amx_choice_case(dots);
     kernel_run_on("linear on emulated tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
     kernel_run_on("attention on emulated tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_EMULATED);
-    if (unit) kernel_run_on("linear on tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
-    if (unit) kernel_run_on("attention on tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_MATRIX);
+    if (dots) kernel_run_on("dot products, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_VECTOR);
+    kernel_run_on("emulated tiles, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
+    if (!unit) return;
+    kernel_run_on("linear on tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    kernel_run_on("tiles, weights in bf16", half_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
+    kernel_run_on("attention on tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_MATRIX);
 }
 #endif
 

@@ -67,6 +67,7 @@ for family in gpt2 llama qwen3; do
     if iconv -f UTF-8 -t UTF-8 out >/dev/null; then ok; else bad "generated text is not UTF-8"; fi
     if [ "$(head -c 11 out)" = 'Der Bäcker' ]; then ok; else bad "generate does not begin with the prompt: $(cat out)"; fi
     good generate --model=$model --tokens=100 # longer than the context of 32
+    good generate --model=$model --prompt='Der Bäcker' --tokens=3 --precision=bf16 --kernels=emulated
     good eval --model=$model --data='s_val_*.bin' "${small[@]}"
     if jq -e '.loss > 0 and .bits_per_byte > 0 and .tokens > 0' out >/dev/null; then ok; else bad "eval: $(cat out)"; fi
     good dump --model=$model --data='s_val_*.bin' --batch_size=2 --seq_len=13 --out=$family.safetensors

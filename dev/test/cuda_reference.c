@@ -35,11 +35,11 @@ void ref_norm_backward(double *dx, double *dw, double *db, const double *dy, con
 void ref_linear_forward(double *y, const double *x, const double *w, const double *b, const double *residual, int N,
                         int C, int OC) {
     LinearShape shape = {N, C, OC};
-    linear_forward(y, x, w, b, residual, shape, &cpu);
+    linear_forward(y, x, matrix_of(w), b, residual, shape, &cpu);
 }
 void ref_linear_backward_input(double *dx, const double *dy, const double *w, int N, int C, int OC) {
     LinearShape shape = {N, C, OC};
-    linear_backward_input(dx, dy, w, shape, &cpu);
+    linear_backward_input(dx, dy, matrix_of(w), shape, &cpu);
 }
 void ref_linear_backward_weight(double *dw, double *db, const double *dy, const double *x, int N, int C, int OC) {
     LinearShape shape = {N, C, OC};
@@ -64,7 +64,7 @@ void ref_qk_backward(double *dqkv, double *dqw, double *dkw, const double *dqk, 
 }
 void ref_embedding_forward(double *x, const int32_t *tokens, const double *wte, const double *wpe, int first, int B,
                            int T, int C) {
-    embedding_forward(x, tokens, wte, wpe, first, B, T, C, &cpu);
+    embedding_forward(x, tokens, matrix_of(wte), matrix_of(wpe), first, B, T, C, &cpu);
 }
 void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const int32_t *tokens, int B, int T, int C,
                             int V) {

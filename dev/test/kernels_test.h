@@ -173,31 +173,31 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double *want = kernel_doubles(ny), *size = kernel_doubles(ny);
     plain_product(want, size, x, C, 1, w, 1, C, N, OC, C, bf16);
     real *y = kernel_garbage(ny);
-    linear_forward(y, x, w, NULL, NULL, shape, cpu);
+    linear_forward(y, x, matrix_of(w), NULL, NULL, shape, cpu);
     kernel_compare("linear_forward", y, want, size, ny, factor_y);
     kernel_keep(out, y, ny);
     for (size_t i = 0; i < ny; i++) {
         want[i] += (double)b[i % OC];
         size[i] += fabs((double)b[i % OC]);
     }
-    linear_forward(y, x, w, b, NULL, shape, cpu);
+    linear_forward(y, x, matrix_of(w), b, NULL, shape, cpu);
     kernel_compare("linear_forward with bias", y, want, size, ny, factor_y);
     for (size_t i = 0; i < ny; i++) {
         want[i] += (double)res[i];
         size[i] += fabs((double)res[i]);
     }
-    linear_forward(y, x, w, b, res, shape, cpu);
+    linear_forward(y, x, matrix_of(w), b, res, shape, cpu);
     kernel_compare("linear_forward with bias and residual", y, want, size, ny, factor_y);
     kernel_keep(out, y, ny);
     memcpy(y, res, ny * sizeof(real));
-    linear_forward(y, x, w, b, y, shape, cpu);
+    linear_forward(y, x, matrix_of(w), b, y, shape, cpu);
     kernel_compare("linear_forward onto its residual", y, want, size, ny, factor_y);
 
     double *want_x = kernel_doubles(nx), *size_x = kernel_doubles(nx);
     bf16 = cpu->bf16;
     plain_product(want_x, size_x, dy, OC, 1, w, C, 1, N, C, OC, bf16);
     real *dx = kernel_garbage(nx);
-    linear_backward_input(dx, dy, w, shape, cpu);
+    linear_backward_input(dx, dy, matrix_of(w), shape, cpu);
     kernel_compare("linear_backward_input", dx, want_x, size_x, nx, factor_x);
     kernel_keep(out, dx, nx);
 
@@ -232,6 +232,39 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
         free(dx);
     free(want_w), free(size_w), free(want_b), free(size_b), free(dw), free(db);
 }
+
+#ifndef REAL_DOUBLE
+// Weights that are kept as bf16: the sums of the rounded weights, and to the bit what these give as floats.
+static void half_case(Cpu *cpu, KernelOutputs *out, int variant) {
+    int N = linear_shapes[variant / 2][0], C = linear_shapes[variant / 2][1], OC = linear_shapes[variant / 2][2];
+    LinearShape shape = {N, C, OC};
+    size_t nx = (size_t)N * C, nw = (size_t)OC * C, ny = (size_t)N * OC;
+    real *x = kernel_random(nx, 1), *w = kernel_random(nw, 2), *b = kernel_random((size_t)OC, 3),
+         *res = kernel_random(ny, 4), *y = kernel_garbage(ny), *same = kernel_garbage(ny);
+    if (variant % 2) x[nx / 3] = (real)NAN, w[nw / 2] = (real)INFINITY;
+    uint16_t *half = (uint16_t *)mem_alloc(sizeof *half * nw);
+    int wrong = 0;
+    half_store(half, w, nw);
+    for (size_t i = 0; i < nw; i++) wrong += (double)bf16_to_float(half[i]) != plain_bf16((double)w[i]);
+    CHECK(wrong == 0, "half_store: %d of %zu numbers are not the nearest of bf16", wrong, nw);
+    half_widen(w, half, nw);
+    double *want = kernel_doubles(ny), *size = kernel_doubles(ny);
+    plain_product(want, size, x, C, 1, w, 1, C, N, OC, C, N > LINEAR_FEW_ROWS);
+    for (size_t i = 0; i < ny; i++) {
+        want[i] += (double)b[i % OC] + (double)res[i];
+        size[i] += fabs((double)b[i % OC]) + fabs((double)res[i]);
+    }
+    Matrix halved = {NULL, half};
+    linear_forward(y, x, halved, b, res, shape, cpu);
+    kernel_compare("linear_forward, weights in bf16", y, want, size, ny, 2 + 0.5 * sqrt(C));
+    linear_forward(same, x, matrix_of(w), b, res, shape, cpu);
+    for (size_t i = 0; i < ny; i++)
+        wrong += memcmp(y + i, same + i, sizeof *y) != 0 && !(isnan(y[i]) && isnan(same[i]));
+    CHECK(wrong == 0, "linear_forward: %d of %zu sums of weights in bf16 have other bits than of floats", wrong, ny);
+    kernel_keep(out, y, ny);
+    free(x), free(w), free(b), free(res), free(y), free(same), free(half), free(want), free(size);
+}
+#endif
 
 // ---------------------------------------------------------------- norms
 
@@ -694,7 +727,7 @@ static void embedding_case(Cpu *cpu, KernelOutputs *out, int variant) {
             want_e[tokens[n] * C + c] += (double)dx[i], size_e[tokens[n] * C + c] += fabs((double)dx[i]);
             want_p[t * C + c] += (double)dx[i], size_p[t * C + c] += fabs((double)dx[i]);
         }
-    embedding_forward(x, tokens, wte, learned ? wpe : NULL, first, B, T, C, cpu);
+    embedding_forward(x, tokens, matrix_of(wte), matrix_of(learned ? wpe : NULL), first, B, T, C, cpu);
     kernel_compare("embedding_forward", x, want, size, (size_t)B * T * C, 1);
     for (int twice = 0; twice < 2; twice++)
         embedding_backward(dwte, learned ? dwpe : NULL, dx, tokens, B, T, C, V, cpu);

@@ -7,6 +7,7 @@ model_test.h: the model of train_gpt_cpu.c against PyTorch, against itself, agai
                      order of sums is the same; micro-batches; model_decode against model_forward
   backward           gradients of activations that are kept change nothing, and times the layer's input they are the
                      gradients of its weights
+  halved             weights as bf16 alone: what comes out, and the same bits as floats of these values
   shards             what is frozen, and how parts of a segment are dealt out
   update             clipping and AdamW with decay on matrices only, against the formula in double
   folders            what config.json and tensors may look like, and what is refused
@@ -30,6 +31,7 @@ Tolerances, all on the relative L2 error |a - b| / |b|; measured: the largest on
 #include "../../llmc/files/huggingface.h"
 #include "../../llmc/base/rng.h"
 #include "check.h"
+#include "kernels_test.h"
 
 #define MODEL_FIXTURES "dev/test/fixtures/models/"
 #ifdef REAL_DOUBLE
@@ -453,6 +455,72 @@ static void kept_case(const char *what, Config c) {
     free(dy), free(x), free(logits), free(sums);
     model_destroy(m);
     model_destroy(plain);
+}
+
+// ---------------------------------------------------------------- weights as bf16
+
+#ifndef REAL_DOUBLE
+// A model that nothing trains, in bf16, has rounded matrices and tables, and computes to the bit what one that is
+// trained computes with the same weights as floats: token by token, a prompt at once, and a whole batch.
+static void halved_case(const char *what, Config c) {
+    enum { B = 2, T = 13, N = B * T };
+    ModelSetup setup = model_setup(&c, model_shape(RECOMPUTE_CHEAP, 2, B, T, false));
+    double fp32 = model_memory(&setup).weights;
+    setup.precision = PRECISION_BF16, setup.kernels = KERNELS_EMULATED;
+    double bf16 = model_memory(&setup).weights;
+    Model *m = model_make_of(&setup);
+    setup.gradients = true;
+    Model *floats = model_make_of(&setup);
+    if (!m || !floats) return;
+    const ParamTable *t = &m->shards.table;
+    double numbers = 0;
+    for (int i = 0; i < t->count; i++) {
+        const Param *p = &t->items[i];
+        float *values = kernel_random(p->count, (uint64_t)i), *got = kernel_garbage(p->count);
+        for (size_t j = 0; j < p->count; j++) values[j] = (p->init == INIT_ONE ? 1.0f : 0.0f) + 0.4f * values[j];
+        bool vector = p->group == GROUP_VECTOR;
+        numbers += (double)p->count * (vector ? sizeof(float) : sizeof(uint16_t));
+        size_t cut = p->count / 3; // in pieces, as from a file
+        Param first = param_piece(p, 0, cut), rest = param_piece(p, cut, p->count - cut);
+        model_set(m, MODEL_WEIGHT, &rest, values + cut);
+        model_set(m, MODEL_WEIGHT, &first, values);
+        model_get(m, MODEL_WEIGHT, p, got, 0);
+        int wrong = 0;
+        for (size_t j = 0; j < p->count; j++)
+            wrong += (double)got[j] != (vector ? (double)values[j] : plain_bf16((double)values[j]));
+        CHECK(wrong == 0, "%s: %s: %d of %zu weights come out wrong", what, p->name, wrong, p->count);
+        model_get(m, MODEL_WEIGHT, &rest, values, 0);
+        CHECK(memcmp(values, got + cut, sizeof(float) * rest.count) == 0, "%s: %s: a piece is another", what, p->name);
+        model_set(floats, MODEL_WEIGHT, p, got);
+        free(values), free(got);
+    }
+    CHECK(numbers <= bf16 && bf16 < fp32 && bf16 <= numbers * 1.02 + 512.0 * t->count,
+          "%s: %.0f bytes of weights for numbers of %.0f; in fp32 %.0f", what, bf16, numbers, fp32);
+    int32_t tokens[N], targets[N];
+    model_random_ids(tokens, N, c.vocab_size, 1), model_random_ids(targets, N, c.vocab_size, 2);
+    size_t V = (size_t)c.vocab_size;
+    float *last = kernel_garbage(V), *logits = kernel_garbage(2 * N * V);
+    for (int at = 0, n = 7; at + n <= T; at += n, n = 1) { // a prompt, then tokens
+        memcpy(last, model_decode(floats, tokens + at, n, at), sizeof(float) * V);
+        CHECK(memcmp(last, model_decode(m, tokens + at, n, at), sizeof(float) * V) == 0,
+              "%s: other logits at position %d", what, at + n - 1);
+    }
+    model_forward(m, tokens, targets, B, T, 0, logits);
+    model_forward(floats, tokens, targets, B, T, 0, logits + N * V);
+    double loss[2] = {model_loss(m), model_loss(floats)};
+    CHECK(isfinite(loss[0]) && loss[0] == loss[1] && memcmp(logits, logits + N * V, sizeof(float) * N * V) == 0,
+          "%s: loss %.9g with weights in bf16, %.9g with floats of these values", what, loss[0], loss[1]);
+    free(last), free(logits);
+    model_destroy(m), model_destroy(floats);
+}
+#endif
+
+static void test_model_halved(void) {
+#ifndef REAL_DOUBLE
+    halved_case("gpt2", model_small_config(FAMILY_GPT2, 3, 8, true));
+    halved_case("llama", model_small_config(FAMILY_LLAMA, 1, 8, false));
+    halved_case("qwen3", model_small_config(FAMILY_QWEN3, 3, 10, true));
+#endif
 }
 
 // ---------------------------------------------------------------- shards
@@ -1066,6 +1134,7 @@ static void test_model(void) {
     static const char *const folders[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
                                           "qwen3-tied", "qwen3-untied"};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
+    test_model_halved();
     test_model_shards();
     test_model_update();
     for (int family = 0; family < 3; family++) test_model_muon(family);

@@ -18,6 +18,7 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #define LLMC_CPU_H
 
 #include "../base/file.h"
+#include "../base/half.h"
 #include <limits.h>
 #include <math.h>
 #ifdef _OPENMP
@@ -25,6 +26,9 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#endif
+#if !defined(REAL_DOUBLE) && defined(__AVX512F__)
+#include <immintrin.h>
 #endif
 
 // OMP(parallel for ...) is a pragma in an OpenMP build and nothing in another.
@@ -217,7 +221,6 @@ static inline vreal vexp_falling(vreal x) {
 // holds VL pairs of bf16, the one with the even k in the lower half of each 32 bits.
 #if !defined(REAL_DOUBLE) && defined(__AVX512BF16__)
 #define BF16_DOTS
-#include <immintrin.h>
 // sum + a.even * b.even + a.odd * b.odd
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) {
     return (vreal)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
@@ -246,6 +249,13 @@ static inline vreal bf16_merge(vreal even, vreal odd) {
                o = vshll_n_u16(vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)odd)), 0);
     return (vreal)vorrq_u32(e, vshlq_n_u32(o, 16));
 }
+// Vectors of 2 rows (of b: columns) by 4 k: sum (2, 2) + a b
+#define BF16_MATRIX
+static inline vreal bf16_mmla(vreal sum, vreal a, vreal b) {
+    return (vreal)vbfmmlaq_f32((float32x4_t)sum, (bfloat16x8_t)a, (bfloat16x8_t)b);
+}
+static inline vreal lower_halves(vreal a, vreal b) { return SHUFFLE(a, b, 0, 1, 4, 5); }
+static inline vreal upper_halves(vreal a, vreal b) { return SHUFFLE(a, b, 2, 3, 6, 7); }
 #elif !defined(REAL_DOUBLE)
 // Dot products are never called: cpu_choose_unit sees to it. Conversions are for the tile unit, or for who emulates it.
 static inline vreal bf16_dot(vreal sum, vreal a, vreal b) { return (void)a, (void)b, sum; }
@@ -278,10 +288,67 @@ static inline vreal bf16_merge(vreal even, vreal odd) { return bf16_merge_plain(
 #endif
 #endif
 
+// ---------------------------------------------------------------- matrices of weights
+
+// Numbers as they are trained, or as bf16 where nothing trains them (shards.h): one of both, the other is NULL.
+typedef struct {
+    const real *full;
+    const uint16_t *half;
+} Matrix;
+static inline Matrix matrix_of(const real *full) { return (Matrix){full, NULL}; }
+
+// VL numbers of bf16, widened; the first `have` of them, zeros behind.
+#ifdef REAL_DOUBLE
+static inline vreal half_load(const uint16_t *p) {
+    vreal v;
+    for (int i = 0; i < VL; i++) v[i] = (real)bf16_to_float(p[i]);
+    return v;
+}
+#elif defined(__AVX512F__) // gcc 12 widens to two halves of a vector and joins these
+static inline vreal half_load(const uint16_t *p) {
+    return (vreal)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+}
+#else
+static inline vreal half_load(const uint16_t *p) {
+    typedef uint16_t vhalf __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
+    return (vreal)(__builtin_convertvector(*(const vhalf *)p, vbits) << 16);
+}
+#endif
+static inline vreal half_load_up_to(const uint16_t *p, int have) {
+    uint16_t part[VL] = {0};
+    if (have >= VL) return half_load(p);
+    memcpy(part, p, sizeof *p * (size_t)have);
+    return half_load(part);
+}
+// VL numbers of a matrix from `at` on, of which `have` are there.
+static inline vreal matrix_load(Matrix w, size_t at, int have) {
+    return w.half ? half_load_up_to(w.half + at, have) : load_up_to(w.full + at, have);
+}
+// VL pairs as they lie; the first `have` numbers, zeros behind.
+static inline vreal half_pairs_up_to(const uint16_t *p, int have) {
+    vreal v = {0};
+    memcpy(&v, p, have >= 2 * VL ? sizeof v : sizeof *p * (size_t)have);
+    return v;
+}
+// n numbers rounded as for products, and the way back.
+static inline void half_store(uint16_t *to, const float *from, size_t n) {
+    for (size_t i = 0; i < n; i += 2 * VL) {
+        size_t part = n - i < 2 * VL ? n - i : 2 * VL;
+        real x[2 * VL] = {0};
+        for (size_t j = 0; j < part; j++) x[j] = (real)from[i + j];
+        vreal pairs = bf16_pairs(vload(x), vload(x + VL));
+        memcpy(to + i, &pairs, sizeof *to * part);
+    }
+}
+static inline void half_widen(float *to, const uint16_t *from, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] = bf16_to_float(from[i]);
+}
+
 // ---------------------------------------------------------------- the machine
 
-// What computes products: multiply-adds of vectors; dot products of bf16 pairs; tiles of bf16 (amx.h).
-typedef enum { UNIT_VECTORS, UNIT_DOTS, UNIT_TILES } Unit;
+// What computes products: multiply-adds of vectors; dot products of bf16 pairs; tiles of bf16 (amx.h); matrix products
+// of bf16 vectors (mmla.h).
+typedef enum { UNIT_VECTORS, UNIT_DOTS, UNIT_TILES, UNIT_MMLA } Unit;
 
 typedef struct {
     int threads;

@@ -7,16 +7,18 @@ embedding.h: reads rows of the token table (and of the learned position table), 
 #include "cpu.h"
 
 // x (B, T, C) = wte[token] (+ wpe[first_position + t]); tokens (B, T) must be rows of wte (V, C),
-// first_position + T must not pass the rows of wpe (Tmax, C), which may be NULL
-static inline void embedding_forward(real *x, const int32_t *tokens, const real *wte, const real *wpe,
-                                     int first_position, int B, int T, int C, Cpu *cpu) {
+// first_position + T must not pass the rows of wpe (Tmax, C), which may be NULL, both ways
+static inline void embedding_forward(real *x, const int32_t *tokens, Matrix wte, Matrix wpe, int first_position, int B,
+                                     int T, int C, Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < B * T; n++) {
-        const real *e = wte + (size_t)tokens[n] * C, *p = wpe ? wpe + (size_t)(first_position + n % T) * C : NULL;
         real *xr = x + (size_t)n * C;
-        if (p)
-            for (int c = 0; c < C; c++) xr[c] = e[c] + p[c];
-        else memcpy(xr, e, sizeof(real) * (size_t)C);
+        size_t e = (size_t)tokens[n] * (size_t)C, p = (size_t)(first_position + n % T) * (size_t)C;
+        for (int c = 0; c < C; c += VL) {
+            vreal v = matrix_load(wte, e + (size_t)c, C - c);
+            if (wpe.full || wpe.half) v += matrix_load(wpe, p + (size_t)c, C - c);
+            store_up_to(xr + c, v, C - c);
+        }
     }
     (void)cpu;
 }

@@ -28,7 +28,8 @@ sums over k in order, and KC is a constant of the build.
 
 With cpu->bf16, packing rounds both operands to bf16 (to nearest even) in pairs along K, and the
 innermost loop uses the CPU's dot product of pairs with fp32 sums; everything else is the same code.
-Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie.
+Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie: as bf16 where
+nothing trains them (Matrix), since memory is what limits it.
 */
 #ifndef LLMC_CPU_GEMM_H
 #define LLMC_CPU_GEMM_H
@@ -36,6 +37,8 @@ Few rows (generation) take another way, linear_few_rows, which reads the weights
 #include "../model.h"
 #include "pack.h"
 
+// Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
+enum { HALF_AHEAD = 2048 };
 enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
 
 // ---------------------------------------------------------------- the micro-kernel
@@ -82,27 +85,29 @@ typedef struct {
     size_t ld;
 } Target;
 
+// Vector j of row i of a tile: to = v + bias + init, as far as it lies in the tile's `columns`.
+ALWAYS_INLINE void target_store(Target to, int i, int j, int columns, vreal v) {
+    int n = columns - j * VL;
+    if (n <= 0) return;
+    size_t at = (size_t)i * to.ld + (size_t)(j * VL);
+    if (n >= VL) {
+        if (to.bias) v += vload(to.bias + j * VL);
+        if (to.init) v += vload(to.init + at);
+        vstore(to.out + at, v);
+    } else {
+        if (to.bias) v += vload_part(to.bias + j * VL, n);
+        if (to.init) v += vload_part(to.init + at, n);
+        vstore_part(to.out + at, v, n);
+    }
+}
+
 // to (rows, columns) = sums + bias + init
 ALWAYS_INLINE void tile_store(vreal sums[TILE_M][TILE_V], Target to, int rows, int columns) {
     UNROLL
     for (int i = 0; i < TILE_M; i++) {
         if (i >= rows) break;
         UNROLL
-        for (int j = 0; j < TILE_V; j++) {
-            int n = columns - j * VL;
-            if (n <= 0) break;
-            size_t at = (size_t)i * to.ld + (size_t)(j * VL);
-            vreal v = sums[i][j];
-            if (n >= VL) {
-                if (to.bias) v += vload(to.bias + j * VL);
-                if (to.init) v += vload(to.init + at);
-                vstore(to.out + at, v);
-            } else {
-                if (to.bias) v += vload_part(to.bias + j * VL, n);
-                if (to.init) v += vload_part(to.init + at, n);
-                vstore_part(to.out + at, v, n);
-            }
-        }
+        for (int j = 0; j < TILE_V; j++) target_store(to, i, j, columns, sums[i][j]);
     }
 }
 
@@ -141,6 +146,23 @@ static inline void tile_of_amx(Target to, const real *a, const real *b, int unit
 #endif
 }
 
+// The same of matrix products of vectors: a tile of which `rows` x `columns` or more lie in the result.
+ALWAYS_INLINE void tile_of_mmla(Target to, const real *a, const real *b, int units, int rows, int columns) {
+#ifdef BF16_MATRIX
+    vreal sums[MMLA_M][MMLA_N / VL];
+    mmla_tile(sums, a, b, units, to.out, to.ld);
+    if (rows >= MMLA_M && columns >= MMLA_N) rows = MMLA_M, columns = MMLA_N; // constants: no branches below
+    UNROLL
+    for (int i = 0; i < MMLA_M; i++) {
+        if (i >= rows) break;
+        UNROLL
+        for (int j = 0; j < MMLA_N / VL; j++) target_store(to, i, j, columns, sums[i][j]);
+    }
+#else
+    (void)to, (void)a, (void)b, (void)units, (void)rows, (void)columns;
+#endif
+}
+
 // ---------------------------------------------------------------- the product
 
 typedef struct {
@@ -155,7 +177,8 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu
     Blocking s;
     Unit unit = cpu->unit;
     int k_most = unit_kc(unit);
-    s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), 2 * VL) * 2 * VL; // runs of even size
+    int k_step = unit_k_step(unit);
+    s.kc = ceil_divide(ceil_divide(K, ceil_divide(K, k_most)), k_step) * k_step; // runs of even size
     if (s.kc > k_most) s.kc = k_most;
     size_t units = (size_t)panel_units(s.kc, unit),
            row = units * sizeof(real); // bytes of a packed row of A or column of B
@@ -176,8 +199,8 @@ static inline Blocking gemm_blocking(int M, int N, int K, int threads, const Cpu
 }
 
 // Threads as a grid of rows x columns over the result. The cost of a thread, in cycles for each k: a
-// row takes one for each vector of its columns, packing a number takes about one. Tiles: both take less, products
-// a 64th of a cycle for each number of the result where packing takes one.
+// row takes one for each vector of its columns, packing a number takes about one. Matrix units: both take less,
+// products a 64th (mmla.h: a 16th) of a cycle for each number of the result where packing takes one.
 static inline int gemm_grid_rows(int threads, int M, int N, Unit unit) {
     int best = 1, tile_m = unit_rows(unit), tile_n = unit_columns(unit);
     int64_t least = INT64_MAX;
@@ -185,7 +208,9 @@ static inline int gemm_grid_rows(int threads, int M, int N, Unit unit) {
         if (threads % rows) continue;
         int64_t m = (int64_t)ceil_divide(ceil_divide(M, tile_m), rows) * tile_m,
                 n = int64_min(N, (int64_t)ceil_divide(ceil_divide(N, tile_n), threads / rows) * tile_n);
-        int64_t cost = m + n + (unit == UNIT_TILES ? m * n / 64 : m * ceil_divide((int)n, THIRD_N) * THIRD);
+        int64_t cost = m + n;
+        if (unit == UNIT_TILES || unit == UNIT_MMLA) cost += m * n / (unit == UNIT_TILES ? 64 : 16);
+        else cost += m * ceil_divide((int)n, THIRD_N) * THIRD;
         if (cost < least) {
             least = cost;
             best = rows;
@@ -236,6 +261,7 @@ ALWAYS_INLINE void gemm_part(Target to, Operand A, Operand B, int m_first, int m
                                    *bias = k0 == 0 && to.bias ? to.bias + j : NULL;
                         Target tile = {out, init, bias, to.ld};
                         if (unit == UNIT_TILES) tile_of_amx(tile, a_panel, b_panel, units, rows, columns, cpu);
+                        else if (unit == UNIT_MMLA) tile_of_mmla(tile, a_panel, b_panel, units, rows, columns);
                         else if (rows >= TILE_M && columns >= TILE_N) {
                             vreal sums[TILE_M][TILE_V];
                             tile_product(sums, a_panel, b_panel, units, 0, TILE_V, unit == UNIT_DOTS, out, to.ld);
@@ -260,6 +286,9 @@ GEMM_PART(gemm_part_vectors, UNIT_VECTORS)
 GEMM_PART(gemm_part_dots, UNIT_DOTS)
 #endif
 GEMM_PART(gemm_part_tiles, UNIT_TILES)
+#ifdef BF16_MATRIX
+GEMM_PART(gemm_part_mmla, UNIT_MMLA)
+#endif
 #undef GEMM_PART
 
 static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cpu *cpu) {
@@ -289,6 +318,12 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
             continue;
         }
 #endif
+#ifdef BF16_MATRIX
+        if (cpu->unit == UNIT_MMLA) {
+            gemm_part_mmla(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
+            continue;
+        }
+#endif
         gemm_part_vectors(to, A, B, m_first, m_last, n_first, n_last, K, s, own, cpu);
     }
     if (cpu->between_kernels) cpu->between_kernels(cpu->between_context);
@@ -298,46 +333,54 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
 // next row: four rows at a time, or with prefetches, it read a third slower.
-ALWAYS_INLINE void few_rows_dots(real *y, const real *x, const real *w, const real *b, const real *residual, int C,
-                                 int OC, int o, int rows) {
-    const real *wr = w + (size_t)o * C;
-    vreal s[LINEAR_FEW_ROWS][4];
+ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                 int o, int rows, bool half) {
+    size_t C = (size_t)s.C, wr = (size_t)o * C, c = 0;
+    vreal sums[LINEAR_FEW_ROWS][4];
     UNROLL
     for (int n = 0; n < rows; n++) {
         UNROLL
-        for (int j = 0; j < 4; j++) s[n][j] = (vreal){0};
+        for (int j = 0; j < 4; j++) sums[n][j] = (vreal){0};
     }
-    int c = 0;
     for (; c + 4 * VL <= C; c += 4 * VL) {
+        for (int j = 0; half && j < 4 * VL; j += 32) __builtin_prefetch(w.half + wr + c + j + HALF_AHEAD, 0, 3);
         UNROLL
         for (int j = 0; j < 4; j++) {
-            vreal wv = vload(wr + c + j * VL);
+            vreal wv = half ? half_load(w.half + wr + c + j * VL) : vload(w.full + wr + c + j * VL);
             UNROLL
-            for (int n = 0; n < rows; n++) s[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
+            for (int n = 0; n < rows; n++) sums[n][j] += vload(x + (size_t)n * C + c + j * VL) * wv;
         }
     }
     UNROLL
     for (int n = 0; n < rows; n++) {
-        vreal v = s[n][0] + s[n][1] + (s[n][2] + s[n][3]);
-        for (int k = c; k < C; k += VL) v += load_up_to(x + (size_t)n * C + k, C - k) * load_up_to(wr + k, C - k);
+        vreal v = sums[n][0] + sums[n][1] + (sums[n][2] + sums[n][3]);
+        for (size_t k = c; k < C; k += VL) {
+            int have = (int)(C - k);
+            vreal wv = half ? half_load_up_to(w.half + wr + k, have) : load_up_to(w.full + wr + k, have);
+            v += load_up_to(x + (size_t)n * C + k, have) * wv;
+        }
         real sum = vsum(v);
-        size_t at = (size_t)n * OC + (size_t)o;
+        size_t at = (size_t)n * (size_t)s.OC + (size_t)o;
         if (b) sum += b[o];
         y[at] = residual ? residual[at] + sum : sum;
     }
 }
+ALWAYS_INLINE void few_rows_output(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                   int o, bool half) {
+    if (s.N == 1) few_rows_dots(y, x, w, b, residual, s, o, 1, half);
+    else if (s.N == 2) few_rows_dots(y, x, w, b, residual, s, o, 2, half);
+    else if (s.N == 3) few_rows_dots(y, x, w, b, residual, s, o, 3, half);
+    else few_rows_dots(y, x, w, b, residual, s, o, 4, half);
+}
 
-// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. fp32 even with bf16
-// products: it is bound by memory, by reading w.
-static inline void linear_few_rows(real *y, const real *x, const real *w, const real *b, const real *residual,
-                                   LinearShape s, Cpu *cpu) {
-    int C = s.C, OC = s.OC, N = s.N;
+// N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. x and sums are fp32
+// even with bf16 products: it is bound by memory, by reading w.
+static inline void linear_few_rows(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                   Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
-    for (int o = 0; o < OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
-        if (N == 1) few_rows_dots(y, x, w, b, residual, C, OC, o, 1);
-        else if (N == 2) few_rows_dots(y, x, w, b, residual, C, OC, o, 2);
-        else if (N == 3) few_rows_dots(y, x, w, b, residual, C, OC, o, 3);
-        else few_rows_dots(y, x, w, b, residual, C, OC, o, 4);
+    for (int o = 0; o < s.OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
+        if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
+        else few_rows_output(y, x, w, b, residual, s, o, false);
     }
     (void)cpu;
 }
@@ -345,21 +388,21 @@ static inline void linear_few_rows(real *y, const real *x, const real *w, const 
 // ---------------------------------------------------------------- the three products of a linear layer
 
 // y (N, OC) = x (N, C) w (OC, C)^T + b (OC) + residual (N, OC); b and residual may be NULL, residual may be y
-static inline void linear_forward(real *y, const real *x, const real *w, const real *b, const real *residual,
-                                  LinearShape s, Cpu *cpu) {
+static inline void linear_forward(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
+                                  Cpu *cpu) {
     if (s.N <= LINEAR_FEW_ROWS) {
         linear_few_rows(y, x, w, b, residual, s, cpu);
         return;
     }
     Target to = {y, residual, b, (size_t)s.OC};
-    Operand A = {x, (size_t)s.C, true}, B = {w, (size_t)s.C, true};
+    Operand A = {x, (size_t)s.C, ALONG_K}, B = operand_of(w, (size_t)s.C);
     gemm(to, A, B, s.N, s.OC, s.C, cpu);
 }
 
-// dx (N, C) = dy (N, OC) w (OC, C)
-static inline void linear_backward_input(real *dx, const real *dy, const real *w, LinearShape s, Cpu *cpu) {
+// dx (N, C) = dy (N, OC) w (OC, C), which must not be bf16
+static inline void linear_backward_input(real *dx, const real *dy, Matrix w, LinearShape s, Cpu *cpu) {
     Target to = {dx, NULL, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)s.OC, true}, B = {w, (size_t)s.C, false};
+    Operand A = {dy, (size_t)s.OC, ALONG_K}, B = {w.full, (size_t)s.C, ACROSS_K};
     gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 
@@ -378,7 +421,7 @@ static inline void linear_backward_weight(real *dw, real *db, const real *dy, co
     }
     if (!dw) return;
     Target to = {dw, dw, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)OC, false}, B = {x, (size_t)s.C, false};
+    Operand A = {dy, (size_t)OC, ACROSS_K}, B = {x, (size_t)s.C, ACROSS_K};
     gemm(to, A, B, OC, s.C, N, cpu);
 }
 

@@ -2,12 +2,14 @@
 pack.h: the operands of matrix products, copied ("packed") into the order in which gemm.h and attention.h read them.
 
 A panel holds TILE_M rows of A or TILE_N columns of B, k after k; for dot products of bf16 a pair of k stands for one;
-for the tile unit (amx.h) a panel is tiles, two side by side.
+for the tile unit (amx.h) a panel is tiles, two side by side; for matrix products of vectors (mmla.h) it is vectors of
+two rows or columns by four k.
 */
 #ifndef LLMC_CPU_PACK_H
 #define LLMC_CPU_PACK_H
 
 #include "amx.h"
+#include "mmla.h"
 
 // ---------------------------------------------------------------- tile and cache blocking
 
@@ -33,23 +35,53 @@ enum {
 }; // vectors and numbers of a third of a tile's width: its parts that may be left out
 
 // What a micro-kernel computes at a time: rows of A, columns of B.
-ALWAYS_INLINE int unit_rows(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_M; }
-ALWAYS_INLINE int unit_columns(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : TILE_N; }
+ALWAYS_INLINE int unit_rows(Unit unit) { return unit == UNIT_TILES ? AMX_BLOCK : unit == UNIT_MMLA ? MMLA_M : TILE_M; }
+ALWAYS_INLINE int unit_columns(Unit unit) {
+    return unit == UNIT_TILES ? AMX_BLOCK : unit == UNIT_MMLA ? MMLA_N : TILE_N;
+}
 
 // Tunable. Bytes of one panel of A = half of a 32 KiB L1 cache; the rest is for the panel of
 // B that streams by. A constant, so that results do not depend on the machine that runs the program.
 enum { KC = (16 << 10) / (TILE_M * (int)sizeof(real)) / VL * VL };
 // The same of tiles, two thirds of 48 KiB: with half of it the sums would be loaded and stored twice as often.
 enum { KC_TILES = (32 << 10) / (AMX_BLOCK * 2) };
-ALWAYS_INLINE int unit_kc(Unit unit) { return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : KC_TILES; }
+enum { KC_MMLA = (16 << 10) / (MMLA_M * 2) };
+ALWAYS_INLINE int unit_kc(Unit unit) {
+    return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : unit == UNIT_TILES ? KC_TILES : KC_MMLA;
+}
+// Runs of K are multiples of this.
+ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_MMLA ? MMLA_K : 2 * VL; }
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
+// Where element (i, k) of an operand stands, i a row of A or a column of B: k*ld + i; i*ld + k; or there, as bf16.
+typedef enum { ACROSS_K, ALONG_K, ALONG_K_BF16 } Layout;
+
 typedef struct {
-    const real *data;
-    size_t ld;         // numbers from one row in memory to the next
-    bool k_contiguous; // element (i, k) is data[i*ld + k], otherwise data[k*ld + i]
-} Operand;             // i is a row of A or a column of B
+    const real *data; // bf16: const uint16_t *
+    size_t ld;        // numbers from one row in memory to the next
+    Layout layout;
+} Operand;
+
+static inline Operand operand_of(Matrix w, size_t ld) {
+    Operand o = {w.half ? (const real *)w.half : w.full, ld, w.half ? ALONG_K_BF16 : ALONG_K};
+    return o;
+}
+ALWAYS_INLINE const char *operand_at(Operand from, size_t at) {
+    return from.layout == ALONG_K_BF16 ? (const char *)((const uint16_t *)from.data + at)
+                                       : (const char *)(from.data + at);
+}
+static inline real operand_number(Operand from, int i, int k) {
+    size_t at = from.layout == ACROSS_K ? (size_t)k * from.ld + (size_t)i : (size_t)i * from.ld + (size_t)k;
+    return from.layout == ALONG_K_BF16 ? (real)bf16_to_float(((const uint16_t *)from.data)[at]) : from.data[at];
+}
+// VL numbers, or pairs of bf16, of a row that lies along k, of which `left` numbers are there.
+ALWAYS_INLINE vreal operand_units(Operand from, size_t at, int left, bool bf16) {
+    if (from.layout == ALONG_K_BF16) return half_pairs_up_to((const uint16_t *)from.data + at, left);
+    const real *row = from.data + at;
+    if (!bf16) return load_up_to(row, left);
+    return bf16_pairs(load_up_to(row, left), left > VL ? load_up_to(row + VL, left - VL) : (vreal){0});
+}
 
 // ---------------------------------------------------------------- packing
 
@@ -67,8 +99,9 @@ ALWAYS_INLINE void transpose_rows(vreal *r, int rows) {
     }
 }
 
-// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k. Tiles are whole.
+// Numbers in `panel`, in units of 4 or 8 bytes: a real, or two bf16 of neighbouring k. Tiles and MMLA_K are whole.
 ALWAYS_INLINE int k_units(int kc, Unit unit) {
+    if (unit == UNIT_MMLA) return (kc + MMLA_K - 1) / MMLA_K * (MMLA_K / 2);
     return unit == UNIT_VECTORS ? kc : unit == UNIT_DOTS ? (kc + 1) / 2 : (kc + AMX_K - 1) / AMX_K * AMX_ROWS;
 }
 // Rows of a panel in memory: whole vectors along k, as the transposition writes them.
@@ -87,24 +120,19 @@ ALWAYS_INLINE void pack_along_k(real *panel, Operand from, int i0, int count, in
         for (int g = 0; g < width; g += group) {
             vreal r[VL > TILE_M ? VL : TILE_M];
             int k = u * per_unit, left = kc - k;
-            const real *at = from.data + (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
+            size_t at = (size_t)(i0 + g) * from.ld + (size_t)(k0 + k);
             real *to = panel + (size_t)u * width + g;
             // Long rows are prefetched along k, short ones (heads of attention) a panel ahead.
-            const real *ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
+            size_t ahead = kc > 8 * VL ? at + 4 * VL : at + (size_t)width * from.ld;
             if (left >= VL * per_unit && g + group <= count) {
                 UNROLL
                 for (int i = 0; i < group; i++, at += from.ld, ahead += from.ld) {
-                    __builtin_prefetch(ahead, 0, 3);
-                    r[i] = bf16 ? bf16_pairs(vload(at), vload(at + VL)) : vload(at);
+                    __builtin_prefetch(operand_at(from, ahead), 0, 3);
+                    r[i] = operand_units(from, at, VL * per_unit, bf16);
                 }
             } else
-                for (int i = 0; i < group; i++, at += from.ld) {
-                    if (g + i >= count) r[i] = (vreal){0};
-                    else if (bf16)
-                        r[i] =
-                            bf16_pairs(load_up_to(at, left), left > VL ? load_up_to(at + VL, left - VL) : (vreal){0});
-                    else r[i] = load_up_to(at, left);
-                }
+                for (int i = 0; i < group; i++, at += from.ld)
+                    r[i] = g + i < count ? operand_units(from, at, left, bf16) : (vreal){0};
             transpose_rows(r, group); // now (VL, group): a vector holds VL/group units of `group` rows
             UNROLL
             for (int i = 0; i < group; i++, to += width * VL / group) {
@@ -147,7 +175,7 @@ ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i
 // k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
 ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width,
                                bool bf16) {
-    if (from.k_contiguous)
+    if (from.layout != ACROSS_K)
         for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
     else {
         int i = i0;
@@ -198,18 +226,18 @@ ALWAYS_INLINE void transpose_tile(vreal r[AMX_ROWS][AMX_ROWS / VL]) {
 // One tile of rows i0 .. i0+15, all there, and columns k0 .. k0+31: of A 16 rows of 16 pairs, of B 16 pairs of 16.
 ALWAYS_INLINE void pack_tile(real *tile, Operand from, int i0, int k0, bool of_a) {
     vreal r[AMX_ROWS][AMX_ROWS / VL];
+    bool along = from.layout != ACROSS_K;
     UNROLL
     for (int n = 0; n < AMX_ROWS; n++) { // a row of the operand, or a pair of k
-        const real *at = from.k_contiguous ? from.data + (size_t)(i0 + n) * from.ld + k0
-                                           : from.data + (size_t)(k0 + 2 * n) * from.ld + i0;
-        __builtin_prefetch(from.k_contiguous ? at + 4 * AMX_K : at + AMX_K * from.ld, 0, 3);
-        if (!from.k_contiguous) __builtin_prefetch(at + (AMX_K + 1) * from.ld, 0, 3);
+        size_t at = along ? (size_t)(i0 + n) * from.ld + (size_t)k0 : (size_t)(k0 + 2 * n) * from.ld + (size_t)i0;
+        __builtin_prefetch(operand_at(from, along ? at + 4 * AMX_K : at + AMX_K * from.ld), 0, 3);
+        if (!along) __builtin_prefetch(from.data + at + (AMX_K + 1) * from.ld, 0, 3);
         UNROLL
         for (int p = 0; p < AMX_ROWS / VL; p++)
-            r[n][p] = from.k_contiguous ? bf16_pairs(vload(at + 2 * p * VL), vload(at + (2 * p + 1) * VL))
-                                        : bf16_merge(vload(at + p * VL), vload(at + from.ld + p * VL));
+            r[n][p] = along ? operand_units(from, at + (size_t)(2 * p * VL), 2 * VL, true)
+                            : bf16_merge(vload(from.data + at + p * VL), vload(from.data + at + from.ld + p * VL));
     }
-    if (from.k_contiguous != of_a) transpose_tile(r);
+    if (along != of_a) transpose_tile(r);
     UNROLL
     for (int n = 0; n < AMX_ROWS; n++) {
         __builtin_prefetch((char *)(tile + n * AMX_ROWS) + PACK_AHEAD, 1);
@@ -222,10 +250,8 @@ ALWAYS_INLINE void pack_tile(real *tile, Operand from, int i0, int k0, bool of_a
 static inline void pack_tile_part(real *tile, Operand from, int i0, int rows, int k0, int columns, bool of_a) {
     real whole[(AMX_ROWS + 4) * AMX_K] = {0}; // 4: pack_tile prefetches so far behind what it reads
     for (int i = 0; i < rows; i++)
-        for (int k = 0; k < columns; k++)
-            whole[i * AMX_K + k] = from.k_contiguous ? from.data[(size_t)(i0 + i) * from.ld + (size_t)(k0 + k)]
-                                                     : from.data[(size_t)(k0 + k) * from.ld + (size_t)(i0 + i)];
-    Operand part = {whole, AMX_K, true};
+        for (int k = 0; k < columns; k++) whole[i * AMX_K + k] = operand_number(from, i0 + i, k0 + k);
+    Operand part = {whole, AMX_K, ALONG_K};
     pack_tile(tile, part, 0, 0, of_a);
 }
 
@@ -244,23 +270,96 @@ ALWAYS_INLINE void pack_tiles(real *panel, size_t stride, Operand from, int i0, 
             }
 }
 
-// Of A, or of B, for what computes the product.
-ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
-                                Unit unit) {
+// ---------------------------------------------------------------- packing for matrix products of vectors
+
+#ifdef BF16_MATRIX
+enum { MMLA_PACKED = 8 }; // k that are packed at a time: two steps of four
+
+// `width` rows from i0 on, all there, and columns k0 .. k0+7, as two steps of width/2 vectors.
+ALWAYS_INLINE void pack_mmla_step(real *panel, Operand from, int i0, int k0, int width) {
+    if (from.layout != ACROSS_K) { // no transposition: a row's halves go to the two steps
+        size_t at = (size_t)i0 * from.ld + (size_t)k0;
+        UNROLL
+        for (int i = 0; i < width; i += 2, at += 2 * from.ld) {
+            __builtin_prefetch(operand_at(from, at + 4 * MMLA_PACKED), 0, 3);
+            __builtin_prefetch(operand_at(from, at + from.ld + 4 * MMLA_PACKED), 0, 3);
+            vreal one = operand_units(from, at, 2 * VL, true), two = operand_units(from, at + from.ld, 2 * VL, true);
+            vstore(panel + 2 * i, lower_halves(one, two));
+            vstore(panel + 2 * width + 2 * i, upper_halves(one, two));
+        }
+        return;
+    }
+    const real *at = from.data + (size_t)k0 * from.ld + i0;
+    UNROLL
+    for (int step = 0; step < 2; step++, panel += 2 * width, at += 4 * from.ld) {
+        UNROLL
+        for (int k = 0; k < 4; k++) __builtin_prefetch(at + (size_t)(k + PACK_ROWS_AHEAD) * from.ld, 0, 3);
+        UNROLL
+        for (int i = 0; i < width; i += VL) {
+            vreal low = bf16_merge(vload(at + i), vload(at + from.ld + i)),
+                  high = bf16_merge(vload(at + 2 * from.ld + i), vload(at + 3 * from.ld + i));
+            vstore(panel + 2 * i, interleave_low(low, high));
+            vstore(panel + 2 * i + VL, interleave_high(low, high));
+        }
+    }
+}
+
+// The same at an edge: `rows` and `columns` (maybe none) are there, zeros stand for the others.
+static inline void pack_mmla_part(real *panel, Operand from, int i0, int rows, int k0, int columns, int width) {
+    real whole[(MMLA_N + 5) * MMLA_PACKED] = {0}; // 5: pack_mmla_step prefetches so far behind what it reads
+    for (int i = 0; i < rows && i < width; i++)
+        for (int k = 0; k < columns && k < MMLA_PACKED; k++)
+            whole[i * MMLA_PACKED + k] = operand_number(from, i0 + i, k0 + k);
+    Operand part = {whole, MMLA_PACKED, ALONG_K};
+    pack_mmla_step(panel, part, 0, 0, width);
+}
+
+// Rows i0 .. i1 as panels of `width` (MMLA_M or MMLA_N, a constant) rows, `stride` numbers apart.
+ALWAYS_INLINE void pack_mmla(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width) {
+    int whole = k_units(kc, UNIT_MMLA) * 2;
+    for (int i = i0; i < i1; i += width, panel += stride)
+        for (int k = 0; k < whole; k += MMLA_PACKED) {
+            real *to = panel + k / 2 * width;
+            if (i1 - i >= width && kc - k >= MMLA_PACKED) pack_mmla_step(to, from, i, k0 + k, width);
+            else pack_mmla_part(to, from, i, i1 - i, k0 + k, kc - k, width);
+        }
+}
+#endif
+
+ALWAYS_INLINE void pack_unit(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
+                             Unit unit) {
+#ifdef BF16_MATRIX
+    if (unit == UNIT_MMLA) {
+        pack_mmla(panel, stride, from, i0, i1, k0, kc, of_a ? MMLA_M : MMLA_N);
+        return;
+    }
+#endif
     if (unit == UNIT_TILES) pack_tiles(panel, stride, from, i0, i1, k0, kc, of_a);
     else pack_panels(panel, stride, from, i0, i1, k0, kc, of_a ? TILE_M : TILE_N, unit == UNIT_DOTS);
+}
+
+// Of A, or of B, for what computes the product. bf16 (weights, which are B) has code of its own: no loop asks.
+ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
+                                Unit unit) {
+    if (!of_a && unit != UNIT_VECTORS && from.layout == ALONG_K_BF16) {
+        pack_unit(panel, stride, from, i0, i1, k0, kc, of_a, unit);
+        return;
+    }
+    from.layout = from.layout == ACROSS_K ? ACROSS_K : ALONG_K;
+    pack_unit(panel, stride, from, i0, i1, k0, kc, of_a, unit);
 }
 
 // Prefetches part `part` of `parts` of what pack_operand will read for rows i0 .. i1 into L2: memory is then read
 // while the micro-kernels run, not between them.
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
-    const int line = 64 / (int)sizeof(real);
-    int lines = from.k_contiguous ? i1 - i0 : kc, length = from.k_contiguous ? kc : i1 - i0;
-    const real *start =
-        from.k_contiguous ? from.data + (size_t)i0 * from.ld + k0 : from.data + (size_t)k0 * from.ld + i0;
+    const int line = 64 / (int)(from.layout == ALONG_K_BF16 ? sizeof(uint16_t) : sizeof(real));
+    bool along = from.layout != ACROSS_K;
+    int lines = along ? i1 - i0 : kc, length = along ? kc : i1 - i0;
+    size_t start = along ? (size_t)i0 * from.ld + (size_t)k0 : (size_t)k0 * from.ld + (size_t)i0;
     int last = (int)((int64_t)lines * (part + 1) / parts);
     for (int r = (int)((int64_t)lines * part / parts); r < last; r++)
-        for (int c = 0; c < length; c += line) __builtin_prefetch(start + (size_t)r * from.ld + c, 0, 2);
+        for (int c = 0; c < length; c += line)
+            __builtin_prefetch(operand_at(from, start + (size_t)r * from.ld + (size_t)c), 0, 2);
 }
 
 #endif

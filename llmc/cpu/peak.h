@@ -1,7 +1,7 @@
 /*
 peak.h: what this machine can do at most, measured in a few milliseconds, so that speed can be given as
-a share of it: multiply-adds (or dot products of bf16 pairs, or products of tiles) on registers alone, on all threads at
-once. And which of these units computes the products.
+a share of it: multiply-adds (or dot products of bf16 pairs, or products of tiles or of 2 x 4 matrices) on registers
+alone, on all threads at once. And which of these units computes the products.
 */
 #ifndef LLMC_CPU_PEAK_H
 #define LLMC_CPU_PEAK_H
@@ -17,13 +17,20 @@ once. And which of these units computes the products.
 
 enum { PEAK_CHAINS = TILE_M * TILE_V }; // independent sums, as the micro-kernel has
 
-ALWAYS_INLINE void peak_chains(int64_t rounds, bool bf16) {
+ALWAYS_INLINE vreal peak_product(vreal sum, vreal a, vreal b, Unit unit) {
+#ifdef BF16_MATRIX
+    if (unit == UNIT_MMLA) return bf16_mmla(sum, a, b);
+#endif
+    return unit == UNIT_DOTS ? bf16_dot(sum, a, b) : sum + a * b;
+}
+
+ALWAYS_INLINE void peak_chains(int64_t rounds, Unit unit) {
     vreal s[PEAK_CHAINS], a = vset((real)1.0000001), b = vset((real)1e-9);
     UNROLL
     for (int i = 0; i < PEAK_CHAINS; i++) s[i] = vset((real)i);
     for (int64_t r = 0; r < rounds; r++) {
         UNROLL
-        for (int i = 0; i < PEAK_CHAINS; i++) s[i] = bf16 ? bf16_dot(s[i], a, b) : s[i] + a * b;
+        for (int i = 0; i < PEAK_CHAINS; i++) s[i] = peak_product(s[i], a, b, unit);
         IN_REGISTER(a);
         IN_REGISTER(b);
     }
@@ -34,16 +41,18 @@ ALWAYS_INLINE void peak_chains(int64_t rounds, bool bf16) {
 // FLOP/s of cpu->threads threads of cpu->unit (where it is emulated: of vectors): the best of 9 runs of about 4 ms.
 // A limit is what the machine can do undisturbed; the clock is read around all of a run's threads.
 static inline double cpu_peak_flops(const Cpu *cpu) {
-    bool tiles = cpu->unit == UNIT_TILES && !cpu->emulated, dots = cpu->unit == UNIT_DOTS;
+    bool tiles = cpu->unit == UNIT_TILES && !cpu->emulated;
     const int64_t rounds = tiles ? 120000 : 600000;
-    double flops = tiles ? 4.0 * AMX_ROWS * AMX_ROWS * AMX_K * 2 : (double)PEAK_CHAINS * VL * (dots ? 4 : 2), best = 0;
+    double a_vector = cpu->unit == UNIT_MMLA ? 2 * 2 * 4 * 2 : VL * (cpu->unit == UNIT_DOTS ? 4 : 2),
+           flops = tiles ? 4.0 * AMX_ROWS * AMX_ROWS * AMX_K * 2 : PEAK_CHAINS * a_vector, best = 0;
     for (int attempt = 0; attempt < 9; attempt++) {
         double start = clock_seconds();
         OMP(parallel for num_threads(cpu->threads) schedule(static, 1))
         for (int t = 0; t < cpu->threads; t++) {
             if (tiles) amx_peak(rounds);
-            else if (dots) peak_chains(rounds, true);
-            else peak_chains(rounds, false);
+            else if (cpu->unit == UNIT_MMLA) peak_chains(rounds, UNIT_MMLA);
+            else if (cpu->unit == UNIT_DOTS) peak_chains(rounds, UNIT_DOTS);
+            else peak_chains(rounds, UNIT_VECTORS);
         }
         double rate = (double)cpu->threads * (double)rounds * flops / (clock_seconds() - start);
         if (rate > best) best = rate;
@@ -56,8 +65,22 @@ static inline double cpu_peak_flops(const Cpu *cpu) {
 #if defined(__aarch64__)
 #define DOTS_MISSING "the CPU feature BF16 (Armv8.6) and a build for it, such as make ARCH=armv8.2-a+bf16"
 #else
-#define DOTS_MISSING "the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU"
+#define DOTS_MISSING "the CPU feature AVX512_BF16 and a build for it, such as make ARCH=native on that CPU, or AMX"
 #endif
+
+// The matrix unit of this kind of CPU, with permission where that is needed. *missing: why it cannot be used, or NULL.
+static inline Unit cpu_matrix_unit(const char **missing) {
+#if defined(BF16_MATRIX)
+    *missing = NULL;
+    return UNIT_MMLA;
+#elif defined(__aarch64__) && !defined(REAL_DOUBLE)
+    *missing = "this build has no bf16 matrix products, which " DOTS_MISSING " bring";
+    return UNIT_MMLA;
+#else
+    *missing = amx_missing();
+    return UNIT_TILES;
+#endif
+}
 
 // What is to compute the products of linear layers, in bf16 or not; kernels: Kernels. Asks for permission where that is
 // needed. False: this build or machine has not what is asked for.
@@ -76,11 +99,13 @@ static inline bool cpu_choose_unit(Cpu *cpu, bool bf16, int kernels, Error *err)
     if (sizeof(real) != 4)
         return error_set(err, "bf16 products need a build with float numbers, and this one was made for double; use "
                               "--precision=fp32");
-    const char *missing = cpu->emulated ? NULL : kernels == KERNELS_VECTOR ? "not asked for" : amx_missing();
-    cpu->unit = missing ? UNIT_DOTS : UNIT_TILES;
+    const char *missing = kernels == KERNELS_VECTOR ? "not asked for" : NULL;
+    Unit unit = UNIT_TILES;
+    if (!cpu->emulated && !missing) unit = cpu_matrix_unit(&missing);
+    cpu->unit = missing ? UNIT_DOTS : unit;
     if (!missing || (dots && !matrix)) return true;
     if (matrix) return error_set(err, "--kernels=matrix: %s; leave it out", missing);
-    return error_set(err, "bf16 products need %s, or AMX; use --precision=fp32", DOTS_MISSING);
+    return error_set(err, "bf16 products need %s; use --precision=fp32", DOTS_MISSING);
 }
 
 // How many times as fast as in fp32 a product of a model's shape is in bf16, N rows, C in, OC out; 0: there is no bf16
@@ -99,7 +124,7 @@ static inline double cpu_bf16_gain(const Cpu *machine, int N, int C, int OC, int
     for (int i = 0; i < 2 * 6; i++) {
         cpu.unit = units[i % 2];
         double start = clock_seconds();
-        linear_forward(y, x, w, NULL, NULL, s, &cpu);
+        linear_forward(y, x, matrix_of(w), NULL, NULL, s, &cpu);
         double seconds = clock_seconds() - start;
         if (i >= 2 && seconds < best[i % 2]) best[i % 2] = seconds; // the first of each warms up
     }
@@ -134,6 +159,7 @@ static inline const char *cpu_description(char out[160], const Cpu *cpu) {
     const char *products = cpu->unit == UNIT_DOTS                     ? "bf16 products"
                            : cpu->unit == UNIT_TILES && cpu->emulated ? "bf16 products, AMX emulated"
                            : cpu->unit == UNIT_TILES                  ? "bf16 products by AMX"
+                           : cpu->unit == UNIT_MMLA                   ? "bf16 products by BFMMLA"
                            : sizeof(real) == 8                        ? "fp64"
                                                                       : "fp32";
     snprintf(out, 160, "%d thread%s, %s, %s%s", cpu->threads, cpu->threads == 1 ? "" : "s", vectors, products,

@@ -9,6 +9,9 @@ Parts are ranges of equal size, whatever tensors lie in them, or runs of whole t
 that look at a whole matrix.
 
 Gradients and state exist for trained tensors alone; in a segment they stand before the frozen ones (model.h).
+
+Where nothing is trained and products are in bf16, matrices and tables are kept as bf16 alone: half the memory, and half
+of it to read for each token that is generated. Products of many rows round them anyway; they get the same bits.
 */
 #ifndef LLMC_CPU_SHARDS_H
 #define LLMC_CPU_SHARDS_H
@@ -19,13 +22,23 @@ Gradients and state exist for trained tensors alone; in a segment they stand bef
 #include "ranks.h"
 
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h. NULL: there is none, or, of
-// gradients, it is frozen.
+// gradients, it is frozen. Weights of matrices and tables are a Matrix.
+#define WEIGHT_GROUP_EMBEDDING Matrix
+#define WEIGHT_GROUP_MATRIX Matrix
+#define WEIGHT_GROUP_VECTOR const real *
+typedef struct {
+#define X(id, rows, cols, place, present, init, group, ...) WEIGHT_##group id;
+    PARAMETERS(X)
+#undef X
+} Weights;
+#undef WEIGHT_GROUP_EMBEDDING
+#undef WEIGHT_GROUP_MATRIX
+#undef WEIGHT_GROUP_VECTOR
 typedef struct {
 #define X(id, ...) real *id;
     PARAMETERS(X)
 #undef X
-} Weights;
-typedef Weights Gradients;
+} Gradients;
 
 typedef struct {
     Cpu *cpu;
@@ -34,7 +47,9 @@ typedef struct {
     ParamTable table;
     int zero;
     Config config;
-    real *weights;          // (table.elements)
+    real *weights;          // (table.elements); with halves: the vectors alone, (vector_start[table.count])
+    uint16_t *halves;       // (table.elements): matrices and tables as bf16, in their places; or NULL
+    size_t *vector_start;   // (table.count + 1), with halves: where a parameter begins in weights
     real *gradients;        // (gradient_start[segments]), this and the rest only for training
     size_t *gradient_start; // (segments + 1): where those of a segment begin
     Range *parts;           // (segments, ranks): what each sums of a segment, from the segment's first element on
@@ -72,6 +87,27 @@ static inline Range shards_state_owned(const Shards *s, const Param *p, int rank
     return part.count ? part : none;
 }
 
+static inline bool weights_halved(const ModelSetup *setup) {
+    return !setup->gradients && setup->precision == PRECISION_BF16;
+}
+
+// Where each parameter begins in an array of vectors alone: start (table.count + 1).
+static inline void vector_starts(size_t *start, const ParamTable *t) {
+    start[0] = 0;
+    for (int i = 0; i < t->count; i++)
+        start[i + 1] = start[i] + (t->items[i].group == GROUP_VECTOR ? cpu_align(t->items[i].count) : 0);
+}
+
+// Bytes of the weights.
+static inline double shards_weight_bytes(const ParamTable *t, const ModelSetup *setup) {
+    if (!weights_halved(setup)) return (double)sizeof(real) * (double)t->elements;
+    size_t *start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t->count + 1));
+    vector_starts(start, t);
+    double bytes = (double)sizeof(real) * (double)start[t->count] + (double)sizeof(uint16_t) * (double)t->elements;
+    free(start);
+    return bytes;
+}
+
 static inline void shards_open_state(Shards *s) {
     int n = s->table.count;
     for (int k = 0; k < STATE_KINDS; k++) {
@@ -92,7 +128,14 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->muon = setup->muon;
     s->config = setup->config;
     s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
-    s->weights = (real *)cpu_alloc(sizeof(real) * s->table.elements);
+    size_t full = s->table.elements;
+    if (weights_halved(setup)) {
+        s->halves = (uint16_t *)cpu_alloc(sizeof(uint16_t) * s->table.elements);
+        s->vector_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(s->table.count + 1));
+        vector_starts(s->vector_start, &s->table);
+        full = s->vector_start[s->table.count];
+    }
+    s->weights = (real *)cpu_alloc(sizeof(real) * full);
     if (!setup->gradients) return;
     int segments = s->table.segments, R = s->dist->size;
     ranks_open(&s->ranks, s->dist, segments);
@@ -117,7 +160,7 @@ static inline void shards_close(Shards *s) {
         free(s->state_start[k]);
         if (s->state_table[k].items) param_table_free(&s->state_table[k]);
     }
-    void *all[] = {s->weights, s->gradients, s->gradient_start, s->parts, s->scratch};
+    void *all[] = {s->weights, s->halves, s->vector_start, s->gradients, s->gradient_start, s->parts, s->scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&s->table);
 }
@@ -134,20 +177,43 @@ static inline real *shards_state_at(const Shards *s, int kind, const Param *of, 
     return s->state[kind] + start + (element - shards_state_owned(s, p, s->dist->rank).first);
 }
 
-static inline Weights shards_tensors(const Shards *s, int layer, bool gradients) {
+// Where a weight is: an element of a parameter, or of a piece of one.
+static inline Matrix shards_weight_at(const Shards *s, const Param *p, size_t element) {
+    if (!s->halves) return matrix_of(s->weights + element);
+    if (p->group != GROUP_VECTOR) return (Matrix){NULL, s->halves + element};
+    const Param *whole = param_find(&s->table, p->kind, p->layer);
+    return matrix_of(s->weights + s->vector_start[whole - s->table.items] + (element - whole->offset));
+}
+
+static inline Weights shards_weights(const Shards *s, int layer) {
     Weights w;
-#define X(id, rows, cols, place, ...)                                                                                  \
+#define VALUE_GROUP_EMBEDDING(matrix) matrix
+#define VALUE_GROUP_MATRIX(matrix) matrix
+#define VALUE_GROUP_VECTOR(matrix) matrix.full
+#define X(id, rows, cols, place, present, init, group, ...)                                                            \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        if (!p || (gradients && !p->trained)) w.id = NULL;                                                             \
-        else w.id = gradients ? shards_gradient_at(s, p->segment, p->offset) : s->weights + p->offset;                 \
+        Matrix matrix = p ? shards_weight_at(s, p, p->offset) : matrix_of(NULL);                                       \
+        w.id = VALUE_##group(matrix);                                                                                  \
     }
     PARAMETERS(X)
 #undef X
+#undef VALUE_GROUP_EMBEDDING
+#undef VALUE_GROUP_MATRIX
+#undef VALUE_GROUP_VECTOR
     return w;
 }
-static inline Weights shards_weights(const Shards *s, int layer) { return shards_tensors(s, layer, false); }
-static inline Gradients shards_gradients(const Shards *s, int layer) { return shards_tensors(s, layer, true); }
+static inline Gradients shards_gradients(const Shards *s, int layer) {
+    Gradients d;
+#define X(id, rows, cols, place, ...)                                                                                  \
+    {                                                                                                                  \
+        const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
+        d.id = p && p->trained ? shards_gradient_at(s, p->segment, p->offset) : NULL;                                  \
+    }
+    PARAMETERS(X)
+#undef X
+    return d;
+}
 
 // Starts to sum a segment's gradients over the ranks, once the last pass will add nothing more to them; the sums go on
 // between the kernels of the segments before.
@@ -253,7 +319,7 @@ static inline Range shards_held(const Shards *s, int array, const Param *p, int 
     return shards_state_owned(s, p, rank);
 }
 static inline real *shards_at(const Shards *s, int array, const Param *p, size_t element) {
-    return array == MODEL_WEIGHT     ? s->weights + element
+    return array == MODEL_WEIGHT     ? (real *)shards_weight_at(s, p, element).full
            : array == MODEL_GRADIENT ? shards_gradient_at(s, p->segment, element)
                                      : shards_state_at(s, array - MODEL_STATE, p, element);
 }
@@ -261,6 +327,10 @@ static inline real *shards_at(const Shards *s, int array, const Param *p, size_t
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
     Param own = shards_param(s, array, of), *p = &own;
     Range r = shards_held(s, array, p, s->dist->rank);
+    if (array == MODEL_WEIGHT && s->halves && p->group != GROUP_VECTOR) {
+        half_store(s->halves + p->offset, values, p->count);
+        return;
+    }
     real *to = r.count ? shards_at(s, array, p, r.first) : NULL;
     for (size_t i = 0; i < r.count; i++) to[i] = (real)values[r.first - p->offset + i];
 }
@@ -269,6 +339,10 @@ static inline void shards_get(Shards *s, int array, const Param *of, float *valu
     Param own = shards_param(s, array, of), *p = &own;
     if (array == MODEL_WEIGHT && to != s->dist->rank) return;
     Range r = shards_held(s, array, p, s->dist->rank);
+    if (array == MODEL_WEIGHT && s->halves && p->group != GROUP_VECTOR) {
+        half_widen(values, s->halves + p->offset, p->count);
+        return;
+    }
     const real *from = r.count ? shards_at(s, array, p, r.first) : NULL;
     if (!p->trained) memset(values, 0, sizeof(float) * p->count); // what it has not
     for (size_t i = 0; i < r.count; i++) values[r.first - p->offset + i] = (float)from[i];

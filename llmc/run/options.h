@@ -170,12 +170,13 @@ enum { MASTERS(CHOICE_ENUM) };
       "what the backward pass computes again instead of keeping it: none; cheap: norms and activation functions; "     \
       "block: whole blocks; auto: cheap, but none for dump, which can write only what is kept")                        \
     X(CHOICE, precision, "usual", 0, 0, CHOICES(PRECISIONS), O_COMPUTE,                                                \
-      "train_gpt_cpu: operands of the matrix products, all else is fp32 (usual: fp32; auto: bf16 if a measurement at " \
-      "the start finds it 1.3 times as fast, and a run goes on with what it began with); train_gpt: the type that it " \
-      "was built for, of weights and activations (usual, auto); sums are fp32")                                                      \
+      "train_gpt_cpu: operands of the matrix products, and with bf16 what generate and eval keep of matrices; all "    \
+      "else is fp32 (usual: fp32; auto: bf16 if a measurement at the start finds it 1.3 times as fast, and a run "     \
+      "goes on with what it began with); train_gpt: the type that it was built for, of weights and activations "       \
+      "(usual, auto); sums are fp32")                                                                                  \
     X(CHOICE, kernels, "auto", 0, 0, CHOICES(KERNELS), O_COMPUTE,                                                      \
-      "train_gpt_cpu: what computes the matrix products; matrix: the CPU's matrix unit (AMX), for bf16; emulated: its " \
-      "bits on any CPU, slowly; auto: the fastest there is; the log says which was taken")                             \
+      "train_gpt_cpu: what computes the matrix products; matrix: the CPU's matrix unit (AMX, BFMMLA), for bf16; "      \
+      "emulated: AMX's bits on any CPU, slowly; auto: the fastest there is; the log says which was taken")             \
     X(CHOICE, master_weights, "fp32", 0, 0, CHOICES(MASTERS), O_TRAIN,                                                 \
       "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
     X(INT, zero, "1", 0, 3, "", O_TRAIN,                                                                               \

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export OMP_NUM_THREADS=2 LLMC_CACHE=$work/cache
 all=$tasks/choices.jsonl,$tasks/pairs.jsonl,$tasks/continuation.jsonl,$tasks/text.jsonl
-score() { "${program[@]}" eval --model="$1" --tasks="$all" --truncate --out="$2" "${@:3}" >out 2>err; }
+score() { "${program[@]}" eval --precision=fp32 --model="$1" --tasks="$all" --truncate --out="$2" "${@:3}" >out 2>err; }
 
 # ------------------------------------------------------------------ the harness's figures
 
@@ -72,6 +72,24 @@ equal 'with a begin token' "$tasks/bos.json" bos.jsonl 2e-5
 differences "$tasks/bos.json" items.jsonl 2e-5 >said
 check 'which the begin token changes' test "$(wc -l <said)" -gt 50
 
+# Documents: ratios and their intervals, by domain, from the items and the texts alone.
+score "$model" items.jsonl
+# shellcheck disable=SC2016  # a program of jq
+jq -rn --slurpfile items items.jsonl --slurpfile texts "$tasks/text.jsonl" --slurpfile results out '
+    def interval($d; $of): ($d | length) as $n | ($d | map(.nats) | add) as $nats | ($d | map(.[$of]) | add) as $size
+        | (1.959964 * ($n / ($n - 1) * ($d | map((.nats - $nats / $size * .[$of]) | . * .) | add) | sqrt) / $size) as $side
+        | [$nats / $size, $nats / $size - $side, $nats / $size + $side] | map(. / (2 | log));
+    def far($a; $b): ($a - $b | fabs) > 1e-6 * ($a | fabs);
+    [$items | map(select(.task == "text")) | . as $i | range(length) as $k
+        | {nats: (0 - ($i[$k].loglikelihoods | add)), bytes: ($texts[$k].text | utf8bytelength), chars: ($texts[$k].text | length), group: $texts[$k].group, said: $i[$k]}] as $d
+    | ($results | map(select(.task == "text"))[0]) as $r
+    | ($d[] | select(far(.nats / .bytes / (2 | log); .said.bits_per_byte) or far(.nats / .chars / (2 | log); .said.bits_per_char)) | "line \(.said.line): \(.said)"),
+      ([[$d, $r], [($d | map(select(.group == "Brief"))), $r.groups.Brief], [($d | map(select(.group == "Buch"))), $r.groups.Buch]][] as [$some, $said]
+        | {byte: "bytes", char: "chars"} | to_entries[] | ("bits_per_" + .key) as $name | interval($some; .value) as $want
+        | ["", "_low", "_high"] | to_entries[] | select(far($want[.key]; $said[$name + .value])) | "\($name)\(.value): \($said[$name + .value]), expected \($want[.key])"),
+      (if $r.tokens > 0 and $r.bytes == ($d | map(.bytes) | add) and $r.chars == ($d | map(.chars) | add) and far(($r.loss | exp); $r.perplexity) == false then empty else "sums: \($r)" end)' >said 2>&1
+check "documents: $(head -n 3 said)" test ! -s said
+
 # ------------------------------------------------------------------ batches, threads, ranks, the CUDA program
 
 for how in '--batch_size=1' '--batch_size=3 --threads=1' '--batch_size=64 --threads=3'; do
@@ -85,7 +103,7 @@ if [ -n "$why" ]; then skip 'tasks_test.sh, several ranks' "$why"; else
     launch=(mpirun --oversubscribe --bind-to none)
     [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
     for ranks in 2 3; do
-        OMP_NUM_THREADS=1 "${launch[@]}" -n $ranks "$build/train_gpt_cpu" eval --model="$model" --tasks="$all" --truncate --out=other.jsonl --batch_size=5 >out 2>err
+        OMP_NUM_THREADS=1 "${launch[@]}" -n $ranks "$build/train_gpt_cpu" eval --precision=fp32 --model="$model" --tasks="$all" --truncate --out=other.jsonl --batch_size=5 >out 2>err
         check "$ranks ranks: other bits; $(head -n 2 err)" cmp items.jsonl other.jsonl
         check "$ranks ranks: other results" cmp results.jsonl out
     done
@@ -110,7 +128,7 @@ check "shards and tasks in one call: $(head -n 2 err)" jq -es 'length == 2 and .
 "${program[@]}" bpe --input="$tasks/../../sample_de.txt" --vocab_size=512 --out=t.json >out 2>&1 &&
     "${program[@]}" tokenize --tokenizer=t.json --input="$tasks/../../sample_de.txt" --doc_split=formfeed --val_fraction=0.1 --out=u >>out 2>&1
 check "preparing: $(cat out)" test -f u_val_00000.bin
-train=("${program[@]}" train --model=llama-nano --train_data='u_train_*.bin' --val_data='u_val_*.bin' --tokenizer=t.json --batch_size=3 --seq_len=40
+train=("${program[@]}" train --precision=fp32 --model=llama-nano --train_data='u_train_*.bin' --val_data='u_val_*.bin' --tokenizer=t.json --batch_size=3 --seq_len=40
     --steps=5 --lr=3e-3 --val_every=3 --val_tokens=200 --checkpoint_every=4 --progress=off)
 "${train[@]}" --out=without >out 2>&1
 "${train[@]}" --out=with --eval_tasks="$all" --eval_every=2 --truncate >out 2>err
@@ -119,7 +137,7 @@ check "the log tells them" grep -Eq '^step 4: choices [0-9.]+% \+-[0-9.]+; pairs
 check 'steps 2, 4 and the last have scores, others not' jq -es 'map(select(has("eval_pairs_acc")) | .step) == [2, 4, 5]' with/metrics.jsonl
 check 'all of them' jq -es '.[4] | [.eval_choices_acc_norm, .eval_pairs_acc_stderr, .eval_continuation_perplexity, .eval_text_bits_per_byte, .val_loss] | map(type == "number") | all' with/metrics.jsonl
 check 'they change no bits of the training' cmp without/step_00000005/model.safetensors with/step_00000005/model.safetensors
-"${program[@]}" eval --model=with/step_00000004 --tasks="$all" --truncate >out 2>err
+"${program[@]}" eval --precision=fp32 --model=with/step_00000004 --tasks="$all" --truncate >out 2>err
 # shellcheck disable=SC2016  # a program of jq
 check "they are those of eval on the checkpoint: $(head -n 2 err)" jq -en --slurpfile m with/metrics.jsonl --slurpfile e out '
     $m[3] as $m | ($e | map({key: .task, value: .}) | from_entries) as $e

@@ -5,9 +5,10 @@ fuzz_run.c: any bytes as what is read besides weights and text: run.json, metric
 
 The first byte chooses: r run.json of a checkpoint; s what stands in it between its first line and its checksum, which
 no fuzzer finds; m metrics.jsonl, as a resume reads it; o options in a config file; w words of a command line, one a
-line; t and u a file of tasks (in u contexts are cut). The rest is the file. Beyond not crashing: a state that was accepted is one that a run can stand at, and comes
-back when it is written again; metrics that were cut to a step stay as they are when they are cut to it again; options
-that were accepted are within their bounds; requests of tasks lie inside the ids, no longer than a model of 8 positions.
+line; t and u a file of tasks (in u contexts are cut). The rest is the file. Beyond not crashing: a state that was
+accepted is one that a run can stand at, and comes back when it is written again; metrics that were cut to a step stay
+as they are when they are cut to it again; options that were accepted are within their bounds; requests of tasks lie
+inside the ids, no longer than a model of 8 positions.
 */
 #define LLMC_NO_MAIN
 #include "../../train_gpt_cpu.c"

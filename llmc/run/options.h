@@ -79,9 +79,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
     X(TEXT, tasks, "", 0, 0, "", O_EVAL,                                                                               \
       "task files, JSON lines: {context, choices, answer}, {good, bad}, {context, continuation} or {text}, with "      \
-      "group where they are to be counted by groups; scored as lm-evaluation-harness does; a file, a glob, or "        \
-      "several with commas")                                                                                           \
-    X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                                   \
+      "group where they are to be counted by groups; scored as lm-evaluation-harness does, over all of the "           \
+      "model's positions (--seq_len is of --data); a file, a glob, or several with commas")                            \
+    X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                         \
       "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
     X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
     X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
@@ -146,7 +146,7 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, final_val_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                           \
       "the same for the validation at the end, which no time budget counts (0: all)")                                  \
     X(TEXT, eval_tasks, "", 0, 0, "", O_TRAIN,                                                                         \
-      "task files as of eval --tasks, of which metrics.jsonl gets the scores; contexts longer than --seq_len are too long")  \
+      "task files as of eval --tasks, of which metrics.jsonl gets the scores; contexts longer than --seq_len are too long") \
     X(INT, eval_every, "0", 0, 1ll << 40, "", O_TRAIN, "score them every N steps, and at the end (0: only then)")      \
     X(INT, sample_every, "0", 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                    \
     X(TEXT, sample_prompt, "", 0, 0, "", O_TRAIN, "how the samples start")                                             \

@@ -146,6 +146,8 @@ check "they are those of eval on the checkpoint: $(head -n 2 err)" jq -en --slur
 "${train[@]}" --out=never --eval_tasks="$all" >out 2>err
 check "a context longer than --seq_len: $(head -n 2 err)" grep -Eq '^error: .*jsonl:[0-9]+: the context has .* 40 positions; --truncate' err
 check 'is told before the first step' test ! -e never/run.log
+"${train[@]}" --out=never --eval_every=2 >out 2>err
+check "--eval_every alone: $(head -n 2 err)" grep -q '^error: --eval_every=2 has no effect without --eval_tasks' err
 
 # ------------------------------------------------------------------ bad lines
 
@@ -195,7 +197,7 @@ refused() { # refused TEXT OPTION...
     shift
     "${program[@]}" eval --model="$model" "$@" >out 2>err </dev/null || code=$?
     check "eval $*: exit code $code, $(head -n 2 err)" test $code -eq 1
-    check "eval $*: $(head -n 2 err)" grep -Eq "^error: .*$text" err
+    check "eval $*: $(head -n 2 err)" grep -Eq -- "^error: .*$text" err
 }
 : >empty.jsonl
 refused 'empty.jsonl holds no lines' --tasks=empty.jsonl
@@ -204,6 +206,8 @@ refused 'two tasks of one name' --tasks="$tasks/pairs.jsonl,$tasks/pairs.jsonl"
 refused '--data=..., --tasks=... or both'
 refused 'would replace .*pairs.jsonl, which --tasks names' --tasks="$tasks/pairs.jsonl" --out="$tasks/pairs.jsonl"
 refused 'for the items of --tasks' --data='s_val_*.bin' --out=x.jsonl
+refused '--table has no effect without --tasks' --data='s_val_*.bin' --table
+refused '--truncate has no effect without --tasks' --data='s_val_*.bin' --truncate
 cp -r "$model" bare && rm bare/tokenizer*.json
 "${program[@]}" eval --model=bare --tasks="$tasks/pairs.jsonl" >out 2>err
 check "no tokenizer: $(cat err)" grep -q '^error: --tasks are texts, and there is no bare/tokenizer.json' err

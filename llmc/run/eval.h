@@ -52,6 +52,9 @@ static inline bool eval_open(EvalInputs *in, Config *c, const Options *o, Error 
         return error_set(err, "eval needs --data=..., --tasks=... or both; eval --help says what they are");
     if (*o->out && !*o->tasks)
         return error_set(err, "--out=%s is for the items of --tasks, and there are none", o->out);
+    if ((o->table || o->truncate) && !*o->tasks)
+        return error_set(err, "--%s has no effect without --tasks: give both, or neither",
+                         o->table ? "table" : "truncate");
     if (!model_config(c, o, 0, err) || !path_look(path.text, &kind, err)) return false;
     in->text = kind != FILE_ABSENT;
     if (in->text && !tokenizer_open(&in->tok, path.text, err)) return false;

@@ -191,6 +191,8 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"final_val_tokens", "--val_every", o->val_every > 0},
                  {"sample_prompt", "--sample_every", samples},
+                 {"eval_every", "--eval_tasks", *o->eval_tasks != 0},
+                 {"truncate", "--eval_tasks", *o->eval_tasks != 0},
                  {"spike_limit", "--spike_action=skip or rollback", o->spike_action != SPIKE_NONE}};
     Options usual;
     Str was, is;

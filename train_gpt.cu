@@ -388,6 +388,26 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
 
+// The logits, on the device, of one row x (C) behind the last norm. The head's weights are there.
+static void head_row(Model *m, const real *x) {
+    const Config *c = &m->config;
+    Weights w = shards_weights(&m->shards, 0);
+    linear_forward<real>(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, {1, c->channels, m->logits_width},
+                         &m->gpu);
+}
+
+static const float *model_logits(Model *m, int row) {
+    const Config *c = &m->config;
+    Device *gpu = &m->gpu;
+    catch_up(m);
+    shards_begin_pass(&m->shards, true);
+    shards_use(&m->shards, c->tied ? 0 : 1 + c->layers, -1);
+    head_row(m, activations_of(m, 0).normf + (size_t)row * (size_t)c->channels);
+    shards_end_pass(&m->shards);
+    device_floats(gpu, m->logits_host, m->logits, (size_t)c->vocab_size);
+    return m->logits_host;
+}
+
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -417,7 +437,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     shards_use(&m->shards, 1 + c->layers, -1);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
-    linear_forward<real>(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, {1, C, m->logits_width}, gpu);
+    head_row(m, a.normf);
     if (m->shards.ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
         ranks_fork(&m->shards.ranks, gpu->stream);
         ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)V);

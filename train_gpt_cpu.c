@@ -292,16 +292,34 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
 
 static double model_muon_seconds(const Model *m) { return m->shards.muon_seconds; }
 
+static const float *model_logits(Model *m, int row) {
+    const Config *c = &m->config;
+    int C = c->channels, V = c->vocab_size;
+    Weights w = shards_weights(&m->shards, 0);
+    LinearShape head = {1, C, V};
+    linear_forward(m->logits, activations_of(m, 0).normf + (size_t)row * (size_t)C, c->tied ? w.wte : w.head_w, NULL,
+                   NULL, head, &m->cpu);
+#ifdef REAL_DOUBLE
+    float *out = (float *)m->logits; // narrowed in place, front to back: each write lies behind the reads
+    for (int i = 0; i < V; i++) {
+        float value = (float)m->logits[i];
+        memcpy(out + i, &value, sizeof value);
+    }
+    return out;
+#else
+    return m->logits;
+#endif
+}
+
 static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
-    int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
+    int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
     if (!m->cache) m->cache = (real *)cpu_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (real)c->norm_eps};
-    LinearShape head = {1, C, V};
     const real *x = NULL;
     int T = 0;
     for (int done = 0; done < n; done += T) {
@@ -313,17 +331,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
     }
     norm_forward(a.normf, x, normf, cpu);
-    linear_forward(m->logits, a.normf, c->tied ? w.wte : w.head_w, NULL, NULL, head, cpu);
-#ifdef REAL_DOUBLE
-    float *out = (float *)m->logits; // narrowed in place, front to back: each write lies behind the reads
-    for (int i = 0; i < V; i++) {
-        float value = (float)m->logits[i];
-        memcpy(out + i, &value, sizeof value);
-    }
-    return out;
-#else
-    return m->logits;
-#endif
+    return model_logits(m, 0);
 }
 
 // ---------------------------------------------------------------- the program and its memory

@@ -157,6 +157,10 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule);
 // of a step.
 static double model_muon_seconds(const Model *m);
 
+// The logits (V) of a row, from 0 to B T - 1, of the last forward pass, which was none of training. The pointer is good
+// until the next call. Weights may be sharded: then all ranks must call it as often.
+static const float *model_logits(Model *m, int row);
+
 // Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
 // logits (V) that follow the last one. Keys and values of earlier positions come from the KV cache,
 // which earlier calls filled; position 0 starts anew. The pointer is good until the next call.

@@ -177,6 +177,13 @@ prompts=('Das Programm' 'Dieses Paket enthält' 'Wenn Sie die Datei' 'Am nächst
 mv "$work/samples.txt.part" "$work/samples.txt"
 echo
 
+echo 'How often it finds the right one of two sentences likelier, by phenomenon of German grammar (half of them: by chance;'
+echo 'scripts/eval/grammatik_de.sh --list explains each):'
+"$program" eval --model="$final" --tasks="$root/scripts/eval/grammatik_de.jsonl" --batch_size=32 --table >"$work/grammar.txt.part" || fail "eval failed (above)"
+mv "$work/grammar.txt.part" "$work/grammar.txt"
+cat "$work/grammar.txt"
+echo
+
 if "$root/scripts/install.sh" --check plot 2>/dev/null; then
     "$root/scripts/plot.sh" --out="$work/loss" "$run"
     plot="loss curve      $work/loss.svg and .png"
@@ -196,6 +203,7 @@ Done. Validation loss $(printf '%.3f' "$(number val_loss)") nats a token, $(prin
     model           $final      (a Hugging Face folder)
     figures, log    $run/metrics.jsonl, run.log
     samples         $work/samples.txt
+    grammar         $work/grammar.txt
     $plot
 
 Try next:

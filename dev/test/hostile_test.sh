@@ -44,6 +44,7 @@ check "training: $(tail -n 1 out)" test -d run/step_00000002
 mkfifo pipe
 refused 'a pipe as config file' train --config=pipe
 refused 'a pipe as shards' eval --model=run/step_00000002 --data=pipe
+refused 'a pipe as tasks' eval --model=run/step_00000002 --tasks=pipe
 refused 'a pipe as text, bpe' bpe --input=pipe --out=x.json
 refused 'a pipe as text, tokenize' tokenize --input=pipe --tokenizer=t.json --out=x
 refused 'a pipe as tokenizer' tokenize --input="$sample" --tokenizer=pipe --out=x

@@ -91,6 +91,15 @@ mutant "sampling ignores top_p" llmc/run/sample.h 'if (kept >= s->top_p * sum) b
 mutant "spikes are judged by half the threshold" llmc/run/spikes.h 'b.loss.mean + rule->threshold *' 'b.loss.mean + 0.5 * rule->threshold *' "gpt trainer"
 mutant "the stop file is nobody's business" llmc/run/stop.h 'reason = STOP_FILE;' 'reason = reason;' "survive_test"
 mutant "generation goes on behind the end of text" llmc/run/generate.h 'if (token < 0 || tokenizer_stops(g->tok, token)) break;' 'if (token < 0) break;' "gpt trainer"
+mutant "white space stays at the end of a context" llmc/run/tasks.h 'if (!task_is_space(c)) break;' 'break;' "tasks_test"
+mutant "the begin token stands before continuations, too" llmc/run/tasks.h 'r->whole.count = 0;
+        tokenizer_encode(r->rules->tok, &r->cache, continuation, n, &r->whole);' 'task_encode(r, &r->whole, continuation, n);' "tasks_test"
+mutant "a last window sees one token" llmc/run/tasks.h 'done == 0 ? 1 : most - n + 1' '1' "tasks_test"
+mutant "lengths are those of choice and delimiter" llmc/run/tasks.h 'r->set->requests[request].chars = task_chars(text->text, text->size);' 'r->set->requests[request].chars = task_chars(text->text, text->size) + 1;' "tasks_test"
+mutant "of equal choices the last counts" llmc/run/scores.h 'q[i].loglikelihood / length > most' 'q[i].loglikelihood / length >= most' "tasks_test"
+mutant "standard errors divide by n" llmc/run/scores.h '/ (double)(n - 1) / (double)n)' '/ (double)n / (double)n)' "tasks_test"
+mutant "the first of several continuations answers for all" llmc/run/score.h 'int32_t token = request_ids(run->set, q)[t];' 'int32_t token = request_ids(run->set, run->order[s->first])[t];' "tasks_test"
+mutant "short batches take another way of adding up" llmc/run/score.h 'T = (int)int64_max(T, int64_min(SCORE_ROWS, scorer->seq_len));' 'T = (int)int64_max(T, 1);' "tasks_test"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);

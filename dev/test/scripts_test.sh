@@ -28,10 +28,10 @@ trap 'rm -rf "${work%/*}"' EXIT
 
 # ------------------------------------------------------------------ words and lint
 
-for script in scripts/*.sh scripts/corpus/*.sh scripts/container/*.sh dev/scaling.sh dev/speedrun/run.sh; do
+for script in scripts/*.sh scripts/corpus/*.sh scripts/eval/*.sh scripts/container/*.sh dev/scaling.sh dev/speedrun/run.sh; do
     check "$script: bash -n" bash -n "$script"
     case $script in
-        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh | scripts/cost.sh | scripts/run_multi_node.sh | dev/speedrun/run.sh)
+        scripts/quickstart.sh | scripts/plot.sh | scripts/install.sh | scripts/corpus/debian_de.sh | scripts/eval/grammatik_de.sh | scripts/cost.sh | scripts/run_multi_node.sh | dev/speedrun/run.sh)
             bash "$script" --help >"$work/out" 2>&1
             check "$script --help: exit code" test $? -eq 0
             check "$script --help: lists its options" grep -q -- '--' "$work/out"
@@ -417,6 +417,9 @@ else
     # shellcheck disable=SC2016  # jq's variables
     check 'quick start: the decay ends with the time' jq -es --argjson lr "$(sed -n 's/^lr = //p' scripts/quickstart.conf)" --argjson share "$(sed -n 's/^final_lr_fraction = //p' scripts/quickstart.conf)" \
         '.[-1] | .time_share == 1 and (.lr - $lr * $share | fabs) < 1e-12' "$run/model/metrics.jsonl"
+    check 'quick start: the score on grammar, by phenomenon' grep -Eq '^grammatik_de +1268 +[0-9.]+%' "$run/grammar.txt"
+    check 'quick start: each of them' test "$(grep -Ec '^  [a-z_]+ +[0-9]+ +[0-9.]+%' "$run/grammar.txt")" -eq 24
+    check 'quick start: and shows it' has "$work/out" "$(tail -n 1 "$run/grammar.txt")"
     check 'quick start: samples' has "$run/samples.txt" 'Das Programm'
     check 'quick start: says that the text is a sample' has "$work/out" 'sample text'
     check 'quick start: says the validation loss' grep -q 'Validation loss [1-9]' "$work/out"

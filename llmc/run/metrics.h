@@ -18,7 +18,7 @@ typedef struct {
     double val_loss, val_bits; // the newest; NAN: none yet, or not known
     int64_t val_tokens;        // that it is the mean over
     SpikeEvent event;
-    const char *more; // further `, "name": value` pairs of this line, or NULL
+    const char *more, *scores; // further `, "name": value` pairs of this line, or NULL
 } StepMetrics;
 
 // Appends `"name": value`; JSON knows neither NaN nor infinities.
@@ -69,6 +69,7 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
     for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
         if (more[i].said) str_puts(s, ", "), metrics_number(s, more[i].name, more[i].value);
     if (m->more) str_puts(s, m->more);
+    if (m->scores) str_puts(s, m->scores);
     str_puts(s, "}\n");
 }
 

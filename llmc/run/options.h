@@ -25,7 +25,8 @@ config table.
     X(BPE, bpe, 0, "train a byte-level BPE tokenizer on text", "input,out")                                            \
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
-    X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte", "model,data")               \
+    X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
+      "model")                                                                                                         \
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
       "model,data,out")                                                                                                \
     X(EXPORT, export, 0, "write a model in another format", "model,out")                                               \
@@ -76,13 +77,20 @@ enum { MASTERS(CHOICE_ENUM) };
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
+    X(TEXT, tasks, "", 0, 0, "", O_EVAL,                                                                               \
+      "task files, JSON lines: {context, choices, answer}, {good, bad}, {context, continuation} or {text}, with "      \
+      "group where they are to be counted by groups; scored as lm-evaluation-harness does, over all of the "           \
+      "model's positions (--seq_len is of --data); a file, a glob, or several with commas")                            \
+    X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                         \
+      "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
+    X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
     X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
       "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
       "tokens of them, bpe leaves them out)")                                                                          \
-    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT | O_EVAL,                              \
       "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
-      ".safetensors file; export: the file")                                                                           \
+      ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
       "preset's size (0: its default)")                                                                                \
@@ -137,6 +145,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, val_tokens, "65536", 0, 1ll << 40, "", O_TRAIN | O_EVAL, "tokens to validate on, at most (0: all)")         \
     X(INT, final_val_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                           \
       "the same for the validation at the end, which no time budget counts (0: all)")                                  \
+    X(TEXT, eval_tasks, "", 0, 0, "", O_TRAIN,                                                                         \
+      "task files as of eval --tasks, of which metrics.jsonl gets the scores; contexts longer than --seq_len are too long") \
+    X(INT, eval_every, "0", 0, 1ll << 40, "", O_TRAIN, "score them every N steps, and at the end (0: only then)")      \
     X(INT, sample_every, "0", 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                    \
     X(TEXT, sample_prompt, "", 0, 0, "", O_TRAIN, "how the samples start")                                             \
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \

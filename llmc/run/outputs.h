@@ -67,6 +67,7 @@ static inline bool output_spares_inputs(const Options *o, const char *out, Error
                              o->configs.items[i]);
     }
     return output_spares_list(out, id, "input", o->input, err) && output_spares_list(out, id, "data", o->data, err) &&
+           output_spares_list(out, id, "tasks", o->tasks, err) &&
            output_spares_list(out, id, "train_data", o->train_data, err) &&
            output_spares_list(out, id, "val_data", o->val_data, err) &&
            output_spares_list(out, id, "tokenizer", o->tokenizer, err) && output_spares_model(o, out, id, err);
@@ -92,7 +93,8 @@ static inline bool output_check_file(const Options *o, Error *err) {
 // To be called when --out's folder is not made yet.
 static inline bool outputs_check(const Options *o, Error *err) {
     static const char *const logs[] = {"run.log", "metrics.jsonl", ".lock"};
-    if (o->verb == VERB_BPE || o->verb == VERB_DUMP || o->verb == VERB_EXPORT) return output_check_file(o, err);
+    bool file = o->verb == VERB_BPE || o->verb == VERB_DUMP || o->verb == VERB_EXPORT;
+    if (file || (o->verb == VERB_EVAL && *o->out)) return output_check_file(o, err);
     FileKind prefix = FILE_ABSENT;
     if (o->verb == VERB_TOKENIZE && !path_look(o->out, &prefix, err)) return false;
     if (prefix == FILE_OTHER)

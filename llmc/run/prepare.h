@@ -17,6 +17,8 @@ checkpoint that the run goes on from.
 #include "rule.h"
 #include "run_folder.h"
 #include "saving.h"
+#include "score.h"
+#include "scores.h"
 #include "stop.h"
 
 typedef struct {
@@ -44,6 +46,8 @@ typedef struct {
     Str memory;          // a line for the log: what was needed and what was there
     bool loaded;         // the weights that it began with are not new ones, but a folder's
     double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
+    TaskSet tasks;       // of --eval_tasks
+    Str scores;          // what the line of the last step in the metrics tells of them
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T;
@@ -187,6 +191,8 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"final_val_tokens", "--val_every", o->val_every > 0},
                  {"sample_prompt", "--sample_every", samples},
+                 {"eval_every", "--eval_tasks", *o->eval_tasks != 0},
+                 {"truncate", "--eval_tasks", *o->eval_tasks != 0},
                  {"spike_limit", "--spike_action=skip or rollback", o->spike_action != SPIKE_NONE}};
     Options usual;
     Str was, is;
@@ -258,6 +264,18 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
     return true;
 }
 
+// The tasks of --eval_tasks, as far as there are any. described: gets lines that must be the same on every rank.
+static inline bool trainer_open_tasks(Trainer *t, Str *described, Error *err) {
+    TaskRules rules = {&t->in.tokenizer, t->T, t->o->truncate != 0};
+    if (*t->o->eval_tasks && !tasks_open(&t->tasks, t->o->eval_tasks, &rules, err)) return false;
+    for (int i = 0; i < t->tasks.count; i++)
+        str_printf(described, "the task %s of %zu items\n", t->tasks.tasks[i].name.text, t->tasks.tasks[i].count);
+    if (t->tasks.count)
+        str_printf(described, "the tokens of all tasks, of hash %016" PRIx64 "\n",
+                   xxh64(t->tasks.ids.items, sizeof(int32_t) * t->tasks.ids.count, 0));
+    return true;
+}
+
 // A checkpoint's embeddings mean the tokens that it was trained with. Shards of llm.c do not say which these were.
 static inline bool trainer_same_tokenizer(const Trainer *t, const char *checkpoint, Error *err) {
     bool same = true;
@@ -295,6 +313,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Str s;
     memset(&s, 0, sizeof s);
     inputs_describe(&s, &t->in, o);
+    dist_agree(dist, trainer_open_tasks(t, &s, &err), &err);
     dist_agree(dist, preflight_same(dist, "what is read is", s.data, &err), &err);
     free(s.data);
     t->source = source_of_dataset(&t->in.train, true, (uint64_t)o->seed);
@@ -477,6 +496,8 @@ static inline void trainer_close(Trainer *t) {
     if (t->model) checkpoint_writer_close(&t->saving.writer);
     model_destroy(t->model);
     inputs_close(&t->in);
+    tasks_free(&t->tasks);
+    free(t->scores.data);
     free(t->memory.data);
     free(t->lr_test.data);
     free(t->inputs);

@@ -245,11 +245,31 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
              clock_seconds() - start);
 }
 
+// The scores of --eval_tasks, for the log and the line of this step in the metrics.
+static inline void trainer_score(Trainer *t) {
+    Error err;
+    Str words;
+    Scorer scorer = {t->model, t->dist, t->B, t->T, t->in.config.vocab_size, NULL};
+    double start = clock_seconds();
+    memset(&words, 0, sizeof words);
+    dist_agree(t->dist, score(&t->tasks, &scorer, &err), &err);
+    for (int i = 0; i < t->tasks.count; i++) {
+        TaskScore *scores = task_scores(&t->tasks, &t->tasks.tasks[i]);
+        task_metrics(&t->scores, &words, &t->tasks.tasks[i], &scores[0]);
+        free(scores);
+    }
+    log_line(&t->log, "step %lld: %s, in %.1f s", (long long)t->state.step, words.data, clock_seconds() - start);
+    free(words.data);
+}
+
 // The step that was just done, as metrics and progress tell it. On all ranks.
 static inline void trainer_tell(Trainer *t, const UpdateResult *r, double seconds, bool validate) {
     StepMetrics *m = &t->metrics;
     double limit = t->budget.limit;
     m->validated = false;
+    t->scores.size = 0;
+    if (t->tasks.count && (due(t->o->eval_every, t->state.step) || trainer_over(t))) trainer_score(t);
+    m->scores = t->scores.size ? t->scores.data : NULL;
     if (validate) trainer_validate(t, r, trainer_over(t));
     m->step = t->state.step;
     m->more = m->step == 1 ? t->lr_test.data : NULL;

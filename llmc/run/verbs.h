@@ -1,5 +1,5 @@
 /*
-verbs.h: the verbs but for `train` (trainer.h), `dump` and `info`, and the entry that both programs share.
+verbs.h: the verbs but for `train` (trainer.h), `eval`, `dump` and `info`, and the entry that both programs share.
 
 A verb is a row of VERBS (options.h) and the function of its name. It prints its result to stdout and, if something is
 wrong, one line to stderr; exit codes are those of --help. program_main() is what main() calls.
@@ -10,6 +10,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
+#include "eval.h"
 #include "info.h"
 #include "outputs.h"
 #include "trainer.h"
@@ -144,68 +145,6 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     }
     generator_free(&g);
     tokenizer_free(&tok);
-    model_unload(&l);
-    return EXIT_DONE;
-}
-
-// ---------------------------------------------------------------- eval
-
-// *text: there is a tokenizer, in tok.
-static inline bool eval_open(Config *c, Tokenizer *tok, bool *text, Dataset *data, const Options *o, Error *err) {
-    Path path = path_of("%s/tokenizer.json", o->model);
-    FileKind kind;
-    if (!model_config(c, o, 0, err)) return false;
-    if (o->seq_len > c->max_seq_len)
-        return error_set(err, "--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less",
-                         (long long)o->seq_len, c->max_seq_len, c->max_seq_len);
-    if (!path_look(path.text, &kind, err)) return false;
-    *text = kind != FILE_ABSENT;
-    if (*text && !tokenizer_open(tok, path.text, err)) return false;
-    if (!dataset_open(data, o->data, (int)o->seq_len, err)) return false;
-    return !*text || !data->tokenizer_hash || data->tokenizer_hash == tok->hash
-               ? true
-               : error_set(err, "--data=%s was tokenised with another tokenizer than %s", o->data, path.text);
-}
-
-static inline int verb_eval(const Options *o, Dist *dist) {
-    Error err;
-    LoadedModel l;
-    Tokenizer tok;
-    Dataset data;
-    bool text = false;
-    dist_agree(dist, eval_open(&l.config, &tok, &text, &data, o, &err), &err);
-    dist_agree(dist, data_verify(&data, o, dist, &err), &err);
-    Log none;
-    memset(&none, 0, sizeof none);
-    if (dist->rank == 0) data_hint_unused(&none, &data, "evaluation");
-    data.vocab_size = l.config.vocab_size;
-    ModelSetup setup;
-    memset(&setup, 0, sizeof setup);
-    setup.batch_size = (int)o->batch_size;
-    setup.seq_len = (int)o->seq_len;
-    setup.dist = dist;
-    model_load(&l, o, &setup, false);
-    Evaluation e =
-        {l.model, source_of_whole_dataset(&data), text ? &tok : NULL, dist, (int)o->batch_size, o->val_tokens, NULL,
-         NULL};
-    double start = clock_seconds();
-    EvalResult r;
-    if (!evaluate(&r, &e, &err)) dist_agree(dist, !*err.text, &err);
-    evaluate_refuse(&e, &r, "--data");
-    if (dist->rank == 0) {
-        Str s;
-        memset(&s, 0, sizeof s);
-        str_puts(&s, "{");
-        metrics_number(&s, "loss", r.loss);
-        str_puts(&s, ", "), metrics_number(&s, "perplexity", exp(r.loss));
-        str_puts(&s, ", "), metrics_number(&s, "bits_per_byte", r.bits_per_byte);
-        str_printf(&s, ", \"tokens\": %lld, \"bytes\": %lld, ", (long long)r.tokens, (long long)r.bytes);
-        metrics_decimals(&s, "tokens_per_s", (double)r.tokens / (clock_seconds() - start), 1);
-        printf("%s}\n", s.data);
-        free(s.data);
-    }
-    dataset_close(&data);
-    if (text) tokenizer_free(&tok);
     model_unload(&l);
     return EXIT_DONE;
 }

@@ -104,12 +104,17 @@ static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
 static inline cudaError_t cudaMalloc(void **p, size_t n) {
     if (emu_streams.capture || posix_memalign(p, 256, n ? n : 1) != 0) return cudaErrorMemoryAllocation;
     memset(*p, 0xff, n); // NaN in every format
+    emu.allocations[(const char *)*p] = n;
     return cudaSuccess;
 }
 template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFree(void *p) { return emu_run_all(), free(p), cudaSuccess; }
+static inline cudaError_t cudaFree(void *p) {
+    emu_run_all();
+    emu.allocations.erase((const char *)p);
+    return free(p), cudaSuccess;
+}
 template <typename T> static inline cudaError_t cudaMallocHost(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFreeHost(void *p) { return emu_run_all(), free(p), cudaSuccess; }
+static inline cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind,
                                           cudaStream_t s = nullptr) {
     emu_submit(s, [=]() { memmove(to, from, n); });

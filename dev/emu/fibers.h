@@ -114,6 +114,7 @@ struct EmuState {
     uint64_t random = 0;
     int error = 0;
     std::map<const void *, size_t> shared_limit;
+    std::map<const char *, size_t> allocations; // what kernels may touch
     size_t fibers = 0;
     unsigned long long launches = 0;
 };

@@ -5,6 +5,7 @@ streams.h (emulator): streams, events and launches; cuda_runtime.h says in which
 #define EMU_STREAMS_H
 
 #include "fibers.h"
+#include "ptx.h"
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -176,7 +177,8 @@ template <typename... P> struct EmuLaunch {
     void (*kernel)(P...);
     void operator()(P... a) const {
         size_t threads = (size_t)c.block.x * c.block.y * c.block.z, limit = 48 << 10;
-        auto found = emu.shared_limit.find((const void *)kernel);
+        const void *function = (const void *)kernel;
+        auto found = emu.shared_limit.find(function);
         if (found != emu.shared_limit.end()) limit = found->second;
         if (!threads || threads > 1024 || !c.grid.x || !c.grid.y || !c.grid.z || c.grid.x > 0x7fffffffu ||
             c.grid.y > 65535 || c.grid.z > 65535 || c.shared > limit) {
@@ -186,7 +188,10 @@ template <typename... P> struct EmuLaunch {
         emu.launches++;
         EmuConfig config = c;
         void (*k)(P...) = kernel;
-        emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
+        if (emu_ptx_arch()) {
+            EmuArguments arguments = {std::vector<char>((const char *)&a, (const char *)&a + sizeof a)...};
+            emu_submit(c.stream, [=]() { emu_ptx_run(function, config, arguments); });
+        } else emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
     }
 };
 template <typename... P> static inline EmuLaunch<P...> emu_launch(EmuConfig c, void (*kernel)(P...)) {

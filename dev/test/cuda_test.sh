@@ -87,11 +87,6 @@ train() { # train PROGRAM RUN OPTION...
     "$program" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" --model=llama-nano --seq_len=24 --lr=3e-3 \
         --val_tokens=96 --final_val_tokens=96 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" "$@"
 }
-# close A B WHAT BOUND: the numbers called WHAT of two runs differ by at most BOUND, relatively
-close() {
-    paste <(grep -o "\"$3\": [^,}]*" "$work/$1/metrics.jsonl") <(grep -o "\"$3\": [^,}]*" "$work/$2/metrics.jsonl") |
-        awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
-}
 same_metrics() { # but for times
     local times='s/"step_ms.*"mfu": [^,}]*//; s/, "gpu_[^,}]*//g'
     cmp <(sed "$times" "$work/$1/metrics.jsonl") <(sed "$times" "$work/$2/metrics.jsonl")

@@ -54,7 +54,7 @@ NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)..
 endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
-.PHONY: all help build-tests build-gpu build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants format lint clean FORCE
+.PHONY: all help build-tests build-gpu build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -72,7 +72,7 @@ help:
 	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
 	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 70,000 runs; make test takes some"
 	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
-	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some of them"
+	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some; ptx-mutants: on PTX"
 	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
 
@@ -109,7 +109,7 @@ EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=addr
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
 EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
-EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu)
+EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu refusals_emu)
 $(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -z -E -f dev/emu/launch.sed $< >$@
@@ -128,8 +128,8 @@ $(EMU_PROGRAMS): %: %.o $(BUILD)/ptx_run.o $(BUILD)/commit.o
 emu: $(EMU_PROGRAMS)
 
 # PTX, which the emulated programs execute where CUDA_EMU_PTX names it (dev/emu/ptx.h), and what ptxas says of it.
-PTX     := $(if $(NVCC),$(foreach p,cuda_test cuda_attention_test train_gpt train_gpt_fp32,build/ptx/$p.80.ptx build/ptx/$p.90.ptx))
-PTX_FEW := $(filter %/cuda_test.80.ptx %/cuda_attention_test.90.ptx,$(PTX))
+PTX     := $(if $(NVCC),$(foreach p,refusals cuda_test cuda_attention_test train_gpt train_gpt_fp32,build/ptx/$p.80.ptx build/ptx/$p.90.ptx))
+PTX_FEW := $(filter %/refusals.80.ptx %/cuda_attention_test.90.ptx,$(PTX))
 build/ptx/%.ptx: Makefile
 	@mkdir -p $(@D)
 	$(NVCC) -ptx -O3 -lineinfo -std=c++17 -arch=sm_$(patsubst .%,%,$(suffix $*)) $(if $(findstring _fp32,$*),-DFLOAT32) -MMD -MP -MF $@.d \
@@ -182,8 +182,8 @@ run-test-cluster: $(BUILD)/train_gpt_cpu
 COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)
 compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON) $(BUILD)/train_gpt$(COMPARE_ON)_fp32
 	@BUILD=$(BUILD) CUDA=train_gpt$(COMPARE_ON) dev/test/compare.sh
-mutants:
-	@dev/test/mutants.sh $(ONLY)
+mutants ptx-mutants:
+	@BUILD=$(BUILD) dev/test/$(subst -,_,$@).sh $(ONLY)
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh

@@ -17,10 +17,10 @@ typedef std::vector<std::vector<char>> EmuArguments; // the bytes of each
 // The compute capability that the PTX is for, as 80; 0: sources run, not PTX.
 int emu_ptx_arch();
 
-// Shared memory that one block of such a device may have, of it what needs no asking, and what is in all for arrays
-// whose size the kernel knows (0 for kernels that run from source).
-size_t emu_ptx_shared_limit();
-size_t emu_ptx_static_shared(const void *kernel);
+// Shared memory that a block of the device may have, and what a kernel's arrays of fixed size take of it. From source:
+// the variables that the compiler named after the kernel, not those of functions that it calls.
+size_t emu_shared_limit();
+size_t emu_static_shared(const void *kernel);
 
 // Runs all blocks. Whatever a device would not do, or would do differently every time, ends the program with one line.
 void emu_ptx_run(const void *kernel, const EmuConfig &config, const EmuArguments &arguments);

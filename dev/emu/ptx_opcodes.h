@@ -79,7 +79,7 @@ static void copy_async(Warp &w, const Inst &i, uint32_t m) {
         if ((uint64_t)c.from % (unsigned)size)
             fault(w, i, l, "misaligned copy of " + std::to_string(size) + " bytes", " global", (uint64_t)c.from);
         if (c.bytes) global(w, i, l, (uint64_t)c.from, 1), global(w, i, l, (uint64_t)c.from + (unsigned)c.bytes - 1, 1);
-        if (w.block->machine->early) copy_now(w, c);
+        if (emu.early) copy_now(w, c);
         w.copies[l].all.push_back(c);
     });
 }
@@ -94,7 +94,7 @@ static void copy_wait(Warp &w, const Inst &i, uint32_t m) {
         size_t done = c.groups.size() - (size_t)i.number, n = c.groups[done - 1];
         for (size_t j = 0; j < n; j++) {
             shared(w, i, l, c.all[j].to, c.all[j].size, 1, 3);
-            if (!w.block->machine->early) copy_now(w, c.all[j]);
+            if (!emu.early) copy_now(w, c.all[j]);
         }
         c.all.erase(c.all.begin(), c.all.begin() + (long)n);
         c.groups.erase(c.groups.begin(), c.groups.begin() + (long)done);

@@ -193,9 +193,8 @@ static Machine &machine() {
     static Machine *m = nullptr;
     if (m) return *m;
     m = new Machine;
-    const char *file = getenv("CUDA_EMU_PTX"), *copies = getenv("CUDA_EMU_COPIES"), *math = getenv("CUDA_EMU_MATH");
+    const char *file = getenv("CUDA_EMU_PTX"), *math = getenv("CUDA_EMU_MATH");
     if (file && *file) m->module = module_open(file);
-    m->early = copies && strcmp(copies, "early") == 0;
     m->edge = math && strcmp(math, "edge") == 0;
     if (m->module.arch)
         atexit([]() {
@@ -268,9 +267,9 @@ void emu_ptx_run(const void *function, const EmuConfig &c, const EmuArguments &a
     }
 }
 
-size_t emu_ptx_shared_limit() { return emu_ptx_arch() == 80 ? 163 << 10 : 227 << 10; }
+size_t emu_shared_limit() { return emu_ptx_arch() == 80 ? 163 << 10 : 227 << 10; }
 
-size_t emu_ptx_static_shared(const void *function) {
+size_t emu_static_shared(const void *function) {
     ptx::Machine &m = ptx::machine();
     if (m.module.arch) return ptx::kernel_of(function).shared_bytes;
     std::string prefix = "_ZZ" + std::string(emu_symbol(function) + 2) + "E"; // variables of a function have its name

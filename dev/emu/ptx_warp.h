@@ -64,7 +64,7 @@ struct Warp {
 
 struct Machine { // what all blocks share
     Module module;
-    bool early = false, edge = false;
+    bool edge = false; // CUDA_EMU_MATH
     std::unordered_map<uint64_t, std::string> symbols;
     std::unordered_map<std::string, size_t> static_shared; // of functions, by name, as the compiler laid it out
     std::set<std::string> ran;

@@ -8,7 +8,6 @@
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=$(shell nproc)
 endif
-
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 ARCH    ?= native
 OPENMP  ?= 1
@@ -16,17 +15,14 @@ SANITIZE ?= 0
 WERROR  ?= 0
 MPI     ?= $(if $(shell command -v mpicc 2>/dev/null),1,0)
 RUNNER  ?=
-
 WARNINGS := -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed $(if $(filter 1,$(WERROR)),-Werror)
 # pass-failed: clang says so where it does not unroll a loop for some CPU. Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
 # Under sanitizers -O1: the checks make -O3 take minutes to compile.
 CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
-CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math
-CFLAGS  += $(WARNINGS) -Wpedantic -Wno-psabi
+CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WARNINGS) -Wpedantic -Wno-psabi
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
-CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns)
+CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns) $(if $(filter 1,$(OPENMP)),-fopenmp)
 LDLIBS  := -lm -ldl
-CFLAGS  += $(if $(filter 1,$(OPENMP)),-fopenmp)
 ifeq ($(SANITIZE),1)
 # MPI libraries leak by design; the sanitized build leaves them out.
 CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -58,8 +54,7 @@ NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)..
 endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
-
-.PHONY: all help build-tests build-gpu build-fuzz emu test test-cluster test-faults compare bench fuzz mutants format lint clean FORCE
+.PHONY: all help build-tests build-gpu build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -68,6 +63,7 @@ help:
 	@echo "make train_gpt_cpu   the CPU program"
 	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
 	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
+	@echo "make test-ptx        the PTX that nvcc makes of every kernel, executed on the CPU: kernels and whole programs, sm_80 and sm_90"
 	@echo "make test-cluster    Slurm, ssh, cut cables and a hundred kills, on this machine, as root; SKIP=slurm,ssh,kill,bytes"
 	@echo "make test_gpt        the C tests; make build-tests: with the programs that they need"
 	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
@@ -76,13 +72,12 @@ help:
 	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
 	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 70,000 runs; make test takes some"
 	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
-	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some of them"
+	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some; ptx-mutants: on PTX"
 	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
 
 $(BUILD):
 	@mkdir -p $@
-
 # The commit is an object of its own, written only when it changes: then programs are linked again, and none is compiled.
 COMMIT   := $(shell c=$$(git rev-parse --short=12 HEAD 2>/dev/null) && echo "$$c$$(git diff --quiet HEAD || echo +changes)" || echo unknown)
 COMMIT_C := extern const char *const build_commit; const char *const build_commit = "$(COMMIT)";
@@ -114,7 +109,7 @@ EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=addr
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
 EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
-EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu)
+EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu refusals_emu)
 $(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
 	@sed -z -E -f dev/emu/launch.sed $< >$@
@@ -126,9 +121,22 @@ $(BUILD)/train_gpt_emu_fp32.o: EMUFLAGS += -DFLOAT32
 $(BUILD)/bench_gpu_emu: EMUFLAGS += -O0 # its figures mean nothing: it only has to run
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: EMUFLAGS += -fopenmp
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: $(BUILD)/cuda_reference.o
-$(EMU_PROGRAMS): %: %.o $(BUILD)/commit.o
+$(BUILD)/ptx_run.o: dev/emu/ptx_run.cc Makefile | $(BUILD)
+	$(CXX) $(EMUFLAGS) $(if $(filter 0,$(SANITIZE)),-O3 -march=$(ARCH)) -ffp-contract=off -fwrapv -fno-strict-aliasing -MMD -MP -c $< -o $@
+$(EMU_PROGRAMS): %: %.o $(BUILD)/ptx_run.o $(BUILD)/commit.o
 	$(CXX) $(EMUFLAGS) $(filter %.o,$^) -o $@ $(EMULIBS)
 emu: $(EMU_PROGRAMS)
+
+# PTX, which the emulated programs execute where CUDA_EMU_PTX names it (dev/emu/ptx.h), and what ptxas says of it.
+PTX     := $(if $(NVCC),$(foreach p,refusals cuda_test cuda_attention_test train_gpt train_gpt_fp32,build/ptx/$p.80.ptx build/ptx/$p.90.ptx))
+PTX_FEW := $(filter %/refusals.80.ptx %/cuda_attention_test.90.ptx,$(PTX))
+build/ptx/%.ptx: Makefile
+	@mkdir -p $(@D)
+	$(NVCC) -ptx -O3 -lineinfo -std=c++17 -arch=sm_$(patsubst .%,%,$(suffix $*)) $(if $(findstring _fp32,$*),-DFLOAT32) -MMD -MP -MF $@.d \
+	  $(wildcard $(addsuffix $(subst _fp32,,$(basename $*)).cu,./ dev/test/)) -o $@
+	$(NVCC:nvcc=ptxas) -v -arch=sm_$(patsubst .%,%,$(suffix $*)) $@ -o /dev/null 2>$@.info
+test-ptx: build-tests emu $(PTX)
+	@BUILD=$(BUILD) dev/test/ptx_test.sh whole
 
 # The CUDA program itself.
 GPU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt train_gpt_fp32 cuda_test cuda_attention_test cuda_model_test bench_gpu)
@@ -152,14 +160,12 @@ $(FUZZERS:=.run): %.run: %
 	@mkdir -p build/corpus/$(*F) && $< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/corpus/$(*F)- \
 	  build/corpus/$(*F) $(wildcard dev/fuzz/corpus/$(*F) dev/test/fixtures/$(*F:fuzz_%=%)) >build/corpus/$(*F).log 2>&1 || { tail -n 50 build/corpus/$(*F).log; false; }
 	@echo "$(*F): $$(sed -n 's/.*executed_units: *//p' build/corpus/$(*F).log) inputs, no finding"
-
--include $(wildcard $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/*.d build/ptx/*.d)
 
 # The program at the top is a copy of the newest build, so that ./train_gpt_cpu is what was asked for last.
 train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 	@cmp -s $< $@ || cp $< $@
 FORCE:
-
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
 test-faults: $(BUILD)/train_gpt_cpu
 	@BUILD=$(BUILD) CC=$(CC) POINTS=all dev/test/faults_test.sh
@@ -167,7 +173,7 @@ test-faults: $(BUILD)/train_gpt_cpu
 test test-cluster:
 	@scripts/install.sh build test $(if $(filter file,$(origin MPI)),mpi) $(if $(filter %cluster,$@),cluster)
 	@$(MAKE) --no-print-directory run-$@
-run-test: build-tests emu
+run-test: build-tests emu $(PTX_FEW)
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
 run-test-cluster: $(BUILD)/train_gpt_cpu
 	@BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
@@ -176,22 +182,18 @@ run-test-cluster: $(BUILD)/train_gpt_cpu
 COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)
 compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON) $(BUILD)/train_gpt$(COMPARE_ON)_fp32
 	@BUILD=$(BUILD) CUDA=train_gpt$(COMPARE_ON) dev/test/compare.sh
-
-mutants:
-	@dev/test/mutants.sh $(ONLY)
-
+mutants ptx-mutants:
+	@BUILD=$(BUILD) dev/test/$(subst -,_,$@).sh $(ONLY)
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh
-
 # All but the generated tables. Another version of clang-format lays out otherwise.
 CLANG_FORMAT := 14
-FORMATTED := $(filter-out llmc/text/unicode.h,$(shell git ls-files '*.c' '*.h' '*.cu' 2>/dev/null))
+FORMATTED := $(filter-out llmc/text/unicode.h,$(shell git ls-files '*.c' '*.h' '*.cu' '*.cc' 2>/dev/null))
 format:
 	clang-format -i $(FORMATTED)
 lint:
 	@if clang-format --version 2>&1 | grep -q 'version $(CLANG_FORMAT)\.'; then clang-format --dry-run -Werror $(FORMATTED); \
 	else echo "SKIPPED make lint: clang-format $(CLANG_FORMAT) is not there"; fi
-
 clean:
 	rm -rf build train_gpt_cpu train_gpt test_gpt

@@ -3,7 +3,11 @@ cublasLt.h (emulator): the calls of cuBLASLt that llmc/cuda/gemm.h makes, as pla
 epilogues. Products of bf16 are exact in float and summed in float; with TF32, factors are rounded to 10
 bits behind the point; a result is rounded once, after the epilogue. What the real library refuses (a
 GELU auxiliary matrix whose leading dimension is not a multiple of 8) the heuristic here refuses too, so
-that the unfused path is tested.
+that the unfused path is tested; CUDA_EMU_REFUSE=EPILOGUE[,EPILOGUE] (bias, gelu, dgelu, bgrad) refuses more.
+
+Preferences bind: an algorithm is offered for the workspace, reductions and alignments that were asked for, and a
+product that gives it less is an error. The second algorithm is one that splits k, as far as can be seen from outside:
+it needs a workspace, which it spoils, and leave to reduce in the compute type. Its sums are the first one's.
 Matrices are stored by columns, as in BLAS.
 */
 #ifndef EMU_CUBLASLT_H
@@ -61,9 +65,13 @@ struct EmuLayout {
 typedef void *cublasLtHandle_t;
 typedef EmuMatmul *cublasLtMatmulDesc_t;
 typedef EmuLayout *cublasLtMatrixLayout_t;
-typedef int *cublasLtMatmulPreference_t;
+struct EmuPreference { // as the library has them where none is set
+    uint64_t workspace = 0;
+    uint32_t schemes = ~0u, alignment[4] = {256, 256, 256, 256}; // of A, B, C, D
+};
+typedef EmuPreference *cublasLtMatmulPreference_t;
 typedef struct {
-    uint64_t data[8];
+    uint64_t data[8]; // number (0: none), bytes of workspace, alignment of A, B, C, D
 } cublasLtMatmulAlgo_t;
 typedef struct {
     cublasLtMatmulAlgo_t algo;
@@ -112,37 +120,68 @@ static inline cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t 
     return delete l, CUBLAS_STATUS_SUCCESS;
 }
 static inline cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p) {
-    return *p = nullptr, CUBLAS_STATUS_SUCCESS;
+    return *p = new EmuPreference, CUBLAS_STATUS_SUCCESS;
 }
-static inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t) {
-    return CUBLAS_STATUS_SUCCESS;
+static inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
+    return delete p, CUBLAS_STATUS_SUCCESS;
 }
-static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
-                                                                  cublasLtMatmulPreferenceAttributes_t, const void *,
-                                                                  size_t) {
-    return CUBLAS_STATUS_SUCCESS;
+static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                                  cublasLtMatmulPreferenceAttributes_t a, const void *v,
+                                                                  size_t n) {
+    void *to = &p->workspace;
+    if (a == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) to = &p->schemes;
+    else if (a >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES)
+        to = &p->alignment[a - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES];
+    if (n != (to == &p->workspace ? 8u : 4u)) return CUBLAS_STATUS_INVALID_VALUE;
+    return memcpy(to, v, n), CUBLAS_STATUS_SUCCESS;
+}
+
+// Is this epilogue one of those that CUDA_EMU_REFUSE lists?
+static inline bool emu_refuses(uint32_t epilogue) {
+    static const char *list = getenv("CUDA_EMU_REFUSE");
+    const char *name = epilogue == CUBLASLT_EPILOGUE_BIAS      ? "bias"
+                       : epilogue == CUBLASLT_EPILOGUE_DGELU   ? "dgelu"
+                       : epilogue == CUBLASLT_EPILOGUE_BGRADB  ? "bgrad"
+                       : epilogue == CUBLASLT_EPILOGUE_DEFAULT ? ""
+                                                               : "gelu";
+    if (!list || !*name) return false;
+    for (const char *at = list; (at = strstr(at, name)); at++)
+        if ((at == list || at[-1] == ',') && (!at[strlen(name)] || at[strlen(name)] == ',')) return true;
+    return false;
 }
 static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                                             cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                                            cublasLtMatmulPreference_t, int wanted,
+                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
+                                                            cublasLtMatmulPreference_t p, int wanted,
                                                             cublasLtMatmulHeuristicResult_t *results, int *found) {
     *found = 0;
-    if ((d->epilogue & 128) && (d->aux_ld % 8 || !d->aux)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    for (int i = 0; i < wanted && i < 2; i++) {
-        memset(&results[i], 0, sizeof results[i]);
-        results[i].algo.data[0] = (uint64_t)i + 1;
-        (*found)++;
+    if ((d->epilogue & 128) && (d->aux_ld % 8 || !d->aux || (uintptr_t)d->aux % 16)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (emu_refuses(d->epilogue)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (uint64_t number = 1; number <= 2 && *found < wanted; number++) {
+        uint64_t workspace = number == 1 ? 0 : out->rows * out->cols * 4;
+        if (workspace > p->workspace || (number == 2 && !(p->schemes & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)))
+            continue;
+        cublasLtMatmulHeuristicResult_t *r = &results[(*found)++];
+        memset(r, 0, sizeof *r);
+        r->algo.data[0] = number, r->algo.data[1] = r->workspaceSize = workspace;
+        for (int i = 0; i < 4; i++) r->algo.data[2 + i] = p->alignment[i];
     }
     return CUBLAS_STATUS_SUCCESS;
 }
 
+// Is it one of this library's? Not one of an older library, from a file.
+static inline bool emu_known(const cublasLtMatmulAlgo_t *algo) {
+    bool known = algo->data[0] == 1 || algo->data[0] == 2;
+    for (int i = 0; i < 4; i++) known &= algo->data[2 + i] != 0;
+    return known;
+}
 static inline cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
                                                      cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                                      cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algo,
                                                      cublasLtMatmulHeuristicResult_t *result) {
     memset(result, 0, sizeof *result);
-    return algo->data[0] ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    result->workspaceSize = algo->data[1];
+    return emu_known(algo) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 static inline float emu_element(const void *p, cudaDataType_t type, size_t i) {
@@ -215,13 +254,22 @@ static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
                                             cublasLtMatrixLayout_t la, const void *B, cublasLtMatrixLayout_t lb,
                                             const void *beta, const void *C, cublasLtMatrixLayout_t lc, void *D,
-                                            cublasLtMatrixLayout_t ld, const cublasLtMatmulAlgo_t *algo, void *, size_t,
-                                            cudaStream_t stream) {
-    if (!algo || !algo->data[0]) return CUBLAS_STATUS_INVALID_VALUE;
+                                            cublasLtMatrixLayout_t ld, const cublasLtMatmulAlgo_t *algo,
+                                            void *workspace, size_t bytes, cudaStream_t stream) {
+    if (!algo || !emu_known(algo)) return CUBLAS_STATUS_INVALID_VALUE;
+    const void *pointers[] = {A, B, C, D};
+    for (int i = 0; i < 4; i++)
+        if ((uintptr_t)pointers[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
+    size_t needed = algo->data[1];
+    if (needed && (bytes < needed || !workspace || (uintptr_t)workspace % 16)) return CUBLAS_STATUS_INVALID_VALUE;
+    if ((d->epilogue & 128) && (uintptr_t)d->aux % 16) return CUBLAS_STATUS_INVALID_VALUE;
     EmuMatmul e = *d;
     EmuLayout a = *la, b = *lb, c = *lc, out = *ld;
     float x = *(const float *)alpha, y = *(const float *)beta;
-    emu_submit(stream, [=]() { emu_matmul(e, x, A, a, B, b, y, C, c, D, out); });
+    emu_submit(stream, [=]() {
+        if (needed) memset(workspace, 0xff, needed); // NaN: nobody else may keep anything there
+        emu_matmul(e, x, A, a, B, b, y, C, c, D, out);
+    });
     return CUBLAS_STATUS_SUCCESS;
 }
 

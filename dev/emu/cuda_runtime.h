@@ -11,6 +11,9 @@ each runs until it meets the others (__syncthreads, a shuffle, mma), then the ne
 memory is malloc memory, so AddressSanitizer sees every store; it is filled with NaN, as is dynamic
 shared memory at the start of each block, so that what was never written shows.
 
+CUDA_EMU_PTX=FILE: kernels run from the PTX that nvcc made of them, not from their source (ptx.h).
+CUDA_EMU_COPIES=early: copies of cp.async arrive at once, not when they are waited for.
+
 The environment variable CUDA_EMU_ORDER sets the order in which fibers of a thread block, and blocks of a
 grid, run: forwards (default), backwards, or shuffle:SEED. A missing barrier makes the results of
 these orders differ.
@@ -78,8 +81,8 @@ static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     memset(p, 0, sizeof *p);
     strcpy(p->name, "CPU emulator");
     p->totalGlobalMem = (size_t)8 << 30;
-    p->sharedMemPerBlockOptin = 227 << 10;
-    p->major = 9;
+    p->sharedMemPerBlockOptin = emu_shared_limit();
+    p->major = emu_ptx_arch() ? emu_ptx_arch() / 10 : 9;
     p->multiProcessorCount = 4;
     p->maxThreadsPerMultiProcessor = 2048;
     snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "emu %ld", (long)getpid()); // every rank has a device of its own
@@ -104,12 +107,17 @@ static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
 static inline cudaError_t cudaMalloc(void **p, size_t n) {
     if (emu_streams.capture || posix_memalign(p, 256, n ? n : 1) != 0) return cudaErrorMemoryAllocation;
     memset(*p, 0xff, n); // NaN in every format
+    emu.allocations[(const char *)*p] = n;
     return cudaSuccess;
 }
 template <typename T> static inline cudaError_t cudaMalloc(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFree(void *p) { return emu_run_all(), free(p), cudaSuccess; }
+static inline cudaError_t cudaFree(void *p) {
+    emu_run_all();
+    emu.allocations.erase((const char *)p);
+    return free(p), cudaSuccess;
+}
 template <typename T> static inline cudaError_t cudaMallocHost(T **p, size_t n) { return cudaMalloc((void **)p, n); }
-static inline cudaError_t cudaFreeHost(void *p) { return emu_run_all(), free(p), cudaSuccess; }
+static inline cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind,
                                           cudaStream_t s = nullptr) {
     emu_submit(s, [=]() { memmove(to, from, n); });
@@ -130,7 +138,7 @@ static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStr
     return cudaSuccess;
 }
 template <typename K> static inline cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute, int value) {
-    if (value > (227 << 10)) return cudaErrorInvalidValue;
+    if ((size_t)value + emu_static_shared((const void *)kernel) > emu_shared_limit()) return cudaErrorInvalidValue;
     emu.shared_limit[(const void *)kernel] = (size_t)value;
     return cudaSuccess;
 }

@@ -79,7 +79,7 @@ struct EmuFiber {
     void *fake_stack = nullptr; // AddressSanitizer's
 };
 
-// Copies that cp.async would make: done when waited for, never earlier.
+// Copies that cp.async would make: done when waited for, or, with CUDA_EMU_COPIES=early, at once, and then not here.
 struct EmuCopy {
     void *to;
     const void *from;
@@ -93,8 +93,14 @@ struct EmuThread {
     std::vector<std::vector<EmuCopy>> copies; // committed groups, the last one still open
 };
 
+struct EmuSite { // where the source calls what its threads meet in
+    const char *file;
+    int line;
+    bool operator==(const EmuSite &o) const { return line == o.line && strcmp(file, o.file) == 0; }
+};
 struct EmuMeeting { // of the lanes of a mask within a warp
     unsigned mask = 0, arrived = 0;
+    EmuSite site = {"", 0};
     void *items[32];
     void (*combine)(void **items, unsigned lanes);
 };
@@ -109,11 +115,14 @@ struct EmuState {
     const void *scheduler_stack = nullptr;
     size_t scheduler_stack_size = 0;
     int waiting_at_barrier = 0;
+    EmuSite barrier = {"", 0}; // where they wait
     char *dynamic_shared = nullptr;
     int order = -1; // 0 forwards, 1 backwards, 2 shuffled
+    bool early = getenv("CUDA_EMU_COPIES") && strcmp(getenv("CUDA_EMU_COPIES"), "early") == 0; // copies of cp.async
     uint64_t random = 0;
     int error = 0;
     std::map<const void *, size_t> shared_limit;
+    std::map<const char *, size_t> allocations; // what kernels may touch
     size_t fibers = 0;
     unsigned long long launches = 0;
 };
@@ -204,17 +213,24 @@ static inline unsigned emu_awaited(int warp, unsigned mask) {
     return lanes & mask;
 }
 
+static inline void emu_refuse(const char *what) {
+    fprintf(stderr, "error: emulator: block (%u,%u,%u) thread %d: %s\n", blockIdx.x, blockIdx.y, blockIdx.z,
+            emu_thread_number(), what);
+    abort();
+}
+static inline void emu_same_site(EmuSite first, EmuSite site) {
+    if (first == site) return;
+    char text[400];
+    snprintf(text, sizeof text, "comes to the barrier or warp operation at %s:%d while others wait at %s:%d", site.file,
+             site.line, first.file, first.line);
+    emu_refuse(text);
+}
+
 // Waits until every awaited lane of mask is here; the last one calls combine once for all, with each
-// lane's `item` (NULL for lanes that are not there). combine may write into the items.
-static inline void emu_meet(unsigned mask, void *item, void (*combine)(void **items, unsigned lanes)) {
+// lane's `item` (NULL for lanes that are not there). combine may write into the items. All come from the same place.
+static inline void emu_meet(EmuSite site, unsigned mask, void *item, void (*combine)(void **items, unsigned lanes)) {
     int number = emu_thread_number(), warp = number / 32, lane = number % 32;
-    if (!(mask >> lane & 1)) {
-        fprintf(stderr,
-                "error: emulator: block (%u,%u,%u) thread %d takes part in a warp operation with mask %08x, which "
-                "leaves it out\n",
-                blockIdx.x, blockIdx.y, blockIdx.z, number, mask);
-        abort();
-    }
+    if (!(mask >> lane & 1)) emu_refuse("takes part in a warp operation with a mask that leaves it out");
     EmuMeeting *m = nullptr, *all = &emu.meetings[(size_t)warp * 8];
     for (int i = 0; i < 8 && !m; i++)
         if (all[i].arrived && all[i].mask == mask && all[i].combine == combine) m = &all[i];
@@ -223,12 +239,14 @@ static inline void emu_meet(unsigned mask, void *item, void (*combine)(void **it
             m = &all[i];
             m->mask = mask;
             m->combine = combine;
+            m->site = site;
             for (int j = 0; j < 32; j++) m->items[j] = nullptr;
         }
     if (!m) {
         fprintf(stderr, "error: emulator: more than 8 groups of one warp wait at once\n");
         abort();
     }
+    emu_same_site(m->site, site);
     m->items[lane] = item;
     m->arrived |= 1u << lane;
     EmuThread *self = emu.current;

@@ -15,7 +15,6 @@ language.h (emulator): CUDA's keywords, vector types and numbers as plain C++.
 #define __host__
 #define __shared__ static
 #define __align__(n) __attribute__((aligned(n)))
-#define __launch_bounds__(...)
 
 struct uint3 {
     unsigned x, y, z;

@@ -3,7 +3,8 @@ nccl.h (emulator): the NCCL calls of llmc/cuda/ranks.h as MPI calls, in the orde
 
 Sums are taken in the order of the ranks, one element after the other. As with NCCL, calls of one
 communicator must come in the same order on all its ranks; here the same holds for all of them
-together, since a call keeps the whole rank busy until the others have come.
+together, since a call keeps the whole rank busy until the others have come. Calls of two communicators that may run at
+once are refused (streams.h).
 
 CUDA_EMU_BYTES=1 prints, when the first communicator of all ranks is destroyed, how many bytes rank 0 sent
 in each kind of call, as a ring would send them.
@@ -81,6 +82,7 @@ static inline ncclResult_t ncclCommDestroy(ncclComm_t comm) {
         printf("bytes sent: all-reduce %.0f, reduce-scatter %.0f, all-gather %.0f, send %.0f\n", emu_sent[0],
                emu_sent[1], emu_sent[2], emu_sent[3]);
     }
+    emu_streams.last_collective.erase(comm);
     MPI_Comm_free(&comm->mpi);
     return delete comm, ncclSuccess;
 }
@@ -101,6 +103,7 @@ static inline void emu_sum(T *out, const T *in, size_t first, size_t n, size_t w
 static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t,
                                          ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     if (type == ncclUint8) return ncclInvalidArgument;
     emu_submit(stream, [=]() {
         if (type == ncclFloat32) emu_sum((float *)out, (const float *)in, 0, n, n, c);
@@ -112,6 +115,7 @@ static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, nc
 static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t,
                                              ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     if (type == ncclUint8) return ncclInvalidArgument;
     emu_submit(stream, [=]() {
         size_t first = n * (size_t)c.rank, whole = n * (size_t)c.size;
@@ -124,6 +128,7 @@ static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n
 static inline ncclResult_t ncclReduce(const void *in, void *out, size_t n, ncclDataType_t type, ncclRedOp_t, int root,
                                       ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     if (type != ncclFloat32) return ncclInvalidArgument;
     emu_submit(stream, [=]() {
         emu_sum((float *)out, (const float *)in, 0, c.rank == root ? n : 0, n, c);
@@ -136,6 +141,7 @@ static inline ncclResult_t ncclGroupEnd(void) { return ncclSuccess; }
 static inline ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
                                          cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     emu_submit(stream, [=]() {
         size_t bytes = n * emu_nccl_size(type);
         std::vector<char> own((const char *)in, (const char *)in + bytes); // `in` may lie in `out`
@@ -148,6 +154,7 @@ static inline ncclResult_t ncclAllGather(const void *in, void *out, size_t n, nc
 static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, ncclDataType_t type, int root,
                                          ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     emu_submit(stream, [=]() {
         if (c.rank == root && in != out) memcpy(out, in, n * emu_nccl_size(type));
         emu_mpi(MPI_Bcast(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, root, c.mpi), "MPI_Bcast");
@@ -157,6 +164,7 @@ static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, nc
 static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
                                     cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     emu_submit(stream, [=]() {
         emu_mpi(MPI_Send(in, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi), "MPI_Send");
         emu_sent[EMU_SEND] += (double)(n * emu_nccl_size(type));
@@ -166,6 +174,7 @@ static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t typ
 static inline ncclResult_t ncclRecv(void *out, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
                                     cudaStream_t stream) {
     EmuComm c = *comm;
+    emu_collective(stream, comm);
     emu_submit(stream, [=]() {
         emu_mpi(MPI_Recv(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi, MPI_STATUS_IGNORE),
                 "MPI_Recv");

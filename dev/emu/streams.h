@@ -5,6 +5,7 @@ streams.h (emulator): streams, events and launches; cuda_runtime.h says in which
 #define EMU_STREAMS_H
 
 #include "fibers.h"
+#include "ptx.h"
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -22,10 +23,17 @@ enum {
     cudaErrorCapturedEvent = 907
 };
 
+// How much of each stream's work is sure to be done before what comes next (a vector clock), by the stream's number.
+typedef std::map<int, uint64_t> EmuBefore;
+static inline void emu_before(EmuBefore &all, const EmuBefore &more) {
+    for (const auto &m : more) all[m.first] = std::max(all[m.first], m.second);
+}
+
 // What a recorded event stands for: done once the work before it is. Of a capture: the number of it.
 struct EmuTicket {
     bool done = false;
     int capture = 0;
+    EmuBefore before;
 };
 typedef std::shared_ptr<EmuTicket> EmuTicketRef;
 
@@ -38,6 +46,9 @@ struct EmuStream {
     std::deque<EmuOp> ops;
     int lane = -1;        // in the capture that it takes part in, or -1
     bool passing = false; // made for a graph's launch
+    int number = 0;
+    uint64_t collectives = 0; // that were put into it
+    EmuBefore before;         // collectives that are done before what is put into it now
 };
 typedef EmuStream *cudaStream_t;
 
@@ -57,6 +68,8 @@ struct EmuStreams {
     int capture = 0, captures = 0;           // number of the running capture, 0: none; how many there were
     EmuWork captured;
     std::vector<EmuStream *> lanes; // of the running capture
+    int numbers = 0;
+    std::map<const void *, std::pair<int, uint64_t>> last_collective; // of each communicator: stream, number there
     EmuStreams() {
         const char *text = getenv("CUDA_EMU_STREAMS");
         if (!text || !*text || strcmp(text, "eager") == 0) order = EMU_EAGER;
@@ -88,6 +101,24 @@ static inline void emu_submit_op(cudaStream_t stream, EmuOp op) {
 // Puts work into a stream.
 static inline void emu_submit(cudaStream_t stream, std::function<void()> work) {
     emu_submit_op(stream, {std::move(work), nullptr, nullptr});
+}
+
+// A collective of a communicator. Two that may run at once, of different communicators, can wait for each other on a
+// device (NCCL, "Using multiple NCCL communicators concurrently"): a stream or events must order them.
+static inline void emu_collective(cudaStream_t stream, const void *communicator) {
+    EmuStream *s = emu_stream(stream);
+    s->before[s->number] = ++s->collectives;
+    for (const auto &other : emu_streams.last_collective)
+        if (other.first != communicator && s->before[other.second.first] < other.second.second) {
+            fprintf(stderr, "error: emulator: collectives of two communicators may run at once, on streams that no "
+                            "event orders: on a device each can keep the other from starting\n");
+            abort();
+        }
+    emu_streams.last_collective[communicator] = {s->number, s->collectives};
+}
+// The host has waited: whatever is put anywhere now comes after.
+static inline void emu_waited(const EmuBefore &done) {
+    for (EmuStream *s : emu_streams.all) emu_before(s->before, done);
 }
 
 static inline bool emu_may_go_on(const EmuStream *s) {
@@ -176,8 +207,10 @@ template <typename... P> struct EmuLaunch {
     void (*kernel)(P...);
     void operator()(P... a) const {
         size_t threads = (size_t)c.block.x * c.block.y * c.block.z, limit = 48 << 10;
-        auto found = emu.shared_limit.find((const void *)kernel);
-        if (found != emu.shared_limit.end()) limit = found->second;
+        const void *function = (const void *)kernel;
+        auto found = emu.shared_limit.find(function);
+        if (found != emu.shared_limit.end()) limit = found->second; // of dynamic shared memory alone
+        else if (c.shared) limit -= std::min(limit, emu_static_shared(function));
         if (!threads || threads > 1024 || !c.grid.x || !c.grid.y || !c.grid.z || c.grid.x > 0x7fffffffu ||
             c.grid.y > 65535 || c.grid.z > 65535 || c.shared > limit) {
             emu.error = cudaErrorInvalidConfiguration;
@@ -186,7 +219,10 @@ template <typename... P> struct EmuLaunch {
         emu.launches++;
         EmuConfig config = c;
         void (*k)(P...) = kernel;
-        emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
+        if (emu_ptx_arch()) {
+            EmuArguments arguments = {std::vector<char>((const char *)&a, (const char *)&a + sizeof a)...};
+            emu_submit(c.stream, [=]() { emu_ptx_run(function, config, arguments); });
+        } else emu_submit(c.stream, [=]() { emu_run_grid(config, [=]() { k(a...); }); });
     }
 };
 template <typename... P> static inline EmuLaunch<P...> emu_launch(EmuConfig c, void (*kernel)(P...)) {
@@ -201,13 +237,18 @@ struct EmuEvent {
 };
 typedef EmuEvent *cudaEvent_t;
 
-static inline cudaError_t cudaDeviceSynchronize() { return emu_run_all(), cudaSuccess; }
+static inline cudaError_t cudaDeviceSynchronize() {
+    for (EmuStream *s : emu_streams.all) emu_waited(EmuBefore(s->before));
+    return emu_run_all(), cudaSuccess;
+}
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     if (emu_stream(s)->lane >= 0) return cudaErrorStreamCaptureUnsupported;
+    emu_waited(EmuBefore(emu_stream(s)->before));
     return emu_run_until(emu_stream(s), nullptr), cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     emu_streams.all.push_back(*s = new EmuStream);
+    (*s)->number = ++emu_streams.numbers;
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) {
@@ -228,12 +269,14 @@ static inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return emu_run_all()
 static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
     e->ticket = std::make_shared<EmuTicket>();
     if (emu_stream(s)->lane >= 0) e->ticket->capture = emu_streams.capture;
+    e->ticket->before = emu_stream(s)->before;
     emu_submit_op(s, {nullptr, nullptr, e->ticket});
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     if (!e->ticket) return cudaSuccess;
     if (e->ticket->capture) return cudaErrorCapturedEvent;
+    emu_waited(EmuBefore(e->ticket->before));
     for (EmuStream *s : emu_streams.all)
         for (EmuOp &op : s->ops)
             if (op.record == e->ticket) return emu_run_until(s, e->ticket), cudaSuccess;
@@ -250,6 +293,7 @@ static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e
             emu_streams.lanes.push_back(s);
         }
     } else if (s->lane >= 0) return cudaErrorStreamCaptureIsolation;
+    emu_before(s->before, e->ticket->before);
     emu_submit_op(stream, {nullptr, e->ticket, nullptr});
     return cudaSuccess;
 }

@@ -3,6 +3,7 @@
 #
 #   check MESSAGE COMMAND...    counts; if the command fails, prints MESSAGE and what it said of the fault, and goes on
 #   skip WHAT WHY               what cannot be tested here is said and counted: `SKIPPED WHAT: WHY`
+#   close A B WHAT BOUND   the numbers called WHAT of two runs, $work/A and $work/B, differ by at most BOUND, relatively
 #   conclude                    the count, as the last line; fails if a check did: the script's last command
 #
 # run.sh and .ci/run add up the lines `N passed, N failed, N skipped` (a test that skips nothing may leave that part
@@ -22,6 +23,10 @@ check() {
 skip() {
     skipped=$((skipped + 1))
     printf 'SKIPPED %s: %s\n' "$1" "$2"
+}
+close() {
+    paste <(grep -o "\"$3\": [^,}]*" "$work/$1/metrics.jsonl") <(grep -o "\"$3\": [^,}]*" "$work/$2/metrics.jsonl") |
+        awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
 }
 conclude() {
     printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

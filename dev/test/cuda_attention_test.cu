@@ -4,8 +4,8 @@ cuda_attention_test.cu: llmc/cuda/attention.h against attention in plain double 
 Runs on a GPU and, built with dev/emu, on the CPU. Checks: forward and backward, bf16 and float, head sizes with and
 without tensor cores, grouped queries, T on either side of every tile size, fewer queries than keys, one query; rows
 that are parts of wider ones; the guard around every output; the same bits in every run (with blocks in sections of
-all heads, of one and of two; in the emulator with a thread block's threads run forwards, backwards and shuffled, so
-that a missing barrier shows); NaN where it belongs and nowhere else.
+all heads, of one and of two; in the emulator with a thread block's threads run forwards, backwards and shuffled, and
+with copies that arrive late and early, so that a missing barrier shows); NaN where it belongs and nowhere else.
 
     cuda_attention_test [SHAPE]    one shape only, by its number
     cuda_attention_test bench      on a GPU: times and TFLOP/s, causal: 2 products forward, 5 backward
@@ -113,7 +113,12 @@ static double plain_row(double *p, const float *q, int ldq, const float *k, int 
 }
 
 #ifdef CUDA_EMU
-static void set_order(int order) { emu.order = order; }
+// Backwards, copies of cp.async arrive at once, else when they are waited for: a device may do either.
+static void set_order(int order) {
+    static const bool always = emu.early; // asked for by CUDA_EMU_COPIES
+    emu.order = order;
+    emu.early = always || order == 1;
+}
 #else
 static void set_order(int) {}
 #endif
@@ -348,7 +353,7 @@ int main(int argc, char **argv) {
         {1, 33, 33, 2, 2, 128, 0},  {1, 129, 129, 2, 1, 128, 0}, {1, 200, 200, 2, 2, 128, 0},
         {2, 40, 105, 2, 1, 128, 0}, {2, 1, 200, 2, 1, 128, 0},   {2, 37, 37, 4, 2, 16, 0},
         {1, 70, 70, 3, 1, 80, 0},   {1, 1, 50, 2, 2, 16, 0},     {1, 33, 33, 1, 1, 256, 0},
-        {2, 9, 60, 2, 2, 40, 0},
+        {2, 9, 60, 2, 2, 40, 0},    {2, 37, 37, 2, 1, 40, 0},
     };
     int only = argc > 1 ? atoi(argv[1]) : -1;
     for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {

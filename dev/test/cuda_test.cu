@@ -615,8 +615,9 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
 
 template <typename Real> static void test_type(Test *t, const std::string &type) {
     static const int rows[][2] =
-        {{1, 1},    {3, 7},    {37, 40},   {5, 130},   {70, 64}, {2, 1100},
-         {2, 5000}, {3, 9000}, {4300, 15}, {1100, 520}}; // the last two: several rows a thread block, in turns
+        {{1, 1},    {3, 7},    {37, 40},  {5, 130},  {70, 64},   {2, 1100},
+         {2, 5000}, {2, 5003}, {3, 9000}, {3, 9003}, {4300, 15}, {1100, 520}}; // the last two: several rows a thread
+                                                                               // block, in turns
     for (auto &s : rows)
         for (int layer = 0; layer < 2 && s[1] <= 2048 * (int)PackOf<Real>::SIZE; layer++)
             three_times(t,

@@ -70,6 +70,13 @@ for model in gpt2-nano llama-nano qwen3-nano "$fixtures"/*/; do
         against "$model" "$fp32" "" "$option"
         against "$model" "$bf16" bf16 "$option"
     done
+    if [ "$name $GPU" = 'gpt2-nano 0' ]; then # each epilogue is refused once: its kernel takes its place
+        for epilogue in bias gelu dgelu bgrad; do
+            export CUDA_EMU_REFUSE=$epilogue
+            LLMC_CACHE=$work/cache.$epilogue against "$model" "$fp32" ""
+        done
+        unset CUDA_EMU_REFUSE
+    fi
     against "$model" "$bf16" bf16
     cp "$work/new.safetensors" "$work/first.safetensors"
     for order in backwards shuffle:7; do # on a GPU: just again
@@ -86,11 +93,6 @@ train() { # train PROGRAM RUN OPTION...
     shift 2
     "$program" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" --model=llama-nano --seq_len=24 --lr=3e-3 \
         --val_tokens=96 --final_val_tokens=96 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" "$@"
-}
-# close A B WHAT BOUND: the numbers called WHAT of two runs differ by at most BOUND, relatively
-close() {
-    paste <(grep -o "\"$3\": [^,}]*" "$work/$1/metrics.jsonl") <(grep -o "\"$3\": [^,}]*" "$work/$2/metrics.jsonl") |
-        awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
 }
 same_metrics() { # but for times
     local times='s/"step_ms.*"mfu": [^,}]*//; s/, "gpu_[^,}]*//g'

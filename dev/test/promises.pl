@@ -59,7 +59,7 @@ sub code_of {
     $text =~ s/__launch_bounds__\([^()]*\)//g;
     return $text;
 }
-sub sources { return sort grep { -f } map { glob } qw(*.c *.cu *.h llmc/*.h llmc/*/*.h dev/*/*.c dev/*/*.cu dev/*/*.h) }
+sub sources { return sort grep { -f } map { glob } qw(*.c *.cu *.h llmc/*.h llmc/*/*.h dev/*/*.c dev/*/*.cc dev/*/*.cu dev/*/*.h) }
 
 # [name, arguments, what follows them: ; or {, start, end of the body's text] of the functions of a source.
 sub functions_of {

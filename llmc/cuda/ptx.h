@@ -22,8 +22,9 @@ ldmatrix gives lane 4g + t, of matrix i, row g, columns 2t, 2t+1 (transposed: ro
 g); lane 8i + r holds the address of row r of matrix i: 16 bytes, aligned to 16.
 
 Under the CPU stand-in (dev/emu, which defines CUDA_EMU) every function calls its counterpart there.
-The lanes of a warp meet in it as the hardware makes them meet. A copy begun by cp_async happens there
-as late as it is allowed to, in cp_async_wait: code that reads too early reads what was there before.
+The lanes of a warp meet in it as the hardware makes them meet, all from the same place in the source. A copy begun
+by cp_async happens there as late as it is allowed to, in cp_async_wait, so that code that reads too early reads what
+was there before; or at once (CUDA_EMU_COPIES=early), so that what others still read is lost.
 */
 #ifndef LLMC_CUDA_PTX_H
 #define LLMC_CUDA_PTX_H
@@ -99,12 +100,16 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
 typedef uintptr_t SmemAddress;
 
 inline SmemAddress smem_address(const void *p) { return (SmemAddress)p; }
-inline void ldmatrix(uint32_t (&r)[4], SmemAddress row) { emu_ldmatrix(r, (const void *)row, 4, false); }
-inline void ldmatrix_transposed(uint32_t (&r)[4], SmemAddress row) { emu_ldmatrix(r, (const void *)row, 4, true); }
+inline void ldmatrix(uint32_t (&r)[4], SmemAddress row, EMU_SITE) {
+    emu_ldmatrix({file, line}, r, (const void *)row, 4, false);
+}
+inline void ldmatrix_transposed(uint32_t (&r)[4], SmemAddress row, EMU_SITE) {
+    emu_ldmatrix({file, line}, r, (const void *)row, 4, true);
+}
 
-inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, EMU_SITE) {
     const uint32_t b[2] = {b0, b1};
-    emu_mma_m16n8k16_bf16(d, a, b, d);
+    emu_mma_m16n8k16_bf16({file, line}, d, a, b, d);
 }
 
 inline void cp_async_16(SmemAddress to, const void *from, bool inside) {

@@ -19,6 +19,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/base_test.h"
 #include "dev/test/compare.h"
 #include "dev/test/data_test.h"
+#include "dev/test/documents_test.h"
 #include "dev/test/files_test.h"
 #include "dev/test/gguf_test.h"
 #include "dev/test/amx_test.h"
@@ -42,7 +43,9 @@ int main(int argc, char **argv) {
     // qemu-user a child of a process with threads can make none.
 #define AREAS(X)                                                                                                       \
     X(watchdog)                                                                                                        \
-    X(process) X(base) X(files) X(tokenizer) X(data) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(process)                                                                                                         \
+    X(base) X(files) X(tokenizer) X(data) X(documents) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)    \
+    X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -78,8 +78,13 @@ enum { MASTERS(CHOICE_ENUM) };
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
     X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
-      "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
-      "tokens of them, bpe leaves them out)")                                                                          \
+      "text: a file, a folder, a glob, or several with commas; plain text, JSON lines (CirrusSearch's, too), WET, "    \
+      "tar, sentences of Wortschatz Leipzig, packed or not (gzip, bzip2, xz, zstd), and parquet (program duckdb); "    \
+      "UTF-8 (other bytes are counted; tokenize makes byte tokens of them, bpe leaves them out)")                      \
+    X(TEXT, field, "text", 0, 0, "", O_BPE | O_TOKENIZE,                                                               \
+      "JSON lines and parquet: the member or column that holds the text")                                              \
+    X(FLAG, strict, "off", 0, 0, "off|on", O_BPE | O_TOKENIZE,                                                         \
+      "damage ends the verb; off: it costs the line, record or file that it is in, is counted and named")              \
     X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT,                                       \
       "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file")                                                                           \

@@ -30,17 +30,33 @@ static inline void verb_say_files(int empty, const Path *without, int doubles, c
              doubled->text);
 }
 
+// What was left out: how much, and the first of it by name.
+static inline void verb_say_damage(DocDamage *d) {
+    const int shown = d->named.count < 5 ? d->named.count : 5;
+    for (int i = 0; i < shown; i++) warn("left out: %s", d->named.items[i]);
+    if (d->count > shown) warn("left out: %lld more", (long long)(d->count - shown));
+    str_list_free(&d->named);
+}
+
+// How documents are read.
+static inline DocSettings verb_documents(const Options *o) {
+    DocSettings s;
+    memset(&s, 0, sizeof s);
+    s.split = (DocSplit)o->doc_split;
+    s.strict = o->strict;
+    s.field = o->field;
+    return s;
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     Tokenizer tok;
     BpeStats stats;
-    StrList files;
-    memset(&files, 0, sizeof files);
+    DocSettings documents = verb_documents(o);
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!path_expand(&files, o->input, &err) ||
-        !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
+    if (!bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
@@ -48,24 +64,23 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
                (long long)stats.pretokens, clock_seconds() - start);
     verb_say_invalid(&stats.counts, stats.bytes, "were left out");
     verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
+    verb_say_damage(&stats.damage);
     text_hints(&stats.counts, false);
-    str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
 }
 
 static inline void tokenize_progress(const TokenizeStats *s) {
-    if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6,
-            s->done_bytes >= s->input_bytes ? "\n" : "");
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "\r%.0f MB of text", (double)s->done_bytes / 1e6);
 }
 
 // What a user may not have meant.
-static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
+static inline void tokenize_hints(const Options *o, TokenizeStats *s) {
     if (s->strange)
         warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
              s->strange > 1 ? "it and others like it" : "it");
     verb_say_files(s->empty, &s->without, s->doubles, &s->doubled);
+    verb_say_damage(&s->damage);
     if (!s->strange) text_hints(&s->counts, true);
     if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
         warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
@@ -84,10 +99,13 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     TokenizeStats stats;
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
+    Path program = path_of("%s, commit %s", engine_name(), build_commit);
+    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
-        !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
+        !tokenize_files(&job, o->out, &stats, &err))
         fail("%s", err.text);
+    if (isatty(STDERR_FILENO)) fputc('\n', stderr);
     static const char *const sides[2] = {"training", "validation"};
     for (int i = 0; i < 2; i++)
         printf("%s: %lld documents, %lld tokens, %lld bytes of text (%.3f bytes a token), %d shard%s\n", sides[i],
@@ -98,7 +116,7 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
     verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
     tokenize_hints(o, &stats);
-    printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    printf("%.1f MB/s\n", (double)(stats.bytes[0] + stats.bytes[1]) / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
     return EXIT_DONE;
 }

@@ -17,6 +17,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/check.h"
 
 #include "dev/test/base_test.h"
+#include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
 #include "dev/test/data_test.h"
 #include "dev/test/documents_test.h"
@@ -44,7 +45,8 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog)                                                                                                        \
     X(process)                                                                                                         \
-    X(base) X(files) X(tokenizer) X(data) X(documents) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)    \
+    X(process)                                                                                                         \
+    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)    \
     X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \

@@ -99,4 +99,19 @@ check "its columns are asked for by name: $(tail -n 1 called)" grep -Fqx "COPY (
 printf 'Binder Error: Referenced column "body" not found\nCandidates: "text"\n' >fail
 check "a column that is not there" refused 'parquet cannot be read: duckdb: Binder Error: Referenced column' "${tokenize[@]}" --input="it's [1].parquet" --field=body --out=x
 
+# ---- cleaning: JSON lines that tokenize reads; cleaned again they are the same, for any number of threads
+if command -v zstd >/dev/null; then
+    check "corpus" run corpus --input=lines.jsonl,plain.txt --field=body --keep=url --threads=2 --out=clean
+    check "corpus, one thread, not packed" run corpus --input=lines.jsonl,plain.txt --field=body --keep=url --threads=1 --pack=none --out=clean1
+    check "threads and packing change nothing" cmp <(zstd -dcq clean/corpus.jsonl.zst) clean1/corpus.jsonl
+    check "corpus, again" run corpus --input=clean/corpus.jsonl.zst --keep=url --out=again
+    check "cleaning twice changes nothing" cmp <(zstd -dcq clean/corpus.jsonl.zst) <(zstd -dcq again/corpus.jsonl.zst)
+    check "the manifest counts what was kept" test "$(jq .kept clean/manifest.json)" = "$(zstd -dcq clean/corpus.jsonl.zst | wc -l)"
+    check "what --keep names, and the origin" jq -se 'all(.[]; .origin.sha256 and (.origin.offset | type == "number")) and any(.[]; .url)' clean1/corpus.jsonl
+    check "an output that is read" refused 'would replace' corpus --input=clean1/corpus.jsonl --pack=none --out=clean1
+    path=$work/nothing check "no zstd" refused 'zstd is not there; .*--pack=none' corpus --input=plain.txt --out=x
+else skip 'corpus_test.sh, cleaning' 'no zstd'; fi
+check "a step that there is not" refused '--clean_steps: there is no step "nothing"' corpus --input=plain.txt --clean_steps=nothing --out=x
+check "members that the output has" refused '"origin" of its own' corpus --input=plain.txt --keep=origin --out=x
+
 conclude

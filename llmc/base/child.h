@@ -77,6 +77,20 @@ static inline bool child_start(Child *c, const char *const *argv, int in, bool *
     return error_set(err, "cannot start the program %s: %s", argv[0], strerror(why));
 }
 
+// The same with its standard output in `out`: a file, or a pipe that somebody else reads.
+static inline bool child_start_writing(Child *c, const char *const *argv, int in, int out, bool *missing, Error *err) {
+    memset(c, 0, sizeof *c);
+    snprintf(c->name, sizeof c->name, "%s", argv[0]);
+    c->out = -1;
+    c->messages = memfd_create("messages", MFD_CLOEXEC);
+    int why = c->messages < 0 ? errno : child_spawn(c, argv, in, out);
+    *missing = why == ENOENT;
+    if (!why) return true;
+    if (c->messages >= 0) close(c->messages);
+    c->messages = -1;
+    return error_set(err, "cannot start the program %s: %s", argv[0], strerror(why));
+}
+
 static inline ssize_t child_read(Child *c, void *buffer, size_t n) {
     for (;;) {
         ssize_t got = read(c->out, buffer, n);

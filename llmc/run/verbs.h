@@ -121,6 +121,86 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     return EXIT_DONE;
 }
 
+// ---------------------------------------------------------------- corpus
+
+// Adds the parts of "a,b,c".
+static inline void verb_split(StrList *out, const char *list) {
+    for (const char *part = list; *part; part += strcspn(part, ","), part += *part == ',') {
+        size_t n = strcspn(part, ",");
+        if (n) str_list_add(out, path_of("%.*s", (int)int64_min((int64_t)n, 1000), part).text);
+    }
+}
+
+// --clean_steps: names of steps, or -NAME for all but some.
+static inline bool verb_corpus_steps(unsigned *steps, const char *list, Error *err) {
+    StrList names;
+    const unsigned all = (1u << CORPUS_STEP_COUNT) - 1;
+    bool ok = true;
+    memset(&names, 0, sizeof names);
+    verb_split(&names, list);
+    *steps = names.count && (names.items[0][0] == '-' || strcmp(names.items[0], "all") == 0) ? all : 0;
+    for (int i = 0; ok && i < names.count; i++) {
+        const char *name = names.items[i] + (names.items[i][0] == '-');
+        int step = 0;
+        while (step < CORPUS_STEP_COUNT && strcmp(name, corpus_step(step)) != 0) step++;
+        if (step < CORPUS_STEP_COUNT && name > names.items[i]) *steps &= ~(1u << step);
+        else if (step < CORPUS_STEP_COUNT) *steps |= 1u << step;
+        else if (strcmp(name, "all") != 0)
+            ok = error_set(err, "--clean_steps: there is no step \"%.100s\"; corpus --help lists them", name);
+    }
+    str_list_free(&names);
+    return ok;
+}
+
+static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
+    memset(job, 0, sizeof *job);
+    job->inputs = o->input;
+    job->docs = verb_documents(o);
+    job->rules = quality_defaults();
+    job->pack = o->pack;
+    verb_split(&job->docs.keep, o->keep);
+    if (job->docs.keep.count > DOC_KEEP_MOST)
+        return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
+    for (int i = 0; i < job->docs.keep.count; i++)
+        if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
+            return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (o->doc_split == DOC_NONE)
+        return error_set(err,
+                         "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
+    Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
+    return verb_corpus_steps(&job->steps, o->clean_steps, err) &&
+           (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
+           output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
+}
+
+static inline int verb_corpus(const Options *o, Dist *dist) {
+    (void)dist;
+    Error err;
+    CorpusJob job;
+    CorpusStats stats;
+    memset(&stats, 0, sizeof stats);
+    Path program = path_of("%s, commit %s", engine_name(), build_commit);
+    bool ok = verb_corpus_job(&job, o, &err);
+    job.program = program.text;
+    if (!ok || !corpus_run(&job, o->out, &stats, &err)) fail("%s", err.text);
+    const CorpusCounts *n = &stats.all;
+    print_line("%s: %lld of %lld documents, %.2f of %.2f MB of text", stats.output.text, (long long)n->kept,
+               (long long)n->read, (double)n->kept_bytes / 1e6, (double)n->read_bytes / 1e6);
+    for (int i = 0; i < CLEAN_STEP_COUNT; i++)
+        if (n->changed[i]) printf("%-22s changed %lld documents\n", corpus_step(i), (long long)n->changed[i]);
+    for (int i = 0; i < CORPUS_REASON_COUNT; i++)
+        if (n->dropped[i])
+            printf("%-22s dropped %lld documents, %.2f MB\n", corpus_reason(i), (long long)n->dropped[i],
+                   (double)n->dropped_bytes[i] / 1e6);
+    if (n->paragraphs)
+        printf("%-22s took out %lld paragraphs, %.2f MB, of documents that stay\n", "paragraphs",
+               (long long)n->paragraphs, (double)n->paragraph_bytes / 1e6);
+    verb_say_damage(&stats.damage);
+    printf("%.1f MB/s\n", (double)n->read_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    str_list_free(&job.docs.keep);
+    return EXIT_DONE;
+}
+
 // ---------------------------------------------------------------- generate
 
 static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {

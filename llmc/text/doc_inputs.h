@@ -257,11 +257,13 @@ static inline void doc_inputs_close(DocInputs *in) {
     memset(in, 0, sizeof *in);
 }
 
-// Starts the threads, at the first document that is asked for. They leave signals to whoever asks.
+// Starts the threads, at the first document that is asked for. They leave signals to whoever asks, but for those that a
+// thread raises itself: a mapped file that became shorter is SIGBUS in the thread that reads it (process.h).
 static inline bool doc_inputs_start(DocInputs *in, Error *err) {
     sigset_t all, before;
     int why = 0;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS), sigdelset(&all, SIGSEGV), sigdelset(&all, SIGFPE), sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     while (!why && in->reader_count < INPUTS_READERS && in->reader_count < in->count) {
         why = pthread_create(&in->readers[in->reader_count], NULL, doc_inputs_reader, in);

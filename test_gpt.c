@@ -45,9 +45,9 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog)                                                                                                        \
     X(process)                                                                                                         \
-    X(process)                                                                                                         \
-    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)    \
-    X(numbers)
+    X(base)                                                                                                            \
+    X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)        \
+        X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -17,8 +17,10 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/check.h"
 
 #include "dev/test/base_test.h"
+#include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
 #include "dev/test/data_test.h"
+#include "dev/test/documents_test.h"
 #include "dev/test/files_test.h"
 #include "dev/test/gguf_test.h"
 #include "dev/test/amx_test.h"
@@ -44,7 +46,10 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog)                                                                                                        \
     X(process)                                                                                                         \
-    X(base) X(files) X(tokenizer) X(data) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(base)                                                                                                            \
+    X(files)                                                                                                           \
+    X(tokenizer)                                                                                                       \
+    X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(trainer) X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -125,6 +125,58 @@ static void fuzz_shard(uint8_t *bytes, size_t n) {
     dataset_verify(&d, 0, 1, true, &read, &err);
 }
 
+// What json.h takes for an object the reader of lines takes as well, and no more but halves of surrogates.
+static void fuzz_json_line(const char *text, size_t n) {
+    JsonDoc doc;
+    JsonSpan found[1];
+    const char *names[1] = {"text"};
+    const Json *root = json_parse(&doc, text, n, NULL);
+    bool object = json_is(root, JSON_OBJECT), line = json_line(text, text + n, names, 1, found, NULL);
+    REQUIRE(line || !object);
+    REQUIRE(object || !line || memmem(text, n, "\\u", 2));
+    if (line && found[0].from && *found[0].from == '"') {
+        Str s;
+        memset(&s, 0, sizeof s);
+        json_span_string(&s, &found[0]);
+        const Json *value = object ? json_get(root, "text") : NULL;
+        REQUIRE(!value || (value->size == s.size && (s.size == 0 || memcmp(value->text, s.data, s.size) == 0)));
+        free(s.data);
+    }
+    if (root) json_free(&doc);
+}
+
+static bool fuzz_take(DocParse *p, DocBatch *batch) {
+    for (size_t i = 0; i < batch->count; i++) {
+        const Document *d = &batch->docs[i];
+        REQUIRE(d->n > 0 && d->hash == doc_hash(d->text, d->n));
+        REQUIRE(d->known || d->offset >= 0);
+    }
+    (void)p;
+    doc_batch_free(batch);
+    return true;
+}
+
+// Any bytes as a file of any form: documents, damage, or an error.
+static void fuzz_forms(const uint8_t *bytes, size_t n, DocSplit split) {
+    static const char *const names[] = {"a.txt", "a-sentences.txt"};
+    DocParse p;
+    ByteWindow w;
+    Error err;
+    DocSettings settings;
+    memset(&settings, 0, sizeof settings);
+    memset(&p, 0, sizeof p);
+    settings.split = split;
+    settings.field = "text";
+    err.text[0] = 0;
+    p.settings = &settings;
+    p.path = names[n % 2];
+    p.give = fuzz_take;
+    p.err = &err;
+    window_of_memory(&w, (const char *)bytes, n, 0);
+    if (!fuzz_said(doc_read_form(&p, &w, p.path, split) && doc_give(&p), &err)) p.documents = 0;
+    doc_parse_free(&p);
+}
+
 static void fuzz_documents(const uint8_t *bytes, size_t n, DocSplit split) {
     TextFile f;
     DocReader r;
@@ -134,7 +186,7 @@ static void fuzz_documents(const uint8_t *bytes, size_t n, DocSplit split) {
     f.file.data = bytes;
     f.file.size = n;
     text_file_look(&f, split == DOC_NONE);
-    for (doc_begin(&r, &f, split); doc_next(&r, &text, &size); last = text + size) {
+    for (doc_begin(&r, f.text, f.size, split); doc_next(&r, &text, &size); last = text + size) {
         REQUIRE(size > 0 && text >= last && text + size <= (const char *)bytes + n);
         REQUIRE(split == DOC_NONE || !text_is_space(text[size - 1]));
         REQUIRE(split != DOC_FORMFEED || !memchr(text, '\f', size));
@@ -152,8 +204,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 0: fuzz_json((const char *)exact, n); break;
     case 1: fuzz_safetensors(exact, n); break;
     case 2: fuzz_shard(exact, n); break;
-    case 3: break;
-    default: fuzz_documents(exact, n, (DocSplit)(data[0] % 8 - 4)); break;
+    case 3: fuzz_json_line((const char *)exact, n); break;
+    default:
+        fuzz_documents(exact, n, (DocSplit)(data[0] % 8 - 4));
+        if (data[0] % 8 < 7) fuzz_forms(exact, n, (DocSplit)(data[0] % 8 - 4));
+        break;
     }
     free(exact);
     return 0;

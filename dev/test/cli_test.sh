@@ -198,12 +198,12 @@ refused_text() { # refused_text PATTERN FILE
     refused "$2 is not plain text.*$1" bpe --input="$2" --vocab_size=512 --out=t.json
     refused "$2 is not plain text.*$1" "${tokenize[@]}" --input="$2" --out=x
 }
-gzip -c "$sample" >packed.txt && refused_text gunzip packed.txt
+gzip -c "$sample" >packed.txt
 for encoding in UTF-16 UTF-16LE UTF-16BE UTF-32 UTF-32LE UTF-32BE; do
     iconv -f UTF-8 -t $encoding "$sample" >wide.txt
     refused_text "${encoding%[LB]E}.*iconv" wide.txt
 done
-printf '{"text": "eins"}\n{"text": "zwei"}\n' >lines.jsonl && refused_text 'JSON lines.*jq' lines.jsonl
+printf '{\n"text": "eins"\n}\n{\n"text": "zwei"\n}\n' >lines.json && refused_text 'JSON lines.*jq' lines.json
 for own in s_train_00000.bin:'shard' tok/tokenizer.json:tokenizer run_llama/step_00000006/model.safetensors:weights llama-f16.gguf:GGUF \
     run_llama/step_00000006/config.json:config.json run_llama/metrics.jsonl:metrics; do refused_text "${own#*:}" "${own%%:*}"; done
 mkfifo pipe && refused 'pipe is not a regular file' bpe --input=pipe --out=t.json

@@ -446,8 +446,11 @@ static void test_tokenizer_training(void) {
     free(ids.items);
 
     // Files, in several parts and in chunks of several threads, give the same bytes as one text.
-    StrList files;
+    Str files;
+    DocSettings settings;
     memset(&files, 0, sizeof files);
+    memset(&settings, 0, sizeof settings);
+    settings.field = "text";
     Str large;
     memset(&large, 0, sizeof large);
     for (int i = 0; i < 3; i++) {
@@ -457,7 +460,7 @@ static void test_tokenizer_training(void) {
         for (int k = 0; k <= i * 5; k++)
             str_add(&part, text.data, text_safe_cut(TEXT_LLAMA3, text.data, text.size, text.size - 100));
         CHECK(file_write_all(p.text, part.data, part.size, &err), "%s", err.text);
-        str_list_add(&files, p.text);
+        str_printf(&files, "%s%s", i ? "," : "", p.text);
         str_add(&large, part.data, part.size);
         free(part.data);
     }
@@ -473,7 +476,7 @@ static void test_tokenizer_training(void) {
     Tokenizer from_files;
     memset(&from_files, 0, sizeof from_files);
     memset(&again, 0, sizeof again);
-    ok = bpe_train(&from_files, &files, 1024, &stats, &err) &&
+    ok = bpe_train(&from_files, files.data, &settings, 1024, &stats, &err) &&
          bpe_train_text(&again, large.data, large.size, 1024, NULL, &err);
     CHECK(ok, "%s", err.text);
     CHECK(stats.bytes == (int64_t)large.size && stats.counts.invalid == 0 && stats.merges == 752,
@@ -509,7 +512,7 @@ static void test_tokenizer_training(void) {
     tokenizer_free(&kept);
     tokenizer_free(&tok);
     free(large.data);
-    str_list_free(&files);
+    free(files.data);
 
     // Bytes that are not UTF-8 are left out of training and counted.
     str_puts(&text, "\xff\xfe\x80");
@@ -526,10 +529,7 @@ static void test_tokenizer_training(void) {
     CHECK_ERROR(bpe_train_text(&tok, text.data, text.size, 60000, NULL, &err), "merges");
     CHECK_ERROR(bpe_train_text(&tok, text.data, text.size, 60000, NULL, &err), "--vocab_size=");
     free(text.data);
-    memset(&files, 0, sizeof files);
-    str_list_add(&files, test_temp("missing.txt").text);
-    CHECK_ERROR(bpe_train(&tok, &files, 1024, NULL, &err), "missing.txt");
-    str_list_free(&files);
+    CHECK_ERROR(bpe_train(&tok, test_temp("missing.txt").text, &settings, 1024, NULL, &err), "missing.txt");
 }
 
 // ---------------------------------------------------------------- files of others

@@ -395,14 +395,14 @@ static inline void linear_forward(real *y, const real *x, Matrix w, const real *
         return;
     }
     Target to = {y, residual, b, (size_t)s.OC};
-    Operand A = {x, (size_t)s.C, ALONG_K}, B = operand_of(w, (size_t)s.C);
+    Operand A = {x, (size_t)s.C, LAYOUT_ALONG_K}, B = operand_of(w, (size_t)s.C);
     gemm(to, A, B, s.N, s.OC, s.C, cpu);
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C), which must not be bf16
 static inline void linear_backward_input(real *dx, const real *dy, Matrix w, LinearShape s, Cpu *cpu) {
     Target to = {dx, NULL, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)s.OC, ALONG_K}, B = {w.full, (size_t)s.C, ACROSS_K};
+    Operand A = {dy, (size_t)s.OC, LAYOUT_ALONG_K}, B = {w.full, (size_t)s.C, LAYOUT_ACROSS_K};
     gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 
@@ -421,7 +421,7 @@ static inline void linear_backward_weight(real *dw, real *db, const real *dy, co
     }
     if (!dw) return;
     Target to = {dw, dw, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)OC, ACROSS_K}, B = {x, (size_t)s.C, ACROSS_K};
+    Operand A = {dy, (size_t)OC, LAYOUT_ACROSS_K}, B = {x, (size_t)s.C, LAYOUT_ACROSS_K};
     gemm(to, A, B, OC, s.C, N, cpu);
 }
 

@@ -32,7 +32,7 @@ enum { MUON_SQUARES = 3 }; // of muon_scratch
 
 // Rows (or columns) i of an operand onwards.
 static inline Operand operand_from(Operand o, int i) {
-    o.data += (size_t)i * (o.layout == ALONG_K ? o.ld : 1);
+    o.data += (size_t)i * (o.layout == LAYOUT_ALONG_K ? o.ld : 1);
     return o;
 }
 
@@ -72,8 +72,8 @@ static inline real *newton_schulz(real *x, real *other, real *squares, int rows,
     scale_numbers(x, n, (real)muon_start(rule, sqrt(sum_of_squares(x, n, cpu))), cpu);
     for (int step = 0; step < rule->steps; step++) {
         const double *c = muon_coefficients(rule, step);
-        Operand X = {x, ld, wide ? ALONG_K : ACROSS_K}, A = {a, lm, ALONG_K}, CA = {ca, lm, ALONG_K},
-                P = {p, lm, ALONG_K};
+        Operand X = {x, ld, wide ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K}, A = {a, lm, LAYOUT_ALONG_K},
+                CA = {ca, lm, LAYOUT_ALONG_K}, P = {p, lm, LAYOUT_ALONG_K};
         gemm_symmetric(a, X, X, m, K, false, cpu);
         // What is added to a product stands in its result before: it is not rounded where products are in bf16, and the
         // coefficients cancel.
@@ -86,7 +86,7 @@ static inline real *newton_schulz(real *x, real *other, real *squares, int rows,
         for (int64_t i = 0; i < (int64_t)n; i++) other[i] = (real)c[0] * x[i];
         gemm_symmetric(p, A, CA, m, m, true, cpu);
         Target to = {other, other, NULL, ld};
-        Operand across = {x, ld, ACROSS_K}, along = {x, ld, ALONG_K};
+        Operand across = {x, ld, LAYOUT_ACROSS_K}, along = {x, ld, LAYOUT_ALONG_K};
         if (wide) gemm(to, P, across, rows, cols, m, cpu);
         else gemm(to, along, P, rows, cols, m, cpu);
         real *free_ = x;

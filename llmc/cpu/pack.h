@@ -55,7 +55,7 @@ ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_MMLA ? MMLA_K : 2
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
 // Where element (i, k) of an operand stands, i a row of A or a column of B: k*ld + i; i*ld + k; or there, as bf16.
-typedef enum { ACROSS_K, ALONG_K, ALONG_K_BF16 } Layout;
+typedef enum { LAYOUT_ACROSS_K, LAYOUT_ALONG_K, LAYOUT_ALONG_K_BF16 } Layout;
 
 typedef struct {
     const real *data; // bf16: const uint16_t *
@@ -64,20 +64,20 @@ typedef struct {
 } Operand;
 
 static inline Operand operand_of(Matrix w, size_t ld) {
-    Operand o = {w.half ? (const real *)w.half : w.full, ld, w.half ? ALONG_K_BF16 : ALONG_K};
+    Operand o = {w.half ? (const real *)w.half : w.full, ld, w.half ? LAYOUT_ALONG_K_BF16 : LAYOUT_ALONG_K};
     return o;
 }
 ALWAYS_INLINE const char *operand_at(Operand from, size_t at) {
-    return from.layout == ALONG_K_BF16 ? (const char *)((const uint16_t *)from.data + at)
-                                       : (const char *)(from.data + at);
+    return from.layout == LAYOUT_ALONG_K_BF16 ? (const char *)((const uint16_t *)from.data + at)
+                                              : (const char *)(from.data + at);
 }
 static inline real operand_number(Operand from, int i, int k) {
-    size_t at = from.layout == ACROSS_K ? (size_t)k * from.ld + (size_t)i : (size_t)i * from.ld + (size_t)k;
-    return from.layout == ALONG_K_BF16 ? (real)bf16_to_float(((const uint16_t *)from.data)[at]) : from.data[at];
+    size_t at = from.layout == LAYOUT_ACROSS_K ? (size_t)k * from.ld + (size_t)i : (size_t)i * from.ld + (size_t)k;
+    return from.layout == LAYOUT_ALONG_K_BF16 ? (real)bf16_to_float(((const uint16_t *)from.data)[at]) : from.data[at];
 }
 // VL numbers, or pairs of bf16, of a row that lies along k, of which `left` numbers are there.
 ALWAYS_INLINE vreal operand_units(Operand from, size_t at, int left, bool bf16) {
-    if (from.layout == ALONG_K_BF16) return half_pairs_up_to((const uint16_t *)from.data + at, left);
+    if (from.layout == LAYOUT_ALONG_K_BF16) return half_pairs_up_to((const uint16_t *)from.data + at, left);
     const real *row = from.data + at;
     if (!bf16) return load_up_to(row, left);
     return bf16_pairs(load_up_to(row, left), left > VL ? load_up_to(row + VL, left - VL) : (vreal){0});
@@ -175,7 +175,7 @@ ALWAYS_INLINE void pack_across_k(real *panel, size_t stride, Operand from, int i
 // k0 .. k0+kc; rows past i1 that fill a panel are zeros. Panels are `stride` numbers apart.
 ALWAYS_INLINE void pack_panels(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, int width,
                                bool bf16) {
-    if (from.layout != ACROSS_K)
+    if (from.layout != LAYOUT_ACROSS_K)
         for (int i = i0; i < i1; i += width, panel += stride) pack_along_k(panel, from, i, i1 - i, k0, kc, width, bf16);
     else {
         int i = i0;
@@ -226,7 +226,7 @@ ALWAYS_INLINE void transpose_tile(vreal r[AMX_ROWS][AMX_ROWS / VL]) {
 // One tile of rows i0 .. i0+15, all there, and columns k0 .. k0+31: of A 16 rows of 16 pairs, of B 16 pairs of 16.
 ALWAYS_INLINE void pack_tile(real *tile, Operand from, int i0, int k0, bool of_a) {
     vreal r[AMX_ROWS][AMX_ROWS / VL];
-    bool along = from.layout != ACROSS_K;
+    bool along = from.layout != LAYOUT_ACROSS_K;
     UNROLL
     for (int n = 0; n < AMX_ROWS; n++) { // a row of the operand, or a pair of k
         size_t at = along ? (size_t)(i0 + n) * from.ld + (size_t)k0 : (size_t)(k0 + 2 * n) * from.ld + (size_t)i0;
@@ -251,7 +251,7 @@ static inline void pack_tile_part(real *tile, Operand from, int i0, int rows, in
     real whole[(AMX_ROWS + 4) * AMX_K] = {0}; // 4: pack_tile prefetches so far behind what it reads
     for (int i = 0; i < rows; i++)
         for (int k = 0; k < columns; k++) whole[i * AMX_K + k] = operand_number(from, i0 + i, k0 + k);
-    Operand part = {whole, AMX_K, ALONG_K};
+    Operand part = {whole, AMX_K, LAYOUT_ALONG_K};
     pack_tile(tile, part, 0, 0, of_a);
 }
 
@@ -277,7 +277,7 @@ enum { MMLA_PACKED = 8 }; // k that are packed at a time: two steps of four
 
 // `width` rows from i0 on, all there, and columns k0 .. k0+7, as two steps of width/2 vectors.
 ALWAYS_INLINE void pack_mmla_step(real *panel, Operand from, int i0, int k0, int width) {
-    if (from.layout != ACROSS_K) { // no transposition: a row's halves go to the two steps
+    if (from.layout != LAYOUT_ACROSS_K) { // no transposition: a row's halves go to the two steps
         size_t at = (size_t)i0 * from.ld + (size_t)k0;
         UNROLL
         for (int i = 0; i < width; i += 2, at += 2 * from.ld) {
@@ -310,7 +310,7 @@ static inline void pack_mmla_part(real *panel, Operand from, int i0, int rows, i
     for (int i = 0; i < rows && i < width; i++)
         for (int k = 0; k < columns && k < MMLA_PACKED; k++)
             whole[i * MMLA_PACKED + k] = operand_number(from, i0 + i, k0 + k);
-    Operand part = {whole, MMLA_PACKED, ALONG_K};
+    Operand part = {whole, MMLA_PACKED, LAYOUT_ALONG_K};
     pack_mmla_step(panel, part, 0, 0, width);
 }
 
@@ -341,19 +341,19 @@ ALWAYS_INLINE void pack_unit(real *panel, size_t stride, Operand from, int i0, i
 // Of A, or of B, for what computes the product. bf16 (weights, which are B) has code of its own: no loop asks.
 ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
                                 Unit unit) {
-    if (!of_a && unit != UNIT_VECTORS && from.layout == ALONG_K_BF16) {
+    if (!of_a && unit != UNIT_VECTORS && from.layout == LAYOUT_ALONG_K_BF16) {
         pack_unit(panel, stride, from, i0, i1, k0, kc, of_a, unit);
         return;
     }
-    from.layout = from.layout == ACROSS_K ? ACROSS_K : ALONG_K;
+    from.layout = from.layout == LAYOUT_ACROSS_K ? LAYOUT_ACROSS_K : LAYOUT_ALONG_K;
     pack_unit(panel, stride, from, i0, i1, k0, kc, of_a, unit);
 }
 
 // Prefetches part `part` of `parts` of what pack_operand will read for rows i0 .. i1 into L2: memory is then read
 // while the micro-kernels run, not between them.
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
-    const int line = 64 / (int)(from.layout == ALONG_K_BF16 ? sizeof(uint16_t) : sizeof(real));
-    bool along = from.layout != ACROSS_K;
+    const int line = 64 / (int)(from.layout == LAYOUT_ALONG_K_BF16 ? sizeof(uint16_t) : sizeof(real));
+    bool along = from.layout != LAYOUT_ACROSS_K;
     int lines = along ? i1 - i0 : kc, length = along ? kc : i1 - i0;
     size_t start = along ? (size_t)i0 * from.ld + (size_t)k0 : (size_t)k0 * from.ld + (size_t)i0;
     int last = (int)((int64_t)lines * (part + 1) / parts);

@@ -11,6 +11,7 @@ config table.
 #ifndef LLMC_OPTIONS_H
 #define LLMC_OPTIONS_H
 
+#include "../corpus/corpus.h"
 #include "../engine.h"
 #include "../files/gguf.h"
 #include "../text/tokenize.h"
@@ -24,6 +25,7 @@ config table.
       "train_data,val_data,tokenizer,model,out")                                                                       \
     X(BPE, bpe, 0, "train a byte-level BPE tokenizer on text", "input,out")                                            \
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
+    X(CORPUS, corpus, 0, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
     X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
       "model")                                                                                                         \
@@ -85,12 +87,27 @@ enum { MASTERS(CHOICE_ENUM) };
       "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
     X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
     X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
-    X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE,                                                                   \
-      "text files: a file, a glob, or several with commas; UTF-8 (other bytes are counted; tokenize makes byte "       \
-      "tokens of them, bpe leaves them out)")                                                                          \
-    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_DUMP | O_EXPORT | O_EVAL,                              \
-      "what to write: train: the run's folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
+    X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                                   \
+      "text: a file, a folder, a glob, or several with commas; plain text, JSON lines (CirrusSearch's, too), WET, "    \
+      "tar, sentences of Wortschatz Leipzig, packed or not (gzip, bzip2, xz, zstd), and parquet (program duckdb); "    \
+      "UTF-8 (other bytes are counted; tokenize makes byte tokens of them, bpe leaves them out)")                      \
+    X(TEXT, field, "text", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                               \
+      "JSON lines and parquet: the member or column that holds the text")                                              \
+    X(FLAG, strict, "off", 0, 0, "off|on", O_BPE | O_TOKENIZE | O_CORPUS,                                                         \
+      "damage ends the verb; off: it costs the line, record or file that it is in, is counted and named")              \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL,                              \
+      "what to write: train, corpus: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
+    X(TEXT, keep, "", 0, 0, "", O_CORPUS,                                                                              \
+      "members, columns or header fields that go with the text into the output, with commas: url,date")                \
+    X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
+      "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
+      "hyphens (words divided at line ends), boilerplate (lines of the page), quality (rules), documents and "         \
+      "paragraphs (what is there twice); -NAME: all but that one")                                                     \
+    X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
+      "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \
+      "manifest.json lists them)")                                                                                     \
+    X(CHOICE, pack, "zstd", 0, 0, CHOICES(CORPUS_PACKS), O_CORPUS, "how the output is packed, by the program of that name") \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
       "preset's size (0: its default)")                                                                                \
@@ -98,7 +115,7 @@ enum { MASTERS(CHOICE_ENUM) };
       "name of the token that ends a document, e.g. <eos> (empty: what the files beside the tokenizer.json say, or a " \
       "token called <|endoftext|> or the like)")                                                                       \
     X(REAL, val_fraction, "0.01", 0, 0.9, "", O_TOKENIZE, "share of the documents that go to the validation shards")   \
-    X(CHOICE, doc_split, "blank", 0, 0, CHOICES(DOC_SPLITS), O_TOKENIZE,                                               \
+    X(CHOICE, doc_split, "blank", 0, 0, CHOICES(DOC_SPLITS), O_TOKENIZE | O_CORPUS,                                               \
       "what ends a document: blank lines, a form feed, the file's end; none: the whole file, byte for byte, is one "   \
       "document")                                                                                                      \
     X(INT, shard_tokens, TEXT_OF(SHARD_TOKENS), 1024, 1ll << 40, "", O_TOKENIZE, "most tokens in one shard")           \

@@ -31,17 +31,33 @@ static inline void verb_say_files(int empty, const Path *without, int doubles, c
              doubled->text);
 }
 
+// What was left out: how much, and the first of it by name.
+static inline void verb_say_damage(DocDamage *d) {
+    const int shown = d->named.count < 5 ? d->named.count : 5;
+    for (int i = 0; i < shown; i++) warn("left out: %s", d->named.items[i]);
+    if (d->count > shown) warn("left out: %lld more", (long long)(d->count - shown));
+    str_list_free(&d->named);
+}
+
+// How documents are read.
+static inline DocSettings verb_documents(const Options *o) {
+    DocSettings s;
+    memset(&s, 0, sizeof s);
+    s.split = (DocSplit)o->doc_split;
+    s.strict = o->strict;
+    s.field = o->field;
+    return s;
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     Tokenizer tok;
     BpeStats stats;
-    StrList files;
-    memset(&files, 0, sizeof files);
+    DocSettings documents = verb_documents(o);
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!path_expand(&files, o->input, &err) ||
-        !bpe_train(&tok, &files, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
+    if (!bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
@@ -49,24 +65,23 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
                (long long)stats.pretokens, clock_seconds() - start);
     verb_say_invalid(&stats.counts, stats.bytes, "were left out");
     verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
+    verb_say_damage(&stats.damage);
     text_hints(&stats.counts, false);
-    str_list_free(&files);
     tokenizer_free(&tok);
     return EXIT_DONE;
 }
 
 static inline void tokenize_progress(const TokenizeStats *s) {
-    if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.0f of %.0f MB%s", (double)s->done_bytes / 1e6, (double)s->input_bytes / 1e6,
-            s->done_bytes >= s->input_bytes ? "\n" : "");
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "\r%.0f MB of text", (double)s->done_bytes / 1e6);
 }
 
 // What a user may not have meant.
-static inline void tokenize_hints(const Options *o, const TokenizeStats *s) {
+static inline void tokenize_hints(const Options *o, TokenizeStats *s) {
     if (s->strange)
         warn("%s; --doc_split=none reads %s byte by byte all the same", s->what.text,
              s->strange > 1 ? "it and others like it" : "it");
     verb_say_files(s->empty, &s->without, s->doubles, &s->doubled);
+    verb_say_damage(&s->damage);
     if (!s->strange) text_hints(&s->counts, true);
     if (o->val_fraction > 0 && s->tokens[SIDE_VAL] == 0)
         warn("there is no validation text, although --val_fraction=%g: the only document cannot be cut; give more text",
@@ -85,10 +100,13 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     TokenizeStats stats;
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
+    Path program = path_of("%s, commit %s", engine_name(), build_commit);
+    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
-        !tokenize_files(&tok, o->input, o->out, o->val_fraction, o->doc_split, o->shard_tokens, &stats, &err))
+        !tokenize_files(&job, o->out, &stats, &err))
         fail("%s", err.text);
+    if (isatty(STDERR_FILENO)) fputc('\n', stderr);
     static const char *const sides[2] = {"training", "validation"};
     for (int i = 0; i < 2; i++)
         printf("%s: %lld documents, %lld tokens, %lld bytes of text (%.3f bytes a token), %d shard%s\n", sides[i],
@@ -99,8 +117,88 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     if (stats.tail) printf("there is only one document: its end became the validation text\n");
     verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
     tokenize_hints(o, &stats);
-    printf("%.1f MB/s\n", (double)stats.input_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    printf("%.1f MB/s\n", (double)(stats.bytes[0] + stats.bytes[1]) / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     tokenizer_free(&tok);
+    return EXIT_DONE;
+}
+
+// ---------------------------------------------------------------- corpus
+
+// Adds the parts of "a,b,c".
+static inline void verb_split(StrList *out, const char *list) {
+    for (const char *part = list; *part; part += strcspn(part, ","), part += *part == ',') {
+        size_t n = strcspn(part, ",");
+        if (n) str_list_add(out, path_of("%.*s", (int)int64_min((int64_t)n, 1000), part).text);
+    }
+}
+
+// --clean_steps: names of steps, or -NAME for all but some.
+static inline bool verb_corpus_steps(unsigned *steps, const char *list, Error *err) {
+    StrList names;
+    const unsigned all = (1u << CORPUS_STEP_COUNT) - 1;
+    bool ok = true;
+    memset(&names, 0, sizeof names);
+    verb_split(&names, list);
+    *steps = names.count && (names.items[0][0] == '-' || strcmp(names.items[0], "all") == 0) ? all : 0;
+    for (int i = 0; ok && i < names.count; i++) {
+        const char *name = names.items[i] + (names.items[i][0] == '-');
+        int step = 0;
+        while (step < CORPUS_STEP_COUNT && strcmp(name, corpus_step(step)) != 0) step++;
+        if (step < CORPUS_STEP_COUNT && name > names.items[i]) *steps &= ~(1u << step);
+        else if (step < CORPUS_STEP_COUNT) *steps |= 1u << step;
+        else if (strcmp(name, "all") != 0)
+            ok = error_set(err, "--clean_steps: there is no step \"%.100s\"; corpus --help lists them", name);
+    }
+    str_list_free(&names);
+    return ok;
+}
+
+static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
+    memset(job, 0, sizeof *job);
+    job->inputs = o->input;
+    job->docs = verb_documents(o);
+    job->rules = quality_defaults();
+    job->pack = o->pack;
+    verb_split(&job->docs.keep, o->keep);
+    if (job->docs.keep.count > DOC_KEEP_MOST)
+        return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
+    for (int i = 0; i < job->docs.keep.count; i++)
+        if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
+            return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (o->doc_split == DOC_NONE)
+        return error_set(err,
+                         "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
+    Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
+    return verb_corpus_steps(&job->steps, o->clean_steps, err) &&
+           (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
+           output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
+}
+
+static inline int verb_corpus(const Options *o, Dist *dist) {
+    (void)dist;
+    Error err;
+    CorpusJob job;
+    CorpusStats stats;
+    memset(&stats, 0, sizeof stats);
+    Path program = path_of("%s, commit %s", engine_name(), build_commit);
+    bool ok = verb_corpus_job(&job, o, &err);
+    job.program = program.text;
+    if (!ok || !corpus_run(&job, o->out, &stats, &err)) fail("%s", err.text);
+    const CorpusCounts *n = &stats.all;
+    print_line("%s: %lld of %lld documents, %.2f of %.2f MB of text", stats.output.text, (long long)n->kept,
+               (long long)n->read, (double)n->kept_bytes / 1e6, (double)n->read_bytes / 1e6);
+    for (int i = 0; i < CLEAN_STEP_COUNT; i++)
+        if (n->changed[i]) printf("%-22s changed %lld documents\n", corpus_step(i), (long long)n->changed[i]);
+    for (int i = 0; i < CORPUS_REASON_COUNT; i++)
+        if (n->dropped[i])
+            printf("%-22s dropped %lld documents, %.2f MB\n", corpus_reason(i), (long long)n->dropped[i],
+                   (double)n->dropped_bytes[i] / 1e6);
+    if (n->paragraphs)
+        printf("%-22s took out %lld paragraphs, %.2f MB, of documents that stay\n", "paragraphs",
+               (long long)n->paragraphs, (double)n->paragraph_bytes / 1e6);
+    verb_say_damage(&stats.damage);
+    printf("%.1f MB/s\n", (double)n->read_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    str_list_free(&job.docs.keep);
     return EXIT_DONE;
 }
 

@@ -2,12 +2,12 @@
 bpe.h: trains a tokenizer: byte-level BPE (Sennrich, Haddow, Birch 2016, on bytes as in GPT-2) with the
 split pattern of Llama 3.
 
-    bpe_train(&tok, &files, 8192, &stats, err)           StrList of paths, memory-mapped
+    bpe_train(&tok, "FILE,FOLDER,...", &settings, 8192, &stats, err)   whatever doc_inputs.h reads
     bpe_train_text(&tok, text, n, 8192, &stats, err)     one text in memory
 
 1. Every pre-token is counted, in parallel where OpenMP is on. Files are cut where no pre-token reaches
-   over (text_safe_cut). Bytes that are not UTF-8 are left out and counted; files that are no text are
-   refused (reader.h).
+   over (text_safe_cut); of JSON lines, tars and the like the documents are counted, one by one. Bytes that are not
+   UTF-8 are left out and counted; files that are no text are refused (reader.h).
 2. The most frequent pair of neighbours becomes a token, again and again. Pairs know the words they were
    seen in, so a merge touches only these; a heap gives the next pair, its counts corrected on the way.
 3. The result is written as a tokenizer.json and read back, so that what was trained is what is loaded.
@@ -25,7 +25,7 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 #ifndef LLMC_BPE_H
 #define LLMC_BPE_H
 
-#include "reader.h"
+#include "doc_inputs.h"
 #include "tokenizer.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -45,6 +45,7 @@ typedef struct {
     Path without;             // the first of them
     int doubles;              // files that were named twice, under this name or another
     Path doubled;             // one of them
+    DocDamage damage;         // what was left out; str_list_free(&damage.named)
     int64_t pretokens, words; // all and distinct
     int merges;
     double count_seconds, merge_seconds;
@@ -137,16 +138,53 @@ static inline void bpe_words_merge(BpeWords *into, const BpeWords *from) {
     text_counts_add(&into->counts, &from->counts);
 }
 
-// Counts one text with all threads.
-static inline void bpe_words_count_parallel(BpeWords *words, const char *text, size_t n) {
-    int64_t chunks = (int64_t)((n + BPE_CHUNK - 1) / BPE_CHUNK);
-    size_t *cuts = (size_t *)mem_alloc((size_t)(chunks + 1) * sizeof(size_t));
-    for (int64_t i = 1; i <= chunks; i++) {
-        size_t at = (size_t)i * BPE_CHUNK;
-        cuts[i] = at >= n ? n : at < cuts[i - 1] ? cuts[i - 1] : text_safe_cut(TEXT_LLAMA3, text, n, at);
+// Texts that are counted together. A text is cut into parts of about BPE_CHUNK, and short ones share one.
+typedef struct {
+    const char *text;
+    size_t n;
+} BpePart;
+
+typedef struct {
+    BpePart *parts; // (count)
+    size_t count, capacity;
+    size_t *groups; // (group_count) numbers of first parts; a thread takes a group at a time
+    size_t group_count, group_capacity, group_bytes;
+    size_t bytes;
+} BpeParts;
+
+static inline void bpe_parts_add_one(BpeParts *p, const char *text, size_t n) {
+    if (p->group_count == 0 || p->group_bytes + n > BPE_CHUNK) {
+        p->groups = (size_t *)mem_grow(p->groups, &p->group_capacity, p->group_count + 1, sizeof *p->groups);
+        p->groups[p->group_count++] = p->count;
+        p->group_bytes = 0;
     }
+    p->parts = (BpePart *)mem_grow(p->parts, &p->capacity, p->count + 1, sizeof *p->parts);
+    p->parts[p->count].text = text;
+    p->parts[p->count++].n = n;
+    p->group_bytes += n;
+    p->bytes += n;
+}
+
+static inline void bpe_parts_add(BpeParts *p, const char *text, size_t n) {
+    while (n > BPE_CHUNK) {
+        size_t cut = text_safe_cut(TEXT_LLAMA3, text, n, BPE_CHUNK);
+        bpe_parts_add_one(p, text, cut);
+        text += cut, n -= cut;
+    }
+    if (n) bpe_parts_add_one(p, text, n);
+}
+
+static inline void bpe_parts_free(BpeParts *p) {
+    free(p->parts);
+    free(p->groups);
+    memset(p, 0, sizeof *p);
+}
+
+// Counts all of them with all threads, and empties the list.
+static inline void bpe_words_count_parts(BpeWords *words, BpeParts *p) {
+    int64_t groups = (int64_t)p->group_count;
 #ifdef _OPENMP
-#pragma omp parallel if (chunks > 1)
+#pragma omp parallel if (groups > 1)
 #endif
     {
         BpeWords own;
@@ -154,14 +192,25 @@ static inline void bpe_words_count_parallel(BpeWords *words, const char *text, s
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic)
 #endif
-        for (int64_t i = 0; i < chunks; i++) bpe_words_count(&own, text + cuts[i], cuts[i + 1] - cuts[i]);
+        for (int64_t i = 0; i < groups; i++) {
+            size_t end = i + 1 < groups ? p->groups[i + 1] : p->count;
+            for (size_t k = p->groups[i]; k < end; k++) bpe_words_count(&own, p->parts[k].text, p->parts[k].n);
+        }
 #ifdef _OPENMP
 #pragma omp critical
 #endif
         bpe_words_merge(words, &own);
         bpe_words_free(&own);
     }
-    free(cuts);
+    p->count = p->group_count = p->group_bytes = p->bytes = 0;
+}
+
+static inline void bpe_words_count_parallel(BpeWords *words, const char *text, size_t n) {
+    BpeParts parts;
+    memset(&parts, 0, sizeof parts);
+    bpe_parts_add(&parts, text, n);
+    bpe_words_count_parts(words, &parts);
+    bpe_parts_free(&parts);
 }
 
 // ---------------------------------------------------------------- merging
@@ -504,28 +553,57 @@ static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, B
     return ok;
 }
 
-// Trains on files. stats may be NULL. On failure there is nothing to free.
-static inline bool bpe_train(Tokenizer *out, const StrList *files, int vocab_size, BpeStats *stats, Error *err) {
+#define BPE_TOGETHER ((size_t)64 << 20) // bytes of text that are counted at a time, unless a document has more
+#define BPE_BATCHES 1000                // and batches, each of which may hold a file open
+
+// Counts the words of all documents.
+static inline bool bpe_count_inputs(BpeWords *words, DocInputs *in, BpeStats *stats, Error *err) {
+    BpeParts parts;
+    DocBatch *batches[BPE_BATCHES], *batch = NULL;
+    int count = 0;
+    bool ok = true;
+    memset(&parts, 0, sizeof parts);
+    do {
+        ok = doc_inputs_next(in, &batch, err);
+        for (size_t i = 0; batch && i < batch->count; i++) bpe_parts_add(&parts, batch->docs[i].text, batch->docs[i].n);
+        if (batch) batches[count++] = batch;
+        if (batch && parts.bytes < BPE_TOGETHER && count < BPE_BATCHES) continue;
+        stats->bytes += (int64_t)parts.bytes;
+        if (ok) bpe_words_count_parts(words, &parts);
+        while (count > 0) doc_inputs_release(in, batches[--count]);
+    } while (ok && batch);
+    bpe_parts_free(&parts);
+    return ok;
+}
+
+// Trains on "FILE,GLOB,FOLDER,...". stats may be NULL. On failure there is nothing to free.
+static inline bool bpe_train(Tokenizer *out, const char *list, const DocSettings *settings, int vocab_size,
+                             BpeStats *stats, Error *err) {
     BpeStats own;
     BpeWords words;
+    DocInputs in;
+    DocSettings whole = *settings;
+    whole.whole = true;
+    whole.split = DOC_FILE;
+    memset(&own, 0, sizeof own);
     if (!stats) stats = &own;
-    if (!bpe_begin(out, &words, vocab_size, stats, err)) return false;
-    FileId *ids = (FileId *)mem_alloc((size_t)files->count * sizeof(FileId));
-    bool ok = true;
-    for (int i = 0; ok && i < files->count; i++) {
-        TextFile f;
-        ok = text_file_open(&f, files->items[i], false, err);
-        if (!ok) break;
-        ids[i] = f.file.id;
-        stats->bytes += (int64_t)f.size;
-        if (f.size == 0 && stats->empty++ == 0) stats->without = path_of("%s", files->items[i]);
-        bpe_words_count_parallel(&words, f.text, f.size);
-        text_file_close(&f);
+    if (!doc_inputs_open(&in, list, &whole, err)) return false;
+    bool ok = bpe_begin(out, &words, vocab_size, stats, err);
+    if (ok) {
+        FileId *ids = doc_inputs_ids(&in);
+        stats->doubles = doc_inputs_doubles(&in, ids, &stats->doubled);
+        free(ids);
+        ok = bpe_count_inputs(&words, &in, stats, err);
+        stats->empty = in.empty;
+        stats->without = in.without;
+        stats->damage = in.damage;
+        memset(&in.damage, 0, sizeof in.damage);
+        if (!ok) bpe_words_free(&words);
     }
-    if (ok) stats->doubles = text_doubles(ids, files, &stats->doubled);
-    else bpe_words_free(&words);
-    free(ids);
-    return ok && bpe_finish(out, &words, vocab_size, stats, err);
+    doc_inputs_close(&in);
+    ok = ok && bpe_finish(out, &words, vocab_size, stats, err);
+    if (stats == &own) str_list_free(&own.damage.named);
+    return ok;
 }
 
 static inline bool bpe_train_text(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats,

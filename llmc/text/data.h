@@ -23,7 +23,7 @@ Checksums are compared once a start, by all threads and the ranks of a host toge
 #define LLMC_DATA_H
 
 #include "../base/hash.h"
-#include "shard_set.h"
+#include "shard_docs.h"
 #include <pthread.h>
 
 #define SHARD_VERSION 1
@@ -281,9 +281,23 @@ static inline bool dataset_whole_sets(const Dataset *d, const char *globs, Error
 
 // ---------------------------------------------------------------- data sets
 
+// The files of "GLOB,FILE,...", but for the lists of documents and the manifest that a wide pattern finds, too.
+static inline bool shard_paths(StrList *paths, const char *globs, Error *err) {
+    if (!path_expand(paths, globs, err)) return false;
+    int kept = 0;
+    for (int i = 0; i < paths->count; i++) {
+        ShardName name;
+        bool list = shard_name_parse_any(&name, paths->items[i]) && name.docs;
+        if (list || str_ends_with(paths->items[i], SHARD_MANIFEST)) free(paths->items[i]);
+        else paths->items[kept++] = paths->items[i];
+    }
+    paths->count = kept;
+    return kept > 0 ? true : error_set(err, "no shards in %.900s, only lists of documents", globs);
+}
+
 // The files of "GLOB,FILE,...", after sets that wait for their names have got them.
 static inline bool dataset_paths(StrList *paths, const char *globs, Error *err) {
-    bool done = false, found = path_expand(paths, globs, err);
+    bool done = false, found = shard_paths(paths, globs, err);
     if (!found && !shard_set_settle_folders(globs, &done, err)) return false;
     ShardName name, before;
     memset(&before, 0, sizeof before);
@@ -295,7 +309,7 @@ static inline bool dataset_paths(StrList *paths, const char *globs, Error *err) 
     }
     if (!done) return found;
     str_list_free(paths);
-    return path_expand(paths, globs, err);
+    return shard_paths(paths, globs, err);
 }
 
 // Opens shard number i and adds it to the sums.

@@ -317,20 +317,16 @@ static inline int text_order_id(const void *a, const void *b) {
     return (x->inode > y->inode) - (x->inode < y->inode);
 }
 
-// How many files stand in a list twice, under the same name or another; ids: of the paths. *one of them.
-static inline int text_doubles(const FileId *ids, const StrList *paths, Path *one) {
-    size_t n = (size_t)paths->count;
+// How many files stand in a list twice, under the same name or another. *last: the place of the last of one of them.
+static inline int text_doubles(const FileId *ids, size_t n, int64_t *last) {
     FileId *sorted = (FileId *)mem_alloc(n * sizeof *sorted), *first = NULL;
     int doubles = 0;
     if (n) memcpy(sorted, ids, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, text_order_id);
     for (size_t i = 1; i < n; i++)
         if (file_id_same(sorted[i - 1], sorted[i]) && doubles++ == 0) first = &sorted[i];
-    for (size_t i = n; first && i-- > 0;)
-        if (file_id_same(ids[i], *first)) {
-            *one = path_of("%s", paths->items[i]);
-            break;
-        }
+    *last = (int64_t)n;
+    while (first && --*last > 0 && !file_id_same(ids[*last], *first)) {}
     free(sorted);
     return doubles;
 }

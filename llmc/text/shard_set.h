@@ -11,6 +11,9 @@ many files at once, so:
 3. The shards get their names, surplus ones of the old set go, then .BASE.new. Whoever finds .BASE.new does the same
    first (shard_set_settle), be it a writer or a reader: every call can be repeated.
 
+Beside every shard stands the list of its documents, BASE_train_00000.docs (shard_docs.h), and beside the set
+BASE_manifest.json, if its writer made them: the same holds for them.
+
 So sets get mixed only by hand, or where .BASE.new is lost in copying; for that every header names its set (data.h).
 On file systems without locks two processes may settle one set at a time; they then do the same renames.
 */
@@ -19,20 +22,27 @@ On file systems without locks two processes may settle one set at a time; they t
 
 #include "../base/file.h"
 
-#define SHARD_MAGIC 0x647261687354504Cull // the bytes "LPTshard"
+#define SHARD_MAGIC 0x647261687354504Cull      // the bytes "LPTshard"
+#define SHARD_DOCS_MAGIC 0x73636f645f54504Cull // the bytes "LPT_docs": the list of a shard's documents (shard_docs.h)
+
+#define SHARD_MANIFEST "_manifest.json"
+#define SHARD_MANIFEST_START "{\n  \"shards\": " // what ours begin with
 
 enum { SIDE_TRAIN, SIDE_VAL };
 static const char *const shard_sides[2] = {"train", "val"};
 
 #define SHARD_BASE_SIZE 224 // a name has at most 255 bytes, and BASE_train_00000.bin and .BASE.tmp.PID are names
 
-// FOLDER/BASE_SIDE_NUMBER.bin, taken apart.
+// FOLDER/BASE_SIDE_NUMBER.bin, taken apart; or .docs.
 typedef struct {
     Path folder;
     char base[SHARD_BASE_SIZE];
     int side;
     long number;
+    bool docs;
 } ShardName;
+
+static inline const char *shard_ending(bool docs) { return docs ? "docs" : "bin"; }
 
 // Folder and base of a prefix, or of any path.
 static inline bool shard_prefix_parse(ShardName *n, const char *prefix, Error *err) {
@@ -48,10 +58,12 @@ static inline bool shard_prefix_parse(ShardName *n, const char *prefix, Error *e
     return true;
 }
 
-static inline bool shard_name_parse(ShardName *n, const char *path) {
+static inline bool shard_name_parse_any(ShardName *n, const char *path) {
     if (!shard_prefix_parse(n, path, NULL)) return false;
     char *dot = strrchr(n->base, '.'), *digits = dot;
-    if (!dot || strcmp(dot, ".bin") != 0) return false;
+    if (!dot) return false;
+    n->docs = strcmp(dot + 1, shard_ending(true)) == 0;
+    if (strcmp(dot + 1, shard_ending(n->docs)) != 0) return false;
     while (digits > n->base && digits[-1] >= '0' && digits[-1] <= '9') digits--;
     if (dot - digits < 5 || dot - digits > 9) return false;
     n->number = strtol(digits, NULL, 10);
@@ -66,16 +78,31 @@ static inline bool shard_name_parse(ShardName *n, const char *path) {
     return false;
 }
 
-static inline Path shard_path(const ShardName *n, int side, int64_t number) {
-    return path_of("%s/%s_%s_%05lld.bin", n->folder.text, n->base, shard_sides[side], (long long)number);
+// The name of a shard, as a pattern of shards finds it.
+static inline bool shard_name_parse(ShardName *n, const char *path) {
+    return shard_name_parse_any(n, path) && !n->docs;
 }
 
-// Whether a file of that name would be a shard of this prefix, as tokenize spells it; which one, in *found.
+static inline Path shard_file_path(const ShardName *n, int side, int64_t number, bool docs) {
+    return path_of("%s/%s_%s_%05lld.%s", n->folder.text, n->base, shard_sides[side], (long long)number,
+                   shard_ending(docs));
+}
+
+static inline Path shard_path(const ShardName *n, int side, int64_t number) {
+    return shard_file_path(n, side, number, false);
+}
+
+// Whether a file of that name would be a shard of this prefix, or its list of documents, as tokenize spells it; which
+// one, in *found.
 static inline bool shard_of_prefix(ShardName *found, const ShardName *n, const char *name) {
-    if (!shard_name_parse(found, name) || strcmp(found->base, n->base) != 0) return false;
+    if (!shard_name_parse_any(found, name) || strcmp(found->base, n->base) != 0) return false;
     found->folder = n->folder;
-    Path path = shard_path(found, found->side, found->number);
+    Path path = shard_file_path(found, found->side, found->number, found->docs);
     return str_ends_with(path.text, name);
+}
+
+static inline Path shard_manifest_path(const ShardName *n) {
+    return path_of("%s/%s%s", n->folder.text, n->base, SHARD_MANIFEST);
 }
 
 // Whether tokenize wrote it; those of llm.c can have the same name.
@@ -86,7 +113,8 @@ static inline bool shard_is_own(const char *path, bool *own, Error *err) {
     size_t n = fread(&magic, 1, sizeof magic, f);
     bool failed = ferror(f) != 0;
     fclose(f);
-    *own = n == 0 || (n == sizeof magic && magic == SHARD_MAGIC); // one of no bytes is no loss
+    // One of no bytes is no loss.
+    *own = n == 0 || (n == sizeof magic && (magic == SHARD_MAGIC || magic == SHARD_DOCS_MAGIC));
     return failed ? error_set(err, "cannot read %s", path) : true;
 }
 
@@ -94,20 +122,20 @@ static inline Path shard_set_new(const ShardName *n) { return path_of("%s/.%s.ne
 
 // ---------------------------------------------------------------- a set gets its names
 
-// How many shards of each side .BASE.new had when it was made.
-static inline bool shard_set_counts(int64_t counts[2], const Path *folder, bool *there, Error *err) {
+// How many shards of each side .BASE.new had when it was made, and whether documents are listed beside them: counts[2].
+static inline bool shard_set_counts(int64_t counts[3], const Path *folder, bool *there, Error *err) {
     FileKind kind;
     Str text;
     Path path = path_of("%s/set", folder->text);
-    long long train, val;
+    long long train, val, docs = 0;
     memset(&text, 0, sizeof text);
     if (!path_look(path.text, &kind, err)) return false;
     *there = kind != FILE_ABSENT;
     if (!*there) return true;
     bool ok = file_read(&text, path.text, 100, err);
-    if (ok && (sscanf(text.data, "train %lld val %lld.", &train, &val) != 2 || train < 0 || val < 0))
+    if (ok && (sscanf(text.data, "train %lld val %lld docs %lld.", &train, &val, &docs) < 2 || train < 0 || val < 0))
         ok = error_set(err, "%s is damaged; remove the folder %s and tokenise again", path.text, folder->text);
-    if (ok) counts[0] = train, counts[1] = val;
+    if (ok) counts[0] = train, counts[1] = val, counts[2] = docs;
     free(text.data);
     return ok;
 }
@@ -121,13 +149,14 @@ static inline bool shard_set_stuck(const ShardName *n, const char *what, const c
 }
 
 // Removes shards of an earlier run behind the last ones of a set.
-static inline bool shard_set_trim(const ShardName *n, const int64_t counts[2], Error *err) {
+static inline bool shard_set_trim(const ShardName *n, const int64_t counts[3], Error *err) {
     StrList names;
     ShardName old;
     memset(&names, 0, sizeof names);
     bool ok = folder_list(&names, n->folder.text, err);
     for (int i = 0; ok && i < names.count; i++) {
-        if (!shard_of_prefix(&old, n, names.items[i]) || old.number < counts[old.side]) continue;
+        if (!shard_of_prefix(&old, n, names.items[i])) continue;
+        if (old.number < counts[old.side] && (!old.docs || counts[2])) continue;
         Path path = path_of("%s/%s", n->folder.text, names.items[i]);
         bool own;
         if (!shard_is_own(path.text, &own, err)) ok = false;
@@ -137,22 +166,29 @@ static inline bool shard_set_trim(const ShardName *n, const int64_t counts[2], E
     return ok;
 }
 
+static inline bool shard_set_rename(int fd, const char *from, const ShardName *n, Path to, Error *err) {
+    struct stat st; // ENOENT: it has its name, unless it is still there
+    if (renameat(fd, from, AT_FDCWD, to.text) == 0 ||
+        (errno == ENOENT && fstatat(fd, from, &st, 0) != 0 && errno == ENOENT))
+        return true;
+    return shard_set_stuck(n, "rename to", to.text, err);
+}
+
 // fd: .BASE.new, locked where locks are to be had. Names are relative to it, so that a set that took its place in the
 // meantime is not touched.
 static inline bool shard_set_name(int fd, const ShardName *n, Error *err) {
-    int64_t counts[2];
+    int64_t counts[3];
     Path folder = shard_set_new(n);
     bool there;
     if (!shard_set_counts(counts, &folder, &there, err)) return false;
     for (int side = 0; there && side < 2; side++)
-        for (int64_t i = 0; i < counts[side]; i++) {
-            Path to = shard_path(n, side, i);
-            Path from = path_of("%s_%05lld.bin", shard_sides[side], (long long)i);
-            struct stat st; // ENOENT: it has its name, unless it is still there
-            if (renameat(fd, from.text, AT_FDCWD, to.text) != 0 &&
-                (errno != ENOENT || fstatat(fd, from.text, &st, 0) == 0 || errno != ENOENT))
-                return shard_set_stuck(n, "rename to", to.text, err);
+        for (int64_t i = 0; i < counts[side] * (counts[2] ? 2 : 1); i++) {
+            bool docs = i >= counts[side];
+            int64_t number = docs ? i - counts[side] : i;
+            Path from = path_of("%s_%05lld.%s", shard_sides[side], (long long)number, shard_ending(docs));
+            if (!shard_set_rename(fd, from.text, n, shard_file_path(n, side, number, docs), err)) return false;
         }
+    if (there && counts[2] && !shard_set_rename(fd, "manifest.json", n, shard_manifest_path(n), err)) return false;
     if (there && (!shard_set_trim(n, counts, err) || !path_sync_folder(n->folder.text, err))) return false;
     if (unlinkat(fd, "set", 0) != 0 && errno != ENOENT) return shard_set_stuck(n, "empty", folder.text, err);
     if (rmdir(folder.text) != 0 && errno != ENOENT) return shard_set_stuck(n, "remove", folder.text, err);
@@ -246,6 +282,25 @@ static inline void shard_set_sweep(const ShardName *n) {
     str_list_free(&names);
 }
 
+// A manifest that is there will be replaced: tokenize must have written it.
+static inline bool shard_set_replaces_manifest(const ShardName *n, Error *err) {
+    FileKind kind;
+    char start[sizeof SHARD_MANIFEST_START] = "";
+    Path path = shard_manifest_path(n);
+    if (!path_look(path.text, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    FILE *f = file_open_read(path.text, err);
+    if (!f) return false;
+    size_t size = fread(start, 1, sizeof start - 1, f);
+    fclose(f);
+    return size == 0 || strcmp(start, SHARD_MANIFEST_START) == 0
+               ? true
+               : error_set(err,
+                           "%s was not written by this program, and --out=%s/%s would replace it; choose another "
+                           "--out, or remove it",
+                           path.text, n->folder.text, n->base);
+}
+
 // The shards that are there will be replaced or removed: tokenize must have written them, and they must be none of what
 // is read (inputs, in any order).
 static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, size_t count, Error *err) {
@@ -274,7 +329,7 @@ static inline bool shard_set_replaces(const ShardName *n, const FileId *inputs, 
                            path.text, n->folder.text, n->base);
     }
     str_list_free(&names);
-    return ok;
+    return ok && shard_set_replaces_manifest(n, err);
 }
 
 // Makes the folder that the shards are written in.
@@ -314,9 +369,11 @@ static inline void shard_set_abort(ShardSet *s) {
 }
 
 // All shards are complete and synced in the folder: the new set takes the place of the old.
-static inline bool shard_set_commit(ShardSet *s, const int64_t counts[2], Error *err) {
+// counts: shards of each side; and 1 where their documents are listed.
+static inline bool shard_set_commit(ShardSet *s, const int64_t counts[3], Error *err) {
     Path set = path_of("%s/set", s->staging.text), next = shard_set_new(&s->name);
-    Path text = path_of("train %lld val %lld.\n", (long long)counts[0], (long long)counts[1]);
+    Path text =
+        path_of("train %lld val %lld docs %lld.\n", (long long)counts[0], (long long)counts[1], (long long)counts[2]);
     bool ok = file_write_all(set.text, text.text, strlen(text.text), err), done;
     for (int tries = 0; ok && rename(s->staging.text, next.text) != 0; tries++) {
         if ((errno != EEXIST && errno != ENOTEMPTY) || tries == 100)

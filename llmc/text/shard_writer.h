@@ -4,6 +4,7 @@ shard_writer.h: writes the shards of a set (data.h: the format; shard_set.h: how
     ShardSet set;  ShardWriter w[2];                          // SIDE_TRAIN, SIDE_VAL
     shard_set_open(&set, "data/german", err);
     shardwriter_open(&w[side], &set, side, vocab_size, hash, eot, limit);
+    shardwriter_document(&w[side], &doc, "a.txt");            // if it begins at the next token but doc.first
     shardwriter_add(&w[side], ids, n, text_bytes, documents); // as often as there is something
     shards_finish(w, 2, err) && shards_commit(&set, w, 2, err);
     shards_abort(&set, w, 2);                                 // in any case
@@ -16,13 +17,22 @@ Errors stick: shards_finish() reports the first.
 #include "data.h"
 
 typedef struct {
+    ShardHeader shard;
+    ShardDocsHeader docs;
+} ShardComplete;
+
+typedef struct {
     const ShardSet *set;
     int side;
-    ShardHeader header;    // of the shard that is being written
-    ShardHeader *complete; // (count) of those before it
+    ShardHeader header;      // of the shard that is being written
+    ShardComplete *complete; // (count) of those before it
     size_t count, capacity;
     Xxh64 sum;
     OutFile out;
+    OutFile docs; // the list of its documents
+    Xxh64 docs_sum;
+    int64_t docs_count;
+    ShardSources sources;
     bool open;
     int64_t limit; // tokens a shard
     int64_t tokens, documents, bytes;
@@ -43,9 +53,9 @@ static inline void shardwriter_open(ShardWriter *w, const ShardSet *set, int sid
     w->header.eot = eot;
 }
 
-// Shard number i, in the folder where the set is made.
-static inline Path shardwriter_path(const ShardWriter *w, size_t i) {
-    return path_of("%s/%s_%05zu.bin", w->set->staging.text, shard_sides[w->side], i);
+// Shard number i, or the list of its documents, in the folder where the set is made.
+static inline Path shardwriter_path(const ShardWriter *w, size_t i, bool docs) {
+    return path_of("%s/%s_%05zu.%s", w->set->staging.text, shard_sides[w->side], i, shard_ending(docs));
 }
 
 // Tokens that still fit into the shard that is being written; at least 1.
@@ -53,39 +63,84 @@ static inline int64_t shardwriter_room(const ShardWriter *w) {
     return w->open ? w->limit - w->header.tokens : w->limit;
 }
 
-// All but the header, which says what set it is of: that is known when all shards are there.
-static inline void shardwriter_close_shard(ShardWriter *w) {
-    if (!w->open) return;
-    w->open = false;
-    w->header.checksum = xxh64_value(&w->sum);
-    OutFile *f = &w->out;
+// The errno of a file whose bytes did not reach the disk, 0: they did. Closes it.
+static inline int shardwriter_close_file(OutFile *f) {
     errno = 0;
     if (!f->failed && fflush(f->stream) != 0) f->failed = errno ? errno : EIO;
     if (!f->failed && fsync(fileno(f->stream)) != 0 && errno != EINVAL) f->failed = errno;
     if (fclose(f->stream) != 0 && !f->failed) f->failed = errno ? errno : EIO;
     f->stream = NULL;
-    if (!w->failed) w->failed = f->failed;
-    w->complete = (ShardHeader *)mem_grow(w->complete, &w->capacity, w->count + 1, sizeof(ShardHeader));
-    w->complete[w->count++] = w->header;
+    return f->failed;
+}
+
+// All but the headers, which say what set it is of: that is known when all shards are there.
+static inline void shardwriter_close_shard(ShardWriter *w) {
+    if (!w->open) return;
+    w->open = false;
+    w->header.checksum = xxh64_value(&w->sum);
+    out_write(&w->docs, w->sources.names.data, w->sources.names.size);
+    xxh64_update(&w->docs_sum, w->sources.names.data, w->sources.names.size);
+    int failed = shardwriter_close_file(&w->out), docs_failed = shardwriter_close_file(&w->docs);
+    if (!w->failed) w->failed = failed ? failed : docs_failed;
+    w->complete = (ShardComplete *)mem_grow(w->complete, &w->capacity, w->count + 1, sizeof(ShardComplete));
+    ShardComplete *c = &w->complete[w->count++];
+    memset(c, 0, sizeof *c);
+    c->shard = w->header;
+    c->docs.magic = SHARD_DOCS_MAGIC;
+    c->docs.version = SHARD_DOCS_VERSION;
+    c->docs.record_bytes = sizeof(ShardDoc);
+    c->docs.documents = w->docs_count;
+    c->docs.sources = (int64_t)w->sources.count;
+    c->docs.names_bytes = (int64_t)w->sources.names.size;
+    c->docs.tokens = w->header.tokens;
+    c->docs.tokens_sum = w->header.checksum;
+    c->docs.checksum = xxh64_value(&w->docs_sum);
+    shard_sources_free(&w->sources);
+}
+
+static inline bool shardwriter_open_file(ShardWriter *w, OutFile *f, bool docs, const void *header, size_t n) {
+    memset(f, 0, sizeof *f);
+    f->path = f->temporary = shardwriter_path(w, w->count, docs);
+    int fd = open(f->path.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    f->stream = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (!f->stream) {
+        w->failed = errno ? errno : EIO;
+        if (fd >= 0) close(fd);
+        return false;
+    }
+    setvbuf(f->stream, NULL, _IOFBF, 1 << 20);
+    out_write(f, header, n); // its place
+    return true;
 }
 
 static inline void shardwriter_open_shard(ShardWriter *w) {
-    memset(&w->out, 0, sizeof w->out);
-    w->out.path = w->out.temporary = shardwriter_path(w, w->count);
-    int fd = open(w->out.path.text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-    w->out.stream = fd < 0 ? NULL : fdopen(fd, "wb");
-    if (!w->out.stream) {
-        w->failed = errno ? errno : EIO;
-        if (fd >= 0) close(fd);
+    ShardHeader empty;
+    ShardDocsHeader no_docs;
+    memset(&empty, 0, sizeof empty);
+    memset(&no_docs, 0, sizeof no_docs);
+    if (!shardwriter_open_file(w, &w->out, false, &empty, sizeof empty)) return;
+    if (!shardwriter_open_file(w, &w->docs, true, &no_docs, sizeof no_docs)) {
+        fclose(w->out.stream);
         return;
     }
-    setvbuf(w->out.stream, NULL, _IOFBF, 1 << 20);
     w->open = true;
     w->header.tokens = w->header.documents = w->header.bytes = 0;
+    w->docs_count = 0;
     xxh64_init(&w->sum, 0);
-    ShardHeader empty;
-    memset(&empty, 0, sizeof empty);
-    out_write(&w->out, &empty, sizeof empty);
+    xxh64_init(&w->docs_sum, 0);
+}
+
+// A document that begins doc->first tokens behind those that were added, doc->first < shardwriter_room(); the tokens up
+// to it must come in the next call of shardwriter_add.
+static inline void shardwriter_document(ShardWriter *w, const ShardDoc *doc, const char *source) {
+    if (!w->failed && !w->open) shardwriter_open_shard(w);
+    if (w->failed) return;
+    ShardDoc record = *doc;
+    record.first += w->header.tokens;
+    record.source = shard_source(&w->sources, source);
+    out_write(&w->docs, &record, sizeof record);
+    xxh64_update(&w->docs_sum, &record, sizeof record);
+    w->docs_count++;
 }
 
 // ids (n), n <= shardwriter_room(): tokens that stand for text_bytes bytes and close `documents` documents.
@@ -106,7 +161,7 @@ static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n
             out_write(&w->out, narrow, (size_t)piece * 2);
         }
     }
-    w->failed = w->out.failed;
+    w->failed = w->out.failed ? w->out.failed : w->docs.failed;
     w->header.tokens += n, w->tokens += n;
     w->header.bytes += text_bytes, w->bytes += text_bytes;
     w->header.documents += documents, w->documents += documents;
@@ -115,18 +170,30 @@ static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n
 
 // ---------------------------------------------------------------- all of a set
 
-// Writes a header over its place.
-static inline bool shardwriter_write_header(ShardWriter *w, size_t i) {
-    Path path = shardwriter_path(w, i);
+// Writes a header (n bytes) over its place.
+static inline bool shardwriter_write_header(const ShardWriter *w, size_t i, bool docs, const void *header, size_t n) {
+    Path path = shardwriter_path(w, i, docs);
     int fd = open(path.text, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return false;
     errno = EIO; // where fewer bytes were written
-    bool ok = pwrite(fd, &w->complete[i], sizeof(ShardHeader), 0) == (ssize_t)sizeof(ShardHeader);
+    bool ok = pwrite(fd, header, n, 0) == (ssize_t)n;
     if (ok && fsync(fd) != 0 && errno != EINVAL) ok = false;
     int why = errno;
     if (close(fd) != 0 && ok) return false;
     errno = why;
     return ok;
+}
+
+// Both headers of shard i, which is of this set.
+static inline bool shardwriter_write_headers(ShardWriter *w, size_t i, uint64_t set) {
+    ShardHeader *h = &w->complete[i].shard;
+    ShardDocsHeader *d = &w->complete[i].docs;
+    h->set = d->set = set;
+    d->set_side = h->set_side;
+    d->set_index = h->set_index;
+    h->header_sum = xxh64(h, sizeof *h - 8, 0);
+    d->header_sum = xxh64(d, sizeof *d - 8, 0);
+    return shardwriter_write_header(w, i, false, h, sizeof *h) && shardwriter_write_header(w, i, true, d, sizeof *d);
 }
 
 // Completes all shards, still in their own folder. The set's number comes from what is in it: the same text gives the
@@ -138,7 +205,7 @@ static inline bool shards_finish(ShardWriter *writers, int n, Error *err) {
         ShardWriter *w = &writers[k];
         shardwriter_close_shard(w);
         for (size_t i = 0; i < w->count; i++) {
-            ShardHeader *h = &w->complete[i];
+            ShardHeader *h = &w->complete[i].shard;
             h->set_side = (uint32_t)w->side;
             h->set_index = (uint32_t)i;
             h->set_count = w->count;
@@ -150,11 +217,8 @@ static inline bool shards_finish(ShardWriter *writers, int n, Error *err) {
     for (int k = 0; k < n; k++) {
         ShardWriter *w = &writers[k];
         size_t at = w->count ? w->count - 1 : 0;
-        for (size_t i = 0; !w->failed && i < w->count; i++) {
-            w->complete[i].set = set ? set : 1;
-            w->complete[i].header_sum = xxh64(&w->complete[i], sizeof(ShardHeader) - 8, 0);
-            if (!shardwriter_write_header(w, at = i)) w->failed = errno;
-        }
+        for (size_t i = 0; !w->failed && i < w->count; i++)
+            if (!shardwriter_write_headers(w, at = i, set ? set : 1)) w->failed = errno;
         if (w->failed)
             return error_set(err, "cannot write %s: %s", shard_path(&w->set->name, w->side, (int64_t)at).text,
                              strerror(w->failed));
@@ -162,9 +226,14 @@ static inline bool shards_finish(ShardWriter *writers, int n, Error *err) {
     return true;
 }
 
-// After shards_finish(): they take the place of those of an earlier run.
+// What is said of the set, beside it.
+static inline bool shards_manifest(const ShardSet *set, const Str *text, Error *err) {
+    return file_write_all(path_of("%s/manifest.json", set->staging.text).text, text->data, text->size, err);
+}
+
+// After shards_finish() and shards_manifest(): they take the place of those of an earlier run.
 static inline bool shards_commit(ShardSet *set, const ShardWriter *writers, int n, Error *err) {
-    int64_t counts[2] = {0, 0};
+    int64_t counts[3] = {0, 0, 1};
     for (int k = 0; k < n; k++) counts[writers[k].side] = (int64_t)writers[k].count;
     return shard_set_commit(set, counts, err);
 }
@@ -172,7 +241,8 @@ static inline bool shards_commit(ShardSet *set, const ShardWriter *writers, int 
 // Gives back memory; what was not committed is gone, and shards of an earlier run are as they were.
 static inline void shards_abort(ShardSet *set, ShardWriter *writers, int n) {
     for (int k = 0; k < n; k++) {
-        if (writers[k].open) fclose(writers[k].out.stream);
+        if (writers[k].open) fclose(writers[k].out.stream), fclose(writers[k].docs.stream);
+        shard_sources_free(&writers[k].sources);
         free(writers[k].complete);
         memset(&writers[k], 0, sizeof writers[k]);
     }

@@ -1,14 +1,15 @@
 /*
 tokenize.h: text files -> documents -> tokens -> shards; what the verb `tokenize` does.
 
-What a document is (DocSplit):
+What a document of plain text is (DocSplit):
     blank      paragraphs: lines up to the next empty one (a line of spaces, tabs or \r is empty)
     formfeed   what stands between form feeds (\f)
     file       a whole file
-    none       a whole file, byte for byte
-All but `none` drop a byte order mark, empty lines in front, and white space at the end; what is empty
-then is no document. Every document is followed by the end-of-text token, and begins with the token that the tokenizer
-puts in front of a text, if it does.
+    none       a whole file, byte for byte, whatever it is
+All but `none` drop a byte order mark, empty lines in front, and white space at the end; what is empty then is no
+document. They also unpack files, and take the documents that JSON lines, WARC, tar and the like hold (documents.h); a
+file in a folder is one document. Every document is followed by the end-of-text token, and begins with the token that
+the tokenizer puts in front of a text, if it does.
 
 Validation: a document belongs to it if a hash of its text falls below val_fraction. So the split is the
 same for any order of files, stays the same when files are added, and two copies of a text are never
@@ -17,39 +18,38 @@ one whose hash is nearest). A single document is cut in two, and its tail is the
 
 Bytes that are not UTF-8 are kept as byte tokens and counted.
 
-The input is read twice, first to find and hash the documents, then to encode them; it may be larger than
-memory. Text is encoded in chunks of about 128 kB by all OpenMP threads, and long documents are cut where
+The input is read once: documents wait until both sides have one, since from then on the hash alone decides. Where
+TOKENIZE_HOLD bytes of text do not tell, all is read once before to count, and again. It may be larger than memory.
+Text is encoded in chunks of about 128 kB by all OpenMP threads, and long documents are cut where
 no token of any pattern can reach across (text_safe_cut; a text without such places is one chunk). The
 shards depend on text, tokenizer and options alone, not on threads. They appear together at the end, and
 shards that an earlier run left under the same prefix go away then (shard_set.h).
 
-What is read is text (reader.h); with `none` anything is, and said. No input may be one of the shards that
-would be replaced.
+Beside each shard: its documents with SHA-256, source and offset (shard_docs.h); beside the set: PREFIX_manifest.json.
+No input may be one of the files that would be replaced.
 */
 #ifndef LLMC_TOKENIZE_H
 #define LLMC_TOKENIZE_H
 
-#include "reader.h"
+#include "doc_inputs.h"
 #include "shard_writer.h"
 #include "tokenizer.h"
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#define DOC_SPLITS(X) X(DOC_BLANK, "blank") X(DOC_FORMFEED, "formfeed") X(DOC_FILE, "file") X(DOC_NONE, "none")
-typedef enum { DOC_SPLITS(CHOICE_ENUM) } DocSplit;
-
 // Zero it; set progress where wanted. Index 0: training, 1: validation.
 typedef struct TokenizeStats {
     int files;
-    int64_t input_bytes, done_bytes;
+    int64_t input_bytes, done_bytes; // on disk; of text
     TextCounts counts;
-    int strange;  // files that are no text, read byte for byte
-    Error what;   // and what the first of them is
-    int doubles;  // files that were named twice, under this name or another
-    Path doubled; // the first of them
-    int empty;    // files without a document
-    Path without; // the first of them
+    int strange;      // files that are no text, read byte for byte
+    Error what;       // and what the first of them is
+    int doubles;      // files that were named twice, under this name or another
+    Path doubled;     // the first of them
+    int empty;        // files without a document
+    Path without;     // the first of them
+    DocDamage damage; // what was left out; str_list_free(&damage.named)
     int64_t documents[2], tokens[2], bytes[2];
     int shards[2];
     bool tail; // one document: its tail became the validation text
@@ -57,76 +57,15 @@ typedef struct TokenizeStats {
     void (*progress)(const struct TokenizeStats *); // called every few MB, or NULL
 } TokenizeStats;
 
-// ---------------------------------------------------------------- documents
-
-typedef struct {
-    const char *p, *end; // of the text not yet read
-    DocSplit split;
-} DocReader;
-
-// The line at p is empty: where the next one begins. Otherwise p.
-static inline const char *doc_skip_empty_line(const char *p, const char *end) {
-    const char *c = p;
-    while (c < end && (*c == ' ' || *c == '\t' || *c == '\r')) c++;
-    return c == end ? end : *c == '\n' ? c + 1 : p;
-}
-
-static inline const char *doc_skip_empty_lines(const char *p, const char *end) {
-    for (;;) {
-        const char *next = doc_skip_empty_line(p, end);
-        if (next == p) return p;
-        p = next;
-    }
-}
-
-static inline void doc_begin(DocReader *r, const TextFile *f, DocSplit split) {
-    r->p = f->text;
-    r->end = f->text + f->size;
-    r->split = split;
-}
-
-// The next document of a file, not empty; false: there is no more.
-static inline bool doc_next(DocReader *r, const char **text, size_t *n) {
-    while (r->p < r->end) {
-        const char *start = r->p, *end = r->end;
-        r->p = r->end;
-        if (r->split == DOC_FORMFEED) {
-            const char *feed = (const char *)memchr(start, '\f', (size_t)(end - start));
-            if (feed) end = feed, r->p = feed + 1;
-        }
-        if (r->split != DOC_NONE) start = doc_skip_empty_lines(start, end);
-        if (r->split == DOC_BLANK) {
-            for (const char *line = start; line < end;) {
-                const char *newline = (const char *)memchr(line, '\n', (size_t)(end - line));
-                if (!newline) break;
-                line = newline + 1;
-                const char *next = doc_skip_empty_line(line, end);
-                if (next == line) continue;
-                r->p = next;
-                end = newline;
-            }
-        }
-        if (r->split != DOC_NONE)
-            while (end > start && text_is_space(end[-1])) end--;
-        if (end == start) continue;
-        *text = start;
-        *n = (size_t)(end - start);
-        return true;
-    }
-    return false;
-}
-
 // ---------------------------------------------------------------- the split
 
-// What the first pass finds out.
+// What is known of the documents that were looked at.
 typedef struct {
     int64_t documents, bytes, validation;
     uint64_t smallest, largest;            // hashes
     int64_t smallest_index, largest_index; // of their first documents
-    uint64_t print;                        // of all hashes: has a file changed between the passes?
+    uint64_t print;                        // of all hashes: has a file changed between two passes?
 } DocCensus;
-
-static inline uint64_t doc_hash(const char *text, size_t n) { return xxh64(text, n, 0x56414c); }
 
 static inline bool doc_below(uint64_t hash, double fraction) { return (double)(hash >> 11) * 0x1p-53 < fraction; }
 
@@ -139,40 +78,17 @@ static inline void census_add(DocCensus *c, uint64_t hash, size_t n, double val_
     c->documents++;
 }
 
-// The side of document number `index`, with its hash.
+// Both sides have a document: from here on the hash decides.
+static inline bool census_decided(const DocCensus *c, double val_fraction) {
+    return val_fraction <= 0 || (c->validation > 0 && c->validation < c->documents);
+}
+
+// The side of document number `index`, with its hash; c: of all documents, or decided.
 static inline int census_side(const DocCensus *c, int64_t index, uint64_t hash, double val_fraction) {
     if (val_fraction <= 0) return SIDE_TRAIN;
     if (c->validation == 0) return index == c->smallest_index ? SIDE_VAL : SIDE_TRAIN;
     if (c->validation == c->documents) return index == c->largest_index ? SIDE_TRAIN : SIDE_VAL;
     return doc_below(hash, val_fraction) ? SIDE_VAL : SIDE_TRAIN;
-}
-
-static inline bool tokenize_no_text(const TokenizeStats *stats, Error *err) {
-    return error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document", stats->files,
-                     stats->files == 1 ? "" : "s", (long long)stats->input_bytes);
-}
-
-// ids (paths): of the files.
-static inline bool tokenize_census(DocCensus *c, FileId *ids, const StrList *paths, double val_fraction, DocSplit split,
-                                   TokenizeStats *stats, Error *err) {
-    memset(c, 0, sizeof *c);
-    for (int i = 0; i < paths->count; i++) {
-        TextFile f;
-        DocReader r;
-        const char *text;
-        size_t n;
-        if (!text_file_open(&f, paths->items[i], split == DOC_NONE, err)) return false;
-        if (f.foreign && stats->strange++ == 0) error_set(&stats->what, "%s is %s", paths->items[i], f.foreign);
-        stats->files++;
-        stats->input_bytes += (int64_t)f.file.size;
-        ids[i] = f.file.id;
-        doc_begin(&r, &f, split);
-        int64_t before = c->documents;
-        while (doc_next(&r, &text, &n)) census_add(c, doc_hash(text, n), n, val_fraction);
-        if (c->documents == before && stats->empty++ == 0) stats->without = path_of("%s", paths->items[i]);
-        text_file_close(&f);
-    }
-    return c->documents > 0 || tokenize_no_text(stats, err);
 }
 
 // Where the validation part of a single document begins: at the start of a line, else of a word, else of a
@@ -191,34 +107,61 @@ static inline size_t tokenize_tail(const char *text, size_t n, double val_fracti
 // ---------------------------------------------------------------- batches
 
 #define TOKENIZE_CHUNK ((size_t)128 << 10) // bytes of text that one thread encodes at a time
-#define TOKENIZE_MAX_FILES 1000            // that are mapped at the same time
+#define TOKENIZE_BATCHES 1000              // of documents that are kept at the same time, and files mapped for them
+#define TOKENIZE_HOLD ((int64_t)64 << 20)  // bytes of text that wait for both sides to have a document
 
 typedef struct {
     const char *text; // (n)
     size_t n;
+    const Document *doc;
     int side;
     bool first, last; // of its document
+    bool part;        // its document is cut in two
 } TokenizePiece;
+
+// Where a document begins among the tokens of a chunk.
+typedef struct {
+    ShardDoc record;
+    const char *source;
+} TokenizeMark;
 
 typedef struct {
     size_t first, count; // pieces
     size_t bytes;
     IdList ids[2]; // what they become, for each side
+    TokenizeMark *marks[2];
+    size_t mark_count[2], mark_capacity[2];
     int64_t text_bytes[2], documents[2];
     TextCounts counts;
 } TokenizeChunk;
 
+// What is read, with which tokenizer, and how it is divided.
 typedef struct {
+    const Tokenizer *tok;
+    const char *inputs; // "FILE,GLOB,..."
+    DocSettings docs;
+    double val_fraction;
+    int64_t shard_tokens; // 0: the usual number
+    int64_t hold;         // 0: TOKENIZE_HOLD
+    const char *program;  // which one it is, for the manifest
+} TokenizeJob;
+
+typedef struct {
+    const TokenizeJob *job;
     const Tokenizer *tok;
     ShardWriter writers[2];
     TokenizePiece *pieces;
     size_t piece_count, piece_capacity;
-    TokenizeChunk *chunks; // (chunk_limit), their id lists are used again
+    TokenizeChunk *chunks; // (chunk_limit), their lists are used again
     int chunk_count, chunk_limit;
     TokenizerCache *caches; // (threads)
     int threads;
-    TextFile files[TOKENIZE_MAX_FILES];
-    int file_count;
+    bool may_cut;
+    DocInputs inputs;
+    DocBatch **batches;                             // (batch_count) whose texts are in use
+    size_t batch_count, batch_capacity, batch_done; // of the first batch_done all documents are among the pieces
+    DocCensus census;                               // of what came before the first document was given out, or of all
+    DocCensus again;                                // of what was given out
     TokenizeStats *stats;
 } Tokenize;
 
@@ -246,13 +189,35 @@ static inline int64_t tokenize_count_invalid(const char *text, size_t n) {
     return invalid;
 }
 
+// Notes where a document begins.
+static inline void tokenize_mark(TokenizeChunk *c, const TokenizePiece *piece) {
+    int side = piece->side;
+    const Document *d = piece->doc;
+    c->marks[side] = (TokenizeMark *)mem_grow(c->marks[side], &c->mark_capacity[side], c->mark_count[side] + 1,
+                                              sizeof(TokenizeMark));
+    TokenizeMark *m = &c->marks[side][c->mark_count[side]++];
+    memset(m, 0, sizeof *m);
+    m->source = d->source;
+    m->record.first = (int64_t)c->ids[side].count;
+    m->record.offset = d->offset;
+    m->record.flags = piece->part ? SHARD_DOC_PART : 0;
+    memcpy(m->record.sha256, d->sha256, 32);
+    if (d->known) return;
+    Sha256 sum;
+    sha256_init(&sum);
+    sha256_update(&sum, d->text, d->n);
+    sha256_final(m->record.sha256, &sum);
+}
+
 static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, TokenizerCache *cache) {
     memset(&c->counts, 0, sizeof c->counts);
+    c->mark_count[0] = c->mark_count[1] = 0;
     c->ids[0].count = c->ids[1].count = 0;
     memset(c->text_bytes, 0, sizeof c->text_bytes);
     memset(c->documents, 0, sizeof c->documents);
     for (size_t i = c->first; i < c->first + c->count; i++) {
         const TokenizePiece *piece = &t->pieces[i];
+        if (piece->first) tokenize_mark(c, piece);
         if (piece->first && t->tok->bos >= 0) id_list_add(&c->ids[piece->side], t->tok->bos);
         tokenizer_encode(t->tok, cache, piece->text, piece->n, &c->ids[piece->side]);
         if (piece->last) id_list_add(&c->ids[piece->side], t->tok->eot);
@@ -267,24 +232,39 @@ static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, Tokenizer
         tokenize_measure(t->tok, c->ids[side].items, c->ids[side].count, &c->text_bytes[side], &c->documents[side]);
 }
 
+// Documents that begin at tokens from `at` on, up to `end`, of what comes next. Returns how many of them are done.
+static inline size_t tokenize_write_marks(ShardWriter *w, const TokenizeChunk *c, size_t done, int64_t at,
+                                          int64_t end) {
+    for (; done < c->mark_count[w->side] && c->marks[w->side][done].record.first < end; done++) {
+        TokenizeMark m = c->marks[w->side][done];
+        m.record.first -= at;
+        shardwriter_document(w, &m.record, m.source);
+    }
+    return done;
+}
+
 // Writes the ids of one side, cut where shards are full.
 static inline void tokenize_write(Tokenize *t, const TokenizeChunk *c, int side) {
     ShardWriter *w = &t->writers[side];
     const IdList *ids = &c->ids[side];
-    if ((int64_t)ids->count <= shardwriter_room(w)) {
-        shardwriter_add(w, ids->items, (int64_t)ids->count, c->text_bytes[side], c->documents[side]);
+    int64_t count = (int64_t)ids->count;
+    if (count <= shardwriter_room(w)) {
+        tokenize_write_marks(w, c, 0, 0, count);
+        shardwriter_add(w, ids->items, count, c->text_bytes[side], c->documents[side]);
         return;
     }
-    for (int64_t at = 0, n; at < (int64_t)ids->count; at += n) {
+    size_t done = 0;
+    for (int64_t at = 0, n; at < count; at += n) {
         int64_t bytes, documents;
-        n = int64_min(shardwriter_room(w), (int64_t)ids->count - at);
+        n = int64_min(shardwriter_room(w), count - at);
         tokenize_measure(t->tok, ids->items + at, (size_t)n, &bytes, &documents);
+        done = tokenize_write_marks(w, c, done, at, at + n);
         shardwriter_add(w, ids->items + at, n, bytes, documents);
     }
 }
 
-// Encodes what has been collected and hands it to the writers; gives back the files before `keep`.
-static inline void tokenize_flush(Tokenize *t, int keep) {
+// Encodes what has been collected and hands it to the writers; gives back the batches that are done.
+static inline void tokenize_flush(Tokenize *t) {
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 1) num_threads(t->threads)
     for (int i = 0; i < t->chunk_count; i++) tokenize_chunk(t, &t->chunks[i], &t->caches[omp_get_thread_num()]);
@@ -299,11 +279,10 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
     if (signals_waiting(&t->writers[0].set->hold)) t->writers[0].failed = EINTR;
     t->chunk_count = 0;
     t->piece_count = 0;
-    int kept = 0;
-    for (int i = 0; i < t->file_count; i++)
-        if (i < keep) text_file_close(&t->files[i]);
-        else t->files[kept++] = t->files[i];
-    t->file_count = kept;
+    for (size_t i = 0; i < t->batch_done; i++) doc_inputs_release(&t->inputs, t->batches[i]);
+    t->batch_count -= t->batch_done;
+    if (t->batch_count) memmove(t->batches, t->batches + t->batch_done, t->batch_count * sizeof *t->batches);
+    t->batch_done = 0;
     for (int side = 0; side < 2; side++) {
         t->stats->documents[side] = t->writers[side].documents;
         t->stats->tokens[side] = t->writers[side].tokens;
@@ -312,77 +291,176 @@ static inline void tokenize_flush(Tokenize *t, int keep) {
     if (t->stats->progress) t->stats->progress(t->stats);
 }
 
-static inline void tokenize_piece(Tokenize *t, const char *text, size_t n, int side, bool first, bool last) {
+// Adds a piece, whose text is counted when it is encoded.
+static inline void tokenize_piece(Tokenize *t, const TokenizePiece *piece) {
+    size_t n = piece->n;
     TokenizeChunk *c = t->chunk_count ? &t->chunks[t->chunk_count - 1] : NULL;
     if (!c || c->bytes + n > TOKENIZE_CHUNK) {
-        if (t->chunk_count == t->chunk_limit) tokenize_flush(t, t->file_count - 1);
+        if (t->chunk_count == t->chunk_limit) tokenize_flush(t);
         c = &t->chunks[t->chunk_count++];
         c->first = t->piece_count;
         c->count = c->bytes = 0;
     }
     t->pieces = (TokenizePiece *)mem_grow(t->pieces, &t->piece_capacity, t->piece_count + 1, sizeof(TokenizePiece));
-    TokenizePiece *p = &t->pieces[t->piece_count++];
-    p->text = text, p->n = n, p->side = side, p->first = first, p->last = last;
+    t->pieces[t->piece_count++] = *piece;
     c->count++;
     c->bytes += n;
 }
 
-// A document, in pieces of about a chunk.
-static inline void tokenize_document(Tokenize *t, const char *text, size_t n, int side, bool may_cut) {
-    bool first = true;
-    while (may_cut && n > TOKENIZE_CHUNK) {
+// A document, or a part of it, in pieces of about a chunk.
+static inline void tokenize_document(Tokenize *t, TokenizePiece piece) {
+    const char *text = piece.text;
+    size_t n = piece.n;
+    piece.first = true;
+    piece.last = false;
+    while (t->may_cut && n > TOKENIZE_CHUNK) {
         size_t at = text_safe_cut(t->tok->pattern, text, n, TOKENIZE_CHUNK - TOKENIZE_CHUNK / 8);
         if (at == n) break;
-        tokenize_piece(t, text, at, side, first, false);
-        text += at, n -= at, first = false;
+        piece.text = text, piece.n = at;
+        tokenize_piece(t, &piece);
+        text += at, n -= at, piece.first = false;
     }
-    tokenize_piece(t, text, n, side, first, true);
+    piece.text = text, piece.n = n, piece.last = true;
+    tokenize_piece(t, &piece);
 }
 
-// The second pass.
-static inline bool tokenize_encode_files(Tokenize *t, const StrList *paths, const DocCensus *census,
-                                         double val_fraction, DocSplit split, Error *err) {
-    DocCensus again;
-    memset(&again, 0, sizeof again);
-    bool may_cut = true, ok = true; // an added token with a line feed in it could reach over a cut
-    for (int stage = 0; stage < 2; stage++)
-        for (int i = 0; i < t->tok->added_count[stage]; i++)
-            may_cut = may_cut && !memchr(t->tok->added[stage][i].text, '\n', t->tok->added[stage][i].size);
-    for (int i = 0; ok && i < paths->count; i++) {
-        DocReader r;
-        const char *text;
-        size_t n;
-        if (t->file_count == TOKENIZE_MAX_FILES) tokenize_flush(t, t->file_count);
-        if (!text_file_open(&t->files[t->file_count], paths->items[i], split == DOC_NONE, err)) return false;
-        doc_begin(&r, &t->files[t->file_count++], split);
-        while (ok && doc_next(&r, &text, &n)) {
-            uint64_t hash = doc_hash(text, n);
-            int side = census_side(census, again.documents, hash, val_fraction);
-            census_add(&again, hash, n, val_fraction);
-            if (census->documents == 1 && val_fraction > 0) {
-                size_t tail = tokenize_tail(text, n, val_fraction);
-                t->stats->tail = tail > 0 && tail < n;
-                if (t->stats->tail) tokenize_document(t, text, tail, SIDE_TRAIN, may_cut);
-                else tail = 0;
-                tokenize_document(t, text + tail, n - tail, t->stats->tail ? SIDE_VAL : SIDE_TRAIN, may_cut);
-            } else {
-                tokenize_document(t, text, n, side, may_cut);
-            }
-            ok = !t->writers[0].failed && !t->writers[1].failed;
-        }
+// Gives out the documents of a batch, each on its side.
+static inline void tokenize_batch(Tokenize *t, const DocBatch *batch) {
+    double fraction = t->job->val_fraction;
+    for (size_t i = 0; i < batch->count; i++) {
+        const Document *d = &batch->docs[i];
+        TokenizePiece piece = {d->text, d->n, d, SIDE_TRAIN, false, false, false};
+        piece.side = census_side(&t->census, t->again.documents, d->hash, fraction);
+        census_add(&t->again, d->hash, d->n, fraction);
+        size_t tail = t->census.documents == 1 && fraction > 0 ? tokenize_tail(d->text, d->n, fraction) : 0;
+        t->stats->tail |= tail > 0 && tail < d->n;
+        if (tail > 0 && tail < d->n) {
+            piece.part = true;
+            piece.n = tail;
+            piece.side = SIDE_TRAIN;
+            tokenize_document(t, piece);
+            piece.text = d->text + tail, piece.n = d->n - tail;
+            piece.side = SIDE_VAL;
+        } else if (t->census.documents == 1) piece.side = SIDE_TRAIN;
+        tokenize_document(t, piece);
     }
-    tokenize_flush(t, t->file_count);
-    if (ok && (again.print != census->print || again.documents != census->documents))
+    t->batch_done++;
+}
+
+// ---------------------------------------------------------------- the passes
+
+// The next batch, kept until a flush behind its end. *batch == NULL: there is none.
+static inline bool tokenize_next(Tokenize *t, DocBatch **batch, Error *err) {
+    if (t->batch_count >= TOKENIZE_BATCHES && t->batch_done == t->batch_count) tokenize_flush(t);
+    if (!doc_inputs_next(&t->inputs, batch, err)) return false;
+    if (!*batch) return true;
+    t->batches = (DocBatch **)mem_grow(t->batches, &t->batch_capacity, t->batch_count + 1, sizeof *t->batches);
+    t->batches[t->batch_count++] = *batch;
+    return true;
+}
+
+static inline void tokenize_census(Tokenize *t, const DocBatch *batch) {
+    for (size_t i = 0; i < batch->count; i++)
+        census_add(&t->census, batch->docs[i].hash, batch->docs[i].n, t->job->val_fraction);
+}
+
+// Counts all documents, where those at the beginning did not tell, and begins again. The order of files is that of the
+// first pass: a list of files is expanded but once.
+static inline bool tokenize_count_all(Tokenize *t, Error *err) {
+    DocBatch *batch;
+    while (doc_inputs_next(&t->inputs, &batch, err)) {
+        if (!batch) {
+            for (size_t i = 0; i < t->batch_count; i++) doc_inputs_release(&t->inputs, t->batches[i]);
+            t->batch_count = 0;
+            doc_inputs_rewind(&t->inputs);
+            return true;
+        }
+        tokenize_census(t, batch);
+        doc_inputs_release(&t->inputs, batch);
+    }
+    return false;
+}
+
+static inline bool tokenize_run(Tokenize *t, Error *err) {
+    const TokenizeJob *job = t->job;
+    DocBatch *batch = NULL;
+    int64_t hold = job->hold ? job->hold : TOKENIZE_HOLD;
+    bool more = true, counted = false;
+    // 1. Documents wait until the hash alone decides, or there are no more.
+    while (more && !counted && !census_decided(&t->census, job->val_fraction)) {
+        counted = t->census.bytes > hold || t->batch_count >= TOKENIZE_BATCHES;
+        if (counted ? !tokenize_count_all(t, err) : !tokenize_next(t, &batch, err)) return false;
+        more = counted || batch;
+        if (batch && !counted) tokenize_census(t, batch);
+    }
+    // 2. Those that waited. A flush on the way takes what is done off the list.
+    while (t->batch_done < t->batch_count) tokenize_batch(t, t->batches[t->batch_done]);
+    // 3. The others, as they come. What cannot be written is said in the end.
+    while (more && !t->writers[0].failed && !t->writers[1].failed) {
+        if (!tokenize_next(t, &batch, err)) return false;
+        more = batch != NULL;
+        if (more) tokenize_batch(t, batch);
+    }
+    tokenize_flush(t);
+    if (counted && !more && (t->again.print != t->census.print || t->again.documents != t->census.documents))
         return error_set(err, "the input files changed while they were read; run it again when they are complete");
     return true;
 }
 
-// The second pass, into a set of shards.
-static inline bool tokenize_encode(const Tokenizer *tok, const StrList *paths, const DocCensus *census, ShardSet *set,
-                                   double val_fraction, DocSplit split, int64_t shard_tokens, TokenizeStats *stats,
-                                   Error *err) {
-    Tokenize *t = (Tokenize *)mem_alloc(sizeof(Tokenize));
-    t->tok = tok;
+// What was read, with which tokenizer, and what became of it.
+static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *set) {
+    const TokenizeJob *job = t->job;
+    const DocInputs *in = &t->inputs;
+    static const char *const splits[] = {DOC_SPLITS(CHOICE_NAME)};
+    str_puts(s, SHARD_MANIFEST_START);
+    str_printf(s, "{\"train\": %zu, \"val\": %zu, \"prefix\": ", t->writers[0].count, t->writers[1].count);
+    json_escape(s, set->name.base, strlen(set->name.base));
+    const ShardWriter *w = &t->writers[t->writers[0].count ? 0 : 1];
+    str_printf(s, ", \"set\": \"%016llx\"},\n  \"program\": ", (unsigned long long)w->complete[0].shard.set);
+    json_escape(s, job->program, strlen(job->program));
+    str_printf(s, ",\n  \"tokenizer\": {\"hash\": \"%016llx\", \"vocab_size\": %d},\n",
+               (unsigned long long)t->tok->hash, t->tok->vocab_size);
+    str_printf(s, "  \"doc_split\": \"%s\", \"field\": ", splits[job->docs.split]);
+    json_escape(s, job->docs.field, strlen(job->docs.field));
+    str_puts(s, ", \"val_fraction\": ");
+    json_add_number(s, job->val_fraction);
+    for (int side = 0; side < 2; side++)
+        str_printf(s, ",\n  \"%s\": {\"documents\": %lld, \"tokens\": %lld, \"bytes\": %lld}", shard_sides[side],
+                   (long long)t->writers[side].documents, (long long)t->writers[side].tokens,
+                   (long long)t->writers[side].bytes);
+    doc_inputs_describe(s, in);
+    str_puts(s, "\n}\n");
+}
+
+// Into a set of shards, and commits it.
+static inline bool tokenize_encode(Tokenize *t, ShardSet *set, Error *err) {
+    Str manifest;
+    TokenizeStats *stats = t->stats;
+    memset(&manifest, 0, sizeof manifest);
+    bool ok = tokenize_run(t, err);
+    stats->damage = t->inputs.damage;
+    memset(&t->inputs.damage, 0, sizeof t->inputs.damage);
+    stats->empty = t->inputs.empty;
+    stats->without = t->inputs.without;
+    if (ok && t->again.documents == 0 && !t->writers[0].failed && !t->writers[1].failed)
+        ok = error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document%s%.700s",
+                       stats->files, stats->files == 1 ? "" : "s", (long long)stats->input_bytes,
+                       stats->damage.count ? "; " : "", stats->damage.count ? stats->damage.named.items[0] : "");
+    ok = ok && shards_finish(t->writers, 2, err);
+    for (int side = 0; side < 2; side++) stats->shards[side] = (int)t->writers[side].count;
+    if (ok) {
+        t->inputs.damage = stats->damage; // lent
+        tokenize_manifest(&manifest, t, set);
+        memset(&t->inputs.damage, 0, sizeof t->inputs.damage);
+        ok = shards_manifest(set, &manifest, err) && shards_commit(set, t->writers, 2, err);
+    }
+    free(manifest.data);
+    return ok;
+}
+
+static inline void tokenize_open(Tokenize *t, const TokenizeJob *job, TokenizeStats *stats) {
+    t->job = job;
+    t->tok = job->tok;
     t->stats = stats;
     t->threads = 1;
 #ifdef _OPENMP
@@ -391,55 +469,67 @@ static inline bool tokenize_encode(const Tokenizer *tok, const StrList *paths, c
     t->caches = (TokenizerCache *)mem_alloc((size_t)t->threads * sizeof(TokenizerCache));
     t->chunk_limit = t->threads * 16; // enough that no thread waits long for the last chunk
     t->chunks = (TokenizeChunk *)mem_alloc((size_t)t->chunk_limit * sizeof(TokenizeChunk));
-    for (int side = 0; side < 2; side++)
-        shardwriter_open(&t->writers[side], set, side, tok->vocab_size, tok->hash, tok->eot, shard_tokens);
+    t->may_cut = true; // an added token with a line feed in it could reach over a cut
+    for (int stage = 0; stage < 2; stage++)
+        for (int i = 0; i < t->tok->added_count[stage]; i++)
+            t->may_cut = t->may_cut && !memchr(t->tok->added[stage][i].text, '\n', t->tok->added[stage][i].size);
+}
 
-    bool ok = tokenize_encode_files(t, paths, census, val_fraction, split, err) && shards_finish(t->writers, 2, err);
-    for (int side = 0; side < 2; side++) stats->shards[side] = (int)t->writers[side].count;
-    ok = ok && shards_commit(set, t->writers, 2, err);
-    shards_abort(set, t->writers, 2);
-
+static inline void tokenize_close(Tokenize *t) {
+    for (size_t i = 0; i < t->batch_count; i++) doc_inputs_release(&t->inputs, t->batches[i]);
+    doc_inputs_close(&t->inputs);
     for (int i = 0; i < t->threads; i++) tokenizer_cache_free(&t->caches[i]);
-    for (int i = 0; i < t->chunk_limit; i++) free(t->chunks[i].ids[0].items), free(t->chunks[i].ids[1].items);
-    for (int i = 0; i < t->file_count; i++) text_file_close(&t->files[i]);
+    for (int i = 0; i < t->chunk_limit; i++)
+        for (int side = 0; side < 2; side++) free(t->chunks[i].ids[side].items), free(t->chunks[i].marks[side]);
+    free(t->batches);
     free(t->caches);
     free(t->chunks);
     free(t->pieces);
     free(t);
-    return ok;
 }
 
-// Writes PREFIX_train_00000.bin ... and PREFIX_val_00000.bin ... from "FILE,GLOB,..."; shard_tokens 0: the
-// usual size. On false nothing was written, and earlier shards are as they were.
-static inline bool tokenize_files(const Tokenizer *tok, const char *inputs, const char *out_prefix, double val_fraction,
-                                  int doc_split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
-    double start = clock_seconds();
-    DocSplit split = (DocSplit)doc_split;
-    StrList paths;
-    DocCensus census;
-    ShardName name;
-    ShardSet set;
-    memset(&paths, 0, sizeof paths);
-    if (tok->eot < 0)
+static inline bool tokenize_check(const TokenizeJob *job, Error *err) {
+    if (job->tok->eot < 0)
         return error_set(err,
                          "the tokenizer has no token for the end of a text: neither one called %s or the like, nor do "
                          "files beside it name one; name it by --end_token=NAME",
                          TOKENIZER_EOT);
-    if (!(val_fraction >= 0 && val_fraction < 1))
-        return error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", val_fraction);
-    if (!shard_prefix_parse(&name, out_prefix, err)) return false;
-    bool ok = path_expand(&paths, inputs, err);
-    FileId *ids = (FileId *)mem_alloc((size_t)paths.count * sizeof(FileId));
-    ok = ok && tokenize_census(&census, ids, &paths, val_fraction, split, stats, err) &&
-         shard_set_open(&set, out_prefix, err);
-    if (ok) {
-        stats->doubles = text_doubles(ids, &paths, &stats->doubled);
-        ok = shard_set_replaces(&name, ids, (size_t)paths.count, err);
-        if (!ok) shard_set_abort(&set);
+    return job->val_fraction >= 0 && job->val_fraction < 1
+               ? true
+               : error_set(err, "val_fraction must be at least 0 and less than 1, it is %g", job->val_fraction);
+}
+
+// Writes PREFIX_train_00000.bin ... and PREFIX_val_00000.bin ..., and what stands beside them. On false nothing was
+// written, and earlier shards are as they were.
+static inline bool tokenize_files(const TokenizeJob *job, const char *out_prefix, TokenizeStats *stats, Error *err) {
+    double start = clock_seconds();
+    ShardName name;
+    ShardSet set;
+    if (!tokenize_check(job, err) || !shard_prefix_parse(&name, out_prefix, err)) return false;
+    Tokenize *t = (Tokenize *)mem_alloc(sizeof(Tokenize));
+    if (!doc_inputs_open(&t->inputs, job->inputs, &job->docs, err)) {
+        free(t);
+        return false;
     }
-    ok = ok && tokenize_encode(tok, &paths, &census, &set, val_fraction, split, shard_tokens, stats, err);
-    free(ids);
-    str_list_free(&paths);
+    tokenize_open(t, job, stats);
+    DocInputs *in = &t->inputs;
+    stats->files = in->count;
+    stats->input_bytes = in->bytes;
+    stats->strange = in->strange;
+    stats->what = in->what;
+    bool ok = shard_set_open(&set, out_prefix, err);
+    if (ok) {
+        FileId *ids = doc_inputs_ids(in);
+        stats->doubles = doc_inputs_doubles(in, ids, &stats->doubled);
+        ok = shard_set_replaces(&name, ids, (size_t)in->count, err);
+        free(ids);
+        for (int side = 0; side < 2; side++)
+            shardwriter_open(&t->writers[side], &set, side, job->tok->vocab_size, job->tok->hash, job->tok->eot,
+                             job->shard_tokens);
+        ok = ok && tokenize_encode(t, &set, err);
+        shards_abort(&set, t->writers, 2);
+    }
+    tokenize_close(t);
     stats->seconds = clock_seconds() - start;
     return ok;
 }

@@ -177,8 +177,8 @@ prompts=('Das Programm' 'Dieses Paket enthält' 'Wenn Sie die Datei' 'Am nächst
 mv "$work/samples.txt.part" "$work/samples.txt"
 echo
 
-echo 'How often it finds the right one of two sentences likelier, by phenomenon of German grammar (half of them: by chance;'
-echo 'scripts/eval/grammatik_de.sh --list explains each):'
+echo 'How often it finds the right one of two sentences likelier, by phenomenon of German grammar (by chance: half of them,'
+echo 'fewer where the right one is longer; scripts/eval/grammatik_de.sh --list explains each):'
 "$program" eval --model="$final" --tasks="$root/scripts/eval/grammatik_de.jsonl" --batch_size=32 --table >"$work/grammar.txt.part" || fail "eval failed (above)"
 mv "$work/grammar.txt.part" "$work/grammar.txt"
 cat "$work/grammar.txt"

@@ -46,8 +46,8 @@ int main(int argc, char **argv) {
     X(watchdog)                                                                                                        \
     X(process)                                                                                                         \
     X(base)                                                                                                            \
-    X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer)        \
-        X(numbers)
+    X(files)                                                                                                           \
+    X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(memory) X(model) X(gguf) X(trainer) X(numbers)
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -43,13 +43,12 @@ int main(int argc, char **argv) {
     }
     // X(area): the functions test_AREA. Those of watchdog and process fork, and come before any thread is made: under
     // qemu-user a child of a process with threads can make none.
+// clang-format off
 #define AREAS(X)                                                                                                       \
-    X(watchdog)                                                                                                        \
-    X(process)                                                                                                         \
-    X(base)                                                                                                            \
-    X(files)                                                                                                           \
-    X(tokenizer)                                                                                                       \
-    X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(watchdog) X(process)                                                                                             \
+    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla)                              \
+    X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \
     {                                                                                                                  \

@@ -289,6 +289,20 @@ static void test_corpus_duplicates(void) {
           "%s", err.text);
 }
 
+static void test_corpus_no_text(void) {
+    CorpusStats stats;
+    Error err;
+    const char *text = "\xe4\xf6\xfc und noch mehr\f\xe4\xf6\xfc\xdf"
+                       "abc";
+    CHECK(file_write_quickly(test_temp("bytes.txt").text, text, strlen(text), &err) &&
+              corpus_test_run(test_temp("bytes.txt").text, "bytes", ~0u & ~(1u << CORPUS_QUALITY), &stats, &err),
+          "%s", err.text);
+    CHECK(stats.all.read == 2 && stats.all.dropped[CORPUS_NO_TEXT] == 2 && stats.all.kept == 0, "%lld of %lld no text",
+          (long long)stats.all.dropped[CORPUS_NO_TEXT], (long long)stats.all.read);
+    CHECK(corpus_test_run(test_temp("bytes.txt").text, "bytes", 1u << CLEAN_NFC, &stats, &err) && stats.all.kept == 2,
+          "without repair: %lld kept", (long long)stats.all.kept);
+}
+
 // Any number of threads, and cleaning again: the same bytes.
 static void test_corpus_same(void) {
     Str text, list;
@@ -386,6 +400,7 @@ static void test_clean(void) {
     test_quality();
     test_seen();
     test_corpus_duplicates();
+    test_corpus_no_text();
     test_corpus_same();
 }
 

@@ -136,7 +136,9 @@ static void tar_test_add(Str *tar, const char *name, char type, const char *byte
     memset(header, 0, sizeof header);
     snprintf(header, 100, "%s", name);
     snprintf(header + 100, 8, "0000644");
-    snprintf(header + 124, 12, "%011llo", (unsigned long long)n);
+    char octal[32];
+    snprintf(octal, sizeof octal, "%011llo", (unsigned long long)n);
+    memcpy(header + 124, octal, 12);
     header[156] = type;
     memcpy(header + 257, "ustar\00000", 8);
     memset(header + 148, ' ', 8);

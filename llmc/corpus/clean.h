@@ -281,21 +281,17 @@ static inline bool clean_hyphens(Str *out, const char *text, size_t n) {
 // ---------------------------------------------------------------- lines of a page
 
 // Whole lines, without case, and without signs and digits at both ends.
-#define CLEAN_LINES(X)                                                                                                 \
-    X("zum inhalt springen")                                                                                           \
-    X("zum hauptinhalt springen")                                                                                      \
-    X("zur navigation springen")                                                                                       \
-    X("zum seitenanfang")                                                                                              \
-    X("nach oben")                                                                                                     \
-    X("zurück nach oben")                                                                                              \
-    X("seite drucken") X("druckversion") X("seite empfehlen") X("weiterlesen") X("weiter lesen") X("mehr lesen")       \
-        X("mehr erfahren") X("mehr anzeigen") X("alle rechte vorbehalten") X("impressum") X("datenschutz")             \
-            X("datenschutzerklärung") X("cookie-einstellungen") X("impressum | datenschutz")                           \
-                X("datenschutz | impressum") X("anmelden") X("registrieren") X("einloggen")                            \
-                    X("anmelden | registrieren") X("passwort vergessen") X("newsletter abonnieren")                    \
-                        X("auf facebook teilen") X("auf twitter teilen") X("per e-mail teilen") X("in den warenkorb")  \
-                            X("kommentar schreiben") X("kommentar hinterlassen") X("bitte aktivieren sie javascript")  \
-                                X("javascript ist deaktiviert")
+// clang-format off
+#define CLEAN_LINES(X) \
+    X("zum inhalt springen") X("zum hauptinhalt springen") X("zur navigation springen") X("zum seitenanfang") \
+    X("nach oben") X("zurück nach oben") X("seite drucken") X("druckversion") X("seite empfehlen") X("weiterlesen") \
+    X("weiter lesen") X("mehr lesen") X("mehr erfahren") X("mehr anzeigen") X("alle rechte vorbehalten") \
+    X("impressum") X("datenschutz") X("datenschutzerklärung") X("cookie-einstellungen") X("impressum | datenschutz") \
+    X("datenschutz | impressum") X("anmelden") X("registrieren") X("einloggen") X("anmelden | registrieren") \
+    X("passwort vergessen") X("newsletter abonnieren") X("auf facebook teilen") X("auf twitter teilen") \
+    X("per e-mail teilen") X("in den warenkorb") X("kommentar schreiben") X("kommentar hinterlassen") \
+    X("bitte aktivieren sie javascript") X("javascript ist deaktiviert")
+// clang-format on
 
 // Lower case of Latin letters with one or two bytes, enough for the table above: Ä to ä.
 static inline size_t clean_fold(char *out, const char *line, size_t n) {

@@ -33,7 +33,8 @@ batches under way, and 32 to 64 bytes for each different document and paragraph 
 #define CORPUS_TOGETHER ((size_t)16 << 20) // bytes of text that are cleaned at a time; may be tuned
 #define CORPUS_BATCHES 500                 // and batches, each of which may hold a file open
 #define CORPUS_PARAGRAPH 80                // bytes of the shortest paragraph that counts as a duplicate
-#define CORPUS_EXAMPLES 3                  // dropped documents that are named, for each reason
+#define CORPUS_INVALID 8  // one byte in so many that is no UTF-8 is no text; of German in Latin-1 one in 50
+#define CORPUS_EXAMPLES 3 // dropped documents that are named, for each reason
 
 #define CORPUS_MORE(X) X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
@@ -44,9 +45,16 @@ static inline const char *corpus_step(int step) {
 }
 
 // Why a document is dropped: a rule of quality.h, or one of these. Kept: -1.
-enum { CORPUS_EMPTY = QUALITY_RULE_COUNT, CORPUS_UNSETTLED, CORPUS_TWICE, CORPUS_REPEATED, CORPUS_REASON_COUNT };
+enum {
+    CORPUS_EMPTY = QUALITY_RULE_COUNT,
+    CORPUS_NO_TEXT,
+    CORPUS_UNSETTLED,
+    CORPUS_TWICE,
+    CORPUS_REPEATED,
+    CORPUS_REASON_COUNT
+};
 static inline const char *corpus_reason(int reason) {
-    static const char *const names[] = {"empty", "unsettled", "document_twice", "all_paragraphs_twice"};
+    static const char *const names[] = {"empty", "no_text", "unsettled", "document_twice", "all_paragraphs_twice"};
     return reason < QUALITY_RULE_COUNT ? quality_name(reason) : names[reason - QUALITY_RULE_COUNT];
 }
 
@@ -139,15 +147,33 @@ static inline void corpus_hash(CorpusDoc *d) {
     }
 }
 
+// Whether repairing it would make letters of what never was a text.
+static inline bool corpus_no_text(const Document *doc) {
+    const uint8_t *p = (const uint8_t *)doc->text, *end = p + doc->n;
+    size_t invalid = 0;
+    while (p < end) {
+        p += text_valid(p, end);
+        size_t run = p < end ? text_invalid(p, end) : 0;
+        invalid += run;
+        p += run;
+    }
+    return invalid * CORPUS_INVALID > doc->n;
+}
+
 static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
     const Document *doc = d->doc;
     d->reason = -1;
+    memset(&d->changed, 0, sizeof d->changed);
     memcpy(d->sha256, doc->sha256, 32);
     if (!doc->known) {
         Sha256 sum;
         sha256_init(&sum);
         sha256_update(&sum, doc->text, doc->n);
         sha256_final(d->sha256, &sum);
+    }
+    if (corpus_does(c, CLEAN_REPAIR) && corpus_no_text(doc)) {
+        d->reason = CORPUS_NO_TEXT;
+        return;
     }
     bool settled = clean_text(&d->text, &t->spare, doc->text, doc->n, c->job->steps, &d->changed);
     const uint8_t *text = (const uint8_t *)d->text.data;

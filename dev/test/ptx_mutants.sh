@@ -26,7 +26,7 @@ mutant "mma: d1 and d2 swapped" $p '"+f"(d[1]), "+f"(d[2])' '"+f"(d[2]), "+f"(d[
 mutant "waits for all groups but one" $p '"n"(left)' '"n"(left + 1)' attention
 mutant "copies are never committed" $p 'asm volatile("cp.async.commit_group;" ::: "memory");' '' attention
 mutant "16 bytes: no zeros where there is nothing" $p 'inside ? 16 : 0;' '16;' attention
-mutant "4 bytes: no zeros where there is nothing" $p 'inside ? 4 : 0;' '4;' attention
+mutant "4 bytes: nothing is copied" $p 'inside ? 4 : 0;' 'inside ? 0 : 0;' attention
 mutant "8 of 16 bytes are copied" $p 'inside ? 16 : 0;' 'inside ? 8 : 0;' attention
 mutant "exp2_fast negates" $p 'ex2.approx.ftz.f32 %0, %1;' 'neg.f32 %0, %1;' attention
 mutant "K is loaded before all have read it" $a '        cp_async_wait<0>();
@@ -61,9 +61,7 @@ mutant "some threads leave before the barrier" llmc/cuda/cuda.h '    part[y][thr
     __syncthreads();
     if (y || !wanted) return;' kernels
 mutant "one column too many" llmc/cuda/cuda.h 'out2 && column < width;' 'out2 && column <= width;' kernels
-mutant "packs where rows are not aligned" llmc/cuda/gemm.h 'bool fit = packs_fit<Real>(C);
-    float v[P], w[P];' 'bool fit = true;
-    float v[P], w[P];' kernels
+mutant "packs where rows are not aligned" llmc/cuda/cuda.h 'return C % (int)PackOf<Real>::SIZE == 0;' 'return C % 2 == 0;' kernels
 mutant "fewer threads than are launched" llmc/cuda/loss.h '__launch_bounds__(LOSS_MAX_THREADS, 2)' '__launch_bounds__(LOSS_MAX_THREADS / 4, 2)' kernels
 
 wanted() { # wanted NAME WORD...

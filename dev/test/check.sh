@@ -25,6 +25,7 @@ skip() {
     printf 'SKIPPED %s: %s\n' "$1" "$2"
 }
 close() {
+    # shellcheck disable=SC2154  # work: the folder of the test that reads this file
     paste <(grep -o "\"$3\": [^,}]*" "$work/$1/metrics.jsonl") <(grep -o "\"$3\": [^,}]*" "$work/$2/metrics.jsonl") |
         awk -v bound="$4" '{ d = $2 - $4; d = d < 0 ? -d : d; m = $2 < 0 ? -$2 : $2; if (NF != 4 || !(d <= bound * m)) { print "FAILED: step", NR, $2, $4; bad = 1 } } END { exit bad || NR == 0 }'
 }

@@ -40,8 +40,8 @@ static void test_json_line(void) {
         {"{}", "{ }", " {\"text\":\"a\"}\r", "{\"text\": \"a\", \"text\": \"b\"}",
          "{\"te\\u0078t\": \"a\\n\\\"\\\\\\/\"}", "{\"text\": \"\\u00e4\\ud83d\\ude00 \xc3\xa4\"}",
          "{\"text\": [1, -2.5e+3, {\"text\": \"x\"}], \"a\": null}",
-         "{\"text\": \"eine l\xc3\xa4ngere Zeile, die acht Bytes und mehr am St\xc3\xbc"
-         "ck hat \\t und weiter geht\"}",
+         ("{\"text\": \"eine l\xc3\xa4ngere Zeile, die acht Bytes und mehr am St\xc3\xbc"
+          "ck hat \\t und weiter geht\"}"),
          "{\"a\":[],\"b\":{},\"c\":[[]],\"d\":[{}],\"e\":true,\"f\":false,\"text\":\"\"}",
          // what is wrong
          "", "[]", "1", "{", "}", "{\"text\"}", "{\"text\":}", "{\"text\":\"a\",}", "{,}", "{\"a\":1 \"b\":2}",

@@ -98,7 +98,7 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
     pack_tiles(qt, 0, Q, 0, count, 0, HS, false);
     memset(ot, 0, sizeof(real) * size.hs_rows * TILES_N);
     vreal m[TILES_V], l[TILES_V], scale = vset((real)shape.scale);
-    vint last[TILES_V]; // of each query: the last key it sees
+    vint last[TILES_V] = {{0}}; // of each query: the last key it sees
     for (int j = 0; j < TILES_V; j++) {
         m[j] = vset(-(real)INFINITY);
         l[j] = (vreal){0};
@@ -226,7 +226,7 @@ static inline void tiles_slopes(const TilesParts *s, int kb, int qb, int i, int 
     tiles_product(s->dp, false, s->va + key, s->gb + query, 0, hs, cpu);
     for (int v = 0; v < TILES_V; v++) {
         vreal stat = vload(s->stat + qb * TILES_N + v * VL), delta = vload(s->delta + qb * TILES_N + v * VL);
-        vint number;
+        vint number = {0};
         for (int n = 0; n < VL; n++) number[n] = v * VL + n;
         for (int k = 0; k < AMX_BLOCK; k++) {
             real *at = s->s + k * TILES_N + v * VL, *slope = s->dp + k * TILES_N + v * VL;

@@ -123,6 +123,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     Error err;
     LoadedModel l;
     EvalInputs in;
+    memset(&l, 0, sizeof l);
     dist_agree(dist, eval_open(&in, &l.config, o, &err), &err);
     dist_agree(dist, data_verify(&in.data, o, dist, &err), &err);
     Log none;

@@ -221,6 +221,7 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
     LoadedModel l;
+    memset(&l, 0, sizeof l);
     dist_agree(dist, generate_open(&l.config, &tok, o, &err), &err);
     if (tok.note.text[0] && dist->rank == 0) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);

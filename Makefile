@@ -72,7 +72,7 @@ help:
 	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
 	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 70,000 runs; make test takes some"
 	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
-	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some; ptx-mutants: on PTX"
+	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some. make ptx-mutants: on PTX"
 	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
 	@echo "make clean           remove what was built"
 

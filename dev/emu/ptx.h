@@ -25,7 +25,7 @@ size_t emu_static_shared(const void *kernel);
 // Runs all blocks. Whatever a device would not do, or would do differently every time, ends the program with one line.
 void emu_ptx_run(const void *kernel, const EmuConfig &config, const EmuArguments &arguments);
 
-// The name of a function of this program as the compiler and nvcc both write it.
+// The name of a function of this program as the compiler and nvcc both write it; "" if sources run and nobody knows it.
 const char *emu_symbol(const void *function);
 
 #endif

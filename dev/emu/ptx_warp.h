@@ -66,6 +66,7 @@ struct Machine { // what all blocks share
     Module module;
     bool edge = false; // CUDA_EMU_MATH
     std::unordered_map<uint64_t, std::string> symbols;
+    bool named = false;                                    // symbols and static_shared were asked for
     std::unordered_map<std::string, size_t> static_shared; // of functions, by name, as the compiler laid it out
     std::set<std::string> ran;
     uint64_t executed = 0;

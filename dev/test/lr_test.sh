@@ -106,8 +106,7 @@ refused '--lr=Auto: expected a number from 0 to 10 or the word auto' "${program[
 set_command alone --lr=1e-3 --muon_lr=1e-2
 refused "--muon_lr=0.01 has no effect without --optimizer=muon or normuon: give both, or neither" "${command[@]}"
 for given in --muon_scale=original --muon_momentum=0.9 --muon_nesterov=off --muon_steps=3 --muon_polynomials=polar --muon_cautious=on \
-    '--optimizer=muon --muon_beta2=0.9' --decay_fraction=0.5 '--lr_schedule=constant --final_lr_fraction=0.5' --sample_prompt=Die \
-    --spike_limit=3 '--val_every=0 --final_val_tokens=96'; do
+    '--optimizer=muon --muon_beta2=0.9' --decay_fraction=0.5 '--lr_schedule=constant --final_lr_fraction=0.5' --sample_prompt=Die --spike_limit=3; do
     read -ra words <<<"$given"
     set_command alone --lr=1e-3 "${words[@]}"
     refused "${words[-1]} has no effect without .*: give both, or neither" "${command[@]}"

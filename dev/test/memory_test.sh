@@ -56,7 +56,7 @@ check 'nothing was written' test -z "$(find none -name 'step*' -o -name '*.log' 
 short 'ulimit -v, dump' '^error: dump needs .* left \(.*ulimit -v\)' limited 300000 verb dump --model="$model" --data='s_val_*' --batch_size=2 --seq_len=32 --out=x
 short 'ulimit -v, eval' '^error: eval needs .* left \(.*ulimit -v\)' limited 450000 verb eval --model="$work/run_gpt2-nano/step_00000002" --data='s_val_*' --batch_size=4096 --seq_len=256
 # Matrices and tables as bf16: 2 bytes a number.
-short 'ulimit -v, eval in bf16' '^error: eval needs .*\(weights 0\.034, ' limited 300000 verb eval --model="$model" --data='s_val_*' --batch_size=4096 --seq_len=32 --precision=bf16 --kernels=emulated
+short 'ulimit -v, eval in bf16' '^error: eval needs .*\(weights 0\.03[34], ' limited 300000 verb eval --model="$model" --data='s_val_*' --batch_size=4096 --seq_len=32 --precision=bf16 --kernels=emulated
 LLMC_MEMORY_CHECK=off short 'no check' '^error: out of memory: [0-9.]+ GiB could not be allocated' limited 500000 train none --model=llama-30M --batch_size=4 --seq_len=32
 
 # A cgroup of either version.

@@ -189,7 +189,6 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"muon_beta2", "--optimizer=normuon", normuon},
                  {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
-                 {"final_val_tokens", "--val_every", o->val_every > 0},
                  {"sample_prompt", "--sample_every", samples},
                  {"eval_every", "--eval_tasks", *o->eval_tasks != 0},
                  {"truncate", "--eval_tasks", *o->eval_tasks != 0},

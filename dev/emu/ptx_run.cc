@@ -165,9 +165,13 @@ static void check_launch(const Kernel &k, const EmuConfig &c, const EmuArguments
 
 static void read_symbols(Machine &m) {
     char line[4096];
+    std::string command = "nm -S /proc/" + std::to_string(getpid()) + "/exe 2>/dev/null";
     // Without what is loaded before this program, such as the library that makes calls fail: it would meet nm as well.
-    std::string command = "env -u LD_PRELOAD nm -S /proc/" + std::to_string(getpid()) + "/exe 2>/dev/null";
+    const char *preload = getenv("LD_PRELOAD");
+    std::string kept = preload ? preload : "";
+    unsetenv("LD_PRELOAD");
     FILE *in = popen(command.c_str(), "r");
+    if (preload) setenv("LD_PRELOAD", kept.c_str(), 1);
     uint64_t base = 0;
     std::map<std::string, uint64_t> functions;
     while (in && fgets(line, sizeof line, in)) {

@@ -840,7 +840,9 @@ static bool data_test_run(const Tokenizer *tok, const char *inputs, const char *
                           DocSplit split, int64_t shard_tokens, TokenizeStats *stats, Error *err) {
     TokenizeJob job = data_test_job(tok, inputs, val_fraction, split, shard_tokens);
     memset(stats, 0, sizeof *stats);
-    return tokenize_files(&job, test_temp(prefix).text, stats, err);
+    bool ok = tokenize_files(&job, test_temp(prefix).text, stats, err);
+    str_list_free(&stats->damage.named);
+    return ok;
 }
 
 static void test_tokenize_documents(const Tokenizer *tok) {

@@ -50,7 +50,7 @@ elif ! command -v "${cross}gcc" >/dev/null; then
 else
     printf '%s\n' '#include "llmc/cpu/gemm.h"' 'void product(Target to, const real *a, const real *b, int units, int rows, int columns);' \
         'void product(Target to, const real *a, const real *b, int units, int rows, int columns) { tile_of_mmla(to, a, b, units, rows, columns); }' >"$work/product.c"
-    read -ra command < <(make -n CC="${cross}gcc" ARCH=armv8.2-a+bf16 MPI=0 -W train_gpt_cpu.c "build/aarch64-linux-gnu-gcc-armv8.2-a+bf16-omp1-mpi0-san0/train_gpt_cpu.o" | grep -e ' -c train_gpt_cpu.c')
+    read -ra command < <(make -n SANITIZE=0 CC="${cross}gcc" ARCH=armv8.2-a+bf16 MPI=0 -W train_gpt_cpu.c "build/aarch64-linux-gnu-gcc-armv8.2-a+bf16-omp1-mpi0-san0/train_gpt_cpu.o" | grep -e ' -c train_gpt_cpu.c')
     flags=()
     for word in "${command[@]}"; do
         if [ "$word" = -MMD ]; then break; fi

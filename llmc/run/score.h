@@ -91,8 +91,9 @@ static inline void score_close(ScoreRun *run) {
 
 // -log of the softmax, at a token, of a row of logits (V).
 static inline double score_row_loss(const float *logits, int V, int32_t token) {
-    double most = (double)logits[0], sum = 0;
-    for (int v = 1; v < V; v++) most = fmax(most, (double)logits[v]);
+    float top = logits[0]; // not fmax of doubles: gcc 12 for aarch64 dies of that
+    for (int v = 1; v < V; v++) top = logits[v] > top ? logits[v] : top;
+    double most = (double)top, sum = 0;
     for (int v = 0; v < V; v++) sum += exp((double)logits[v] - most);
     return log(sum) + most - (double)logits[token];
 }
@@ -115,9 +116,9 @@ static inline int sequence_scored(const ScoreRun *run, const ScoreSequence *s) {
 // Does somebody ask for the logits of the row that predicts token `t` (1 to count - 1)?
 static inline bool sequence_asks(const ScoreRun *run, const ScoreSequence *s, int t) {
     const TaskRequest *const *q = (const TaskRequest *const *)run->order + s->first;
-    bool asks = s->count > 1 && t == q[0]->count - 1;
-    for (int i = 0; i < s->count; i++) asks = asks || (q[i]->greedy && t >= q[i]->count - q[i]->scored);
-    return asks;
+    for (int i = 0; i < s->count; i++)
+        if (q[i]->greedy && t >= q[i]->count - q[i]->scored) return true;
+    return s->count > 1 && t == q[0]->count - 1;
 }
 
 // One sequence as row b of a batch of length T.
@@ -137,10 +138,11 @@ static inline void score_take_losses(ScoreRun *run, const ScoreSequence *s, int 
     for (int i = 0; i < s->count; i++) {
         TaskRequest *q = run->order[s->first + (size_t)i];
         const float *losses = run->losses + (size_t)b * (size_t)T;
-        q->loglikelihood = 0;
+        int end = s->count == 1 ? q->count : q->count - 1; // the last one by its logits, where others share the input
+        double sum = 0;
+        for (int t = q->count - q->scored; t < end; t++) sum += (double)losses[t - 1];
+        q->loglikelihood = -sum;
         q->is_greedy = q->greedy;
-        for (int t = q->count - q->scored; t < q->count; t++)
-            if (s->count == 1 || t < q->count - 1) q->loglikelihood -= (double)losses[t - 1];
     }
 }
 

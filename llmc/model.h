@@ -679,8 +679,8 @@ typedef enum {
     X(RECOMPUTE_NONE, "none") X(RECOMPUTE_CHEAP, "cheap") X(RECOMPUTE_BLOCK, "block") X(RECOMPUTE_AUTO, "auto")
 typedef enum { RECOMPUTES(CHOICE_ENUM) } Recompute;
 
-// What computes the matrix products of train_gpt_cpu. MATRIX: the CPU's matrix unit, for bf16; EMULATED: the bits of
-// AMX on any CPU, slowly; AUTO: the fastest that there is.
+// What computes the matrix products of train_gpt_cpu. MATRIX: the CPU's matrix unit, for bf16; EMULATED: products with
+// the bits of AMX on any CPU, slowly; AUTO: the fastest that there is.
 #define KERNELS(X)                                                                                                     \
     X(KERNELS_AUTO, "auto") X(KERNELS_VECTOR, "vector") X(KERNELS_MATRIX, "matrix") X(KERNELS_EMULATED, "emulated")
 typedef enum { KERNELS(CHOICE_ENUM) } Kernels;

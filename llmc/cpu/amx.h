@@ -3,14 +3,15 @@ amx.h: the tile unit of x86 CPUs (AMX: Xeon from Sapphire Rapids on), which mult
 
 amx_missing   asks the kernel for permission, once for the process and before it has threads; says what is missing
 amx_begin     sets up the tiles of the calling thread; amx_end gives them back, so that switches to it are cheap again
-amx_block     sums of 32 x 32, from panels that matrix.h packs
+amx_block     sums of 32 x 32, from panels that pack.h packs
 amx_peak      products on tiles alone, for peak.h
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD, TDPBF16PS; and
 Linux, Documentation/arch/x86/xstate.rst. This is the one file that names these instructions.
 
 Any machine can compute what the unit computes, to the bit: with `emulated` plain C does it, in the manual's order of
-sums and with its denormals. It is for tests and comparisons, and some hundred times slower.
+sums and with its denormals. It is for tests and comparisons, and slow. Norms, softmax and sums of vectors stay those
+of this build: a whole run has the bits of a CPU with tiles only where the vectors are as long.
 */
 #ifndef LLMC_CPU_AMX_H
 #define LLMC_CPU_AMX_H

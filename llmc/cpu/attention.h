@@ -87,7 +87,7 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
     const real *v_panels = k_panels + t_rows * hs_units;
     real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N,
          *factor = ot + hs_rows * TILE_N;
-    Operand Q = {q.at, (size_t)q.ld, true};
+    Operand Q = {q.at, (size_t)q.ld, LAYOUT_ALONG_K};
     pack_panels(qt, 0, Q, 0, count, 0, HS, TILE_N, false);
     real scale = (real)shape.scale;
     for (size_t i = 0; i < hs_units * TILE_N; i += VL) vstore(qt + i, vload(qt + i) * scale);
@@ -235,8 +235,8 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < B * NKV; i++) {
-        Operand K = {head_at(in.k, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.k.ld, true};
-        Operand V = {head_at(in.v, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.v.ld, false};
+        Operand K = {head_at(in.k, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.k.ld, LAYOUT_ALONG_K};
+        Operand V = {head_at(in.v, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.v.ld, LAYOUT_ACROSS_K};
         real *kp = packed + (size_t)i * head, *vp = kp + t_rows * hs_units;
         pack_panels(kp, hs_units * TILE_M, K, 0, Tkv, 0, HS, TILE_M, false);
         pack_panels(vp, t_rows * TILE_M, V, 0, HS, 0, Tkv, TILE_M, false);
@@ -327,7 +327,7 @@ static inline BackwardParts backward_parts(real *at, AttentionScratch size, Atte
 // 1. Packs rows start .. T - 1 of a head, of Q or dO, both ways, with rows of zeros up to a whole panel.
 ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *across, const real *x, size_t ld,
                                  int start) {
-    Operand X = {x, ld, true}, Xt = {x, ld, false};
+    Operand X = {x, ld, LAYOUT_ALONG_K}, Xt = {x, ld, LAYOUT_ACROSS_K};
     int T = s->T, HS = s->HS;
     size_t units = s->size.hs_units, t_rows = s->size.t_rows, whole = round_up((size_t)T, TILE_M);
     pack_panels(rows + (size_t)start * units, units * TILE_M, X, start, T, 0, HS, TILE_M, false);
@@ -352,7 +352,8 @@ ALWAYS_INLINE void backward_delta(const BackwardParts *s, const real *lse, const
 // 2. Packs the panel of keys from k0 on.
 ALWAYS_INLINE void backward_pack_keys(const BackwardParts *s, Rows k, Rows v, int k0) {
     int HS = s->HS, k1 = k0 + TILE_N < s->T ? k0 + TILE_N : s->T;
-    Operand K = {k.at, (size_t)k.ld, true}, V = {v.at, (size_t)v.ld, true}, Kt = {k.at, (size_t)k.ld, false};
+    Operand K = {k.at, (size_t)k.ld, LAYOUT_ALONG_K}, V = {v.at, (size_t)v.ld, LAYOUT_ALONG_K},
+            Kt = {k.at, (size_t)k.ld, LAYOUT_ACROSS_K};
     pack_panels(s->kt, 0, K, k0, k1, 0, HS, TILE_N, false);
     pack_panels(s->vt, 0, V, k0, k1, 0, HS, TILE_N, false);
     pack_panels(s->ka, TILE_N * TILE_M, Kt, 0, HS, k0, k1 - k0, TILE_M, false);

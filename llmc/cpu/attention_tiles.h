@@ -71,7 +71,7 @@ static inline TilesShape tiles_shape(int T, int HS) {
 
 // Rows (T, HS) of one head as panels. along: k is HS, a panel is 32 tokens; else k is T, a panel is 32 of HS.
 static inline void tiles_pack(real *to, Rows x, int T, int HS, bool along, bool of_a) {
-    Operand from = {x.at, (size_t)x.ld, along};
+    Operand from = {x.at, (size_t)x.ld, along ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K};
     TilesShape s = tiles_shape(T, HS);
     if (along) pack_tiles(to, (size_t)s.hs_blocks * TILES_PANEL, from, 0, T, 0, HS, of_a);
     else pack_tiles(to, (size_t)s.t_blocks * TILES_PANEL, from, 0, HS, 0, T, of_a);
@@ -94,7 +94,7 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
     TilesShape size = tiles_shape(shape.Tkv, HS);
     real *s = scratch, *p = s + TILES_KEYS * TILES_N, *qt = p + TILES_KEYS * TILES_N / 2,
          *ot = qt + size.hs_rows * TILES_N / 2, *factor = ot + size.hs_rows * TILES_N;
-    Operand Q = {q.at, (size_t)q.ld, true};
+    Operand Q = {q.at, (size_t)q.ld, LAYOUT_ALONG_K};
     pack_tiles(qt, 0, Q, 0, count, 0, HS, false);
     memset(ot, 0, sizeof(real) * size.hs_rows * TILES_N);
     vreal m[TILES_V], l[TILES_V], scale = vset((real)shape.scale);

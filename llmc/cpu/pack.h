@@ -50,7 +50,7 @@ ALWAYS_INLINE int unit_kc(Unit unit) {
     return unit == UNIT_VECTORS ? KC : unit == UNIT_DOTS ? 2 * KC : unit == UNIT_TILES ? KC_TILES : KC_MMLA;
 }
 // Runs of K are multiples of this.
-ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_MMLA ? MMLA_K : 2 * VL; }
+ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_TILES ? AMX_K : unit == UNIT_MMLA ? MMLA_K : 2 * VL; }
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 

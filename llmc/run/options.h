@@ -204,7 +204,7 @@ enum { MASTERS(CHOICE_ENUM) };
       "(usual, auto); sums are fp32")                                                                                  \
     X(CHOICE, kernels, "auto", 0, 0, CHOICES(KERNELS), O_COMPUTE,                                                      \
       "train_gpt_cpu: what computes the matrix products; matrix: the CPU's matrix unit (AMX, BFMMLA), for bf16; "      \
-      "emulated: AMX's bits on any CPU, slowly; auto: the fastest there is; the log says which was taken")             \
+      "emulated: products with AMX's bits on any CPU, slowly; auto: the fastest there is; the log says which it was")  \
     X(CHOICE, master_weights, "fp32", 0, 0, CHOICES(MASTERS), O_TRAIN,                                                 \
       "train_gpt in bf16: what updates add to; none: the bf16 weights, rounded at random, 4 bytes a parameter less")   \
     X(INT, zero, "1", 0, 3, "", O_TRAIN,                                                                               \

@@ -148,7 +148,7 @@ static void amx_pack_case(void) {
                    numbers = ld * (size_t)((along ? rows + row0 : K + k0) + 1);
             real *x = kernel_random(numbers, 3 + (unsigned)s),
                  *packed = kernel_garbage(panels * stride + PACK_AHEAD / sizeof(real));
-            Operand from = {x, ld, along};
+            Operand from = {x, ld, along ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K};
             pack_operand(packed, stride, from, row0, row0 + rows, k0, K, of_a, UNIT_TILES);
             for (size_t i = 0; i < panels * AMX_BLOCK; i++)
                 for (size_t k = 0; k < units * 2; k++) {
@@ -165,6 +165,25 @@ static void amx_pack_case(void) {
                   along ? "along" : "across", rows, K, wrong);
             free(x), free(packed);
         }
+}
+
+// The bits that every build must give, whatever its vectors: several runs of K, edges, all three forms.
+static void amx_bits_case(void) {
+    enum { N = 37, C = 1101, OC = 70 };
+    LinearShape shape = {N, C, OC};
+    Cpu cpu;
+    Error err;
+    CHECK(cpu_open(&cpu, 2, &err) && cpu_choose_unit(&cpu, true, KERNELS_EMULATED, &err), "%s", err.text);
+    real *x = kernel_random(N * C, 61), *w = kernel_random(OC * C, 62), *dy = kernel_random(N * OC, 63),
+         *y = kernel_garbage(N * OC), *dx = kernel_garbage(N * C), *dw = kernel_zeros(OC * C);
+    linear_forward(y, x, matrix_of(w), NULL, NULL, shape, &cpu);
+    linear_backward_input(dx, dy, matrix_of(w), shape, &cpu);
+    linear_backward_weight(dw, NULL, dy, x, shape, &cpu);
+    uint64_t got =
+        xxh64(dw, sizeof(real) * OC * C, xxh64(dx, sizeof(real) * N * C, xxh64(y, sizeof(real) * N * OC, 0)));
+    CHECK(got == 0x6489fdc64426baa2ull, "products on emulated tiles have the hash %016" PRIx64, got);
+    free(x), free(w), free(dy), free(y), free(dx), free(dw);
+    cpu_close(&cpu);
 }
 
 static void amx_choice_case(bool dots) {
@@ -203,6 +222,7 @@ static void test_amx(void) {
     amx_rounding_case();
     amx_block_case(unit);
     amx_pack_case();
+    amx_bits_case();
     amx_choice_case(dots);
     kernel_run_on("linear on emulated tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
     kernel_run_on("attention on emulated tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_EMULATED);

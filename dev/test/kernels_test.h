@@ -953,7 +953,7 @@ static void muon_stripes_case(void) {
     real *x = kernel_random((size_t)M * K, 95), *whole = kernel_garbage((size_t)M * M),
          *got = kernel_garbage((size_t)M * M);
     for (int wide = 0; wide < 2; wide++) {
-        Operand X = {x, wide ? K : M, wide};
+        Operand X = {x, wide ? K : M, wide ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K};
         Target to = {whole, NULL, NULL, M};
         gemm(to, X, X, M, M, K, &cpu);
         gemm_symmetric(got, X, X, M, K, false, &cpu);

@@ -87,7 +87,7 @@ static void mmla_pack_case(void) {
             size_t panels = (size_t)ceil_divide(rows, width), stride = units * (size_t)width;
             real *x = kernel_random(ld * (size_t)((along ? rows + row0 : K + k0) + 1), 3 + (unsigned)s),
                  *packed = kernel_garbage(panels * stride);
-            Operand from = {x, ld, along};
+            Operand from = {x, ld, along ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K};
             pack_operand(packed, stride, from, row0, row0 + rows, k0, K, of_a, UNIT_MMLA);
             for (size_t i = 0; i < panels * (size_t)width; i++)
                 for (size_t k = 0; k < units * 2; k++) {

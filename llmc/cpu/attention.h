@@ -85,25 +85,23 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
     size_t hs_units = (size_t)panel_units(HS, UNIT_VECTORS), hs_rows = round_up((size_t)HS, TILE_M),
            t_rows = round_up((size_t)shape.Tkv, TILE_M);
     const real *v_panels = k_panels + t_rows * hs_units;
-    real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N,
-         *factor = ot + hs_rows * TILE_N;
+    real *qt = scratch, *s = qt + hs_units * TILE_N, *ot = s + (size_t)ATTENTION_KEYS * TILE_N;
     Operand Q = {q.at, (size_t)q.ld, LAYOUT_ALONG_K};
     pack_panels(qt, 0, Q, 0, count, 0, HS, TILE_N, false);
     real scale = (real)shape.scale;
     for (size_t i = 0; i < hs_units * TILE_N; i += VL) vstore(qt + i, vload(qt + i) * scale);
     memset(ot, 0, sizeof(real) * hs_rows * TILE_N);
-    vreal m[TILE_V], l[TILE_V];
+    Softmax x[TILE_V];
     vint last[TILE_V]; // of each query: the last key it sees
     for (int j = 0; j < TILE_V; j++) {
-        m[j] = vset(-(real)INFINITY);
-        l[j] = (vreal){0};
+        x[j] = (Softmax){vset(-(real)INFINITY), {0}};
         for (int i = 0; i < VL; i++) last[j][i] = limit + j * VL + i;
     }
     int end = limit + count; // keys that any of them sees
     for (int k0 = 0; k0 < end; k0 += ATTENTION_KEYS) {
         int keys = end - k0 < ATTENTION_KEYS ? (int)round_up((size_t)(end - k0), TILE_M) : ATTENTION_KEYS;
         vreal top[TILE_V];
-        for (int j = 0; j < TILE_V; j++) top[j] = m[j];
+        for (int j = 0; j < TILE_V; j++) top[j] = x[j].m;
         for (int k = 0; k < keys; k += TILE_M) {
             const real *panel = k_panels + (size_t)(k0 + k) * hs_units;
             real *at = s + (size_t)k * TILE_N;
@@ -118,32 +116,14 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
         for (int i = 0; i < 3; i++)
             seen[i] = (int)int64_max(0, int64_min(keys, (int64_t)(limit + (i + 1) * THIRD_N - k0 + TILE_M - 1) /
                                                             TILE_M * TILE_M));
-        for (int j = 0; j < TILE_V; j++) {
-            vreal alpha = vexp_falling(m[j] - top[j]), sum = {0};
-            m[j] = top[j];
-            for (int k = 0; k < seen[j / THIRD]; k++) {
-                real *at = s + (size_t)k * TILE_N + j * VL;
-                vreal p = vexp_falling(vload(at) - m[j]);
-                sum += p;
-                vstore(at, p);
-            }
-            l[j] = l[j] * alpha + sum;
-            vint changed = ~(alpha == 1);
-            bool any = false;
-            for (int i = 0; i < VL; i++) any = any || changed[i];
-            if (any)
-                for (size_t d = 0; d < hs_rows; d++)
-                    vstore(ot + d * TILE_N + j * VL, vload(ot + d * TILE_N + j * VL) * alpha);
-        }
+        for (int j = 0; j < TILE_V; j++)
+            softmax_step(&x[j], top[j], s + j * VL, seen[j / THIRD], ot + j * VL, hs_rows, TILE_N);
         const real *v_block = v_panels + (size_t)k0 * TILE_M;
         for (int i = 0, k = 0; i < 3; k = seen[i++])
             tiles_add(ot, v_block + (size_t)k * TILE_M, t_rows * TILE_M, s + (size_t)k * TILE_N, hs_rows, seen[i] - k,
                       i, 3);
     }
-    for (int j = 0; j < TILE_V; j++) vstore(factor + j * VL, 1 / l[j]);
-    store_transposed(out, ot, TILE_N, factor, HS, count);
-    if (lse)
-        for (int i = 0; i < count; i++) lse[i] = (real)(log((double)l[i / VL][i % VL]) + (double)m[i / VL][i % VL]);
+    softmax_store(out, lse, x, ot, TILE_N, HS, count);
 }
 
 // Few queries: each piece of work is one head and ATTENTION_CHUNK keys and leaves maximum, sum and
@@ -228,8 +208,8 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
     size_t hs_units = (size_t)panel_units(HS, UNIT_VECTORS), hs_rows = round_up((size_t)HS, TILE_M),
            t_rows = round_up((size_t)Tkv, TILE_M);
     size_t head = t_rows * (hs_units + hs_rows); // packed keys and values of one head
-    size_t own = cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows + 1) * TILE_N + PACK_AHEAD) /
-                 sizeof(real);
+    size_t own =
+        cpu_align(sizeof(real) * (hs_units + (size_t)ATTENTION_KEYS + hs_rows) * TILE_N + PACK_AHEAD) / sizeof(real);
     real *packed =
         (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
@@ -337,18 +317,6 @@ ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *acros
         memset(across + d * t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (t_rows - (size_t)T) * TILE_M);
 }
 
-//    Then lse, and delta from rows of dO and O that lie ld apart, of the queries from `start` on.
-ALWAYS_INLINE void backward_delta(const BackwardParts *s, const real *lse, const real *g, const real *o, size_t ld,
-                                  int start) {
-    for (int t = start; t < (int)s->size.t_rows; t++) {
-        s->stat[t] = t < s->T ? lse[t] : (real)INFINITY;
-        vreal sum = {0};
-        for (int d = 0; t < s->T && d < s->HS; d += VL)
-            sum += load_up_to(o + (size_t)t * ld + d, s->HS - d) * load_up_to(g + (size_t)t * ld + d, s->HS - d);
-        s->delta[t] = vsum(sum);
-    }
-}
-
 // 2. Packs the panel of keys from k0 on.
 ALWAYS_INLINE void backward_pack_keys(const BackwardParts *s, Rows k, Rows v, int k0) {
     int HS = s->HS, k1 = k0 + TILE_N < s->T ? k0 + TILE_N : s->T;
@@ -441,8 +409,7 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
     int B = shape.B, T = shape.Tq, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     AttentionScratch size = attention_scratch(T, HS);
     int group = NH / NKV, panels = ceil_divide(T, TILE_N);
-    // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
-    int ranges = (int)int64_min(panels, int64_max(1, int64_min(T / 1024, 96 / (B * NKV))));
+    int ranges = key_ranges(panels, T, B * NKV);
     size_t dq_size = (size_t)B * (size_t)NH * size.q_across; // dQ^T (B, NH, panels, hs_rows, TILE_N), for each range
     real *dq_parts =
              (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + size.total * (size_t)cpu->threads)),
@@ -451,9 +418,7 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < ranges * B * NKV; task++) {
         int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
-        // Equal areas under the diagonal: key i is seen by T - i queries.
-        int p_first = (int)(panels * (1 - sqrt(1 - (double)range / ranges))),
-            p_last = range + 1 == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)(range + 1) / ranges)));
+        int p_first = key_range_start(panels, range, ranges), p_last = key_range_start(panels, range + 1, ranges);
         int start = p_first * TILE_N; // queries before it see none of these keys
         BackwardParts s = backward_parts(scratch + size.total * (size_t)this_thread(), size, shape);
         size_t first = (size_t)start * size.hs_rows, numbers = (size_t)(p_last - p_first) * TILE_N * size.hs_rows;
@@ -467,7 +432,8 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
             memset(dqt + first, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
             backward_pack(&s, s.qp, s.qa, head_at(in.q, b, 0, h, T, HS), (size_t)in.q.ld, start);
             backward_pack(&s, s.gp, s.ga, dout + at, ld, start);
-            backward_delta(&s, lse + head * (size_t)T, dout + at, out + at, ld, start);
+            QueryStats stats = {s.stat, s.delta, T, (int)size.t_rows, HS};
+            query_stats(stats, lse + head * (size_t)T, dout + at, out + at, ld, start);
             for (int k0 = start; k0 < p_last * TILE_N; k0 += TILE_N) {
                 backward_pack_keys(&s, k, v, k0);
                 for (int q0 = k0; q0 < (int)size.t_rows; q0 += ATTENTION_QUERIES * TILE_N) {
@@ -487,12 +453,7 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
     for (int task = 0; task < B * NH * panels; task++) {
         int panel = task % panels, head = task / panels, t = panel * TILE_N, count = T - t < TILE_N ? T - t : TILE_N;
         real factor[TILE_N], *sum = dq_parts + (size_t)head * size.q_across + (size_t)t * size.hs_rows;
-        for (int range = 1; range < ranges; range++) {
-            if ((int)(panels * (1 - sqrt(1 - (double)range / ranges))) > panel)
-                break; // the ranges from here on are behind the mask
-            const real *part = sum + (size_t)range * dq_size;
-            for (size_t i = 0; i < size.hs_rows * TILE_N; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
-        }
+        key_ranges_sum(sum, size.hs_rows * TILE_N, dq_size, panel, panels, ranges);
         for (int i = 0; i < TILE_N; i++) factor[i] = scale;
         Rows dq = {head_at(d.q, head / NH, t, head % NH, T, HS), d.q.ld};
         store_transposed(dq, sum, TILE_N, factor, HS, count);

@@ -93,22 +93,22 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
     int HS = shape.HS;
     TilesShape size = tiles_shape(shape.Tkv, HS);
     real *s = scratch, *p = s + TILES_KEYS * TILES_N, *qt = p + TILES_KEYS * TILES_N / 2,
-         *ot = qt + size.hs_rows * TILES_N / 2, *factor = ot + size.hs_rows * TILES_N;
+         *ot = qt + size.hs_rows * TILES_N / 2;
     Operand Q = {q.at, (size_t)q.ld, LAYOUT_ALONG_K};
     pack_tiles(qt, 0, Q, 0, count, 0, HS, false);
     memset(ot, 0, sizeof(real) * size.hs_rows * TILES_N);
-    vreal m[TILES_V], l[TILES_V], scale = vset((real)shape.scale);
+    Softmax x[TILES_V];
+    vreal scale = vset((real)shape.scale);
     vint last[TILES_V] = {{0}}; // of each query: the last key it sees
     for (int j = 0; j < TILES_V; j++) {
-        m[j] = vset(-(real)INFINITY);
-        l[j] = (vreal){0};
+        x[j] = (Softmax){vset(-(real)INFINITY), {0}};
         for (int i = 0; i < VL; i++) last[j][i] = limit + j * VL + i;
     }
     int end = limit + count; // keys that any of them sees
     for (int k0 = 0; k0 < end; k0 += TILES_KEYS) {
         int keys = end - k0 < TILES_KEYS ? (int)round_up((size_t)(end - k0), AMX_BLOCK) : TILES_KEYS;
         vreal top[TILES_V];
-        for (int j = 0; j < TILES_V; j++) top[j] = m[j];
+        for (int j = 0; j < TILES_V; j++) top[j] = x[j].m;
         for (int k = 0; k < keys; k += AMX_BLOCK) {
             real *at = s + k * TILES_N;
             tiles_product(at, false, kp + (size_t)(k0 + k) / AMX_BLOCK * (size_t)size.hs_blocks * TILES_PANEL, qt, 0,
@@ -122,32 +122,15 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
                     vstore(at + i * TILES_N + j * VL, v);
                 }
         }
-        for (int j = 0; j < TILES_V; j++) {
-            vreal alpha = vexp_falling(m[j] - top[j]), sum = {0};
-            m[j] = top[j];
-            for (int k = 0; k < keys; k++) {
-                real *at = s + k * TILES_N + j * VL;
-                vreal e = vexp_falling(vload(at) - m[j]);
-                sum += e;
-                vstore(at, e);
-            }
-            l[j] = l[j] * alpha + sum;
-            vint changed = ~(alpha == 1);
-            bool any = false;
-            for (int i = 0; i < VL; i++) any = any || changed[i];
-            for (size_t d = 0; d < size.hs_rows && any; d++)
-                vstore(ot + d * TILES_N + j * VL, vload(ot + d * TILES_N + j * VL) * alpha);
-        }
+        for (int j = 0; j < TILES_V; j++)
+            softmax_step(&x[j], top[j], s + j * VL, keys, ot + j * VL, size.hs_rows, TILES_N);
         for (int k = 0; k < keys; k += AMX_K) tiles_of_rows(p + k / AMX_K * TILES_PANEL, s + k * TILES_N, TILES_N);
         for (int d = 0; d < size.hs_blocks; d++)
             tiles_product(ot + (size_t)d * TILES_BLOCK, true,
                           vp + ((size_t)d * (size_t)size.t_blocks + (size_t)(k0 / AMX_K)) * TILES_PANEL, p, 0,
                           keys / AMX_K, cpu);
     }
-    for (int j = 0; j < TILES_V; j++) vstore(factor + j * VL, 1 / l[j]);
-    store_transposed(out, ot, TILES_N, factor, HS, count);
-    if (lse)
-        for (int i = 0; i < count; i++) lse[i] = (real)(log((double)l[i / VL][i % VL]) + (double)m[i / VL][i % VL]);
+    softmax_store(out, lse, x, ot, TILES_N, HS, count);
 }
 
 // As attention_forward.
@@ -155,9 +138,9 @@ static inline void attention_tiles_forward(real *out, real *lse, Heads in, Atten
     int B = s.B, Tq = s.Tq, Tkv = s.Tkv, NH = s.NH, NKV = s.NKV, HS = s.HS;
     TilesShape size = tiles_shape(Tkv, HS);
     size_t head = 2 * size.panels;
-    size_t own = cpu_align(sizeof(real) * (TILES_KEYS * TILES_N * 3 / 2 + size.hs_rows * TILES_N * 3 / 2 + TILES_N) +
-                           PACK_AHEAD) /
-                 sizeof(real);
+    size_t own =
+        cpu_align(sizeof(real) * (TILES_KEYS * TILES_N * 3 / 2 + size.hs_rows * TILES_N * 3 / 2) + PACK_AHEAD) /
+        sizeof(real);
     real *packed =
         (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
@@ -268,17 +251,6 @@ static inline void tiles_square(const TilesParts *s, real *dqt, int k0, int n, i
     }
 }
 
-// lse, and delta from rows of dO (g) and O that lie ld apart.
-static inline void tiles_delta(const TilesParts *s, const real *lse, const real *g, const real *o, size_t ld) {
-    for (int t = 0; t < (int)s->size.t_rows; t++) {
-        s->stat[t] = t < s->T ? lse[t] : (real)INFINITY;
-        vreal sum = {0};
-        for (int d = 0; t < s->T && d < s->HS; d += VL)
-            sum += load_up_to(o + (size_t)t * ld + d, s->HS - d) * load_up_to(g + (size_t)t * ld + d, s->HS - d);
-        s->delta[t] = vsum(sum);
-    }
-}
-
 // to (T, HS) = factor * from (t_blocks, hs_blocks, 32 tokens, 32)
 static inline void tiles_store(Rows to, const real *from, real factor, const TilesParts *s, int first, int end) {
     for (int t = first * AMX_BLOCK; t < end * AMX_BLOCK && t < s->T; t++)
@@ -295,8 +267,7 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
     int B = shape.B, T = shape.Tq, NH = shape.NH, NKV = shape.NKV, HS = shape.HS, group = NH / NKV;
     TilesShape size = tiles_shape(T, HS);
     int squares = ceil_divide(size.t_blocks, TILES_SIDE);
-    // Enough tasks for many threads where batch and heads are few; each costs another copy of dq.
-    int ranges = (int)int64_min(squares, int64_max(1, int64_min(T / 1024, 96 / (B * NKV))));
+    int ranges = key_ranges(squares, T, B * NKV);
     size_t dq_head = size.t_rows * size.hs_rows, dq_size = (size_t)B * (size_t)NH * dq_head,
            own = tiles_parts_numbers(size);
     real *dq_parts = (real *)cpu_workspace(cpu, sizeof(real) * (dq_size * (size_t)ranges + own * (size_t)cpu->threads)),
@@ -306,9 +277,7 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
         OMP(for schedule(dynamic))
         for (int task = 0; task < ranges * B * NKV; task++) {
             int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
-            // Equal areas under the diagonal: key i is seen by T - i queries.
-            int first = (int)(squares * (1 - sqrt(1 - (double)range / ranges))),
-                end = range + 1 == ranges ? squares : (int)(squares * (1 - sqrt(1 - (double)(range + 1) / ranges)));
+            int first = key_range_start(squares, range, ranges), end = key_range_start(squares, range + 1, ranges);
             TilesParts s = tiles_parts(scratch + own * (size_t)this_thread(), shape);
             Rows k = {head_at(in.k, b, 0, kh, T, HS), in.k.ld}, v = {head_at(in.v, b, 0, kh, T, HS), in.v.ld};
             memset(s.dk, 0, sizeof(real) * 4 * size.panels); // dk and dv
@@ -325,7 +294,8 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
                 tiles_pack(s.gb, g, T, HS, true, false);
                 tiles_pack(s.qt, q, T, HS, false, false);
                 tiles_pack(s.gt, g, T, HS, false, false);
-                tiles_delta(&s, lse + head * (size_t)T, dout + at, out + at, ld);
+                QueryStats stats = {s.stat, s.delta, T, (int)size.t_rows, HS};
+                query_stats(stats, lse + head * (size_t)T, dout + at, out + at, ld, 0);
                 for (int ks = first; ks < end; ks++)
                     for (int qs = ks; qs < squares; qs++)
                         tiles_square(&s, dqt, ks * TILES_SIDE,
@@ -343,10 +313,7 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
         int block = task % size.t_blocks, head = task / size.t_blocks, t = block * TILES_N,
             count = T - t < TILES_N ? T - t : TILES_N;
         real factor[TILES_N], *sum = dq_parts + (size_t)head * dq_head + (size_t)t * size.hs_rows;
-        for (int range = 1; range < ranges; range++) {
-            const real *part = sum + (size_t)range * dq_size;
-            for (size_t i = 0; i < size.hs_rows * TILES_N; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
-        }
+        key_ranges_sum(sum, size.hs_rows * TILES_N, dq_size, block / TILES_SIDE, squares, ranges);
         for (int i = 0; i < TILES_N; i++) factor[i] = (real)shape.scale;
         Rows dq = {head_at(d.q, head / NH, t, head % NH, T, HS), d.q.ld};
         store_transposed(dq, sum, TILES_N, factor, HS, count);

@@ -1,5 +1,6 @@
 /*
-heads.h: where the heads of attention lie, for attention.h and attention_tiles.h.
+heads.h: what the two ways of attention share, attention.h and attention_tiles.h: where heads lie, the softmax over
+blocks of keys, and how the backward pass deals out keys.
 */
 #ifndef LLMC_CPU_HEADS_H
 #define LLMC_CPU_HEADS_H
@@ -34,6 +35,78 @@ static inline void store_transposed(Rows to, const real *from, int ld, const rea
         }
     }
 }
+
+// ---------------------------------------------------------------- softmax, block by block
+
+// Of VL queries: the largest score so far, and the sum of e^(score - m).
+typedef struct {
+    vreal m, l;
+} Softmax;
+
+// Scores s (keys, VL), ld apart, of a block of keys become e^(s - m), where m is now top, the largest with this block;
+// what was summed by the m before, l and o (rows, VL), ld apart, is scaled to it.
+ALWAYS_INLINE void softmax_step(Softmax *x, vreal top, real *s, int keys, real *o, size_t rows, int ld) {
+    vreal alpha = vexp_falling(x->m - top), sum = {0};
+    x->m = top;
+    for (int k = 0; k < keys; k++) {
+        real *at = s + (size_t)k * (size_t)ld;
+        vreal p = vexp_falling(vload(at) - x->m);
+        sum += p;
+        vstore(at, p);
+    }
+    x->l = x->l * alpha + sum;
+    vint changed = ~(alpha == 1);
+    bool any = false;
+    for (int i = 0; i < VL; i++) any = any || changed[i];
+    for (size_t d = 0; d < rows && any; d++) vstore(o + d * (size_t)ld, vload(o + d * (size_t)ld) * alpha);
+}
+
+// out (count, HS) = o (HS, ld)^T / l, lse (count) or NULL = log(l) + m; x: of the ld queries
+static inline void softmax_store(Rows out, real *lse, const Softmax *x, const real *o, int ld, int HS, int count) {
+    real factor[(int)TILE_N > (int)AMX_BLOCK ? (int)TILE_N : (int)AMX_BLOCK];
+    for (int j = 0; j < ld / VL; j++) vstore(factor + j * VL, 1 / x[j].l);
+    store_transposed(out, o, ld, factor, HS, count);
+    if (lse)
+        for (int i = 0; i < count; i++) lse[i] = (real)(log((double)x[i / VL].l[i % VL]) + (double)x[i / VL].m[i % VL]);
+}
+
+// ---------------------------------------------------------------- the backward pass
+
+// Of a head's T queries, and of those up to `rows` that fill a block.
+typedef struct {
+    real *stat, *delta; // (rows): lse, Inf behind T (probability 0); sum of dO * O
+    int T, rows, HS;
+} QueryStats;
+
+// Of the queries from `start` on; rows of dO (g) and O lie ld apart.
+static inline void query_stats(QueryStats q, const real *lse, const real *g, const real *o, size_t ld, int start) {
+    for (int t = start; t < q.rows; t++) {
+        q.stat[t] = t < q.T ? lse[t] : (real)INFINITY;
+        vreal sum = {0};
+        for (int d = 0; t < q.T && d < q.HS; d += VL)
+            sum += load_up_to(o + (size_t)t * ld + d, q.HS - d) * load_up_to(g + (size_t)t * ld + d, q.HS - d);
+        q.delta[t] = vsum(sum);
+    }
+}
+
+// A task is a head of keys and a range of its panels of keys, of equal areas under the diagonal: key i is seen by T - i
+// queries. Each range adds to dq separately, so more than one is for where heads are few: enough tasks for many threads.
+static inline int key_ranges(int panels, int T, int heads) {
+    return (int)int64_min(panels, int64_max(1, int64_min(T / 1024, 96 / heads)));
+}
+// The first panel of a range; range == ranges: their end.
+static inline int key_range_start(int panels, int range, int ranges) {
+    return range == ranges ? panels : (int)(panels * (1 - sqrt(1 - (double)range / ranges)));
+}
+// sum (n) += what the other ranges added, `stride` numbers apart; those that begin behind the queries' panel did not.
+static inline void key_ranges_sum(real *sum, size_t n, size_t stride, int panel, int panels, int ranges) {
+    for (int range = 1; range < ranges && key_range_start(panels, range, ranges) <= panel; range++) {
+        const real *part = sum + (size_t)range * stride;
+        for (size_t i = 0; i < n; i += VL) vstore(sum + i, vload(sum + i) + vload(part + i));
+    }
+}
+
+// ---------------------------------------------------------------- where heads lie
 
 // Head h of token t of sequence b, of sequences of T tokens.
 static inline real *head_at(Rows r, int b, int t, int h, int T, int HS) {

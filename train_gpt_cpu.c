@@ -26,6 +26,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/peak.h"
 #include "llmc/cpu/rope.h"
 #include "llmc/cpu/shards.h"
+#include "llmc/cpu/unit.h"
 #include "llmc/engine.h"
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of

@@ -22,6 +22,7 @@ from memory where they would in training.
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/peak.h"
+#include "../../llmc/cpu/unit.h"
 
 // What binds a kernel, and what its figure is a share of.
 typedef enum { LIMIT_FMA, LIMIT_DOTS, LIMIT_TILES, LIMIT_READ, LIMIT_COPY, LIMIT_UPDATE, LIMITS } Limit;

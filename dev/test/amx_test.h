@@ -186,6 +186,40 @@ static void amx_bits_case(void) {
     cpu_close(&cpu);
 }
 
+// So many keys that they are dealt out in ranges, whose parts of dq are summed: tiles against vectors, which differ by
+// what bf16 rounds.
+static void amx_ranges_case(void) {
+    enum { T = 2080, HS = 16, N = T * HS };
+    AttentionShape shape = {1, T, T, 1, 1, HS, 0.25};
+    real *in = kernel_random(3 * N, 71), *dout = kernel_random(N, 72), *out[2], *d[2];
+    CHECK(key_ranges(ceil_divide(T, TILE_N), T, 1) == 2, "%d keys are one range", T);
+    for (int tiles = 0; tiles < 2; tiles++) {
+        Cpu cpu;
+        Error err;
+        bool opened =
+            cpu_open(&cpu, 2, &err) && cpu_choose_unit(&cpu, tiles, tiles ? KERNELS_EMULATED : KERNELS_AUTO, &err);
+        CHECK(opened, "%s", err.text);
+        real *lse = kernel_garbage(T);
+        out[tiles] = kernel_garbage(N), d[tiles] = kernel_garbage(3 * N);
+        Heads heads = {{in, HS}, {in + N, HS}, {in + 2 * N, HS}},
+              gradients = {{d[tiles], HS}, {d[tiles] + N, HS}, {d[tiles] + 2 * N, HS}};
+        attention_forward(out[tiles], lse, heads, shape, &cpu);
+        attention_backward(gradients, dout, out[tiles], lse, heads, shape, &cpu);
+        free(lse);
+        cpu_close(&cpu);
+    }
+    for (int part = 0; part < 3; part++) {
+        double squares = 0, apart = 0;
+        for (int i = part * N; i < (part + 1) * N; i++) {
+            double difference = (double)d[0][i] - (double)d[1][i];
+            squares += (double)d[0][i] * (double)d[0][i], apart += difference * difference;
+        }
+        CHECK(sqrt(apart / squares) < 0x1p-7, "gradient %d of %d keys: tiles are %g of its length away from vectors",
+              part, T, sqrt(apart / squares));
+    }
+    free(in), free(dout), free(out[0]), free(out[1]), free(d[0]), free(d[1]);
+}
+
 static void amx_choice_case(bool dots) {
     Cpu cpu;
     Error err;
@@ -223,6 +257,7 @@ static void test_amx(void) {
     amx_block_case(unit);
     amx_pack_case();
     amx_bits_case();
+    amx_ranges_case();
     amx_choice_case(dots);
     kernel_run_on("linear on emulated tiles", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_EMULATED);
     kernel_run_on("attention on emulated tiles", attention_case, 2 * ATTENTION_SHAPES, true, KERNELS_EMULATED);

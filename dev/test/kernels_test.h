@@ -23,6 +23,7 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/peak.h"
 #include "../../llmc/cpu/rope.h"
+#include "../../llmc/cpu/unit.h"
 #include <float.h>
 
 #ifdef REAL_DOUBLE

@@ -439,7 +439,7 @@ static inline size_t cpu_cache_bytes(int which, size_t otherwise) {
     return n > 0 ? (size_t)n : otherwise;
 }
 
-// threads 0: as many as OpenMP would use. Products are those of vectors: cpu_choose_unit (peak.h) changes that.
+// threads 0: as many as OpenMP would use. Products are those of vectors: cpu_choose_unit (unit.h) changes that.
 static inline bool cpu_open(Cpu *cpu, int threads, Error *err) {
     memset(cpu, 0, sizeof *cpu);
     if (threads < 0) return error_set(err, "threads must be 0 (all) or more, not %d", threads);

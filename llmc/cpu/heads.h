@@ -90,7 +90,7 @@ static inline void query_stats(QueryStats q, const real *lse, const real *g, con
 }
 
 // A task is a head of keys and a range of its panels of keys, of equal areas under the diagonal: key i is seen by T - i
-// queries. Each range adds to dq separately, so more than one is for where heads are few: enough tasks for many threads.
+// queries. Each range adds to dq separately: more than one only where heads are few and threads may be many.
 static inline int key_ranges(int panels, int T, int heads) {
     return (int)int64_min(panels, int64_max(1, int64_min(T / 1024, 96 / heads)));
 }

@@ -9,21 +9,10 @@
 # kernels, anything else a script of this folder. Before the first mutant each of these tests must pass unharmed.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-names=() files=() from=() to=() tests=()
-mutant() { # mutant NAME FILE FROM TO TEST
-    names+=("$1") files+=("$2") from+=("$3") to+=("$4") tests+=("$5")
-}
-
+# shellcheck source=dev/test/planting.sh
+. dev/test/planting.sh
 # shellcheck source=dev/test/mutants_list.sh
 . dev/test/mutants_list.sh
-
-wanted() { # wanted NAME WORD...
-    local name=$1 word
-    shift
-    [ $# -eq 0 ] && return 0
-    for word in "$@"; do case $name in *"$word"*) return 0 ;; esac; done
-    return 1
-}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -58,8 +47,7 @@ copy_tree() { # copy_tree FOLDER: what git tracks
 one() { # one NUMBER: plants it and tests
     local i=$1 folder=$work/$1 code
     copy_tree "$folder"
-    if ! FROM=${from[$i]} TO=${to[$i]} perl -0pi -e '
-        BEGIN { $n = 0 } $n += s/\Q$ENV{FROM}\E/$ENV{TO}/g; END { exit($n == 1 ? 0 : 1) }' "$folder/${files[$i]}"; then
+    if ! plant "$i" "$folder"; then
         echo "STALE" >"$work/$i.result"
     else
         (run_test "$folder" "${tests[$i]}") >"$work/$i.log" 2>&1 </dev/null
@@ -75,8 +63,7 @@ one() { # one NUMBER: plants it and tests
 }
 
 # The tests themselves, unharmed: else a broken test would catch everything.
-chosen=()
-for i in "${!names[@]}"; do if wanted "${names[$i]}" "$@"; then chosen+=("$i"); fi; done
+choose "$@"
 copy_tree "$work/whole"
 bad=0
 while IFS= read -r test; do
@@ -87,11 +74,7 @@ while IFS= read -r test; do
     fi
 done < <(for i in "${chosen[@]}"; do echo "${tests[$i]}"; done | sort -u)
 
-for i in "${chosen[@]}"; do
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    one "$i" &
-done
-wait
+each_chosen one
 passed=0 failed=$bad
 for i in "${chosen[@]}"; do
     if grep -qx caught "$work/$i.result"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi

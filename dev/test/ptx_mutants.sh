@@ -11,10 +11,9 @@ cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make ptx-mutants}" "${SOURCE:=1}"
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 [ -x "$nvcc" ] || { echo 'SKIPPED ptx_mutants.sh: no nvcc' && echo '0 passed, 0 failed, 1 skipped' && exit; }
-names=() files=() from=() to=() tests=()
-mutant() { # mutant NAME FILE FROM TO TEST: what must be in the file once, what stands there instead; attention or kernels
-    names+=("$1") files+=("$2") from+=("$3") to+=("$4") tests+=("$5")
-}
+# TEST of a mutant: attention or kernels.
+# shellcheck source=dev/test/planting.sh
+. dev/test/planting.sh
 p=llmc/cuda/ptx.h a=llmc/cuda/attention.h
 mutant "ldmatrix_transposed does not transpose" $p 'x4.trans.shared' 'x4.shared' attention
 mutant "ldmatrix transposes" $p 'm8n8.x4.shared' 'm8n8.x4.trans.shared' attention
@@ -64,13 +63,6 @@ mutant "one column too many" llmc/cuda/cuda.h 'out2 && column < width;' 'out2 &&
 mutant "packs where rows are not aligned" llmc/cuda/cuda.h 'return C % (int)PackOf<Real>::SIZE == 0;' 'return C % 2 == 0;' kernels
 mutant "fewer threads than are launched" llmc/cuda/loss.h '__launch_bounds__(LOSS_MAX_THREADS, 2)' '__launch_bounds__(LOSS_MAX_THREADS / 4, 2)' kernels
 
-wanted() { # wanted NAME WORD...
-    local name=$1 word
-    shift
-    [ $# -eq 0 ] && return 0
-    for word in "$@"; do case $name in *"$word"*) return 0 ;; esac; done
-    return 1
-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 copy_tree() { # copy_tree FOLDER: what git tracks, and what was built of it, so that only what a fault changes is built anew
@@ -101,8 +93,7 @@ one() { # one NUMBER
     local at=$1 folder=$work/$1 program ptx source=
     program=$(program_of "${tests[$at]}")
     copy_tree "$folder"
-    if ! FROM=${from[$at]} TO=${to[$at]} perl -0pi -e '
-        BEGIN { $n = 0 } $n += s/\Q$ENV{FROM}\E/$ENV{TO}/g; END { exit($n == 1 ? 0 : 1) }' "$folder/${files[$at]}"; then
+    if ! plant "$at" "$folder"; then
         ptx=STALE
     elif ! "$nvcc" -ptx -O3 -lineinfo -std=c++17 -arch=sm_80 "$folder/dev/test/$program.cu" -o "$work/$at.ptx" >"$work/$at.nvcc" 2>&1; then
         ptx="DOES NOT COMPILE"
@@ -119,8 +110,7 @@ one() { # one NUMBER
     rm -rf "$folder"
 }
 
-chosen=()
-for i in "${!names[@]}"; do if wanted "${names[$i]}" "$@"; then chosen+=("$i"); fi; done
+choose "$@"
 make -s BUILD="$BUILD" "$BUILD/cuda_test_emu" "$BUILD/cuda_attention_test_emu" >"$work/make" 2>&1 ||
     { tail -n 5 "$work/make" && echo '0 passed, 1 failed' && exit 1; }
 failed=0
@@ -134,11 +124,7 @@ for test in attention kernels; do # unharmed, both must pass, or everything woul
     done
 done
 printf '| fault | file | on PTX | from source |\n|---|---|---|---|\n'
-for i in "${chosen[@]}"; do
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    one "$i" &
-done
-wait
+each_chosen one
 passed=0 seen=0
 for i in "${chosen[@]}"; do
     if grep -Eq '\| (NOT SEEN|STALE|DOES NOT COMPILE) \|' "$work/$i.row"; then failed=$((failed + 1)); else passed=$((passed + 1)); fi

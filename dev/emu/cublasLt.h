@@ -138,16 +138,26 @@ static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmul
 
 // Is this epilogue one of those that CUDA_EMU_REFUSE lists?
 static inline bool emu_refuses(uint32_t epilogue) {
+    static const char *const names[] = {"bias", "gelu", "dgelu", "bgrad"};
     static const char *list = getenv("CUDA_EMU_REFUSE");
     const char *name = epilogue == CUBLASLT_EPILOGUE_BIAS      ? "bias"
                        : epilogue == CUBLASLT_EPILOGUE_DGELU   ? "dgelu"
                        : epilogue == CUBLASLT_EPILOGUE_BGRADB  ? "bgrad"
                        : epilogue == CUBLASLT_EPILOGUE_DEFAULT ? ""
                                                                : "gelu";
-    if (!list || !*name) return false;
-    for (const char *at = list; (at = strstr(at, name)); at++)
-        if ((at == list || at[-1] == ',') && (!at[strlen(name)] || at[strlen(name)] == ',')) return true;
-    return false;
+    bool refuses = false;
+    for (const char *at = list ? list : ""; *at; at += strcspn(at, ","), at += *at == ',') {
+        size_t n = strcspn(at, ",");
+        bool known = false;
+        for (const char *each : names) known |= strlen(each) == n && strncmp(each, at, n) == 0;
+        if (!known) {
+            fprintf(stderr, "error: CUDA_EMU_REFUSE=%s: expected some of bias, gelu, dgelu, bgrad, with commas\n",
+                    list);
+            exit(1);
+        }
+        refuses |= strlen(name) == n && strncmp(name, at, n) == 0;
+    }
+    return refuses;
 }
 static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                                             cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,

@@ -105,6 +105,15 @@ struct EmuMeeting { // of the lanes of a mask within a warp
     void (*combine)(void **items, unsigned lanes);
 };
 
+// Does the environment choose `other`? It may also say what is usual, or nothing.
+static inline bool emu_chosen(const char *name, const char *usual, const char *other) {
+    const char *text = getenv(name);
+    if (!text || !*text || strcmp(text, usual) == 0) return false;
+    if (strcmp(text, other) == 0) return true;
+    fprintf(stderr, "error: %s=%s: expected %s or %s\n", name, text, usual, other);
+    exit(1);
+}
+
 struct EmuState {
     std::vector<EmuThread> threads; // of the running thread block
     std::vector<EmuFiber *> idle;
@@ -117,8 +126,8 @@ struct EmuState {
     int waiting_at_barrier = 0;
     EmuSite barrier = {"", 0}; // where they wait
     char *dynamic_shared = nullptr;
-    int order = -1; // 0 forwards, 1 backwards, 2 shuffled
-    bool early = getenv("CUDA_EMU_COPIES") && strcmp(getenv("CUDA_EMU_COPIES"), "early") == 0; // copies of cp.async
+    int order = -1;                                              // 0 forwards, 1 backwards, 2 shuffled
+    bool early = emu_chosen("CUDA_EMU_COPIES", "late", "early"); // copies of cp.async
     uint64_t random = 0;
     int error = 0;
     std::map<const void *, size_t> shared_limit;

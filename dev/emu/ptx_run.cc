@@ -197,9 +197,9 @@ static Machine &machine() {
     static Machine *m = nullptr;
     if (m) return *m;
     m = new Machine;
-    const char *file = getenv("CUDA_EMU_PTX"), *math = getenv("CUDA_EMU_MATH");
+    const char *file = getenv("CUDA_EMU_PTX");
     if (file && *file) m->module = module_open(file);
-    m->edge = math && strcmp(math, "edge") == 0;
+    m->edge = emu_chosen("CUDA_EMU_MATH", "exact", "edge");
     if (m->module.arch)
         atexit([]() {
             const char *list = getenv("CUDA_EMU_PTX_RAN"); // a file to which the names of what ran are added

@@ -77,6 +77,7 @@ check "broken line 7" says 'left out: broken.jsonl: line 7 (byte [0-9]*): not JS
 check "line 9 without text" says 'left out: broken.jsonl: line 9 (byte [0-9]*): "body" is not there'
 check "the manifest names both" test "$(jq '[.damaged, (.damage | length)] | add' broken_manifest.json)" = 4
 check "no such field" refused 'lines.jsonl has in line 1 no "text", only id, body, url; .*--field' "${tokenize[@]}" --input=lines.jsonl --out=x
+check "a field that nothing has" refused '^error: --field=body has no effect: no JSON lines and no parquet' "${tokenize[@]}" --input=plain.txt --field=body --out=x
 check "strict" refused 'line 7 .*--strict' "${tokenize[@]}" --input=broken.jsonl --field=body --strict=on --out=x
 check "a refused run writes nothing" test -z "$(compgen -G 'x_*')"
 
@@ -111,6 +112,8 @@ if command -v zstd >/dev/null; then
     check "an output that is read" refused 'would replace' corpus --input=clean1/corpus.jsonl --pack=none --out=clean1
     path=$work/nothing check "no zstd" refused 'zstd is not there; .*--pack=none' corpus --input=plain.txt --out=x
 else skip 'corpus_test.sh, cleaning' 'no zstd'; fi
+echo 'least_words = 5' >rules
+check "a rule that there is not" refused '^error: rules: line 1: "least_words = 5": expected .* one of min_words max_words' corpus --input=plain.txt --rules=rules --out=x
 check "a step that there is not" refused '--clean_steps: there is no step "nothing"' corpus --input=plain.txt --clean_steps=nothing --out=x
 check "members that the output has" refused '"origin" of its own' corpus --input=plain.txt --keep=origin --out=x
 

@@ -36,6 +36,11 @@ if [ $real = 1 ]; then # what it cannot read is told, never guessed
     refused "a file that is not there" 'PTX: cannot read .*none' env CUDA_EMU_PTX="$work/none" "$program" 4
 fi
 
+for setting in CUDA_EMU_COPIES=soon CUDA_EMU_ORDER=sideways CUDA_EMU_STREAMS=some; do
+    refused "$setting" "^error: $setting: expected " env "$setting" "$program" 19
+done
+if [ $real = 1 ]; then refused 'CUDA_EMU_MATH=loose' '^error: CUDA_EMU_MATH=loose: expected exact or edge' env CUDA_EMU_MATH=loose CUDA_EMU_PTX="$ptx" "$program" 4; fi
+
 # A copy over what is still read: seen by source as two results.
 late=$("$program" 19) early=$(CUDA_EMU_COPIES=early "$program" 19)
 check "fault 19: late and early copies give '$late' and '$early'" test "$late" != "$early"

@@ -85,7 +85,12 @@ static inline bool quality_rules_line(QualityRules *r, char *line, Error *err) {
         if (end != text && !*end && isfinite(r->value[i]) && r->value[i] >= 0) return true;
         return error_set(err, "%s = %.100s: expected a number from 0 on, or off", quality_name(i), text);
     }
-    return error_set(err, "\"%.100s\": expected NAME = VALUE with a rule of --help's list", line);
+    error_set(err, "\"%.100s\": expected NAME = VALUE or NAME = off, where NAME is one of", line);
+    for (int i = 0; i < QUALITY_RULE_COUNT; i++) {
+        size_t used = strlen(err->text);
+        snprintf(err->text + used, sizeof err->text - used, " %s", quality_name(i));
+    }
+    return false;
 }
 
 static inline bool quality_rules_load(QualityRules *r, const char *path, Error *err) {

@@ -37,6 +37,7 @@ typedef struct DocFile {
     MappedFile mapping;
     DocDamage damage;
     int64_t documents;
+    bool fielded;       // JSON lines or rows of a table were among them
     int64_t text_bytes; // of them
     uint64_t print;     // of their hashes, in order
 } DocFile;
@@ -58,6 +59,7 @@ typedef struct {
     // of the files that are done:
     int empty;    // without a document
     Path without; // one of them
+    bool fielded; // some hold JSON lines or rows of a table
     DocDamage damage;
 } DocInputs;
 
@@ -185,6 +187,7 @@ static inline void doc_inputs_read(DocInputs *in, DocFile *f) {
     memset(&w.file, 0, sizeof w.file);
     f->damage = r.p.damage;
     f->documents = r.p.documents;
+    f->fielded = r.p.fielded;
     memset(&r.p.damage, 0, sizeof r.p.damage);
     if (!ok && err.text[0]) {
         f->failed = (Error *)mem_alloc(sizeof(Error));
@@ -296,6 +299,7 @@ static inline bool doc_inputs_open(DocInputs *in, const char *list, const DocSet
 // A file is done: what is to be said of it.
 static inline void doc_inputs_finish(DocInputs *in, DocFile *f) {
     if (f->documents == 0 && f->damage.count == 0 && in->empty++ == 0) in->without = path_of("%s", f->path);
+    in->fielded |= f->fielded;
     in->damage.count += f->damage.count;
     for (int i = 0; i < f->damage.named.count && in->damage.named.count < INPUTS_NAMED; i++)
         str_list_add(&in->damage.named, path_of("%.1000s: %s", f->path, f->damage.named.items[i]).text);
@@ -327,7 +331,11 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
         in->turn++;
         pthread_cond_broadcast(&in->changed);
     }
+    bool over = ok && in->turn == in->count && !*batch;
     pthread_mutex_unlock(&in->lock);
+    if (over && !in->fielded && strcmp(in->settings.field, DOC_FIELD) != 0)
+        return error_set(err, "--field=%.200s has no effect: no JSON lines and no parquet are among the inputs",
+                         in->settings.field);
     return ok;
 }
 

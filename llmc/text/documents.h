@@ -39,6 +39,8 @@ in a member "origin", which then counts.
 #define DOC_SPLITS(X) X(DOC_BLANK, "blank") X(DOC_FORMFEED, "formfeed") X(DOC_FILE, "file") X(DOC_NONE, "none")
 typedef enum { DOC_SPLITS(CHOICE_ENUM) } DocSplit;
 
+#define DOC_FIELD "text" // DocSettings.field, where nobody says another
+
 typedef struct {
     DocSplit split;
     bool whole;        // plain text is one document with all of its white space
@@ -97,6 +99,7 @@ typedef struct DocParse {
     JsonSpan found[DOC_KEEP_MOST + 3];
     int64_t line; // number of the line under way
     bool rows;    // lines are rows of a table, whose bytes nobody knows
+    bool fielded; // there were some: settings->field was looked for
     Str text, meta, origin;
 } DocParse;
 
@@ -361,6 +364,7 @@ static inline bool doc_line(DocParse *p, ByteWindow *w, size_t *n, size_t *step)
 enum { DOC_TEXT, DOC_INDEX, DOC_ORIGIN, DOC_KEPT };
 static inline int doc_names(DocParse *p) {
     p->names[DOC_TEXT] = p->settings->field;
+    p->fielded = true;
     p->names[DOC_INDEX] = "index";
     p->names[DOC_ORIGIN] = "origin";
     for (int i = 0; i < p->settings->keep.count; i++) p->names[DOC_KEPT + i] = p->settings->keep.items[i];

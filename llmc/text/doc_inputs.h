@@ -333,7 +333,7 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
     }
     bool over = ok && in->turn == in->count && !*batch;
     pthread_mutex_unlock(&in->lock);
-    if (over && !in->fielded && strcmp(in->settings.field, DOC_FIELD) != 0)
+    if (over && !in->fielded && !in->damage.count && strcmp(in->settings.field, DOC_FIELD) != 0)
         return error_set(err, "--field=%.200s has no effect: no JSON lines and no parquet are among the inputs",
                          in->settings.field);
     return ok;

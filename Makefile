@@ -105,7 +105,7 @@ $(addprefix $(BUILD)/,train_gpt_cpu test_gpt test_gpt_double bench_cpu): %: %.o 
 CXX      ?= g++
 comma    := ,
 EMU      := $(BUILD)/emu
-EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -g1 -Idev/emu -I$(EMU) -ffp-contract=fast
+EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -march=$(ARCH) -g1 -Idev/emu -I$(EMU) -ffp-contract=off
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
 EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
@@ -122,7 +122,7 @@ $(BUILD)/bench_gpu_emu: EMUFLAGS += -O0 # its figures mean nothing: it only has 
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: EMUFLAGS += -fopenmp
 $(BUILD)/cuda_test_emu $(BUILD)/cuda_attention_test_emu: $(BUILD)/cuda_reference.o
 $(BUILD)/ptx_run.o: dev/emu/ptx_run.cc Makefile | $(BUILD)
-	$(CXX) $(EMUFLAGS) $(if $(filter 0,$(SANITIZE)),-O3 -march=$(ARCH)) -ffp-contract=off -fwrapv -fno-strict-aliasing -MMD -MP -c $< -o $@
+	$(CXX) $(EMUFLAGS) $(if $(filter 0,$(SANITIZE)),-O3) -fwrapv -fno-strict-aliasing -MMD -MP -c $< -o $@
 $(EMU_PROGRAMS): %: %.o $(BUILD)/ptx_run.o $(BUILD)/commit.o
 	$(CXX) $(EMUFLAGS) $(filter %.o,$^) -o $@ $(EMULIBS)
 emu: $(EMU_PROGRAMS)

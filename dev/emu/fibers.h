@@ -96,7 +96,7 @@ struct EmuThread {
 struct EmuSite { // where the source calls what its threads meet in
     const char *file;
     int line;
-    bool operator==(const EmuSite &o) const { return line == o.line && strcmp(file, o.file) == 0; }
+    bool operator==(const EmuSite &o) const { return line == o.line && (file == o.file || strcmp(file, o.file) == 0); }
 };
 struct EmuMeeting { // of the lanes of a mask within a warp
     unsigned mask = 0, arrived = 0;
@@ -118,6 +118,7 @@ struct EmuState {
     std::vector<EmuThread> threads; // of the running thread block
     std::vector<EmuFiber *> idle;
     std::vector<EmuMeeting> meetings; // 8 for each warp
+    std::vector<unsigned> alive;      // lanes of each warp that have not ended
     EmuThread *current = nullptr;
     const std::function<void()> *body = nullptr;
     void *scheduler_sp = nullptr, *scheduler_fake = nullptr;
@@ -216,10 +217,7 @@ static inline void emu_release(EmuMeeting *m, int warp) {
 
 // The lanes of a warp that have not ended, of those in mask.
 static inline unsigned emu_awaited(int warp, unsigned mask) {
-    unsigned lanes = 0;
-    for (int i = 0; i < 32 && (size_t)(warp * 32 + i) < emu.threads.size(); i++)
-        if (emu.threads[(size_t)(warp * 32 + i)].state != EMU_ENDED) lanes |= 1u << i;
-    return lanes & mask;
+    return emu.alive[(size_t)warp] & mask;
 }
 
 static inline void emu_refuse(const char *what) {
@@ -314,6 +312,8 @@ static inline void emu_run_block(const std::vector<int> &order) {
         t->index = {(unsigned)i % blockDim.x, (unsigned)i / blockDim.x % blockDim.y,
                     (unsigned)i / blockDim.x / blockDim.y};
         t->copies.clear();
+        if (i % 32 == 0) emu.alive[i / 32] = 0;
+        emu.alive[i / 32] |= 1u << i % 32;
     }
     emu.waiting_at_barrier = 0;
     while (live) {
@@ -330,7 +330,7 @@ static inline void emu_run_block(const std::vector<int> &order) {
                     if (at >= n || emu.threads[at].state != EMU_READY) continue;
                     again = true;
                     emu_run_thread(&emu.threads[at]);
-                    if (emu.threads[at].state == EMU_ENDED) live--;
+                    if (emu.threads[at].state == EMU_ENDED) live--, emu.alive[at / 32] &= ~(1u << at % 32);
                 }
             }
         }

@@ -186,6 +186,7 @@ static inline void emu_run_grid(const EmuConfig &c, const std::function<void()> 
     emu.body = &body;
     emu.threads.assign(threads, EmuThread());
     emu.meetings.assign((threads + 31) / 32 * 8, EmuMeeting());
+    emu.alive.assign((threads + 31) / 32, 0);
     void *shared = nullptr;
     if (c.shared && posix_memalign(&shared, 1024, c.shared) != 0) abort();
     emu.dynamic_shared = (char *)shared;

@@ -549,7 +549,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
                         sizeof(real), sizeof(float));
     m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
-    if (c->rope) m->rope = rope_open(gpu, setup->seq_len, c->head_size, c->rope_theta);
+    if (c->rope) m->rope = rope_open(gpu, setup->seq_len, c);
     size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;

@@ -441,7 +441,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     if (c->rope) {
         double *table = (double *)mem_alloc(sizeof(double) * angles);
         m->rope = (real *)mem_alloc(sizeof(real) * angles);
-        rope_table(table, T, c->head_size, c->rope_theta);
+        rope_table(table, T, c);
         for (size_t i = 0; i < angles; i++) m->rope[i] = (real)table[i];
         free(table);
     }

@@ -18,7 +18,9 @@ query, key and value projections.
 The families differ by switches in Config, never by copies of code:
   gpt2   LayerNorm, biases, learned positions, GELU (tanh form), tied head   Radford et al. 2019
   llama  RMSNorm, rotary positions, SwiGLU, grouped-query attention           Touvron et al. 2023
+  qwen2  llama with biases of queries, keys and values                        Qwen team 2024
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
+  mistral  llama under another name; windows of attention are not supported   Jiang et al. 2023
 
 Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
 (gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
@@ -37,6 +39,10 @@ Adding a field, a tensor or a family is adding a row.
 // X(id, names in config.json: the one that is written, then others that mean the same). What they compute stands in
 // llmc/cpu/mlp.h and llmc/cuda/mlp.h.
 #define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu")
+
+// How rotary positions reach beyond the length that a model was trained with first. X(id, rope_type in config.json)
+#define ROPE_SCALINGS(X) X(ROPE_PLAIN, "default") X(ROPE_LINEAR, "linear") X(ROPE_YARN, "yarn") X(ROPE_LLAMA3, "llama3")
+typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
 
 // X(type, id, words for people, least, most, close, gpt2 keys, llama keys, place, GGUF key): the fields of Config.
 //   type         SIZE, SWITCH (0 or 1), CHOICE (of a table) or REAL
@@ -67,23 +73,41 @@ Adding a field, a tensor or a family is adding a row.
     X(SWITCH, rms_norm, "RMSNorm", 0, 1, 0, "", "", 0, "")                                                             \
     X(SWITCH, rope, "rotary positions", 0, 1, 0, "", "", 0, "")                                                        \
     X(SWITCH, gated, "gated MLP", 0, 1, 0, "", "", 0, "")                                                              \
-    X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")
+    X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")                                                              \
+    X(SWITCH, qkv_bias, "biases of queries, keys and values", 0, 1, 0, "", "", 0, "")                                  \
+    X(CHOICE, rope_scaling, "scaling of rotary positions", 0, ROPE_LLAMA3, 0, "", "", 11,                              \
+      c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.type" : "")                      \
+    X(REAL, rope_factor, "factor of rotary positions", 0, 0, 1e-5, "", "", 12,                                         \
+      c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.factor" : "")                    \
+    X(SIZE, rope_original, "original positions", 0, 1 << 24, 0, "", "", 13,                                            \
+      c->rope_scaling == ROPE_YARN ? ".rope.scaling.original_context_length" : "")                                     \
+    X(REAL, rope_slow, "turns below which rotary positions are scaled", 0, 0, 1e-5, "", "", 0, "")                     \
+    X(REAL, rope_fast, "turns from which rotary positions are not scaled", 0, 0, 1e-5, "", "", 0, "")                  \
+    X(REAL, rope_attention, "factor of rotated queries and keys", 0, 0, 1e-5, "", "", 14,                              \
+      c->rope_scaling == ROPE_YARN ? ".rope.scaling.attn_factor" : "")                                                 \
+    X(SWITCH, rope_between, "scaling of rotary positions that begins between two pairs", 0, 1, 0, "", "", 0, "")
 
 // X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors
-//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), key that its class lacks,
+//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), keys that its class lacks,
 //   its lines of config.json that never differ, norm_eps of new models,
 //   and what a config.json means that leaves out what its class has a default for, in the order of CONFIG: vocab_size,
 //   max_seq_len, channels, layers, heads, kv_heads (0: heads), head_size (0: channels / heads), hidden (0: 4 channels),
-//   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm).
+//   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm, qkv_bias; no scaling).
 #define FAMILIES(X)                                                                                                    \
     X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "",                        \
       "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n", 1e-5,                               \
-      50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0)                      \
+      50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0, 0)                    \
     X(LLAMA, "llama", "LlamaForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", "", 1e-5,       \
-      32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0)                      \
+      32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)                    \
     X(QWEN3, "qwen3", "Qwen3ForCausalLM", "qwen3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "mlp_bias",         \
       "  \"use_sliding_window\": false,\n", 1e-6,                                                                      \
-      151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1)
+      151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1, 0)              \
+    X(QWEN2, "qwen2", "Qwen2ForCausalLM", "qwen2", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0,                     \
+      "attention_bias|mlp_bias", "  \"use_sliding_window\": false,\n", 1e-6,                                          \
+      151936, 32768, 4096, 32, 32, 32, 0, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 1)                \
+    X(MISTRAL, "mistral", "MistralForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1,               \
+      "attention_bias|mlp_bias", "  \"sliding_window\": null,\n", 1e-5,                                               \
+      32000, 131072, 4096, 32, 32, 8, 0, 14336, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)
 // clang-format on
 
 typedef enum {
@@ -131,10 +155,12 @@ typedef struct {
 
 static inline const Family *family_of(int family) {
     static const Family table[] = {
-#define X(id, name, class_name, gguf, keys, naming, gguf_naming, pairs, absent, fixed, norm_eps, ...)                  \
-    {name, class_name, gguf, keys, naming, gguf_naming, pairs, absent, fixed, norm_eps, {FAMILY_##id, __VA_ARGS__}},
+#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0
+#define X(id, name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, ...)                             \
+    {name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__, UNSCALED}},
         FAMILIES(X)
 #undef X
+#undef UNSCALED
     };
     return &table[family];
 }
@@ -156,6 +182,15 @@ static inline const char *activation_names(int activation) {
 #undef X
     };
     return names[activation];
+}
+
+static inline const char *rope_scaling_name(int scaling) {
+    static const char *const names[] = {
+#define X(id, name) name,
+        ROPE_SCALINGS(X)
+#undef X
+    };
+    return names[scaling];
 }
 
 // A row of CONFIG, but for its GGUF key.
@@ -191,6 +226,7 @@ static inline void config_set(Config *c, int kind, double value) {
 }
 
 static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
+static inline int config_qkv_bias(const Config *c) { return c->bias || c->qkv_bias; }
 static inline int config_fc(const Config *c) { return c->gated ? 2 * c->hidden : c->hidden; }
 
 // A new model of a family; the sizes are yet to be chosen.
@@ -217,6 +253,15 @@ static inline bool config_check(const Config *c, Error *err) {
         return error_set(err, "model config: %d key/value heads do not divide %d query heads", c->kv_heads, c->heads);
     if (c->rope && c->head_size % 2)
         return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
+    if (c->rope_scaling && !(c->rope_factor >= 1 && c->rope_factor < 1e9))
+        return error_set(err, "model config: factor of rotary positions %g, expected 1 or more", c->rope_factor);
+    if (c->rope_scaling > ROPE_LINEAR &&
+        !(c->rope_original > 0 && c->rope_slow > 0 && c->rope_fast > c->rope_slow && c->rope_fast < 1e9))
+        return error_set(err, "model config: rotary positions scaled from %g to %g turns over %d positions",
+                         c->rope_slow, c->rope_fast, c->rope_original);
+    if (c->rope_scaling == ROPE_YARN && !(c->rope_attention > 0 && c->rope_attention < 1e9))
+        return error_set(err, "model config: factor of rotated queries and keys %g, expected above 0",
+                         c->rope_attention);
     return true;
 }
 
@@ -258,13 +303,41 @@ typedef struct {
     int N, C, OC;
 } LinearShape;
 
-// rope (T, HS/2, 2): cos and sin of position * theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864)
-static inline void rope_table(double *rope, int T, int HS, double theta) {
-    for (int t = 0; t < T; t++)
-        for (int i = 0; i < HS / 2; i++, rope += 2) {
-            double angle = t * pow(theta, -2.0 * i / HS);
-            rope[0] = cos(angle), rope[1] = sin(angle);
-        }
+// YaRN's pair of dimensions that makes so many turns over the original positions (Peng et al. 2023, arXiv:2309.00071).
+static inline double rope_yarn_pair(const Config *c, double turns) {
+    return c->head_size * log(c->rope_original / (turns * 2 * acos(-1.0))) / (2 * log(c->rope_theta));
+}
+
+// What pair i of a head turns by from one position to the next: theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864), or,
+// scaled, a mixture of that and of its part by the factor, as Transformers' modeling_rope_utils mixes them.
+static inline double rope_frequency(const Config *c, int i) {
+    double plain = pow(c->rope_theta, -2.0 * i / c->head_size), slower = plain / c->rope_factor, share = 0; // of plain
+    if (c->rope_scaling == ROPE_PLAIN) return plain;
+    if (c->rope_scaling == ROPE_LLAMA3) {
+        double turns = c->rope_original * plain / (2 * acos(-1.0));
+        share = (turns - c->rope_slow) / (c->rope_fast - c->rope_slow);
+    } else if (c->rope_scaling == ROPE_YARN) {
+        double first = rope_yarn_pair(c, c->rope_fast), last = rope_yarn_pair(c, c->rope_slow);
+        if (!c->rope_between) first = floor(first), last = ceil(last);
+        first = fmax(first, 0), last = fmin(last, c->head_size - 1);
+        if (first == last) last += 0.001;
+        share = 1 - (i - first) / (last - first);
+    }
+    share = fmin(fmax(share, 0), 1);
+    return share * plain + (1 - share) * slower;
+}
+
+// YaRN's factor of queries and keys where nothing else is said.
+static inline double rope_yarn_attention(double factor) { return factor > 1 ? 0.1 * log(factor) + 1 : 1; }
+
+// rope (T, HS/2, 2): cos and sin of position * frequency, times YaRN's factor.
+static inline void rope_table(double *rope, int T, const Config *c) {
+    double size = c->rope_scaling == ROPE_YARN ? c->rope_attention : 1;
+    for (int i = 0; i < c->head_size / 2; i++) {
+        double frequency = rope_frequency(c, i), *at = rope + 2 * i;
+        for (int t = 0; t < T; t++, at += c->head_size)
+            at[0] = size * cos(t * frequency), at[1] = size * sin(t * frequency);
+    }
 }
 
 // ---------------------------------------------------------------- presets
@@ -305,6 +378,22 @@ static inline void rope_table(double *rope, int T, int HS, double theta) {
     X("7B", FAMILY_QWEN3, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)
 // clang-format on
 
+// The families that have presets, as family_list.
+static inline Path preset_list(const char *end, const char *last) {
+    bool has[FAMILY_KINDS] = {false};
+    int left = 0;
+#define X(size, fam, ...) left += !has[fam], has[fam] = true;
+    PRESETS(X)
+#undef X
+    Path list = path_of("%s", "");
+    for (int i = 0; i < FAMILY_KINDS; i++) {
+        if (!has[i]) continue;
+        list = path_of("%.2000s%s%s%s", list.text, !list.text[0] ? "" : left == 1 ? last : ", ", family_name(i), end);
+        left--;
+    }
+    return list;
+}
+
 // "llama-124M" -> config; false if there is no such preset (the names are then in err).
 static inline bool config_of_preset(Config *out, const char *name, Error *err) {
 #define X(size, fam, l, c, nh, nkv, hs, f, v, t, tie)                                                                  \
@@ -322,7 +411,7 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
     PRESETS(X)
 #undef X
     return error_set(err, "no model preset named %s; sizes: nano 3M 5M 30M 124M 350M 774M 1.5B 7B, as %s", name,
-                     family_list("-SIZE", " or ").text);
+                     preset_list("-SIZE", " or ").text);
 }
 
 // ---------------------------------------------------------------- parameters
@@ -352,7 +441,7 @@ typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUPS } Group;
     X(norm1_w,  c->channels,    0,                       PLACE_LAYER, 1,            INIT_ONE,      GROUP_VECTOR,    1) \
     X(norm1_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
     X(qkv_w,    config_qkv(c),  c->channels,             PLACE_LAYER, 1,            INIT_NORMAL,   GROUP_MATRIX,    1) \
-    X(qkv_b,    config_qkv(c),  0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
+    X(qkv_b,    config_qkv(c),  0,                       PLACE_LAYER, config_qkv_bias(c), INIT_ZERO, GROUP_VECTOR, 1) \
     X(qnorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
     X(knorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
     X(proj_w,   c->channels,    c->heads * c->head_size, PLACE_LAYER, 1,            INIT_RESIDUAL, GROUP_MATRIX,    1) \

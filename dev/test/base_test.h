@@ -482,13 +482,22 @@ static void test_frozen_tables(void) {
     param_table_free(&some);
 }
 
+// The sizes of the smallest preset in any family.
+static Config test_family_config(int family) {
+    Error err;
+    Config c = config_of_family(family), sizes;
+    CHECK(config_of_preset(&sizes, family == FAMILY_GPT2 ? "gpt2-nano" : "llama-nano", &err), "%s", err.text);
+    for (int i = 0; i < CONFIG_KINDS; i++)
+        if (config_field(i)->type == FIELD_SIZE) config_set(&c, i, config_value(&sizes, i));
+    return c;
+}
+
 // All tensors of all families have names, no two the same, whose rows add up; and a naming made up here has two numbers
 // in its names and many parts.
 static void test_naming(void) {
-    Error err;
     Config c;
     for (int family = 0; family < FAMILY_KINDS; family++) {
-        CHECK(config_of_preset(&c, path_of("%s-nano", family_name(family)).text, &err), "%s", err.text);
+        c = test_family_config(family);
         c.bias = 1, c.tied = 0;
         ParamTable t = param_table(&c);
         for (int gguf = 0; gguf < 2; gguf++)
@@ -560,14 +569,19 @@ typedef struct {
     const char *families, *members, *error;
 } ConfigRow;
 
+static const char config_letters[FAMILY_KINDS + 1] = "glqwm"; // gpt2, llama, qwen3, qwen2, mistral
+
 static void test_config_rows(const ConfigRow *rows, size_t count) {
     Error err;
     for (size_t i = 0; i < count; i++)
         for (int family = 0; family < FAMILY_KINDS; family++) {
             Config c;
             JsonDoc doc;
-            if (!strchr(rows[i].families, family_name(family)[0])) continue; // g, l, q
-            Path text = path_of("{\"model_type\": \"%s\", %s}", family_name(family), rows[i].members);
+            if (!strchr(rows[i].families, config_letters[family])) continue;
+            bool windows =
+                family == FAMILY_MISTRAL && !strstr(rows[i].members, "\"sliding_window\""); // it has, unless told
+            Path text = path_of("{\"model_type\": \"%s\", %s%s}", family_name(family),
+                                windows ? "\"sliding_window\": null, " : "", rows[i].members);
             const Json *root = json_parse(&doc, text.text, strlen(text.text), &err);
             CHECK(root, "%s: %s", text.text, err.text);
             if (rows[i].error) CHECK_ERROR(folder_parse_config(&c, root, &err), rows[i].error);
@@ -596,7 +610,7 @@ static void test_config_types(void) {
                     Path name = name_part(f->keys[family_of(family)->keys], k),
                          member = path_of("\"%s\": %s", name.text, bad[f->type][i]),
                          error = path_of("\"%s\" is ", name.text);
-                    char initial[2] = {family_name(family)[0], 0};
+                    char initial[2] = {config_letters[family], 0};
                     ConfigRow row = {initial, member.text, error.text};
                     test_config_rows(&row, 1);
                 }
@@ -606,95 +620,130 @@ static void test_config_types(void) {
 // Fields that Config has no place for: refused unless they change nothing.
 static void test_config_others(void) {
     static const ConfigRow rows[] = {
-        {"glq", "\"vocab_size\": 512, \"vocab_size\": 512", "\"vocab_size\" stands there twice"},
-        {"lq", "\"hidden_act\": \"gelu\"", "\"hidden_act\" is gelu"},
-        {"lq", "\"hidden_act\": null", "\"hidden_act\" is null"},
+        {"glqwm", "\"vocab_size\": 512, \"vocab_size\": 512", "\"vocab_size\" stands there twice"},
+        {"lqwm", "\"hidden_act\": \"gelu\"", "\"hidden_act\" is gelu"},
+        {"lqwm", "\"hidden_act\": null", "\"hidden_act\" is null"},
         {"g", "\"activation_function\": \"relu\"", "\"activation_function\" is relu"},
         {"g", "\"activation_function\": \"gelu_pytorch_tanh\"", NULL},
         {"l", "\"mlp_bias\": null", "\"mlp_bias\" is null"},
         {"q", "\"mlp_bias\": null", "\"mlp_bias\" is null"},
         {"q", "\"num_key_value_heads\": null", NULL},
-        {"glq", "\"tie_word_embeddings\": null", "\"tie_word_embeddings\" is null"},
+        {"glqwm", "\"tie_word_embeddings\": null", "\"tie_word_embeddings\" is null"},
         {"l", "\"num_key_value_heads\": null, \"head_dim\": null", NULL},
         {"q", "\"head_dim\": null", "\"head_dim\" is null"},
         {"g", "\"n_inner\": null", NULL},
-        {"lq", "\"num_key_value_heads\": 5", "do not divide"},
+        {"lqwm", "\"num_key_value_heads\": 5", "do not divide"},
         {"l", "\"hidden_size\": 100, \"num_attention_heads\": 12", "does not divide"},
         {"l", "\"attention_bias\": true", "\"attention_bias\" is unlike mlp_bias"},
         {"l", "\"attention_bias\": true, \"mlp_bias\": true", NULL},
         {"q", "\"attention_bias\": true", "\"attention_bias\" is true"},
         {"q", "\"mlp_bias\": true", "\"mlp_bias\" is true"},
-        {"q", "\"attention_bias\": true, \"mlp_bias\": true", "no biases in Qwen3ForCausalLM"},
-        {"q", "\"attention_bias\": false, \"mlp_bias\": false", NULL},
+        {"q", "\"attention_bias\": true, \"mlp_bias\": true", "no more biases in Qwen3ForCausalLM"},
+        {"qwm", "\"attention_bias\": false, \"mlp_bias\": false", NULL},
+        {"wm", "\"attention_bias\": true", "\"attention_bias\" is true; this program supports no more biases"},
+        {"wm", "\"mlp_bias\": true", "\"mlp_bias\" is true"},
         // rotary positions
-        {"lq", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", "\"rope_scaling.rope_type\" is"},
-        {"lq", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}", "\"rope_scaling.type\" is"},
-        {"lq", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5e5}", "\"rope_parameters.rope_type\""},
-        {"lq", "\"rope_scaling\": {\"factor\": 4.0}", "\"rope_scaling.factor\" is 4.0"},
-        {"lq", "\"rope_scaling\": {\"rope_type\": 5}", "\"rope_scaling.rope_type\" is 5"},
-        {"lq", "\"rope_scaling\": \"linear\"", "\"rope_scaling\" is \"linear\", expected an object"},
-        {"lq", "\"rope_scaling\": 2.0", "\"rope_scaling\" is 2.0, expected an object"},
-        {"lq", "\"rope_parameters\": []", "\"rope_parameters\" is an array, expected an object"},
-        {"lq", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}",
+        {"lqwm", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}",
+         "\"rope_scaling\" has no \"original_max_position_embeddings\", which rope_type \"llama3\" needs"},
+        {"lqwm",
+         "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+         "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}",
+         NULL},
+        {"lqwm",
+         "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 4.0, "
+         "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}",
+         "scaled from 4 to 4 turns"},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}", NULL},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}", "factor of rotary positions 0.5"},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": \"4\"}", "\"factor\" is \"4\""},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0, \"beta_fast\": 32}",
+         "\"rope_scaling.beta_fast\" is 32"},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"linear\", \"rope_type\": \"yarn\", \"factor\": 4.0}",
+         "\"rope_scaling.type\" is \"linear\""},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}", "\"rope_scaling.type\" is \"dynamic\""},
+        {"lqwm", "\"rope_scaling\": {\"type\": \"longrope\"}", "\"rope_scaling.type\" is \"longrope\""},
+        {"lqwm", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5e5}", "has no \"factor\""},
+        {"lqwm", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5e5, \"factor\": 4}", NULL},
+        {"lqwm",
+         "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"mscale\": 1.0, \"mscale_all_dim\": 0.7, "
+         "\"truncate\": false}",
+         NULL},
+        {"lqwm", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"attention_factor\": -1}",
+         "factor of rotated queries and keys -1"},
+        {"lqwm",
+         "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4}, \"rope_scaling\": {\"type\": \"yarn\", "
+         "\"factor\": 8}",
+         "say different things (rope_factor)"},
+        {"lqwm",
+         "\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 8}",
+         "say different things (rope_scaling)"},
+        {"lqwm", "\"rope_scaling\": {\"factor\": 4.0}", "\"rope_scaling.factor\" is 4.0"},
+        {"lqwm", "\"rope_scaling\": {\"rope_type\": 5}", "\"rope_scaling.rope_type\" is 5"},
+        {"lqwm", "\"rope_scaling\": \"linear\"", "\"rope_scaling\" is \"linear\", expected an object"},
+        {"lqwm", "\"rope_scaling\": 2.0", "\"rope_scaling\" is 2.0, expected an object"},
+        {"lqwm", "\"rope_parameters\": []", "\"rope_parameters\" is an array, expected an object"},
+        {"lqwm", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}",
          "\"rope_parameters.full_attention\""},
-        {"lq", "\"rope_parameters\": {\"rope_theta\": \"500000.0\"}", "\"rope_theta\" is \"500000.0\""},
-        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6, \"rope_theta\": 1e6}", "stands there twice"},
-        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1e4",
+        {"lqwm", "\"rope_parameters\": {\"rope_theta\": \"500000.0\"}", "\"rope_theta\" is \"500000.0\""},
+        {"lqwm", "\"rope_parameters\": {\"rope_theta\": 1e6, \"rope_theta\": 1e6}", "stands there twice"},
+        {"lqwm", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1e4",
          "\"rope_theta\" is 10000, and 1000000"},
-        {"lq", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1000000", NULL},
-        {"lq", "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}", NULL},
-        {"lq", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "\"rope_parameters.partial_rotary_factor\""},
-        {"lq", "\"rope_scaling\": {}, \"rope_parameters\": null", NULL},
-        {"lq", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\" is 0.25"},
-        {"lq", "\"partial_rotary_factor\": \"1.0\"", "\"partial_rotary_factor\" is \"1.0\""},
+        {"lqwm", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1000000", NULL},
+        {"lqwm", "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}", NULL},
+        {"lqwm", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "\"rope_parameters.partial_rotary_factor\""},
+        {"lqwm", "\"rope_scaling\": {}, \"rope_parameters\": null", NULL},
+        {"lqwm", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\" is 0.25"},
+        {"lqwm", "\"partial_rotary_factor\": \"1.0\"", "\"partial_rotary_factor\" is \"1.0\""},
         // windows
-        {"lq", "\"use_sliding_window\": true", "\"use_sliding_window\" is true"},
-        {"lq", "\"use_sliding_window\": \"true\"", "\"use_sliding_window\" is \"true\""},
+        {"lqwm", "\"use_sliding_window\": true", "\"use_sliding_window\" is true"},
+        {"lqwm", "\"use_sliding_window\": \"true\"", "\"use_sliding_window\" is \"true\""},
         {"gl", "\"sliding_window\": 128", "\"sliding_window\" is 128"},
-        {"q", "\"sliding_window\": 128", NULL}, // which this class does not look at by itself
-        {"lq", "\"sliding_window\": 128, \"use_sliding_window\": false", NULL},
-        {"lq", "\"sliding_window\": null", NULL},
-        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"full_attention\"]", NULL},
-        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+        {"qw", "\"sliding_window\": 128", NULL}, // which these classes do not look at by themselves
+        {"m", "\"sliding_window\": 4096", "\"sliding_window\" is 4096"},
+        {"m", "\"max_position_embeddings\": 4096, \"sliding_window\": 4096", NULL},
+        {"lqwm", "\"sliding_window\": 128, \"use_sliding_window\": false", NULL},
+        {"lqwm", "\"sliding_window\": null", NULL},
+        {"lqwm", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"full_attention\"]", NULL},
+        {"lqwm", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
          "\"layer_types\" is \"sliding_attention\""},
-        {"lq", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\"]", "expected an array of 2"},
-        {"lq", "\"layer_types\": \"full_attention\"", "\"layer_types\" is \"full_attention\", expected an array"},
-        {"glq", "\"sliding_window_pattern\": 6", "\"sliding_window_pattern\" is 6"},
-        {"glq", "\"attention_chunk_size\": 8192", "\"attention_chunk_size\" is 8192"},
-        {"glq", "\"no_rope_layers\": [1, 0]", "\"no_rope_layers\" is an array"},
+        {"lqwm", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\"]", "expected an array of 2"},
+        {"lqwm", "\"layer_types\": \"full_attention\"", "\"layer_types\" is \"full_attention\", expected an array"},
+        {"glqwm", "\"sliding_window_pattern\": 6", "\"sliding_window_pattern\" is 6"},
+        {"glqwm", "\"attention_chunk_size\": 8192", "\"attention_chunk_size\" is 8192"},
+        {"glqwm", "\"no_rope_layers\": [1, 0]", "\"no_rope_layers\" is an array"},
         // scales
         {"g", "\"scale_attn_weights\": false", "\"scale_attn_weights\" is false"},
         {"g", "\"scale_attn_weights\": \"true\"", "\"scale_attn_weights\" is \"true\""},
         {"g", "\"scale_attn_by_inverse_layer_idx\": true", "\"scale_attn_by_inverse_layer_idx\" is true"},
         {"g", "\"reorder_and_upcast_attn\": true", "\"reorder_and_upcast_attn\" is true"},
-        {"glq", "\"attention_multiplier\": 0.0078125", "\"attention_multiplier\" is 0.0078125"},
+        {"glqwm", "\"attention_multiplier\": 0.0078125", "\"attention_multiplier\" is 0.0078125"},
         {"g", "\"attention_multiplier\": 0.125", NULL},
         {"q", "\"query_pre_attn_scalar\": 128", NULL},
         {"q", "\"query_pre_attn_scalar\": 256", "\"query_pre_attn_scalar\" is 256"},
-        {"glq", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" is 12"},
-        {"glq", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" is 0.22"},
-        {"glq", "\"residual_multiplier\": 1.0", NULL},
-        {"glq", "\"logits_scaling\": 8.0", "\"logits_scaling\" is 8.0"},
-        {"glq", "\"logit_scale\": 0.0625", "\"logit_scale\" is 0.0625"},
-        {"glq", "\"pretraining_tp\": 2", "\"pretraining_tp\" is 2"},
-        {"glq", "\"pretraining_tp\": 1", NULL},
-        {"glq", "\"final_logit_softcapping\": 30.0", "\"final_logit_softcapping\" is 30.0"},
-        {"glq", "\"attn_logit_softcapping\": null", NULL},
-        {"glq", "\"clip_qkv\": 8", "\"clip_qkv\" is 8"},
+        {"glqwm", "\"embedding_multiplier\": 12", "\"embedding_multiplier\" is 12"},
+        {"glqwm", "\"residual_multiplier\": 0.22", "\"residual_multiplier\" is 0.22"},
+        {"glqwm", "\"residual_multiplier\": 1.0", NULL},
+        {"glqwm", "\"logits_scaling\": 8.0", "\"logits_scaling\" is 8.0"},
+        {"glqwm", "\"logit_scale\": 0.0625", "\"logit_scale\" is 0.0625"},
+        {"glqwm", "\"pretraining_tp\": 2", "\"pretraining_tp\" is 2"},
+        {"glqwm", "\"pretraining_tp\": 1", NULL},
+        {"glqwm", "\"final_logit_softcapping\": 30.0", "\"final_logit_softcapping\" is 30.0"},
+        {"glqwm", "\"attn_logit_softcapping\": null", NULL},
+        {"glqwm", "\"clip_qkv\": 8", "\"clip_qkv\" is 8"},
         // other layers
-        {"glq", "\"add_cross_attention\": true", "\"add_cross_attention\" is true"},
-        {"glq", "\"is_encoder_decoder\": true", "\"is_encoder_decoder\" is true"},
-        {"glq", "\"quantization_config\": {\"bits\": 4}", "\"quantization_config\" is an object"},
-        {"glq", "\"quantization_config\": null", NULL},
-        {"glq", "\"num_experts\": 64", "\"num_experts\" is 64"},
-        {"glq", "\"num_local_experts\": 8", "\"num_local_experts\" is 8"},
-        {"glq", "\"n_routed_experts\": 8", "\"n_routed_experts\" is 8"},
-        {"glq", "\"moe_intermediate_size\": 8", "\"moe_intermediate_size\" is 8"},
-        {"glq", "\"kv_lora_rank\": 512", "\"kv_lora_rank\" is 512"},
-        {"glq", "\"per_layer_config\": {\"0\": {\"intermediate_size\": 1}}", "\"per_layer_config\" is an object"},
-        {"glq", "\"pruned_heads\": {\"0\": [1]}", "\"pruned_heads\" is an object"},
-        {"glq", "\"pruned_heads\": {}", NULL},
-        {"glq", "\"use_parallel_residual\": true", "\"use_parallel_residual\" is true"},
+        {"glqwm", "\"add_cross_attention\": true", "\"add_cross_attention\" is true"},
+        {"glqwm", "\"is_encoder_decoder\": true", "\"is_encoder_decoder\" is true"},
+        {"glqwm", "\"quantization_config\": {\"bits\": 4}", "\"quantization_config\" is an object"},
+        {"glqwm", "\"quantization_config\": null", NULL},
+        {"glqwm", "\"num_experts\": 64", "\"num_experts\" is 64"},
+        {"glqwm", "\"num_local_experts\": 8", "\"num_local_experts\" is 8"},
+        {"glqwm", "\"n_routed_experts\": 8", "\"n_routed_experts\" is 8"},
+        {"glqwm", "\"moe_intermediate_size\": 8", "\"moe_intermediate_size\" is 8"},
+        {"glqwm", "\"kv_lora_rank\": 512", "\"kv_lora_rank\" is 512"},
+        {"glqwm", "\"per_layer_config\": {\"0\": {\"intermediate_size\": 1}}", "\"per_layer_config\" is an object"},
+        {"glqwm", "\"pruned_heads\": {\"0\": [1]}", "\"pruned_heads\" is an object"},
+        {"glqwm", "\"pruned_heads\": {}", NULL},
+        {"glqwm", "\"use_parallel_residual\": true", "\"use_parallel_residual\" is true"},
         {"l", "\"use_qk_norm\": true", "\"use_qk_norm\" is true"},
         // sizes under the other vocabulary's names
         {"g", "\"hidden_size\": 512",
@@ -704,13 +753,13 @@ static void test_config_others(void) {
         {"g", "\"num_key_value_heads\": 4", "\"num_key_value_heads\" is 4"},
         {"g", "\"head_dim\": 32", "\"head_dim\" is 32"},
         {"g", "\"max_position_embeddings\": \"1024\"", "\"max_position_embeddings\" is \"1024\""},
-        {"lq", "\"n_embd\": 512", "\"n_embd\" is 512"},
-        {"lq", "\"n_layer\": 2.0", "\"n_layer\" is 2.0"},
+        {"lqwm", "\"n_embd\": 512", "\"n_embd\" is 512"},
+        {"lqwm", "\"n_layer\": 2.0", "\"n_layer\" is 2.0"},
         {"g", "\"n_ctx\": \"77\"", "\"n_ctx\" is \"77\""},
         // what changes nothing
-        {"glq", "\"architectures\": null, \"torch_dtype\": \"bfloat16\", \"use_cache\": true, \"bos_token_id\": null",
+        {"glqwm", "\"architectures\": null, \"torch_dtype\": \"bfloat16\", \"use_cache\": true, \"bos_token_id\": null",
          NULL},
-        {"glq", "\"attention_dropout\": 0.1, \"transformers_version\": \"5.24.0\", \"x\": {\"y\": [1, {}]}", NULL},
+        {"glqwm", "\"attention_dropout\": 0.1, \"transformers_version\": \"5.24.0\", \"x\": {\"y\": [1, {}]}", NULL},
     };
     test_config_rows(rows, sizeof rows / sizeof rows[0]);
 }
@@ -726,8 +775,7 @@ static void test_config_returns(void) {
         for (int i = 0; i < CONFIG_KINDS; i++)
             if (config_field(i)->type == FIELD_SWITCH) switches[n++] = i;
         for (int set = 0; set < 1 << n; set++) {
-            Config c, back;
-            CHECK(config_of_preset(&c, path_of("%s-nano", family_name(family)).text, &err), "%s", err.text);
+            Config c = test_family_config(family), back;
             for (int i = 0; i < n; i++) config_set(&c, switches[i], set >> i & 1);
             c.norm_eps = 1.0 / 3e5, c.init_std = 0.1 / 7;
             if (!folder_write_config(folder.text, &c, NULL, NULL, &err)) {
@@ -743,8 +791,9 @@ static void test_config_returns(void) {
             CHECK(ok, "%s", err.text);
         }
     }
-    // gpt2 and qwen3 with a tied head and without, llama also with biases and without
-    CHECK(accepted == 8, "%d of the configs can be written, expected 8", accepted);
+    // all with a tied head and without, llama also with biases and without
+    CHECK(accepted == 2 * FAMILY_KINDS + 2, "%d of the configs can be written, expected %d", accepted,
+          2 * FAMILY_KINDS + 2);
     // From a file: every set of its booleans, in every family.
     static const char *const names[] = {"tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window"};
     for (int family = 0; family < FAMILY_KINDS; family++)

@@ -51,7 +51,7 @@ void ref_mlp_forward(double *mlp, const double *fc, int N, int F, int activation
 void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, int F, int activation, bool gated) {
     mlp_backward(dfc, dmlp, fc, N, F, activation, gated, &cpu);
 }
-void ref_rope_table(double *rope, int T, int HS, double theta) { rope_table(rope, T, HS, theta); }
+void ref_rope_table(double *rope, int T, const Config *c) { rope_table(rope, T, c); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {
     Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1}};

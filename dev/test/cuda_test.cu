@@ -34,7 +34,7 @@ void ref_linear_backward_input(double *, const double *, const double *, int, in
 void ref_linear_backward_weight(double *, double *, const double *, const double *, int, int, int);
 void ref_mlp_forward(double *, const double *, int, int, int, bool);
 void ref_mlp_backward(double *, const double *, const double *, int, int, int, bool);
-void ref_rope_table(double *, int, int, double);
+void ref_rope_table(double *, int, const Config *);
 void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int,
                     int, int, int, double);
 void ref_qk_backward(double *, double *, double *, const double *, const double *, const double *, const double *,
@@ -232,13 +232,13 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
         dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
     Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T) * HS);
     Numbers r(N * heads);
-    ref_rope_table(rope.ref(), first + T, HS, 10000.0);
-    cudaFree(rope.device);
-    rope.device = rope_open(t->gpu, first + T, HS, 10000.0);
-    rope.check("table", 1e-7);
     Config sizes;
     memset(&sizes, 0, sizeof sizes);
-    sizes.heads = NH, sizes.kv_heads = NKV, sizes.head_size = HS;
+    sizes.heads = NH, sizes.kv_heads = NKV, sizes.head_size = HS, sizes.rope_theta = 10000;
+    ref_rope_table(rope.ref(), first + T, &sizes);
+    cudaFree(rope.device);
+    rope.device = rope_open(t->gpu, first + T, &sizes);
+    rope.check("table", 1e-7);
     Rotation<Real> rotation = {norm ? qw.device : NULL,
                                norm ? kw.device : NULL,
                                rstd.device,

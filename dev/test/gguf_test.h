@@ -218,6 +218,17 @@ static Path gguf_hf_name(const char *name, bool gpt2) {
 static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const SafeTensors *st, const Config *c,
                                 int dtype) {
     bool gpt2 = c->family == FAMILY_GPT2;
+    if (strcmp(t->name, "rope_freqs.weight") == 0) { // of the fixture llama-llama3: Transformers' inv_freq of it
+        static const double want[8] = {0.761737108,  0.246929586,  0.0686194077,  0.0288267881,
+                                       0.0176776703, 0.0108406115, 0.00664786994, 0.00407672348};
+        float by[8];
+        bool read = c->head_size == 16 && t->ndim == 1 && t->shape[0] == 8 && t->type == 0 && gguf_values(by, g, t, 8);
+        CHECK(read, "%s: shape or type", t->name);
+        for (int i = 0; read && i < 8; i++)
+            CHECK(fabs(pow(c->rope_theta, -i / 8.0) / (double)by[i] / want[i] - 1) < 1e-6,
+                  "%s: pair %d turns by another angle than in Transformers", t->name, i);
+        return;
+    }
     Path name = gguf_hf_name(t->name, gpt2);
     const SafeTensor *from = safetensors_find(st, name.text);
     CHECK(from, "%s comes from no tensor of the folder (%s)", t->name, name.text);
@@ -238,7 +249,8 @@ static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const Saf
     bool read = gguf_values(values, g, t, count) && safetensors_to_f32(original, from, 0, from->elements, &err);
     CHECK(read, "%s: its bytes are not in the file", t->name);
     // Rotary pairs: llama.cpp turns rows 2i and 2i + 1 of a head, Hugging Face rows i and i + HS/2.
-    bool rotary = c->family == FAMILY_LLAMA && (strstr(t->name, ".attn_q.") || strstr(t->name, ".attn_k."));
+    bool rotary = (c->family == FAMILY_LLAMA || c->family == FAMILY_MISTRAL) &&
+                  (strstr(t->name, ".attn_q.") || strstr(t->name, ".attn_k."));
     size_t wrong = 0, zero = 0;
     for (size_t i = 0; read && i < count; i++) {
         size_t row = i / (size_t)cols, col = i % (size_t)cols, unit = vector ? col : row, HS = (size_t)c->head_size;
@@ -319,7 +331,7 @@ static void gguf_compare_tokens(const GgufFile *g, const Json *root, int vocab_s
 
 static void gguf_compare_keys(const GgufFile *g, const Config *c, int dtype) {
     static const int file_types[4] = {0, 1, 32, 7};
-    const char *family = family_name(c->family);
+    const char *family = c->family == FAMILY_MISTRAL ? "llama" : family_name(c->family);
     struct {
         const char *key;
         int value;
@@ -342,14 +354,23 @@ static void gguf_compare_keys(const GgufFile *g, const Config *c, int dtype) {
                   gguf_number(g, family, ".rope.freq_base", 6) == c->rope_theta,
               "rotary positions");
     }
+    if (c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN)
+        CHECK(gguf_is_text(g, path_of("%s.rope.scaling.type", family).text,
+                           c->rope_scaling == ROPE_YARN ? "yarn" : "linear") &&
+                  gguf_number(g, family, ".rope.scaling.factor", 6) == c->rope_factor,
+              "scaling of rotary positions");
+    if (c->rope_scaling == ROPE_YARN)
+        CHECK(gguf_number(g, family, ".rope.scaling.original_context_length", 4) == 16 &&
+                  gguf_number(g, family, ".rope.scaling.attn_factor", 6) == 1,
+              "YaRN");
     CHECK(gguf_is_text(g, "general.architecture", family) && gguf_is_text(g, "general.type", "model"), "architecture");
     CHECK(gguf_number(g, "general.", "alignment", 4) == 32 &&
               gguf_number(g, "general.", "file_type", 4) == file_types[dtype],
           "alignment or file type");
     CHECK(gguf_is_text(g, "tokenizer.ggml.model", "gpt2") && gguf_is_text(g, "tokenizer.ggml.pre",
-                                                                          gpt2                        ? "gpt-2"
-                                                                          : c->family == FAMILY_LLAMA ? "llama-bpe"
-                                                                                                      : "qwen2"),
+                                                                          gpt2               ? "gpt-2"
+                                                                          : family[0] == 'l' ? "llama-bpe"
+                                                                                             : "qwen2"),
           "tokenizer");
     CHECK(gguf_number(g, "tokenizer.ggml.", "eos_token_id", 4) == 0 &&
               gguf_number(g, "tokenizer.ggml.", "bos_token_id", 4) == 0,
@@ -375,7 +396,7 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     CHECK(opened, "%s: not a whole GGUF file", folder);
     if (opened) {
         gguf_compare_keys(&g, &c, dtype);
-        int expected = st.count;
+        int expected = st.count + (c.rope_scaling == ROPE_LLAMA3);
         for (int i = 0; i < st.count; i++)
             expected -=
                 disk_is_ballast(st.tensors[i].name) || (c.tied && strcmp(st.tensors[i].name, "lm_head.weight") == 0);
@@ -736,6 +757,28 @@ static void gguf_limit_files(rlim_t bytes) {
     setrlimit(RLIMIT_FSIZE, &limit);
 }
 
+// The folder qwen2-yarn with something more said of YaRN, which llama.cpp has in one form.
+static void test_gguf_yarn(void) {
+    static const char *const files[] = {"model.safetensors", "tokenizer.json", "config.json"};
+    static const char *const more[] = {"\"x\": null", "\"beta_fast\": 16", "\"beta_slow\": 2", "\"truncate\": false"};
+    Path folder = test_temp("yarn"), out = test_temp("yarn.gguf");
+    Error err;
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    for (int i = 0; i < 4; i++) {
+        for (int k = 0; k < 3; k++) {
+            Str text;
+            memset(&text, 0, sizeof text);
+            Path from = path_of(GGUF_FIXTURES "qwen2-yarn/%s", files[k]), to = path_of("%s/%s", folder.text, files[k]);
+            CHECK(file_read(&text, from.text, 1 << 20, &err), "%s", err.text);
+            if (k == 2) gguf_replace(&text, "\"factor\": 4.0", path_of("\"factor\": 4.0, %s", more[i]).text);
+            CHECK(file_write_all(to.text, text.data, text.size, &err), "%s", err.text);
+            free(text.data);
+        }
+        if (i) CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F16, &err), "llama.cpp has YaRN only with");
+        else CHECK(gguf_export(folder.text, out.text, DTYPE_F16, &err), "%s", err.text);
+    }
+}
+
 static void test_gguf_errors(void) {
     const char *tokenizer = GGUF_FIXTURES "llama-untied/tokenizer.json", *q = "model.layers.0.self_attn.q_proj.weight";
     Path place = test_temp("gguf_out"), out = path_of("%s/x.gguf", place.text), folder,
@@ -794,11 +837,13 @@ static void test_gguf_errors(void) {
     CHECK(file_write_all(to.text, changed.data, changed.size, &err), "%s", err.text);
     CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F16, &err), "no end-of-text token");
     free(changed.data);
+    test_gguf_yarn();
 }
 
 static void test_gguf(void) {
-    static const char *const fixtures[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
-                                           "qwen3-tied", "qwen3-untied"};
+    static const char *const fixtures[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
+                                           "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
+                                           "mistral-linear"};
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++)
         for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
             Path folder = path_of(GGUF_FIXTURES "%s", fixtures[i]);

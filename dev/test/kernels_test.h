@@ -354,7 +354,9 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
     double *want_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)},
            *size_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)};
     double *angles = kernel_doubles((size_t)(T + 3) * half * 2);
-    rope_table(angles, T + 3, HS, 10000);
+    Config plain = config_of_family(FAMILY_LLAMA);
+    plain.head_size = HS, plain.rope_theta = 10000;
+    rope_table(angles, T + 3, &plain);
     for (int i = 0; i < (T + 3) * half * 2; i++) rope[i] = (real)angles[i];
     free(angles);
     AttentionShape heads_shape = {B, T, T, NH, NKV, HS, 1};

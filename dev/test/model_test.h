@@ -116,6 +116,16 @@ static Config model_small_config(int family, int kv_heads, int head_size, bool t
     return c;
 }
 
+// Rotary positions that begin to be scaled at a third of a small model's length.
+static void model_scale_rope(Config *c, RopeScaling scaling) {
+    c->rope_scaling = scaling;
+    if (scaling == ROPE_PLAIN) return;
+    c->rope_factor = 10.0 / 3;
+    if (scaling == ROPE_LINEAR) return;
+    c->rope_original = 5, c->rope_slow = 1.0 / 7, c->rope_fast = 2.0 / 3;
+    if (scaling == ROPE_YARN) c->rope_attention = 1.1, c->rope_between = 1;
+}
+
 // All weights random, norms around one and biases too, so that no term is hidden by a zero or a one.
 static void model_randomise(Model *m, uint64_t seed) {
     for (int i = 0; i < m->shards.table.count; i++) {
@@ -841,7 +851,10 @@ static void test_model_configs(void) {
         int sizes[8]; // V, T, C, L, NH, NKV, HS, F
     } classes[] = {{"{\"model_type\": \"gpt2\"}", {50257, 1024, 768, 12, 12, 12, 64, 3072}},
                    {"{\"model_type\": \"llama\"}", {32000, 2048, 4096, 32, 32, 32, 128, 11008}},
-                   {"{\"model_type\": \"qwen3\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}}};
+                   {"{\"model_type\": \"qwen3\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}},
+                   {"{\"model_type\": \"qwen2\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}},
+                   {"{\"model_type\": \"mistral\", \"sliding_window\": null}",
+                    {32000, 131072, 4096, 32, 32, 8, 128, 14336}}};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         ok = config_of_text(&c, classes[i].text, &err);
         int found[8] = {c.vocab_size, c.max_seq_len, c.channels, c.layers, c.heads, c.kv_heads, c.head_size, c.hidden};
@@ -855,16 +868,7 @@ static void test_model_configs(void) {
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true}", &err), "attention_bias");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"num_key_value_heads\": 2}", &err), "key/value");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": 7}", &err), "even");
-    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}",
-                               &err),
-                "yarn");
-    CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}", &err),
-                "linear");
-    CHECK_ERROR(config_of_text(&c,
-                               "{" LLAMA_TEXT
-                               ", \"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 5e5}}",
-                               &err),
-                "llama3");
+    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mistral\"}", &err), "\"sliding_window\" is missing");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
@@ -989,6 +993,7 @@ static void test_model_folders(void) {
                                           tied != 0),
                    back;
             c.rope_theta = family == FAMILY_GPT2 ? c.rope_theta : 123456.0;
+            model_scale_rope(&c, family == FAMILY_GPT2 ? ROPE_PLAIN : 1 + (family + tied) % 3);
             Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
                   *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
             model_randomise(a, 3);
@@ -1123,6 +1128,9 @@ static void test_model_finite_differences(void) {
     Config biased = model_small_config(FAMILY_LLAMA, 3, 8, false);
     biased.bias = 1;
     fd_config("llama, biases", biased, RECOMPUTE_CHEAP, false);
+    Config yarn = model_small_config(FAMILY_QWEN2, 1, 8, true);
+    model_scale_rope(&yarn, ROPE_YARN);
+    fd_config("qwen2, yarn", yarn, RECOMPUTE_CHEAP, false);
     fd_config("qwen3", model_small_config(FAMILY_QWEN3, 1, 10, true), RECOMPUTE_NONE, false);
     fd_config("qwen3, own head, accumulated", model_small_config(FAMILY_QWEN3, 1, 6, false), RECOMPUTE_BLOCK, true);
     fd_config("qwen3, cheap", model_small_config(FAMILY_QWEN3, 3, 8, true), RECOMPUTE_CHEAP, false);
@@ -1131,8 +1139,9 @@ static void test_model_finite_differences(void) {
 #endif
 
 static void test_model(void) {
-    static const char *const folders[] = {"gpt2",       "gpt2-untied", "llama-untied", "llama-tied-bf16",
-                                          "qwen3-tied", "qwen3-untied"};
+    static const char *const folders[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
+                                          "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
+                                          "mistral-linear"};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();
     test_model_shards();

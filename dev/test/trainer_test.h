@@ -245,7 +245,7 @@ static void test_config_difference(const Config *c) {
         const ConfigField *f = config_field(i);
         d = *c;
         config_set(&d, i,
-                   f->type == FIELD_REAL     ? config_value(c, i) * 1.01
+                   f->type == FIELD_REAL     ? config_value(c, i) * 1.01 + 1e-9
                    : config_value(c, i) == 1 ? 0
                                              : config_value(c, i) + 1);
         const char *named = config_difference(c, &d);

@@ -13,11 +13,11 @@ divides HS/2, otherwise 1. Bound by memory. Limit: HS <= 512.
 #include "cuda.h"
 
 // The table (T, HS/2, 2) on the device
-static inline float *rope_open(Device *d, int T, int HS, double theta) {
-    size_t n = (size_t)T * (size_t)HS;
+static inline float *rope_open(Device *d, int T, const Config *c) {
+    size_t n = (size_t)T * (size_t)c->head_size;
     double *exact = (double *)mem_alloc(sizeof(double) * n);
     float *table = (float *)mem_alloc(sizeof(float) * n), *rope;
-    rope_table(exact, T, HS, theta);
+    rope_table(exact, T, c);
     for (size_t i = 0; i < n; i++) table[i] = (float)exact[i];
     rope = (float *)device_alloc(d, sizeof(float) * n, "the rotary table");
     device_write(d, rope, table, sizeof(float) * n);

@@ -6,12 +6,14 @@ gguf.h: a model folder as one GGUF file, which llama.cpp and what is built on it
 Format (ggml's docs/gguf.md, version 3): magic, version, number of tensors, number of key-value pairs;
 the pairs; name, shape (innermost dimension first), type and offset of every tensor; then the tensors,
 each on a multiple of 32 bytes. All little-endian. Keys and tensor names are those that llama.cpp reads
-for the architectures gpt2, llama and qwen3.
+for the architectures gpt2, llama (mistral is one), qwen2 and qwen3.
 
 What is not a plain copy
   gpt2    stores its matrices as (in, out); here, as everywhere else, they are (out, in)
   llama   rotates neighbouring pairs of a head in llama.cpp, halves in Hugging Face: rows of q and k (and
           their biases) change places, head by head; qwen3 rotates halves in both
+  rope    linear scaling and YaRN are keys; that of Llama 3 is a tensor rope_freqs.weight of what each pair's frequency
+          is divided by. llama.cpp has YaRN only from 32 turns to 1 and with truncate: all else is refused
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
@@ -130,7 +132,12 @@ static inline void gguf_model_keys(GgufKeys *k, const Config *c, const char *nam
             if (config_field(i)->gguf_place != place) continue;
             const char *keys = config_gguf_keys(c, i);
             for (int j = 0; name_part(keys, j).text[0]; j++) {
-                if (config_field(i)->type == FIELD_REAL) gguf_key_float(k, name_part(keys, j).text, config_value(c, i));
+                if (i == CONFIG_rope_scaling)
+                    gguf_key_string(k, name_part(keys, j).text, rope_scaling_name(c->rope_scaling));
+                else if (i == CONFIG_rope_attention) // llama.cpp multiplies with YaRN's usual factor itself
+                    gguf_key_float(k, name_part(keys, j).text, c->rope_attention / rope_yarn_attention(c->rope_factor));
+                else if (config_field(i)->type == FIELD_REAL)
+                    gguf_key_float(k, name_part(keys, j).text, config_value(c, i));
                 else gguf_key_u32(k, name_part(keys, j).text, (int)config_value(c, i));
             }
         }
@@ -310,6 +317,7 @@ static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vo
 typedef struct {
     char name[128];         // in GGUF
     const SafeTensor *from; // (rows, cols), or (cols, rows) where transposed, or (rows) where is_vector
+    const Config *scaled;   // in place of `from`: what this config's rotary frequencies are divided by
     int64_t rows, cols;     // cols of a vector: 1
     int head_size;          // not 0: rows of each head change places (rotary pairs)
     bool transposed, is_vector;
@@ -328,7 +336,7 @@ static inline uint64_t gguf_bytes(int type, int64_t count) {
     return (uint64_t)count * (type == GGML_F32 ? 4 : 2);
 }
 
-// The tensors of the file in its order; out holds one more than st has. Everything in the folder must have a place, in
+// The tensors of the file in its order; out holds two more than st has. Everything in the folder must have a place, in
 // the right shape.
 static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table,
                              const Config *c, int dtype, const char *folder, Error *err) {
@@ -357,11 +365,27 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
     }
     ok = ok && disk_all_used(st, used, "", table, c, folder, err);
     free(used);
+    if (ok && c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
+        return error_set(err, "%s/config.json: llama.cpp has YaRN only with beta_fast 32, beta_slow 1 and truncate",
+                         folder);
+    if (ok && c->rope_scaling == ROPE_LLAMA3) {
+        GgufTensor *t = &out[(*count)++];
+        memset(t, 0, sizeof *t);
+        snprintf(t->name, sizeof t->name, "rope_freqs.weight");
+        t->rows = c->head_size / 2, t->cols = 1, t->is_vector = true, t->scaled = c;
+        t->type = GGML_F32, t->bytes = gguf_bytes(GGML_F32, t->rows);
+    }
     return ok;
 }
 
 // out (n, cols) = rows row .. row + n of a tensor as GGUF has them; strip (n) is scratch.
 static inline bool gguf_read_rows(float *out, float *strip, const GgufTensor *t, int64_t row, int64_t n, Error *err) {
+    if (t->scaled) {
+        for (int64_t r = 0; r < n; r++)
+            out[r] = (float)(pow(t->scaled->rope_theta, -2.0 * (double)(row + r) / t->scaled->head_size) /
+                             rope_frequency(t->scaled, (int)(row + r)));
+        return true;
+    }
     if (t->transposed) {
         for (int64_t k = 0; k < t->cols; k++) {
             if (!safetensors_to_f32(strip, t->from, k * t->rows + row, n, err)) return false;
@@ -513,7 +537,7 @@ static inline bool gguf_export(const char *model_folder, const char *out_path, i
         return false;
     }
     ParamTable table = param_table(&c);
-    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(st.count + 1));
+    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(st.count + 2));
     GgufKeys keys;
     memset(&keys, 0, sizeof keys);
     keys.family = family_of(c.family)->gguf;

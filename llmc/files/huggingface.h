@@ -7,8 +7,8 @@ Defines
   folder_load_weights                        model.safetensors (one file or several) -> the model
 
 A config that would compute something else than this program does is refused, naming the field. The
-fields and their defaults are those of GPT2Config, LlamaConfig and Qwen3Config; files of Transformers
-4 (rope_theta) and 5 (rope_parameters) are both read. Tensor names may lack the leading
+fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config and MistralConfig; files of
+Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names may lack the leading
 "transformer." or "model.", as in folders that the bare models were saved to.
 */
 #ifndef LLMC_HUGGINGFACE_H
@@ -97,9 +97,9 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, Erro
     if (!second.text[0]) return true;
     // Several keys of one field: they must agree. What the class lacks is off in it.
     if (!folder_read_number(&other, f, root, second.text, err)) return false;
-    if (strcmp(second.text, family->absent) == 0 && (value != 0 || other != 0))
+    if (key_among(family->absent, second.text) && (value != 0 || other != 0))
         return folder_refuse(err, value != 0 ? first.text : second.text, "true",
-                             path_of("no biases in %s, whose MLP has none", family->class_name).text);
+                             path_of("no more biases in %s than its class has", family->class_name).text);
     return value == other || folder_refuse(err, first.text, path_of("unlike %s", second.text).text,
                                            "biases in all linear layers of a block or in none");
 }
@@ -134,7 +134,8 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
          "add_cross_attention|is_encoder_decoder|quantization_config|compression_config|pruned_heads|per_layer_config|"
          "use_parallel_residual|parallel_attn|use_qk_norm|qk_norm|qk_layernorm|qkv_bias|use_qkv_bias|use_bias|bias|"
          "attention_out_bias|clip_qkv|attention_chunk_size|attention_window|window_size|sliding_window_size|"
-         "sliding_window_pattern|global_attn_every_n_layers|no_rope_layers|no_rope_layer_interval|layer_rope_theta|"
+         "original_max_position_embeddings|sliding_window_pattern|global_attn_every_n_layers|no_rope_layers|no_rope_"
+         "layer_interval|layer_rope_theta|"
          "use_bidirectional_attention|position_embedding_type|hidden_activation|multi_query|scale_depth|"
          "dim_model_base|rotary_dim|rope_interleave|use_post_norm|norm_after|norm_type|hidden_size_per_layer_input|"
          "num_kv_shared_layers|mlp_layer_types|swiglu_limit|scale_embedding|attn_temperature_tuning|attn_config",
@@ -167,11 +168,17 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
     return true;
 }
 
-// Windows of attention. A llama that says no more than its window's length has one; qwen3 has one only if told so.
+// Windows of attention. A llama that says no more than its window's length has one; qwen2 and qwen3 have one only if told
+// so; mistral has one of 4096 if nothing is said. One as long as the model's positions changes nothing.
 static inline bool folder_read_windows(const Config *c, const Json *root, Error *err) {
+    const char *fixed = family_of(c->family)->fixed;
     const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types");
-    bool stated = json_present(root, "use_sliding_window") || strstr(family_of(c->family)->fixed, "use_sliding_window");
-    if (window && !stated && !json_is_neutral(window, NEUTRAL_OFF))
+    bool stated = json_present(root, "use_sliding_window") || strstr(fixed, "use_sliding_window");
+    bool usual = strstr(fixed, "\"sliding_window\"") && !json_get(root, "sliding_window");
+    if (usual && c->max_seq_len > 4096)
+        return folder_refuse(err, "sliding_window", "missing, which means 4096 here", "full attention: null");
+    if (window && !stated && !json_is_neutral(window, NEUTRAL_OFF) &&
+        !(window->type == JSON_NUMBER && window->number >= c->max_seq_len))
         return folder_refuse(err, "sliding_window", json_shown(window).text, "full attention");
     if (types && (types->type != JSON_ARRAY || types->size != (uint32_t)c->layers))
         return json_unwanted(err, types, "layer_types", path_of("an array of %d strings", c->layers).text);
@@ -198,30 +205,108 @@ static inline bool folder_read_aliases(const Config *c, const Json *root, Error 
     return true;
 }
 
-// Rotary positions: rope_theta beside the other fields (Transformers 4) or in rope_parameters (5), or both alike.
+// The members of rope_parameters (Transformers 5) or rope_scaling (4) that say how rotary positions are scaled: which
+// scalings have them, which need them, and what they are otherwise.
+typedef struct {
+    const char *key;
+    int field, scalings, needed; // ConfigKind; bits 1 << RopeScaling
+    double otherwise;            // 0: see folder_read_scaling
+} RopeKey;
+
+enum { ROPE_KEYS = 8, ROPE_BITS = 1 << ROPE_LINEAR | 1 << ROPE_YARN | 1 << ROPE_LLAMA3 };
+static const RopeKey rope_keys[ROPE_KEYS] = {
+    {"factor", CONFIG_rope_factor, ROPE_BITS, ROPE_BITS, 0},
+    {"original_max_position_embeddings", CONFIG_rope_original, 1 << ROPE_YARN | 1 << ROPE_LLAMA3, 1 << ROPE_LLAMA3, 0},
+    {"low_freq_factor", CONFIG_rope_slow, 1 << ROPE_LLAMA3, 1 << ROPE_LLAMA3, 0},
+    {"high_freq_factor", CONFIG_rope_fast, 1 << ROPE_LLAMA3, 1 << ROPE_LLAMA3, 0},
+    {"beta_slow", CONFIG_rope_slow, 1 << ROPE_YARN, 0, 1},
+    {"beta_fast", CONFIG_rope_fast, 1 << ROPE_YARN, 0, 32},
+    {"attention_factor", CONFIG_rope_attention, 1 << ROPE_YARN, 0, 0},
+    {"truncate", CONFIG_rope_between, 1 << ROPE_YARN, 0, 0}, // false: between
+};
+
+// Which scaling an object names, under rope_type or under its older name; that of nothing is ROPE_PLAIN.
+static inline bool folder_read_scaling_name(int *scaling, const Json *object, const char *name, Error *err) {
+    static const char *const types[] = {"rope_type", "type"};
+    int found = -1;
+    for (int i = 0; i < 2; i++) {
+        const Json *j = json_present(object, types[i]);
+        int one = -1;
+        if (!j) continue;
+        for (int k = 0; j->type == JSON_STRING && k <= ROPE_LLAMA3; k++)
+            if (strcmp(j->text, rope_scaling_name(k)) == 0) one = k;
+        if (one < 0 || (found >= 0 && one != found))
+            return folder_refuse(err, path_of("%s.%s", name, types[i]).text, json_shown(j).text,
+                                 found < 0 ? "default, linear, yarn and llama3" : "one rope_type");
+        found = one;
+    }
+    *scaling = found < 0 ? ROPE_PLAIN : found;
+    return true;
+}
+
+// Scaling as one object says it; the fields of c that belong to it are set, and those of its kind alone may stand there.
+static inline bool folder_read_scaling(Config *c, const Json *object, const char *name, Error *err) {
+    double sizes[2] = {0, 0}; // mscale, mscale_all_dim: the attention factor in other words
+    if (!folder_read_scaling_name(&c->rope_scaling, object, name, err)) return false;
+    int bit = 1 << c->rope_scaling;
+    for (const Json *j = object->child; j; j = j->next) {
+        bool known =
+            strcmp(j->key, "rope_theta") == 0 || strcmp(j->key, "rope_type") == 0 || strcmp(j->key, "type") == 0;
+        known |= strcmp(j->key, "partial_rotary_factor") == 0 && json_is_neutral(j, NEUTRAL_ONE);
+        known |=
+            c->rope_scaling == ROPE_YARN && (strcmp(j->key, "mscale") == 0 || strcmp(j->key, "mscale_all_dim") == 0);
+        for (int i = 0; i < ROPE_KEYS; i++)
+            known |= strcmp(j->key, rope_keys[i].key) == 0 && (rope_keys[i].scalings & bit);
+        if (!known && j->type != JSON_NULL)
+            return folder_refuse(err, path_of("%s.%.200s", name, j->key).text, json_shown(j).text,
+                                 path_of("rotary positions of whole heads, scaled as rope_type \"%s\" has it",
+                                         rope_scaling_name(c->rope_scaling))
+                                     .text);
+    }
+    for (int i = 0; i < ROPE_KEYS; i++) {
+        const RopeKey *k = &rope_keys[i];
+        double value = k->otherwise;
+        if (!(k->scalings & bit)) continue;
+        if (!json_present(object, k->key) && (k->needed & bit))
+            return error_set(err, "\"%s\" has no \"%s\", which rope_type \"%s\" needs", name, k->key,
+                             rope_scaling_name(c->rope_scaling));
+        if (k->field == CONFIG_rope_between) value = 1;
+        if (k->field == CONFIG_rope_original) value = c->max_seq_len;
+        if (json_present(object, k->key) && !folder_read_number(&value, config_field(k->field), object, k->key, err))
+            return false;
+        config_set(c, k->field, k->field == CONFIG_rope_between ? value == 0 : value);
+    }
+    if (c->rope_scaling != ROPE_YARN) return true;
+    const ConfigField *f = config_field(CONFIG_rope_attention);
+    if ((json_present(object, "mscale") && !folder_read_number(&sizes[0], f, object, "mscale", err)) ||
+        (json_present(object, "mscale_all_dim") && !folder_read_number(&sizes[1], f, object, "mscale_all_dim", err)))
+        return false;
+    if (c->rope_attention != 0) return true;
+    double longer = rope_yarn_attention(c->rope_factor) - 1;
+    c->rope_attention = sizes[0] != 0 && sizes[1] != 0 ? (sizes[0] * longer + 1) / (sizes[1] * longer + 1) : longer + 1;
+    return true;
+}
+
+// Rotary positions: rope_theta beside the other fields (Transformers 4) or in rope_parameters (5), scaling in that or in
+// rope_scaling (4). What stands twice must agree.
 static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
     static const char *const objects[] = {"rope_parameters", "rope_scaling"};
-    static const char *const known[] = {"rope_theta", "partial_rotary_factor"};
-    bool there = json_present(root, known[0]) != NULL;
+    bool there = json_present(root, "rope_theta") != NULL, scaled = false;
     for (int i = 0; i < 2; i++) {
         const Json *object = json_present(root, objects[i]);
+        Config one = *c;
+        double theta = c->rope_theta;
         if (!object) continue;
         if (object->type != JSON_OBJECT) return json_unwanted(err, object, objects[i], "an object");
-        if (!json_unique(object, err)) return false;
-        for (const Json *j = object->child; j; j = j->next) {
-            Path name = path_of("%s.%.200s", objects[i], j->key);
-            bool type = strcmp(j->key, "rope_type") == 0 || strcmp(j->key, "type") == 0;
-            if (j->type == JSON_NULL || strcmp(j->key, known[0]) == 0) continue;
-            if (type && j->type == JSON_STRING && strcmp(j->text, "default") == 0) continue;
-            if (strcmp(j->key, known[1]) == 0 && json_is_neutral(j, NEUTRAL_ONE)) continue;
-            return folder_refuse(err, name.text, json_shown(j).text,
-                                 "rotary positions of whole heads, without scaling");
-        }
-        double theta = c->rope_theta;
-        if (!folder_read_number(&theta, config_field(CONFIG_rope_theta), object, known[0], err)) return false;
-        if (there && json_present(object, known[0]) && theta != c->rope_theta)
+        if (!json_unique(object, err) || !folder_read_scaling(&one, object, objects[i], err)) return false;
+        if (!folder_read_number(&theta, config_field(CONFIG_rope_theta), object, "rope_theta", err)) return false;
+        if (there && json_present(object, "rope_theta") && theta != c->rope_theta)
             return error_set(err, "\"rope_theta\" is %.9g, and %.9g in \"%s\"", c->rope_theta, theta, objects[i]);
-        there = there || json_present(object, known[0]);
+        there = there || json_present(object, "rope_theta");
+        const char *other = scaled ? config_difference(c, &one) : NULL;
+        if (other) return error_set(err, "\"rope_parameters\" and \"rope_scaling\" say different things (%s)", other);
+        scaled = scaled || object->child;
+        if (object->child) *c = one;
         c->rope_theta = theta;
     }
     return true;
@@ -248,6 +333,18 @@ static inline bool folder_parse_config(Config *c, const Json *root, Error *err) 
            (!c->rope || folder_read_rope(c, root, err)) && config_check(c, err);
 }
 
+// Scaling of rotary positions as an object that is still open.
+static inline void folder_write_scaling(Str *s, const Config *c, const char *name) {
+    str_printf(s, "  \"%s\": {\"rope_type\": \"%s\"", name, rope_scaling_name(c->rope_scaling));
+    for (int i = 0; i < ROPE_KEYS; i++) {
+        const RopeKey *k = &rope_keys[i];
+        if (!(k->scalings & 1 << c->rope_scaling)) continue;
+        str_printf(s, ", \"%s\": ", k->key);
+        if (k->field == CONFIG_rope_between) str_puts(s, c->rope_between ? "false" : "true");
+        else json_add_number(s, config_value(c, k->field));
+    }
+}
+
 // A field's lines of config.json.
 static inline void folder_write_field(Str *s, const Config *c, int kind) {
     const ConfigField *f = config_field(kind);
@@ -256,7 +353,7 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
     for (int i = 0;; i++) {
         Path key = name_part(f->keys[family->keys], i);
         if (!key.text[0]) break;
-        if (strcmp(key.text, family->absent) == 0) continue;
+        if (key_among(family->absent, key.text)) continue;
         str_printf(s, "  \"%s\": ", key.text);
         if (f->type == FIELD_SWITCH) str_puts(s, value != 0 ? "true" : "false");
         else if (f->type == FIELD_CHOICE) str_printf(s, "\"%s\"", name_part(activation_names(c->activation), 0).text);
@@ -264,9 +361,14 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
         str_puts(s, ",\n");
     }
     if (kind == CONFIG_rope_theta && c->rope) { // both spellings: Transformers 4 reads the first, 5 the second
-        str_puts(s, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": ");
+        folder_write_scaling(s, c, "rope_parameters");
+        str_puts(s, ", \"rope_theta\": ");
         json_add_number(s, value);
         str_puts(s, "},\n");
+        if (c->rope_scaling) {
+            folder_write_scaling(s, c, "rope_scaling");
+            str_puts(s, "},\n");
+        }
     }
     if (kind == CONFIG_bias) str_puts(s, family->fixed);
 }

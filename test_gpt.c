@@ -41,8 +41,8 @@ int main(int argc, char **argv) {
             fail("expected: test_gpt compare A.safetensors B.safetensors [bf16]");
         return compare_dumps(argv[2], argv[3], argc == 5);
     }
-    // X(area): the functions test_AREA. Those of watchdog, process and signals fork, and come before any thread is made: under
-    // qemu-user a child of a process with threads can make none.
+    // X(area): the functions test_AREA. Those of watchdog, process and signals fork, and come before any thread is
+    // made: under qemu-user a child of a process with threads can make none.
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \

@@ -109,7 +109,7 @@ static void test_mmla(void) {
     mmla_tile_case();
     mmla_pack_case();
     kernel_run_on("linear on matrix products of vectors", linear_case, 2 * LINEAR_SHAPES, true, KERNELS_MATRIX);
-    // Of what an emulator takes minutes for: half the large shapes with weights in bf16, none by dot products of vectors.
+    // An emulator takes minutes for these: one large shape with weights in bf16, none by dot products of vectors.
     kernel_run_on("matrix products, weights in bf16", half_case, 2 * (LINEAR_SHAPES - 1), true, KERNELS_MATRIX);
     kernel_run_on("dot products of vectors", linear_case, 2 * (LINEAR_SHAPES - 2), true, KERNELS_VECTOR);
     amx_choice_case(true);

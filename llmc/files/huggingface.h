@@ -168,8 +168,8 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
     return true;
 }
 
-// Windows of attention. A llama that says no more than its window's length has one; qwen2 and qwen3 have one only if told
-// so; mistral has one of 4096 if nothing is said. One as long as the model's positions changes nothing.
+// Windows of attention. A llama that says no more than its window's length has one; qwen2 and qwen3 have one only if
+// told so; mistral has one of 4096 if nothing is said. One as long as the model's positions changes nothing.
 static inline bool folder_read_windows(const Config *c, const Json *root, Error *err) {
     const char *fixed = family_of(c->family)->fixed;
     const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types");
@@ -244,7 +244,7 @@ static inline bool folder_read_scaling_name(int *scaling, const Json *object, co
     return true;
 }
 
-// Scaling as one object says it; the fields of c that belong to it are set, and those of its kind alone may stand there.
+// Scaling as one object says it: sets the fields of c that belong to it. Only members of its kind may stand there.
 static inline bool folder_read_scaling(Config *c, const Json *object, const char *name, Error *err) {
     double sizes[2] = {0, 0}; // mscale, mscale_all_dim: the attention factor in other words
     if (!folder_read_scaling_name(&c->rope_scaling, object, name, err)) return false;
@@ -287,8 +287,8 @@ static inline bool folder_read_scaling(Config *c, const Json *object, const char
     return true;
 }
 
-// Rotary positions: rope_theta beside the other fields (Transformers 4) or in rope_parameters (5), scaling in that or in
-// rope_scaling (4). What stands twice must agree.
+// Rotary positions: rope_theta beside the other fields (Transformers 4) or in rope_parameters (5), scaling there or
+// in rope_scaling (4). What stands twice must agree.
 static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
     static const char *const objects[] = {"rope_parameters", "rope_scaling"};
     bool there = json_present(root, "rope_theta") != NULL, scaled = false;

@@ -10,7 +10,6 @@
 #   status N    this answer and no more
 #   noranges    Range is ignored           nolength    no Content-Length
 #   to URL      a redirection              header TEXT a line of the answer's head
-#   spin N      N seconds pass before the answer
 # FROM is the first byte asked for, or - . HTTP/1.1 by RFC 9110 and 9112, as far as it goes; only modules of perl itself.
 use strict;
 use warnings;
@@ -54,7 +53,6 @@ while (my $client = $server->accept) {
     $name .= '?' . $query =~ tr{/}{_}r if defined $query;
     my $file = "$folder$name";
     my $fault = $name =~ m{(^|/)\.\.(/|$)} ? { status => [400] } : faults($file, $method);
-    sleep $fault->{spin}[0] if $fault->{spin};
     my ($status, $body, $first, @head) = (404, '', 0);
     if ($fault->{status}) { $status = $fault->{status}[0] }
     elsif ($fault->{to}) { $status = 302; push @head, "Location: $fault->{to}[0]" }

@@ -3,12 +3,15 @@
 
 # ---- base
 mutant "XXH64 rotates by 30" llmc/base/hash.h 'word * XXH64_PRIME_2, 31)' 'word * XXH64_PRIME_2, 30)' "gpt files"
+mutant "SHA-256 by instructions forgets the sum of a block" llmc/base/hash.h 'cdgh = _mm_add_epi32(cdgh, cdgh_before);' '' "gpt files"
 mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
 mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt gguf files"
 mutant "keys may stand twice" llmc/base/json.h 'return i == n;' 'return true;' "gpt base"
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 
 # ---- text
+mutant "JSON strings end a byte early" llmc/text/json_line.h 'return p + __builtin_ctzll(special) / 8;' 'return p;' "gpt documents"
+mutant "UTF-8 is not looked at behind seven bytes" llmc/text/text.h 'p += __builtin_ctzll(eight) / 8;' 'p += 8;' "gpt documents"
 mutant "merges of equal count in another order" llmc/text/tokenizer.h 'a->left != b->left ? a->left < b->left' 'a->left != b->left ? a->left > b->left' "gpt tokenizer"
 mutant "words of the vocabulary are always merged" llmc/text/tokenizer.h 'if (tok->ignore_merges) {' 'if (0) {' "gpt tokenizer"
 mutant "GPT-2's texts are cut where its pattern looks ahead" llmc/text/text.h "pattern == TEXT_GPT2 ? c == '\\n'" "0 ? c == '\\n'" "gpt tokenizer"

@@ -2,7 +2,8 @@
 hash.h: checksums and identities of bytes.
 
     Sha256    SHA-256 (FIPS 180-4): the identity of a file or a document; 180 MB/s on Zen 4, and with the
-              instructions that x86 has for it (SHA extensions) 780
+              instructions that x86 has for it (SHA extensions) 780; Armv8's are used where the build has them
+              (ARCH=armv8.2-a+crypto, or native)
     Xxh64     XXH64 (the xxHash specification, github.com/Cyan4973/xxHash, doc/xxhash_spec.md): the checksum
               of tokens in a shard; runs at memory speed, finds accidents, is no protection against intent
     fnv1a64   FNV-1a (Fowler, Noll, Vo), byte by byte: keys of small tables and hashes chained over parts
@@ -15,6 +16,8 @@ All of them give the same value however the bytes are cut into calls.
 #include "file.h"
 #if defined(__SHA__) && defined(__SSE4_1__) && !defined(__CUDACC__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_SHA2) && !defined(__CUDACC__)
+#include <arm_neon.h>
 #endif
 
 // ---------------------------------------------------------------- SHA-256
@@ -46,9 +49,35 @@ static const uint32_t sha256_constants[64] = {0x428a2f98, 0x71374491, 0xb5c0fbcf
                                               0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
                                               0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
+// Section 6.2.2 of FIPS 180-4 over whole blocks of 64 bytes; what the instructions below are tested against.
+static inline void sha256_blocks_plain(Sha256 *s, const uint8_t *p, size_t blocks) {
+    for (; blocks > 0; blocks--, p += 64) {
+        uint32_t w[64];
+        for (int t = 0; t < 16; t++)
+            w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 | (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
+        for (int t = 16; t < 64; t++) {
+            uint32_t s0 = sha256_rotate(w[t - 15], 7) ^ sha256_rotate(w[t - 15], 18) ^ (w[t - 15] >> 3);
+            uint32_t s1 = sha256_rotate(w[t - 2], 17) ^ sha256_rotate(w[t - 2], 19) ^ (w[t - 2] >> 10);
+            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+        }
+        uint32_t a = s->state[0], b = s->state[1], c = s->state[2], d = s->state[3];
+        uint32_t e = s->state[4], f = s->state[5], g = s->state[6], h = s->state[7];
+        for (int t = 0; t < 64; t++) {
+            uint32_t s1 = sha256_rotate(e, 6) ^ sha256_rotate(e, 11) ^ sha256_rotate(e, 25);
+            uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + sha256_constants[t] + w[t];
+            uint32_t s0 = sha256_rotate(a, 2) ^ sha256_rotate(a, 13) ^ sha256_rotate(a, 22);
+            uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
+        }
+        s->state[0] += a, s->state[1] += b, s->state[2] += c, s->state[3] += d;
+        s->state[4] += e, s->state[5] += f, s->state[6] += g, s->state[7] += h;
+    }
+}
+
 #if defined(__SHA__) && defined(__SSE4_1__) && !defined(__CUDACC__)
-// Section 6.2.2 of FIPS 180-4 over whole blocks of 64 bytes. The instructions keep the state in two registers, ABEF and
-// CDGH, and do two rounds at a time (Intel, Software Developer's Manual, SHA256RNDS2).
+// The instructions keep the state in two registers, ABEF and CDGH, and do two rounds at a time (Intel, Software
+// Developer's Manual, SHA256RNDS2).
 static inline void sha256_blocks(Sha256 *s, const uint8_t *p, size_t blocks) {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll);
     __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)&s->state[0]), 0xb1),
@@ -73,32 +102,29 @@ static inline void sha256_blocks(Sha256 *s, const uint8_t *p, size_t blocks) {
     _mm_storeu_si128((__m128i *)&s->state[0], _mm_blend_epi16(low, high, 0xf0));
     _mm_storeu_si128((__m128i *)&s->state[4], _mm_alignr_epi8(high, low, 8));
 }
-#else
-// Section 6.2.2 of FIPS 180-4 over whole blocks of 64 bytes.
+#elif defined(__ARM_FEATURE_SHA2) && !defined(__CUDACC__)
+// The same. SHA256H and SHA256H2 do four rounds, each on its half of the state; SHA256SU0 and SU1 make the four words
+// of w that come 16 words later (Arm, Architecture Reference Manual for A-profile, C7.2).
 static inline void sha256_blocks(Sha256 *s, const uint8_t *p, size_t blocks) {
+    uint32x4_t abcd = vld1q_u32(&s->state[0]), efgh = vld1q_u32(&s->state[4]);
     for (; blocks > 0; blocks--, p += 64) {
-        uint32_t w[64];
-        for (int t = 0; t < 16; t++)
-            w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 | (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
-        for (int t = 16; t < 64; t++) {
-            uint32_t s0 = sha256_rotate(w[t - 15], 7) ^ sha256_rotate(w[t - 15], 18) ^ (w[t - 15] >> 3);
-            uint32_t s1 = sha256_rotate(w[t - 2], 17) ^ sha256_rotate(w[t - 2], 19) ^ (w[t - 2] >> 10);
-            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+        uint32x4_t w[4], abcd_before = abcd, efgh_before = efgh;
+        for (int i = 0; i < 4; i++) w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(p + 16 * i)));
+        for (int i = 0; i < 16; i++) {
+            uint32x4_t now = w[i & 3], next = w[(i + 1) & 3], third = w[(i + 2) & 3], last = w[(i + 3) & 3];
+            uint32x4_t sum = vaddq_u32(now, vld1q_u32(&sha256_constants[4 * i])), abcd_now = abcd;
+            abcd = vsha256hq_u32(abcd, efgh, sum);
+            efgh = vsha256h2q_u32(efgh, abcd_now, sum);
+            w[i & 3] = vsha256su1q_u32(vsha256su0q_u32(now, next), third, last);
         }
-        uint32_t a = s->state[0], b = s->state[1], c = s->state[2], d = s->state[3];
-        uint32_t e = s->state[4], f = s->state[5], g = s->state[6], h = s->state[7];
-        for (int t = 0; t < 64; t++) {
-            uint32_t s1 = sha256_rotate(e, 6) ^ sha256_rotate(e, 11) ^ sha256_rotate(e, 25);
-            uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + sha256_constants[t] + w[t];
-            uint32_t s0 = sha256_rotate(a, 2) ^ sha256_rotate(a, 13) ^ sha256_rotate(a, 22);
-            uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-            h = g, g = f, f = e, e = d + t1;
-            d = c, c = b, b = a, a = t1 + t2;
-        }
-        s->state[0] += a, s->state[1] += b, s->state[2] += c, s->state[3] += d;
-        s->state[4] += e, s->state[5] += f, s->state[6] += g, s->state[7] += h;
+        abcd = vaddq_u32(abcd, abcd_before);
+        efgh = vaddq_u32(efgh, efgh_before);
     }
+    vst1q_u32(&s->state[0], abcd);
+    vst1q_u32(&s->state[4], efgh);
 }
+#else
+static inline void sha256_blocks(Sha256 *s, const uint8_t *p, size_t blocks) { sha256_blocks_plain(s, p, blocks); }
 #endif
 
 static inline void sha256_update(Sha256 *s, const void *bytes, size_t n) {

@@ -37,13 +37,13 @@ static inline void json_scan_space(JsonScan *s) {
     while (s->p < s->end && (*s->p == ' ' || *s->p == '\n' || *s->p == '\r' || *s->p == '\t')) s->p++;
 }
 
-// Of 8 bytes: is one a quotation mark, a backslash or a control character? A byte above one may be taken for one too,
-// which costs a look and changes nothing.
-static inline bool json_scan_special(uint64_t eight) {
+// The highest bit of each of 8 bytes that is a quotation mark, a backslash or a control character; a byte above one may
+// be taken for one too, so only the lowest bit tells.
+static inline uint64_t json_scan_special(uint64_t eight) {
     const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
     uint64_t quote = eight ^ (ones * '"'), slash = eight ^ (ones * '\\');
     uint64_t zero = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((eight - ones * 0x20) & ~eight);
-    return (zero & high) != 0;
+    return zero & high;
 }
 
 // The first quotation mark, backslash or control character from p on.
@@ -51,11 +51,27 @@ static inline const char *json_scan_plain(const char *p, const char *end) {
     uint64_t eight;
     while (end - p >= 8) {
         memcpy(&eight, p, 8);
-        if (json_scan_special(eight)) break;
+        uint64_t special = json_scan_special(eight);
+        if (special) return p + __builtin_ctzll(special) / 8;
         p += 8;
     }
     while (p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20) p++;
     return p;
+}
+
+// What a letter behind a backslash stands for; 0: there is no such escape, or it is \u.
+static inline char json_scan_escape(char c) {
+    switch (c) {
+    case 'n': return '\n';
+    case '"':
+    case '\\':
+    case '/': return c;
+    case 't': return '\t';
+    case 'r': return '\r';
+    case 'b': return '\b';
+    case 'f': return '\f';
+    default: return 0;
+    }
 }
 
 // s->p: behind the opening quotation mark; then behind the closing one.
@@ -72,7 +88,7 @@ static inline bool json_scan_string(JsonScan *s) {
                 if (s->end - p <= i || !strchr("0123456789abcdefABCDEF", p[i]) || !p[i])
                     return json_scan_error(s, p, "expected four hexadecimal digits after \\u");
             p += 5;
-        } else if (*p && strchr("\"\\/bfnrt", *p)) p++;
+        } else if (json_scan_escape(*p)) p++;
         else return json_scan_error(s, p, "an unknown escape sequence in a string");
     }
     s->p = p + 1;
@@ -180,7 +196,6 @@ static inline int json_span_hex(const char *p) {
 
 // Appends a string, of which the scanner has seen that it is one, decoded.
 static inline void json_span_string(Str *out, const JsonSpan *span) {
-    static const char *const from = "\"\\/bfnrt", *const to = "\"\\/\b\f\n\r\t";
     const char *p = span->from + 1, *end = span->to - 1;
     while (p < end) {
         const char *slash = (const char *)memchr(p, '\\', (size_t)(end - p));
@@ -189,7 +204,8 @@ static inline void json_span_string(Str *out, const JsonSpan *span) {
         if (slash == end) break;
         p = slash + 2;
         if (slash[1] != 'u') {
-            str_add(out, &to[strchr(from, slash[1]) - from], 1);
+            char c = json_scan_escape(slash[1]);
+            str_add(out, &c, 1);
             continue;
         }
         uint8_t bytes[4];

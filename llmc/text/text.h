@@ -48,7 +48,11 @@ static inline size_t text_valid(const uint8_t *p, const uint8_t *end) {
         uint64_t eight;
         while (end - p >= 8) {
             memcpy(&eight, p, 8);
-            if (eight & 0x8080808080808080u) break;
+            eight &= 0x8080808080808080u;
+            if (eight) {
+                p += __builtin_ctzll(eight) / 8;
+                break;
+            }
             p += 8;
         }
         if (p == end) break;

@@ -108,7 +108,7 @@ EMU      := $(BUILD)/emu
 EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -march=$(ARCH) -g1 -Idev/emu -I$(EMU) -ffp-contract=off
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
-EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
+EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h dev/bench/gpu_model.h)
 EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu refusals_emu)
 $(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)

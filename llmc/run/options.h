@@ -103,10 +103,13 @@ enum { MASTERS(CHOICE_ENUM) };
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
       "hyphens (words divided at line ends), boilerplate (lines of the page), quality (rules), documents and "         \
-      "paragraphs (what is there twice); -NAME: all but that one")                                                     \
+      "paragraphs (what is there twice), near (what is nearly there twice); -NAME: all but that one")                                                     \
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
       "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \
       "manifest.json lists them)")                                                                                     \
+    X(CHOICE, near_keep, "first", 0, 0, CHOICES(CORPUS_STAYS), O_CORPUS,                                                \
+      "which of near duplicates stays: the first of the input, the longest, or the oldest by a date, WARC-Date, "      \
+      "timestamp or ts that --keep names; documents without one count as the youngest")                               \
     X(CHOICE, pack, "zstd", 0, 0, CHOICES(CORPUS_PACKS), O_CORPUS, "how the output is packed, by the program of that name") \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \

@@ -153,18 +153,29 @@ static inline bool verb_corpus_steps(unsigned *steps, const char *list, Error *e
     return ok;
 }
 
+static inline bool verb_corpus_dated(const StrList *keep) {
+    for (int i = 0; i < keep->count; i++)
+        for (int k = 0; corpus_date_name(k); k++)
+            if (strcmp(keep->items[i], corpus_date_name(k)) == 0) return true;
+    return false;
+}
+
 static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
     memset(job, 0, sizeof *job);
     job->inputs = o->input;
     job->docs = verb_documents(o);
     job->rules = quality_defaults();
     job->pack = o->pack;
+    job->near_keep = o->near_keep;
     verb_split(&job->docs.keep, o->keep);
     if (job->docs.keep.count > DOC_KEEP_MOST)
         return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
     for (int i = 0; i < job->docs.keep.count; i++)
         if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
             return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (job->near_keep == CORPUS_OLDEST && !verb_corpus_dated(&job->docs.keep))
+        return error_set(err,
+                         "--near_keep=oldest goes by a member date, WARC-Date, timestamp or ts: --keep must name it");
     if (o->doc_split == DOC_NONE)
         return error_set(err,
                          "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");

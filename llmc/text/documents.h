@@ -57,6 +57,7 @@ typedef struct {
     int64_t offset;
     uint8_t sha256[32]; // of the original, where it is known
     bool known;
+    int64_t near;     // near duplicates that it stands for, itself included; 0: nobody has counted
     const char *meta; // (meta_size) members of a JSON object, a comma and a space before each
     size_t meta_size;
 } Document;
@@ -392,12 +393,13 @@ static inline bool doc_hex(uint8_t *bytes, const char *hex) {
     return hex[64] == 0;
 }
 
-// {"source": "...", "offset": 17, "sha256": "..."}, as the verb corpus writes it; anything else is somebody else's.
+// {"source": "...", "offset": 17, "sha256": "..."}, as the verb corpus writes it, and sometimes "near": 3; all else
+// is somebody else's.
 static inline void doc_origin(DocParse *p, Document *d) {
-    static const char *const names[] = {"source", "offset", "sha256"};
-    JsonSpan found[3];
+    static const char *const names[] = {"source", "offset", "sha256", "near"};
+    JsonSpan found[4];
     const JsonSpan *value = &p->found[DOC_ORIGIN];
-    if (!value->from || *value->from != '{' || !json_line(value->from, value->to, names, 3, found, NULL)) return;
+    if (!value->from || *value->from != '{' || !json_line(value->from, value->to, names, 4, found, NULL)) return;
     if (!found[0].from || *found[0].from != '"' || !found[1].from || !found[2].from || *found[2].from != '"') return;
     p->origin.size = 0;
     json_span_string(&p->origin, &found[2]);
@@ -406,6 +408,7 @@ static inline void doc_origin(DocParse *p, Document *d) {
     json_span_string(&p->origin, &found[0]);
     d->source = doc_batch_copy(p->batch, p->origin.size ? p->origin.data : "", p->origin.size + 1);
     d->offset = strtoll(found[1].from, NULL, 10);
+    if (found[3].from) d->near = strtoll(found[3].from, NULL, 10);
     d->known = true;
 }
 

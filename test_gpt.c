@@ -19,6 +19,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/base_test.h"
 #include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
+#include "dev/test/contamination_test.h"
 #include "dev/test/data_test.h"
 #include "dev/test/documents_test.h"
 #include "dev/test/files_test.h"
@@ -47,7 +48,7 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(near) X(kernels) X(amx) X(mmla)                      \
+    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
     X(memory) X(model) X(gguf) X(trainer) X(numbers)
     // clang-format on
     int matched = 0;

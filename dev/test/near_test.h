@@ -220,6 +220,7 @@ static Str near_test_run(const char *inputs, const char *folder, int keep, Corpu
     job.pack = CORPUS_PACK_NONE;
     job.near_keep = keep;
     job.program = "test_gpt";
+    job.contamination = "";
     str_list_add(&job.docs.keep, "id");
     str_list_add(&job.docs.keep, "date");
     Path path = test_temp(folder);

@@ -42,6 +42,19 @@ for blocks in 2 64; do
     check "a file of at most $blocks kB leaves nothing" empty full
 done
 
+# Evaluation sets: the sentences of some documents as items. What counting finds, dropping drops; then nothing is found.
+zstd -dcq whole/corpus.jsonl.zst | jq -c 'select(.id == 0) | {context: .text[:150], continuation: .text[150:250]}' | head -n 9 >tasks.jsonl
+echo '{"good": "Dieser Satz steht ganz gewiss in keinem der vielen Dokumente hier.", "bad": "Nein."}' >>tasks.jsonl
+check "contamination" run "${corpus[@]}" --contamination=tasks.jsonl --out=counted
+check "it changes nothing" cmp <(zstd -dcq counted/corpus.jsonl.zst) <(zstd -dcq whole/corpus.jsonl.zst)
+check "it is counted" jq -e '.contamination.files[0] | .items == 10 and .items_found == 9 and .documents > 100' counted/manifest.json
+check "dropping" run "${corpus[@]}" --contamination=tasks.jsonl --contamination_drop=on --out=dropped
+check "what is counted is dropped" test "$(jq .dropped.contaminated.documents dropped/manifest.json)" -gt 100
+check "nothing is left" run corpus --input=dropped/corpus.jsonl.zst --keep=id --clean_steps="$steps" --contamination=tasks.jsonl --out=left
+check "nothing is found" jq -e '.contamination.files[0].documents == 0 and .kept == .documents' left/manifest.json
+"${program[@]}" "${corpus[@]}" --contamination_drop=on --out=x >out 2>err
+check "dropping what nobody names" refused $? '--contamination=FILES'
+
 # Killed and ended from outside at any time.
 length=$({ time -p "${program[@]}" "${corpus[@]}" --out=timed >out 2>&1; } 2>&1 | awk '/real/ {print $2}')
 for i in 1 2 3 4 5 6; do
@@ -49,7 +62,7 @@ for i in 1 2 3 4 5 6; do
     mkdir -p ended
     "${program[@]}" "${corpus[@]}" --out=ended >out 2>err </dev/null &
     pid=$!
-    sleep "$(awk -v l="$length" -v i="$i" 'BEGIN { print l * i / 7 }')"
+    sleep "$(awk -v l="$length" -v i="$i" 'BEGIN { print l * i / 10 }')"
     kill -"$signal" $pid 2>/dev/null
     wait $pid 2>/dev/null
     if [ -e ended/manifest.json ]; then check "ended before SIG$signal" same ended

@@ -6,6 +6,7 @@ corpus.h: documents of any form -> cleaned JSON lines; what the verb `corpus` do
 Steps, in this order, each of which can be left out (--clean_steps):
     repair nfc control hyphens boilerplate          clean.h: the text is mended
     quality                                         quality.h: a document that breaks a rule is dropped
+    (--contamination)                               contamination.h: what evaluation sets hold is counted, or dropped
     documents                                       one that was there before, letter by letter, is dropped
     paragraphs                                      one of CORPUS_PARAGRAPH bytes or more that was there before is taken
                                                     out, and what is left of the document is judged again
@@ -27,6 +28,7 @@ is known when all are read: until then the lines of the output lie in a file wit
 
 #include "../text/doc_inputs.h"
 #include "clean.h"
+#include "contamination.h"
 #include "near.h"
 #include "quality.h"
 #include "seen.h"
@@ -56,14 +58,16 @@ enum {
     CORPUS_EMPTY = QUALITY_RULE_COUNT,
     CORPUS_NO_TEXT,
     CORPUS_UNSETTLED,
+    CORPUS_CONTAMINATED,
     CORPUS_TWICE,
     CORPUS_REPEATED,
     CORPUS_NEAR_TWICE,
     CORPUS_REASON_COUNT
 };
 static inline const char *corpus_reason(int reason) {
-    static const char *const names[] =
-        {"empty", "no_text", "unsettled", "document_twice", "all_paragraphs_twice", "near_duplicate"};
+    static const char *const names[] = {"empty",         "no_text",        "unsettled",
+                                        "contaminated",  "document_twice", "all_paragraphs_twice",
+                                        "near_duplicate"};
     return reason < QUALITY_RULE_COUNT ? quality_name(reason) : names[reason - QUALITY_RULE_COUNT];
 }
 
@@ -84,6 +88,8 @@ typedef struct {
     unsigned steps; // bits
     QualityRules rules;
     int pack, near_keep;
+    const char *contamination; // files that nobody should have trained on; empty: none
+    bool contamination_drop;
     const char *program;
 } CorpusJob;
 
@@ -116,7 +122,9 @@ typedef struct {
     int reason;                // -1: kept so far
     size_t taken, taken_bytes; // paragraphs that were there before
     uint64_t keys[NEAR_BANDS];
-    bool keyed; // it has keys
+    bool keyed;      // it has keys
+    uint32_t *found; // (found_count) items of evaluation sets that it overlaps
+    size_t found_count, found_capacity;
 } CorpusDoc;
 
 // What is known of a document that stays, in front of its line while nobody knows whether it does.
@@ -131,6 +139,7 @@ typedef struct {
     Str spare;
     QualityText quality;
     NearText near;
+    ContaminationScan scan;
 } CorpusThread;
 
 typedef struct {
@@ -143,6 +152,7 @@ typedef struct {
     CorpusThread *threads;
     int thread_count;
     Seen documents, paragraphs;
+    Contamination contamination;
     Near near;
     int spool_file;
     Spool spool; // lines, until it is known which of them stay
@@ -194,9 +204,25 @@ static inline bool corpus_no_text(const Document *doc) {
     return invalid * CORPUS_INVALID > doc->n;
 }
 
+// Is it a text, and none that evaluation sets hold? Sets the reason why not. What is no UTF-8 is not judged.
+static inline void corpus_judge(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
+    const uint8_t *text = (const uint8_t *)d->text.data;
+    d->found_count = 0;
+    if (text_valid(text, text + d->text.size) != d->text.size) return;
+    if (corpus_does(c, CORPUS_QUALITY))
+        d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+    if (d->reason >= 0 || !c->contamination.file_count) return;
+    if (!contamination_find(&c->contamination, &t->scan, d->text.data, d->text.size)) return;
+    d->found = (uint32_t *)mem_grow(d->found, &d->found_capacity, t->scan.count, sizeof *d->found);
+    memcpy(d->found, t->scan.items, t->scan.count * sizeof *d->found);
+    d->found_count = t->scan.count;
+    if (c->job->contamination_drop) d->reason = CORPUS_CONTAMINATED;
+}
+
 static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
     const Document *doc = d->doc;
     d->reason = -1;
+    d->found_count = 0;
     memset(&d->changed, 0, sizeof d->changed);
     memcpy(d->sha256, doc->sha256, 32);
     if (!doc->known) {
@@ -210,11 +236,9 @@ static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *
         return;
     }
     bool settled = clean_text(&d->text, &t->spare, doc->text, doc->n, c->job->steps, &d->changed);
-    const uint8_t *text = (const uint8_t *)d->text.data;
     if (!settled) d->reason = CORPUS_UNSETTLED;
     else if (d->text.size == 0) d->reason = CORPUS_EMPTY;
-    else if (corpus_does(c, CORPUS_QUALITY) && text_valid(text, text + d->text.size) == d->text.size)
-        d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+    else corpus_judge(c, d, t);
     if (d->reason < 0) corpus_hash(d);
 }
 
@@ -244,8 +268,7 @@ static inline void corpus_judge_again(Corpus *c, CorpusDoc *d, const Str *left, 
     bool settled = clean_text(&d->text, &t->spare, left->data, left->size, c->job->steps, &changed);
     if (!settled) d->reason = CORPUS_UNSETTLED;
     else if (d->text.size == 0) d->reason = CORPUS_REPEATED;
-    else if (corpus_does(c, CORPUS_QUALITY))
-        d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+    else corpus_judge(c, d, t);
     if (d->reason < 0 && corpus_does(c, CORPUS_DOCUMENTS) &&
         !seen_add(&c->documents, seen_hash(d->text.data, d->text.size)))
         d->reason = CORPUS_TWICE;
@@ -340,6 +363,8 @@ static inline void corpus_count(Corpus *c, CorpusDoc *d) {
     n->read++;
     n->read_bytes += (int64_t)d->doc->n;
     for (int i = 0; i < CLEAN_STEP_COUNT; i++) n->changed[i] += d->changed.changed[i];
+    if (d->reason < 0 || d->reason == CORPUS_CONTAMINATED)
+        contamination_count(&c->contamination, d->found, d->found_count);
     if (d->reason >= 0) {
         c->line.size = 0;
         corpus_origin(&c->line, d);
@@ -574,7 +599,12 @@ static inline void corpus_manifest(Str *s, const Corpus *c) {
         corpus_counts_json(s, &c->counts[i]);
         str_puts(s, "}");
     }
-    str_puts(s, "\n  ],\n  \"examples\": {");
+    if (c->contamination.file_count) {
+        str_printf(s, "\n  ],\n  \"contamination\": {\"words\": %d, \"dropped\": %s, \"files\": ", CONTAMINATION_WORDS,
+                   job->contamination_drop ? "true" : "false");
+        contamination_describe(s, &c->contamination);
+        str_puts(s, "},\n  \"examples\": {");
+    } else str_puts(s, "\n  ],\n  \"examples\": {");
     comma = "";
     for (int i = 0; i < CORPUS_REASON_COUNT; i++) {
         if (!c->examples[i].size) continue;
@@ -589,16 +619,19 @@ static inline void corpus_manifest(Str *s, const Corpus *c) {
 static inline void corpus_free(Corpus *c) {
     while (c->batch_count > 0) doc_inputs_release(&c->inputs, c->batches[--c->batch_count]);
     doc_inputs_close(&c->inputs);
-    for (size_t i = 0; i < c->doc_capacity; i++) free(c->docs[i].text.data), free(c->docs[i].parts);
+    for (size_t i = 0; i < c->doc_capacity; i++)
+        free(c->docs[i].text.data), free(c->docs[i].parts), free(c->docs[i].found);
     for (int i = 0; i < c->thread_count; i++) {
         free(c->threads[i].spare.data);
         quality_free(&c->threads[i].quality);
         near_text_free(&c->threads[i].near);
+        contamination_scan_free(&c->threads[i].scan);
     }
     for (int i = 0; i < CORPUS_REASON_COUNT; i++) free(c->examples[i].data);
     seen_free(&c->documents);
     seen_free(&c->paragraphs);
     corpus_near_close(c);
+    contamination_close(&c->contamination);
     free(c->docs);
     free(c->threads);
     free(c->counts);
@@ -617,7 +650,9 @@ static inline bool corpus_run(const CorpusJob *job, const char *folder, CorpusSt
     memset(&manifest, 0, sizeof manifest);
     if (!path_make_folder(folder, err)) return false;
     Corpus *c = (Corpus *)mem_alloc(sizeof(Corpus));
-    if (!doc_inputs_open(&c->inputs, job->inputs, &job->docs, err)) {
+    if ((*job->contamination && !contamination_open(&c->contamination, job->contamination, err)) ||
+        !doc_inputs_open(&c->inputs, job->inputs, &job->docs, err)) {
+        contamination_close(&c->contamination);
         free(c);
         return false;
     }

@@ -110,6 +110,10 @@ enum { MASTERS(CHOICE_ENUM) };
     X(CHOICE, near_keep, "first", 0, 0, CHOICES(CORPUS_STAYS), O_CORPUS,                                                \
       "which of near duplicates stays: the first of the input, the longest, or the oldest by a date, WARC-Date, "      \
       "timestamp or ts that --keep names; documents without one count as the youngest")                               \
+    X(TEXT, contamination, "", 0, 0, "", O_CORPUS,                                                                     \
+      "evaluation sets, task files of eval --tasks or plain text: manifest.json says which of their items stand in "  \
+      "how many documents, by 13 words in a row; a file, a glob, or several with commas")                             \
+    X(FLAG, contamination_drop, "off", 0, 0, "off|on", O_CORPUS, "drop the documents that --contamination finds")      \
     X(CHOICE, pack, "zstd", 0, 0, CHOICES(CORPUS_PACKS), O_CORPUS, "how the output is packed, by the program of that name") \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \

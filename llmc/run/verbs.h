@@ -167,12 +167,16 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
     job->rules = quality_defaults();
     job->pack = o->pack;
     job->near_keep = o->near_keep;
+    job->contamination = o->contamination;
+    job->contamination_drop = o->contamination_drop;
     verb_split(&job->docs.keep, o->keep);
     if (job->docs.keep.count > DOC_KEEP_MOST)
         return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
     for (int i = 0; i < job->docs.keep.count; i++)
         if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
             return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (o->contamination_drop && !*o->contamination)
+        return error_set(err, "--contamination_drop=on drops what --contamination=FILES names: give it");
     if (job->near_keep == CORPUS_OLDEST && !verb_corpus_dated(&job->docs.keep))
         return error_set(err,
                          "--near_keep=oldest goes by a member date, WARC-Date, timestamp or ts: --keep must name it");

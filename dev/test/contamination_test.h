@@ -1,5 +1,5 @@
 /*
-contamination_test.h: overlap of documents with evaluation sets against a search of every run of words in every document,
+contamination_test.h: overlap of documents with evaluation sets against a search of every run of words in every text,
 what words are, and that dropping does what counting says.
 */
 #ifndef CONTAMINATION_TEST_H

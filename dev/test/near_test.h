@@ -205,6 +205,7 @@ static void test_near_age(void) {
 
 // ---------------------------------------------------------------- the verb
 
+enum { NEAR_TEST_OPT_OUT = 99 }; // in place of who stays: what forbids mining is looked for
 // Cleans JSON lines in near.jsonl of the test's folder into FOLDER, the steps `documents` and `near` alone.
 static Str near_test_run(const char *inputs, const char *folder, int keep, CorpusStats *stats) {
     CorpusJob job;
@@ -218,7 +219,8 @@ static Str near_test_run(const char *inputs, const char *folder, int keep, Corpu
     job.steps = 1u << CORPUS_DOCUMENTS | 1u << CORPUS_NEAR;
     job.rules = quality_defaults();
     job.pack = CORPUS_PACK_NONE;
-    job.near_keep = keep;
+    job.near_keep = keep == NEAR_TEST_OPT_OUT ? CORPUS_FIRST : keep;
+    job.docs.opt_out = keep == NEAR_TEST_OPT_OUT;
     job.program = "test_gpt";
     job.contamination = "";
     str_list_add(&job.docs.keep, "id");
@@ -350,6 +352,32 @@ static void test_near_corpus(void) {
     free(text.data);
 }
 
+// Members that forbid mining, as HPLT and the W3C's protocol have them. Without the step all stay.
+static void test_near_opt_out(void) {
+    static const char *const lines =
+        "{\"text\": \"eins\", \"id\": 1, \"robotstxt\": \"allowed\"}\n{\"text\": \"zwei\", \"id\": 2, \"robotstxt\": "
+        "\"disallowed\"}\n"
+        "{\"text\": \"drei\", \"id\": 3, \"tdm-reservation\": 1}\n{\"text\": \"vier\", \"id\": 4, \"tdm-reservation\": "
+        "\"0\"}\n"
+        "{\"text\": \"funf\", \"id\": 5, \"tdm_reservation\": \"1\"}\n{\"text\": \"sechs\", \"id\": 6, "
+        "\"X-Robots-Tag\": \"noarchive, NoAI\"}\n"
+        "{\"text\": \"sieben\", \"id\": 7, \"x-robots-tag\": \"noindex\"}\n{\"text\": \"acht\", \"id\": 8, "
+        "\"tdm_reservation\": true}\n"
+        "{\"text\": \"neun\", \"id\": 9, \"meta\": {\"robotstxt\": \"disallowed\"}, \"tdm-reservation\": null}\n";
+    CorpusStats stats;
+    Error err;
+    CHECK(file_write_quickly(test_temp("near.jsonl").text, lines, strlen(lines), &err), "%s", err.text);
+    for (int look = 0; look < 2; look++) {
+        Str out = near_test_run(test_temp("near.jsonl").text, "near_out", look ? NEAR_TEST_OPT_OUT : 0, &stats),
+            ids = near_test_ids(&out);
+        const char *expected = look ? "1:1 4:1 7:1 9:1 " : "1:1 2:1 3:1 4:1 5:1 6:1 7:1 8:1 9:1 ";
+        CHECK(strcmp(ids.data, expected) == 0 && stats.all.dropped[CORPUS_OPTED_OUT] == (look ? 5 : 0), "look %d: %s",
+              look, ids.data);
+        free(out.data);
+        free(ids.data);
+    }
+}
+
 static void test_near(void) {
     NearText t;
     memset(&t, 0, sizeof t);
@@ -360,6 +388,7 @@ static void test_near(void) {
     test_near_clusters(true, true);
     test_near_age();
     test_near_stays();
+    test_near_opt_out();
     test_near_corpus();
 }
 

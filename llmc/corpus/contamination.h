@@ -6,10 +6,10 @@ contamination.h: which documents hold what a model is to be asked: runs of words
     contamination_count(&set, &scan)                   a document more for each of them
     contamination_describe(&s, &set)                   a JSON list: for each file what was found
 
-An item is a line of a task file: its context with the right choice or the continuation behind it, its sentences (good,
-bad), or its text; of plain text a paragraph. Text and item overlap where CONTAMINATION_WORDS words in a row are the same;
-an item with fewer words, but at least CONTAMINATION_LEAST, where all of it is there; shorter ones are counted as short
-and looked for nowhere. Words are what white space separates, in small letters, without signs (and without diacritics):
+An item is a line of a task file: context and right choice or continuation as one text, its sentences (good, bad), or
+its text; of plain text a paragraph. Text and item overlap where CONTAMINATION_WORDS words in a row are the same; an
+item with fewer words, but at least CONTAMINATION_LEAST, where all of it is there; shorter ones are counted as short and
+looked for nowhere. Words are what white space separates, in small letters, without signs (and without diacritics):
 GPT-3's rule (Brown and others 2020, appendix C: lower case, punctuation ignored, N of 8 to 13 by the length of the
 examples) and that of lm-evaluation-harness (13).
 

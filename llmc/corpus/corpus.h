@@ -5,6 +5,7 @@ corpus.h: documents of any form -> cleaned JSON lines; what the verb `corpus` do
 
 Steps, in this order, each of which can be left out (--clean_steps):
     repair nfc control hyphens boilerplate          clean.h: the text is mended
+    opt_out                                         a document is dropped whose source says that nobody may mine it
     quality                                         quality.h: a document that breaks a rule is dropped
     (--contamination)                               contamination.h: what evaluation sets hold is counted, or dropped
     documents                                       one that was there before, letter by letter, is dropped
@@ -44,8 +45,9 @@ is known when all are read: until then the lines of the output lie in a file wit
 #define CORPUS_EXAMPLES 3 // dropped documents that are named, for each reason
 
 #define CORPUS_MORE(X)                                                                                                 \
-    X(CORPUS_QUALITY, "quality")                                                                                       \
-    X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs") X(CORPUS_NEAR, "near")
+    X(CORPUS_OPT_OUT, "opt_out")                                                                                       \
+    X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")                   \
+        X(CORPUS_NEAR, "near")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
 
 static inline const char *corpus_step(int step) {
@@ -58,6 +60,7 @@ enum {
     CORPUS_EMPTY = QUALITY_RULE_COUNT,
     CORPUS_NO_TEXT,
     CORPUS_UNSETTLED,
+    CORPUS_OPTED_OUT,
     CORPUS_CONTAMINATED,
     CORPUS_TWICE,
     CORPUS_REPEATED,
@@ -65,9 +68,9 @@ enum {
     CORPUS_REASON_COUNT
 };
 static inline const char *corpus_reason(int reason) {
-    static const char *const names[] = {"empty",         "no_text",        "unsettled",
-                                        "contaminated",  "document_twice", "all_paragraphs_twice",
-                                        "near_duplicate"};
+    static const char *const names[] =
+        {"empty",         "no_text", "unsettled", "opted_out", "contaminated", "document_twice", "all_paragraphs_twice",
+         "near_duplicate"};
     return reason < QUALITY_RULE_COUNT ? quality_name(reason) : names[reason - QUALITY_RULE_COUNT];
 }
 
@@ -231,10 +234,9 @@ static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *
         sha256_update(&sum, doc->text, doc->n);
         sha256_final(d->sha256, &sum);
     }
-    if (corpus_does(c, CLEAN_REPAIR) && corpus_no_text(doc)) {
-        d->reason = CORPUS_NO_TEXT;
-        return;
-    }
+    if (doc->opted_out) d->reason = CORPUS_OPTED_OUT;
+    else if (corpus_does(c, CLEAN_REPAIR) && corpus_no_text(doc)) d->reason = CORPUS_NO_TEXT;
+    if (d->reason >= 0) return;
     bool settled = clean_text(&d->text, &t->spare, doc->text, doc->n, c->job->steps, &d->changed);
     if (!settled) d->reason = CORPUS_UNSETTLED;
     else if (d->text.size == 0) d->reason = CORPUS_EMPTY;

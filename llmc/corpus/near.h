@@ -18,9 +18,9 @@ Of a cluster stays the document with the largest weight, of equals the first. Ke
 documents that stay share none: what was cleaned once loses nothing when it is cleaned again.
 
 Memory: a run of keys (NEAR_RUN, 48 MiB) and its copy while it is sorted, and 4 bytes a document for its cluster, 4 for
-its weight where documents are weighed, 4 for its size where one comes with a size. Disk: 168 bytes a document, in a file
-without a name in `folder`. At most 2^31 documents. Two keys of 64 bits that are equal by chance join two documents: with
-500 million one such pair is expected.
+its weight where documents are weighed, 4 for its size where one comes with a size. Disk: 168 bytes a document, in a
+file without a name in `folder`. At most 2^31 documents. Two keys of 64 bits that are equal by chance join two of them:
+with 500 million documents one such pair is expected.
 
 Broder, On the resemblance and containment of documents (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets,
 chapter 3 (bands).

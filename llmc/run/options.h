@@ -102,7 +102,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
-      "hyphens (words divided at line ends), boilerplate (lines of the page), quality (rules), documents and "         \
+      "hyphens (words divided at line ends), boilerplate (lines of the page), opt_out (drops what its source forbids "   \
+      "to mine: robotstxt, tdm-reservation, x-robots-tag), quality (rules), documents and "         \
       "paragraphs (what is there twice), near (what is nearly there twice); -NAME: all but that one")                                                     \
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
       "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \

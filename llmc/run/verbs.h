@@ -184,8 +184,9 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
         return error_set(err,
                          "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
     Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
-    return verb_corpus_steps(&job->steps, o->clean_steps, err) &&
-           (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
+    bool steps = verb_corpus_steps(&job->steps, o->clean_steps, err);
+    job->docs.opt_out = (job->steps & 1u << CORPUS_OPT_OUT) != 0;
+    return steps && (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
            output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
 }
 

@@ -46,8 +46,8 @@ is known when all are read: until then the lines of the output lie in a file wit
 
 #define CORPUS_MORE(X)                                                                                                 \
     X(CORPUS_OPT_OUT, "opt_out")                                                                                       \
-    X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")                   \
-        X(CORPUS_NEAR, "near")
+    X(CORPUS_QUALITY, "quality")                                                                                       \
+    X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs") X(CORPUS_NEAR, "near")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
 
 static inline const char *corpus_step(int step) {
@@ -93,6 +93,7 @@ typedef struct {
     int pack, near_keep;
     const char *contamination; // files that nobody should have trained on; empty: none
     bool contamination_drop;
+    int64_t part_bytes; // of text in a part (parts.h)
     const char *program;
 } CorpusJob;
 
@@ -145,7 +146,7 @@ typedef struct {
     ContaminationScan scan;
 } CorpusThread;
 
-typedef struct {
+typedef struct Corpus {
     const CorpusJob *job;
     DocInputs inputs;
     DocBatch *batches[CORPUS_BATCHES];
@@ -169,7 +170,10 @@ typedef struct {
     Child packer;
     int sink; // where lines are written
     int failed;
+    size_t together; // bytes of text that are cleaned at a time
     CorpusStats *stats;
+    void (*flush)(struct Corpus *); // what is done with the documents that were collected
+    void *parts;                    // where they come from, or go (parts.h)
 } Corpus;
 
 static inline bool corpus_does(const Corpus *c, int step) { return (c->job->steps & 1u << step) != 0; }
@@ -411,8 +415,8 @@ static inline void corpus_near_keys(Corpus *c) {
     }
 }
 
-// Cleans what has been collected, and gives it back.
-static inline void corpus_flush(Corpus *c) {
+// What each document is by itself.
+static inline void corpus_clean(Corpus *c) {
     int64_t count = (int64_t)c->doc_count;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 4) num_threads(c->thread_count)
@@ -420,7 +424,11 @@ static inline void corpus_flush(Corpus *c) {
 #else
     for (int64_t i = 0; i < count; i++) corpus_document(c, &c->docs[i], &c->threads[0]);
 #endif
-    for (int64_t i = 0; i < count; i++)
+}
+
+// What it is among all, in their order; its line.
+static inline void corpus_settle(Corpus *c) {
+    for (size_t i = 0; i < c->doc_count; i++)
         if (c->docs[i].reason < 0) corpus_duplicates(c, &c->docs[i]);
     corpus_near_keys(c);
     for (size_t i = 0; i < c->doc_count && !c->failed; i++) {
@@ -429,7 +437,16 @@ static inline void corpus_flush(Corpus *c) {
     }
     corpus_write(c);
     c->doc_count = 0;
+}
+
+static inline void corpus_release(Corpus *c) {
     while (c->batch_count > 0) doc_inputs_release(&c->inputs, c->batches[--c->batch_count]);
+}
+
+static inline void corpus_flush(Corpus *c) {
+    corpus_clean(c);
+    corpus_settle(c);
+    corpus_release(c);
 }
 
 static inline void corpus_collect(Corpus *c, DocBatch *batch) {
@@ -452,8 +469,8 @@ static inline bool corpus_read(Corpus *c, Error *err) {
             bytes += batch->bytes;
             corpus_collect(c, batch);
         }
-        if (!batch || bytes >= CORPUS_TOGETHER || c->batch_count == CORPUS_BATCHES) {
-            corpus_flush(c);
+        if (!batch || bytes >= c->together || c->batch_count == CORPUS_BATCHES) {
+            c->flush(c);
             bytes = 0;
         }
         if (!batch) break;
@@ -464,8 +481,6 @@ static inline bool corpus_read(Corpus *c, Error *err) {
 // ---------------------------------------------------------------- near duplicates
 
 static inline bool corpus_near_open(Corpus *c, const char *folder, Error *err) {
-    spool_init(&c->spool, -1);
-    c->spool_file = c->near.fd = -1;
     if (!corpus_does(c, CORPUS_NEAR)) return true;
     c->spool_file = file_scratch(folder, err);
     return c->spool_file >= 0 && near_open(&c->near, folder, c->job->near_keep != CORPUS_FIRST, err) &&
@@ -484,7 +499,7 @@ static inline bool corpus_near_write(Corpus *c, Error *err) {
     if (!corpus_does(c, CORPUS_NEAR) || c->failed) return true;
     if (!spool_written(&c->spool, err) || !near_join(&c->near, &c->out.hold, err)) return false;
     spool_close(&c->spool);
-    if (!spool_read_from(&c->spool, c->spool_file, c->job->pack == CORPUS_PACK_ZSTD, err)) return false;
+    if (!spool_read_from(&c->spool, c->spool_file, 0, c->job->pack == CORPUS_PACK_ZSTD, err)) return false;
     for (uint32_t i = 0; i < c->near.documents && !c->failed; i++) {
         CorpusLine l;
         if (!spool_get(&c->spool, &l, sizeof l, err)) return false;
@@ -645,32 +660,39 @@ static inline Path corpus_output(const char *folder, int pack) {
     return path_of("%s/corpus.jsonl%s", folder, pack == CORPUS_PACK_ZSTD ? ".zst" : "");
 }
 
-// Writes FOLDER/corpus.jsonl.zst and, behind it, FOLDER/manifest.json. On false neither is new.
-static inline bool corpus_run(const CorpusJob *job, const char *folder, CorpusStats *stats, Error *err) {
-    double start = clock_seconds();
-    Str manifest;
-    memset(&manifest, 0, sizeof manifest);
-    if (!path_make_folder(folder, err)) return false;
+static inline Corpus *corpus_open(const CorpusJob *job, CorpusStats *stats, Error *err) {
     Corpus *c = (Corpus *)mem_alloc(sizeof(Corpus));
     if ((*job->contamination && !contamination_open(&c->contamination, job->contamination, err)) ||
         !doc_inputs_open(&c->inputs, job->inputs, &job->docs, err)) {
         contamination_close(&c->contamination);
         free(c);
-        return false;
+        return NULL;
     }
     c->job = job;
     c->stats = stats;
+    c->flush = corpus_flush;
+    c->together = CORPUS_TOGETHER;
     c->thread_count = 1;
 #ifdef _OPENMP
     c->thread_count = omp_get_max_threads();
 #endif
     c->threads = (CorpusThread *)mem_alloc((size_t)c->thread_count * sizeof(CorpusThread));
     c->counts = (CorpusCounts *)mem_alloc((size_t)c->inputs.count * sizeof(CorpusCounts));
-    stats->output = corpus_output(folder, job->pack);
+    spool_init(&c->spool, -1);
+    c->spool_file = c->near.fd = -1;
+    return c;
+}
+
+// The output of what `read` gives to corpus_settle(). Frees c.
+static inline bool corpus_make(Corpus *c, const char *folder, bool (*read)(Corpus *, Error *), Error *err) {
+    CorpusStats *stats = c->stats;
+    Str manifest;
+    memset(&manifest, 0, sizeof manifest);
+    stats->output = corpus_output(folder, c->job->pack);
     bool ok = corpus_near_open(c, folder, err) && corpus_open_output(c, err);
     if (ok) {
         Error why;
-        ok = corpus_read(c, err) && corpus_near_write(c, err);
+        ok = read(c, err) && corpus_near_write(c, err);
         bool closed = corpus_close_output(c, &why);
         if (ok && !closed) ok = error_set(err, "%s", why.text);
         if (ok) ok = out_commit(&c->out, err);
@@ -685,6 +707,15 @@ static inline bool corpus_run(const CorpusJob *job, const char *folder, CorpusSt
     memset(&c->inputs.damage, 0, sizeof c->inputs.damage);
     free(manifest.data);
     corpus_free(c);
+    return ok;
+}
+
+// Writes FOLDER/corpus.jsonl.zst and, behind it, FOLDER/manifest.json. On false neither is new.
+static inline bool corpus_run(const CorpusJob *job, const char *folder, CorpusStats *stats, Error *err) {
+    double start = clock_seconds();
+    if (!path_make_folder(folder, err)) return false;
+    Corpus *c = corpus_open(job, stats, err);
+    bool ok = c && corpus_make(c, folder, corpus_read, err);
     stats->seconds = clock_seconds() - start;
     return ok;
 }

@@ -11,7 +11,7 @@ near.h: documents that are nearly the same, by MinHash, in memory that does not 
 A document is its set of runs of NEAR_GRAM words (shingles; a shorter one is a single run). Words are runs of letters
 and digits, in small letters, without diacritics, each number a 0; punctuation and white space separate. Of each of
 NEAR_BANDS x NEAR_ROWS permutations of 32 bits the least value of the set is kept. Two documents whose sets share s of
-their union (Jaccard) agree in a band with s^8, and in one of 14 with 1 - (1 - s^8)^14: 0.5 at s = 0.70, 0.92 at 0.8,
+their union (Jaccard) agree in a band with s^8, and in one of 14 with 1 - (1 - s^8)^14: 0.56 at s = 0.7, 0.92 at 0.8,
 0.9996 at 0.9. These are the figures of FineWeb-2's MinHash (14 x 8, 5-grams of words).
 
 Of a cluster stays the document with the largest weight, of equals the first. Keys do not depend on other documents, and

@@ -2,7 +2,7 @@
 spool.h: bytes that one pass writes and a later one reads, packed by zstd on the way or as they are.
 
     spool_write_to(&s, fd, pack, err); spool_put(&s, bytes, n); ... spool_written(&s, err)
-    spool_read_from(&s, fd, pack, err); spool_get(&s, bytes, n, err) ...
+    spool_read_from(&s, fd, 0, pack, err); spool_get(&s, bytes, n, err) ...
     spool_close(&s)                       in any case; fd stays the caller's
 
 Errors of writing stick: spool_written() says them. Nothing that is read is shorter than asked for without an error.
@@ -79,11 +79,12 @@ static inline bool spool_written(Spool *s, Error *err) {
     return !s->failed ? true : error_set(err, "cannot write a scratch file: %s", strerror(s->failed));
 }
 
-static inline bool spool_read_from(Spool *s, int fd, bool packed, Error *err) {
+// From byte `from` of the file on.
+static inline bool spool_read_from(Spool *s, int fd, int64_t from, bool packed, Error *err) {
     static const char *const argv[] = {"zstd", "-dcq", NULL};
     bool missing = false;
     spool_init(s, fd);
-    if (lseek(fd, 0, SEEK_SET) != 0) return error_set(err, "cannot read a scratch file: %s", strerror(errno));
+    if (lseek(fd, from, SEEK_SET) != from) return error_set(err, "cannot read a scratch file: %s", strerror(errno));
     if (!packed) return true;
     bool ok = child_start(&s->zstd, argv, fd, &missing, err);
     s->stream = s->zstd.out;

@@ -145,7 +145,7 @@ static void test_near_clusters(bool weighed, bool sized) {
     for (int i = 0; i < N; i++) {
         for (int k = 0; k < KEYS; k++)
             keys[i][k] = near_test_random(&x) % 16 ? near_test_random(&x) << 32 | near_test_random(&x) << 1
-                                                   : near_test_random(&x) % 2000 << 33;
+                                                   : near_test_random(&x) % 2000 << (i % 2 ? 33 : 1);
         weight[i] = (uint32_t)near_test_random(&x) % 50;
         size[i] = sized && i % 7 == 3 ? 1 + (uint32_t)near_test_random(&x) % 5 : 1;
         CHECK(near_add(&near, i % 11 ? keys[i] : NULL, weight[i], size[i], &err), "%s", err.text);

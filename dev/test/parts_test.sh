@@ -21,7 +21,7 @@ head -n 400 large.jsonl | tail -n 150 | zstd -q >b.jsonl.zst
 head -n 30 large.jsonl | sed '7s/^{/{{/; 9s/"text"/"tet"/' >damaged.jsonl
 cp "$sample" plain.txt
 head -c 30000 large.jsonl >cut.jsonl
-jq -c 'select(.id == 5) | {context: .text[:200], continuation: .text[200:330]}' large.jsonl | head -n 5 >tasks.jsonl
+jq -c 'select(.id == 5) | {context: .text[:200], continuation: .text[200:330]}' large.jsonl | tail -n 5 >tasks.jsonl
 inputs=plain.txt,a.jsonl,damaged.jsonl,large.jsonl,b.jsonl.zst,cut.jsonl
 corpus=(corpus --input="$inputs" --clean_steps=-quality --contamination=tasks.jsonl
     --contamination_drop=on --doc_split=formfeed --keep=id --part_bytes=600e3)
@@ -63,6 +63,20 @@ for round in 1 2; do
     check "round $round: the same" same "killed$round"
 done
 check "$kills kills, and a killed run leaves $most parts" test "$most" -ge 2
+
+# Every part of the large file in turn is the last that a killed run wrote. All parts are left where no output can be.
+mkdir -p stopped/corpus.jsonl.zst
+"${program[@]}" "${corpus[@]}" --resume=auto --out=stopped >out 2>err
+check "an output that cannot be" refused $? 'is a folder'
+rmdir stopped/corpus.jsonl.zst
+last=$(cd stopped/corpus.parts && printf '%s\n' ??????.?????? | sort -t . -k 2 | tail -n 1)
+check "the large file has several parts: $last" test "$((10#${last#*.}))" -ge 3
+for ((k = 10#${last#*.} - 1; k >= 0; k--)); do
+    rm -rf again && cp -r stopped again
+    for ((i = k + 1; i <= 10#${last#*.}; i++)); do rm -f "again/corpus.parts/${last%.*}.$(printf %06d $i)"; done
+    check "behind part $k" run "${corpus[@]}" --resume=auto --out=again
+    check "behind part $k: the same" same again
+done
 
 # What does not belong together; a disk that is full.
 leave() { # leave FOLDER OPTION...: parts of a run that had no room for its output

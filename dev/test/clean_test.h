@@ -219,6 +219,7 @@ static bool corpus_test_run(const char *inputs, const char *folder, unsigned ste
     job.rules = quality_defaults();
     job.pack = CORPUS_PACK_NONE;
     job.program = "test_gpt";
+    job.contamination = "";
     bool ok = corpus_run(&job, test_temp(folder).text, stats, err);
     str_list_free(&stats->damage.named);
     return ok;

@@ -11,7 +11,7 @@ config table.
 #ifndef LLMC_OPTIONS_H
 #define LLMC_OPTIONS_H
 
-#include "../corpus/corpus.h"
+#include "../corpus/parts.h"
 #include "../engine.h"
 #include "../files/gguf.h"
 #include "../text/tokenize.h"
@@ -25,7 +25,7 @@ config table.
       "train_data,val_data,tokenizer,model,out")                                                                       \
     X(BPE, bpe, 0, "train a byte-level BPE tokenizer on text", "input,out")                                            \
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
-    X(CORPUS, corpus, 0, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
+    X(CORPUS, corpus, 1, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
     X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
       "model")                                                                                                         \
@@ -102,11 +102,21 @@ enum { MASTERS(CHOICE_ENUM) };
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
-      "hyphens (words divided at line ends), boilerplate (lines of the page), quality (rules), documents and "         \
-      "paragraphs (what is there twice); -NAME: all but that one")                                                     \
+      "hyphens (words divided at line ends), boilerplate (lines of the page), opt_out (drops what its source forbids "   \
+      "to mine: robotstxt, tdm-reservation, x-robots-tag), quality (rules), documents and "         \
+      "paragraphs (what is there twice), near (what is nearly there twice); -NAME: all but that one")                                                     \
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
       "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \
       "manifest.json lists them)")                                                                                     \
+    X(CHOICE, near_keep, "first", 0, 0, CHOICES(CORPUS_STAYS), O_CORPUS,                                                \
+      "which of near duplicates stays: the first of the input, the longest, or the oldest by a date, WARC-Date, "      \
+      "timestamp or ts that --keep names; documents without one count as the youngest")                               \
+    X(TEXT, contamination, "", 0, 0, "", O_CORPUS,                                                                     \
+      "evaluation sets, task files of eval --tasks or plain text: manifest.json says which of their items stand in "  \
+      "how many documents, by 13 words in a row; a file, a glob, or several with commas")                             \
+    X(FLAG, contamination_drop, "off", 0, 0, "off|on", O_CORPUS, "drop the documents that --contamination finds")      \
+    X(INT, part_bytes, "64e6", 1000, 1ll << 40, "", O_CORPUS,                                                          \
+      "bytes of text that a rank cleans at a time, and that a killed run loses at most (--resume=auto, several ranks)")\
     X(CHOICE, pack, "zstd", 0, 0, CHOICES(CORPUS_PACKS), O_CORPUS, "how the output is packed, by the program of that name") \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
@@ -170,8 +180,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \
       "checkpoint every N steps, and at the end (0: only then)")                                                       \
     X(INT, keep_checkpoints, "3", 0, 1 << 30, "", O_TRAIN, "how many checkpoints to keep, the newest (0: all)")        \
-    X(CHOICE, resume, "no", 0, 0, CHOICES(RESUMES), O_TRAIN,                                                           \
-      "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
+    X(CHOICE, resume, "no", 0, 0, CHOICES(RESUMES), O_TRAIN | O_CORPUS,                                                           \
+      "auto: go on from the newest whole checkpoint in the run's folder, if there is one; corpus: behind the parts "   \
+      "that a killed run has left in OUT/corpus.parts, and leave such parts")                                          \
     X(INT, checkpoint_files, "0", 0, 1 << 16, "", O_TRAIN,                                                             \
       "over how many files weights and moments are spread, each written by a rank of its own (0: so many that each "   \
       "holds about 40 GB at most, as far as there are ranks)")                                                         \

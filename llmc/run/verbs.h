@@ -153,29 +153,60 @@ static inline bool verb_corpus_steps(unsigned *steps, const char *list, Error *e
     return ok;
 }
 
+static inline bool verb_corpus_dated(const StrList *keep) {
+    for (int i = 0; i < keep->count; i++)
+        for (int k = 0; corpus_date_name(k); k++)
+            if (strcmp(keep->items[i], corpus_date_name(k)) == 0) return true;
+    return false;
+}
+
 static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
     memset(job, 0, sizeof *job);
     job->inputs = o->input;
     job->docs = verb_documents(o);
     job->rules = quality_defaults();
     job->pack = o->pack;
+    job->near_keep = o->near_keep;
+    job->contamination = o->contamination;
+    job->contamination_drop = o->contamination_drop;
+    job->part_bytes = o->part_bytes;
     verb_split(&job->docs.keep, o->keep);
     if (job->docs.keep.count > DOC_KEEP_MOST)
         return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
     for (int i = 0; i < job->docs.keep.count; i++)
         if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
             return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (o->contamination_drop && !*o->contamination)
+        return error_set(err, "--contamination_drop=on drops what --contamination=FILES names: give it");
+    if (job->near_keep == CORPUS_OLDEST && !verb_corpus_dated(&job->docs.keep))
+        return error_set(err,
+                         "--near_keep=oldest goes by a member date, WARC-Date, timestamp or ts: --keep must name it");
     if (o->doc_split == DOC_NONE)
         return error_set(err,
                          "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
     Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
-    return verb_corpus_steps(&job->steps, o->clean_steps, err) &&
-           (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
+    bool steps = verb_corpus_steps(&job->steps, o->clean_steps, err);
+    job->docs.opt_out = (job->steps & 1u << CORPUS_OPT_OUT) != 0;
+    return steps && (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
            output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
 }
 
+// By one process, or by ranks and in parts. Rank 0 gets what is to be said.
+static inline void verb_corpus_run(const CorpusJob *job, const Options *o, CorpusStats *stats, Dist *dist) {
+    Error err;
+    double start = clock_seconds();
+    if (dist->size == 1 && o->resume == RESUME_NO) {
+        if (!corpus_run(job, o->out, stats, &err)) fail("%s", err.text);
+        return;
+    }
+    bool anew = dist->rank == 0 && o->resume == RESUME_NO;
+    dist_agree(dist, !anew || corpus_parts_remove(o->out, &err), &err);
+    dist_agree(dist, corpus_parts_clean(job, o->out, dist->rank, dist->size, &err), &err);
+    dist_agree(dist, dist->rank > 0 || corpus_parts_join(job, o->out, stats, &err), &err);
+    stats->seconds = clock_seconds() - start;
+}
+
 static inline int verb_corpus(const Options *o, Dist *dist) {
-    (void)dist;
     Error err;
     CorpusJob job;
     CorpusStats stats;
@@ -183,7 +214,9 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
     Path program = path_of("%s, commit %s", engine_name(), build_commit);
     bool ok = verb_corpus_job(&job, o, &err);
     job.program = program.text;
-    if (!ok || !corpus_run(&job, o->out, &stats, &err)) fail("%s", err.text);
+    dist_agree(dist, ok, &err);
+    verb_corpus_run(&job, o, &stats, dist);
+    if (dist->rank > 0) return EXIT_DONE;
     const CorpusCounts *n = &stats.all;
     print_line("%s: %lld of %lld documents, %.2f of %.2f MB of text", stats.output.text, (long long)n->kept,
                (long long)n->read, (double)n->kept_bytes / 1e6, (double)n->read_bytes / 1e6);

@@ -47,6 +47,7 @@ typedef struct {
     DocFile *files; // (count)
     int count;
     int64_t bytes; // on disk, of all
+    int from, to;  // the files that are read: all, or those of doc_inputs_range
     int next;      // file that a reader takes next
     int turn;      // file whose batches are given out
     bool stop;
@@ -205,9 +206,9 @@ static inline void *doc_inputs_reader(void *inputs) {
     DocInputs *in = (DocInputs *)inputs;
     pthread_mutex_lock(&in->lock);
     for (;;) {
-        while (!in->stop && in->next < in->count && in->next >= in->turn + INPUTS_READERS)
+        while (!in->stop && in->next < in->to && in->next >= in->turn + INPUTS_READERS)
             pthread_cond_wait(&in->changed, &in->lock);
-        if (in->stop || in->next == in->count) break;
+        if (in->stop || in->next == in->to) break;
         DocFile *f = &in->files[in->next++];
         f->uses = 1;
         pthread_mutex_unlock(&in->lock);
@@ -248,7 +249,8 @@ static inline void doc_inputs_stop(DocInputs *in) {
     }
     str_list_free(&in->damage.named);
     in->damage.count = 0;
-    in->turn = in->next = in->empty = 0;
+    in->turn = in->next = in->from;
+    in->empty = 0;
 }
 
 static inline void doc_inputs_close(DocInputs *in) {
@@ -289,6 +291,7 @@ static inline bool doc_inputs_open(DocInputs *in, const char *list, const DocSet
     pthread_cond_init(&in->changed, NULL);
     bool ok = path_expand(&paths, list, err);
     for (int i = 0; ok && i < paths.count; i++) ok = doc_inputs_add(in, &capacity, paths.items[i], NULL, err);
+    in->to = in->count;
     if (ok && in->count == 0) ok = error_set(err, "no file in %.900s", list);
     for (int i = 0; ok && i < in->count; i++) ok = doc_inputs_look(in, &in->files[i], err);
     str_list_free(&paths);
@@ -311,7 +314,7 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
     if (!in->reader_count && !doc_inputs_start(in, err)) return false;
     pthread_mutex_lock(&in->lock);
     bool ok = true;
-    while (ok && in->turn < in->count) {
+    while (ok && in->turn < in->to) {
         DocFile *f = &in->files[in->turn];
         if (f->first) {
             *batch = f->first;
@@ -331,7 +334,7 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
         in->turn++;
         pthread_cond_broadcast(&in->changed);
     }
-    bool over = ok && in->turn == in->count && !*batch;
+    bool over = ok && in->turn == in->to && in->to - in->from == in->count && !*batch;
     pthread_mutex_unlock(&in->lock);
     if (over && !in->fielded && !in->damage.count && strcmp(in->settings.field, DOC_FIELD) != 0)
         return error_set(err, "--field=%.200s has no effect: no JSON lines and no parquet are among the inputs",
@@ -349,6 +352,13 @@ static inline void doc_inputs_release(DocInputs *in, DocBatch *batch) {
 
 // From the first file again; every batch was released.
 static inline void doc_inputs_rewind(DocInputs *in) { doc_inputs_stop(in); }
+
+// Files [from, to) alone, from the first on; every batch was released.
+static inline void doc_inputs_range(DocInputs *in, int from, int to) {
+    in->from = from;
+    in->to = to;
+    doc_inputs_stop(in);
+}
 
 // Members of a JSON object: the files with what was in them, and the damage.
 static inline void doc_inputs_describe(Str *s, const DocInputs *in) {

@@ -16,6 +16,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 
 #include "dev/test/check.h"
 
+#include "dev/test/account_test.h"
 #include "dev/test/base_test.h"
 #include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
@@ -49,7 +50,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
-    X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

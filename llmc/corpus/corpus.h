@@ -95,6 +95,7 @@ typedef struct {
     bool contamination_drop;
     int64_t part_bytes; // of text in a part (parts.h)
     const char *program;
+    const char *options; // what it was told, a JSON object, for the manifest; NULL: it does not say
 } CorpusJob;
 
 // Of all documents, or of those of one source.
@@ -594,6 +595,7 @@ static inline void corpus_manifest(Str *s, const Corpus *c) {
     if (sha256_file(sum, c->stats->output.text, NULL)) str_printf(s, ", \"sha256\": \"%s\"", sum);
     str_puts(s, ",\n  \"program\": ");
     json_escape(s, job->program, strlen(job->program));
+    if (job->options) str_printf(s, ",\n  \"options\": %s", job->options);
     str_puts(s, ",\n  \"steps\": [");
     for (int i = 0; i < CORPUS_STEP_COUNT; i++) {
         if (!corpus_does(c, i)) continue;
@@ -692,7 +694,7 @@ static inline bool corpus_make(Corpus *c, const char *folder, bool (*read)(Corpu
     bool ok = corpus_near_open(c, folder, err) && corpus_open_output(c, err);
     if (ok) {
         Error why;
-        ok = read(c, err) && corpus_near_write(c, err);
+        ok = read(c, err) && corpus_near_write(c, err) && doc_inputs_sums(&c->inputs, err);
         bool closed = corpus_close_output(c, &why);
         if (ok && !closed) ok = error_set(err, "%s", why.text);
         if (ok) ok = out_commit(&c->out, err);

@@ -98,6 +98,8 @@ enum { MASTERS(CHOICE_ENUM) };
     X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL,                              \
       "what to write: train, corpus: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
+    X(TEXT, license, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                      \
+      "licence of the input, an SPDX expression where there is one, for the manifest and all that is made of it")      \
     X(TEXT, keep, "", 0, 0, "", O_CORPUS,                                                                              \
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \

@@ -49,6 +49,27 @@ static inline DocSettings verb_documents(const Options *o) {
     return s;
 }
 
+// Beside the tokenizer: what it was made of. Its text is listed, and not read again but for its SHA-256.
+static inline bool verb_bpe_manifest(const Options *o, Error *err) {
+    DocInputs in;
+    DocSettings documents = verb_documents(o);
+    Str s;
+    char sum[65];
+    memset(&s, 0, sizeof s);
+    if (!sha256_file(sum, o->out, err) || !doc_inputs_open(&in, o->input, &documents, err)) return false;
+    bool ok = doc_inputs_sums(&in, err);
+    str_printf(&s, "{\n  \"tokenizer\": \"tokenizer.json\", \"sha256\": \"%s\",\n  \"program\": ", sum);
+    json_escape(&s, engine_name(), strlen(engine_name()));
+    str_printf(&s, ", \"commit\": \"%s\",\n  \"options\": ", build_commit);
+    options_line(&s, o);
+    doc_inputs_list(&s, &in);
+    str_puts(&s, "\n}\n");
+    ok = ok && file_write_all(sources_tokenizer_manifest(o->out).text, s.data, s.size, err);
+    free(s.data);
+    doc_inputs_close(&in);
+    return ok;
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
@@ -58,7 +79,7 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
     if (!bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
-        !tokenizer_save(&tok, o->out, &err))
+        !tokenizer_save(&tok, o->out, &err) || !verb_bpe_manifest(o, &err))
         fail("%s", err.text);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
@@ -101,7 +122,10 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
     Path program = path_of("%s, commit %s", engine_name(), build_commit);
-    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text};
+    Str told;
+    memset(&told, 0, sizeof told);
+    options_line(&told, o);
+    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text, told.data};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
         !tokenize_files(&job, o->out, &stats, &err))
@@ -118,6 +142,7 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
     tokenize_hints(o, &stats);
     printf("%.1f MB/s\n", (double)(stats.bytes[0] + stats.bytes[1]) / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    free(told.data);
     tokenizer_free(&tok);
     return EXIT_DONE;
 }
@@ -213,7 +238,10 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
     memset(&stats, 0, sizeof stats);
     Path program = path_of("%s, commit %s", engine_name(), build_commit);
     bool ok = verb_corpus_job(&job, o, &err);
-    job.program = program.text;
+    Str told;
+    memset(&told, 0, sizeof told);
+    options_line(&told, o);
+    job.program = program.text, job.options = told.data;
     dist_agree(dist, ok, &err);
     verb_corpus_run(&job, o, &stats, dist);
     if (dist->rank > 0) return EXIT_DONE;
@@ -232,6 +260,7 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
     verb_say_damage(&stats.damage);
     printf("%.1f MB/s\n", (double)n->read_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     str_list_free(&job.docs.keep);
+    free(told.data);
     return EXIT_DONE;
 }
 

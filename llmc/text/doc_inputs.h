@@ -26,8 +26,9 @@ unpackers run at once, and memory stays bounded. What comes out, and in which or
 typedef struct DocFile {
     char *path;
     FileId id;
-    int64_t bytes; // on disk
-    bool member;   // of a folder
+    int64_t bytes;   // on disk
+    bool member;     // of a folder
+    char sha256[65]; // of the file as it lies on the disk; empty until doc_inputs_sums()
     // while it is read, under the lock:
     DocBatch *first, *last;
     size_t waiting; // bytes in them
@@ -360,6 +361,36 @@ static inline void doc_inputs_range(DocInputs *in, int from, int to) {
     doc_inputs_stop(in);
 }
 
+// Reads all files once more, several at a time: their SHA-256, by which somebody else can know them again.
+static inline bool doc_inputs_sums(DocInputs *in, Error *err) {
+    int wrong = in->count; // the first in their order counts
+    Error first;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1)
+#endif
+    for (int i = 0; i < in->count; i++) {
+        Error why;
+        if (in->files[i].sha256[0] || sha256_file(in->files[i].sha256, in->files[i].path, &why)) continue;
+#ifdef _OPENMP
+#pragma omp critical(doc_inputs_wrong)
+#endif
+        if (i < wrong) wrong = i, first = why;
+    }
+    return wrong == in->count ? true : error_set(err, "%.1000s", first.text);
+}
+
+// A member of a JSON object: the files as they lie on the disk.
+static inline void doc_inputs_list(Str *s, const DocInputs *in) {
+    str_puts(s, ",\n  \"sources\": [");
+    for (int i = 0; i < in->count; i++) {
+        str_printf(s, "%s\n    {\"path\": ", i ? "," : "");
+        json_escape(s, in->files[i].path, strlen(in->files[i].path));
+        str_printf(s, ", \"sha256\": \"%s\", \"file_bytes\": %lld}", in->files[i].sha256,
+                   (long long)in->files[i].bytes);
+    }
+    str_puts(s, "\n  ]");
+}
+
 // Members of a JSON object: the files with what was in them, and the damage.
 static inline void doc_inputs_describe(Str *s, const DocInputs *in) {
     str_puts(s, ",\n  \"sources\": [");
@@ -367,6 +398,7 @@ static inline void doc_inputs_describe(Str *s, const DocInputs *in) {
         const DocFile *f = &in->files[i];
         str_printf(s, "%s\n    {\"path\": ", i ? "," : "");
         json_escape(s, f->path, strlen(f->path));
+        if (f->sha256[0]) str_printf(s, ", \"sha256\": \"%s\"", f->sha256);
         str_printf(s, ", \"file_bytes\": %lld, \"documents\": %lld, \"bytes\": %lld, \"print\": \"%016llx\"}",
                    (long long)f->bytes, (long long)f->documents, (long long)f->text_bytes,
                    (unsigned long long)f->print);

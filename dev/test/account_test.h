@@ -1,5 +1,6 @@
 /*
-account_test.h: what the record of a run (llmc/account/) is made by: counters of energy that start again, copies of JSON.
+account_test.h: what the record of a run (llmc/account/) is made by: counters of energy that start again, copies of
+JSON.
 */
 static void account_test_file(const char *path, const char *text) {
     Error err;

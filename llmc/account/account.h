@@ -13,8 +13,8 @@ cost. Everything that documents say of a model (card.h and others) comes from it
 
 Sums are over what led to the checkpoint, every start up to its last one. What a start did behind it, and lost when it
 was killed, stands beside that as lost_steps and lost_s, by the lines that it left in metrics.jsonl. Steps that were
-undone (a rollback) or skipped count: they cost as much. FLOPs: training by config_flops_per_token(), a third of it for a
-token of validation, and Muon's; samples and tasks are not counted.
+undone (a rollback) or skipped count: they cost as much. FLOPs: training by config_flops_per_token(), a third of it for
+a token of validation, and Muon's; samples and tasks are not counted.
 
 A run.json of before there was this is read as well: "unrecorded_steps" says for how many steps nothing is known.
 */
@@ -24,8 +24,6 @@ A run.json of before there was this is read as well: "unrecorded_steps" says for
 #include "../engine.h"
 #include "energy.h"
 #include "sources.h"
-
-extern const char *const build_commit;
 
 typedef struct {
     double wall_s, device_hours, steps, flops, kwh, lost_s, lost_steps, unrecorded;

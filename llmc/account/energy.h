@@ -7,8 +7,8 @@ energy.h: the energy that a run takes: measured where the machine tells, else es
                  again at max_energy_range_uj: they are read at every step, at most once a second, so that none is
                  missed (a counter of 2^18 J at 300 W lasts a quarter of an hour).
     else         watts x hours: of a GPU what its data sheet allows it, of a thread of a processor 4 W, CodeCarbon's
-                 default for processors that it does not know (codecarbon 3.3.2, core/cpu.py). An estimate, no measurement: a
-                 facts file can say better.
+                 default for processors that it does not know (codecarbon 3.3.2, core/cpu.py). An estimate, no
+                 measurement: a facts file can say better.
 
 LLMC_POWERCAP in the environment names another folder than /sys/class/powercap, for tests.
 */

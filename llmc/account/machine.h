@@ -15,6 +15,14 @@ Read from /proc and the system's own calls; what cannot be read is left out, and
 #include <nccl.h>
 #endif
 
+extern const char *const build_commit;
+
+// The last part of a path.
+static inline const char *path_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 // Copies a value as JSON on one line. Numbers keep the digits that they have.
 static inline void json_copy(Str *s, const Json *j) {
     const char *comma = "";

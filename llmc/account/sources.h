@@ -19,12 +19,6 @@ tokenizer. What cannot be read is named ("problem") and stops nothing: a run is 
 #define SOURCES_DEPTH 8    // corpora made of corpora
 #define SOURCES_TABLE 1000 // rows
 
-// The last part of a path.
-static inline const char *path_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 // Appends a table with a line of names, tabs between, as an array of objects; false: there is none, or it is no table.
 static inline bool sources_table(Str *s, const char *path) {
     FileKind kind;

@@ -41,7 +41,8 @@ static inline void accounting_base(Account *a, const char *folder) {
     if (own) run_record_close(&r);
 }
 
-// On rank 0, before metrics.jsonl is cut: what the checkpoint's record says, or nothing. checkpoint: empty at a new start.
+// On rank 0, before metrics.jsonl is cut: what the checkpoint's record says, or nothing. checkpoint: empty at a new
+// start.
 static inline bool accounting_begin(Account *a, Str *changed, const char *checkpoint, const Options *o, Error *err) {
     RunRecord r;
     if (!*checkpoint) return true;

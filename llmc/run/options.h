@@ -32,6 +32,9 @@ config table.
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
       "model,data,out")                                                                                                \
     X(EXPORT, export, 0, "write a model in another format", "model,out")                                               \
+    X(REPORT, report, 0, "the papers of a model, from its record: model card, data sheet, SBOM, the Commission's summary", \
+      "model")                                                                                                         \
+    X(REPRODUCE, reproduce, 0, "the commands that make a model again, as a script", "model")                           \
     X(INFO, info, 0, "what a model consists of and costs; what shards hold", "")
 // clang-format on
 
@@ -72,7 +75,7 @@ enum { MASTERS(CHOICE_ENUM) };
 // least and most bound INT and REAL, both included. A REAL with a choice may also be that one word, which is LR_AUTO.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
-    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
+    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                               \
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights")                            \
@@ -236,8 +239,12 @@ enum { MASTERS(CHOICE_ENUM) };
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
+    X(PATH, facts, "", 0, 0, "", O_REPORT,                                                                             \
+      "a file of lines `key = value`: what only a person can know; report --check lists the keys that are open")       \
+    X(FLAG, check, "off", 0, 0, "off|on", O_REPORT,                                                                    \
+      "write nothing; say what is missing for the Model Openness Framework and the European Open Source AI Index")     \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
-    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO,                                               \
+    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                       \
       "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
       "error. off: files of terabytes start sooner, and run.log says so")                                              \
     X(INT, threads, "0", 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                       \

@@ -217,6 +217,7 @@ static inline bool due(int64_t every, int64_t step) { return every > 0 && step %
 static inline bool trainer_go_on(void *context, int64_t done, int64_t all) {
     Trainer *t = (Trainer *)context;
     log_progress(&t->log, "the last validation: %lld of %lld sequences", (long long)done, (long long)all);
+    rapl_joules(&t->account.rapl, clock_seconds(), false);
     t->stopped = stop_reason(&t->stop, true);
     return !t->stopped;
 }

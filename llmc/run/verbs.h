@@ -7,6 +7,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
+#include "../account/account_main.h"
 #include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
@@ -328,6 +329,18 @@ static inline int verb_export(const Options *o, Dist *dist) {
     close(fd);
     print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
     return EXIT_DONE;
+}
+
+// ---------------------------------------------------------------- report, reproduce
+
+static inline int verb_report(const Options *o, Dist *dist) {
+    (void)dist;
+    return account_main(o->model, o->facts, o->check);
+}
+
+static inline int verb_reproduce(const Options *o, Dist *dist) {
+    (void)dist;
+    return reproduce_main(o->model);
 }
 
 // ---------------------------------------------------------------- the entry

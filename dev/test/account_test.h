@@ -55,7 +55,69 @@ static void test_account_json(void) {
     free(s.data);
 }
 
+// Lines as people write them, and those that are refused, each with its number.
+static void test_account_facts(void) {
+    static const struct {
+        const char *text, *wrong; // NULL: it is right
+    } cases[] = {{"", NULL},
+                 {"# nothing\n\n  \t\n", NULL},
+                 {"\xef\xbb\xbfprovider = A = B \r\nlicense=MIT", NULL},
+                 {"provider =\n", NULL},
+                 {"provider = a\nprovider = b\n", "line 2: \"provider\" stands there twice, in line 1 before"},
+                 {"\nprovider\n", "line 2: \"provider\": expected `key = value`"},
+                 {"Provider = a\n", "line 1: there is no key \"Provider\""},
+                 {" = a\n", "line 1: there is no key \"\""},
+                 {"provider = \x1b[2J\n", "line 1: a control character"},
+                 {"provider = \xff\n", "line 1: a control character, or bytes that are not UTF-8"}};
+    Path path = test_temp("facts.conf");
+    Facts f;
+    Error err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        account_test_file(path.text, cases[i].text);
+        if (cases[i].wrong) {
+            CHECK_ERROR(facts_load(&f, path.text, &err), cases[i].wrong);
+            continue;
+        }
+        bool ok = facts_load(&f, path.text, &err);
+        CHECK(ok, "%s", err.text);
+        if (ok && i == 2)
+            CHECK(strcmp(f.values[FACT_provider], "A = B") == 0 && strcmp(f.values[FACT_license], "MIT") == 0,
+                  "it reads %s and %s", f.values[FACT_provider], f.values[FACT_license]);
+        if (ok && i == 3) CHECK(!f.values[FACT_provider], "an empty value is an answer");
+        if (ok) facts_free(&f);
+    }
+    CHECK(file_write_all(path.text, "license = a\0b\n", 14, &err), "%s", err.text);
+    CHECK_ERROR(facts_load(&f, path.text, &err), "a NUL byte");
+    CHECK(facts_load(&f, "", &err) && !f.values[0], "no file is no facts");
+    // Every key has its questions, and is a word.
+    for (int i = 0; i < FACT_COUNT; i++)
+        CHECK(shell_plain(fact_key(i)) && *fact_question(i, false) && *fact_question(i, true), "%s", fact_key(i));
+}
+
+// What a shell reads is the word that was meant, whatever is in it.
+static void test_account_shell(void) {
+    static const char *const words[] =
+        {"plain/path-1.bin", "two words", "it's", "$(x) `y` \"z\" \\", "", "-n", "a\nb", "*?["};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        Str s;
+        char back[64] = "";
+        memset(&s, 0, sizeof s);
+        str_puts(&s, "printf %s "), shell_word(&s, words[i]);
+        FILE *f = popen(s.data, "r");
+        size_t n = f ? fread(back, 1, sizeof back - 1, f) : 0;
+        CHECK(f && pclose(f) == 0 && n == strlen(words[i]) && memcmp(back, words[i], n) == 0, "%s is read as %s",
+              s.data, back);
+        free(s.data);
+    }
+    CHECK(!shell_sum("") && !shell_plain("a b") && !shell_plain("") &&
+              strcmp(shell_file("../x"), "no-such-file") == 0 && strcmp(shell_file(".."), "no-such-file") == 0 &&
+              strcmp(shell_file("x.bin"), "x.bin") == 0,
+          "what is no word of its kind is taken for one");
+}
+
 static void test_account(void) {
     test_account_rapl();
     test_account_json();
+    test_account_facts();
+    test_account_shell();
 }

@@ -46,12 +46,14 @@ static inline void doc_answer(Doc *d, int fact) {
 static inline void doc_rows(Doc *d, const DocRow *rows, size_t count) {
     for (const DocRow *row = rows; row < rows + count; row++) {
         if (row->level) {
-            str_printf(&d->s, "\n%.*s %s\n\n", row->level, "######", said(d, row->en, row->de));
+            bool apart = d->s.size < 2 || memcmp(d->s.data + d->s.size - 2, "\n\n", 2) == 0;
+            str_printf(&d->s, "%s%.*s %s\n\n", apart ? "" : "\n", row->level, "######", said(d, row->en, row->de));
             continue;
         }
         str_printf(&d->s, "- **%s:** ", said(d, row->en, row->de));
         bool told = row->piece && row->piece(d), asked = row->fact < FACT_COUNT;
-        if (told && asked && d->v->facts.values[row->fact]) str_puts(&d->s, " "), doc_answer(d, row->fact);
+        bool figure = row->fact == FACT_energy_kwh || row->fact == FACT_grid_intensity; // it stands in the piece
+        if (told && asked && !figure && d->v->facts.values[row->fact]) str_puts(&d->s, "; "), doc_answer(d, row->fact);
         else if (!told && asked) doc_answer(d, row->fact);
         else if (!told) str_puts(&d->s, said(d, "not recorded", "nicht aufgezeichnet"));
         str_puts(&d->s, "\n");
@@ -98,11 +100,15 @@ static inline bool piece_dependencies(Doc *d) {
 
 static inline bool piece_architecture(Doc *d) {
     const Config *c = &d->v->config;
-    str_printf(&d->s,
-               said(d, "decoder-only transformer of the family %s: %s, %s head, up to %d positions",
-                    "Decoder-Transformer der Familie %s: %s, Kopf %s, bis zu %d Positionen"),
-               family_name(c->family), config_words(c).text,
-               c->tied ? said(d, "tied", "mit den Einbettungen geteilt") : said(d, "untied", "eigenständig"),
+    str_printf(&d->s, said(d, "decoder-only transformer of the family %s: ", "Decoder-Transformer der Familie %s: "),
+               family_name(c->family));
+    if (d->german)
+        str_printf(&d->s,
+                   "%d Schichten, %d Kanäle, %d Köpfe zu je %d (%d für Schlüssel und Werte), MLP %d, Vokabular %d",
+                   c->layers, c->channels, c->heads, c->head_size, c->kv_heads, c->hidden, c->vocab_size);
+    else str_puts(&d->s, config_words(c).text);
+    str_printf(&d->s, said(d, ", %s head, up to %d positions", ", Ausgabe %s, bis zu %d Positionen"),
+               c->tied ? said(d, "tied", "mit den Einbettungen geteilt") : said(d, "untied", "mit eigenen Gewichten"),
                c->max_seq_len);
     return true;
 }
@@ -265,6 +271,12 @@ static inline bool piece_software(Doc *d) {
     return true;
 }
 
+// What hours are counted of.
+static inline const char *device_kind(const Doc *d, const Json *from) {
+    const char *kind = json_string(json_get(from, "device_kind"), "?");
+    return strcmp(kind, "CPU thread") == 0 ? said(d, "CPU thread", "CPU-Thread") : kind;
+}
+
 static inline bool piece_hardware(Doc *d) {
     const Json *s = d->v->last, *machine = json_get(s, "machine");
     if (!s) return false;
@@ -272,9 +284,9 @@ static inline bool piece_hardware(Doc *d) {
     str_puts(&d->s, "; ");
     doc_text(d, json_string(json_get(machine, "cpu"), "?"));
     str_printf(&d->s,
-               said(d, "; %.0f ranks, %.0f %ss; %.1f GB of memory; ", "; %.0f Ranks, %.0f %ss; %.1f GB Speicher; "),
-               json_number(json_get(s, "ranks"), 0), json_number(json_get(s, "devices"), 0),
-               json_string(json_get(s, "device_kind"), "?"), json_number(json_get(machine, "memory_bytes"), 0) / 1e9);
+               said(d, "; ranks: %.0f, %ss: %.0f; %.1f GB of memory; ", "; Ranks: %.0f, %ss: %.0f; %.1f GB Speicher; "),
+               json_number(json_get(s, "ranks"), 0), device_kind(d, s), json_number(json_get(s, "devices"), 0),
+               json_number(json_get(machine, "memory_bytes"), 0) / 1e9);
     doc_text(d, json_string(json_get(machine, "system"), ""));
     return true;
 }
@@ -293,10 +305,9 @@ static inline bool piece_time(Doc *d) {
     double wall = view_total(d->v, "wall_s"), lost = view_total(d->v, "lost_s");
     if (!isfinite(wall)) return false;
     str_printf(&d->s,
-               said(d, "%.6g h of wall time in %.0f starts, %.6g %s hours",
-                    "%.6g h Laufzeit in %.0f Starts, %.6g %s-Stunden"),
-               wall / 3600, view_total(d->v, "starts"), view_total(d->v, "device_hours"),
-               json_string(json_get(d->v->totals, "device_kind"), "?"));
+               said(d, "%.6g h of wall time (starts: %.0f), %.6g %s hours",
+                    "%.6g h Laufzeit (Starts: %.0f), %.6g %s-Stunden"),
+               wall / 3600, view_total(d->v, "starts"), view_total(d->v, "device_hours"), device_kind(d, d->v->totals));
     if (lost > 0)
         str_printf(&d->s,
                    said(d, "; %.6g h more were lost by interruptions",

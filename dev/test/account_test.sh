@@ -35,8 +35,13 @@ account() { jq -e ".account | $1" "$2/run.json"; } # account FILTER CHECKPOINT
 
 check 'corpus' run corpus --input="$sample" --doc_split=blank --clean_steps=nfc,control,documents --license=CC0-1.0 --pack=none --out=c
 check 'bpe' run bpe --input=c/corpus.jsonl --vocab_size=512 --out=a/tokenizer.json
+echo '{}' >foreign.manifest.json
+check 'a foreign file in its place' refused 'foreign.manifest.json was not written by this program' bpe --input=c/corpus.jsonl --vocab_size=512 --out=foreign.json
+mkdir beside && cp "$sample" beside/text.txt
+check 'a tokenizer beside its text' run bpe --input='beside/*' --vocab_size=512 --out=beside/tokenizer.json
+check 'is none of its own sources' test "$(jq -r '[.sources[].path] | join(" ")' beside/tokenizer.manifest.json)" = beside/text.txt
 check 'tokenize' run tokenize --tokenizer=a/tokenizer.json --input=c/corpus.jsonl --val_fraction=0.1 --license=CC0-1.0 --out=a/text
-check 'the tokenizer has a manifest' test "$(jq -r .sha256 a/tokenizer_manifest.json)" = "$(sha256sum <a/tokenizer.json | cut -c1-64)"
+check 'the tokenizer has a manifest' test "$(jq -r .sha256 a/tokenizer.manifest.json)" = "$(sha256sum <a/tokenizer.json | cut -c1-64)"
 check 'the shards stand in theirs' diff <(jq -r '.files[] | .sha256 + "  a/" + .name' a/text_manifest.json) <(sha256sum a/text_train_*.bin a/text_val_*.bin)
 check 'and so does the input' test "$(jq -r '.sources[0].sha256' a/text_manifest.json)" = "$(sha256sum <c/corpus.jsonl | cut -c1-64)"
 

@@ -107,6 +107,7 @@ static inline bool account_show(Str *json, const char *folder, Error *err) {
     if (kind == FILE_ABSENT) return true;
     if (!view_open(&v, folder, "", err)) return false;
     if (json && v.account) str_puts(json, ", \"account\": "), json_copy(json, v.account);
+    if (!json) printf("record of the run, up to step %.0f:\n", v.step);
     for (size_t i = 0; !json && i < sizeof rows / sizeof *rows; i++) {
         Doc d;
         memset(&d, 0, sizeof d);
@@ -114,7 +115,7 @@ static inline bool account_show(Str *json, const char *folder, Error *err) {
         str_puts(&d.s, "");
         if (rows[i].piece(&d)) {
             text_make_printable_but(d.s.data, "\n");
-            printf("%s%-12s %s\n", i ? "" : "\n", rows[i].name, d.s.data);
+            printf("%-12s %s\n", rows[i].name, d.s.data);
         }
         free(d.s.data);
     }

@@ -2,7 +2,7 @@
 sources.h: where the data of a run come from, as its record says it: the shards, what made them, and what that was made
 of, as far back as the manifests of this program go.
 
-    tokenize   PREFIX_manifest.json        corpus   FOLDER/manifest.json        bpe   tokenizer_manifest.json
+    tokenize   PREFIX_manifest.json        corpus   FOLDER/manifest.json        bpe   tokenizer.manifest.json
     manifest.tsv beside a source           a table with a line of names, as scripts/corpus/debian_de.sh writes it:
                                            what the text consists of, with versions and licences
 
@@ -168,11 +168,11 @@ static inline void sources_data(Str *s, const Dataset *train, const Dataset *val
     str_puts(s, "}");
 }
 
-// Beside a tokenizer.json: tokenizer_manifest.json.
+// Beside a tokenizer.json: tokenizer.manifest.json. A set of shards of that prefix has NAME_manifest.json.
 static inline Path sources_tokenizer_manifest(const char *tokenizer) {
     size_t n = strlen(tokenizer);
     if (str_ends_with(tokenizer, ".json")) n -= 5;
-    return path_of("%.*s_manifest.json", (int)int64_min((int64_t)n, 3000), tokenizer);
+    return path_of("%.*s.manifest.json", (int)int64_min((int64_t)n, 3000), tokenizer);
 }
 
 static inline void sources_tokenizer(Str *s, const char *path, uint64_t hash, int vocab_size) {

@@ -50,24 +50,51 @@ static inline DocSettings verb_documents(const Options *o) {
     return s;
 }
 
-// Beside the tokenizer: what it was made of. Its text is listed, and not read again but for its SHA-256.
-static inline bool verb_bpe_manifest(const Options *o, Error *err) {
+// What a tokenizer was made of, for its manifest; before it is written, since it may lie where the text does. The text
+// is not parsed again.
+static inline bool verb_bpe_sources(Str *s, const Options *o, Error *err) {
     DocInputs in;
     DocSettings documents = verb_documents(o);
+    if (!doc_inputs_open(&in, o->input, &documents, err)) return false;
+    bool ok = doc_inputs_sums(&in, err);
+    if (ok) doc_inputs_list(s, &in);
+    doc_inputs_close(&in);
+    return ok;
+}
+
+#define BPE_MANIFEST_START "{\n  \"tokenizer\": "
+
+// A manifest that is there will be replaced: it must be one, and none of the files that are read.
+static inline bool verb_bpe_spares(const Options *o, Error *err) {
+    Path path = sources_tokenizer_manifest(o->out);
+    FileKind kind;
+    Str text;
+    memset(&text, 0, sizeof text);
+    if (!path_look(path.text, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    bool ok = output_spares_inputs(o, path.text, err) && file_read(&text, path.text, JSON_MAX_BYTES, err);
+    if (ok && text.size && strncmp(text.data, BPE_MANIFEST_START, sizeof BPE_MANIFEST_START - 1) != 0)
+        ok = error_set(err,
+                       "%s was not written by this program, and would be replaced; choose another --out, or move it",
+                       path.text);
+    free(text.data);
+    return ok;
+}
+
+// Beside the tokenizer, which is written.
+static inline bool verb_bpe_manifest(const Str *sources, const Options *o, Error *err) {
     Str s;
     char sum[65];
     memset(&s, 0, sizeof s);
-    if (!sha256_file(sum, o->out, err) || !doc_inputs_open(&in, o->input, &documents, err)) return false;
-    bool ok = doc_inputs_sums(&in, err);
-    str_printf(&s, "{\n  \"tokenizer\": \"tokenizer.json\", \"sha256\": \"%s\",\n  \"program\": ", sum);
+    if (!sha256_file(sum, o->out, err)) return false;
+    str_printf(&s, BPE_MANIFEST_START "\"tokenizer.json\", \"sha256\": \"%s\",\n  \"program\": ", sum);
     json_escape(&s, engine_name(), strlen(engine_name()));
     str_printf(&s, ", \"commit\": \"%s\",\n  \"options\": ", build_commit);
     options_line(&s, o);
-    doc_inputs_list(&s, &in);
+    str_add(&s, sources->data, sources->size);
     str_puts(&s, "\n}\n");
-    ok = ok && file_write_all(sources_tokenizer_manifest(o->out).text, s.data, s.size, err);
+    bool ok = file_write_all(sources_tokenizer_manifest(o->out).text, s.data, s.size, err);
     free(s.data);
-    doc_inputs_close(&in);
     return ok;
 }
 
@@ -77,11 +104,16 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     Tokenizer tok;
     BpeStats stats;
     DocSettings documents = verb_documents(o);
+    Str sources;
+    memset(&sources, 0, sizeof sources);
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
-        !tokenizer_save(&tok, o->out, &err) || !verb_bpe_manifest(o, &err))
+    if (!verb_bpe_spares(o, &err) ||
+        !bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
+        !verb_bpe_sources(&sources, o, &err) || !tokenizer_save(&tok, o->out, &err) ||
+        !verb_bpe_manifest(&sources, o, &err))
         fail("%s", err.text);
+    free(sources.data);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
                (long long)stats.pretokens, clock_seconds() - start);

@@ -50,8 +50,8 @@ static inline DocSettings verb_documents(const Options *o) {
     return s;
 }
 
-// What a tokenizer was made of, for its manifest; before it is written, since it may lie where the text does. The text
-// is not parsed again.
+// What a tokenizer was made of, for its manifest; before anything is written, since it may lie where the text
+// does. The text is not parsed again.
 static inline bool verb_bpe_sources(Str *s, const Options *o, Error *err) {
     DocInputs in;
     DocSettings documents = verb_documents(o);
@@ -81,12 +81,17 @@ static inline bool verb_bpe_spares(const Options *o, Error *err) {
     return ok;
 }
 
-// Beside the tokenizer, which is written.
-static inline bool verb_bpe_manifest(const Str *sources, const Options *o, Error *err) {
+// Beside the tokenizer, and before it: it names it by its SHA-256, and tells nothing where that is not there.
+static inline bool verb_bpe_manifest(const Tokenizer *tok, const Str *sources, const Options *o, Error *err) {
     Str s;
     char sum[65];
+    uint8_t digest[32];
+    Sha256 state;
     memset(&s, 0, sizeof s);
-    if (!sha256_file(sum, o->out, err)) return false;
+    sha256_init(&state);
+    sha256_update(&state, tok->json, tok->json_size);
+    sha256_final(digest, &state);
+    sha256_hex(sum, digest);
     str_printf(&s, BPE_MANIFEST_START "\"tokenizer.json\", \"sha256\": \"%s\",\n  \"program\": ", sum);
     json_escape(&s, engine_name(), strlen(engine_name()));
     str_printf(&s, ", \"commit\": \"%s\",\n  \"options\": ", build_commit);
@@ -109,14 +114,16 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
     if (!verb_bpe_spares(o, &err) ||
-        !bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
-        !verb_bpe_sources(&sources, o, &err) || !tokenizer_save(&tok, o->out, &err) ||
-        !verb_bpe_manifest(&sources, o, &err))
+        !bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err))
+        fail("%s", err.text);
+    double trained = clock_seconds() - start;
+    if (!verb_bpe_sources(&sources, o, &err) || !verb_bpe_manifest(&tok, &sources, o, &err) ||
+        !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
     free(sources.data);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
-               (long long)stats.pretokens, clock_seconds() - start);
+               (long long)stats.pretokens, trained);
     verb_say_invalid(&stats.counts, stats.bytes, "were left out");
     verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
     verb_say_damage(&stats.damage);

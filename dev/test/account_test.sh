@@ -13,7 +13,7 @@ sample=$PWD/dev/test/sample_de.txt
 work=$(mktemp -d)
 trap 'cd /; rm -rf "$work"' EXIT
 cd "$work" || exit 1
-export OMP_NUM_THREADS=2
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 
 run() { "${program[@]}" "$@" >out 2>err </dev/null || { echo "error: exit $? of $*: $(head -n 2 err)" && false; }; }
 refused() { # refused PATTERN VERB...: exit code 1 and one line that matches

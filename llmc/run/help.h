@@ -61,7 +61,7 @@ static inline void options_json(Str *s, const Options *o) {
 
 // The same on one line, as an object, for manifests: without where the output went and what changes no byte of it.
 static inline void options_line(Str *s, const Options *o) {
-    static const char *const aside[] = {"out", "threads", "progress", "verify", "resume"};
+    static const char *const aside[] = {"out", "threads", "progress", "verify", "resume", "part_bytes"};
     const char *comma = "";
     str_puts(s, "{");
     for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {

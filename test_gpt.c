@@ -28,6 +28,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
 #include "dev/test/memory_test.h"
+#include "dev/test/mix_test.h"
 #include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/near_test.h"
@@ -49,7 +50,7 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
+    X(base) X(files) X(tokenizer) X(data) X(mix) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
     X(memory) X(model) X(gguf) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;

@@ -79,7 +79,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights")                            \
-    X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
+    X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas; sources by weight: A:0.7,B:0.3, where each weight is "   \
+      "of all shards since the one before, and all sum to 1")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
     X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
     X(TEXT, tasks, "", 0, 0, "", O_EVAL,                                                                               \

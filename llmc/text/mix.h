@@ -9,8 +9,8 @@ mix.h: training data from several sources by weight: --train_data=A:0.7,B:0.3.
 
 A source is a list of files and patterns as everywhere (file.h), and what stands up to a weight is one:
 A1,A2:0.7,B:0.3 are two. A weight is a colon and a decimal number of at most six decimals behind the last file of a
-list; all of them sum to 1. A colon elsewhere belongs to a name, and so does a weight where a file is called so. Without weights everything is
-one source, in the order and with the fingerprint that a data set has alone.
+list; all of them sum to 1. A colon elsewhere belongs to a name, and so does a weight where a file is called so. Without
+weights everything is one source, in the order and with the fingerprint that a data set has alone.
 
 Which source stands at a position is no draw of lots. A source of weight w has its job number j (from 0) between the
 positions floor(j / w) and ceil((j + 1) / w) - 1; of the jobs that may begin, the one that must end first is taken, of

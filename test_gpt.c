@@ -34,6 +34,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/near_test.h"
 #include "dev/test/numbers_test.h"
 #include "dev/test/process_test.h"
+#include "dev/test/remove_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/trainer_test.h"
 
@@ -50,7 +51,7 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(mix) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
+    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
     X(memory) X(model) X(gguf) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;

@@ -244,18 +244,24 @@ static inline bool source_next_mixed(const BatchSource *s, int64_t position, int
     return true;
 }
 
-// The mixture must outlive the source.
-static inline BatchSource source_of_mix(const Mix *m, uint64_t seed) {
-    const Dataset *d = m->data;
-    if (m->count == 1) return source_of_dataset(d, true, seed);
+// Changes with the data, the weights and what is divided between the sources; of one source it is the data's own.
+static inline uint64_t mix_fingerprint(const Mix *m, uint64_t data) {
+    if (m->count == 1) return data;
     Xxh64 print;
     xxh64_init(&print, 0);
-    xxh64_update(&print, &d->fingerprint, sizeof d->fingerprint);
+    xxh64_update(&print, &data, sizeof data);
     for (int k = 0; k < m->count; k++) {
         xxh64_update(&print, &m->sources[k].weight, sizeof(int64_t));
         xxh64_update(&print, &m->sources[k].sequences, sizeof(int64_t));
     }
-    BatchSource s = {source_next_mixed, m, seed, d->seq_len, d->sequences, xxh64_value(&print)};
+    return xxh64_value(&print);
+}
+
+// The mixture must outlive the source.
+static inline BatchSource source_of_mix(const Mix *m, uint64_t seed) {
+    const Dataset *d = m->data;
+    if (m->count == 1) return source_of_dataset(d, true, seed);
+    BatchSource s = {source_next_mixed, m, seed, d->seq_len, d->sequences, mix_fingerprint(m, d->fingerprint)};
     return s;
 }
 

@@ -677,6 +677,74 @@ static Str test_tokenizer_bytes_alone(const char *more, const char *model, const
     return s;
 }
 
+// Training by the definition: the most frequent pair of neighbours, of equal ones that of the smaller ids, becomes a
+// token everywhere, from left to right. ids: of words, with -1 between them.
+static void test_bpe_by_definition(int32_t (*merges)[2], int count, int32_t *ids, size_t n) {
+    enum { MOST = 256 + 128 };
+    int64_t *counts = (int64_t *)mem_alloc(sizeof(int64_t) * MOST * MOST);
+    for (int r = 0; r < count; r++) {
+        int64_t best = 0;
+        memset(counts, 0, sizeof(int64_t) * MOST * MOST);
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (ids[i] < 0 || ids[i + 1] < 0) continue;
+            counts[ids[i] * MOST + ids[i + 1]]++;
+        }
+        for (int i = 1; i < MOST * MOST; i++)
+            if (counts[i] > counts[best]) best = i;
+        merges[r][0] = (int32_t)(best / MOST), merges[r][1] = (int32_t)(best % MOST);
+        size_t to = 0;
+        for (size_t i = 0; i < n; i++) {
+            bool pair = i + 1 < n && ids[i] == merges[r][0] && ids[i + 1] == merges[r][1];
+            ids[to++] = pair ? 256 + r : ids[i];
+            i += pair;
+        }
+        n = to;
+    }
+    free(counts);
+}
+
+// Words of many lengths, of few letters and with runs of one: merges over the borders of the blocks that long ones are
+// trained in.
+static void test_bpe_long_words(void) {
+    uint64_t state = 21;
+    for (int form = 0; form < 12; form++) {
+        enum { MERGES = 384 - 256 - BPE_SPECIALS };
+        Error err;
+        Tokenizer tok;
+        BpeVocab v;
+        Str text;
+        int32_t byte_ids[256], merges[MERGES][2];
+        uint32_t letters = 2 + (uint32_t)form % 3;
+        memset(&text, 0, sizeof text);
+        memset(&v, 0, sizeof v);
+        v.offsets = (size_t *)mem_alloc(257 * sizeof(size_t));
+        bpe_alphabet(&v, byte_ids);
+        while (text.size < 12000) {
+            size_t length = 1 + test_tokenizer_random(&state) % (form % 2 ? 700 : 200);
+            if (text.size) str_puts(&text, " ");
+            for (size_t i = 0; i < length; i++) {
+                char letter = (char)('a' + test_tokenizer_random(&state) % letters);
+                size_t run = test_tokenizer_random(&state) % 8 ? 1 : 1 + test_tokenizer_random(&state) % 90;
+                while (run--) str_add(&text, &letter, 1);
+            }
+        }
+        int32_t *ids = (int32_t *)mem_alloc(sizeof(int32_t) * (2 * text.size + 1));
+        size_t n = 0, size = 0;
+        for (size_t i = 0; i < text.size; i++, size++) {
+            if (text.data[i] == ' ' || size == BPE_MAX_WORD) ids[n++] = -1, size = 0;
+            ids[n++] = byte_ids[(uint8_t)text.data[i]];
+        }
+        bool ok = bpe_train_text(&tok, text.data, text.size, 384, NULL, &err);
+        CHECK(ok, "%s", ok ? "" : err.text);
+        test_bpe_by_definition(merges, MERGES, ids, n);
+        int same = 0;
+        while (ok && same < MERGES && memcmp(tok.merges[same], merges[same], sizeof merges[0]) == 0) same++;
+        CHECK(same == MERGES, "form %d: merge %d is another than by the definition", form, same);
+        if (ok) tokenizer_free(&tok);
+        free(ids), free(text.data), free(v.offsets), free(v.bytes.data), free(v.merges);
+    }
+}
+
 // A tokenizer whose tokens are made of few letters, with the merges in any order: ranks need not rise with the tokens
 // that they need, and long tokens and ties are frequent. *made: how many tokens.
 static bool test_tokenizer_of_few(Tokenizer *tok, int *tokens_made, int letters, uint64_t *state, Error *err) {
@@ -1268,6 +1336,7 @@ static void test_tokenizer(void) {
     if (!root) return;
     test_tokenizer_utf8();
     test_tokenizer_windows();
+    test_bpe_long_words();
     test_tokenizer_nfc(root);
     test_tokenizer_splits(root);
     for (const Json *of = json_get(root, "tokenizers")->child; of; of = of->next) {

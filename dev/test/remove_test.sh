@@ -5,7 +5,7 @@
 # shellcheck disable=SC2016  # the $ of jq, not of the shell
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${KILLS:=10}"
+: "${BUILD:?the folder of the binaries, as make test sets it}" "${RUNNER:=}" "${KILLS:=6}"
 # shellcheck source=dev/test/check.sh
 . dev/test/check.sh
 # shellcheck disable=SC2206  # a command with its options

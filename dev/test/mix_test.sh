@@ -63,7 +63,7 @@ check "one source: epochs of sources in metrics.jsonl" test "$(grep -c epochs "$
 
 if [ -n "$(no_ranks)" ]; then skip 'mix_test.sh, several ranks' "$(no_ranks)"; else
     for ranks in 2 4; do
-        mpirun --allow-run-as-root --oversubscribe -n $ranks "${program[@]}" train --out="$work/r$ranks" --train_data="$mixed" "${options[@]}" --batch_size=1 >"$work/out" 2>"$work/err"
+        mpirun --oversubscribe -n $ranks "${program[@]}" train --out="$work/r$ranks" --train_data="$mixed" "${options[@]}" --batch_size=1 >"$work/out" 2>"$work/err"
         check "$ranks ranks: $(head -n 1 "$work/err")" test -d "$work/r$ranks/step_00000020"
         # Sums over ranks are rounded in another order: as resume_test.sh and ranks_test.sh, the first step alone is alike.
         head -n 1 "$work/r$ranks/metrics.jsonl" >"$work/line" && mkdir -p "$work/f$ranks" "$work/f1" && mv "$work/line" "$work/f$ranks/metrics.jsonl"

@@ -89,12 +89,12 @@ done
 
 # Killed: files and sets are the old or the new, and the same command with another report comes to its end.
 kills=0
-for ((round = 0; round < 10 * KILLS && kills < KILLS; round++)); do
+for ((round = 0; round < 5 * KILLS && kills < KILLS; round++)); do
     rm -rf clean s_* && cp -r clean0 clean && cp set0/* .
     rm -f killed.json
     "${program[@]}" corpus --remove=ids.txt,text.txt --input=clean --data='s_*.bin' --tokenizer=t.json --out=killed.json >out 2>err </dev/null &
     pid=$!
-    sleep "0.$(printf %03d $((RANDOM % 190 + 10)))"
+    sleep "0.$(printf %03d $((RANDOM % 60 + 5)))"
     kill -KILL $pid 2>/dev/null && kills=$((kills + 1))
     wait $pid 2>/dev/null
     cmp -s clean/corpus.jsonl clean0/corpus.jsonl || cmp -s clean/corpus.jsonl without.jsonl

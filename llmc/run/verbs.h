@@ -278,7 +278,8 @@ static inline void verb_corpus_run(const CorpusJob *job, const Options *o, Corpu
 static inline int verb_corpus(const Options *o, Dist *dist) {
     if (*o->remove) {
         Error one;
-        dist_agree(dist, dist->size == 1 || error_set(&one, "--remove is for one process: start it without mpirun"), &one);
+        dist_agree(dist, dist->size == 1 || error_set(&one, "--remove is for one process: start it without mpirun"),
+                   &one);
         return verb_remove(o);
     }
     Error err;

@@ -10,6 +10,7 @@ checkpoint that the run goes on from.
 
 #include "budget.h"
 #include "evaluate.h"
+#include "followers.h"
 #include "inputs.h"
 #include "metrics.h"
 #include "preflight.h"
@@ -25,6 +26,7 @@ typedef struct {
     const Options *o;
     Dist *dist;
     Log log;
+    Followers followers; // on rank 0
     RunInputs in;
     BatchSource source;    // what is trained on
     Evaluation validation; // what is validated on
@@ -48,6 +50,7 @@ typedef struct {
     double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
     TaskSet tasks;       // of --eval_tasks
     Str scores;          // what the line of the last step in the metrics tells of them
+    Str line;            // of the last step in the metrics
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T;
@@ -442,6 +445,14 @@ static inline bool trainer_open_budget(Trainer *t, Error *err) {
     return true;
 }
 
+// Opens what is written for those who follow the run.
+static inline void trainer_follow(Trainer *t) {
+    FollowStart start = {t->o,           t->dist,       &t->in,         model_device(t->model),
+                         t->memory.data, t->state.step, t->step_tokens, t->flops_per_token,
+                         t->peak_flops};
+    followers_open(&t->followers, &start);
+}
+
 static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Error err;
     CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
@@ -480,6 +491,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
         log_line(&t->log, "%s", t->memory.data);
         if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
+    if (dist->rank == 0) trainer_follow(t);
     if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
@@ -499,6 +511,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->scores.data);
     free(t->memory.data);
     free(t->lr_test.data);
+    free(t->line.data);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);

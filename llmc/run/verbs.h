@@ -13,7 +13,9 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "eval.h"
 #include "info.h"
 #include "outputs.h"
+#include "report.h"
 #include "trainer.h"
+#include "watch.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
 

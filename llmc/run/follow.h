@@ -108,7 +108,7 @@ typedef struct {
 } FollowFile;
 
 typedef struct {
-    Path folder;
+    Path folder, name; // name: the folder's own
     FollowFile metrics, events, samples;
     Series series[SERIES_MOST];
     int series_count;
@@ -178,6 +178,10 @@ static inline RunView *view_open(const char *folder) {
     RunView *v = (RunView *)mem_alloc(sizeof(RunView));
     v->folder = path_of("%s", folder);
     for (size_t n = strlen(v->folder.text); n > 1 && v->folder.text[n - 1] == '/'; n--) v->folder.text[n - 1] = 0;
+    char *whole = realpath(folder, NULL);
+    const char *slash = strrchr(whole ? whole : v->folder.text, '/');
+    v->name = path_of("%.1000s", slash && slash[1] ? slash + 1 : v->folder.text);
+    free(whole);
     v->metrics.path = path_of("%.3000s/metrics.jsonl", v->folder.text);
     v->events.path = path_of("%.3000s/events.jsonl", v->folder.text);
     v->samples.path = path_of("%.3000s/samples.jsonl", v->folder.text);
@@ -380,8 +384,8 @@ static inline bool view_update(RunView *v, Error *err) {
 
 // ---------------------------------------------------------------- where it stands
 
-typedef enum { RUN_EMPTY, RUN_GOES, RUN_QUIET, RUN_STOPPED, RUN_FINISHED } RunStanding;
-static const char *const run_standings[] = {"no step yet", "running", "stalled", "stopped", "finished"};
+typedef enum { RUN_EMPTY, RUN_GOES, RUN_QUIET, RUN_STOPPED, RUN_FAILED, RUN_FINISHED } RunStanding;
+static const char *const run_standings[] = {"no step yet", "running", "stalled", "stopped", "failed", "finished"};
 
 static inline const Json *view_options(const RunView *v) { return json_get(v->start, "options"); }
 
@@ -405,8 +409,8 @@ static inline RunStanding view_standing(const RunView *v, double now) {
     const RunEvent *last = v->happened_count ? &v->happened[v->happened_count - 1] : NULL;
     double step = series_recent(view_series(v, "step_ms"), 20) / 1e3,
            quiet = now - fmax(v->metrics.changed, v->last_time);
-    if (last && strcmp(last->kind, "finished") == 0) return RUN_FINISHED;
-    if (last && strcmp(last->kind, "stopped") == 0) return RUN_STOPPED;
+    for (int i = RUN_STOPPED; last && i <= RUN_FINISHED; i++)
+        if (strcmp(last->kind, run_standings[i]) == 0) return (RunStanding)i;
     if (!last && view_share(v) >= 1) return RUN_FINISHED; // of a version that records no events
     if (quiet > fmax(120, isfinite(step) ? 20 * step : 0)) return v->lines ? RUN_QUIET : RUN_EMPTY;
     return v->lines ? RUN_GOES : RUN_EMPTY;
@@ -424,9 +428,7 @@ static inline double view_left(const RunView *v) {
 // Wall time of all starts, and hours of devices, as far as they are recorded; up to the last sign of life.
 static inline double view_wall(const RunView *v, double *device_hours) {
     double last = fmax(v->last_time, v->metrics.changed), open = v->starts ? fmax(0, last - v->start_time) : 0;
-    const RunEvent *end = v->happened_count ? &v->happened[v->happened_count - 1] : NULL;
-    if (end && (strcmp(end->kind, "finished") == 0 || strcmp(end->kind, "stopped") == 0))
-        open = fmax(0, v->last_time - v->start_time);
+    if (view_standing(v, last) >= RUN_STOPPED && v->starts) open = fmax(0, v->last_time - v->start_time);
     *device_hours = v->device_hours + open * v->devices / 3600;
     return v->wall + open;
 }

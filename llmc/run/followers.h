@@ -232,6 +232,15 @@ static inline void followers_report(Followers *f) {
     f->report_took = f->reported - began;
 }
 
+// The same of a run that has nothing more to do: a kill may have come before its last one.
+static inline void followers_report_again(const char *run_dir) {
+    Followers f;
+    memset(&f, 0, sizeof f);
+    f.folder = path_of("%.3000s", run_dir);
+    followers_report(&f);
+    view_close(f.view);
+}
+
 // A checkpoint was begun.
 static inline void followers_checkpoint(Followers *f) {
     if (!f->open) return;
@@ -242,13 +251,14 @@ static inline void followers_checkpoint(Followers *f) {
     f->seconds += clock_seconds() - began;
 }
 
-// The last word of a run. why: what stopped it; NULL: it made all its steps.
-static inline void followers_close(Followers *f, const char *why) {
+// The last word of a run. kind: finished, stopped or failed; why: what did it.
+static inline void followers_close(Followers *f, const char *kind, const char *why) {
     if (!f->open) return;
-    followers_write_event(f, why ? "stopped" : "finished", f->step, why ? why : "");
+    bool stopped = strcmp(kind, "stopped") == 0, failed = strcmp(kind, "failed") == 0;
+    followers_write_event(f, kind, f->step, why);
     followers_flush(f);
     followers_report(f);
-    mlflow_close(&f->mlflow, why ? MLFLOW_KILLED : MLFLOW_FINISHED);
+    mlflow_close(&f->mlflow, stopped ? MLFLOW_KILLED : failed ? MLFLOW_FAILED : MLFLOW_FINISHED);
     append_close(&f->events), append_close(&f->samples), append_close(&f->tb);
     free(f->tb_pending.data);
     view_close(f->view);

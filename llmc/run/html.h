@@ -2,9 +2,9 @@
 html.h: pieces of a page: text that may be anybody's, numbers for people, and curves as SVG.
 
 A chart is an SVG that is stretched to the width there is (its lines keep theirs), with the figures of its axes as text
-beside it, so that they are as large on a telephone as on a screen. Of a curve there is a point for each bucket (follow.h),
-about one a pixel: a band from the least to the largest value and a line of means. A bucket of one step has no band;
-there the values stand as a thin line behind their running mean.
+beside it, so that they are as large on a telephone as on a screen. Of a curve there is a point for each bucket
+(follow.h), about one a pixel: a band from the least to the largest value and a line of means. A bucket of one step has
+no band; there the values stand as a thin line behind their running mean.
 */
 #ifndef LLMC_HTML_H
 #define LLMC_HTML_H
@@ -50,7 +50,7 @@ static inline Path number_short(double x) {
     static const char units[] = " kMGTPE";
     int unit = 0;
     if (!isfinite(x)) return path_of("%s", "\xe2\x80\x93");
-    while (fabs(x) >= 9999.5 && unit < 6) x /= 1000, unit++;
+    while (fabs(x) >= (unit ? 999.95 : 9999.5) && unit < 6) x /= 1000, unit++;
     if (unit) return path_of("%.4g%c", x, units[unit]);
     return x != 0 && fabs(x) < 1e-3 ? path_of("%.3g", x) : path_of("%.4g", x);
 }
@@ -108,13 +108,14 @@ static inline Path axis_label(const Axis *a, double value) {
 
 // ---------------------------------------------------------------- curves
 
-typedef enum { CHART_NOISY = 1, CHART_ZERO = 2, CHART_CLIP = 4, CHART_DOTS = 8 } ChartFlags;
+typedef enum { CHART_NOISY = 1, CHART_ZERO = 2, CHART_CLIP = 4, CHART_DOTS = 8, CHART_MARKS = 16 } ChartFlags;
 
 typedef struct {
     const char *title, *unit;
     double scale; // of the values
     int flags;    // noisy: a running mean before the values; zero: the axis begins there; clip: what is rare and far
-                  // above is not shown; dots: values are far apart
+                  // above is not shown; dots: values are far apart; marks: spikes and
+                  // restarts are shown
 } ChartLook;
 
 typedef struct {
@@ -129,13 +130,13 @@ static inline int chart_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The value below which a share of all buckets' means lies.
+// The value below which a share of all buckets' largest values lies.
 static inline double chart_quantile(const ChartLine *lines, int count, double share) {
     double *all = (double *)mem_alloc(sizeof(double) * SERIES_BUCKETS * (size_t)count), found = 0;
     size_t n = 0;
     for (int k = 0; k < count; k++)
         for (int i = 0; lines[k].series && i < lines[k].series->used; i++)
-            if (lines[k].series->buckets[i].count) all[n++] = bucket_mean(&lines[k].series->buckets[i]);
+            if (lines[k].series->buckets[i].count) all[n++] = (double)lines[k].series->buckets[i].most;
     qsort(all, n, sizeof *all, chart_order);
     if (n) found = all[(size_t)(share * (double)(n - 1))];
     free(all);
@@ -225,7 +226,7 @@ static inline void chart_dots(Str *s, const Series *series, const ChartFrame *f,
 static inline void chart_curve(Str *s, const ChartLine *line, const ChartFrame *f, int flags, bool alone) {
     const Series *series = line->series;
     int smooth = flags & CHART_NOISY ? series->used / 40 : 0;
-    if (alone) chart_band(s, series, f, line->colour);
+    if (alone && !(flags & CHART_DOTS)) chart_band(s, series, f, line->colour);
     if (alone && smooth > 1 && series->width == 1)
         chart_path(s, series, f, 0, path_of("l thin c%d", line->colour).text);
     chart_path(s, series, f, smooth, path_of("l c%d", line->colour).text);
@@ -246,8 +247,22 @@ static inline void chart_axes(Str *svg, Str *labels, const ChartFrame *f) {
     }
 }
 
-// A figure of one or several runs' curves; nothing where none has a number. last_step: where the axis ends.
-static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, int count, int64_t last_step) {
+// Thin lines where something happened: spikes, and starts that resumed.
+static inline void chart_marks(Str *s, const RunView *v, const ChartFrame *f) {
+    str_puts(s, "<path class=\"e\" d=\"");
+    for (int i = 0; i < v->spike_count; i++)
+        str_printf(s, "M%.1f 0V%d", chart_x(f, (double)v->spikes[i].step), CHART_HEIGHT);
+    str_puts(s, "\"/><path class=\"r\" d=\"");
+    for (int i = 0; i < v->happened_count; i++)
+        if (strcmp(v->happened[i].kind, "start") == 0 && v->happened[i].step > 0)
+            str_printf(s, "M%.1f 0V%d", chart_x(f, (double)v->happened[i].step), CHART_HEIGHT);
+    str_puts(s, "\"/>");
+}
+
+// A figure of one or several runs' curves; nothing where none has a number. marks: of this run, or NULL;
+// last_step: where the axis ends.
+static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, int count, const RunView *marks,
+                         int64_t last_step) {
     int there = 0, newest = 0;
     int64_t missing = 0;
     bool above;
@@ -275,6 +290,7 @@ static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, 
     Str labels;
     memset(&labels, 0, sizeof labels);
     chart_axes(s, &labels, &f);
+    if (marks && look->flags & CHART_MARKS) chart_marks(s, marks, &f);
     for (int i = 0; i < count; i++)
         if (lines[i].series && lines[i].series->count) chart_curve(s, &lines[i], &f, look->flags, count == 1);
     str_printf(s, "</svg>%s</div>", labels.data ? labels.data : "");
@@ -290,8 +306,8 @@ static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, 
         str_puts(s, count == 1 ? "; the rare largest ones stand above the chart"
                                : "the rare largest values stand above the chart");
     if (missing)
-        str_printf(s, "%s<b class=\"bad\">%s steps have no number</b>", count == 1 || above ? "; " : "",
-                   number_whole(missing).text);
+        str_printf(s, "%s<b class=\"bad\">%s without a number</b>", count == 1 || above ? "; " : "",
+                   missing == 1 ? "1 step" : path_of("%s steps", number_whole(missing).text).text);
     str_puts(s, "</p></figure>\n");
 }
 

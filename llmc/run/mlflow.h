@@ -2,7 +2,7 @@
 mlflow.h: a run in MLflow's file store, --mlflow=FOLDER, which `mlflow ui --backend-store-uri FOLDER` shows:
 
     FOLDER/EXPERIMENT/meta.yaml                       "gpt", or the experiment of that name that is there
-    FOLDER/EXPERIMENT/RUN/meta.yaml                   times, status: 1 running, 3 finished, 5 stopped
+    FOLDER/EXPERIMENT/RUN/meta.yaml                   times, status: 1 running, 3 finished, 4 failed, 5 stopped
     FOLDER/EXPERIMENT/RUN/metrics/NAME                lines "MILLISECONDS VALUE STEP"
     FOLDER/EXPERIMENT/RUN/params/NAME, tags/NAME      a file for each option, and for what made the run
 
@@ -20,7 +20,7 @@ mlflow/store/tracking/file_store.py, read back with MLflow 3.17 (which wants MLF
 #include "preflight.h"
 
 #define MLFLOW_EXPERIMENT "gpt"
-enum { MLFLOW_METRICS = 256, MLFLOW_RUNNING = 1, MLFLOW_FINISHED = 3, MLFLOW_KILLED = 5 };
+enum { MLFLOW_METRICS = 256, MLFLOW_RUNNING = 1, MLFLOW_FINISHED = 3, MLFLOW_FAILED = 4, MLFLOW_KILLED = 5 };
 
 typedef struct {
     char name[128];
@@ -95,8 +95,7 @@ static inline bool mlflow_experiment(Mlflow *m) {
     Error err;
     memset(&names, 0, sizeof names);
     memset(&text, 0, sizeof text);
-    if (!path_make_folder(m->store.text, &err) || !folder_list(&names, m->store.text, &err))
-        return mlflow_failed(m, err.text);
+    if (!folder_list(&names, m->store.text, &err)) return mlflow_failed(m, err.text);
     for (int i = 0; i < names.count && !*m->experiment; i++) {
         char name[64];
         Path meta = path_of("%.3000s/%.500s/meta.yaml", m->store.text, names.items[i]);
@@ -222,9 +221,10 @@ static inline void mlflow_open(Mlflow *m, const Options *o, uint64_t what, int64
     memset(&text, 0, sizeof text);
     char *store = NULL, *run_dir = realpath(o->out, NULL);
     m->store = path_of("%s", o->mlflow);
-    if (mlflow_experiment(m) && (store = realpath(o->mlflow, NULL)) != NULL) m->store = path_of("%.3000s", store);
+    if (!path_make_folder(o->mlflow, &err)) mlflow_failed(m, err.text);
+    else if ((store = realpath(o->mlflow, NULL)) != NULL) m->store = path_of("%.3000s", store);
     const char *whole = run_dir ? run_dir : o->out, *slash = strrchr(whole, '/');
-    bool ok = store && mlflow_find_run(m, xxh64(whole, strlen(whole), what), last);
+    bool ok = store && mlflow_experiment(m) && mlflow_find_run(m, xxh64(whole, strlen(whole), what), last);
     static const char *const rooms[] = {"metrics", "params", "tags", "artifacts"};
     for (int i = 0; ok && i < 4; i++)
         if (!path_make_folder(path_of("%.3000s/%s", m->folder.text, rooms[i]).text, &err))

@@ -471,6 +471,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
             print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
         else if (dist->rank == 0)
             print_line("finished: %s is the last step in %g minutes", checkpoint.text, o->time_budget);
+        if (dist->rank == 0) followers_report_again(o->out);
         free(options.data);
         return;
     }

@@ -22,11 +22,6 @@ static inline double report_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static inline const char *report_name(const RunView *v) {
-    const char *slash = strrchr(v->folder.text, '/');
-    return slash && slash[1] ? slash + 1 : v->folder.text;
-}
-
 // ---------------------------------------------------------------- rows
 
 static inline void report_row(Str *s, const char *name, const char *value) {
@@ -47,6 +42,14 @@ static inline void report_tile(Str *s, const char *name, const char *value, cons
     str_puts(s, "</small></div>\n");
 }
 
+// A member's name in words; an element of a list has none.
+static inline Path report_words(const Json *j) {
+    Path words = path_of("%.200s", j->key ? j->key : "");
+    for (char *c = words.text; *c; c++)
+        if (*c == '_') *c = ' ';
+    return words;
+}
+
 // A value of a record as text.
 static inline void report_value(Str *s, const Json *j) {
     if (json_is(j, JSON_BOOL)) str_puts(s, j->boolean ? "on" : "off");
@@ -62,13 +65,13 @@ typedef struct {
 } ReportChart;
 
 static const ReportChart report_charts[] = {
-    {"loss", {"Training loss", "nats a token", 1, CHART_NOISY | CHART_CLIP}},
+    {"loss", {"Training loss", "nats a token", 1, CHART_NOISY | CHART_CLIP | CHART_MARKS}},
     {"val_bits_per_byte", {"Validation", "bits a byte of text", 1, CHART_DOTS | CHART_CLIP}},
     {"val_loss", {"Validation loss", "nats a token", 1, CHART_DOTS | CHART_CLIP}},
     {"lr", {"Learning rate", "", 1, CHART_ZERO}},
-    {"grad_norm", {"Gradient norm", "before clipping", 1, CHART_NOISY | CHART_ZERO | CHART_CLIP}},
+    {"grad_norm", {"Gradient norm", "before clipping", 1, CHART_NOISY | CHART_ZERO | CHART_CLIP | CHART_MARKS}},
     {"tokens_per_s", {"Speed", "tokens a second", 1, CHART_NOISY | CHART_ZERO}},
-    {"mfu", {"Share of the peak", "% of the dense FLOP/s", 100, CHART_NOISY | CHART_ZERO}},
+    {"mfu", {"Share of the peak", "% of FLOP/s", 100, CHART_NOISY | CHART_ZERO}},
     {"gpu_power_w", {"Power", "W, GPU of rank 0", 1, CHART_NOISY | CHART_ZERO}},
     {"gpu_temperature_c",
      {"Temperature",
@@ -88,7 +91,7 @@ static inline void report_curve(Str *s, const Report *r, const char *key, const 
     ChartLine lines[REPORT_RUNS];
     for (int i = 0; i < r->count; i++)
         lines[i].series = view_series(r->views[i], key), lines[i].colour = i % CHART_COLOURS;
-    chart(s, look, lines, r->count, steps);
+    chart(s, look, lines, r->count, r->count == 1 ? r->views[0] : NULL, steps);
 }
 
 // A score of an evaluation that is worth a curve: eval_TASK_METRIC.
@@ -180,7 +183,7 @@ static inline void report_title(Str *s, const RunView *v, double now) {
     memset(&words, 0, sizeof words);
     report_model_words(&words, v);
     str_puts(s, "<h1>");
-    html_text(s, report_name(v));
+    html_text(s, v->name.text);
     str_printf(s, "<span class=\"badge %s\">%s</span></h1>\n<p class=\"sub\">", report_badge(standing),
                run_standings[standing]);
     html_text(s, words.data ? words.data : "");
@@ -269,19 +272,15 @@ static inline void report_model(Str *s, const RunView *v) {
     if (!model) return;
     str_puts(s, "<section><h2>Model</h2>\n<div class=\"card\"><table>\n");
     for (const Json *j = model->child; j; j = j->next) {
-        static const char *const aside[] = {"flops_formula", "name"};
         bool plain = j->type == JSON_NUMBER || j->type == JSON_STRING || j->type == JSON_BOOL;
-        for (size_t i = 0; i < sizeof aside / sizeof *aside; i++) plain = plain && strcmp(j->key, aside[i]) != 0;
-        if (!plain) continue;
-        Str name, value;
-        memset(&name, 0, sizeof name);
+        if (!plain || !j->key || strcmp(j->key, "flops_formula") == 0 || strcmp(j->key, "name") == 0) continue;
+        Str value;
         memset(&value, 0, sizeof value);
-        for (const char *c = j->key; *c; c++) str_add(&name, *c == '_' ? " " : c, 1);
         if (j->is_integer) str_puts(&value, number_whole(j->integer).text);
         else if (j->type == JSON_NUMBER) str_puts(&value, number_short(j->number).text);
         else report_value(&value, j);
-        report_row(s, name.data ? name.data : "", value.data);
-        free(name.data), free(value.data);
+        report_row(s, report_words(j).text, value.data);
+        free(value.data);
     }
     str_puts(s, "</table></div></section>\n<section><h2>Parameters</h2>\n<div "
                 "class=\"card\"><table><tr><th>tensor</th><th>shape</th>"
@@ -301,12 +300,8 @@ static inline void report_model(Str *s, const RunView *v) {
     str_puts(s, "</table></div>\n");
     if (memory) str_puts(s, "<h2>Memory of a rank</h2>\n<div class=\"card\"><table>\n");
     for (const Json *j = memory ? memory->child : NULL; j; j = j->next) {
-        Str name;
-        memset(&name, 0, sizeof name);
-        for (const char *c = j->key; *c; c++) str_add(&name, *c == '_' ? " " : c, 1);
-        report_row(s, name.data && strcmp(name.data, "all") != 0 ? name.data : "in all",
-                   number_bytes(json_number(j, 0)).text);
-        free(name.data);
+        bool all = j->key && strcmp(j->key, "all") == 0;
+        report_row(s, all ? "in all" : report_words(j).text, number_bytes(json_number(j, 0)).text);
     }
     const char *found = json_string(json_get(v->start, "memory"), "");
     if (memory) str_puts(s, "</table></div>\n<p class=\"n\">");
@@ -448,7 +443,7 @@ static inline void report_compared(Str *s, const Report *r, double now) {
         RunStanding standing = view_standing(v, now);
         double none = (double)NAN;
         str_printf(s, "<tr><td><span class=\"k k%d\"></span>", i % CHART_COLOURS);
-        html_text(s, report_name(v));
+        html_text(s, v->name.text);
         str_printf(s, "</td><td class=\"w %s\">%s</td><td class=\"r\">%s</td><td class=\"r\">%s</td>",
                    report_badge(standing), run_standings[standing], number_whole(v->step).text,
                    number_short((double)v->tokens).text);
@@ -488,7 +483,7 @@ static inline void report_differences(Str *s, const Report *r) {
         if (!any) str_puts(s, "<h2>Options that differ</h2>\n<div class=\"card\"><table><tr><th>option</th>");
         for (int i = 0; !any && i < r->count; i++) {
             str_puts(s, "<th>");
-            html_text(s, report_name(r->views[i]));
+            html_text(s, r->views[i]->name.text);
             str_puts(s, "</th>");
         }
         str_puts(s, any ? "<tr><td>" : "</tr>\n<tr><td>");
@@ -513,14 +508,13 @@ static inline void report_newest_samples(Str *s, const Report *r) {
         if (!v->sample_count) continue;
         if (!any) str_puts(s, "<h2>Newest samples</h2>\n");
         any = true;
-        report_sample(s, path_of("%.500s, step %s", report_name(v), number_whole(v->newest.step).text).text,
-                      &v->newest);
+        report_sample(s, path_of("%.500s, step %s", v->name.text, number_whole(v->newest.step).text).text, &v->newest);
     }
 }
 
 // The page of views that are up to date; now: seconds since 1970.
 static inline void report_page(Str *s, const Report *r, double now) {
-    report_head(s, r->count == 1 ? report_name(r->views[0]) : path_of("%d runs compared", r->count).text);
+    report_head(s, r->count == 1 ? r->views[0]->name.text : path_of("%d runs compared", r->count).text);
     if (r->count == 1) report_one(s, r, now);
     else {
         report_compared(s, r, now);

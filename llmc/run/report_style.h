@@ -1,6 +1,6 @@
 /*
-report_style.h: the look of the report: one style sheet for light and dark, and a few lines of script that show the value
-under the pointer. Without script the page says the same. Nothing is fetched: Content-Security-Policy forbids it.
+report_style.h: the look of the report: one style sheet for light and dark, and a few lines of script that show the
+value under the pointer. Without script the page says the same. Nothing is fetched: Content-Security-Policy forbids it.
 */
 #ifndef LLMC_REPORT_STYLE_H
 #define LLMC_REPORT_STYLE_H
@@ -42,7 +42,8 @@ static const char *const report_style[] = {
     "\n",
     "svg "
     "path{fill:none;vector-effect:non-scaling-stroke}.g{stroke:var(--grid)}.l{stroke-width:1.8;stroke-linejoin:round}"
-    ".thin{stroke-width:1;opacity:.33}svg .b{opacity:.2;stroke:none!important}.d{stroke-width:6;stroke-linecap:round}"
+    ".e{stroke:var(--bad);opacity:.6}.r{stroke:var(--soft);stroke-dasharray:3 3}.thin{stroke-width:1;opacity:.33}svg "
+    ".b{opacity:.2;stroke:none!important}.d{stroke-width:6;stroke-linecap:round}"
     "\n",
     "svg .c0{stroke:var(--c0)}svg .c1{stroke:var(--c1)}svg .c2{stroke:var(--c2)}svg .c3{stroke:var(--c3)}svg "
     ".c4{stroke:var(--c4)}svg .c5{stroke:var(--c5)}svg .c6{stroke:var(--c6)}svg .c7{stroke:var(--c7)}svg .b.c0{"

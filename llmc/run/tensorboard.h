@@ -126,7 +126,8 @@ static inline Path tb_tag(const char *key) {
     return path_of("train/%.1000s", key);
 }
 
-// Appends the event of a line of metrics.jsonl. A loss or norm that was no number is NaN; what is not known is left out.
+// Appends the event of a line of metrics.jsonl. A loss or norm that was no number is NaN; what is not known is left
+// out.
 static inline void tb_scalars(Str *out, int64_t step, const Json *line, double now) {
     Str value, summary, body;
     memset(&value, 0, sizeof value);

@@ -140,6 +140,7 @@ PRINTF_LIKE(3, 4) static inline void trainer_give_up(Trainer *t, const Error *li
     vsnprintf(err.text + n, sizeof err.text - n, format, args);
     va_end(args);
     saving_wait_and_look(&t->saving);
+    followers_close(&t->followers, "failed", line->text);
     dist_agree(t->dist, false, &err);
 }
 
@@ -306,6 +307,9 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
     double muon = model_muon_seconds(t->model) - t->muon_before;
     if (o->optimizer != OPTIMIZER_ADAMW && isfinite(muon))
         log_line(log, "Muon's matrices took %.2f%% of the time", 100 * muon / seconds);
+    if (t->followers.open)
+        log_line(log, "curves, report and events took %.3f s, %.2f%% of the time", t->followers.seconds,
+                 100 * t->followers.seconds / seconds);
     double kwh = model_readings(t->model).energy_kwh;
     dist_sum(t->dist, &kwh, 1);
     if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);
@@ -328,7 +332,7 @@ static inline void trainer_save(Trainer *t, bool last) {
     if (!t->stopped) return;
     char why[128];
     stop_done(&t->stop, t->stopped, why);
-    if (!last) followers_close(&t->followers, why);
+    if (!last) followers_close(&t->followers, "stopped", why);
     if (!last)
         log_line(&t->log, "stopped by %s after step %lld; go on with --resume=auto", why, (long long)t->state.step);
     else if (!trainer_measured(t))
@@ -375,7 +379,7 @@ static inline int verb_train(const Options *o, Dist *dist) {
         trainer_save(t, last);
     }
     if (!t->finished) trainer_sum_up(t, clock_seconds() - began);
-    followers_close(&t->followers, trainer_over(t) ? NULL : "before its first step");
+    followers_close(&t->followers, trainer_over(t) ? "finished" : "stopped", "");
     bool finished = t->finished || (trainer_over(t) && trainer_measured(t)), readable = t->data_ok;
     int stopped = t->stopped;
     Error err = t->data_err;

@@ -56,17 +56,17 @@ static inline void terminal_wrap(Str *out, const char *text, int width, int line
     while (*p && lines-- > 0) {
         const uint8_t *q = (const uint8_t *)p, *end = q + strlen(p), *space = NULL;
         uint32_t c = 0;
-        int column = 0, n = 0;
+        int column = 0, n = 0, room = lines == 0 && width > 20 ? width - 4 : width; // for the dots behind the last
         for (; q < end && *q != '\n'; q += n) {
             n = utf8_decode(q, end, &c);
-            if (column + terminal_columns(c) > width) break;
+            if (column + terminal_columns(c) > room) break;
             column += terminal_columns(c);
             if (c == ' ') space = q;
         }
         if (q < end && *q != '\n' && space && *q != ' ') q = space;
         bool more = lines == 0 && q < end && q[strspn((const char *)q, " \n")];
         str_add(out, p, (size_t)((const char *)q - p));
-        str_puts(out, more ? " ...\n" : "\n");
+        str_puts(out, more && room < width ? " ...\n" : "\n");
         p = (const char *)q;
         if (*p == '\n') p++;
         else p += strspn(p, " ");
@@ -165,11 +165,11 @@ static inline void watch_figures(Str *out, const RunView *v) {
 
 // now: seconds since 1970.
 static inline void watch_picture(Str *out, const RunView *v, const Terminal *t, double now) {
-    static const char *const colours[] = {"\033[2m", "\033[32m", "\033[31m", "\033[33m", "\033[32m"};
+    static const char *const colours[] = {"\033[2m", "\033[32m", "\033[31m", "\033[33m", "\033[31m", "\033[32m"};
     RunStanding standing = view_standing(v, now);
     Str line;
     memset(&line, 0, sizeof line);
-    str_printf(&line, "%.200s: %s", report_name(v), run_standings[standing]);
+    str_printf(&line, "%.200s: %s", v->name.text, run_standings[standing]);
     if (standing == RUN_QUIET) str_printf(&line, ", no word for %s", number_time(now - v->metrics.changed).text);
     str_printf(&line, ", step %s", number_whole(v->step).text);
     if (view_steps(v)) str_printf(&line, " of %s", number_whole(view_steps(v)).text);
@@ -220,7 +220,7 @@ static inline int verb_watch(const Options *o, Dist *dist) {
         }
         if (!once) fputs("\033[J", stdout);
         if (fflush(stdout) != 0) break;
-        if (once || standing == RUN_FINISHED || standing == RUN_STOPPED) break;
+        if (once || standing >= RUN_STOPPED) break;
         struct timespec wait = {(time_t)o->interval, (long)(1e9 * (o->interval - floor(o->interval)))};
         nanosleep(&wait, NULL);
     }

@@ -179,6 +179,12 @@ refused 'no run' watch --run=nowhere
 refused 'needs --run' watch
 check 'the metrics are whole' test "$(jq -s length run/metrics.jsonl)" -eq 14
 
+# A run of a version that recorded no events: its newest checkpoint has options and model.
+mkdir older && cp -r run/metrics.jsonl run/step_00000014 older
+"${program[@]}" report --run=older >out 2>err
+check "without events: $(page older/report.html 2>&1)" page older/report.html
+for text in 'Memory of a rank' 'qkv_w' 'All options' 'badge good">finished'; do check "older/report.html lacks $text" grep -qF -- "$text" older/report.html; done
+
 # Names, texts and numbers of anybody.
 evil="<img src=x onerror=alert(1)>&\"'"
 mkdir "$evil"
@@ -240,6 +246,9 @@ sed -i 's/"time": [0-9.]*/"time": 1000/' other/events.jsonl
 check "watch: stalled: $(head -n 1 out)" grep -q '^other: stalled, no word for \(1 h 00\|59\|60\)' out
 "${program[@]}" watch long >out 2>err
 check 'watch: a run of a version before' grep -q '^long: running, step 100,000' out
+touch -d '1 hour ago' long/metrics.jsonl
+"${program[@]}" watch long >out 2>err
+check 'watch: it has said nothing for long' grep -q '^long: silent, no word for' out
 
 # ------------------------------------------------------------------ where nothing can be written, and the bits
 

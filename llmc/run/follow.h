@@ -122,8 +122,10 @@ typedef struct {
     int64_t sample_count, stride;
     JsonDoc doc; // of `start`
     const Json
-        *start;    // the newest start, or, as far as it goes, the newest checkpoint's record; NULL: neither is there
-    bool recorded; // there is an events.jsonl
+        *start; // the newest start, or, as far as it goes, the newest checkpoint's record; NULL: neither is there
+    JsonDoc model_doc; // of `model`
+    const Json *model; // what the newest checkpoint says of it, where no start does (report_page.h)
+    bool recorded;     // there is an events.jsonl
     int64_t starts;
     double first_time, start_time, last_time, wall, device_hours; // wall: of all starts that ended
     double devices;
@@ -163,7 +165,8 @@ static inline void view_clear_events(RunView *v) {
     for (int i = 0; i < v->happened_count; i++) run_event_free(&v->happened[i]);
     v->happened_count = v->happened_out = 0;
     if (v->start) json_free(&v->doc);
-    v->start = NULL, v->recorded = false;
+    if (v->model) json_free(&v->model_doc);
+    v->start = v->model = NULL, v->recorded = false;
     v->starts = 0;
     v->first_time = v->start_time = v->last_time = v->wall = v->device_hours = v->devices = 0;
 }
@@ -384,10 +387,13 @@ static inline bool view_update(RunView *v, Error *err) {
 
 // ---------------------------------------------------------------- where it stands
 
-typedef enum { RUN_EMPTY, RUN_GOES, RUN_QUIET, RUN_STOPPED, RUN_FAILED, RUN_FINISHED } RunStanding;
-static const char *const run_standings[] = {"no step yet", "running", "stalled", "stopped", "failed", "finished"};
+typedef enum { RUN_EMPTY, RUN_GOES, RUN_QUIET, RUN_SILENT, RUN_STOPPED, RUN_FAILED, RUN_FINISHED } RunStanding;
+static const char *const run_standings[] = {"no step yet", "running", "stalled", "silent",
+                                            "stopped",     "failed",  "finished"};
 
 static inline const Json *view_options(const RunView *v) { return json_get(v->start, "options"); }
+
+static inline const Json *view_model(const RunView *v) { return v->model ? v->model : json_get(v->start, "model"); }
 
 // The steps that it is to make; 0: not known, or as many as fit into the budget of time.
 static inline int64_t view_steps(const RunView *v) {
@@ -404,7 +410,7 @@ static inline double view_share(const RunView *v) {
 }
 
 // now: seconds since 1970. A run whose machine has died leaves no word, so one that says nothing for far longer than
-// its steps take is said to be stalled.
+// its steps take is said to be stalled; one of a version that records no end, to be silent.
 static inline RunStanding view_standing(const RunView *v, double now) {
     const RunEvent *last = v->happened_count ? &v->happened[v->happened_count - 1] : NULL;
     double step = series_recent(view_series(v, "step_ms"), 20) / 1e3,
@@ -412,7 +418,8 @@ static inline RunStanding view_standing(const RunView *v, double now) {
     for (int i = RUN_STOPPED; last && i <= RUN_FINISHED; i++)
         if (strcmp(last->kind, run_standings[i]) == 0) return (RunStanding)i;
     if (!last && view_share(v) >= 1) return RUN_FINISHED; // of a version that records no events
-    if (quiet > fmax(120, isfinite(step) ? 20 * step : 0)) return v->lines ? RUN_QUIET : RUN_EMPTY;
+    if (quiet > fmax(120, isfinite(step) ? 20 * step : 0))
+        return !v->lines ? RUN_EMPTY : v->recorded ? RUN_QUIET : RUN_SILENT;
     return v->lines ? RUN_GOES : RUN_EMPTY;
 }
 

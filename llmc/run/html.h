@@ -130,13 +130,17 @@ static inline int chart_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The value below which a share of all buckets' largest values lies.
+// What is shown of a bucket: a curve by itself has a band, several have means alone.
+static inline double bucket_least(const Bucket *b, bool alone) { return alone ? (double)b->least : bucket_mean(b); }
+static inline double bucket_most(const Bucket *b, bool alone) { return alone ? (double)b->most : bucket_mean(b); }
+
+// The value below which a share of what is shown lies.
 static inline double chart_quantile(const ChartLine *lines, int count, double share) {
     double *all = (double *)mem_alloc(sizeof(double) * SERIES_BUCKETS * (size_t)count), found = 0;
     size_t n = 0;
     for (int k = 0; k < count; k++)
         for (int i = 0; lines[k].series && i < lines[k].series->used; i++)
-            if (lines[k].series->buckets[i].count) all[n++] = (double)lines[k].series->buckets[i].most;
+            if (lines[k].series->buckets[i].count) all[n++] = bucket_most(&lines[k].series->buckets[i], count == 1);
     qsort(all, n, sizeof *all, chart_order);
     if (n) found = all[(size_t)(share * (double)(n - 1))];
     free(all);
@@ -146,10 +150,13 @@ static inline double chart_quantile(const ChartLine *lines, int count, double sh
 // The axis of values, and whether some stand above it.
 static inline Axis chart_values(const ChartLine *lines, int count, const ChartLook *look, bool *above) {
     double least = (double)INFINITY, most = -(double)INFINITY, k = look->scale;
-    for (int i = 0; i < count; i++) {
-        const Series *s = lines[i].series;
-        if (s && s->count) least = fmin(least, s->least * k), most = fmax(most, s->most * k);
-    }
+    for (int i = 0; i < count; i++)
+        for (int b = 0; lines[i].series && b < lines[i].series->used; b++) {
+            const Bucket *bucket = &lines[i].series->buckets[b];
+            if (!bucket->count) continue;
+            least = fmin(least, bucket_least(bucket, count == 1) * k);
+            most = fmax(most, bucket_most(bucket, count == 1) * k);
+        }
     *above = false;
     if (look->flags & CHART_CLIP) {
         double usual = chart_quantile(lines, count, 0.97) * k, room = usual + 0.25 * (usual - fmin(least, usual));

@@ -10,6 +10,7 @@ the model and its memory, restarts and events, what it cost. It stands alone: no
 
 #include "html.h"
 #include "info.h"
+#include "parse.h"
 #include "preflight.h"
 #include "report_style.h"
 
@@ -169,7 +170,7 @@ static inline void report_foot(Str *s, double now) {
 
 // The model in a few words.
 static inline void report_model_words(Str *s, const RunView *v) {
-    const Json *model = json_get(v->start, "model");
+    const Json *model = view_model(v);
     double parameters = json_number(json_get(model, "parameters"), (double)NAN);
     if (model)
         str_printf(s, "%s, %sM parameters", json_string(json_get(model, "family"), "model"),
@@ -266,9 +267,35 @@ static inline void report_samples(Str *s, const RunView *v) {
 
 // ---------------------------------------------------------------- what the run is
 
+// What a start would have recorded of the model, from the newest checkpoint of a run that has no such record.
+static inline void report_add_model(RunView *v) {
+    CheckpointSurvey survey;
+    Options o;
+    Config c;
+    Str json;
+    Error err;
+    if (v->recorded || v->model || !v->start || !options_default(&o, VERB_INFO, &err)) return;
+    memset(&json, 0, sizeof json);
+    bool ok = checkpoint_survey(&survey, v->folder.text, &err) && survey.count;
+    Path folder = checkpoint_folder(v->folder.text, ok ? survey.steps[survey.count - 1] : 0);
+    o.model = folder.text;
+    o.batch_size = int64_max(1, json_integer(json_get(view_options(v), "batch_size"), 1));
+    o.seq_len = int64_max(1, json_integer(json_get(view_options(v), "seq_len"), 1));
+    if (ok && folder_read_config(&c, folder.text, &err) && config_check_batch(&c, o.batch_size, o.seq_len, &err)) {
+        Dist one;
+        dist_single(&one);
+        str_puts(&json, "{");
+        info_model(&json, &c, &o, &one);
+        str_puts(&json, "}");
+        v->model = json_get(json_parse(&v->model_doc, json.data, json.size, &err), "model");
+    }
+    free(json.data);
+    options_free(&o);
+    checkpoint_survey_free(&survey);
+}
+
 static inline void report_model(Str *s, const RunView *v) {
-    const Json *model = json_get(v->start, "model"), *tensors = json_get(model, "tensors"),
-               *memory = json_get(model, "memory");
+    const Json *model = view_model(v), *tensors = json_get(model, "tensors"), *memory = json_get(model, "memory");
     if (!model) return;
     str_puts(s, "<section><h2>Model</h2>\n<div class=\"card\"><table>\n");
     for (const Json *j = model->child; j; j = j->next) {
@@ -344,7 +371,7 @@ static inline void report_data(Str *s, const RunView *v) {
 
 static inline void report_cost(Str *s, const RunView *v) {
     double hours, wall = view_wall(v, &hours), flops = json_number(json_get(v->start, "flops_per_token"), (double)NAN);
-    if (!isfinite(flops)) flops = json_number(json_get(json_get(v->start, "model"), "flops_per_token"), (double)NAN);
+    if (!isfinite(flops)) flops = json_number(json_get(view_model(v), "flops_per_token"), (double)NAN);
     const Series *mfu = view_series(v, "mfu");
     str_puts(s, "<section><h2>What it cost</h2>\n<div class=\"card\"><table>\n");
     if (v->starts) {
@@ -464,22 +491,32 @@ static inline void report_compared(Str *s, const Report *r, double now) {
     str_puts(s, "</table></div>\n");
 }
 
-// The options in which the runs differ.
+// Is an option not the same in all runs that have a record?
+static inline bool report_differs(const Report *r, const char *name) {
+    Str first, other;
+    bool differ = false, any = false;
+    memset(&first, 0, sizeof first);
+    memset(&other, 0, sizeof other);
+    for (int i = 0; i < r->count; i++) {
+        const Json *options = view_options(r->views[i]);
+        Str *s = any ? &other : &first;
+        if (!options) continue;
+        s->size = 0;
+        report_value(s, json_get(options, name));
+        differ |= any && strcmp(first.data, other.data) != 0;
+        any = true;
+    }
+    free(first.data), free(other.data);
+    return differ;
+}
+
 static inline void report_differences(Str *s, const Report *r) {
     bool any = false;
     Str value;
     memset(&value, 0, sizeof value);
     for (int row = 0; row < OPTION_COUNT; row++) {
-        const char *name = option_rows[row].name, *same = NULL;
-        bool differ = false;
-        if (!(option_rows[row].verbs & O_TRAIN) || strcmp(name, "out") == 0) continue;
-        for (int i = 0; i < r->count; i++) {
-            const Json *j = json_get(view_options(r->views[i]), name);
-            const char *text = j && j->type == JSON_BOOL ? (j->boolean ? "on" : "off") : j && j->text ? j->text : "";
-            if (i == 0) same = text;
-            differ |= strcmp(same, text) != 0;
-        }
-        if (!differ) continue;
+        const char *name = option_rows[row].name;
+        if (!(option_rows[row].verbs & O_TRAIN) || strcmp(name, "out") == 0 || !report_differs(r, name)) continue;
         if (!any) str_puts(s, "<h2>Options that differ</h2>\n<div class=\"card\"><table><tr><th>option</th>");
         for (int i = 0; !any && i < r->count; i++) {
             str_puts(s, "<th>");
@@ -493,7 +530,7 @@ static inline void report_differences(Str *s, const Report *r) {
             value.size = 0;
             report_value(&value, json_get(view_options(r->views[i]), name));
             str_puts(s, "</td><td>");
-            html_text(s, value.data);
+            html_text(s, view_options(r->views[i]) ? value.data : "not recorded");
         }
         str_puts(s, "</td></tr>\n");
     }
@@ -537,6 +574,7 @@ static inline bool report_write(const Report *r, const char *path, Error *err) {
     bool ok = kind != FILE_REGULAR || file_read(&old, path, (size_t)1 << 28, err);
     if (ok && old.size && strncmp(old.data, "<!DOCTYPE html>", 15) != 0)
         ok = error_set(err, "%s is there and is no report; rename it, or choose another --out", path);
+    for (int i = 0; ok && i < r->count; i++) report_add_model(r->views[i]);
     if (ok) report_page(&page, r, report_now());
     ok = ok && file_write_all(path, page.data, page.size, err);
     free(page.data), free(old.data);

@@ -165,12 +165,14 @@ static inline void watch_figures(Str *out, const RunView *v) {
 
 // now: seconds since 1970.
 static inline void watch_picture(Str *out, const RunView *v, const Terminal *t, double now) {
-    static const char *const colours[] = {"\033[2m", "\033[32m", "\033[31m", "\033[33m", "\033[31m", "\033[32m"};
+    static const char *const colours[] = {"\033[2m",  "\033[32m", "\033[31m", "\033[2m",
+                                          "\033[33m", "\033[31m", "\033[32m"};
     RunStanding standing = view_standing(v, now);
     Str line;
     memset(&line, 0, sizeof line);
     str_printf(&line, "%.200s: %s", v->name.text, run_standings[standing]);
-    if (standing == RUN_QUIET) str_printf(&line, ", no word for %s", number_time(now - v->metrics.changed).text);
+    if (standing == RUN_QUIET || standing == RUN_SILENT)
+        str_printf(&line, ", no word for %s", number_time(now - v->metrics.changed).text);
     str_printf(&line, ", step %s", number_whole(v->step).text);
     if (view_steps(v)) str_printf(&line, " of %s", number_whole(view_steps(v)).text);
     str_printf(&line, ", %s tokens", number_short((double)v->tokens).text);

@@ -164,7 +164,7 @@ static inline Axis chart_values(const ChartLine *lines, int count, const ChartLo
     }
     if (look->flags & CHART_ZERO) least = fmin(least, 0);
     double margin = 0.04 * (most - least);
-    return axis_of(look->flags & CHART_ZERO ? least : least - margin, most + margin, 4);
+    return axis_of(look->flags & CHART_ZERO ? least : least - margin, most + margin, 5);
 }
 
 typedef struct {
@@ -307,7 +307,8 @@ static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, 
         str_printf(s, "least %s at step %s, largest %s at step %s", number_short(one->least * look->scale).text,
                    number_whole(one->least_step).text, number_short(one->most * look->scale).text,
                    number_whole(one->most_step).text);
-        if (one->width > 1) str_printf(s, "; a point is %s steps, the band their range", number_whole(one->width).text);
+        if (one->width > 1 && !(look->flags & CHART_DOTS))
+            str_printf(s, "; a point is %s steps, the band their range", number_whole(one->width).text);
     }
     if (above)
         str_puts(s, count == 1 ? "; the rare largest ones stand above the chart"

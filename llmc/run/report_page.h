@@ -409,7 +409,7 @@ static inline void report_event(Str *s, const RunEvent *e) {
 
 static inline void report_events(Str *s, const RunView *v) {
     int out = v->happened_out + v->spikes_out;
-    str_puts(s, "<section><h2>Restarts and events</h2>\n<div class=\"card\">");
+    str_puts(s, "<section><h2>Restarts and events</h2>\n<div class=\"card tall\">");
     if (!v->happened_count && !v->spike_count) str_puts(s, "<p class=\"sub\">None.</p>");
     else str_puts(s, "<table><tr><th>time</th><th class=\"r\">step</th><th>what</th><th></th></tr>\n");
     for (int i = 0; i < v->happened_count; i++) report_event(s, &v->happened[i]);

@@ -51,7 +51,9 @@ static const char *const report_style[] = {
     "8px}"
     ".k0{background:var(--c0)}.k1{background:var(--c1)}.k2{background:var(--c2)}.k3{background:var(--c3)}.k4{"
     "background:var(--c4)}.k5{background:var(--c5)}.k6{background:var(--c6)}.k7{background:var(--c7)}\n",
-    ".card{padding:4px 14px;overflow-x:auto}.cols{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,"
+    ".card{padding:4px "
+    "14px;overflow-x:auto}.tall{max-height:460px;overflow-y:auto}.cols{display:grid;grid-template-columns:repeat(auto-"
+    "fit,minmax(min(100%,"
     "480px),1fr));gap:0 20px;align-items:start}.cols>section{min-width:0}table{border-collapse:collapse;width:100%;"
     "font-size:14px}td,th{padding:6px 12px 6px 0;border-bottom:1px solid "
     "var(--line);text-align:left;vertical-align:top;"

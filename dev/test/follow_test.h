@@ -105,7 +105,7 @@ static void test_follow_text(void) {
         terminal_wrap(&s, text, width, 100);
         for (const char *line = s.data, *end; *line; line = end + 1) {
             int columns = 0, n = 0;
-            uint32_t c;
+            uint32_t c = 0;
             end = strchr(line, '\n');
             for (const char *p = line; p < end; p += n) {
                 n = utf8_decode((const uint8_t *)p, (const uint8_t *)end, &c);

@@ -24,6 +24,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/data_test.h"
 #include "dev/test/documents_test.h"
 #include "dev/test/files_test.h"
+#include "dev/test/follow_test.h"
 #include "dev/test/gguf_test.h"
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
@@ -51,8 +52,8 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
-    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(account)
+    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(near) X(contamination)              \
+    X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

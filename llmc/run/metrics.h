@@ -80,13 +80,11 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
     str_puts(s, "}\n");
 }
 
-// Appends the step's line.
-static inline void metrics_write(Log *log, const StepMetrics *m, const DeviceReadings *d) {
-    Str s;
-    memset(&s, 0, sizeof s);
-    metrics_json(&s, m, d);
-    lines_add(&log->metrics, s.data, s.size);
-    free(s.data);
+// Appends the step's line, which *line is then.
+static inline void metrics_write(Str *line, Log *log, const StepMetrics *m, const DeviceReadings *d) {
+    line->size = 0;
+    metrics_json(line, m, d);
+    lines_add(&log->metrics, line->data, line->size);
 }
 
 static inline void metrics_progress(Log *log, const StepMetrics *m) {

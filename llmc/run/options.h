@@ -32,9 +32,9 @@ config table.
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
       "model,data,out")                                                                                                \
     X(EXPORT, export, 0, "write a model in another format", "model,out")                                               \
-    X(REPORT, report, 0, "the papers of a model, from its record: model card, data sheet, SBOM, the Commission's summary", \
-      "model")                                                                                                         \
+    X(REPORT, report, 0, "--run: a page on a run or several; --model: a model's papers from its record (card, data sheet, SBOM)", "") \
     X(REPRODUCE, reproduce, 0, "the commands that make a model again, as a script", "model")                           \
+    X(WATCH, watch, 0, "a run on the terminal: where it stands, its loss, its newest sample", "run")                   \
     X(INFO, info, 0, "what a model consists of and costs; what shards hold", "")
 // clang-format on
 
@@ -99,9 +99,14 @@ enum { MASTERS(CHOICE_ENUM) };
       "JSON lines and parquet: the member or column that holds the text")                                              \
     X(FLAG, strict, "off", 0, 0, "off|on", O_BPE | O_TOKENIZE | O_CORPUS,                                                         \
       "damage ends the verb; off: it costs the line, record or file that it is in, is counted and named")              \
-    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL,                              \
+    X(TEXT, run, "", 0, 0, "", O_REPORT | O_WATCH,                                                                     \
+      "folders of runs, what train had as --out: one, or for report also a glob, or several with commas")              \
+    X(FLAG, once, "off", 0, 0, "off|on", O_WATCH, "look once, and end; as without a terminal")                         \
+    X(REAL, interval, "2", 0.1, 86400, "", O_WATCH, "seconds between two looks")                                       \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL | O_REPORT,        \
       "what to write: train, corpus: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
-      ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
+      ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods; "       \
+      "report --run: the page (empty: report.html in the folder of the first run)")                                    \
     X(TEXT, license, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                      \
       "licence of the input, an SPDX expression where there is one, for the manifest and all that is made of it")      \
     X(TEXT, remove, "", 0, 0, "", O_CORPUS,                                                                            \
@@ -189,6 +194,8 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, eval_every, "0", 0, 1ll << 40, "", O_TRAIN, "score them every N steps, and at the end (0: only then)")      \
     X(INT, sample_every, "0", 0, 1ll << 40, "", O_TRAIN, "print a sample every N steps (0: never)")                    \
     X(TEXT, sample_prompt, "", 0, 0, "", O_TRAIN, "how the samples start")                                             \
+    X(FLAG, tensorboard, "on", 0, 0, "off|on", O_TRAIN, "write TensorBoard's event files into RUN/tb")                 \
+    X(PATH, mlflow, "", 0, 0, "", O_TRAIN, "a file store of MLflow's, which the run is written to, too (empty: none)") \
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \
       "checkpoint every N steps, and at the end (0: only then)")                                                       \
     X(INT, keep_checkpoints, "3", 0, 1 << 30, "", O_TRAIN, "how many checkpoints to keep, the newest (0: all)")        \

@@ -100,7 +100,7 @@ static inline bool output_check_file(const Options *o, Error *err) {
 static inline bool outputs_check(const Options *o, Error *err) {
     static const char *const logs[] = {"run.log", "metrics.jsonl", ".lock"};
     bool file = o->verb == VERB_BPE || o->verb == VERB_DUMP || o->verb == VERB_EXPORT;
-    if (file || (o->verb == VERB_EVAL && *o->out)) return output_check_file(o, err);
+    if (file || ((o->verb == VERB_EVAL || o->verb == VERB_REPORT) && *o->out)) return output_check_file(o, err);
     FileKind prefix = FILE_ABSENT;
     if (o->verb == VERB_TOKENIZE && !path_look(o->out, &prefix, err)) return false;
     if (prefix == FILE_OTHER)

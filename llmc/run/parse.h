@@ -262,6 +262,10 @@ static inline bool options_parse_words(Options *o, int verb, int argc, char **ar
     bool ok = true;
     for (int i = 0; ok && i < argc; i++) {
         const char *word = argv[i];
+        if (verb == VERB_WATCH && *word != '-' && !*o->run) { // watch RUN
+            ok = options_set(o, "run", word, false, "", err);
+            continue;
+        }
         if (strncmp(word, "--", 2) != 0 || !word[2])
             return error_set(err, "expected --name=value, found `%s`; %s --help lists the options", word,
                              verbs[verb].name);

@@ -11,6 +11,7 @@ checkpoint that the run goes on from.
 #include "accounting.h"
 #include "budget.h"
 #include "evaluate.h"
+#include "followers.h"
 #include "inputs.h"
 #include "metrics.h"
 #include "preflight.h"
@@ -26,6 +27,7 @@ typedef struct {
     const Options *o;
     Dist *dist;
     Log log;
+    Followers followers; // on rank 0
     RunInputs in;
     BatchSource source;    // what is trained on
     Evaluation validation; // what is validated on
@@ -51,6 +53,7 @@ typedef struct {
     double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
     TaskSet tasks;       // of --eval_tasks
     Str scores;          // what the line of the last step in the metrics tells of them
+    Str line;            // of the last step in the metrics
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T;
@@ -469,6 +472,14 @@ static inline void trainer_open_account(Trainer *t, const char *checkpoint) {
     free(changed.data);
 }
 
+// Opens what is written for those who follow the run.
+static inline void trainer_follow(Trainer *t) {
+    FollowStart start = {t->o,           t->dist,       &t->in,         model_device(t->model),
+                         t->memory.data, t->state.step, t->step_tokens, t->flops_per_token,
+                         t->peak_flops};
+    followers_open(&t->followers, &start);
+}
+
 static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Error err;
     CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
@@ -487,6 +498,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
             print_line("finished: %s has all %lld steps", checkpoint.text, (long long)o->steps);
         else if (dist->rank == 0)
             print_line("finished: %s is the last step in %g minutes", checkpoint.text, o->time_budget);
+        if (dist->rank == 0) followers_report_again(o->out);
         free(options.data);
         return;
     }
@@ -508,6 +520,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
         log_line(&t->log, "%s", t->memory.data);
         if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
+    if (dist->rank == 0) trainer_follow(t);
     if (dist->rank == 0) data_hints(&t->log, &t->in.train, &t->in.val, t->step_tokens / t->T);
     free(options.data);
     trainer_load(t, checkpoint.text);
@@ -528,6 +541,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->memory.data);
     free(t->lr_test.data);
     account_free(&t->account);
+    free(t->line.data);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);

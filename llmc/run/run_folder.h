@@ -113,7 +113,8 @@ static inline void run_option_recorded(Str *s, const Option *p, const Json *j, c
 // "lr 0.003 -> 0.001, ...": what is now another option than the checkpoint's, as far as results hang on it.
 static inline void run_options_changed(Str *s, const Json *recorded, const Options *o) {
     static const char *const aside[] = {"out",          "resume",      "verify",           "progress",
-                                        "comm_timeout", "max_minutes", "checkpoint_files", "background_checkpoints"};
+                                        "comm_timeout", "max_minutes", "checkpoint_files", "background_checkpoints",
+                                        "tensorboard",  "mlflow"};
     Options usual;
     options_default(&usual, o->verb, NULL);
     for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {

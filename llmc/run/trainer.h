@@ -77,6 +77,7 @@ static inline void trainer_sample(Trainer *t) {
     bool ok = generate(&text, &g, (uint64_t)t->state.step << 32, &err);
     log_text(&t->log, "sample at step %lld: %s%s", (long long)t->state.step, o->sample_prompt, text.data);
     dist_agree(t->dist, ok, &err);
+    followers_sample(&t->followers, t->state.step, o->sample_prompt, text.data);
     free(text.data);
     generator_free(&g);
 }
@@ -116,6 +117,7 @@ static inline bool trainer_roll_back(Trainer *t, int64_t position) {
     free(steps);
     if (ok && dist->rank == 0) ok = log_open_metrics(&t->log, metrics.text, to, &err);
     dist_agree(dist, ok, &err);
+    followers_roll_back(&t->followers, to, t->state.step);
     s.position = position;
     // Time does not roll back. If the step was the last in the budget, another one takes its place.
     s.seconds = fmin(t->state.seconds, (1 - 1e-9) * t->budget.limit);
@@ -138,6 +140,7 @@ PRINTF_LIKE(3, 4) static inline void trainer_give_up(Trainer *t, const Error *li
     vsnprintf(err.text + n, sizeof err.text - n, format, args);
     va_end(args);
     saving_wait_and_look(&t->saving);
+    followers_close(&t->followers, "failed", line->text);
     dist_agree(t->dist, false, &err);
 }
 
@@ -293,7 +296,8 @@ static inline void trainer_tell(Trainer *t, const UpdateResult *r, double second
     if (limit > 0) m->left = fmin(m->left, limit - t->state.seconds);
     if (t->dist->rank == 0) {
         DeviceReadings d = model_readings(t->model);
-        metrics_write(&t->log, m, &d);
+        metrics_write(&t->line, &t->log, m, &d);
+        followers_step(&t->followers, m->step, t->line.data, t->line.size);
     }
     memset(&m->event, 0, sizeof m->event);
     metrics_progress(&t->log, m);
@@ -309,6 +313,9 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
     double muon = model_muon_seconds(t->model) - t->muon_before;
     if (o->optimizer != OPTIMIZER_ADAMW && isfinite(muon))
         log_line(log, "Muon's matrices took %.2f%% of the time", 100 * muon / seconds);
+    if (t->followers.open)
+        log_line(log, "curves, report and events took %.3f s, %.2f%% of the time", t->followers.seconds,
+                 100 * t->followers.seconds / seconds);
     double kwh = model_readings(t->model).energy_kwh;
     dist_sum(t->dist, &kwh, 1);
     if (isfinite(kwh)) log_line(log, "energy: %.3f kWh, of the GPUs alone, since this start", kwh);
@@ -328,9 +335,11 @@ static inline bool trainer_measured(const Trainer *t) { return t->metrics.valida
 static inline void trainer_save(Trainer *t, bool last) {
     bool end = last || t->stopped;
     if (end || due(t->o->checkpoint_every, t->state.step)) saving_start(&t->saving, &t->state, t->o, end);
+    if (!end && due(t->o->checkpoint_every, t->state.step)) followers_checkpoint(&t->followers);
     if (!t->stopped) return;
     char why[128];
     stop_done(&t->stop, t->stopped, why);
+    if (!last) followers_close(&t->followers, "stopped", why);
     if (!last)
         log_line(&t->log, "stopped by %s after step %lld; go on with --resume=auto", why, (long long)t->state.step);
     else if (!trainer_measured(t))
@@ -378,6 +387,7 @@ static inline int verb_train(const Options *o, Dist *dist) {
         trainer_save(t, last);
     }
     if (!t->finished) trainer_sum_up(t, clock_seconds() - began);
+    followers_close(&t->followers, trainer_over(t) ? "finished" : "stopped", "");
     bool finished = t->finished || (trainer_over(t) && trainer_measured(t)), readable = t->data_ok;
     int stopped = t->stopped;
     Error err = t->data_err;

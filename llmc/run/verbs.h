@@ -7,7 +7,6 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
-#include "../account/account_main.h"
 #include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
@@ -15,7 +14,9 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "info.h"
 #include "outputs.h"
 #include "remove.h"
+#include "report.h"
 #include "trainer.h"
+#include "watch.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
 
@@ -380,12 +381,7 @@ static inline int verb_export(const Options *o, Dist *dist) {
     return EXIT_DONE;
 }
 
-// ---------------------------------------------------------------- report, reproduce
-
-static inline int verb_report(const Options *o, Dist *dist) {
-    (void)dist;
-    return account_main(o->model, o->facts, o->check);
-}
+// ---------------------------------------------------------------- reproduce
 
 static inline int verb_reproduce(const Options *o, Dist *dist) {
     (void)dist;

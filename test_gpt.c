@@ -29,6 +29,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/numbers_test.h"
+#include "dev/test/personal_test.h"
 #include "dev/test/process_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/trainer_test.h"
@@ -47,7 +48,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla)                              \
-    X(memory) X(model) X(gguf) X(trainer) X(numbers)
+    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(personal)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

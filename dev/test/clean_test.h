@@ -68,15 +68,17 @@ static void test_clean_cases(void) {
         free(twice.data);
     }
     // Each step alone, and none.
-    static const char *const all = "Ã¼ a\xcc\x88 b\x01 Trennung Tren-\nnung\nImpressum";
-    static const char *const alone[] = {"ü a\xcc\x88 b\x01 Trennung Tren-\nnung\nImpressum",
-                                        "Ã¼ ä b\x01 Trennung Tren-\nnung\nImpressum",
-                                        "Ã¼ a\xcc\x88 b Trennung Tren-\nnung\nImpressum",
-                                        "Ã¼ a\xcc\x88 b\x01 Trennung Trennung\nImpressum",
-                                        "Ã¼ a\xcc\x88 b\x01 Trennung Tren-\nnung\n"};
+    static const char *const all = "Ã¼ a\xcc\x88 b\x01 Trennung Tren-\nnung\nImpressum\na@b.de";
+    static const char *const alone[] = {"ü a\xcc\x88 b\x01 Trennung Tren-\nnung\nImpressum\na@b.de",
+                                        "Ã¼ ä b\x01 Trennung Tren-\nnung\nImpressum\na@b.de",
+                                        "Ã¼ a\xcc\x88 b Trennung Tren-\nnung\nImpressum\na@b.de",
+                                        "Ã¼ a\xcc\x88 b\x01 Trennung Trennung\nImpressum\na@b.de",
+                                        "Ã¼ a\xcc\x88 b\x01 Trennung Tren-\nnung\na@b.de",
+                                        "Ã¼ a\xcc\x88 b\x01 Trennung Tren-\nnung\nImpressum\n<EMAIL>"};
     for (int step = 0; step <= CLEAN_STEP_COUNT; step++) {
         bool settled;
-        Str got = clean_test(all, strlen(all), step < CLEAN_STEP_COUNT ? 1u << step : 0, &settled);
+        unsigned kinds = PERSONAL_ALL << CLEAN_KINDS;
+        Str got = clean_test(all, strlen(all), step < CLEAN_STEP_COUNT ? 1u << step | kinds : kinds, &settled);
         const char *expected = step < CLEAN_STEP_COUNT ? alone[step] : all;
         CHECK(settled && strcmp(got.data, expected) == 0, "step %d alone: \"%s\"", step, got.data);
         free(got.data);

@@ -5,6 +5,8 @@ corpus.h: documents of any form -> cleaned JSON lines; what the verb `corpus` do
 
 Steps, in this order, each of which can be left out (--clean_steps):
     repair nfc control hyphens boilerplate          clean.h: the text is mended
+    personal                                        personal.h: personal data becomes placeholders. Before the judging
+                                                    and the duplicates, since those of a second run see them
     quality                                         quality.h: a document that breaks a rule is dropped
     documents                                       one that was there before, letter by letter, is dropped
     paragraphs                                      one of CORPUS_PARAGRAPH bytes or more that was there before is taken
@@ -76,6 +78,7 @@ typedef struct {
     int64_t changed[CLEAN_STEP_COUNT]; // documents
     int64_t dropped[CORPUS_REASON_COUNT], dropped_bytes[CORPUS_REASON_COUNT];
     int64_t paragraphs, paragraph_bytes; // taken out of documents that stay
+    int64_t masked[PERSONAL_KIND_COUNT]; // in documents that stay, before paragraphs were taken out
 } CorpusCounts;
 
 typedef struct {
@@ -253,6 +256,7 @@ static inline void corpus_count(Corpus *c, CorpusDoc *d) {
     n->read_bytes += (int64_t)d->doc->n;
     for (int i = 0; i < CLEAN_STEP_COUNT; i++) n->changed[i] += d->changed.changed[i];
     if (d->reason < 0) {
+        for (int i = 0; i < PERSONAL_KIND_COUNT; i++) n->masked[i] += d->changed.masked[i];
         n->kept++;
         n->kept_bytes += (int64_t)d->text.size;
         str_puts(&c->lines, "{\"text\": ");
@@ -377,6 +381,9 @@ static inline void corpus_counts_json(Str *s, const CorpusCounts *n) {
                (long long)n->read, (long long)n->read_bytes, (long long)n->kept, (long long)n->kept_bytes);
     for (int i = 0; i < CLEAN_STEP_COUNT; i++)
         str_printf(s, "%s\"%s\": %lld", i ? ", " : "", corpus_step(i), (long long)n->changed[i]);
+    str_puts(s, "}, \"masked\": {");
+    for (int i = 0; i < PERSONAL_KIND_COUNT; i++)
+        str_printf(s, "%s\"%s\": %lld", i ? ", " : "", personal_name(i), (long long)n->masked[i]);
     str_printf(s, "}, \"paragraphs_taken_out\": %lld, \"paragraph_bytes\": %lld, \"dropped\": {",
                (long long)n->paragraphs, (long long)n->paragraph_bytes);
     for (int i = 0; i < CORPUS_REASON_COUNT; i++) {

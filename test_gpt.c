@@ -25,6 +25,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/gguf_test.h"
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
+#include "dev/test/language_test.h"
 #include "dev/test/memory_test.h"
 #include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
@@ -48,7 +49,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla)                              \
-    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(personal)
+    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(personal) X(language)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

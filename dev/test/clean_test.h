@@ -219,6 +219,7 @@ static bool corpus_test_run(const char *inputs, const char *folder, unsigned ste
     job.docs.field = "text";
     job.steps = steps;
     job.rules = quality_defaults();
+    job.german = -100; // paragraphs of random letters are no language
     job.pack = CORPUS_PACK_NONE;
     job.program = "test_gpt";
     bool ok = corpus_run(&job, test_temp(folder).text, stats, err);

@@ -32,6 +32,8 @@ mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksu
 mutant "an IBAN's check digits may be any" llmc/corpus/check_digits.h 'return rest % 97 == 1;' 'return true;' "gpt personal"
 mutant "a placeholder names the number behind it" llmc/corpus/personal.h 'personal_window_forget(w, tail, old);' ';' "gpt personal"
 mutant "documentation has public addresses" llmc/corpus/personal.h 'a[1] == 0 && a[2] == 113' 'a[1] == 0 && a[2] == 114' "gpt personal"
+mutant "capital umlauts are other letters" llmc/corpus/language.h 'p[-1] == 0xc3 && *p >= 0x80' 'p[-1] == 0xc3 && *p >= 0x90' "gpt language"
+mutant "the least score is not looked at" llmc/corpus/corpus.h 'score < c->job->german' 'score < 0' "gpt language"
 
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '    job_abort();' '    return;' "gpt watchdog"

@@ -7,7 +7,8 @@ Steps, in this order, each of which can be left out (--clean_steps):
     repair nfc control hyphens boilerplate          clean.h: the text is mended
     personal                                        personal.h: personal data becomes placeholders. Before the judging
                                                     and the duplicates, since those of a second run see them
-    quality                                         quality.h: a document that breaks a rule is dropped
+    language                                        language.h: one that is not German is dropped
+    quality                                         quality.h: one that breaks a rule is dropped
     documents                                       one that was there before, letter by letter, is dropped
     paragraphs                                      one of CORPUS_PARAGRAPH bytes or more that was there before is taken
                                                     out, and what is left of the document is judged again
@@ -26,6 +27,7 @@ batches under way, and 32 to 64 bytes for each different document and paragraph 
 
 #include "../text/doc_inputs.h"
 #include "clean.h"
+#include "language.h"
 #include "quality.h"
 #include "seen.h"
 #ifdef _OPENMP
@@ -38,7 +40,9 @@ batches under way, and 32 to 64 bytes for each different document and paragraph 
 #define CORPUS_INVALID 8  // one byte in so many that is no UTF-8 is no text; of German in Latin-1 one in 50
 #define CORPUS_EXAMPLES 3 // dropped documents that are named, for each reason
 
-#define CORPUS_MORE(X) X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")
+#define CORPUS_MORE(X)                                                                                                 \
+    X(CORPUS_LANGUAGE, "language")                                                                                     \
+    X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
 
 static inline const char *corpus_step(int step) {
@@ -51,12 +55,14 @@ enum {
     CORPUS_EMPTY = QUALITY_RULE_COUNT,
     CORPUS_NO_TEXT,
     CORPUS_UNSETTLED,
+    CORPUS_FOREIGN,
     CORPUS_TWICE,
     CORPUS_REPEATED,
     CORPUS_REASON_COUNT
 };
 static inline const char *corpus_reason(int reason) {
-    static const char *const names[] = {"empty", "no_text", "unsettled", "document_twice", "all_paragraphs_twice"};
+    static const char *const names[] = {"empty",      "no_text",        "unsettled",
+                                        "not_german", "document_twice", "all_paragraphs_twice"};
     return reason < QUALITY_RULE_COUNT ? quality_name(reason) : names[reason - QUALITY_RULE_COUNT];
 }
 
@@ -68,6 +74,7 @@ typedef struct {
     DocSettings docs;
     unsigned steps; // bits
     QualityRules rules;
+    double german; // least score
     int pack;
     const char *program;
 } CorpusJob;
@@ -78,6 +85,7 @@ typedef struct {
     int64_t changed[CLEAN_STEP_COUNT]; // documents
     int64_t dropped[CORPUS_REASON_COUNT], dropped_bytes[CORPUS_REASON_COUNT];
     int64_t paragraphs, paragraph_bytes; // taken out of documents that stay
+    int64_t languages[LANGUAGE_COUNT];   // documents, where something can be said
     int64_t masked[PERSONAL_KIND_COUNT]; // in documents that stay, before paragraphs were taken out
 } CorpusCounts;
 
@@ -99,7 +107,8 @@ typedef struct {
     SeenHash whole;
     CleanCounts changed;
     uint8_t sha256[32];
-    int reason; // -1: kept so far
+    int language; // -1: not known
+    int reason;   // -1: kept so far
 } CorpusDoc;
 
 typedef struct {
@@ -163,9 +172,23 @@ static inline bool corpus_no_text(const Document *doc) {
     return invalid * CORPUS_INVALID > doc->n;
 }
 
+// Whether it is a text worth having: -1, or why not.
+static inline int corpus_judge(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
+    const uint8_t *text = (const uint8_t *)d->text.data;
+    if (d->text.size == 0) return CORPUS_EMPTY;
+    if (corpus_does(c, CORPUS_LANGUAGE)) {
+        double score = language_judge(d->text.data, d->text.size, &d->language);
+        if (score < c->job->german) return CORPUS_FOREIGN;
+        if (isnan(score)) d->language = -1; // the rules of quality say whether it is long enough
+    }
+    if (!corpus_does(c, CORPUS_QUALITY) || text_valid(text, text + d->text.size) < d->text.size) return -1;
+    return quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+}
+
 static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
     const Document *doc = d->doc;
     d->reason = -1;
+    d->language = -1;
     memset(&d->changed, 0, sizeof d->changed);
     memcpy(d->sha256, doc->sha256, 32);
     if (!doc->known) {
@@ -179,11 +202,7 @@ static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *
         return;
     }
     bool settled = clean_text(&d->text, &t->spare, doc->text, doc->n, c->job->steps, &d->changed);
-    const uint8_t *text = (const uint8_t *)d->text.data;
-    if (!settled) d->reason = CORPUS_UNSETTLED;
-    else if (d->text.size == 0) d->reason = CORPUS_EMPTY;
-    else if (corpus_does(c, CORPUS_QUALITY) && text_valid(text, text + d->text.size) == d->text.size)
-        d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+    d->reason = settled ? corpus_judge(c, d, t) : CORPUS_UNSETTLED;
     if (d->reason < 0) corpus_hash(d);
 }
 
@@ -211,10 +230,8 @@ static inline void corpus_judge_again(Corpus *c, CorpusDoc *d, const Str *left, 
     CleanCounts changed;
     size_t before = d->text.size;
     bool settled = clean_text(&d->text, &t->spare, left->data, left->size, c->job->steps, &changed);
-    if (!settled) d->reason = CORPUS_UNSETTLED;
-    else if (d->text.size == 0) d->reason = CORPUS_REPEATED;
-    else if (corpus_does(c, CORPUS_QUALITY))
-        d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
+    d->reason = settled ? corpus_judge(c, d, t) : CORPUS_UNSETTLED;
+    if (d->reason == CORPUS_EMPTY) d->reason = CORPUS_REPEATED;
     if (d->reason < 0 && corpus_does(c, CORPUS_DOCUMENTS) &&
         !seen_add(&c->documents, seen_hash(d->text.data, d->text.size)))
         d->reason = CORPUS_TWICE;
@@ -255,6 +272,7 @@ static inline void corpus_count(Corpus *c, CorpusDoc *d) {
     n->read++;
     n->read_bytes += (int64_t)d->doc->n;
     for (int i = 0; i < CLEAN_STEP_COUNT; i++) n->changed[i] += d->changed.changed[i];
+    if (d->language >= 0) n->languages[d->language]++;
     if (d->reason < 0) {
         for (int i = 0; i < PERSONAL_KIND_COUNT; i++) n->masked[i] += d->changed.masked[i];
         n->kept++;
@@ -381,6 +399,13 @@ static inline void corpus_counts_json(Str *s, const CorpusCounts *n) {
                (long long)n->read, (long long)n->read_bytes, (long long)n->kept, (long long)n->kept_bytes);
     for (int i = 0; i < CLEAN_STEP_COUNT; i++)
         str_printf(s, "%s\"%s\": %lld", i ? ", " : "", corpus_step(i), (long long)n->changed[i]);
+    str_puts(s, "}, \"languages\": {");
+    for (int i = 0; i < LANGUAGE_COUNT; i++) {
+        if (!n->languages[i]) continue;
+        str_printf(s, "%s\"%s\": %lld", comma, language_name(i), (long long)n->languages[i]);
+        comma = ", ";
+    }
+    comma = "";
     str_puts(s, "}, \"masked\": {");
     for (int i = 0; i < PERSONAL_KIND_COUNT; i++)
         str_printf(s, "%s\"%s\": %lld", i ? ", " : "", personal_name(i), (long long)n->masked[i]);
@@ -415,7 +440,7 @@ static inline void corpus_manifest(Str *s, const Corpus *c) {
         str_printf(s, "%s\"%s\": ", i ? ", " : "", quality_name(i));
         json_add_number(s, job->rules.value[i]);
     }
-    str_puts(s, "},\n  ");
+    str_printf(s, "},\n  \"german\": %.9g,\n  ", job->german);
     corpus_counts_json(s, &c->stats->all);
     str_puts(s, ",\n  \"by_source\": [");
     for (int i = 0; i < c->inputs.count; i++) {

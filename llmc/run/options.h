@@ -102,8 +102,11 @@ enum { MASTERS(CHOICE_ENUM) };
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
-      "hyphens (words divided at line ends), boilerplate (lines of the page), personal (data are masked), quality "    \
-      "(rules), documents and paragraphs (what is there twice); -NAME: all but that one")                              \
+      "hyphens (words divided at line ends), boilerplate (lines of the page), personal (data are masked), language "   \
+      "(German or not), quality (rules), documents and paragraphs (what is there twice); -NAME: all but that one")                              \
+    X(REAL, german, "0", -10, 10, "", O_CORPUS,                                                                        \
+      "how much likelier German than any other language a document has to be, in nats a feature of a word; higher is " \
+      "stricter; German prose has 0.5 to 1.3")                                                                         \
     X(TEXT, personal, "all", 0, 0, "", O_CORPUS,                                                                       \
       "personal data that become placeholders, with commas: " PERSONAL_LIST "; -NAME: all but that one")               \
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \

@@ -167,6 +167,7 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
     job->inputs = o->input;
     job->docs = verb_documents(o);
     job->rules = quality_defaults();
+    job->german = o->german;
     job->pack = o->pack;
     verb_split(&job->docs.keep, o->keep);
     if (job->docs.keep.count > DOC_KEEP_MOST)

@@ -1,14 +1,14 @@
 /*
-language_test.h: German or not: the sample in fixtures/languages, texts that are short, long or in another script, and the
-step in the verb.
+language_test.h: German or not: the sample in fixtures/languages, texts that are short, long or in another script, and
+the step in the verb.
 */
 #ifndef LANGUAGE_TEST_H
 #define LANGUAGE_TEST_H
 
 #include "clean_test.h"
 
-// All 124 texts of a sentence or two are told apart, 50 German ones (Swiss and Austrian ones, some with other words) and
-// 74 of others; dev/bench/languages.md has thousands of pieces, and what CLD2 and fastText say.
+// All 124 texts of a sentence or two are told apart, 50 German ones (also Swiss and Austrian, some with other words)
+// and 74 of others; dev/bench/languages.md has thousands of pieces, and what CLD2 and fastText say.
 #define LANGUAGE_PRECISION 0.98
 #define LANGUAGE_RECALL 0.98
 

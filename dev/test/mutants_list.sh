@@ -34,6 +34,9 @@ mutant "a placeholder names the number behind it" llmc/corpus/personal.h 'person
 mutant "documentation has public addresses" llmc/corpus/personal.h 'a[1] == 0 && a[2] == 113' 'a[1] == 0 && a[2] == 114' "gpt personal"
 mutant "capital umlauts are other letters" llmc/corpus/language.h 'p[-1] == 0xc3 && *p >= 0x80' 'p[-1] == 0xc3 && *p >= 0x90' "gpt language"
 mutant "the least score is not looked at" llmc/corpus/corpus.h 'score < c->job->german' 'score < 0' "gpt language"
+mutant "numbers lose their dots" llmc/corpus/words.h 'if (m >= 2) return m;
+    if (end - n <= p) return 0;' 'if (m >= 1) return m;
+    if (end - n <= p) return 0;' "gpt clean"
 
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '    job_abort();' '    return;' "gpt watchdog"

@@ -3,9 +3,10 @@
 #
 #   dev/bench/languages.sh [FOLDER]      default: build/languages; FOLDER/held: text that was not counted, by class
 #
-# Downloads about 240 MB: man pages of 14 languages (manpages-*, GPL-2+ and others), messages of KDE's libraries (libkf5*-data,
+# Downloads man pages of 14 languages (manpages-*, GPL-2+ and others) and messages of KDE's libraries (libkf5*-data,
 # LGPL-2.1+), and counts them; code is this repository's and that of Perl's and Python's libraries (Artistic, PSF). What
-# goes into the table is counts of three letters and of words, no text. Another release of Debian gives another table.
+# goes into the table is counts of three letters and of words, no text. Another release of Debian, or other sources here,
+# give a slightly different table: then measure again (languages.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-build/languages}

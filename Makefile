@@ -54,7 +54,7 @@ NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)..
 endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
-.PHONY: all help build-tests build-gpu build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
+.PHONY: all help build-tests build-gpu gpu-bundle build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -69,7 +69,8 @@ help:
 	@echo "make emu             the CUDA program on the CPU, without GPU and CUDA toolkit: train_gpt_emu (bf16), train_gpt_emu_fp32"
 	@echo "make compare         both programs on the same weights and tokens, tensor by tensor; MODEL=PRESET or FOLDER"
 	@echo "make bench           this machine's limits, and each kernel and step as a share of them"
-	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them"
+	@echo "make build-gpu       the CUDA program, its tests and bench_gpu, for a machine with a GPU: dev/gpu_report.sh runs them;"
+	@echo "make gpu-bundle      with all else that it needs in build/gpu-bundle, for a borrowed GPU (sm_90 and later, x86-64-v3)"
 	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 70,000 runs; make test takes some"
 	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
 	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some. make ptx-mutants: on PTX"
@@ -86,8 +87,7 @@ $(BUILD)/commit.c: FORCE
 endif
 $(BUILD)/commit.c: | $(BUILD)
 	@echo '$(COMMIT_C)' >$@
-$(BUILD)/commit.o: $(BUILD)/commit.c
-	@$(CC) $(CFLAGS) -c $< -o $@
+$(BUILD)/commit.o: $(BUILD)/commit.c; @$(CC) $(CFLAGS) -c $< -o $@
 
 # The CPU program, its tests and its bench. Where sources lie:
 vpath %.c dev/bench dev/test
@@ -108,7 +108,7 @@ EMU      := $(BUILD)/emu
 EMUFLAGS := -std=c++17 -pthread $(if $(filter 1,$(SANITIZE)),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-O2) -march=$(ARCH) -g1 -Idev/emu -I$(EMU) -ffp-contract=off
 EMUFLAGS += $(WARNINGS) $(MPI_CFLAGS) $(if $(filter 1,$(MPI)),-DUSE_NCCL)
 EMULIBS  := $(MPI_LIBS) -ldl
-EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h)
+EMU_COPIES   := $(patsubst %,$(EMU)/%,train_gpt.cu $(wildcard llmc/*.h llmc/*/*.h dev/*/*.cu) dev/test/check.h dev/bench/gpu_model.h)
 EMU_PROGRAMS := $(addprefix $(BUILD)/,train_gpt_emu train_gpt_emu_fp32 cuda_test_emu cuda_attention_test_emu cuda_model_test_emu bench_gpu_emu refusals_emu)
 $(EMU_COPIES): $(EMU)/%: % dev/emu/launch.sed
 	@mkdir -p $(@D)
@@ -148,6 +148,9 @@ $(BUILD)/cuda_test $(BUILD)/cuda_attention_test: $(BUILD)/cuda_reference.o
 $(GPU_PROGRAMS): %: %.o $(BUILD)/commit.o
 	$(NVCC) $(NVFLAGS) $(filter %.o,$^) -o $@ $(NVLIBS) $(if $(filter %_test,$@),-Xcompiler -fopenmp)
 build-gpu: $(GPU_PROGRAMS) build-tests
+gpu-bundle:
+	@$(MAKE) --no-print-directory BUILD=build/gpu ARCH=x86-64-v3 CC=gcc OPENMP=1 SANITIZE=0 MPI=0 NCCL=0 CUDA_ARCH="$(if $(filter file,$(origin CUDA_ARCH)),90,$(CUDA_ARCH))" build-gpu
+	@BUILD=build/gpu dev/gpu_bundle.sh build/gpu-bundle
 
 # Any bytes, given to what reads bytes: from dev/fuzz/corpus and fixtures on. What an hour found is kept for the next: build/corpus.
 FUZZERS := $(patsubst dev/fuzz/%.c,$(BUILD)/%,$(wildcard dev/fuzz/*.c))
@@ -167,23 +170,20 @@ train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 	@cmp -s $< $@ || cp $< $@
 FORCE:
 build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
-test-faults: $(BUILD)/train_gpt_cpu
-	@BUILD=$(BUILD) CC=$(CC) POINTS=all dev/test/faults_test.sh
+test-faults: $(BUILD)/train_gpt_cpu; @BUILD=$(BUILD) CC=$(CC) POINTS=all dev/test/faults_test.sh
 # First what they need; then make again, which sees the MPI that this may have brought. MPI=0: without.
 test test-cluster:
 	@scripts/install.sh build test $(if $(filter file,$(origin MPI)),mpi) $(if $(filter %cluster,$@),cluster)
 	@$(MAKE) --no-print-directory run-$@
 run-test: build-tests emu $(PTX_FEW)
 	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
-run-test-cluster: $(BUILD)/train_gpt_cpu
-	@BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
+run-test-cluster: $(BUILD)/train_gpt_cpu; @BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.
 COMPARE_ON := $(if $(and $(NVCC),$(wildcard /dev/nvidia0)),,_emu)
 compare: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/train_gpt$(COMPARE_ON) $(BUILD)/train_gpt$(COMPARE_ON)_fp32
 	@BUILD=$(BUILD) CUDA=train_gpt$(COMPARE_ON) dev/test/compare.sh
-mutants ptx-mutants:
-	@BUILD=$(BUILD) dev/test/$(subst -,_,$@).sh $(ONLY)
+mutants ptx-mutants:; @BUILD=$(BUILD) dev/test/$(subst -,_,$@).sh $(ONLY)
 bench: $(BUILD)/bench_cpu $(BUILD)/train_gpt_cpu
 	$(BUILD)/bench_cpu
 	BUILD=$(BUILD) dev/bench/steps.sh

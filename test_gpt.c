@@ -16,9 +16,11 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 
 #include "dev/test/check.h"
 
+#include "dev/test/account_test.h"
 #include "dev/test/base_test.h"
 #include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
+#include "dev/test/contamination_test.h"
 #include "dev/test/data_test.h"
 #include "dev/test/documents_test.h"
 #include "dev/test/files_test.h"
@@ -29,6 +31,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/memory_test.h"
 #include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
+#include "dev/test/near_test.h"
 #include "dev/test/numbers_test.h"
 #include "dev/test/personal_test.h"
 #include "dev/test/process_test.h"
@@ -48,8 +51,8 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(kernels) X(amx) X(mmla)                              \
-    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(personal) X(language)
+    X(base) X(files) X(tokenizer) X(data) X(documents) X(clean) X(near) X(contamination) X(kernels) X(amx) X(mmla)     \
+    X(memory) X(model) X(gguf) X(trainer) X(numbers) X(account) X(personal) X(language)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

@@ -509,6 +509,14 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     return m;
 }
 
+// Rows of a chunk of N rows of logits, `width` columns each.
+static int logits_rows(size_t N, int width) {
+    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)width;
+    if (most < 128) most = 128;
+    size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
+    return (int)(rows < N ? rows : N);
+}
+
 static Model *model_create(const ModelSetup *setup, Error *err) {
     if (!setup_check(setup, err)) return NULL;
     int deal;
@@ -550,10 +558,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
                         sizeof(real), sizeof(float));
     m->activations = (char *)device_alloc(gpu, m->acts.bytes, "the activations");
     if (c->rope) m->rope = rope_open(gpu, setup->seq_len, c);
-    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)m->logits_width;
-    if (most < 128) most = 128;
-    size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
-    m->logits_rows = (int)(rows < N ? rows : N);
+    m->logits_rows = logits_rows(N, m->logits_width);
     m->logits =
         (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
     batch_open(&m->batch, N, c->vocab_size, gpu);

@@ -251,6 +251,7 @@ static bool corpus_test_run(const char *inputs, const char *folder, unsigned ste
     job.german = -100; // paragraphs of random letters are no language
     job.pack = CORPUS_PACK_NONE;
     job.program = "test_gpt";
+    job.contamination = "";
     bool ok = corpus_run(&job, test_temp(folder).text, stats, err);
     str_list_free(&stats->damage.named);
     return ok;

@@ -8,7 +8,7 @@ all heads, of one and of two; in the emulator with a thread block's threads run 
 with copies that arrive late and early, so that a missing barrier shows); NaN where it belongs and nowhere else.
 
     cuda_attention_test [SHAPE]    one shape only, by its number
-    cuda_attention_test bench      on a GPU: times and TFLOP/s, causal: 2 products forward, 5 backward
+    cuda_attention_test bench      times, causal (2 products forward, 5 backward), and what gpu_model.h predicts
 
 Tolerances are on |x - y|_2 / |y|_2 against double on the same rounded inputs. float: sums of at most
 300 terms in fp32, 3e-6. bf16: one rounding has a relative error of at most 2^-8, and of 2^-8/sqrt(3)
@@ -19,6 +19,8 @@ delta cancels, so that what delta carries weighs more: bound 1.2e-2. lse: the er
 is a sum of HS products of up to 100 in fp32.
 */
 #include "../../llmc/cuda/attention.h"
+#include "../../llmc/cuda/peak.h"
+#include "../bench/gpu_model.h"
 #include "check.h"
 
 typedef AttentionShape Shape;
@@ -286,65 +288,80 @@ template <typename Real> static void test_nan(int HS) {
     array_free(&lse);
 }
 
-#ifndef CUDA_EMU
-// Milliseconds of one call: the fastest of 5 rounds of 10 calls.
+#ifdef CUDA_EMU // there it only has to run
+enum { BENCH_LENGTH = 8, BENCH_ROWS = 32, BENCH_WIDTH = 512, BENCH_ROUNDS = 1, BENCH_CALLS = 1 };
+#else
+enum { BENCH_LENGTH = 1024, BENCH_ROWS = 32768, BENCH_WIDTH = 2048, BENCH_ROUNDS = 5, BENCH_CALLS = 10 };
+#endif
+
+// Milliseconds of one call: the fastest round.
 template <typename F> static double milliseconds(F call) {
     cudaEvent_t start, end;
     CUDA_CHECK(cudaEventCreate(&start));
     CUDA_CHECK(cudaEventCreate(&end));
     double best = INFINITY;
-    for (int round = 0; round < 6; round++) { // the first one warms up
+    for (int round = 0; round <= BENCH_ROUNDS; round++) { // the first one warms up
         float ms = 0;
         CUDA_CHECK(cudaEventRecord(start, gpu.stream));
-        for (int i = 0; i < 10; i++) call();
+        for (int i = 0; i < BENCH_CALLS; i++) call();
         CUDA_CHECK(cudaEventRecord(end, gpu.stream));
         CUDA_CHECK(cudaEventSynchronize(end));
         CUDA_CHECK(cudaEventElapsedTime(&ms, start, end));
-        if (round > 0) best = fmin(best, ms / 10);
+        if (round > 0) best = fmin(best, (double)ms / BENCH_CALLS);
     }
     CUDA_CHECK(cudaEventDestroy(start));
     CUDA_CHECK(cudaEventDestroy(end));
     return best;
 }
 
+// n random numbers on the device, a million of them repeated: the host would take longer than the bench.
+static __nv_bfloat16 *bench_numbers(size_t n) {
+    size_t block = n < (1 << 20) ? n : 1 << 20;
+    Array<__nv_bfloat16> some = array_new<__nv_bfloat16>(block, true, 1);
+    __nv_bfloat16 *all = NULL;
+    CUDA_CHECK(cudaMalloc((void **)&all, sizeof *all * n));
+    for (size_t i = 0; i < n; i += block)
+        CUDA_CHECK(
+            cudaMemcpy(all + i, some.device, sizeof *all * (n - i < block ? n - i : block), cudaMemcpyDeviceToDevice));
+    array_free(&some);
+    return all;
+}
+
 static void bench(void) {
     typedef __nv_bfloat16 Real;
-    printf("| HS | NH | NKV | B | T | forward ms | TFLOP/s | backward ms | TFLOP/s "
-           "|\n|---|---|---|---|---|---|---|---|---|\n");
+    Limits limits = limits_of(device_peak_flops(&gpu), 0, 0, 0);
+    size_t rows = BENCH_ROWS, most = rows * 3 * BENCH_WIDTH;
+    Real *qkv = bench_numbers(most), *dqkv = bench_numbers(most), *out = bench_numbers(rows * BENCH_WIDTH),
+         *dout = bench_numbers(rows * BENCH_WIDTH);
+    float *lse = NULL;
+    CUDA_CHECK(cudaMalloc((void **)&lse, sizeof(float) * rows * BENCH_WIDTH / 64));
+    printf("| HS | NH | NKV | B | T | forward ms | predicted | TFLOP/s | backward ms | predicted | TFLOP/s "
+           "|\n|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < 12; i++) {
-        int HS = i < 6 ? 64 : 128, t = 1024 << i % 6 / 2, B = 32768 / t, NH = 2048 / HS, NKV = i % 2 ? NH / 4 : NH;
-        int ld = (NH + 2 * NKV) * HS;
-        size_t rows = (size_t)B * t, heads = (size_t)B * NH * t;
-        Array<Real> qkv = array_new<Real>(rows * ld, true, 1), dqkv = array_new<Real>(rows * ld, false, 0),
-                    out = array_new<Real>(heads * HS, false, 0), dout = array_new<Real>(heads * HS, true, 1);
-        Array<float> lse = array_new<float>(heads, false, 0);
+        int HS = i < 6 ? 64 : 128, t = BENCH_LENGTH << i % 6 / 2, B = BENCH_ROWS / t, NH = BENCH_WIDTH / HS,
+            NKV = i % 2 ? NH / 4 : NH, ld = (NH + 2 * NKV) * HS;
         Shape s = {B, t, t, NH, NKV, HS, 1 / sqrt((double)HS)};
-        Rows<Real> from = {qkv.device, ld}, to = {dqkv.device, ld};
+        Rows<Real> from = {qkv, ld}, to = {dqkv, ld};
         Heads<Real> in = {from, from.from(0, NH * HS), from.from(0, (NH + NKV) * HS)},
                     d = {to, to.from(0, NH * HS), to.from(0, (NH + NKV) * HS)};
-        double forward = milliseconds([&]() { attention_forward<Real>(out.device, lse.device, in, s, &gpu); });
-        double backward =
-            milliseconds([&]() { attention_backward<Real>(d, dout.device, out.device, lse.device, in, s, &gpu); });
-        double product = (double)heads * (t + 1) * HS; // FLOP of one of them, half of T x T
-        printf("| %d | %d | %d | %d | %d | %.3f | %.0f | %.3f | %.0f |\n", HS, NH, NKV, B, t, forward,
-               2 * product / forward / 1e9, backward, 5 * product / backward / 1e9);
-        array_free(&qkv);
-        array_free(&dqkv);
-        array_free(&out);
-        array_free(&dout);
-        array_free(&lse);
+        double forward = milliseconds([&]() { attention_forward<Real>(out, lse, in, s, &gpu); });
+        double backward = milliseconds([&]() { attention_backward<Real>(d, dout, out, lse, in, s, &gpu); });
+        double product = (double)rows * NH * (t + 1) * HS; // FLOP of one of them, half of T x T
+        char predicted[2][16] = {"-", "-"};                // where peak.h does not know the device
+        for (int k = 0; k < 2 && limits.attention > 0; k++)
+            snprintf(predicted[k], sizeof predicted[k], "%.3f", 1e3 * (k ? 5 : 2) * product / limits.attention);
+        printf("| %d | %d | %d | %d | %d | %.3f | %s | %.0f | %.3f | %s | %.0f |\n", HS, NH, NKV, B, t, forward,
+               predicted[0], 2 * product / forward / 1e9, backward, predicted[1], 5 * product / backward / 1e9);
     }
+    for (void *p : {(void *)qkv, (void *)dqkv, (void *)out, (void *)dout, (void *)lse}) CUDA_CHECK(cudaFree(p));
 }
-#endif
 
 int main(int argc, char **argv) {
     Dist alone;
     Error err;
     dist_single(&alone);
     if (!device_open(&gpu, &alone, &err)) fail("%s", err.text);
-#ifndef CUDA_EMU
     if (argc > 1 && strcmp(argv[1], "bench") == 0) return bench(), 0;
-#endif
     Shape shapes[] = {
         {1, 1, 1, 1, 1, 64, 0},     {2, 17, 17, 2, 2, 64, 0},    {1, 64, 64, 2, 1, 64, 0},
         {1, 65, 65, 2, 2, 64, 0},   {1, 128, 128, 1, 1, 64, 0},  {2, 193, 193, 4, 2, 64, 0},

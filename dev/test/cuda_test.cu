@@ -9,7 +9,9 @@ What accumulates is called twice. Results must not depend on chance: in the emul
 with the fibers of a thread block forwards, backwards and shuffled, on a GPU three times, and the bits must be
 the same.
 
-Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails.
+    cuda_test [TEXT]    only the tests in whose name TEXT stands
+
+Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails, or nothing was run.
 */
 #include "../../llmc/cuda/cuda.h"
 #include "../../llmc/cuda/embedding.h"
@@ -56,6 +58,7 @@ struct Test {
     std::string name;
     uint64_t bits, random;
     int passed, failed;
+    const char *only; // a text that stands in the names of the tests to be run
 };
 
 static uint32_t next_random(Test *t) {
@@ -597,6 +600,7 @@ static void set_order(int) {}
 
 template <typename Work> static void three_times(Test *t, const std::string &name, Work work) {
     uint64_t first = 0;
+    if (!strstr(name.c_str(), t->only)) return;
     t->name = name;
     for (int order = 0; order < 3; order++) {
         set_order(order);
@@ -694,7 +698,7 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                             [&]() { test_adamw_finite<Real>(t, master, kind, where); });
 }
 
-int main() {
+int main(int argc, char **argv) {
     Device gpu;
     Dist alone;
     Error err;
@@ -705,6 +709,7 @@ int main() {
     Test t;
     t.gpu = &gpu;
     t.passed = t.failed = 0;
+    t.only = argc > 1 ? argv[1] : "";
     test_type<float>(&t, "fp32");
     test_type<__nv_bfloat16>(&t, "bf16");
     three_times(&t, "stochastic rounding", [&]() { test_rounding(&t); });
@@ -712,5 +717,5 @@ int main() {
     device_close(&gpu);
     ref_close();
     printf("CUDA kernels: %d checks passed, %d failed\n", t.passed, t.failed);
-    return t.failed != 0;
+    return t.failed != 0 || t.passed == 0;
 }

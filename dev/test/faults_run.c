@@ -246,7 +246,9 @@ static const char *wrong_files(const Tree *now, int scenario, bool finished, boo
         bool any = false;
         for (int k = 0; k < 2; k++) {
             bool same = judge_same(f, tree_find(sets[k], f->path));
-            is[k] = is[k] && same;
+            // A manifest is written before what it tells of, by its SHA-256: without that it tells nothing.
+            bool early = k == 1 && any && strstr(f->path, ".manifest.json") != NULL;
+            is[k] = is[k] && (same || early);
             any = any || same;
         }
         if (!any) {

@@ -186,6 +186,15 @@ static inline char *judge_mask(const char *data, size_t size, size_t *masked) {
                 skip = strlen(keys[k]);
         size_t digits = i == 0 || data[i - 1] == '\n' ? strspn(data + i, "0123456789.") : 0;
         if (digits && strncmp(data + i + digits, " MB/s", 5) == 0) skip = digits;
+        // Of a record, "account" says when and how long: all of it goes, up to the line that ends it.
+        static const char account[] = "  \"account\": {", end[] = "\n  },";
+        const char *close = size - i > sizeof account && memcmp(data + i, account, sizeof account - 1) == 0
+                                ? strstr(data + i, end)
+                                : NULL;
+        if (close) {
+            i = (size_t)(close - data) + sizeof end - 1;
+            continue;
+        }
         if (!skip) {
             out[n++] = data[i++];
             continue;

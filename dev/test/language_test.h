@@ -92,6 +92,8 @@ static void test_language_step(void) {
         job.steps = 1u << CORPUS_LANGUAGE;
         job.german = strict ? 5 : 0;
         job.pack = CORPUS_PACK_NONE;
+        job.contamination = "";
+        job.part_bytes = (int64_t)1 << 30;
         job.program = "test_gpt";
         CHECK(corpus_run(&job, test_temp("languages").text, &stats, &err), "%s", err.text);
         CHECK(stats.all.kept == (strict ? 1 : 2) && stats.all.dropped[CORPUS_FOREIGN] == (strict ? 2 : 1) &&

@@ -122,5 +122,12 @@ mutant "CUDA: what pads a segment has second moments" llmc/cuda/shards.h 'memset
 mutant "the page cache of a cgroup counts as used" llmc/base/memory.h 'limit - used + cache + swap' 'limit - used + swap' "gpt memory"
 mutant "a cgroup above is not looked at" llmc/base/memory.h 'if (n <= (int)point) return;' 'return;' "gpt memory"
 mutant "memory of ranks that share a bound is not added up" llmc/run/room.h 'sum += shares ? all[r].need : 0;' 'sum = mine.need;' "memory_test"
+
+# ---- the record of a run
+mutant "a counter of energy that started again counts backwards" llmc/account/energy.h 'return now >= last ? now - last : now + fmax(range - last, 0);' 'return now - last;' "gpt account"
+mutant "the starts before are not summed" llmc/account/account.h 'account_sum(&a->before, j);' '' "account_test"
+mutant "a figure that contradicts the record is taken" llmc/account/view.h 'fabs(said - recorded) <= share * fabs(recorded)) return true;' 'true) return true;' "account_test"
+mutant "a word for the shell keeps its quote" llmc/account/reproduce.h "if (*c == '\\'') str_puts(s, \"'\\\\''\");" "if (*c == '\\'') str_puts(s, \"'\");" "gpt account"
+
 # shellcheck disable=SC2016  # the text of a function
 mutant "an option is arithmetic for bash" scripts/common.sh 'whole() { [[ $1 =~ ^(0|[1-9][0-9]{0,14})$ ]]; }' 'whole() { true; }' "scripts_test"

@@ -507,4 +507,36 @@ static inline bool file_write_all(const char *path, const void *bytes, size_t n,
     return out_commit(&f, err);
 }
 
+// ---------------------------------------------------------------- scratch files
+
+// A file without a name in a folder, to write and read again: gone with the process, however that ends. -1: error.
+static inline int file_scratch(const char *folder, Error *err) {
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) return fd;
+    Path name = path_of("%s/.scratch.XXXXXX", folder); // not every file system has files without a name
+    fd = mkostemp(name.text, O_CLOEXEC);
+    if (fd < 0) error_set(err, "cannot make a scratch file in %s: %s", folder, strerror(errno));
+    else unlink(name.text);
+    return fd;
+}
+
+static inline bool file_write_at(int fd, const void *bytes, size_t n, int64_t at, Error *err) {
+    for (size_t done = 0; done < n;) {
+        ssize_t k = pwrite(fd, (const char *)bytes + done, n - done, (off_t)(at + (int64_t)done));
+        if (k >= 0) done += (size_t)k;
+        else if (errno != EINTR) return error_set(err, "cannot write a scratch file: %s", strerror(errno));
+    }
+    return true;
+}
+
+static inline bool file_read_at(int fd, void *bytes, size_t n, int64_t at, Error *err) {
+    for (size_t done = 0; done < n;) {
+        ssize_t k = pread(fd, (char *)bytes + done, n - done, (off_t)(at + (int64_t)done));
+        if (k > 0) done += (size_t)k;
+        else if (k == 0) return error_set(err, "a scratch file became shorter while it was read");
+        else if (errno != EINTR) return error_set(err, "cannot read a scratch file: %s", strerror(errno));
+    }
+    return true;
+}
+
 #endif

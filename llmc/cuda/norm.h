@@ -46,11 +46,11 @@ __global__ void norm_forward_kernel(Real *y, float *mean, float *rstd, const Rea
         if (mean) mean[n] = m;
     }
     for (int c = lane * P; c < C; c += 32 * P) {
-        float weight[P], bias[P];
+        float weight[P], bias[P] = {0};
         load_pack(v, xr, c, C, fit);
         load_pack(weight, w, c, C, fit);
         if (b) load_pack(bias, b, c, C, fit);
-        for (int i = 0; i < P; i++) v[i] = (v[i] - m) * rs * weight[i] + (b ? bias[i] : 0.0f);
+        for (int i = 0; i < P; i++) v[i] = (v[i] - m) * rs * weight[i] + bias[i];
         store_pack(yr, v, c, C, fit);
     }
 }

@@ -59,6 +59,22 @@ static inline void options_json(Str *s, const Options *o) {
     }
 }
 
+// The same on one line, as an object, for manifests: without where the output went and what changes no byte of it.
+static inline void options_line(Str *s, const Options *o) {
+    static const char *const aside[] = {"out", "threads", "progress", "verify", "resume", "part_bytes"};
+    const char *comma = "";
+    str_puts(s, "{");
+    for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
+        bool told = (p->verbs & 1 << o->verb) != 0;
+        for (size_t i = 0; i < sizeof aside / sizeof *aside; i++) told = told && strcmp(p->name, aside[i]) != 0;
+        if (!told) continue;
+        str_printf(s, "%s\"%s\": ", comma, p->name);
+        option_json(s, p, o);
+        comma = ", ";
+    }
+    str_puts(s, "}");
+}
+
 // All of the verb's options as one JSON object: type, bounds, default, value in force, help.
 static inline void options_describe(Str *s, const Options *o) {
     static const char *const types[] = {"text", "path", "int", "real", "flag", "choice"};

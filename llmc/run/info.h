@@ -7,6 +7,7 @@ the names of Config, memory in bytes.
 #ifndef LLMC_INFO_H
 #define LLMC_INFO_H
 
+#include "../account/account_main.h"
 #include "../base/json.h"
 #include "../text/data.h"
 #include "data_checks.h"
@@ -203,6 +204,7 @@ static inline int verb_info(const Options *o, Dist *dist) {
                  (long long)o->vocab_size, o->model, c.vocab_size);
         if (!config_check_batch(&c, o->batch_size, o->seq_len, &err)) fail("%s", err.text);
         info_model(json, &c, o, dist);
+        if (!account_show(json, o->model, &err)) fail("%s", err.text);
     }
     if (json && s.size && *o->tokenizer) str_puts(json, ", ");
     if (*o->tokenizer) info_tokenizer(json, o->tokenizer);

@@ -11,7 +11,7 @@ config table.
 #ifndef LLMC_OPTIONS_H
 #define LLMC_OPTIONS_H
 
-#include "../corpus/corpus.h"
+#include "../corpus/parts.h"
 #include "../engine.h"
 #include "../files/gguf.h"
 #include "../text/tokenize.h"
@@ -25,13 +25,16 @@ config table.
       "train_data,val_data,tokenizer,model,out")                                                                       \
     X(BPE, bpe, 0, "train a byte-level BPE tokenizer on text", "input,out")                                            \
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
-    X(CORPUS, corpus, 0, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
+    X(CORPUS, corpus, 1, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
     X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
       "model")                                                                                                         \
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
       "model,data,out")                                                                                                \
     X(EXPORT, export, 0, "write a model in another format", "model,out")                                               \
+    X(REPORT, report, 0, "the papers of a model, from its record: model card, data sheet, SBOM, the Commission's summary", \
+      "model")                                                                                                         \
+    X(REPRODUCE, reproduce, 0, "the commands that make a model again, as a script", "model")                           \
     X(INFO, info, 0, "what a model consists of and costs; what shards hold", "")
 // clang-format on
 
@@ -72,7 +75,7 @@ enum { MASTERS(CHOICE_ENUM) };
 // least and most bound INT and REAL, both included. A REAL with a choice may also be that one word, which is LR_AUTO.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
-    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO,                                                        \
+    X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                               \
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights")                            \
@@ -98,12 +101,16 @@ enum { MASTERS(CHOICE_ENUM) };
     X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL,                              \
       "what to write: train, corpus: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
+    X(TEXT, license, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                      \
+      "licence of the input, an SPDX expression where there is one, for the manifest and all that is made of it")      \
     X(TEXT, keep, "", 0, 0, "", O_CORPUS,                                                                              \
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
-      "hyphens (words divided at line ends), boilerplate (lines of the page), personal (data are masked), language "   \
-      "(German or not), quality (rules), documents and paragraphs (what is there twice); -NAME: all but that one")                              \
+      "hyphens (words divided at line ends), boilerplate (lines of the page), personal (data are masked), opt_out "     \
+      "(drops what its source forbids to mine: robotstxt, tdm-reservation, x-robots-tag), language (German or not), "   \
+      "quality (rules), documents and paragraphs (what is there twice), near (what is nearly there twice); -NAME: all " \
+      "but that one")                                                                                                  \
     X(REAL, german, "0", -10, 10, "", O_CORPUS,                                                                        \
       "how much likelier German than any other language a document has to be, in nats a feature of a word; higher is " \
       "stricter; German prose has 0.5 to 1.3")                                                                         \
@@ -112,6 +119,15 @@ enum { MASTERS(CHOICE_ENUM) };
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
       "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \
       "manifest.json lists them)")                                                                                     \
+    X(CHOICE, near_keep, "first", 0, 0, CHOICES(CORPUS_STAYS), O_CORPUS,                                                \
+      "which of near duplicates stays: the first of the input, the longest, or the oldest by a date, WARC-Date, "      \
+      "timestamp or ts that --keep names; documents without one count as the youngest")                               \
+    X(TEXT, contamination, "", 0, 0, "", O_CORPUS,                                                                     \
+      "evaluation sets, task files of eval --tasks or plain text: manifest.json says which of their items stand in "  \
+      "how many documents, by 13 words in a row; a file, a glob, or several with commas")                             \
+    X(FLAG, contamination_drop, "off", 0, 0, "off|on", O_CORPUS, "drop the documents that --contamination finds")      \
+    X(INT, part_bytes, "64e6", 1000, 1ll << 40, "", O_CORPUS,                                                          \
+      "bytes of text that a rank cleans at a time, and that a killed run loses at most (--resume=auto, several ranks)")\
     X(CHOICE, pack, "zstd", 0, 0, CHOICES(CORPUS_PACKS), O_CORPUS, "how the output is packed, by the program of that name") \
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
@@ -175,8 +191,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, checkpoint_every, "1000", 0, 1ll << 40, "", O_TRAIN,                                                        \
       "checkpoint every N steps, and at the end (0: only then)")                                                       \
     X(INT, keep_checkpoints, "3", 0, 1 << 30, "", O_TRAIN, "how many checkpoints to keep, the newest (0: all)")        \
-    X(CHOICE, resume, "no", 0, 0, CHOICES(RESUMES), O_TRAIN,                                                           \
-      "auto: go on from the newest whole checkpoint in the run's folder, if there is one")                             \
+    X(CHOICE, resume, "no", 0, 0, CHOICES(RESUMES), O_TRAIN | O_CORPUS,                                                           \
+      "auto: go on from the newest whole checkpoint in the run's folder, if there is one; corpus: behind the parts "   \
+      "that a killed run has left in OUT/corpus.parts, and leave such parts")                                          \
     X(INT, checkpoint_files, "0", 0, 1 << 16, "", O_TRAIN,                                                             \
       "over how many files weights and moments are spread, each written by a rank of its own (0: so many that each "   \
       "holds about 40 GB at most, as far as there are ranks)")                                                         \
@@ -228,8 +245,12 @@ enum { MASTERS(CHOICE_ENUM) };
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
+    X(PATH, facts, "", 0, 0, "", O_REPORT,                                                                             \
+      "a file of lines `key = value`: what only a person can know; report --check lists the keys that are open")       \
+    X(FLAG, check, "off", 0, 0, "off|on", O_REPORT,                                                                    \
+      "write nothing; say what is missing for the Model Openness Framework and the European Open Source AI Index")     \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
-    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO,                                               \
+    X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                       \
       "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
       "error. off: files of terabytes start sooner, and run.log says so")                                              \
     X(INT, threads, "0", 0, 4096, "", O_ALL, "CPU threads (0: as many as this process may use)")                       \

@@ -68,6 +68,7 @@ static inline bool output_spares_inputs(const Options *o, const char *out, Error
     }
     return output_spares_list(out, id, "input", o->input, err) && output_spares_list(out, id, "data", o->data, err) &&
            output_spares_list(out, id, "tasks", o->tasks, err) &&
+           output_spares_list(out, id, "contamination", o->contamination, err) &&
            output_spares_list(out, id, "train_data", o->train_data, err) &&
            output_spares_list(out, id, "val_data", o->val_data, err) &&
            output_spares_list(out, id, "tokenizer", o->tokenizer, err) && output_spares_model(o, out, id, err);

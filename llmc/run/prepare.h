@@ -8,6 +8,7 @@ checkpoint that the run goes on from.
 #ifndef LLMC_PREPARE_H
 #define LLMC_PREPARE_H
 
+#include "accounting.h"
 #include "budget.h"
 #include "evaluate.h"
 #include "inputs.h"
@@ -38,6 +39,8 @@ typedef struct {
     Str notes; // lines of the checkpoint that the run goes on from, for the log
     Watchdog watchdog;
     Saving saving;
+    Account account;     // the record of what it costs
+    double update_flops; // of a step beside its passes: Muon's
     Stop stop;
     int stopped;         // by what, 0: it goes on
     SpikeBounds bounds;  // of the step under way
@@ -102,6 +105,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
         if (t->o->lr == LR_AUTO)
             log_line(&t->log, "--lr=auto: %g, as it was chosen before the first step", t->state.lr);
     } else if ((t->loaded = trainer_load_start(t))) {
+        if (t->dist->rank == 0) accounting_base(&t->account, t->o->model);
         log_line(&t->log, "weights from %s", t->o->model);
     } else {
         log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
@@ -122,7 +126,8 @@ static inline void trainer_log_muon(Trainer *t) {
     int ranks = t->dist->size, group = o->zero == 0 ? 1 : o->zero_group > 0 ? (int)o->zero_group : ranks;
     double flops = 0, passes = (double)t->step_tokens * t->flops_per_token;
     for (int i = 0; i < table->count; i++) flops += param_muon_flops(&table->items[i], &t->in.config, &rule);
-    double share = flops * ranks / group / (flops * ranks / group + passes); // every group of ranks does all of it
+    t->update_flops = flops * ranks / group; // every group of ranks does all of it
+    double share = t->update_flops / (t->update_flops + passes);
     log_line(&t->log,
              "Muon: %.3e FLOPs an update = %d x (3 m^2 n + m^3), summed over matrices of m x n, m <= n; %.1f%% of a "
              "step's arithmetic%s",
@@ -357,6 +362,8 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->budget.clock = clock_seconds;
     t->spikes = spikes;
     t->stop = stop;
+    t->account.began = stop.started;
+    t->saving.account = &t->account;
 }
 
 // Is there room for the model, its checkpoints and samples?
@@ -442,6 +449,24 @@ static inline bool trainer_open_budget(Trainer *t, Error *err) {
     return true;
 }
 
+// The record of the run, before metrics.jsonl is cut to the checkpoint.
+static inline void trainer_open_account(Trainer *t, const char *checkpoint) {
+    Account *a = &t->account;
+    Str changed;
+    Error err;
+    double threads = 1;
+#ifdef _OPENMP
+    threads = omp_get_max_threads();
+#endif
+    memset(&changed, 0, sizeof changed);
+    account_open(a, t->dist, strcmp(engine_name(), "train_gpt") == 0, threads);
+    bool root = t->dist->rank == 0;
+    dist_agree(t->dist, !root || accounting_begin(a, &changed, checkpoint, t->o, &err), &err);
+    if (root) account_describe(a, t->dist, model_device(t->model), t->state.step, changed.size ? changed.data : "");
+    if (root) accounting_inputs(a, &t->in, t->o, t->flops_per_token);
+    free(changed.data);
+}
+
 static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     Error err;
     CheckpointKeep keep = {o->keep_checkpoints, o->checkpoint_every, o->spike_action == SPIKE_ROLLBACK};
@@ -472,6 +497,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
         {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
     t->peak_flops = model_peak_flops(t->model) * dist->size;
+    trainer_open_account(t, checkpoint.text);
     dist_agree(dist, dist->rank > 0 || trainer_open_log(t, o->resume == RESUME_AUTO, &err), &err);
     if (dist->rank == 0) {
         trainer_log_run(t, options.data);
@@ -499,6 +525,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->scores.data);
     free(t->memory.data);
     free(t->lr_test.data);
+    account_free(&t->account);
     free(t->inputs);
     free(t->targets);
     if (t->lock > 0) close(t->lock);

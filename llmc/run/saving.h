@@ -7,6 +7,7 @@ due; only the last one of a run, at its end or at a stop, is waited for and must
 #ifndef LLMC_SAVING_H
 #define LLMC_SAVING_H
 
+#include "../account/account.h"
 #include "../files/checkpoint_writer.h"
 #include "help.h"
 #include "log.h"
@@ -15,7 +16,8 @@ due; only the last one of a run, at its end or at a stop, is waited for and must
 typedef struct {
     CheckpointWriter writer;
     Log *log;
-    int count; // begun, and how long training stood still for them, seconds
+    Account *account; // the record of the run; NULL: none
+    int count;        // begun, and how long training stood still for them, seconds
     double stalled;
 } Saving;
 
@@ -68,6 +70,10 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     Str run;
     memset(&run, 0, sizeof run);
     run_state_json(&run, state);
+    if (s->account) {
+        AccountNow now = account_now(s->account, w->model, w->dist);
+        if (w->dist->rank == 0) account_json(&run, s->account, &now, model_device(w->model));
+    }
     str_puts(&run, "  \"options\": {");
     options_json(&run, o);
     str_puts(&run, "\n  },\n");

@@ -217,6 +217,7 @@ static inline bool due(int64_t every, int64_t step) { return every > 0 && step %
 static inline bool trainer_go_on(void *context, int64_t done, int64_t all) {
     Trainer *t = (Trainer *)context;
     log_progress(&t->log, "the last validation: %lld of %lld sequences", (long long)done, (long long)all);
+    rapl_joules(&t->account.rapl, clock_seconds(), false);
     t->stopped = stop_reason(&t->stop, true);
     return !t->stopped;
 }
@@ -239,6 +240,8 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
     if (!m->validated) return;
     evaluate_refuse(&e, &v, what);
     m->val_loss = v.loss, m->val_bits = v.bits_per_byte, m->val_tokens = v.tokens;
+    t->account.flops += (double)v.tokens * t->flops_per_token / 3; // the forward pass
+    accounting_validation(&t->account, t->state.step, v.loss, v.bits_per_byte, v.tokens);
     log_line(&t->log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
              (long long)t->state.step, r->loss, m->val_loss, m->val_bits,
              last && e.source.sequences == evaluate_sequences(&e) ? "all " : "", (long long)v.tokens,
@@ -258,6 +261,7 @@ static inline void trainer_score(Trainer *t) {
         task_metrics(&t->scores, &words, &t->tasks.tasks[i], &scores[0]);
         free(scores);
     }
+    accounting_tasks(&t->account, t->state.step, t->scores.data, t->o->eval_tasks);
     log_line(&t->log, "step %lld: %s, in %.1f s", (long long)t->state.step, words.data, clock_seconds() - start);
     free(words.data);
 }
@@ -352,6 +356,7 @@ static inline int verb_train(const Options *o, Dist *dist) {
         double start = clock_seconds() - t->data_seconds;
         UpdateResult r = trainer_step(t);
         double seconds = clock_seconds() - start;
+        account_step(&t->account, (double)t->step_tokens * t->flops_per_token + t->update_flops);
         StepOutcome outcome = trainer_judge(t, &r);
         if (outcome == STEP_UNDONE) continue;
         t->state.step++;

@@ -7,6 +7,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #ifndef LLMC_VERBS_H
 #define LLMC_VERBS_H
 
+#include "../account/account_main.h"
 #include "../base/process.h"
 #include "../text/bpe.h"
 #include "dump.h"
@@ -49,20 +50,80 @@ static inline DocSettings verb_documents(const Options *o) {
     return s;
 }
 
+// What a tokenizer was made of, for its manifest; before anything is written, since it may lie where the text
+// does. The text is not parsed again.
+static inline bool verb_bpe_sources(Str *s, const Options *o, Error *err) {
+    DocInputs in;
+    DocSettings documents = verb_documents(o);
+    if (!doc_inputs_open(&in, o->input, &documents, err)) return false;
+    bool ok = doc_inputs_sums(&in, err);
+    if (ok) doc_inputs_list(s, &in);
+    doc_inputs_close(&in);
+    return ok;
+}
+
+#define BPE_MANIFEST_START "{\n  \"tokenizer\": "
+
+// A manifest that is there will be replaced: it must be one, and none of the files that are read.
+static inline bool verb_bpe_spares(const Options *o, Error *err) {
+    Path path = sources_tokenizer_manifest(o->out);
+    FileKind kind;
+    Str text;
+    memset(&text, 0, sizeof text);
+    if (!path_look(path.text, &kind, err)) return false;
+    if (kind == FILE_ABSENT) return true;
+    bool ok = output_spares_inputs(o, path.text, err) && file_read(&text, path.text, JSON_MAX_BYTES, err);
+    if (ok && text.size && strncmp(text.data, BPE_MANIFEST_START, sizeof BPE_MANIFEST_START - 1) != 0)
+        ok = error_set(err,
+                       "%s was not written by this program, and would be replaced; choose another --out, or move it",
+                       path.text);
+    free(text.data);
+    return ok;
+}
+
+// Beside the tokenizer, and before it: it names it by its SHA-256, and tells nothing where that is not there.
+static inline bool verb_bpe_manifest(const Tokenizer *tok, const Str *sources, const Options *o, Error *err) {
+    Str s;
+    char sum[65];
+    uint8_t digest[32];
+    Sha256 state;
+    memset(&s, 0, sizeof s);
+    sha256_init(&state);
+    sha256_update(&state, tok->json, tok->json_size);
+    sha256_final(digest, &state);
+    sha256_hex(sum, digest);
+    str_printf(&s, BPE_MANIFEST_START "\"tokenizer.json\", \"sha256\": \"%s\",\n  \"program\": ", sum);
+    json_escape(&s, engine_name(), strlen(engine_name()));
+    str_printf(&s, ", \"commit\": \"%s\",\n  \"options\": ", build_commit);
+    options_line(&s, o);
+    str_add(&s, sources->data, sources->size);
+    str_puts(&s, "\n}\n");
+    bool ok = file_write_all(sources_tokenizer_manifest(o->out).text, s.data, s.size, err);
+    free(s.data);
+    return ok;
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     Tokenizer tok;
     BpeStats stats;
     DocSettings documents = verb_documents(o);
+    Str sources;
+    memset(&sources, 0, sizeof sources);
     memset(&stats, 0, sizeof stats);
     double start = clock_seconds();
-    if (!bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err) ||
+    if (!verb_bpe_spares(o, &err) ||
+        !bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err))
+        fail("%s", err.text);
+    double trained = clock_seconds() - start;
+    if (!verb_bpe_sources(&sources, o, &err) || !verb_bpe_manifest(&tok, &sources, o, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
+    free(sources.data);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
-               (long long)stats.pretokens, clock_seconds() - start);
+               (long long)stats.pretokens, trained);
     verb_say_invalid(&stats.counts, stats.bytes, "were left out");
     verb_say_files(stats.empty, &stats.without, stats.doubles, &stats.doubled);
     verb_say_damage(&stats.damage);
@@ -101,7 +162,10 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     memset(&stats, 0, sizeof stats);
     stats.progress = tokenize_progress;
     Path program = path_of("%s, commit %s", engine_name(), build_commit);
-    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text};
+    Str told;
+    memset(&told, 0, sizeof told);
+    options_line(&told, o);
+    TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text, told.data};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
         !tokenize_files(&job, o->out, &stats, &err))
@@ -118,6 +182,7 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     verb_say_invalid(&stats.counts, stats.input_bytes, "became byte tokens");
     tokenize_hints(o, &stats);
     printf("%.1f MB/s\n", (double)(stats.bytes[0] + stats.bytes[1]) / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
+    free(told.data);
     tokenizer_free(&tok);
     return EXIT_DONE;
 }
@@ -162,6 +227,13 @@ static inline bool verb_corpus_steps(CorpusJob *job, const Options *o, Error *er
     return ok;
 }
 
+static inline bool verb_corpus_dated(const StrList *keep) {
+    for (int i = 0; i < keep->count; i++)
+        for (int k = 0; corpus_date_name(k); k++)
+            if (strcmp(keep->items[i], corpus_date_name(k)) == 0) return true;
+    return false;
+}
+
 static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
     memset(job, 0, sizeof *job);
     job->inputs = o->input;
@@ -169,30 +241,60 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
     job->rules = quality_defaults();
     job->german = o->german;
     job->pack = o->pack;
+    job->near_keep = o->near_keep;
+    job->contamination = o->contamination;
+    job->contamination_drop = o->contamination_drop;
+    job->part_bytes = o->part_bytes;
     verb_split(&job->docs.keep, o->keep);
     if (job->docs.keep.count > DOC_KEEP_MOST)
         return error_set(err, "--keep names %d members, at most %d can be kept", job->docs.keep.count, DOC_KEEP_MOST);
     for (int i = 0; i < job->docs.keep.count; i++)
         if (strcmp(job->docs.keep.items[i], "text") == 0 || strcmp(job->docs.keep.items[i], "origin") == 0)
             return error_set(err, "--keep=%s: the output has a \"%s\" of its own", o->keep, job->docs.keep.items[i]);
+    if (o->contamination_drop && !*o->contamination)
+        return error_set(err, "--contamination_drop=on drops what --contamination=FILES names: give it");
+    if (job->near_keep == CORPUS_OLDEST && !verb_corpus_dated(&job->docs.keep))
+        return error_set(err,
+                         "--near_keep=oldest goes by a member date, WARC-Date, timestamp or ts: --keep must name it");
     if (o->doc_split == DOC_NONE)
         return error_set(err,
                          "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
     Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
-    return verb_corpus_steps(job, o, err) && (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
+    bool steps = verb_corpus_steps(job, o, err);
+    job->docs.opt_out = (job->steps & 1u << CORPUS_OPT_OUT) != 0;
+    return steps && (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
            output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
 }
 
+// By one process, or by ranks and in parts. Rank 0 gets what is to be said.
+static inline void verb_corpus_run(const CorpusJob *job, const Options *o, CorpusStats *stats, Dist *dist) {
+    Error err;
+    double start = clock_seconds();
+    if (dist->size == 1 && o->resume == RESUME_NO) {
+        if (!corpus_run(job, o->out, stats, &err)) fail("%s", err.text);
+        return;
+    }
+    bool anew = dist->rank == 0 && o->resume == RESUME_NO;
+    dist_agree(dist, !anew || corpus_parts_remove(o->out, &err), &err);
+    dist_agree(dist, corpus_parts_clean(job, o->out, dist->rank, dist->size, &err), &err);
+    dist_agree(dist, dist->rank > 0 || corpus_parts_join(job, o->out, stats, &err), &err);
+    stats->seconds = clock_seconds() - start;
+}
+
 static inline int verb_corpus(const Options *o, Dist *dist) {
-    (void)dist;
     Error err;
     CorpusJob job;
     CorpusStats stats;
     memset(&stats, 0, sizeof stats);
     Path program = path_of("%s, commit %s", engine_name(), build_commit);
     bool ok = verb_corpus_job(&job, o, &err);
-    job.program = program.text;
-    if (!ok || !corpus_run(&job, o->out, &stats, &err)) fail("%s", err.text);
+    Str told;
+    memset(&told, 0, sizeof told);
+    options_line(&told, o);
+    job.program = program.text, job.options = told.data;
+    dist_agree(dist, ok, &err);
+    verb_corpus_run(&job, o, &stats, dist);
+    if (dist->rank > 0) return EXIT_DONE;
     const CorpusCounts *n = &stats.all;
     print_line("%s: %lld of %lld documents, %.2f of %.2f MB of text", stats.output.text, (long long)n->kept,
                (long long)n->read, (double)n->kept_bytes / 1e6, (double)n->read_bytes / 1e6);
@@ -210,6 +312,7 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
     verb_say_damage(&stats.damage);
     printf("%.1f MB/s\n", (double)n->read_bytes / 1e6 / (stats.seconds > 0 ? stats.seconds : 1e-9));
     str_list_free(&job.docs.keep);
+    free(told.data);
     return EXIT_DONE;
 }
 
@@ -277,6 +380,18 @@ static inline int verb_export(const Options *o, Dist *dist) {
     close(fd);
     print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
     return EXIT_DONE;
+}
+
+// ---------------------------------------------------------------- report, reproduce
+
+static inline int verb_report(const Options *o, Dist *dist) {
+    (void)dist;
+    return account_main(o->model, o->facts, o->check);
+}
+
+static inline int verb_reproduce(const Options *o, Dist *dist) {
+    (void)dist;
+    return reproduce_main(o->model);
 }
 
 // ---------------------------------------------------------------- the entry

@@ -26,8 +26,9 @@ unpackers run at once, and memory stays bounded. What comes out, and in which or
 typedef struct DocFile {
     char *path;
     FileId id;
-    int64_t bytes; // on disk
-    bool member;   // of a folder
+    int64_t bytes;   // on disk
+    bool member;     // of a folder
+    char sha256[65]; // of the file as it lies on the disk; empty until doc_inputs_sums()
     // while it is read, under the lock:
     DocBatch *first, *last;
     size_t waiting; // bytes in them
@@ -47,6 +48,7 @@ typedef struct {
     DocFile *files; // (count)
     int count;
     int64_t bytes; // on disk, of all
+    int from, to;  // the files that are read: all, or those of doc_inputs_range
     int next;      // file that a reader takes next
     int turn;      // file whose batches are given out
     bool stop;
@@ -205,9 +207,9 @@ static inline void *doc_inputs_reader(void *inputs) {
     DocInputs *in = (DocInputs *)inputs;
     pthread_mutex_lock(&in->lock);
     for (;;) {
-        while (!in->stop && in->next < in->count && in->next >= in->turn + INPUTS_READERS)
+        while (!in->stop && in->next < in->to && in->next >= in->turn + INPUTS_READERS)
             pthread_cond_wait(&in->changed, &in->lock);
-        if (in->stop || in->next == in->count) break;
+        if (in->stop || in->next == in->to) break;
         DocFile *f = &in->files[in->next++];
         f->uses = 1;
         pthread_mutex_unlock(&in->lock);
@@ -248,7 +250,8 @@ static inline void doc_inputs_stop(DocInputs *in) {
     }
     str_list_free(&in->damage.named);
     in->damage.count = 0;
-    in->turn = in->next = in->empty = 0;
+    in->turn = in->next = in->from;
+    in->empty = 0;
 }
 
 static inline void doc_inputs_close(DocInputs *in) {
@@ -289,6 +292,7 @@ static inline bool doc_inputs_open(DocInputs *in, const char *list, const DocSet
     pthread_cond_init(&in->changed, NULL);
     bool ok = path_expand(&paths, list, err);
     for (int i = 0; ok && i < paths.count; i++) ok = doc_inputs_add(in, &capacity, paths.items[i], NULL, err);
+    in->to = in->count;
     if (ok && in->count == 0) ok = error_set(err, "no file in %.900s", list);
     for (int i = 0; ok && i < in->count; i++) ok = doc_inputs_look(in, &in->files[i], err);
     str_list_free(&paths);
@@ -311,7 +315,7 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
     if (!in->reader_count && !doc_inputs_start(in, err)) return false;
     pthread_mutex_lock(&in->lock);
     bool ok = true;
-    while (ok && in->turn < in->count) {
+    while (ok && in->turn < in->to) {
         DocFile *f = &in->files[in->turn];
         if (f->first) {
             *batch = f->first;
@@ -331,7 +335,7 @@ static inline bool doc_inputs_next(DocInputs *in, DocBatch **batch, Error *err) 
         in->turn++;
         pthread_cond_broadcast(&in->changed);
     }
-    bool over = ok && in->turn == in->count && !*batch;
+    bool over = ok && in->turn == in->to && in->to - in->from == in->count && !*batch;
     pthread_mutex_unlock(&in->lock);
     if (over && !in->fielded && !in->damage.count && strcmp(in->settings.field, DOC_FIELD) != 0)
         return error_set(err, "--field=%.200s has no effect: no JSON lines and no parquet are among the inputs",
@@ -350,6 +354,43 @@ static inline void doc_inputs_release(DocInputs *in, DocBatch *batch) {
 // From the first file again; every batch was released.
 static inline void doc_inputs_rewind(DocInputs *in) { doc_inputs_stop(in); }
 
+// Files [from, to) alone, from the first on; every batch was released.
+static inline void doc_inputs_range(DocInputs *in, int from, int to) {
+    in->from = from;
+    in->to = to;
+    doc_inputs_stop(in);
+}
+
+// Reads all files once more, several at a time: their SHA-256, by which somebody else can know them again.
+static inline bool doc_inputs_sums(DocInputs *in, Error *err) {
+    int wrong = in->count; // the first in their order counts
+    Error first;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1)
+#endif
+    for (int i = 0; i < in->count; i++) {
+        Error why;
+        if (in->files[i].sha256[0] || sha256_file(in->files[i].sha256, in->files[i].path, &why)) continue;
+#ifdef _OPENMP
+#pragma omp critical(doc_inputs_wrong)
+#endif
+        if (i < wrong) wrong = i, first = why;
+    }
+    return wrong == in->count ? true : error_set(err, "%.1000s", first.text);
+}
+
+// A member of a JSON object: the files as they lie on the disk.
+static inline void doc_inputs_list(Str *s, const DocInputs *in) {
+    str_puts(s, ",\n  \"sources\": [");
+    for (int i = 0; i < in->count; i++) {
+        str_printf(s, "%s\n    {\"path\": ", i ? "," : "");
+        json_escape(s, in->files[i].path, strlen(in->files[i].path));
+        str_printf(s, ", \"sha256\": \"%s\", \"file_bytes\": %lld}", in->files[i].sha256,
+                   (long long)in->files[i].bytes);
+    }
+    str_puts(s, "\n  ]");
+}
+
 // Members of a JSON object: the files with what was in them, and the damage.
 static inline void doc_inputs_describe(Str *s, const DocInputs *in) {
     str_puts(s, ",\n  \"sources\": [");
@@ -357,6 +398,7 @@ static inline void doc_inputs_describe(Str *s, const DocInputs *in) {
         const DocFile *f = &in->files[i];
         str_printf(s, "%s\n    {\"path\": ", i ? "," : "");
         json_escape(s, f->path, strlen(f->path));
+        if (f->sha256[0]) str_printf(s, ", \"sha256\": \"%s\"", f->sha256);
         str_printf(s, ", \"file_bytes\": %lld, \"documents\": %lld, \"bytes\": %lld, \"print\": \"%016llx\"}",
                    (long long)f->bytes, (long long)f->documents, (long long)f->text_bytes,
                    (unsigned long long)f->print);

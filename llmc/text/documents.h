@@ -35,6 +35,7 @@ in a member "origin", which then counts.
 #define DOC_BATCH_DOCUMENTS 4096      // and documents
 #define DOC_NAMED 20                  // damages of a file that are named; the others are counted
 #define DOC_KEEP_MOST 32              // members that --keep may name
+#define DOC_OPT_OUTS 5                // members by which a source says that nobody may mine a text (doc_opted_out)
 
 #define DOC_SPLITS(X) X(DOC_BLANK, "blank") X(DOC_FORMFEED, "formfeed") X(DOC_FILE, "file") X(DOC_NONE, "none")
 typedef enum { DOC_SPLITS(CHOICE_ENUM) } DocSplit;
@@ -45,6 +46,7 @@ typedef struct {
     DocSplit split;
     bool whole;        // plain text is one document with all of its white space
     bool strict;       // damage is an error
+    bool opt_out;      // members that forbid mining are looked for
     const char *field; // of JSON lines and parquet: where the text is
     StrList keep;      // members that go with it, at most DOC_KEEP_MOST
 } DocSettings;
@@ -57,6 +59,8 @@ typedef struct {
     int64_t offset;
     uint8_t sha256[32]; // of the original, where it is known
     bool known;
+    bool opted_out;   // its source says that nobody may mine it
+    int64_t near;     // near duplicates that it stands for, itself included; 0: nobody has counted
     const char *meta; // (meta_size) members of a JSON object, a comma and a space before each
     size_t meta_size;
 } Document;
@@ -95,8 +99,8 @@ typedef struct DocParse {
     bool (*give)(struct DocParse *p, DocBatch *batch);
     Error *err;
     // of JSON lines:
-    const char *names[DOC_KEEP_MOST + 3];
-    JsonSpan found[DOC_KEEP_MOST + 3];
+    const char *names[DOC_KEEP_MOST + DOC_OPT_OUTS + 3];
+    JsonSpan found[DOC_KEEP_MOST + DOC_OPT_OUTS + 3];
     int64_t line; // number of the line under way
     bool rows;    // lines are rows of a table, whose bytes nobody knows
     bool fielded; // there were some: settings->field was looked for
@@ -362,13 +366,43 @@ static inline bool doc_line(DocParse *p, ByteWindow *w, size_t *n, size_t *step)
 
 // Members that the settings name, for json_line. 0: the text; 1: what precedes a page of a Cirrus dump; 2: our own.
 enum { DOC_TEXT, DOC_INDEX, DOC_ORIGIN, DOC_KEPT };
+
+// Members that forbid mining: HPLT's note on the site's robots.txt ("allowed", "disallowed"; its annotator.rs); the
+// header of the W3C's TDM Reservation Protocol (report of 10 May 2024), 1: rights are reserved; the X-Robots-Tag,
+// where noai and noimageai have become a habit that no standard has written down.
+enum { DOC_ROBOTS, DOC_RESERVED, DOC_RULES = 3 };
+static inline const char *doc_opt_out_name(int i) {
+    static const char *const names[DOC_OPT_OUTS] = {"robotstxt", "tdm-reservation", "tdm_reservation", "x-robots-tag",
+                                                    "X-Robots-Tag"};
+    return names[i];
+}
 static inline int doc_names(DocParse *p) {
     p->names[DOC_TEXT] = p->settings->field;
     p->fielded = true;
     p->names[DOC_INDEX] = "index";
     p->names[DOC_ORIGIN] = "origin";
     for (int i = 0; i < p->settings->keep.count; i++) p->names[DOC_KEPT + i] = p->settings->keep.items[i];
-    return DOC_KEPT + p->settings->keep.count;
+    int count = DOC_KEPT + p->settings->keep.count;
+    for (int i = 0; i < DOC_OPT_OUTS && p->settings->opt_out; i++) p->names[count++] = doc_opt_out_name(i);
+    return count;
+}
+
+// Whether one of these members says so: "disallowed", 1 or true, or a list of rules that has noai in it.
+static inline bool doc_opted_out(DocParse *p) {
+    const JsonSpan *found = &p->found[DOC_KEPT + p->settings->keep.count];
+    bool out = false;
+    for (int i = 0; i < DOC_OPT_OUTS && p->settings->opt_out; i++) {
+        if (!found[i].from) continue;
+        p->origin.size = 0;
+        if (*found[i].from == '"') json_span_string(&p->origin, &found[i]);
+        else str_add(&p->origin, found[i].from, (size_t)(found[i].to - found[i].from));
+        str_puts(&p->origin, "");
+        const char *value = p->origin.data;
+        if (i == DOC_ROBOTS) out |= strcmp(value, "disallowed") == 0;
+        else if (i >= DOC_RULES) out |= strcasestr(value, "noai") != NULL;
+        else out |= strcmp(value, "1") == 0 || strcmp(value, "true") == 0;
+    }
+    return out;
 }
 
 static inline void doc_keep(DocParse *p) {
@@ -392,12 +426,13 @@ static inline bool doc_hex(uint8_t *bytes, const char *hex) {
     return hex[64] == 0;
 }
 
-// {"source": "...", "offset": 17, "sha256": "..."}, as the verb corpus writes it; anything else is somebody else's.
+// {"source": "...", "offset": 17, "sha256": "..."}, as the verb corpus writes it, and sometimes "near": 3; all else
+// is somebody else's.
 static inline void doc_origin(DocParse *p, Document *d) {
-    static const char *const names[] = {"source", "offset", "sha256"};
-    JsonSpan found[3];
+    static const char *const names[] = {"source", "offset", "sha256", "near"};
+    JsonSpan found[4];
     const JsonSpan *value = &p->found[DOC_ORIGIN];
-    if (!value->from || *value->from != '{' || !json_line(value->from, value->to, names, 3, found, NULL)) return;
+    if (!value->from || *value->from != '{' || !json_line(value->from, value->to, names, 4, found, NULL)) return;
     if (!found[0].from || *found[0].from != '"' || !found[1].from || !found[2].from || *found[2].from != '"') return;
     p->origin.size = 0;
     json_span_string(&p->origin, &found[2]);
@@ -406,6 +441,7 @@ static inline void doc_origin(DocParse *p, Document *d) {
     json_span_string(&p->origin, &found[0]);
     d->source = doc_batch_copy(p->batch, p->origin.size ? p->origin.data : "", p->origin.size + 1);
     d->offset = strtoll(found[1].from, NULL, 10);
+    if (found[3].from) d->near = strtoll(found[3].from, NULL, 10);
     d->known = true;
 }
 
@@ -434,7 +470,10 @@ static inline bool doc_read_json_line(DocParse *p, const char *line, size_t n, i
     if (size) doc_trim(&start, &size);
     if (size == 0) return true;
     doc_keep(p);
-    doc_origin(p, doc_fill(p, start, size, offset, true));
+    bool opted_out = doc_opted_out(p);
+    Document *d = doc_fill(p, start, size, offset, true);
+    d->opted_out = opted_out;
+    doc_origin(p, d);
     return doc_full(p);
 }
 

@@ -144,6 +144,7 @@ typedef struct {
     int64_t shard_tokens; // 0: the usual number
     int64_t hold;         // 0: TOKENIZE_HOLD
     const char *program;  // which one it is, for the manifest
+    const char *options;  // what it was told, a JSON object, for the manifest; NULL: it does not say
 } TokenizeJob;
 
 typedef struct {
@@ -407,8 +408,28 @@ static inline bool tokenize_run(Tokenize *t, Error *err) {
     return true;
 }
 
+// The shards by name, each with its SHA-256; they are complete. To be called before the manifest.
+static inline bool tokenize_sums(Str *s, const Tokenize *t, Error *err) {
+    const char *comma = "\n    ";
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < t->writers[side].count; i++, comma = ",\n    ") {
+            const ShardWriter *w = &t->writers[side];
+            const ShardHeader *h = &w->complete[i].shard;
+            char sum[65];
+            if (!sha256_file(sum, shardwriter_path(w, i, false).text, err)) return false;
+            Path path = shard_path(&w->set->name, side, (int64_t)i);
+            const char *name = strrchr(path.text, '/') + 1;
+            str_printf(s, "%s{\"name\": ", comma);
+            json_escape(s, name, strlen(name));
+            str_printf(s, ", \"tokens\": %lld, \"bytes\": %lld, \"sha256\": \"%s\", \"xxh64\": \"%016llx\"}",
+                       (long long)h->tokens, (long long)(sizeof *h + (uint64_t)h->tokens * h->token_bytes), sum,
+                       (unsigned long long)h->checksum);
+        }
+    return true;
+}
+
 // What was read, with which tokenizer, and what became of it.
-static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *set) {
+static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *set, const char *files) {
     const TokenizeJob *job = t->job;
     const DocInputs *in = &t->inputs;
     static const char *const splits[] = {DOC_SPLITS(CHOICE_NAME)};
@@ -428,15 +449,18 @@ static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *
         str_printf(s, ",\n  \"%s\": {\"documents\": %lld, \"tokens\": %lld, \"bytes\": %lld}", shard_sides[side],
                    (long long)t->writers[side].documents, (long long)t->writers[side].tokens,
                    (long long)t->writers[side].bytes);
+    if (job->options) str_printf(s, ",\n  \"options\": %s", job->options);
+    str_printf(s, ",\n  \"files\": [%s\n  ]", files);
     doc_inputs_describe(s, in);
     str_puts(s, "\n}\n");
 }
 
 // Into a set of shards, and commits it.
 static inline bool tokenize_encode(Tokenize *t, ShardSet *set, Error *err) {
-    Str manifest;
+    Str manifest, files;
     TokenizeStats *stats = t->stats;
     memset(&manifest, 0, sizeof manifest);
+    memset(&files, 0, sizeof files);
     bool ok = tokenize_run(t, err);
     stats->damage = t->inputs.damage;
     memset(&t->inputs.damage, 0, sizeof t->inputs.damage);
@@ -446,15 +470,16 @@ static inline bool tokenize_encode(Tokenize *t, ShardSet *set, Error *err) {
         ok = error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document%s%.700s",
                        stats->files, stats->files == 1 ? "" : "s", (long long)stats->input_bytes,
                        stats->damage.count ? "; " : "", stats->damage.count ? stats->damage.named.items[0] : "");
-    ok = ok && shards_finish(t->writers, 2, err);
+    ok = ok && doc_inputs_sums(&t->inputs, err) && shards_finish(t->writers, 2, err) && tokenize_sums(&files, t, err);
     for (int side = 0; side < 2; side++) stats->shards[side] = (int)t->writers[side].count;
     if (ok) {
         t->inputs.damage = stats->damage; // lent
-        tokenize_manifest(&manifest, t, set);
+        tokenize_manifest(&manifest, t, set, files.data);
         memset(&t->inputs.damage, 0, sizeof t->inputs.damage);
         ok = shards_manifest(set, &manifest, err) && shards_commit(set, t->writers, 2, err);
     }
     free(manifest.data);
+    free(files.data);
     return ok;
 }
 

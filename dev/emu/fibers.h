@@ -216,9 +216,7 @@ static inline void emu_release(EmuMeeting *m, int warp) {
 }
 
 // The lanes of a warp that have not ended, of those in mask.
-static inline unsigned emu_awaited(int warp, unsigned mask) {
-    return emu.alive[(size_t)warp] & mask;
-}
+static inline unsigned emu_awaited(int warp, unsigned mask) { return emu.alive[(size_t)warp] & mask; }
 
 static inline void emu_refuse(const char *what) {
     fprintf(stderr, "error: emulator: block (%u,%u,%u) thread %d: %s\n", blockIdx.x, blockIdx.y, blockIdx.z,

@@ -234,7 +234,6 @@ check "another name is an error" refused 'start2' train a --model=start2 --steps
 why=$(no_ranks)
 if [ -n "$why" ]; then skip 'checkpoint_test.sh, several ranks' "$why"; else
     launch=(mpirun --oversubscribe --bind-to none)
-    [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
     launch+=(-n 3)
     one=("${program[@]}")
     program=("${launch[@]}" "${one[@]}")

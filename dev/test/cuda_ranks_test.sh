@@ -38,7 +38,6 @@ fi
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 LLMC_CHECK_RANKS=1
 unset CUDA_EMU_STREAMS CUDA_EMU_ORDER LLMC_GRAPHS
 launch=(timeout 300 mpirun --oversubscribe --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -124,7 +124,6 @@ check "and begun again: exit code $?, $(said)" test "$(bits stopped)" = "$(bits 
 why=$(no_ranks)
 if [ -n "$why" ]; then skip 'lr_test.sh, several ranks' "$why"; else
     program=(mpirun --oversubscribe --bind-to none)
-    [ "$(id -u)" -eq 0 ] && program+=(--allow-run-as-root)
     program+=(-n 4 "${cpu[@]}")
     same ranks --batch_size=1 --optimizer=muon
     check "4 ranks choose $(chosen ranks_auto), one $(chosen muon_auto)" test "$(chosen ranks_auto)" = "$(chosen muon_auto)"

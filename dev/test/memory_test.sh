@@ -89,11 +89,10 @@ if [ -z "$group" ]; then skip 'memory_test.sh, a cgroup' 'no cgroup may be made 
     if [ -n "$why" ]; then skip 'memory_test.sh, ranks in one cgroup' "$why"; else
         # Together too much, each alone not.
         launch=(mpirun --oversubscribe --bind-to none -n 3)
-        [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
         inside train ranks --model=llama-30M --batch_size=1 --seq_len=32 --zero=0
         check "3 ranks in one cgroup: one line of error: $(cat err)" test "$(grep -c '^error: ' err)" -eq 1
         check "3 ranks in one cgroup: $(cat err)" grep -Eq '^error: .*training on 3 ranks that share it needs 1\.[0-9]+ GiB of memory \(this rank: .* left \(.*llmc_test_' err
-        launch=(mpirun --oversubscribe --bind-to none -n 1 --allow-run-as-root)
+        launch=(mpirun --oversubscribe --bind-to none -n 1)
         [ "$(id -u)" -eq 0 ] || unset 'launch[-1]'
         inside train one --model=llama-30M --batch_size=1 --seq_len=32 --zero=0
         check "1 rank in the same cgroup: $(cat err)" test -d one/step_00000002

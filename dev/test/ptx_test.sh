@@ -116,7 +116,6 @@ check "generate" on 80 train_gpt "$BUILD/train_gpt_emu" generate --model="$work/
 why=$(no_ranks)
 [ -z "$why" ] || skip 'ptx_test.sh, two ranks' "$why"
 launch=(timeout 300 mpirun --oversubscribe --bind-to none -n 2)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 for zero in 0 1 2 3; do
     [ -z "$why" ] || break
     options=("--zero=$zero" --batch_size=1)

@@ -17,7 +17,6 @@ if [ -n "$why" ]; then
 fi
 export OMP_WAIT_POLICY=passive
 launch=(mpirun --oversubscribe --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -177,7 +177,6 @@ if ! command -v mpirun >/dev/null || [[ $BUILD != *mpi1* ]] || [ -n "$RUNNER" ];
 fi
 export OMP_WAIT_POLICY=passive
 launch=(mpirun --oversubscribe --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 ranks_of() { # the processes of the run in FOLDER
     local p
     for p in $(pgrep -f -- "--out=$1( |\$)"); do if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = train_gpt_cpu ]; then echo "$p"; fi; done

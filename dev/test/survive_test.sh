@@ -189,7 +189,6 @@ if [ -n "$why" ]; then
     exit
 fi
 launch=(mpirun --oversubscribe --bind-to none)
-[ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
 job() { # job RANKS OUT OPTION...
     set_options "${@:2}"
     "${launch[@]}" -n "$1" "$binary" "${options[@]}" >out 2>err

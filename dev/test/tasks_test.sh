@@ -101,7 +101,6 @@ done
 why=$(no_ranks)
 if [ -n "$why" ]; then skip 'tasks_test.sh, several ranks' "$why"; else
     launch=(mpirun --oversubscribe --bind-to none)
-    [ "$(id -u)" -eq 0 ] && launch+=(--allow-run-as-root)
     for ranks in 2 3; do
         OMP_NUM_THREADS=1 "${launch[@]}" -n $ranks "$build/train_gpt_cpu" eval --precision=fp32 --model="$model" --tasks="$all" --truncate --out=other.jsonl --batch_size=5 >out 2>err
         check "$ranks ranks: other bits; $(head -n 2 err)" cmp items.jsonl other.jsonl

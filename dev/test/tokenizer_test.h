@@ -331,6 +331,10 @@ static void test_tokenizer_merging(const Tokenizer *tok) {
         tokenizer_merge_long(tok, p, n, &list);
         bool same = plain.count == list.count && memcmp(plain.items, list.items, plain.count * sizeof(int32_t)) == 0;
         CHECK(same, "long merging of %zu bytes differs from the definition", n);
+        list.count = 0;
+        tokenizer_merge_windows(tok, p, n, &list);
+        same = plain.count == list.count && memcmp(plain.items, list.items, plain.count * sizeof(int32_t)) == 0;
+        CHECK(same, "merging of %zu bytes in windows differs from the definition", n);
         if (n > TOKENIZER_SHORT) continue;
         int32_t ids[TOKENIZER_SHORT];
         size_t count = (size_t)tokenizer_merge_short(tok, p, (int)n, ids);
@@ -671,6 +675,150 @@ static Str test_tokenizer_bytes_alone(const char *more, const char *model, const
     }
     str_printf(&s, "%s}}}", more);
     return s;
+}
+
+// Training by the definition: the most frequent pair of neighbours, of equal ones that of the smaller ids, becomes a
+// token everywhere, from left to right. ids: of words, with -1 between them.
+static void test_bpe_by_definition(int32_t (*merges)[2], int count, int32_t *ids, size_t n) {
+    enum { MOST = 256 + 128 };
+    int64_t *counts = (int64_t *)mem_alloc(sizeof(int64_t) * MOST * MOST);
+    for (int r = 0; r < count; r++) {
+        int64_t best = 0;
+        memset(counts, 0, sizeof(int64_t) * MOST * MOST);
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (ids[i] < 0 || ids[i + 1] < 0) continue;
+            counts[ids[i] * MOST + ids[i + 1]]++;
+        }
+        for (int i = 1; i < MOST * MOST; i++)
+            if (counts[i] > counts[best]) best = i;
+        merges[r][0] = (int32_t)(best / MOST), merges[r][1] = (int32_t)(best % MOST);
+        size_t to = 0;
+        for (size_t i = 0; i < n; i++) {
+            bool pair = i + 1 < n && ids[i] == merges[r][0] && ids[i + 1] == merges[r][1];
+            ids[to++] = pair ? 256 + r : ids[i];
+            i += pair;
+        }
+        n = to;
+    }
+    free(counts);
+}
+
+// Words of many lengths, of few letters and with runs of one: merges over the borders of the blocks that long ones are
+// trained in.
+static void test_bpe_long_words(void) {
+    uint64_t state = 21;
+    for (int form = 0; form < 12; form++) {
+        enum { MERGES = 384 - 256 - BPE_SPECIALS };
+        Error err;
+        Tokenizer tok;
+        BpeVocab v;
+        Str text;
+        int32_t byte_ids[256], merges[MERGES][2];
+        uint32_t letters = 2 + (uint32_t)form % 3;
+        memset(&text, 0, sizeof text);
+        memset(&v, 0, sizeof v);
+        v.offsets = (size_t *)mem_alloc(257 * sizeof(size_t));
+        bpe_alphabet(&v, byte_ids);
+        while (text.size < 12000) {
+            size_t length = 1 + test_tokenizer_random(&state) % (form % 2 ? 700 : 200);
+            if (text.size) str_puts(&text, " ");
+            for (size_t i = 0; i < length; i++) {
+                char letter = (char)('a' + test_tokenizer_random(&state) % letters);
+                size_t run = test_tokenizer_random(&state) % 8 ? 1 : 1 + test_tokenizer_random(&state) % 90;
+                while (run--) str_add(&text, &letter, 1);
+            }
+        }
+        int32_t *ids = (int32_t *)mem_alloc(sizeof(int32_t) * (2 * text.size + 1));
+        size_t n = 0, size = 0;
+        for (size_t i = 0; i < text.size; i++, size++) {
+            if (text.data[i] == ' ' || size == BPE_MAX_WORD) ids[n++] = -1, size = 0;
+            ids[n++] = byte_ids[(uint8_t)text.data[i]];
+        }
+        bool ok = bpe_train_text(&tok, text.data, text.size, 384, NULL, &err);
+        CHECK(ok, "%s", ok ? "" : err.text);
+        test_bpe_by_definition(merges, MERGES, ids, n);
+        int same = 0;
+        while (ok && same < MERGES && memcmp(tok.merges[same], merges[same], sizeof merges[0]) == 0) same++;
+        CHECK(same == MERGES, "form %d: merge %d is another than by the definition", form, same);
+        if (ok) tokenizer_free(&tok);
+        free(ids), free(text.data), free(v.offsets), free(v.bytes.data), free(v.merges);
+    }
+}
+
+// A tokenizer whose tokens are made of few letters, with the merges in any order: ranks need not rise with the tokens
+// that they need, and long tokens and ties are frequent. *made: how many tokens.
+static bool test_tokenizer_of_few(Tokenizer *tok, int *tokens_made, int letters, uint64_t *state, Error *err) {
+    enum { MADE = 60 };
+    static char tokens[MADE + 8][400];
+    int parts[MADE][2], order[MADE], count = 0, made = 0;
+    Str more, merges;
+    memset(&more, 0, sizeof more);
+    memset(&merges, 0, sizeof merges);
+    for (; count < letters; count++) snprintf(tokens[count], sizeof tokens[count], "%c", 'a' + count);
+    for (int tries = 0; tries < 2000 && made < MADE; tries++) {
+        uint32_t last = (uint32_t)count - 1, kind = test_tokenizer_random(state) % 4; // or twice the last: long ones
+        int a = (int)(kind < 2 ? last : test_tokenizer_random(state) % (uint32_t)count),
+            b = (int)(kind < 1 ? last : test_tokenizer_random(state) % (uint32_t)count);
+        bool fresh = strlen(tokens[a]) + strlen(tokens[b]) < 200;
+        Path both = path_of("%s%s", tokens[a], tokens[b]);
+        memcpy(tokens[count], both.text, 399);
+        for (int i = 0; i < count; i++) fresh = fresh && strcmp(tokens[i], tokens[count]) != 0;
+        if (!fresh) continue;
+        parts[made][0] = a, parts[made][1] = b;
+        order[made] = made;
+        str_printf(&more, ", \"%s\": %d", tokens[count++], 256 + made++);
+    }
+    bool mixed = test_tokenizer_random(state) % 2;
+    for (int i = made - 1; mixed && i > 0; i--) {
+        int k = (int)(test_tokenizer_random(state) % (uint32_t)(i + 1)), kept = order[i];
+        order[i] = order[k], order[k] = kept;
+    }
+    for (int i = 0; i < made; i++)
+        str_printf(&merges, "%s[\"%s\", \"%s\"]", i ? ", " : "\"merges\": [", tokens[parts[order[i]][0]],
+                   tokens[parts[order[i]][1]]);
+    str_puts(&merges, "]");
+    Str text = test_tokenizer_bytes_alone(more.data, merges.data, "");
+    bool ok = tokenizer_parse(tok, text.data, text.size, err);
+    free(text.data), free(more.data), free(merges.data);
+    *tokens_made = made;
+    return ok;
+}
+
+// Long pieces in windows against the heap over all of them, with tokenizers that no training gives.
+static void test_tokenizer_windows(void) {
+    uint64_t state = 7;
+    IdList whole, windows;
+    memset(&whole, 0, sizeof whole);
+    memset(&windows, 0, sizeof windows);
+    for (int i = 0; i < 150; i++) {
+        Tokenizer tok;
+        Error err;
+        uint8_t p[6000];
+        int letters = 1 + i % 4, wrong = 0, made = 0;
+        bool ok = test_tokenizer_of_few(&tok, &made, letters, &state, &err);
+        CHECK(ok, "%s", ok ? "" : err.text);
+        for (int k = 0; ok && k < 20; k++) {
+            size_t n = 1 + test_tokenizer_random(&state) % (k < 15 ? 600 : sizeof p);
+            uint32_t period = k % 3 ? 1 + test_tokenizer_random(&state) % 100 : (uint32_t)sizeof p;
+            for (size_t j = 0; j < n; j++)
+                p[j] = j < period ? (uint8_t)('a' + test_tokenizer_random(&state) % (uint32_t)letters) : p[j - period];
+            for (size_t j = 0; k % 4 == 3 && j < n;) { // of tokens, long ones as well
+                int size, id = 256 + (int)(test_tokenizer_random(&state) % (uint32_t)made);
+                const uint8_t *bytes = tokenizer_bytes(&tok, id, &size);
+                for (int twice = 0; twice < 2; twice++)
+                    for (int b = 0; b < size && j < n; b++) p[j++] = bytes[b];
+            }
+            whole.count = windows.count = 0;
+            tokenizer_merge_long(&tok, p, n, &whole);
+            tokenizer_merge_windows(&tok, p, n, &windows);
+            wrong +=
+                whole.count != windows.count || memcmp(whole.items, windows.items, whole.count * sizeof(int32_t)) != 0;
+        }
+        CHECK(wrong == 0, "tokenizer %d of %d letters: %d of 20 pieces in windows are others", i, letters, wrong);
+        if (ok) tokenizer_free(&tok);
+    }
+    free(whole.items);
+    free(windows.items);
 }
 
 // ignore_merges takes every word of the vocabulary, those that are added tokens as well; but not special ones, which
@@ -1187,6 +1335,8 @@ static void test_tokenizer(void) {
     CHECK(root, "%s", err.text);
     if (!root) return;
     test_tokenizer_utf8();
+    test_tokenizer_windows();
+    test_bpe_long_words();
     test_tokenizer_nfc(root);
     test_tokenizer_splits(root);
     for (const Json *of = json_get(root, "tokenizers")->child; of; of = of->next) {

@@ -5,7 +5,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #define LLMC_INPUTS_H
 
 #include "../files/checkpoint.h"
-#include "../text/data.h"
+#include "../text/mix.h"
 #include "../text/tokenizer_folder.h"
 #include "data_checks.h"
 #include "log.h"
@@ -14,6 +14,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 typedef struct {
     Tokenizer tokenizer;
     Dataset train, val;
+    Mix mix; // of what is in train
     Config config;
     CheckpointTables tables; // the weights' and the optimizer's
     Path stand_in;           // a checkpoint of the run, where the folder of --model is gone; else empty
@@ -83,7 +84,7 @@ static inline bool inputs_take_end(Tokenizer *tok, const Dataset *d, const char 
 static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
     if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(in, o, err) ||
-        !dataset_open(&in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
+        !mix_open(&in->mix, &in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
         !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
         !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
@@ -96,6 +97,7 @@ static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
 
 static inline void inputs_close(RunInputs *in) {
     checkpoint_tables_free(&in->tables);
+    mix_close(&in->mix);
     dataset_close(&in->train);
     dataset_close(&in->val);
     tokenizer_free(&in->tokenizer);
@@ -116,6 +118,15 @@ static inline void inputs_describe(Str *s, const RunInputs *in, const Options *o
             str_printf(s, "the shard %s of %zu bytes, %lld tokens, checksum %016" PRIx64 "\n",
                        slash ? slash + 1 : d->path, d->file.size, (long long)d->header.tokens, d->header.checksum);
         }
+}
+
+// What a run sees of each source of a mixture up to a position.
+static inline void inputs_log_mix(Log *log, const Mix *m, int64_t position, const char *when) {
+    for (int k = 0; m->count > 1 && k < m->count; k++)
+        log_line(log, "  %g%% from %s: %lld sequences of %lld %s, %.4f epochs",
+                 100.0 * (double)m->sources[k].weight / MIX_UNIT, m->sources[k].list,
+                 (long long)mix_seen(m, k, position), (long long)m->sources[k].sequences, when,
+                 mix_epoch(m, k, position));
 }
 
 static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {

@@ -4,11 +4,14 @@ metrics.h: what is told of a step: its line in metrics.jsonl, and the progress l
 #ifndef LLMC_METRICS_H
 #define LLMC_METRICS_H
 
+#include "../text/mix.h"
 #include "log.h"
 #include "spikes.h"
 
 typedef struct {
     int64_t step, steps, tokens; // done, of so many, trained on
+    int64_t position;            // sequences read since the start of the run
+    const Mix *mix;              // of the training data
     double epoch, loss, lr, grad_norm;
     double seconds, smoothed;  // of the step; smoothed over steps
     double rate, mfu;          // tokens/s; NAN: the peak is not known
@@ -36,7 +39,11 @@ static inline void metrics_decimals(Str *s, const char *name, double x, int deci
 // d: of rank 0's device. Every number goes through one of the two above.
 static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadings *d) {
     str_printf(s, "{\"step\": %lld, \"tokens\": %lld, ", (long long)m->step, (long long)m->tokens);
+    str_printf(s, "\"position\": %lld, ", (long long)m->position);
     metrics_number(s, "epoch", m->epoch), str_puts(s, ", ");
+    for (int k = 0; m->mix && m->mix->count > 1 && k < m->mix->count; k++)
+        str_printf(s, "%s%.9g%s", k ? ", " : "\"epochs\": [", mix_epoch(m->mix, k, m->position),
+                   k + 1 < m->mix->count ? "" : "], ");
     metrics_number(s, "loss", m->loss), str_puts(s, ", ");
     metrics_number(s, "lr", m->lr), str_puts(s, ", ");
     metrics_number(s, "grad_norm", m->grad_norm), str_puts(s, ", ");

@@ -25,7 +25,7 @@ config table.
       "train_data,val_data,tokenizer,model,out")                                                                       \
     X(BPE, bpe, 0, "train a byte-level BPE tokenizer on text", "input,out")                                            \
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
-    X(CORPUS, corpus, 1, "clean text and take out what is there twice, into JSON lines and a manifest", "input,out")   \
+    X(CORPUS, corpus, 1, "clean text and take out what is there twice, into JSON lines and a manifest; --remove: take out documents", "out")   \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
     X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
       "model")                                                                                                         \
@@ -79,9 +79,10 @@ enum { MASTERS(CHOICE_ENUM) };
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights")                            \
-    X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas")              \
+    X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas; sources by weight: A:0.7,B:0.3, where each weight is "   \
+      "of all shards since the one before, and all sum to 1")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
-    X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO, "shards: a file, a glob, or several with commas")            \
+    X(TEXT, data, "", 0, 0, "", O_EVAL | O_DUMP | O_INFO | O_CORPUS, "shards: a file, a glob, or several with commas")            \
     X(TEXT, tasks, "", 0, 0, "", O_EVAL,                                                                               \
       "task files, JSON lines: {context, choices, answer}, {good, bad}, {context, continuation} or {text}, with "      \
       "group where they are to be counted by groups; scored as lm-evaluation-harness does, over all of the "           \
@@ -89,7 +90,7 @@ enum { MASTERS(CHOICE_ENUM) };
     X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                         \
       "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
     X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
-    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO, "the tokenizer.json")                              \
+    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO | O_CORPUS, "the tokenizer.json")                              \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                                   \
       "text: a file, a folder, a glob, or several with commas; plain text, JSON lines (CirrusSearch's, too), WET, "    \
       "tar, sentences of Wortschatz Leipzig, packed or not (gzip, bzip2, xz, zstd), and parquet (program duckdb); "    \
@@ -103,6 +104,12 @@ enum { MASTERS(CHOICE_ENUM) };
       ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods")                                                                           \
     X(TEXT, license, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                      \
       "licence of the input, an SPDX expression where there is one, for the manifest and all that is made of it")      \
+    X(TEXT, remove, "", 0, 0, "", O_CORPUS,                                                                            \
+      "documents to take out of cleaned text (--input, JSON lines) and of shards (--data, with --tokenizer), in "      \
+      "place: a SHA-256, or a file: of ids, one a line (SHA-256 of the original, SOURCE:OFFSET, or JSON with "         \
+      "\"sha256\", \"origin\" or \"text\"), or a text; duplicates go, too. --out: a report, new each time")              \
+    X(TEXT, runs, "", 0, 0, "", O_CORPUS,                                                                              \
+      "--remove: folders of runs, of which the report says in which steps they have read the documents")               \
     X(TEXT, keep, "", 0, 0, "", O_CORPUS,                                                                              \
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \

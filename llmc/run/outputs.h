@@ -9,6 +9,7 @@ The shards that tokenize replaces are compared where their names are known (shar
 #define LLMC_OUTPUTS_H
 
 #include "../files/huggingface.h"
+#include "../text/mix.h"
 #include "options.h"
 
 // Whether a file begins as a GGUF: what export wrote before, it may write again.
@@ -66,10 +67,14 @@ static inline bool output_spares_inputs(const Options *o, const char *out, Error
             return error_set(err, "--out=%s would replace the config file %s; choose another --out", out,
                              o->configs.items[i]);
     }
-    return output_spares_list(out, id, "input", o->input, err) && output_spares_list(out, id, "data", o->data, err) &&
-           output_spares_list(out, id, "tasks", o->tasks, err) &&
+    Str train;
+    memset(&train, 0, sizeof train);
+    mix_plain(&train, o->train_data);
+    bool ok = output_spares_list(out, id, "train_data", train.data ? train.data : "", err);
+    free(train.data);
+    return ok && output_spares_list(out, id, "input", o->input, err) &&
+           output_spares_list(out, id, "data", o->data, err) && output_spares_list(out, id, "tasks", o->tasks, err) &&
            output_spares_list(out, id, "contamination", o->contamination, err) &&
-           output_spares_list(out, id, "train_data", o->train_data, err) &&
            output_spares_list(out, id, "val_data", o->val_data, err) &&
            output_spares_list(out, id, "tokenizer", o->tokenizer, err) && output_spares_model(o, out, id, err);
 }

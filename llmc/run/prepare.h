@@ -164,6 +164,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
         log_line(log, "%s%lld steps are %.2fM tokens, %.2f epochs over the training data",
                  o->time_budget > 0 ? "at most: " : "", (long long)o->steps,
                  (double)o->steps * (double)t->step_tokens / 1e6, epochs);
+    if (o->steps < STEPS_MOST) inputs_log_mix(log, &t->in.mix, o->steps * (t->step_tokens / t->T), "to be seen");
     int64_t all = t->in.val.tokens, some = int64_min(o->val_tokens ? o->val_tokens : all, all);
     int64_t last = int64_min(o->final_val_tokens ? o->final_val_tokens : all, all);
     if (o->val_every > 0) // a forward pass is a third of a step
@@ -320,7 +321,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_agree(dist, trainer_open_tasks(t, &s, &err), &err);
     dist_agree(dist, preflight_same(dist, "what is read is", s.data, &err), &err);
     free(s.data);
-    t->source = source_of_dataset(&t->in.train, true, (uint64_t)o->seed);
+    t->source = source_of_mix(&t->in.mix, (uint64_t)o->seed);
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
@@ -424,6 +425,7 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     w->files = (int)o->checkpoint_files;
     w->copies = checkpoint_copies(o, t->dist);
     t->saving.log = &t->log;
+    t->saving.mix = &t->in.mix;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
 }

@@ -11,12 +11,14 @@ due; only the last one of a run, at its end or at a stop, is waited for and must
 #include "../files/checkpoint_writer.h"
 #include "help.h"
 #include "log.h"
+#include "../text/mix.h"
 #include "run_folder.h"
 
 typedef struct {
     CheckpointWriter writer;
     Log *log;
     Account *account; // the record of the run; NULL: none
+    const Mix *mix;   // of the training data
     int count;        // begun, and how long training stood still for them, seconds
     double stalled;
 } Saving;
@@ -70,6 +72,7 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     Str run;
     memset(&run, 0, sizeof run);
     run_state_json(&run, state);
+    mix_json(&run, s->mix, state->position);
     if (s->account) {
         AccountNow now = account_now(s->account, w->model, w->dist);
         if (w->dist->rank == 0) account_json(&run, s->account, &now, model_device(w->model));

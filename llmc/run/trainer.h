@@ -278,6 +278,8 @@ static inline void trainer_tell(Trainer *t, const UpdateResult *r, double second
     m->step = t->state.step;
     m->more = m->step == 1 ? t->lr_test.data : NULL;
     m->tokens = t->state.tokens;
+    m->position = t->state.position;
+    m->mix = &t->in.mix;
     m->epoch = (double)t->state.position / (double)t->source.sequences;
     m->loss = r->loss;
     m->lr = t->lr;
@@ -314,6 +316,7 @@ static inline void trainer_sum_up(Trainer *t, double seconds) {
     Path p = checkpoint_folder(o->out, t->state.step);
     struct rusage used;
     getrusage(RUSAGE_SELF, &used); // ru_maxrss is in KiB on Linux
+    inputs_log_mix(log, &t->in.mix, t->state.position, "seen");
     log_line(log, "finished: %lld steps, %.2fM tokens, peak memory %.2f GB; the model is in %s",
              (long long)t->state.step, (double)t->state.tokens / 1e6, (double)used.ru_maxrss * 1024 / 1e9, p.text);
 }

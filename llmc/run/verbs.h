@@ -14,6 +14,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "eval.h"
 #include "info.h"
 #include "outputs.h"
+#include "remove.h"
 #include "trainer.h"
 
 // ---------------------------------------------------------------- bpe, tokenize
@@ -236,6 +237,9 @@ static inline bool verb_corpus_dated(const StrList *keep) {
 
 static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err) {
     memset(job, 0, sizeof *job);
+    if (!*o->input) return error_set(err, "corpus needs --input=...; corpus --help says what it is");
+    if (*o->data || *o->tokenizer || *o->runs)
+        return error_set(err, "--data, --tokenizer and --runs have no effect without --remove");
     job->inputs = o->input;
     job->docs = verb_documents(o);
     job->rules = quality_defaults();
@@ -282,6 +286,12 @@ static inline void verb_corpus_run(const CorpusJob *job, const Options *o, Corpu
 }
 
 static inline int verb_corpus(const Options *o, Dist *dist) {
+    if (*o->remove) {
+        Error one;
+        dist_agree(dist, dist->size == 1 || error_set(&one, "--remove is for one process: start it without mpirun"),
+                   &one);
+        return verb_remove(o);
+    }
     Error err;
     CorpusJob job;
     CorpusStats stats;

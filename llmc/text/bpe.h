@@ -35,7 +35,8 @@ pieces of that size. Memory: about 500 bytes a distinct pre-token.
 #define BPE_MIN_COUNT 2 // a token that was seen once teaches nothing
 #define BPE_MIN_VOCAB 384
 #define BPE_MAX_VOCAB (1 << 20)
-#define BPE_MAX_WORD 4096           // bytes; each merge reads all of a word
+#define BPE_MAX_WORD 4096           // bytes
+#define BPE_BLOCK 64                // bytes of a word that a merge reads together; may be tuned
 #define BPE_CHUNK ((size_t)1 << 20) // bytes of text counted at a time by one thread
 
 typedef struct {
@@ -230,11 +231,12 @@ typedef struct {
 } BpeEvent;
 
 typedef struct {
-    // words
+    // words, or blocks of a long one, beside each other: a pair of neighbours is in the block of its left symbol
     int32_t *symbols; // of word i at start[i], length[i] of them
     size_t *start;    // (words)
-    uint32_t *length; // (words)
+    uint32_t *length; // (words) a block can lose all of its symbols
     int64_t *counts;  // (words)
+    bool *joined;     // (words + 1) block i goes on what i - 1 began
     // pairs
     BpePair *pairs;
     size_t pair_count, pair_capacity;
@@ -323,25 +325,48 @@ static inline void bpe_settle(BpeTrainer *t) {
     t->event_count = 0;
 }
 
-// Replaces left, right by `whole` in a word and keeps the counts of pairs exact.
+// The block of the same word behind this one, or before it, that has symbols; UINT32_MAX: there is none.
+static inline uint32_t bpe_block_behind(const BpeTrainer *t, uint32_t word) {
+    while (t->joined[word + 1])
+        if (t->length[++word]) return word;
+    return UINT32_MAX;
+}
+static inline uint32_t bpe_block_before(const BpeTrainer *t, uint32_t word) {
+    while (t->joined[word])
+        if (t->length[--word]) return word;
+    return UINT32_MAX;
+}
+
+// Replaces left, right by `whole` in a word, or a block of one, and keeps the counts of pairs exact. What follows the
+// last symbol is the first of the block behind: a pair over the seam becomes one symbol here, and that block loses one.
 static inline void bpe_replace(BpeTrainer *t, uint32_t word, int32_t left, int32_t right, int32_t whole) {
     int32_t *s = t->symbols + t->start[word];
     uint32_t n = t->length[word], to = 0;
     for (uint32_t i = 0; i < n;) {
-        if (i + 1 >= n || s[i] != left || s[i + 1] != right) {
+        uint32_t behind = i + 2 < n || s[i] != left ? UINT32_MAX : bpe_block_behind(t, word);
+        bool seam = i + 1 >= n;
+        if (s[i] != left || (seam && behind == UINT32_MAX) ||
+            (seam ? t->symbols[t->start[behind]] : s[i + 1]) != right) {
             s[to++] = s[i++];
             continue;
         }
-        if (to > 0) {
-            bpe_lose(t, s[to - 1], left, word);
-            bpe_gain(t, s[to - 1], whole, word);
+        uint32_t before = to > 0 ? word : bpe_block_before(t, word), owner = seam ? behind : word;
+        if (seam) { // its first symbol goes
+            t->start[behind]++, t->length[behind]--;
+            if (t->length[behind] == 0) behind = bpe_block_behind(t, behind);
         }
-        if (i + 2 < n) {
-            bpe_lose(t, right, s[i + 2], word);
-            bpe_gain(t, whole, s[i + 2], word);
+        if (before != UINT32_MAX) {
+            int32_t last = to > 0 ? s[to - 1] : t->symbols[t->start[before] + t->length[before] - 1];
+            bpe_lose(t, last, left, before);
+            bpe_gain(t, last, whole, before);
+        }
+        if (i + 2 < n || behind != UINT32_MAX) {
+            int32_t next = i + 2 < n ? s[i + 2] : t->symbols[t->start[behind]];
+            bpe_lose(t, right, next, owner);
+            bpe_gain(t, whole, next, word);
         }
         s[to++] = whole;
-        i += 2;
+        i += seam ? 1 : 2;
     }
     t->length[word] = to;
 }
@@ -422,9 +447,13 @@ static inline void bpe_alphabet(BpeVocab *v, int32_t byte_ids[256]) {
 // Words as ids of bytes, and their pairs.
 static inline void bpe_take_words(BpeTrainer *t, const BpeWords *words, const int32_t byte_ids[256]) {
     t->symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
-    t->start = (size_t *)mem_alloc(words->used * sizeof(size_t));
-    t->length = (uint32_t *)mem_alloc(words->used * sizeof(uint32_t));
-    t->counts = (int64_t *)mem_alloc(words->used * sizeof(int64_t));
+    size_t blocks = 0;
+    for (size_t i = 0; i <= words->mask; i++)
+        if (words->slots[i].count) blocks += (words->slots[i].size + BPE_BLOCK - 1) / BPE_BLOCK;
+    t->start = (size_t *)mem_alloc(blocks * sizeof(size_t));
+    t->length = (uint32_t *)mem_alloc(blocks * sizeof(uint32_t));
+    t->counts = (int64_t *)mem_alloc(blocks * sizeof(int64_t));
+    t->joined = (bool *)mem_alloc((blocks + 1) * sizeof(bool));
     t->mask = 65535;
     t->table = (uint32_t *)mem_alloc((size_t)(t->mask + 1) * sizeof(uint32_t));
     size_t symbol = 0;
@@ -434,13 +463,17 @@ static inline void bpe_take_words(BpeTrainer *t, const BpeWords *words, const in
         if (w->count == 0) continue;
         const uint8_t *bytes = (const uint8_t *)words->bytes.data + w->offset;
         int32_t *s = t->symbols + symbol;
-        t->start[word] = symbol;
-        t->length[word] = (uint32_t)w->size;
-        t->counts[word] = w->count;
         for (size_t k = 0; k < w->size; k++) s[k] = byte_ids[bytes[k]];
-        for (size_t k = 0; k + 1 < w->size; k++) bpe_gain(t, s[k], s[k + 1], word);
+        for (size_t k = 0; k < w->size; k++) {
+            if (k % BPE_BLOCK == 0) {
+                t->start[word] = symbol + k;
+                t->length[word] = (uint32_t)int64_min(BPE_BLOCK, (int64_t)(w->size - k));
+                t->counts[word] = w->count;
+                t->joined[word++] = k > 0;
+            }
+            if (k + 1 < w->size) bpe_gain(t, s[k], s[k + 1], word - 1);
+        }
         symbol += w->size;
-        word++;
     }
     bpe_settle(t);
 }
@@ -479,6 +512,7 @@ static inline void bpe_trainer_free(BpeTrainer *t) {
     free(t->start);
     free(t->length);
     free(t->counts);
+    free(t->joined);
     free(t->pairs);
     free(t->table);
     free(t->events);
@@ -545,7 +579,7 @@ static inline bool bpe_finish(Tokenizer *out, BpeWords *words, int vocab_size, B
     stats->words = (int64_t)words->used;
     bool ok;
     if (words->used == 0) ok = error_set(err, "the corpus is empty: no text to train a tokenizer on");
-    else if (words->used >= UINT32_MAX)
+    else if (words->used + words->bytes.size / BPE_BLOCK >= UINT32_MAX)
         ok = error_set(err, "%zu distinct words are too many; train on a part of the corpus", words->used);
     else ok = bpe_train_words(out, words, vocab_size, stats, err);
     stats->merge_seconds = clock_seconds() - counted;

@@ -237,23 +237,39 @@ static inline int tokenizer_word(const Tokenizer *tok, const uint8_t *p, size_t 
 
 #define TOKENIZER_SHORT 48 // bytes up to which scanning for the best pair beats a heap
 
+// What comes of two neighbours; INT32_MAX as rank: nothing.
+typedef struct {
+    int32_t rank[TOKENIZER_SHORT], id[TOKENIZER_SHORT]; // of ids[i] and ids[i + 1]
+} MergesShort;
+
+static inline void tokenizer_merge_look(MergesShort *m, int i, const Tokenizer *tok, const int32_t *ids) {
+    const TokenizerMerge *found = tokenizer_merge(tok, ids[i], ids[i + 1]);
+    m->rank[i] = found ? found->rank : INT32_MAX;
+    m->id[i] = found ? found->id : -1;
+}
+
 // The rule of BPE: while two neighbours have a merge, the merge of lowest rank is done, the leftmost
 // first. Quadratic in n, and for short pieces the fastest.
 static inline int tokenizer_merge_short(const Tokenizer *tok, const uint8_t *p, int n, int32_t *ids) {
-    const TokenizerMerge *merges[TOKENIZER_SHORT]; // of ids[i] and ids[i + 1]
+    MergesShort m;
     for (int i = 0; i < n; i++) ids[i] = tok->byte_ids[p[i]];
-    for (int i = 0; i + 1 < n; i++) merges[i] = tokenizer_merge(tok, ids[i], ids[i + 1]);
+    for (int i = 0; i + 1 < n; i++) tokenizer_merge_look(&m, i, tok, ids);
     for (;;) {
-        int best = -1, rank = INT32_MAX;
-        for (int i = 0; i + 1 < n; i++)
-            if (merges[i] && merges[i]->rank < rank) rank = merges[i]->rank, best = i;
-        if (best < 0) return n;
-        ids[best] = merges[best]->id;
+        int32_t rank = INT32_MAX;
+        int best = 0;
+        for (int i = 0; i + 1 < n; i++) rank = m.rank[i] < rank ? m.rank[i] : rank;
+        if (rank == INT32_MAX) return n;
+        while (m.rank[best] != rank) best++;
+        ids[best] = m.id[best];
         n--;
-        for (int i = best + 1; i < n; i++) ids[i] = ids[i + 1];
-        for (int i = best + 1; i + 1 < n; i++) merges[i] = merges[i + 1];
-        if (best > 0) merges[best - 1] = tokenizer_merge(tok, ids[best - 1], ids[best]);
-        if (best + 1 < n) merges[best] = tokenizer_merge(tok, ids[best], ids[best + 1]);
+        size_t behind = (size_t)(n - best - 1) * sizeof(int32_t);
+        memmove(&ids[best + 1], &ids[best + 2], behind);
+        if (behind) {
+            memmove(&m.rank[best + 1], &m.rank[best + 2], behind - sizeof(int32_t));
+            memmove(&m.id[best + 1], &m.id[best + 2], behind - sizeof(int32_t));
+        }
+        if (best > 0) tokenizer_merge_look(&m, best - 1, tok, ids);
+        if (best + 1 < n) tokenizer_merge_look(&m, best, tok, ids);
     }
 }
 
@@ -306,7 +322,7 @@ static inline void tokenizer_consider(MergeHeap *heap, const Tokenizer *tok, con
     if (m) merge_heap_push(heap, m->rank, left, right, (uint32_t)m->rank);
 }
 
-// The same rule with a linked list and a heap: O(n log n).
+// The same rule with a linked list and a heap: O(n log n), in memory that is larger than any cache where n is.
 static inline void tokenizer_merge_long(const Tokenizer *tok, const uint8_t *p, size_t n, IdList *out) {
     const uint32_t none = UINT32_MAX;
     int32_t *ids = (int32_t *)mem_alloc(n * sizeof(int32_t)); // -1: merged into the one before
@@ -342,6 +358,82 @@ static inline void tokenizer_merge_long(const Tokenizer *tok, const uint8_t *p, 
     free(heap.items);
 }
 
+// Whether the bytes of two tokens, by themselves, become these two tokens again.
+static inline bool tokenizer_stays(const Tokenizer *tok, int32_t left, int32_t right, IdList *scratch) {
+    int a, b;
+    const uint8_t *p = tokenizer_bytes(tok, left, &a), *q = tokenizer_bytes(tok, right, &b);
+    if (a + b <= TOKENIZER_SHORT) {
+        uint8_t bytes[TOKENIZER_SHORT];
+        int32_t ids[TOKENIZER_SHORT];
+        memcpy(bytes, p, (size_t)a);
+        memcpy(bytes + a, q, (size_t)b);
+        return tokenizer_merge_short(tok, bytes, a + b, ids) == 2 && ids[0] == left && ids[1] == right;
+    }
+    uint8_t *bytes = (uint8_t *)mem_alloc((size_t)a + (size_t)b);
+    memcpy(bytes, p, (size_t)a);
+    memcpy(bytes + a, q, (size_t)b);
+    scratch->count = 0;
+    tokenizer_merge_long(tok, bytes, (size_t)a + (size_t)b, scratch);
+    free(bytes);
+    return scratch->count == 2 && scratch->items[0] == left && scratch->items[1] == right;
+}
+
+// The ids of a window that stay whatever follows it, as far as a margin at its end lets one hope. *bytes: theirs.
+static inline size_t tokenizer_keep(const Tokenizer *tok, const IdList *window, size_t length, size_t *bytes) {
+    size_t kept = 0;
+    int n;
+    *bytes = 0;
+    for (; kept < window->count; kept++, *bytes += (size_t)n) {
+        tokenizer_bytes(tok, window->items[kept], &n);
+        if (*bytes + (size_t)n + length / 4 > length) break;
+    }
+    return kept;
+}
+
+// The same rule for a piece of any length, in windows: O(n), in the cache. Ids of windows beside each other are right
+// if the two ids at each seam stay by themselves what they are. For: as long as no merge has gone over a seam, what
+// happens between two seams is what happens there alone. The first merge that goes over one joins parts of the ids at
+// its two sides; since it is, of all merges, the next by rank and place, it is so among those within these two ids,
+// whose bytes alone would then take the same way and not become the two. Where a seam fails, ids before it are taken
+// back, and the window grows, up to the whole piece, until the place is behind.
+static inline void tokenizer_merge_windows(const Tokenizer *tok, const uint8_t *p, size_t n, IdList *out) {
+    const size_t first = out->count;
+    size_t start = 0, wide = TOKENIZER_SHORT, back = 1, failed = 0;
+    IdList window, scratch;
+    memset(&window, 0, sizeof window);
+    memset(&scratch, 0, sizeof scratch);
+    while (start < n) {
+        size_t length = wide < n - start ? wide : n - start, bytes = length;
+        int32_t ids[TOKENIZER_SHORT];
+        window.count = 0;
+        if (length > TOKENIZER_SHORT) tokenizer_merge_long(tok, p + start, length, &window);
+        else {
+            int count = tokenizer_merge_short(tok, p + start, (int)length, ids);
+            for (int i = 0; i < count; i++) id_list_add(&window, ids[i]);
+        }
+        bool stays = start == 0 || tokenizer_stays(tok, out->items[out->count - 1], window.items[0], &scratch);
+        size_t kept = start + length < n ? tokenizer_keep(tok, &window, length, &bytes) : window.count;
+        if (!stays) {
+            if (start > failed) failed = start;
+            for (size_t i = 0; i < back && out->count > first; i++) {
+                int size;
+                tokenizer_bytes(tok, out->items[--out->count], &size);
+                start -= (size_t)size;
+            }
+            back *= 2;
+        }
+        if (!stays || kept == 0) {
+            wide = wide < n / 2 ? 2 * wide : n;
+            continue;
+        }
+        for (size_t i = 0; i < kept; i++) id_list_add(out, window.items[i]);
+        start += bytes;
+        if (start > failed) wide = TOKENIZER_SHORT, back = 1;
+    }
+    free(window.items);
+    free(scratch.items);
+}
+
 // One pre-token without the cache.
 static inline void tokenizer_encode_piece(const Tokenizer *tok, const uint8_t *p, size_t n, IdList *out) {
     if (tok->ignore_merges) {
@@ -352,7 +444,7 @@ static inline void tokenizer_encode_piece(const Tokenizer *tok, const uint8_t *p
         }
     }
     if (n > TOKENIZER_SHORT) {
-        tokenizer_merge_long(tok, p, n, out);
+        tokenizer_merge_windows(tok, p, n, out);
         return;
     }
     int32_t ids[TOKENIZER_SHORT];

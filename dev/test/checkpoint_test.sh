@@ -233,8 +233,7 @@ check "another name is an error" refused 'start2' train a --model=start2 --steps
 # ---- several ranks, which share the reading: what one finds is said once
 why=$(no_ranks)
 if [ -n "$why" ]; then skip 'checkpoint_test.sh, several ranks' "$why"; else
-    launch=(mpirun --oversubscribe --bind-to none)
-    launch+=(-n 3)
+    launch=(mpirun --oversubscribe --bind-to none -n 3)
     one=("${program[@]}")
     program=("${launch[@]}" "${one[@]}")
     once() { # once PATTERN COMMAND...: ends with an error, which one rank says

@@ -28,12 +28,14 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/gguf_test.h"
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
+#include "dev/test/language_test.h"
 #include "dev/test/memory_test.h"
 #include "dev/test/mix_test.h"
 #include "dev/test/mmla_test.h"
 #include "dev/test/model_test.h"
 #include "dev/test/near_test.h"
 #include "dev/test/numbers_test.h"
+#include "dev/test/personal_test.h"
 #include "dev/test/process_test.h"
 #include "dev/test/remove_test.h"
 #include "dev/test/tokenizer_test.h"
@@ -52,8 +54,8 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(near) X(contamination)              \
-    X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(follow) X(trainer) X(numbers) X(account)
+    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(personal) X(language) X(near)       \
+    X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

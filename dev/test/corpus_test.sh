@@ -114,7 +114,7 @@ if command -v zstd >/dev/null; then
 else skip 'corpus_test.sh, cleaning' 'no zstd'; fi
 echo 'least_words = 5' >rules
 check "a rule that there is not" refused '^error: rules: line 1: "least_words = 5": expected .* one of min_words max_words' corpus --input=plain.txt --rules=rules --out=x
-check "a step that there is not" refused '--clean_steps: there is no step "nothing"' corpus --input=plain.txt --clean_steps=nothing --out=x
+check "a step that there is not" refused '--clean_steps: there is no "nothing"' corpus --input=plain.txt --clean_steps=nothing --out=x
 check "members that the output has" refused '"origin" of its own' corpus --input=plain.txt --keep=origin --out=x
 
 conclude

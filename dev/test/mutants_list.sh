@@ -29,6 +29,15 @@ mutant "packed files are text" llmc/text/reader.h 'if (!f->foreign || verbatim) 
 mutant "the output may be the input" llmc/run/outputs.h 'path_id(paths.items[i], &other, NULL) && file_id_same(id, other)' '0 && path_id(paths.items[i], &other, NULL)' "cli_test"
 mutant "damaged shards verify" llmc/text/data.h 'return sum == s->header.checksum' 'return 1 || sum == s->header.checksum' "gpt data"
 
+mutant "an IBAN's check digits may be any" llmc/corpus/check_digits.h 'return rest % 97 == 1;' 'return true;' "gpt personal"
+mutant "a placeholder names the number behind it" llmc/corpus/personal.h 'personal_window_forget(w, tail, old);' ';' "gpt personal"
+mutant "documentation has public addresses" llmc/corpus/personal.h 'a[1] == 0 && a[2] == 113' 'a[1] == 0 && a[2] == 114' "gpt personal"
+mutant "capital umlauts are other letters" llmc/corpus/language.h 'p[-1] == 0xc3 && *p >= 0x80' 'p[-1] == 0xc3 && *p >= 0x90' "gpt language"
+mutant "the least score is not looked at" llmc/corpus/corpus.h 'score < c->job->german' 'score < 0' "gpt language"
+mutant "numbers lose their dots" llmc/corpus/words.h 'if (m >= 2) return m;
+    if (end - n <= p) return 0;' 'if (m >= 1) return m;
+    if (end - n <= p) return 0;' "gpt clean"
+
 # ---- ranks
 mutant "the watchdog lets the job hang" llmc/ranks/watchdog.h '    job_abort();' '    return;' "gpt watchdog"
 mutant "a rank with another key is let in" llmc/ranks/bootstrap.h '!bootstrap_same(g->hello.key, b->asked)' '0' "bootstrap_test"

@@ -13,6 +13,7 @@ clean.h: one document, mended: what encodings, typesetting and web pages left in
     hyphens      a word divided at the end of a line ("Silben-\ntrennung") is joined where the joined word stands
                  elsewhere in the document; compounds with a hyphen stay
     boilerplate  lines that belong to the page and not to its text: CLEAN_LINES, rows of | and -, cookie notices
+    personal     personal data becomes placeholders (personal.h)
 
 Cleaning twice changes nothing: all steps are repeated until none changes the text, and most texts need one look. What
 comes out depends on the text alone.
@@ -21,17 +22,20 @@ comes out depends on the text alone.
 #define LLMC_CLEAN_H
 
 #include "../base/hash.h"
-#include "../text/text.h"
+#include "personal.h"
 
 #define CLEAN_STEPS(X)                                                                                                 \
     X(CLEAN_REPAIR, "repair")                                                                                          \
     X(CLEAN_NFC, "nfc")                                                                                                \
-    X(CLEAN_CONTROL, "control") X(CLEAN_HYPHENS, "hyphens") X(CLEAN_BOILERPLATE, "boilerplate")
+    X(CLEAN_CONTROL, "control")                                                                                        \
+    X(CLEAN_HYPHENS, "hyphens") X(CLEAN_BOILERPLATE, "boilerplate") X(CLEAN_PERSONAL, "personal")
 enum { CLEAN_STEPS(CHOICE_ENUM) CLEAN_STEP_COUNT };
 #define CLEAN_ROUNDS 16 // a text that still changes then is given up
+#define CLEAN_KINDS 20  // the bits of `steps` from here on: kinds of personal data
 
 typedef struct {
     bool changed[CLEAN_STEP_COUNT]; // by which steps
+    int64_t masked[PERSONAL_KIND_COUNT];
 } CleanCounts;
 
 // ---------------------------------------------------------------- encodings
@@ -352,7 +356,7 @@ static inline bool clean_boilerplate(Str *out, const char *text, size_t n) {
 
 // ---------------------------------------------------------------- all of it
 
-static inline bool clean_step(int step, Str *out, const char *text, size_t n) {
+static inline bool clean_step(int step, unsigned steps, Str *out, const char *text, size_t n, CleanCounts *counts) {
     bool valid = text_valid((const uint8_t *)text, (const uint8_t *)text + n) == n;
     switch (step) {
     case CLEAN_REPAIR: return clean_repair(out, text, n);
@@ -362,11 +366,12 @@ static inline bool clean_step(int step, Str *out, const char *text, size_t n) {
         return out->size != n || memcmp(out->data, text, n) != 0;
     case CLEAN_CONTROL: return clean_control(out, text, n);
     case CLEAN_HYPHENS: return valid && clean_hyphens(out, text, n);
+    case CLEAN_PERSONAL: return personal_mask(out, text, n, steps >> CLEAN_KINDS, counts->masked);
     default: return clean_boilerplate(out, text, n);
     }
 }
 
-// out (replaced) = the cleaned text; spare: for what lies between steps. steps: bits, 1 << CLEAN_...
+// out (replaced) = the cleaned text; spare: for what lies between steps. steps: bits, 1 << CLEAN_..., and kinds.
 static inline bool clean_text(Str *out, Str *spare, const char *text, size_t n, unsigned steps, CleanCounts *counts) {
     out->size = 0;
     str_add(out, text, n);
@@ -376,7 +381,7 @@ static inline bool clean_text(Str *out, Str *spare, const char *text, size_t n, 
         for (int step = 0; step < CLEAN_STEP_COUNT; step++) {
             if (!(steps & 1u << step) || out->size == 0) continue;
             spare->size = 0;
-            if (!clean_step(step, spare, out->data, out->size)) continue;
+            if (!clean_step(step, steps, spare, out->data, out->size, counts)) continue;
             Str swap = *out;
             *out = *spare;
             *spare = swap;

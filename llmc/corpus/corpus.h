@@ -5,8 +5,11 @@ corpus.h: documents of any form -> cleaned JSON lines; what the verb `corpus` do
 
 Steps, in this order, each of which can be left out (--clean_steps):
     repair nfc control hyphens boilerplate          clean.h: the text is mended
+    personal                                        personal.h: personal data becomes placeholders. Before the judging
+                                                    and the duplicates, since those of a second run see them
     opt_out                                         a document is dropped whose source says that nobody may mine it
-    quality                                         quality.h: a document that breaks a rule is dropped
+    language                                        language.h: one that is not German is dropped
+    quality                                         quality.h: one that breaks a rule is dropped
     (--contamination)                               contamination.h: what evaluation sets hold is counted, or dropped
     documents                                       one that was there before, letter by letter, is dropped
     paragraphs                                      one of CORPUS_PARAGRAPH bytes or more that was there before is taken
@@ -30,6 +33,7 @@ is known when all are read: until then the lines of the output lie in a file wit
 #include "../text/doc_inputs.h"
 #include "clean.h"
 #include "contamination.h"
+#include "language.h"
 #include "near.h"
 #include "quality.h"
 #include "seen.h"
@@ -46,8 +50,8 @@ is known when all are read: until then the lines of the output lie in a file wit
 
 #define CORPUS_MORE(X)                                                                                                 \
     X(CORPUS_OPT_OUT, "opt_out")                                                                                       \
-    X(CORPUS_QUALITY, "quality")                                                                                       \
-    X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs") X(CORPUS_NEAR, "near")
+    X(CORPUS_LANGUAGE, "language") X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents")                       \
+        X(CORPUS_PARAGRAPHS, "paragraphs") X(CORPUS_NEAR, "near")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
 
 static inline const char *corpus_step(int step) {
@@ -61,6 +65,7 @@ enum {
     CORPUS_NO_TEXT,
     CORPUS_UNSETTLED,
     CORPUS_OPTED_OUT,
+    CORPUS_FOREIGN,
     CORPUS_CONTAMINATED,
     CORPUS_TWICE,
     CORPUS_REPEATED,
@@ -68,9 +73,9 @@ enum {
     CORPUS_REASON_COUNT
 };
 static inline const char *corpus_reason(int reason) {
-    static const char *const names[] =
-        {"empty",         "no_text", "unsettled", "opted_out", "contaminated", "document_twice", "all_paragraphs_twice",
-         "near_duplicate"};
+    static const char *const names[] = {"empty",         "no_text",      "unsettled",      "opted_out",
+                                        "not_german",    "contaminated", "document_twice", "all_paragraphs_twice",
+                                        "near_duplicate"};
     return reason < QUALITY_RULE_COUNT ? quality_name(reason) : names[reason - QUALITY_RULE_COUNT];
 }
 
@@ -90,6 +95,7 @@ typedef struct {
     DocSettings docs;
     unsigned steps; // bits
     QualityRules rules;
+    double german; // least score of language.h
     int pack, near_keep;
     const char *contamination; // files that nobody should have trained on; empty: none
     bool contamination_drop;
@@ -104,6 +110,8 @@ typedef struct {
     int64_t changed[CLEAN_STEP_COUNT]; // documents
     int64_t dropped[CORPUS_REASON_COUNT], dropped_bytes[CORPUS_REASON_COUNT];
     int64_t paragraphs, paragraph_bytes; // taken out of documents that stay
+    int64_t languages[LANGUAGE_COUNT];   // documents, where something can be said
+    int64_t masked[PERSONAL_KIND_COUNT]; // in all that were read
 } CorpusCounts;
 
 typedef struct {
@@ -124,6 +132,7 @@ typedef struct {
     SeenHash whole;
     CleanCounts changed;
     uint8_t sha256[32];
+    int language;              // -1: not known
     int reason;                // -1: kept so far
     size_t taken, taken_bytes; // paragraphs that were there before
     uint64_t keys[NEAR_BANDS];
@@ -212,12 +221,17 @@ static inline bool corpus_no_text(const Document *doc) {
     return invalid * CORPUS_INVALID > doc->n;
 }
 
-// Is it a text, and none that evaluation sets hold? Sets the reason why not. What is no UTF-8 is not judged.
+// Is it German, a text, and none that evaluation sets hold? Sets the reason why not. What is no UTF-8 is not judged.
 static inline void corpus_judge(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
     const uint8_t *text = (const uint8_t *)d->text.data;
     d->found_count = 0;
     if (text_valid(text, text + d->text.size) != d->text.size) return;
-    if (corpus_does(c, CORPUS_QUALITY))
+    if (corpus_does(c, CORPUS_LANGUAGE)) {
+        double score = language_judge(d->text.data, d->text.size, &d->language);
+        if (score < c->job->german) d->reason = CORPUS_FOREIGN;
+        if (isnan(score)) d->language = -1; // the rules of quality say whether it is long enough
+    }
+    if (d->reason < 0 && corpus_does(c, CORPUS_QUALITY))
         d->reason = quality_judge(&t->quality, d->text.data, d->text.size, &c->job->rules);
     if (d->reason >= 0 || !c->contamination.file_count) return;
     if (!contamination_find(&c->contamination, &t->scan, d->text.data, d->text.size)) return;
@@ -230,6 +244,7 @@ static inline void corpus_judge(const Corpus *c, CorpusDoc *d, CorpusThread *t) 
 static inline void corpus_document(const Corpus *c, CorpusDoc *d, CorpusThread *t) {
     const Document *doc = d->doc;
     d->reason = -1;
+    d->language = -1;
     d->found_count = 0;
     memset(&d->changed, 0, sizeof d->changed);
     memcpy(d->sha256, doc->sha256, 32);
@@ -370,6 +385,8 @@ static inline void corpus_count(Corpus *c, CorpusDoc *d) {
     n->read++;
     n->read_bytes += (int64_t)d->doc->n;
     for (int i = 0; i < CLEAN_STEP_COUNT; i++) n->changed[i] += d->changed.changed[i];
+    for (int i = 0; i < PERSONAL_KIND_COUNT; i++) n->masked[i] += d->changed.masked[i];
+    if (d->language >= 0) n->languages[d->language]++;
     if (d->reason < 0 || d->reason == CORPUS_CONTAMINATED)
         contamination_count(&c->contamination, d->found, d->found_count);
     if (d->reason >= 0) {
@@ -575,6 +592,16 @@ static inline void corpus_counts_json(Str *s, const CorpusCounts *n) {
                (long long)n->read, (long long)n->read_bytes, (long long)n->kept, (long long)n->kept_bytes);
     for (int i = 0; i < CLEAN_STEP_COUNT; i++)
         str_printf(s, "%s\"%s\": %lld", i ? ", " : "", corpus_step(i), (long long)n->changed[i]);
+    str_puts(s, "}, \"languages\": {");
+    for (int i = 0; i < LANGUAGE_COUNT; i++) {
+        if (!n->languages[i]) continue;
+        str_printf(s, "%s\"%s\": %lld", comma, language_name(i), (long long)n->languages[i]);
+        comma = ", ";
+    }
+    comma = "";
+    str_puts(s, "}, \"masked\": {");
+    for (int i = 0; i < PERSONAL_KIND_COUNT; i++)
+        str_printf(s, "%s\"%s\": %lld", i ? ", " : "", personal_name(i), (long long)n->masked[i]);
     str_printf(s, "}, \"paragraphs_taken_out\": %lld, \"paragraph_bytes\": %lld, \"dropped\": {",
                (long long)n->paragraphs, (long long)n->paragraph_bytes);
     for (int i = 0; i < CORPUS_REASON_COUNT; i++) {
@@ -608,7 +635,7 @@ static inline void corpus_manifest(Str *s, const Corpus *c) {
         str_printf(s, "%s\"%s\": ", i ? ", " : "", quality_name(i));
         json_add_number(s, job->rules.value[i]);
     }
-    str_puts(s, "},\n  ");
+    str_printf(s, "},\n  \"german\": %.9g,\n  ", job->german);
     corpus_counts_json(s, &c->stats->all);
     str_puts(s, ",\n  \"by_source\": [");
     for (int i = 0; i < c->inputs.count; i++) {

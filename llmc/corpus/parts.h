@@ -76,6 +76,7 @@ static inline void parts_job(uint8_t job[32], const Corpus *c) {
     parts_hash_text(&s, j->docs.field);
     sha256_update(&s, numbers, sizeof numbers);
     sha256_update(&s, j->rules.value, sizeof j->rules.value);
+    sha256_update(&s, &j->german, sizeof j->german);
     for (int i = 0; i < j->docs.keep.count; i++) parts_hash_text(&s, j->docs.keep.items[i]);
     for (int i = 0; i < c->contamination.file_count; i++) parts_hash_text(&s, c->contamination.files[i].sha256);
     for (int i = 0; i < c->inputs.count; i++) {

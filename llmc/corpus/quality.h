@@ -5,16 +5,15 @@ default (configs/deu_Latn.yml there), which are Gopher's and FineWeb's rules wit
     quality_judge(text, n, &rules)      the rule that it breaks first, in the order of QUALITY_RULES; -1: none
     quality_rules_load(&rules, path)    lines NAME = VALUE change some; `#` begins a comment; `off` switches a rule off
 
-A word is a run of letters, digits and marks; every other sign is a word of its own, as in the tokenizers that the
-figures were fitted with, which differ from this in details (abbreviations, hyphens). Lengths and shares count
-characters. Repetition: an n-gram is n words in a row; top_n: the characters of the most frequent one, all its places
-together, as a share of the text; dup_n: of those that stood before.
+Words are those of words.h. Lengths and shares count characters. Repetition: an n-gram is n words in a row; top_n: the
+characters of the most frequent one, all its places together, as a share of the text; dup_n: of those that stood before.
+Beside datatrove's filters on the same documents: dev/bench/quality.md.
 */
 #ifndef LLMC_QUALITY_H
 #define LLMC_QUALITY_H
 
 #include "../base/hash.h"
-#include "../text/text.h"
+#include "words.h"
 #include <math.h>
 
 // X(NAME, default, what breaks it). Rules that were fitted to German come with FineWeb-2; the others are Gopher's.
@@ -138,29 +137,19 @@ static inline size_t quality_characters(const char *text, size_t n) {
     return count;
 }
 
+static inline void quality_word(void *to, const uint8_t *start, const uint8_t *end, int kind) {
+    QualityText *q = (QualityText *)to;
+    q->words = (QualityWord *)mem_grow(q->words, &q->capacity, q->count + 1, sizeof(QualityWord));
+    QualityWord *w = &q->words[q->count++];
+    w->hash = xxh64(start, (size_t)(end - start), 1) | 1;
+    w->length = (uint32_t)quality_characters((const char *)start, (size_t)(end - start));
+    w->alpha = (kind & WORDS_ALPHA) != 0;
+    w->sign = (kind & WORDS_SIGN) != 0;
+}
+
 static inline void quality_words(QualityText *q, const uint8_t *p, const uint8_t *end) {
-    const unsigned inner = TEXT_LETTER | TEXT_NUMBER | 1u << UNICODE_M;
     q->count = 0;
-    for (int n; p < end;) {
-        unsigned bit = text_class(p, &n);
-        if (bit & TEXT_SPACE) {
-            p += n;
-            continue;
-        }
-        const uint8_t *start = p;
-        bool alpha = false;
-        p += n;
-        if (bit & inner) {
-            alpha = (bit & TEXT_LETTER) != 0;
-            while (p < end && ((bit = text_class(p, &n)) & inner)) alpha |= (bit & TEXT_LETTER) != 0, p += n;
-        }
-        q->words = (QualityWord *)mem_grow(q->words, &q->capacity, q->count + 1, sizeof(QualityWord));
-        QualityWord *w = &q->words[q->count++];
-        w->hash = xxh64(start, (size_t)(p - start), 1) | 1;
-        w->length = (uint32_t)quality_characters((const char *)start, (size_t)(p - start));
-        w->alpha = alpha;
-        w->sign = !alpha && !(text_class(start, &n) & inner);
-    }
+    words_cut(p, end, quality_word, q);
 }
 
 // An empty table with room for n.
@@ -232,6 +221,7 @@ static inline double quality_repeated(QualityText *q, int n) {
 
 typedef struct {
     size_t lines, newlines;  // lines that are not empty
+    size_t all;              // lines
     size_t twice;            // of them stood before
     size_t twice_characters; // in those
     size_t bullets, ellipses;
@@ -253,6 +243,7 @@ static inline void quality_lines(QualityText *q, QualityLines *l, const char *te
     memset(l, 0, sizeof *l);
     for (size_t i = 0; i < n; i++) l->newlines += text[i] == '\n';
     size_t mask = quality_table(q, l->newlines + 1);
+    l->all = l->newlines + (n > 0 && text[n - 1] != '\n');
     for (const char *line = text, *end = text + n; line < end;) {
         const char *newline = (const char *)memchr(line, '\n', (size_t)(end - line)), *to = newline ? newline : end;
         size_t size = (size_t)(to - line), blanks = quality_blanks(line, size);
@@ -264,6 +255,7 @@ static inline void quality_lines(QualityText *q, QualityLines *l, const char *te
             q->slots[at] = hash;
             const char *start = line + blanks;
             size_t rest = size - blanks;
+            while (strchr(" \t", line[size - 1])) size--;
             l->bullets += (rest >= 3 && memcmp(start, "\xe2\x80\xa2", 3) == 0) || *start == '-';
             l->ellipses += quality_ends(line, size, "...") || quality_ends(line, size, "\xe2\x80\xa6");
         }
@@ -297,7 +289,7 @@ static inline size_t quality_count(const char *text, size_t n, const char *what)
 static inline double quality_measure(QualityText *q, const QualityLines *l, int rule, const char *text, size_t n,
                                      bool *over) {
     double words = (double)(q->count ? q->count : 1), lines = (double)(l->lines ? l->lines : 1),
-           characters = (double)(q->characters ? q->characters : 1);
+           all = (double)(l->all ? l->all : 1), characters = (double)(q->characters ? q->characters : 1);
     size_t real = 0, length = 0, alpha = 0;
     *over = rule != QUALITY_min_words && rule != QUALITY_min_alpha_words && rule != QUALITY_min_stop_words;
     if (rule <= QUALITY_max_word_length || rule == QUALITY_min_alpha_words)
@@ -313,8 +305,8 @@ static inline double quality_measure(QualityText *q, const QualityLines *l, int 
     case QUALITY_max_hash_share: return (double)quality_count(text, n, "#") / words;
     case QUALITY_max_ellipsis_share:
         return (double)(quality_count(text, n, "...") + quality_count(text, n, "\xe2\x80\xa6")) / words;
-    case QUALITY_max_bullet_lines: return (double)l->bullets / lines;
-    case QUALITY_max_ellipsis_lines: return (double)l->ellipses / lines;
+    case QUALITY_max_bullet_lines: return (double)l->bullets / all;
+    case QUALITY_max_ellipsis_lines: return (double)l->ellipses / all;
     case QUALITY_min_alpha_words: return (double)alpha / words;
     case QUALITY_min_stop_words: return quality_stop_words(q);
     case QUALITY_dup_line_frac: return (double)l->twice / lines;

@@ -139,7 +139,7 @@ static inline void removal_place(RemovalList *list, const char *source, size_t n
     p->request = request;
 }
 
-// A text stands for itself and for what cleaning makes of it.
+// A text stands for itself and for what cleaning makes of it, with and without placeholders for all personal data.
 static inline void removal_text(RemovalList *list, const char *text, size_t n, int64_t request) {
     Str cleaned, spare;
     CleanCounts changed;
@@ -150,7 +150,9 @@ static inline void removal_text(RemovalList *list, const char *text, size_t n, i
     removal_sum_of(sum, text, n);
     removal_sums_add(&list->originals, sum, request);
     removal_sums_add(&list->texts, sum, request);
-    if (clean_text(&cleaned, &spare, text, n, (1u << CLEAN_STEP_COUNT) - 1, &changed) && cleaned.size) {
+    for (unsigned kinds = 0; kinds <= PERSONAL_ALL; kinds += PERSONAL_ALL) {
+        unsigned steps = ((1u << CLEAN_STEP_COUNT) - 1) | kinds << CLEAN_KINDS;
+        if (!clean_text(&cleaned, &spare, text, n, steps, &changed) || !cleaned.size) continue;
         removal_sum_of(sum, cleaned.data, cleaned.size);
         removal_sums_add(&list->texts, sum, request);
     }

@@ -119,9 +119,15 @@ enum { MASTERS(CHOICE_ENUM) };
       "members, columns or header fields that go with the text into the output, with commas: url,date")                \
     X(TEXT, clean_steps, "all", 0, 0, "", O_CORPUS,                                                                    \
       "what is done, with commas, in this order: repair (encodings), nfc, control (invisible characters, white space), "\
-      "hyphens (words divided at line ends), boilerplate (lines of the page), opt_out (drops what its source forbids "   \
-      "to mine: robotstxt, tdm-reservation, x-robots-tag), quality (rules), documents and "         \
-      "paragraphs (what is there twice), near (what is nearly there twice); -NAME: all but that one")                                                     \
+      "hyphens (words divided at line ends), boilerplate (lines of the page), personal (data are masked), opt_out "     \
+      "(drops what its source forbids to mine: robotstxt, tdm-reservation, x-robots-tag), language (German or not), "   \
+      "quality (rules), documents and paragraphs (what is there twice), near (what is nearly there twice); -NAME: all " \
+      "but that one")                                                                                                  \
+    X(REAL, german, "0", -10, 10, "", O_CORPUS,                                                                        \
+      "how much likelier German than any other language a document has to be, in nats a feature of a word; higher is " \
+      "stricter; German prose has 0.5 to 1.3")                                                                         \
+    X(TEXT, personal, "all", 0, 0, "", O_CORPUS,                                                                       \
+      "personal data that become placeholders, with commas: " PERSONAL_LIST "; -NAME: all but that one")               \
     X(PATH, rules, "", 0, 0, "", O_CORPUS,                                                                             \
       "a file of lines NAME = VALUE or NAME = off for the rules of quality (empty: those of FineWeb-2 for German; "    \
       "manifest.json lists them)")                                                                                     \

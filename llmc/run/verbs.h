@@ -199,24 +199,33 @@ static inline void verb_split(StrList *out, const char *list) {
     }
 }
 
-// --clean_steps: names of steps, or -NAME for all but some.
-static inline bool verb_corpus_steps(unsigned *steps, const char *list, Error *err) {
+// Names of a list as bits; -NAME: all but some. name(i): the i-th of count.
+static inline bool verb_bits(unsigned *bits, const char *option, const char *list, const char *(*name)(int), int count,
+                             Error *err) {
     StrList names;
-    const unsigned all = (1u << CORPUS_STEP_COUNT) - 1;
+    const unsigned all = (1u << count) - 1;
     bool ok = true;
     memset(&names, 0, sizeof names);
     verb_split(&names, list);
-    *steps = names.count && (names.items[0][0] == '-' || strcmp(names.items[0], "all") == 0) ? all : 0;
+    *bits = names.count && (names.items[0][0] == '-' || strcmp(names.items[0], "all") == 0) ? all : 0;
     for (int i = 0; ok && i < names.count; i++) {
-        const char *name = names.items[i] + (names.items[i][0] == '-');
-        int step = 0;
-        while (step < CORPUS_STEP_COUNT && strcmp(name, corpus_step(step)) != 0) step++;
-        if (step < CORPUS_STEP_COUNT && name > names.items[i]) *steps &= ~(1u << step);
-        else if (step < CORPUS_STEP_COUNT) *steps |= 1u << step;
-        else if (strcmp(name, "all") != 0)
-            ok = error_set(err, "--clean_steps: there is no step \"%.100s\"; corpus --help lists them", name);
+        const char *word = names.items[i] + (names.items[i][0] == '-');
+        int k = 0;
+        while (k < count && strcmp(word, name(k)) != 0) k++;
+        if (k < count && word > names.items[i]) *bits &= ~(1u << k);
+        else if (k < count) *bits |= 1u << k;
+        else if (strcmp(word, "all") != 0)
+            ok = error_set(err, "%s: there is no \"%.100s\"; corpus --help lists them", option, word);
     }
     str_list_free(&names);
+    return ok;
+}
+
+static inline bool verb_corpus_steps(CorpusJob *job, const Options *o, Error *err) {
+    unsigned kinds;
+    bool ok = verb_bits(&job->steps, "--clean_steps", o->clean_steps, corpus_step, CORPUS_STEP_COUNT, err) &&
+              verb_bits(&kinds, "--personal", o->personal, personal_name, PERSONAL_KIND_COUNT, err);
+    if (ok) job->steps |= kinds << CLEAN_KINDS;
     return ok;
 }
 
@@ -235,6 +244,7 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
     job->inputs = o->input;
     job->docs = verb_documents(o);
     job->rules = quality_defaults();
+    job->german = o->german;
     job->pack = o->pack;
     job->near_keep = o->near_keep;
     job->contamination = o->contamination;
@@ -255,7 +265,7 @@ static inline bool verb_corpus_job(CorpusJob *job, const Options *o, Error *err)
         return error_set(err,
                          "--doc_split=none reads files byte for byte; corpus wants documents: blank, formfeed, file");
     Path output = corpus_output(o->out, o->pack), manifest = path_of("%s/manifest.json", o->out);
-    bool steps = verb_corpus_steps(&job->steps, o->clean_steps, err);
+    bool steps = verb_corpus_steps(job, o, err);
     job->docs.opt_out = (job->steps & 1u << CORPUS_OPT_OUT) != 0;
     return steps && (!*o->rules || quality_rules_load(&job->rules, o->rules, err)) &&
            output_spares_inputs(o, output.text, err) && output_spares_inputs(o, manifest.text, err);
@@ -301,6 +311,8 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
                (long long)n->read, (double)n->kept_bytes / 1e6, (double)n->read_bytes / 1e6);
     for (int i = 0; i < CLEAN_STEP_COUNT; i++)
         if (n->changed[i]) printf("%-22s changed %lld documents\n", corpus_step(i), (long long)n->changed[i]);
+    for (int i = 0; i < PERSONAL_KIND_COUNT; i++)
+        if (n->masked[i]) printf("%-22s masked %lld times\n", personal_name(i), (long long)n->masked[i]);
     for (int i = 0; i < CORPUS_REASON_COUNT; i++)
         if (n->dropped[i])
             printf("%-22s dropped %lld documents, %.2f MB\n", corpus_reason(i), (long long)n->dropped[i],

@@ -95,7 +95,7 @@ check 'a file of the name that TensorBoard looks for' test "$(echo run/tb/events
 check 'options as text' grep -q '^0 options ".*| lr | 0.003 |' first
 check 'samples as text' test "$(grep -c '^[48] sample "Der <b>Hund' first)" -eq 2
 # Every number of every line of the metrics, as a float holds it.
-jq -r 'def tag: {loss: "train/loss", lr: "train/lr", grad_norm: "train/grad_norm", tokens: "train/tokens", epoch: "train/epoch", val_loss: "validation/loss", val_bits_per_byte: "validation/bits_per_byte", val_tokens: "validation/tokens", step_ms: "speed/step_ms", tokens_per_s: "speed/tokens_per_s", mfu: "speed/mfu"}[.];
+jq -r 'def tag: {loss: "train/loss", lr: "train/lr", grad_norm: "train/grad_norm", tokens: "train/tokens", position: "train/position", epoch: "train/epoch", val_loss: "validation/loss", val_bits_per_byte: "validation/bits_per_byte", val_tokens: "validation/tokens", step_ms: "speed/step_ms", tokens_per_s: "speed/tokens_per_s", mfu: "speed/mfu"}[.];
     .step as $s | to_entries[] | select(.key != "step") | "\($s) \(.key | tag) \(.value)"' run/metrics.jsonl >want
 numbers() { awk 'FNR == NR { v[$1 " " $2] = $3; n++; next } $2 ~ /\// { d = v[$1 " " $2] - $3; d = d < 0 ? -d : d; m = $3 < 0 ? -$3 : $3; if (!(($1 " " $2) in v) || d > 1e-6 * m) { print "FAILED", $0, v[$1 " " $2]; bad = 1 } k++ } END { print k, "of", n; exit bad || k != n }' "$@"; }
 check "the numbers of TensorBoard: $(numbers want first | tail -n 3)" numbers want first

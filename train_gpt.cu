@@ -60,7 +60,7 @@ struct Model {
     Device gpu;
     Shards shards;
     Nvml nvml;
-    char description[384];
+    Str description;
     ActTable acts, backs;
     char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
     float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
@@ -589,6 +589,7 @@ static void model_destroy(Model *m) {
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
     free(m->logits_host);
+    free(m->description.data);
     batch_close(&m->batch);
     nvml_close(&m->nvml);
     shards_close(&m->shards);
@@ -601,15 +602,17 @@ static const char *model_device(Model *m) {
     int runtime = 0, driver = 0;
     CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
     CUDA_CHECK(cudaDriverGetVersion(&driver));
-    int n = snprintf(m->description, sizeof m->description,
-                     "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
-                     ", CUDA %d.%d, driver for CUDA %d.%d",
-                     m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
-                     runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
-    if (m->shards.ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
-        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d",
-                 m->shards.ranks.zero, m->shards.ranks.group);
-    return m->description;
+    Str *s = &m->description;
+    s->size = 0;
+    str_printf(s,
+               "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
+               ", CUDA %d.%d, driver for CUDA %d.%d",
+               m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
+               runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (m->shards.ranks.dist->size > 1)
+        str_printf(s, ", ZeRO-%d among groups of %d", m->shards.ranks.zero, m->shards.ranks.group);
+    gemm_describe(s, &m->gpu);
+    return s->data;
 }
 
 static int model_precision(const Model *m) {
@@ -653,7 +656,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
 
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
-    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses(mlp))) return false;
+    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses<real>(mlp))) return false;
     return get_tensor(m, &m->backs, m->backward, kind, layer, values);
 }
 

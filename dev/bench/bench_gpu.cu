@@ -318,7 +318,7 @@ static StepWork work_of(const BenchCase *c, int rows, double elements) {
                    rows,
                    s->recompute,
                    (int)sizeof(real),
-                   mlp_fuses(mlp)};
+                   mlp_fuses<real>(mlp)};
     return step_work(&s->config, &t, elements, sizeof(real) < sizeof(float));
 }
 

@@ -70,13 +70,31 @@ for model in gpt2-nano llama-nano qwen3-nano "$fixtures"/*/; do
         against "$model" "$fp32" "" "$option"
         against "$model" "$bf16" bf16 "$option"
     done
-    if [ "$name $GPU" = 'gpt2-nano 0' ]; then # each epilogue is refused once: its kernel takes its place
-        for epilogue in bias gelu dgelu bgrad; do
-            export CUDA_EMU_REFUSE=$epilogue
-            LLMC_CACHE=$work/cache.$epilogue against "$model" "$fp32" ""
+    if [ "$name $GPU" = 'gpt2-nano 0' ]; then # each epilogue is refused once: its kernel takes its place; likewise if
+        for epilogue in bias gelu dgelu bgrad; do # one of its numbers is wrong, where that is compared
+            export CUDA_EMU_REFUSE=$epilogue LLMC_CACHE=$work/cache.$epilogue
+            against "$model" "$bf16" bf16
+            mv "$work/new.safetensors" "$work/apart.safetensors"
+            unset CUDA_EMU_REFUSE
+            export CUDA_EMU_WRONG=$epilogue LLMC_CACHE=$work/cache.wrong.$epilogue
+            check "$name: dump, $epilogue is wrong" dump "$bf16" "$model" new
+            check "$name: what is wrong is not taken" cmp "$work/apart.safetensors" "$work/new.safetensors"
+            check "$name: the file says so" grep -Eq '^([0-9]+ ){10}3 ' "$LLMC_CACHE"/gemm-*.txt
+            unset CUDA_EMU_WRONG
         done
-        unset CUDA_EMU_REFUSE
+        for program in "$bf16" "$fp32"; do
+            type=
+            [ "$program" = "$bf16" ] && type=bf16
+            CUDA_EMU_REFUSE=product,bias,bgrad LLMC_CACHE=$work/cache.product against "$model" "$program" "$type"
+        done
+        export LLMC_CACHE=$work/cache
     fi
+    case "$name $GPU $model" in gpt2*' 0 '*/*) # bf16 of widths that the library has no algorithm for, known before or not
+        for refused in odd late; do
+            CUDA_EMU_REFUSE=$refused LLMC_CACHE=$work/cache.$refused against "$model" "$bf16" bf16
+        done
+        ;;
+    esac
     against "$model" "$bf16" bf16
     cp "$work/new.safetensors" "$work/first.safetensors"
     for order in backwards shuffle:7; do # on a GPU: just again
@@ -203,7 +221,8 @@ if [ "$GPU" = 0 ]; then # other times, other choices: the second algorithm, prod
     export LLMC_CACHE=$work/cache3 CUDA_EMU_TIMES=5
     check "train gpt2 on the CPU" train "$cpu" cpu_gpt2 --val_every=4 --model=gpt2-nano
     check "train with other times" train "$fp32" times --val_every=4 --model=gpt2-nano
-    check "some products do without their epilogue" grep -Eq '^([0-9]+ ){10}0 ' "$LLMC_CACHE"/gemm-*.txt
+    check "the log says so" grep -Eq "^device: .*, bias's gradient fused in [0-9]+ of 4 shapes \([0-9] slower\)" "$work/times/run.log"
+    check "some products do without their epilogue" grep -Eq '^([0-9]+ ){10}2 ' "$LLMC_CACHE"/gemm-*.txt
     check "others do with it" grep -Eq '^([0-9]+ ){8}[2-9][0-9]* [0-9]+ 1 ' "$LLMC_CACHE"/gemm-*.txt
     check "other choices: the loss follows the CPU's" close cpu_gpt2 times loss 1e-5
     check "other choices: the gradient norm follows the CPU's" close cpu_gpt2 times grad_norm 1e-4

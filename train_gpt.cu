@@ -40,10 +40,6 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/run/options.h"
 #include <type_traits>
 
-// Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
-// this size: large enough for an efficient matrix product, small beside the activations. Tunable.
-#define LOGITS_BYTES ((size_t)512 << 20)
-
 typedef struct {
 #define X(id, width, per_head, place, present, lifetime, type_)                                                        \
     std::conditional<type_ == TYPE_STATISTIC, float, real>::type *id;
@@ -65,7 +61,7 @@ struct Model {
     char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
     float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;                  // (logits_rows, logits_width): one chunk
-    int logits_rows, logits_width; // width: V, filled up to VOCAB_ALIGN
+    int logits_rows, logits_width; // width: V, filled up to GPU_VOCAB_ALIGN
 
     Batch batch;
     double *loss; // sum since it was last read, on the device
@@ -482,36 +478,13 @@ static void model_warm_up(Model *m) {
     free(tokens);
 }
 
-// On one device: stages 2 and 3 of ZeRO hold less.
-static ModelMemory model_memory(const ModelSetup *setup) {
-    static const bool none[PARAM_KINDS] = {false};
-    const Config *c = &setup->config;
-    int B = setup->batch_size, T = setup->seq_len;
-    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
-    double trained = 0, own, size = sizeof(float);
-    for (int i = 0; i < t.segments && setup->gradients; i++)
-        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
-    own = trained / (setup->zero ? setup->dist->size : 1);
-    ActTable acts =
-        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(float));
-    ModelMemory m = {sizeof(real) * (double)t.elements,
-                     size * trained,
-                     own / (trained > 0 ? trained : 1) * size * state_numbers(&t, setup->muon.optimizer),
-                     (double)acts.bytes,
-                     0,
-                     false};
-    if (sizeof(real) != sizeof(float) && !setup->no_master) m.weights += size * own;
-    size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
-    m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
-    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
-    if (setup->gradients) m.buffers += sizeof(real) * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
-    param_table_free(&t);
-    return m;
-}
+static ModelMemory model_memory(const ModelSetup *setup) { return gpu_model_memory(setup, sizeof(real)); }
+
+static double engine_memory(const Dist *dist) { return gpu_room(device_free(dist), dist); }
 
 // Rows of a chunk of N rows of logits, `width` columns each.
 static int logits_rows(size_t N, int width) {
-    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)width;
+    size_t most = GPU_LOGITS_BYTES / sizeof(real) / (size_t)width;
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
     return (int)(rows < N ? rows : N);
@@ -543,7 +516,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->config = setup->config;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    if (!shards_plan(&m->shards, setup, err) || !device_open(gpu, setup->dist, err)) {
+    if (!shards_plan(&m->shards, setup, err) || !device_find(gpu, setup->dist, err) ||
+        !attention_fits<real>(c->head_size, setup->gradients, gpu, err) || !device_open(gpu, setup->dist, err)) {
         param_table_free(&m->shards.table);
         free(m);
         return NULL;
@@ -552,7 +526,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     shards_open(&m->shards, setup, deal, gpu);
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->logits_width = shards_head_rows(c);
+    m->logits_width = gpu_head_rows(c);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
                         sizeof(real), sizeof(float));

@@ -6,8 +6,8 @@ GELU auxiliary matrix whose leading dimension is not a multiple of 8) the heuris
 that the unfused path is tested, and an epilogue whose bias or auxiliary matrix has no type or another one than the
 result.
 CUDA_EMU_REFUSE=NAME[,NAME] refuses more: bias, gelu, dgelu, bgrad; product, all others; odd, products in bf16 with a
-width that is no multiple of 8; late, such when they are run and not before. CUDA_EMU_WRONG=EPILOGUE[,...] (the first four)
-makes one number of what the epilogue writes 3/4 too large.
+width that is no multiple of 8; late, such when they are run and not before. CUDA_EMU_WRONG=EPILOGUE[,...] (of the
+first four) makes one number of what the epilogue writes 3/4 too large.
 
 Preferences bind: an algorithm is offered for the workspace, reductions and alignments that were asked for, and a
 product that gives it less is an error. The second algorithm is one that splits k, as far as can be seen from outside:

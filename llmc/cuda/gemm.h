@@ -386,8 +386,7 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
 
 // The product of operands that the library has no algorithm for.
 static inline void gemm_apart(const GemmOperands *o, const GemmKey *key, Device *d) {
-    ProductShape s =
-        {key->m, key->n, key->k, key->transa != 0, key->transb != 0, o->alpha, key->accumulate ? o->beta : 0};
+    ProductShape s = {key->m, key->n, key->k, key->transa, key->transb, o->alpha, key->accumulate ? o->beta : 0};
     typedef const __nv_bfloat16 Half;
     if (key->in == CUDA_R_32F)
         product((float *)o->D, (const float *)o->A, (const float *)o->B, (const float *)o->C, s, d);
@@ -412,6 +411,12 @@ static inline bool gemm_operands(GemmOperands o, GemmKey key, Device *d) {
     return true;
 }
 
+static inline const char *gemm_way_name(int way) {
+    static const char *const names[GEMM_WAYS] = {"not in the library, or not tried", "fused", "slower",
+                                                 "other numbers"};
+    return names[way];
+}
+
 // How the products are made, for the log: of those with an epilogue how many are fused, and why not.
 static inline void gemm_describe(Str *s, const Device *d) {
     static const struct {
@@ -422,7 +427,6 @@ static inline void gemm_describe(Str *s, const Device *d) {
                 {"GELU's gradient", {CUBLASLT_EPILOGUE_DGELU, CUBLASLT_EPILOGUE_DGELU}},
                 {"bias's gradient", {CUBLASLT_EPILOGUE_BGRADB, CUBLASLT_EPILOGUE_BGRADB}},
                 {"", {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_DEFAULT}}};
-    static const char *const reasons[GEMM_WAYS] = {"not in the library, or not tried", "", "slower", "other numbers"};
     const struct GemmPlans *p = d->plans;
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
         int count[GEMM_WAYS] = {0}, all = 0;
@@ -439,7 +443,7 @@ static inline void gemm_describe(Str *s, const Device *d) {
         const char *comma = " (";
         for (int way = 0; way < GEMM_WAYS; way++) {
             if (way == GEMM_FUSED || !count[way]) continue;
-            str_printf(s, "%s%d %s", comma, count[way], reasons[way]);
+            str_printf(s, "%s%d %s", comma, count[way], gemm_way_name(way));
             comma = ", ";
         }
         if (*comma == ',') str_puts(s, ")");
@@ -473,8 +477,8 @@ typedef struct {
     bool adds;             // to what is there
 } GemmResults;
 
-// Does `fused` come to other numbers than `apart`, beyond rounding? What adds starts from zeros, and is lost. As much is
-// compared as there is memory for.
+// Does `fused` come to other numbers than `apart`, beyond rounding? What adds starts from zeros, and is lost. As much
+// is compared as there is memory for.
 template <typename Fused, typename Apart>
 static inline bool gemm_differs(Device *d, const GemmResults *r, Fused fused, Apart apart) {
     void *copy[2] = {NULL, NULL};

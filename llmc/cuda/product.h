@@ -17,7 +17,7 @@ Matrices are counted by columns, as in the library.
 
 typedef struct {
     int m, n, k; // D (m, n)
-    bool transa, transb;
+    int transa, transb;
     float alpha, beta; // beta 0: C is not read
 } ProductShape;
 
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(PRODUCT_SIDE *PRODUCT_SIDE)
     float sum[PRODUCT_EACH][PRODUCT_EACH] = {};
     for (int start = 0; start < s.k; start += PRODUCT_DEPTH) {
         product_load(a_smem, A, !s.transa, first_i, s.m, start, s.k);
-        product_load(b_smem, B, s.transb, first_j, s.n, start, s.k);
+        product_load(b_smem, B, s.transb != 0, first_j, s.n, start, s.k);
         __syncthreads();
         for (int l = 0; l < PRODUCT_DEPTH; l++)
 #pragma unroll
@@ -124,9 +124,9 @@ static inline void differs_sums(double sums[DIFFERS_NUMBERS], const Real *a, con
 }
 
 // a (n) against b (n), on the device. A rounding to bf16 moves a number by 2^-9 at most, a vector by about 2^-10, and
-// one way has up to three more than the other; fp32 sums of a million numbers in another order are about 2^-14 apart. The
-// bounds are 4 and 2 times that. A single number may be 8 times as far away as the vector, against its own size and the
-// mean one: numbers cancel.
+// one way has up to three more than the other; fp32 sums of a million numbers in another order are about 2^-14 apart.
+// The bounds are 4 and 2 times that. A single number may be 8 times as far away as the vector, against its own size and
+// the mean one: numbers cancel.
 template <typename Real> static inline bool differs(const Real *a, const Real *b, size_t n, Device *d) {
     const double bound = sizeof(Real) == 2 ? 1.0 / 128 : 1.0 / 8192;
     double sums[DIFFERS_NUMBERS];

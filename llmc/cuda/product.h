@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(PRODUCT_SIDE *PRODUCT_SIDE)
             size_t at = (size_t)i + (size_t)j * (size_t)s.m;
             if (i >= s.m || j >= s.n) continue;
             float value = s.alpha * sum[u][v];
-            if (s.beta != 0) value += s.beta * to_float(C[at]);
+            if (C) value += s.beta * to_float(C[at]);
             from_float(&D[at], value);
         }
 }
@@ -73,7 +73,8 @@ template <typename Out, typename In>
 static inline void product(Out *D, const In *A, const In *B, const Out *C, ProductShape s, Device *d) {
     size_t tiles =
         (size_t)((s.m + PRODUCT_TILE - 1) / PRODUCT_TILE) * (size_t)((s.n + PRODUCT_TILE - 1) / PRODUCT_TILE);
-    product_kernel<Out, In><<<blocks_for(tiles, 1), PRODUCT_SIDE * PRODUCT_SIDE, 0, d->stream>>>(D, A, B, C, s);
+    const Out *added = s.beta != 0 ? C : NULL;
+    product_kernel<Out, In><<<blocks_for(tiles, 1), PRODUCT_SIDE * PRODUCT_SIDE, 0, d->stream>>>(D, A, B, added, s);
     LAUNCH_CHECK();
 }
 

@@ -2,8 +2,8 @@
 gpus.h: what NVIDIA's GPUs can do, by their names.
 
 Dense figures (no structured sparsity) of the vendor's data sheets, with fp32 sums: bf16 on tensor cores, or plain fp32,
-in TFLOP/s; the memory's bandwidth, and its size in GB, which the driver counts as GiB and keeps one or two percent of. A10G: the data sheet for
-Amazon's instances; B300: an eighth of HGX B300's; GB200 and GB300: a 72nd of NVL72's.
+in TFLOP/s; the memory's bandwidth, and its size in GB, which the driver counts as GiB and keeps one or two percent of.
+A10G: the data sheet for Amazon's instances; B300: an eighth of HGX B300's; GB200 and GB300: a 72nd of NVL72's.
 */
 #ifndef LLMC_GPUS_H
 #define LLMC_GPUS_H

@@ -40,10 +40,6 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/run/options.h"
 #include <type_traits>
 
-// Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
-// this size: large enough for an efficient matrix product, small beside the activations. Tunable.
-#define LOGITS_BYTES ((size_t)512 << 20)
-
 typedef struct {
 #define X(id, width, per_head, place, present, lifetime, type_)                                                        \
     std::conditional<type_ == TYPE_STATISTIC, float, real>::type *id;
@@ -60,12 +56,12 @@ struct Model {
     Device gpu;
     Shards shards;
     Nvml nvml;
-    char description[384];
+    Str description;
     ActTable acts, backs;
     char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
     float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;                  // (logits_rows, logits_width): one chunk
-    int logits_rows, logits_width; // width: V, filled up to VOCAB_ALIGN
+    int logits_rows, logits_width; // width: V, filled up to GPU_VOCAB_ALIGN
 
     Batch batch;
     double *loss; // sum since it was last read, on the device
@@ -482,36 +478,13 @@ static void model_warm_up(Model *m) {
     free(tokens);
 }
 
-// On one device: stages 2 and 3 of ZeRO hold less.
-static ModelMemory model_memory(const ModelSetup *setup) {
-    static const bool none[PARAM_KINDS] = {false};
-    const Config *c = &setup->config;
-    int B = setup->batch_size, T = setup->seq_len;
-    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
-    double trained = 0, own, size = sizeof(float);
-    for (int i = 0; i < t.segments && setup->gradients; i++)
-        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
-    own = trained / (setup->zero ? setup->dist->size : 1);
-    ActTable acts =
-        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(float));
-    ModelMemory m = {sizeof(real) * (double)t.elements,
-                     size * trained,
-                     own / (trained > 0 ? trained : 1) * size * state_numbers(&t, setup->muon.optimizer),
-                     (double)acts.bytes,
-                     0,
-                     false};
-    if (sizeof(real) != sizeof(float) && !setup->no_master) m.weights += size * own;
-    size_t logits = sizeof(real) * (size_t)B * (size_t)T * (size_t)shards_head_rows(c);
-    m.buffers = (double)(logits < LOGITS_BYTES ? logits : LOGITS_BYTES);
-    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
-    if (setup->gradients) m.buffers += sizeof(real) * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
-    param_table_free(&t);
-    return m;
-}
+static ModelMemory model_memory(const ModelSetup *setup) { return gpu_model_memory(setup, sizeof(real)); }
+
+static double engine_memory(const Dist *dist) { return gpu_room(device_free(dist), dist); }
 
 // Rows of a chunk of N rows of logits, `width` columns each.
 static int logits_rows(size_t N, int width) {
-    size_t most = LOGITS_BYTES / sizeof(real) / (size_t)width;
+    size_t most = GPU_LOGITS_BYTES / sizeof(real) / (size_t)width;
     if (most < 128) most = 128;
     size_t chunks = (N + most - 1) / most, rows = ((N + chunks - 1) / chunks + 127) / 128 * 128;
     return (int)(rows < N ? rows : N);
@@ -543,7 +516,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->config = setup->config;
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    if (!shards_plan(&m->shards, setup, err) || !device_open(gpu, setup->dist, err)) {
+    if (!shards_plan(&m->shards, setup, err) || !device_find(gpu, setup->dist, err) ||
+        !attention_fits<real>(c->head_size, setup->gradients, gpu, err) || !device_open(gpu, setup->dist, err)) {
         param_table_free(&m->shards.table);
         free(m);
         return NULL;
@@ -552,7 +526,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     shards_open(&m->shards, setup, deal, gpu);
     nvml_open(&m->nvml, gpu->number);
     size_t N = (size_t)setup->batch_size * (size_t)setup->seq_len;
-    m->logits_width = shards_head_rows(c);
+    m->logits_width = gpu_head_rows(c);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, setup->batch_size, setup->seq_len, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK,
                         sizeof(real), sizeof(float));
@@ -589,6 +563,7 @@ static void model_destroy(Model *m) {
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
     free(m->logits_host);
+    free(m->description.data);
     batch_close(&m->batch);
     nvml_close(&m->nvml);
     shards_close(&m->shards);
@@ -601,15 +576,17 @@ static const char *model_device(Model *m) {
     int runtime = 0, driver = 0;
     CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
     CUDA_CHECK(cudaDriverGetVersion(&driver));
-    int n = snprintf(m->description, sizeof m->description,
-                     "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
-                     ", CUDA %d.%d, driver for CUDA %d.%d",
-                     m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
-                     runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
-    if (m->shards.ranks.dist->size > 1 && n > 0 && (size_t)n < sizeof m->description)
-        snprintf(m->description + n, sizeof m->description - (size_t)n, ", ZeRO-%d among groups of %d",
-                 m->shards.ranks.zero, m->shards.ranks.group);
-    return m->description;
+    Str *s = &m->description;
+    s->size = 0;
+    str_printf(s,
+               "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, " REAL_NAME
+               ", CUDA %d.%d, driver for CUDA %d.%d",
+               m->gpu.name, m->gpu.major, m->gpu.minor, m->gpu.multiprocessors, (double)m->gpu.memory / (1 << 30),
+               runtime / 1000, runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    if (m->shards.ranks.dist->size > 1)
+        str_printf(s, ", ZeRO-%d among groups of %d", m->shards.ranks.zero, m->shards.ranks.group);
+    gemm_describe(s, &m->gpu);
+    return s->data;
 }
 
 static int model_precision(const Model *m) {
@@ -653,7 +630,7 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
 
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
-    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses(mlp))) return false;
+    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses<real>(mlp))) return false;
     return get_tensor(m, &m->backs, m->backward, kind, layer, values);
 }
 

@@ -388,6 +388,13 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     return m;
 }
 
+static double engine_memory(const Dist *dist) {
+    MemoryRoom room;
+    memory_room(&room, "");
+    const MemoryBound *least = memory_least(&room);
+    return least ? least->left / dist->local_size : 0;
+}
+
 // Whether the model's products are to be in bf16, the same on all ranks.
 static bool model_in_bf16(Model *m) {
     const ModelSetup *s = &m->setup;

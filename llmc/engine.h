@@ -8,6 +8,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 #define LLMC_ENGINE_H
 
 #include "base/half.h"
+#include "base/threads.h"
 #include "ranks/dist.h"
 #include "model.h"
 #include <math.h>
@@ -185,6 +186,9 @@ typedef struct {
 } ModelMemory;
 static ModelMemory model_memory(const ModelSetup *setup);
 
+// The bytes that a model of this rank may take, where it would be kept; 0: not known.
+static double engine_memory(const Dist *dist);
+
 // The model with all weights zero. Memory for everything is taken here.
 static Model *model_create(const ModelSetup *setup, Error *err);
 static void model_destroy(Model *m);
@@ -231,11 +235,98 @@ static inline bool all_finite(const float *values, size_t n) {
     return !bad;
 }
 
+// ---------------------------------------------------------------- what train_gpt takes of a GPU
+
+// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257),
+// products would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros
+// behind the head's weights, which stay zero: their logits are never read, their gradients are zero.
+#define GPU_VOCAB_ALIGN 64
+// Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of this size: large
+// enough for an efficient matrix product, small beside the activations. Tunable.
+#define GPU_LOGITS_BYTES ((size_t)512 << 20)
+
+static inline int gpu_head_rows(const Config *c) {
+    return (c->vocab_size + GPU_VOCAB_ALIGN - 1) / GPU_VOCAB_ALIGN * GPU_VOCAB_ALIGN;
+}
+
+// Numbers of the segments that ZeRO-2 and -3 hold whole at a time: two layers, the embedding, and a head of its own.
+static inline double gpu_slots(const ParamTable *t) {
+    double layer = 0, ends = 0;
+    for (int s = 0; s < t->segments; s++) {
+        double n = (double)(t->segment_start[s + 1] - t->segment_start[s]);
+        if (s > 0 && s < t->segments - 1) layer = fmax(layer, n);
+        else ends += n;
+    }
+    return 2 * layer + ends;
+}
+
+// real_bytes: of the numbers that weights and activations are kept in; statistics, gradients and states are floats.
+static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_bytes) {
+    static const bool none[PARAM_KINDS] = {false};
+    const Config *c = &setup->config;
+    int B = setup->batch_size, T = setup->seq_len, ranks = setup->dist->size,
+        group = setup->zero == 0        ? 1
+                : setup->zero_group > 0 ? setup->zero_group
+                                        : ranks,
+        zero = group > 1 && setup->gradients ? setup->zero : 0;
+    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    double trained = 0, own, size = sizeof(float), real_size = (double)real_bytes, all = (double)t.elements,
+           slots = gpu_slots(&t);
+    for (int i = 0; i < t.segments && setup->gradients; i++)
+        trained += (double)(t.segment_trained[i] - t.segment_start[i]);
+    own = trained / group;
+    ActTable acts =
+        act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, real_bytes, sizeof(float));
+    ModelMemory m = {real_size * (zero == 3 ? fmin(all / group + slots, 2 * all) : all),
+                     size * (zero >= 2 ? own + slots : trained),
+                     setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / group : 0,
+                     (double)acts.bytes,
+                     0,
+                     false};
+    if (real_bytes != sizeof(float) && !setup->no_master) m.weights += size * own;
+    double logits = real_size * B * T * gpu_head_rows(c);
+    m.buffers = fmin(logits, (double)GPU_LOGITS_BYTES);
+    if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, real_bytes).bytes;
+    if (setup->gradients) m.buffers += real_size * (double)muon_scratch_most(&t, &setup->muon, GPU_MUON_SQUARES);
+    param_table_free(&t);
+    return m;
+}
+
+// Of the bytes that are free on a GPU those that a model may take: beside it stand scratch memory and cuBLASLt's
+// workspace (64 MiB each), with several ranks NCCL's buffers, small tables, and what allocations are rounded up by.
+// 0: not known.
+static inline double gpu_room(double left, const Dist *dist) {
+    double room = 0.97 * left - 128 * 1048576.0 - (dist->size > 1 ? 1 : 0) * 1073741824.0;
+    return left <= 0 ? 0 : room > 1 ? room : 1;
+}
+
+// ---------------------------------------------------------------- new weights
+
 #define INIT_WEIGHTS_MOST ((size_t)1 << 22) // numbers at a time, a multiple of 4
+#define INIT_WEIGHTS_EACH ((size_t)1 << 16) // of a thread at a time, likewise
+
+typedef struct {
+    float *values; // (count): those of p from `first` on
+    const Param *p;
+    const Config *config;
+    uint64_t seed;
+    size_t first, count;
+} InitWeights;
+
+static inline void init_weights_part(void *init, int64_t part) {
+    const InitWeights *w = (const InitWeights *)init;
+    size_t at = (size_t)part * INIT_WEIGHTS_EACH, left = w->count - at;
+    param_init(w->values + at, w->p, w->config, w->seed, w->first + at,
+               left < INIT_WEIGHTS_EACH ? left : INIT_WEIGHTS_EACH);
+}
+
+// The same bits by any number of threads; 0: all.
+static inline void init_weights(InitWeights *w, int threads) {
+    threads_for((int64_t)((w->count + INIT_WEIGHTS_EACH - 1) / INIT_WEIGHTS_EACH), threads, init_weights_part, w);
+}
 
 // Fresh weights from a seed: the same bits on every program, device and number of ranks (rng.h).
 static inline void model_init_weights(Model *m, const ParamTable *t, const Config *c, uint64_t seed) {
-    const int64_t chunk = 1 << 16;
     const size_t most = INIT_WEIGHTS_MOST;
     float *values = (float *)mem_alloc(sizeof(float) * most);
     for (int i = 0; i < t->count; i++) {
@@ -243,13 +334,8 @@ static inline void model_init_weights(Model *m, const ParamTable *t, const Confi
         for (size_t first = 0; first < p->count; first += most) {
             Param piece = param_piece(p, first, p->count - first < most ? p->count - first : most);
             if (!model_keeps(m, MODEL_WEIGHT, &piece)) continue;
-            int64_t chunks = ((int64_t)piece.count + chunk - 1) / chunk;
-#ifdef _OPENMP
-#pragma omp parallel for
-#endif
-            for (int64_t k = 0; k < chunks; k++)
-                param_init(values + k * chunk, p, c, seed, first + (size_t)(k * chunk),
-                           (size_t)int64_min(chunk, (int64_t)piece.count - k * chunk));
+            InitWeights init = {values, p, c, seed, first, piece.count};
+            init_weights(&init, 0);
             model_set(m, MODEL_WEIGHT, &piece, values);
         }
     }

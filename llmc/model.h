@@ -727,6 +727,8 @@ static inline size_t muon_scratch(int rows, int cols, int squares) {
     return 2 * ((n + pad - 1) / pad * pad) + (size_t)squares * ((m * m + pad - 1) / pad * pad);
 }
 
+enum { GPU_MUON_SQUARES = 2 }; // of it, in train_gpt
+
 // FLOPs of an update of a parameter by Muon.
 static inline double param_muon_flops(const Param *p, const Config *c, const MuonRule *rule) {
     int starts[4], n = param_is_muon(p, rule->optimizer) && p->trained ? param_matrices(starts, p, c) : 0;

@@ -250,11 +250,11 @@ static void print_epilogues(const Device *gpu) {
         for (size_t j = 0; j < i && !again; j++) {
             const GemmPlan *q = &gpu->plans->items[j];
             again = q->key.epilogue == e && q->key.m == p->key.m && q->key.n == p->key.n && q->key.k == p->key.k &&
-                    q->supported == p->supported;
+                    q->way == p->way;
         }
         if (e != (int)CUBLASLT_EPILOGUE_DEFAULT && !again)
-            printf("| %s | %d x %d x %d | %s |\n", name, p->key.m, p->key.n, p->key.k,
-                   p->supported ? "fused" : "a kernel of its own");
+            printf("| %s | %d x %d x %d | %s%s |\n", name, p->key.m, p->key.n, p->key.k,
+                   p->way == GEMM_FUSED ? "" : "a kernel of its own: ", gemm_way_name(p->way));
     }
 }
 
@@ -318,7 +318,7 @@ static StepWork work_of(const BenchCase *c, int rows, double elements) {
                    rows,
                    s->recompute,
                    (int)sizeof(real),
-                   mlp_fuses(mlp)};
+                   mlp_fuses<real>(mlp)};
     return step_work(&s->config, &t, elements, sizeof(real) < sizeof(float));
 }
 
@@ -338,7 +338,7 @@ static void predict(const BenchCase *c, const char *device) {
     b.limits = limits_of(b.peak_flops, 1e9 * d->memory, 0, 0);
     ParamTable t = param_table(&c->setup.config);
     size_t N = (size_t)c->setup.batch_size * (size_t)c->setup.seq_len;
-    b.work = work_of(c, logits_rows(N, shards_head_rows(&c->setup.config)), (double)t.elements);
+    b.work = work_of(c, logits_rows(N, gpu_head_rows(&c->setup.config)), (double)t.elements);
     param_table_free(&t);
     double ms = step_ms(&b.work, &b.limits), rate = (double)N * c->passes / ms * 1e3;
     print_title(c, d->name);

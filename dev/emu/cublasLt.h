@@ -3,7 +3,11 @@ cublasLt.h (emulator): the calls of cuBLASLt that llmc/cuda/gemm.h makes, as pla
 epilogues. Products of bf16 are exact in float and summed in float; with TF32, factors are rounded to 10
 bits behind the point; a result is rounded once, after the epilogue. What the real library refuses (a
 GELU auxiliary matrix whose leading dimension is not a multiple of 8) the heuristic here refuses too, so
-that the unfused path is tested; CUDA_EMU_REFUSE=EPILOGUE[,EPILOGUE] (bias, gelu, dgelu, bgrad) refuses more.
+that the unfused path is tested, and an epilogue whose bias or auxiliary matrix has no type or another one than the
+result.
+CUDA_EMU_REFUSE=NAME[,NAME] refuses more: bias, gelu, dgelu, bgrad; product, all others; odd, products in bf16 with a
+width that is no multiple of 8; late, such when they are run and not before. CUDA_EMU_WRONG=EPILOGUE[,...] (of the
+first four) makes one number of what the epilogue writes 3/4 too large.
 
 Preferences bind: an algorithm is offered for the workspace, reductions and alignments that were asked for, and a
 product that gives it less is an error. The second algorithm is one that splits k, as far as can be seen from outside:
@@ -38,7 +42,9 @@ typedef enum {
     CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
     CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
     CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
-    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE = 22,
+    CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26
 } cublasLtMatmulDescAttributes_t;
 typedef enum {
     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -56,6 +62,7 @@ struct EmuMatmul {
     uint32_t epilogue;
     void *bias, *aux;
     int64_t aux_ld;
+    int32_t bias_type, aux_type; // -1: not set
 };
 struct EmuLayout {
     cudaDataType_t type;
@@ -93,7 +100,9 @@ static inline cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, c
                        CUBLASLT_EPILOGUE_DEFAULT,
                        nullptr,
                        nullptr,
-                       0};
+                       0,
+                       -1,
+                       -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 static inline cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
@@ -108,6 +117,8 @@ static inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: memcpy(&d->bias, v, n); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: memcpy(&d->aux, v, n); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: memcpy(&d->aux_ld, v, n); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE: memcpy(&d->aux_type, v, n); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: memcpy(&d->bias_type, v, n); break;
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -136,37 +147,49 @@ static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmul
     return memcpy(to, v, n), CUBLAS_STATUS_SUCCESS;
 }
 
-// Is this epilogue one of those that CUDA_EMU_REFUSE lists?
-static inline bool emu_refuses(uint32_t epilogue) {
-    static const char *const names[] = {"bias", "gelu", "dgelu", "bgrad"};
-    static const char *list = getenv("CUDA_EMU_REFUSE");
-    const char *name = epilogue == CUBLASLT_EPILOGUE_BIAS      ? "bias"
-                       : epilogue == CUBLASLT_EPILOGUE_DGELU   ? "dgelu"
-                       : epilogue == CUBLASLT_EPILOGUE_BGRADB  ? "bgrad"
-                       : epilogue == CUBLASLT_EPILOGUE_DEFAULT ? ""
-                                                               : "gelu";
-    bool refuses = false;
+static inline const char *emu_epilogue(uint32_t epilogue) {
+    return epilogue == CUBLASLT_EPILOGUE_BIAS      ? "bias"
+           : epilogue == CUBLASLT_EPILOGUE_DGELU   ? "dgelu"
+           : epilogue == CUBLASLT_EPILOGUE_BGRADB  ? "bgrad"
+           : epilogue == CUBLASLT_EPILOGUE_DEFAULT ? "product"
+                                                   : "gelu";
+}
+// Is this name in the list of an environment variable?
+static inline bool emu_listed(const char *variable, const char *name) {
+    static const char *const names[] = {"bias", "gelu", "dgelu", "bgrad", "product", "odd", "late"};
+    const char *list = getenv(variable);
+    bool listed = false;
     for (const char *at = list ? list : ""; *at; at += strcspn(at, ","), at += *at == ',') {
         size_t n = strcspn(at, ",");
         bool known = false;
         for (const char *each : names) known |= strlen(each) == n && strncmp(each, at, n) == 0;
         if (!known) {
-            fprintf(stderr, "error: CUDA_EMU_REFUSE=%s: expected some of bias, gelu, dgelu, bgrad, with commas\n",
-                    list);
+            fprintf(stderr, "error: %s=%s: expected some of", variable, list);
+            for (const char *each : names) fprintf(stderr, " %s", each);
+            fprintf(stderr, ", with commas\n");
             exit(1);
         }
-        refuses |= strlen(name) == n && strncmp(name, at, n) == 0;
+        listed |= strlen(name) == n && strncmp(name, at, n) == 0;
     }
-    return refuses;
+    return listed;
+}
+// A product in bf16 one of whose matrices has rows that do not lie on 16 bytes.
+static inline bool emu_odd(const EmuLayout *a, const EmuLayout *b, const EmuLayout *d) {
+    return a->type == CUDA_R_16BF && (a->ld % 8 || b->ld % 8 || d->ld % 8);
 }
 static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
-                                                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                                            cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                                             cublasLtMatrixLayout_t, cublasLtMatrixLayout_t out,
                                                             cublasLtMatmulPreference_t p, int wanted,
                                                             cublasLtMatmulHeuristicResult_t *results, int *found) {
     *found = 0;
     if ((d->epilogue & 128) && (d->aux_ld % 8 || !d->aux || (uintptr_t)d->aux % 16)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (emu_refuses(d->epilogue)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    bool wants_bias = d->epilogue == CUBLASLT_EPILOGUE_BGRADB || (d->epilogue & (uint32_t)CUBLASLT_EPILOGUE_BIAS) != 0;
+    if ((wants_bias && d->bias_type != out->type) || ((d->epilogue & 128) && d->aux_type != out->type))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (emu_listed("CUDA_EMU_REFUSE", emu_epilogue(d->epilogue)) ||
+        (emu_listed("CUDA_EMU_REFUSE", "odd") && emu_odd(a, b, out)))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     for (uint64_t number = 1; number <= 2 && *found < wanted; number++) {
         uint64_t workspace = number == 1 ? 0 : out->rows * out->cols * 4;
         if (workspace > p->workspace || (number == 2 && !(p->schemes & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)))
@@ -259,6 +282,11 @@ static inline void emu_matmul(EmuMatmul e, float alpha, const void *A, EmuLayout
             emu_store(D, ld.type, i + j * (size_t)ld.ld, sum);
         }
     }
+    if (e.epilogue == CUBLASLT_EPILOGUE_DEFAULT || !emu_listed("CUDA_EMU_WRONG", emu_epilogue(e.epilogue))) return;
+    bool gradient = e.epilogue == CUBLASLT_EPILOGUE_BGRADB;
+    void *spoilt = gradient ? e.bias : D;
+    size_t last = gradient ? n - 1 : m - 1 + (n - 1) * (size_t)ld.ld;
+    emu_store(spoilt, ld.type, last, 1.75f * emu_element(spoilt, ld.type, last));
 }
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
@@ -270,6 +298,7 @@ static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc
     const void *pointers[] = {A, B, C, D};
     for (int i = 0; i < 4; i++)
         if ((uintptr_t)pointers[i] % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
+    if (emu_listed("CUDA_EMU_REFUSE", "late") && emu_odd(la, lb, ld)) return CUBLAS_STATUS_NOT_SUPPORTED;
     size_t needed = algo->data[1];
     if (needed && (bytes < needed || !workspace || (uintptr_t)workspace % 16)) return CUBLAS_STATUS_INVALID_VALUE;
     if ((d->epilogue & 128) && (uintptr_t)d->aux % 16) return CUBLAS_STATUS_INVALID_VALUE;

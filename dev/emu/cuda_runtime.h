@@ -18,6 +18,9 @@ The environment variable CUDA_EMU_ORDER sets the order in which fibers of a thre
 grid, run: forwards (default), backwards, or shuffle:SEED. A missing barrier makes the results of
 these orders differ.
 
+Another device: CUDA_EMU_MEMORY and CUDA_EMU_SHARED (bytes of it, and of shared memory a thread block), CUDA_EMU_DRIVER
+(the CUDA version that the driver serves, 11040 for 11.4).
+
 Streams: work is done when it is submitted, unless CUDA_EMU_STREAMS asks for another order that a
 device could choose as well. Then work waits in its stream until the host waits for something, and is
 done
@@ -42,6 +45,7 @@ Needs C++17.
 #define EMU_CUDA_RUNTIME_H
 
 #define CUDA_EMU 1
+#define CUDART_VERSION 12000
 
 #include "device.h"
 #include "graphs.h"
@@ -80,7 +84,7 @@ static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     memset(p, 0, sizeof *p);
     strcpy(p->name, "CPU emulator");
-    p->totalGlobalMem = (size_t)8 << 30;
+    p->totalGlobalMem = emu_number("CUDA_EMU_MEMORY", (size_t)8 << 30);
     p->sharedMemPerBlockOptin = emu_shared_limit();
     p->major = emu_ptx_arch() ? emu_ptx_arch() / 10 : 9;
     p->multiProcessorCount = 4;
@@ -96,13 +100,15 @@ typedef enum {
 static inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
     return *v = a == cudaDevAttrMultiProcessorCount ? 4 : 1000000, cudaSuccess;
 }
-static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
+static inline cudaError_t cudaDriverGetVersion(int *v) {
+    return *v = (int)emu_number("CUDA_EMU_DRIVER", 0), cudaSuccess;
+}
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int) {
     return snprintf(bus, (size_t)n, "0000:00:00.0"), cudaSuccess;
 }
 static inline cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
-    return *left = *all = (size_t)8 << 30, cudaSuccess;
+    return *left = *all = emu_number("CUDA_EMU_MEMORY", (size_t)8 << 30), cudaSuccess;
 }
 static inline cudaError_t cudaMalloc(void **p, size_t n) {
     if (emu_streams.capture || posix_memalign(p, 256, n ? n : 1) != 0) return cudaErrorMemoryAllocation;

@@ -18,7 +18,7 @@ in each kind of call, as a ring would send them.
 
 #define NCCL_VERSION_CODE 21800
 
-typedef enum { ncclSuccess = 0, ncclInvalidArgument = 4 } ncclResult_t;
+typedef enum { ncclSuccess = 0, ncclInvalidArgument = 4, ncclInvalidUsage = 5 } ncclResult_t;
 typedef enum { ncclUint8, ncclFloat32, ncclFloat64 } ncclDataType_t;
 typedef enum { ncclSum } ncclRedOp_t;
 struct EmuComm {
@@ -48,7 +48,7 @@ static inline int emu_count(size_t n) {
 }
 
 static inline const char *ncclGetErrorString(ncclResult_t r) {
-    return r == ncclSuccess ? "no error" : "invalid argument";
+    return r == ncclSuccess ? "no error" : r == ncclInvalidUsage ? "invalid usage" : "invalid argument";
 }
 static inline ncclResult_t ncclGetVersion(int *v) { return *v = 0, ncclSuccess; }
 static inline ncclResult_t ncclGetUniqueId(ncclUniqueId *id) { return memset(id, 7, sizeof *id), ncclSuccess; }
@@ -88,6 +88,21 @@ static inline ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     return delete comm, ncclSuccess;
 }
 
+// What stands between GroupStart and GroupEnd is put into its stream at the end: nothing may count on it before.
+inline int emu_group_depth;
+inline std::vector<std::pair<cudaStream_t, std::function<void()>>> emu_group;
+static inline ncclResult_t ncclGroupStart(void) { return emu_group_depth++, ncclSuccess; }
+static inline ncclResult_t ncclGroupEnd(void) {
+    if (emu_group_depth < 1) return ncclInvalidUsage;
+    if (--emu_group_depth > 0) return ncclSuccess;
+    for (auto &call : emu_group) emu_submit(call.first, std::move(call.second));
+    return emu_group.clear(), ncclSuccess;
+}
+static inline void emu_nccl_submit(cudaStream_t stream, std::function<void()> work) {
+    if (emu_group_depth) emu_group.emplace_back(stream, std::move(work));
+    else emu_submit(stream, std::move(work));
+}
+
 // out (n) = the sum over the ranks of elements [first, first + n) of `in`
 template <typename T>
 static inline void emu_sum(T *out, const T *in, size_t first, size_t n, size_t whole, const EmuComm &c) {
@@ -106,7 +121,7 @@ static inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t n, nc
     EmuComm c = *comm;
     emu_collective(stream, comm);
     if (type == ncclUint8) return ncclInvalidArgument;
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         if (type == ncclFloat32) emu_sum((float *)out, (const float *)in, 0, n, n, c);
         else emu_sum((double *)out, (const double *)in, 0, n, n, c);
         emu_sent[EMU_ALL_REDUCE] += 2.0 * (double)(n * emu_nccl_size(type)) * (c.size - 1) / c.size;
@@ -118,7 +133,7 @@ static inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t n
     EmuComm c = *comm;
     emu_collective(stream, comm);
     if (type == ncclUint8) return ncclInvalidArgument;
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         size_t first = n * (size_t)c.rank, whole = n * (size_t)c.size;
         if (type == ncclFloat32) emu_sum((float *)out, (const float *)in, first, n, whole, c);
         else emu_sum((double *)out, (const double *)in, first, n, whole, c);
@@ -131,19 +146,17 @@ static inline ncclResult_t ncclReduce(const void *in, void *out, size_t n, ncclD
     EmuComm c = *comm;
     emu_collective(stream, comm);
     if (type != ncclFloat32) return ncclInvalidArgument;
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         emu_sum((float *)out, (const float *)in, 0, c.rank == root ? n : 0, n, c);
         emu_sent[EMU_REDUCE_SCATTER] += (double)(n * emu_nccl_size(type)) * (c.rank != root);
     });
     return ncclSuccess;
 }
-static inline ncclResult_t ncclGroupStart(void) { return ncclSuccess; }
-static inline ncclResult_t ncclGroupEnd(void) { return ncclSuccess; }
 static inline ncclResult_t ncclAllGather(const void *in, void *out, size_t n, ncclDataType_t type, ncclComm_t comm,
                                          cudaStream_t stream) {
     EmuComm c = *comm;
     emu_collective(stream, comm);
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         size_t bytes = n * emu_nccl_size(type);
         std::vector<char> own((const char *)in, (const char *)in + bytes); // `in` may lie in `out`
         emu_mpi(MPI_Allgather(own.data(), emu_count(bytes), MPI_BYTE, out, (int)bytes, MPI_BYTE, c.mpi),
@@ -156,7 +169,7 @@ static inline ncclResult_t ncclBroadcast(const void *in, void *out, size_t n, nc
                                          ncclComm_t comm, cudaStream_t stream) {
     EmuComm c = *comm;
     emu_collective(stream, comm);
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         if (c.rank == root && in != out) memcpy(out, in, n * emu_nccl_size(type));
         emu_mpi(MPI_Bcast(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, root, c.mpi), "MPI_Bcast");
     });
@@ -166,7 +179,7 @@ static inline ncclResult_t ncclSend(const void *in, size_t n, ncclDataType_t typ
                                     cudaStream_t stream) {
     EmuComm c = *comm;
     emu_collective(stream, comm);
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         emu_mpi(MPI_Send(in, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi), "MPI_Send");
         emu_sent[EMU_SEND] += (double)(n * emu_nccl_size(type));
     });
@@ -176,7 +189,7 @@ static inline ncclResult_t ncclRecv(void *out, size_t n, ncclDataType_t type, in
                                     cudaStream_t stream) {
     EmuComm c = *comm;
     emu_collective(stream, comm);
-    emu_submit(stream, [=]() {
+    emu_nccl_submit(stream, [=]() {
         emu_mpi(MPI_Recv(out, emu_count(n * emu_nccl_size(type)), MPI_BYTE, peer, 0, c.mpi, MPI_STATUS_IGNORE),
                 "MPI_Recv");
     });

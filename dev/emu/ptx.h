@@ -20,6 +20,11 @@ int emu_ptx_arch();
 // Shared memory that a block of the device may have, and what a kernel's arrays of fixed size take of it. From source:
 // the variables that the compiler named after the kernel, not those of functions that it calls.
 size_t emu_shared_limit();
+// A number of the environment, or what stands in for it.
+static inline size_t emu_number(const char *name, size_t otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, nullptr, 10) : otherwise;
+}
 size_t emu_static_shared(const void *kernel);
 
 // Runs all blocks. Whatever a device would not do, or would do differently every time, ends the program with one line.

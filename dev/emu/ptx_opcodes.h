@@ -216,6 +216,7 @@ struct Gt { template <class T> bool operator()(T a, T b) const { return a > b; }
 struct Ge { template <class T> bool operator()(T a, T b) const { return a >= b; } };
 struct Leu { template <class T> bool operator()(T a, T b) const { return !(a > b); } };
 struct Geu { template <class T> bool operator()(T a, T b) const { return !(a < b); } };
+struct Gtu { template <class T> bool operator()(T a, T b) const { return !(a <= b); } };
 // clang-format on
 template <class T, class Op> static void compare(Warp &w, const Inst &i, uint32_t m) {
     const T *a = w.at<T>(i.r[1]), *b = w.at<T>(i.r[2]);
@@ -556,6 +557,7 @@ static const std::vector<Row> OPCODES = {
     {"setp.ge", "u16 s16 u32 s32 u64 s64 f32 f64", "p T T", compares<Ge>},
     {"setp.leu", "f32 f64", "p T T", compares<Leu>},
     {"setp.geu", "f32 f64", "p T T", compares<Geu>},
+    {"setp.gtu", "f32 f64", "p T T", compares<Gtu>},
     {"selp", "b16 u16 s16 b32 u32 s32 f32 b64 u64 s64 f64", "T T T p", pick_select},
     // "Logic and Shift Instructions"
     {"and", "b16 b32 b64", "T T T", integers<And>},

@@ -273,7 +273,7 @@ void emu_ptx_run(const void *function, const EmuConfig &c, const EmuArguments &a
     }
 }
 
-size_t emu_shared_limit() { return emu_ptx_arch() == 80 ? 163 << 10 : 227 << 10; }
+size_t emu_shared_limit() { return emu_number("CUDA_EMU_SHARED", emu_ptx_arch() == 80 ? 163 << 10 : 227 << 10); }
 
 size_t emu_static_shared(const void *function) {
     ptx::Machine &m = ptx::machine();

@@ -168,6 +168,7 @@ again() { sh again.sh "${program[0]}" "$1" >out 2>err || { echo "error: $(tail -
 check 'reproduce' run reproduce --model=$last
 cp out again.sh
 check 'it is a script for sh' sh -n again.sh
+check 'what the memory chose, and how it was cut' grep -qE -- "^ +--recompute=(cheap|block) \\\\$" again.sh
 check 'from the text on' grep -qF "$(sha256sum <"$sample" | cut -c1-64)  $sample" again.sh
 if [ -z "$RUNNER" ]; then
     check 'made again, from nothing' again again

@@ -139,6 +139,13 @@ good train --print_options=lr --config=config
 if [ "$(cat out)" = auto ]; then ok; else bad "--lr=auto of a config file: $(cat out)"; fi
 good train --print_options --lr=auto
 holds '.lr | .value == "auto" and .choices == ["auto"] and .type == "real" and .most == 10'
+good train --print_options --batch_size=auto
+holds '.batch_size | .value == "auto" and .choices == ["auto"] and .type == "int" and .least == 1'
+good info --model=gpt2-1.5B --batch_size=16 --seq_len=1024 --device=H100 --json
+holds '.model.device | .recompute == "none" and .fits and .batch_size == 16 and .largest_batch.none == 20 and (.need / 1073741824 | . > 64.7 and . < 64.9)'
+refused 'error: --device=TPU is not known' info --model=gpt2-nano --device=TPU
+refused 'for which memory' info --model=gpt2-nano --batch_size=auto
+refused 'batch_size=auto is for train' dump --model=gpt2-nano --batch_size=auto --data=x --out=y
 refused 'no option --stepps' train --print_options=stepps
 refused 'expected a number' train --print_options --lr=x
 printf 'steps = 2\nseq_len = 32\nbatch_size = 1\nprompt = x\n' >config

@@ -70,13 +70,31 @@ for model in gpt2-nano llama-nano qwen3-nano "$fixtures"/*/; do
         against "$model" "$fp32" "" "$option"
         against "$model" "$bf16" bf16 "$option"
     done
-    if [ "$name $GPU" = 'gpt2-nano 0' ]; then # each epilogue is refused once: its kernel takes its place
-        for epilogue in bias gelu dgelu bgrad; do
-            export CUDA_EMU_REFUSE=$epilogue
-            LLMC_CACHE=$work/cache.$epilogue against "$model" "$fp32" ""
+    if [ "$name $GPU" = 'gpt2-nano 0' ]; then # each epilogue is refused once: its kernel takes its place; likewise if
+        for epilogue in bias gelu dgelu bgrad; do # one of its numbers is wrong, where that is compared
+            export CUDA_EMU_REFUSE=$epilogue LLMC_CACHE=$work/cache.$epilogue
+            against "$model" "$bf16" bf16
+            mv "$work/new.safetensors" "$work/apart.safetensors"
+            unset CUDA_EMU_REFUSE
+            export CUDA_EMU_WRONG=$epilogue LLMC_CACHE=$work/cache.wrong.$epilogue
+            check "$name: dump, $epilogue is wrong" dump "$bf16" "$model" new
+            check "$name: what is wrong is not taken" cmp "$work/apart.safetensors" "$work/new.safetensors"
+            check "$name: the file says so" grep -Eq '^([0-9]+ ){10}3 ' "$LLMC_CACHE"/gemm-*.txt
+            unset CUDA_EMU_WRONG
         done
-        unset CUDA_EMU_REFUSE
+        for program in "$bf16" "$fp32"; do
+            type=
+            [ "$program" = "$bf16" ] && type=bf16
+            CUDA_EMU_REFUSE=product,bias,bgrad LLMC_CACHE=$work/cache.product against "$model" "$program" "$type"
+        done
+        export LLMC_CACHE=$work/cache
     fi
+    case "$name $GPU $model" in gpt2*' 0 '*/*) # bf16 of widths that the library has no algorithm for, known before or not
+        for refused in odd late; do
+            CUDA_EMU_REFUSE=$refused LLMC_CACHE=$work/cache.$refused against "$model" "$bf16" bf16
+        done
+        ;;
+    esac
     against "$model" "$bf16" bf16
     cp "$work/new.safetensors" "$work/first.safetensors"
     for order in backwards shuffle:7; do # on a GPU: just again
@@ -174,6 +192,59 @@ END
     check "the energy is in the log" grep -q 'energy: 0.00[1-9] kWh' "$work/nvml/run.log"
 fi
 
+# What is chosen by the memory, of which the emulated device has 8 GiB or what CUDA_EMU_MEMORY says.
+recorded() { # recorded RUN STEP NAME
+    jq -r ".$3" "$work/$1/step_$(printf '%08d' "$2")/run.json"
+}
+refused() { # refused LINE COMMAND...: an error in one line, and no other exit code than 1
+    local line=$1
+    shift
+    "$@" >/dev/null 2>"$work/said"
+    [ $? -eq 1 ] && [ "$(wc -l <"$work/said")" -eq 1 ] && grep -Eq "$line" "$work/said"
+}
+if [ "$GPU" = 0 ]; then
+    few=CUDA_EMU_MEMORY=139000000 # half a megabyte beside scratch memory and workspace
+    free=(--model=gpt2-nano --val_every=0 --recompute=auto)
+    check "train with room" train "$bf16" roomy "${free[@]}"
+    check "nothing is recomputed: $(recorded roomy 8 recompute)" test "$(recorded roomy 8 recompute)" = none
+    check "the log says so" grep -Eq '^by the memory: --recompute=none, --batch_size=2: [0-9.]+ GiB of 7\.[0-9]+ that a model may take$' "$work/roomy/run.log"
+    check "train without room, 3 steps" env $few "$BASH" -c "$(declare -f train); work=$work train $bf16 narrow ${free[*]} --checkpoint_every=3"
+    check "blocks are recomputed: $(recorded narrow 3 recompute)" test "$(recorded narrow 3 recompute)" = block
+    rm -rf "$work"/narrow/step_00000006 "$work"/narrow/step_00000008
+    check "go on with room" train "$bf16" narrow "${free[@]}" --checkpoint_every=3 --resume=auto
+    check "they still are: $(recorded narrow 8 recompute)" test "$(recorded narrow 8 recompute)" = block
+    check "train with blocks recomputed" train "$bf16" blocks --model=gpt2-nano --val_every=0 --recompute=block
+    check "the bits of both are the same" same_metrics narrow blocks
+    check "train with the largest batch" train "$bf16" largest "${free[@]}" --batch_size=auto --checkpoint_every=3
+    check "it is the whole update: $(recorded largest 8 batch_size)" test "$(recorded largest 8 batch_size)" = 4
+    check "train with that batch" train "$bf16" four "${free[@]}" --batch_size=4
+    check "the bits of both are the same, B=4" same_metrics largest four
+    rm -rf "$work"/largest/step_00000006 "$work"/largest/step_00000008
+    export "${few?}"
+    check "go on without room" train "$bf16" largest "${free[@]}" --batch_size=auto --checkpoint_every=3 --resume=auto
+    check "no sequence fits" refused '^error: --batch_size=auto: not even one sequence of 24 tokens fits' train "$bf16" none "${free[@]}" --batch_size=auto
+    unset CUDA_EMU_MEMORY
+    check "the same batch: $(recorded largest 8 batch_size)" test "$(recorded largest 8 batch_size)" = 4
+    check "and the same bits" same_metrics largest four
+    check "an update by the memory" refused '^error: --batch_size=auto needs --total_batch_tokens' train "$bf16" none "${free[@]}" --batch_size=auto --total_batch_tokens=0
+    # What this GPU or this driver cannot do is said at once.
+    for size in 300 160; do
+        mkdir -p "$work/wide$size"
+        sed -E "s/\"head_dim\": [0-9]+/\"head_dim\": $size/; s/\"vocab_size\": [0-9]+/\"vocab_size\": 384/" "$fixtures/llama-untied/config.json" >"$work/wide$size/config.json"
+    done
+    wide() { "$1" dump --model="$work/wide$2" --data="$work/d_train_*.bin" --batch_size=1 --seq_len=4 --out="$work/wide.safetensors"; }
+    check "heads of 300" refused '^error: model config: a head size of 300; train_gpt computes heads of up to 256' wide "$bf16" 300
+    check "heads of 160" wide "$bf16" 160
+    export CUDA_EMU_SHARED=101376 # of sm_86 and sm_89
+    check "heads of 160 on small GPUs" refused '^error: model config: a head size of 160 needs 139776 bytes of shared memory .* has 101376; ' wide "$bf16" 160
+    check "heads of 16 there" dump "$bf16" gpt2-nano new
+    unset CUDA_EMU_SHARED
+    export CUDA_EMU_DRIVER=11040
+    check "CUDA 11" refused '^error: the NVIDIA driver of this machine serves CUDA 11\.4, and CUDA 12\.0 or later is needed' dump "$bf16" gpt2-nano new
+    check "CUDA 11, train" refused '^error: the NVIDIA driver of this machine serves CUDA 11\.4' train "$bf16" old
+    unset CUDA_EMU_DRIVER
+fi
+
 # The products' algorithms, measured at the first start, come from the file at the next.
 choices=("$LLMC_CACHE"/gemm-*.txt)
 check "the file of measured choices" test -s "${choices[0]}" -a ${#choices[@]} -eq 1
@@ -203,7 +274,8 @@ if [ "$GPU" = 0 ]; then # other times, other choices: the second algorithm, prod
     export LLMC_CACHE=$work/cache3 CUDA_EMU_TIMES=5
     check "train gpt2 on the CPU" train "$cpu" cpu_gpt2 --val_every=4 --model=gpt2-nano
     check "train with other times" train "$fp32" times --val_every=4 --model=gpt2-nano
-    check "some products do without their epilogue" grep -Eq '^([0-9]+ ){10}0 ' "$LLMC_CACHE"/gemm-*.txt
+    check "the log says so" grep -Eq "^device: .*, bias's gradient fused in [0-9]+ of 4 shapes \([0-9] slower\)" "$work/times/run.log"
+    check "some products do without their epilogue" grep -Eq '^([0-9]+ ){10}2 ' "$LLMC_CACHE"/gemm-*.txt
     check "others do with it" grep -Eq '^([0-9]+ ){8}[2-9][0-9]* [0-9]+ 1 ' "$LLMC_CACHE"/gemm-*.txt
     check "other choices: the loss follows the CPU's" close cpu_gpt2 times loss 1e-5
     check "other choices: the gradient norm follows the CPU's" close cpu_gpt2 times grad_norm 1e-4

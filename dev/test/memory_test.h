@@ -2,6 +2,7 @@
 memory_test.h: base/memory.h and run/room.h on machines that are not there: folders with a /proc and a /sys of their
 own. What a real limit does is in memory_test.sh.
 */
+#include "../../llmc/run/fit.h"
 #include "../../llmc/run/room.h"
 #include "check.h"
 
@@ -199,7 +200,56 @@ static void test_memory_room(void) {
     free(note.data);
 }
 
+// --recompute=auto and --batch_size=auto, at the last byte: what fits, and what does not by one.
+static void test_memory_fit(void) {
+    Config c;
+    Error err;
+    Dist dist;
+    dist_single(&dist);
+    CHECK(config_of_preset(&c, "gpt2-1.5B", &err), "%s", err.text);
+    ModelSetup start;
+    memset(&start, 0, sizeof start);
+    start.config = c, start.seq_len = 1024, start.gradients = true, start.dist = &dist;
+    for (int gpu = 0; gpu < 2; gpu++)
+        for (int r = RECOMPUTE_NONE; r < RECOMPUTE_AUTO; r++)
+            for (int batch = 1; batch < 100; batch = 3 * batch + 1)
+                for (int short_of = 0; short_of < 2; short_of++) {
+                    FitRoom f = {0, 0, RECOMPUTE_NONE, gpu ? 2 : 0};
+                    f.room = fit_need(&start, r, batch, &f) - short_of;
+                    CHECK(fit_batch(&start, r, &f) == batch - short_of, "recompute %d, B=%d: %d fit", r, batch,
+                          fit_batch(&start, r, &f));
+                    ModelSetup s = start;
+                    s.batch_size = batch, s.recompute = RECOMPUTE_AUTO;
+                    bool fits = fit_choose(&s, &f), wanted = r + short_of <= RECOMPUTE_BLOCK;
+                    CHECK(fits == wanted && s.recompute == (wanted ? r + short_of : RECOMPUTE_BLOCK),
+                          "recompute %d less %d: %d was chosen", r, short_of, s.recompute);
+                }
+    FitRoom f = {0, 48, RECOMPUTE_NONE, 2}; // batches divide the sequences of an update
+    ModelSetup s = start;
+    f.room = fit_need(&start, RECOMPUTE_NONE, 15, &f);
+    s.recompute = RECOMPUTE_NONE;
+    CHECK(fit_choose(&s, &f) && s.batch_size == 12, "of 48 sequences, where 15 fit, %d", s.batch_size);
+    s = start, s.recompute = RECOMPUTE_AUTO; // both: 12 are too few tokens
+    CHECK(fit_choose(&s, &f) && s.recompute == RECOMPUTE_CHEAP && s.batch_size == 16, "both: %d, %d", s.recompute,
+          s.batch_size);
+    s = start, s.recompute = RECOMPUTE_AUTO, f.sequences = 15; // all that there are
+    CHECK(fit_choose(&s, &f) && s.recompute == RECOMPUTE_NONE && s.batch_size == 15, "15 of 15: %d, %d", s.recompute,
+          s.batch_size);
+    s = start, s.recompute = RECOMPUTE_AUTO, f.room = 1;
+    CHECK(!fit_choose(&s, &f) && s.recompute == RECOMPUTE_BLOCK && s.batch_size == 1, "nothing fits");
+    // On an H100 (the figures of the activation table: bf16, 32-bit gradients, moments and masters).
+    s = start, s.batch_size = 16, s.recompute = RECOMPUTE_AUTO;
+    f.room = gpu_room(0.98 * gpu_find("NVIDIA H100 80GB HBM3")->size * MEM_GIB, &dist);
+    CHECK(fit_choose(&s, &f) && s.recompute == RECOMPUTE_NONE, "gpt2-1.5B, B=16 on an H100: recompute %d", s.recompute);
+    CHECK(strcmp(gpu_find("NVIDIA A10G")->name, "A10G") == 0 && gpu_find("NVIDIA A10G")->bf16 == 70 &&
+              gpu_find("NVIDIA A10")->bf16 == 125 && gpu_find("NVIDIA A100-SXM4-80GB")->size == 80 &&
+              gpu_find("NVIDIA A100-SXM4-40GB")->size == 40 && gpu_find("NVIDIA B300 SXM6 AC")->bf16 == 2250 &&
+              gpu_find("NVIDIA GB300")->bf16 == 2500 && gpu_find("NVIDIA H100 NVL")->bf16 == 836 && !gpu_find("TPU"),
+          "a GPU is taken for another");
+}
+
 static void test_memory(void) {
+    test_memory_fit();
     test_memory_machine();
     test_memory_v2();
     test_memory_v1();

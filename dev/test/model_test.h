@@ -1138,10 +1138,32 @@ static void test_model_finite_differences(void) {
 
 #endif
 
+// New weights by any number of threads: the bits of one call.
+static void test_model_init(void) {
+    Config c = config_of_family(FAMILY_GPT2);
+    c.vocab_size = 1031, c.channels = 264, c.layers = 1, c.hidden = 1000, c.heads = c.kv_heads = 4, c.head_size = 66;
+    ParamTable t = param_table(&c);
+    const Param *p = param_find(&t, PARAM_wte, -1);
+    float *want = (float *)mem_alloc(sizeof(float) * p->count), *got = (float *)mem_alloc(sizeof(float) * p->count);
+    param_init(want, p, &c, 9, 0, p->count);
+    for (int threads = 0; threads <= 7; threads++) {
+        const size_t first = threads % 2 ? INIT_WEIGHTS_EACH + 4 : 0;
+        InitWeights init = {got, p, &c, 9, first, p->count - first};
+        memset(got, 0xff, sizeof(float) * p->count);
+        init_weights(&init, threads);
+        CHECK(p->count > 4 * INIT_WEIGHTS_EACH && memcmp(got, want + first, sizeof(float) * (p->count - first)) == 0,
+              "%d threads make other weights", threads);
+    }
+    free(want);
+    free(got);
+    param_table_free(&t);
+}
+
 static void test_model(void) {
     static const char *const folders[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
                                           "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
                                           "mistral-linear"};
+    test_model_init();
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();
     test_model_shards();

@@ -104,10 +104,10 @@ for optimizer in muon normuon; do
     check "train with $optimizer" train $optimizer qwen3-nano on 80 train_gpt "$BUILD/train_gpt_emu"
 done
 options=()
-export CUDA_EMU_REFUSE=bias,gelu,dgelu,bgrad LLMC_CACHE=$work/cache.apart
+export CUDA_EMU_REFUSE=product,bias,gelu,dgelu,bgrad LLMC_CACHE=$work/cache.apart
 for program in train_gpt train_gpt_fp32; do
-    check "$program without epilogues: train" train apart.$program gpt2-nano on 80 $program "$BUILD/${program/gpt/gpt_emu}"
-    check "$program without epilogues: the loss follows the CPU's" close cpu.gpt2-nano apart.$program loss 1e-2
+    check "$program without the library: train" train apart.$program gpt2-nano on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    check "$program without the library: the loss follows the CPU's" close cpu.gpt2-nano apart.$program loss 1e-2
 done
 unset CUDA_EMU_REFUSE
 check "generate" on 80 train_gpt "$BUILD/train_gpt_emu" generate --model="$work/apart.train_gpt/step_00000008" --prompt=Der --tokens=20

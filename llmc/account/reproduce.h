@@ -238,6 +238,14 @@ static inline bool reproduce_marks(Str *s, const View *v, Error *err) {
     return true;
 }
 
+// An option that the memory may have chosen, as run.json says it; an older one has only the option.
+static inline void reproduce_chosen(Str *s, const View *v, const char *name) {
+    const Json *j = json_get(v->root, name) ? json_get(v->root, name) : json_get(v->options, name);
+    if (!json_is(j, JSON_NUMBER) && !json_is(j, JSON_STRING)) return;
+    Path value = path_of("%.*s", (int)j->size, j->text);
+    str_printf(s, " \\\n    --%s=", name), shell_word(s, value.text);
+}
+
 // Whether "NAME was -> is, ..." names only options that change no bit of the weights.
 static inline bool reproduce_harmless(const char *changed) {
     static const char aside[] = " checkpoint_every keep_checkpoints val_every val_tokens final_val_tokens sample_every "
@@ -282,8 +290,8 @@ static inline bool reproduce_train(Str *s, const View *v, Error *err) {
     str_puts(s, " --tokenizer=\"$out\"/tokenizer.json");
     reproduce_options(s, options,
                       " train_data val_data tokenizer out resume verify progress max_minutes threads precision lr "
-                      "steps "
-                      "keep_checkpoints checkpoint_every ");
+                      "steps keep_checkpoints checkpoint_every recompute batch_size ");
+    reproduce_chosen(s, v, "recompute"), reproduce_chosen(s, v, "batch_size");
     double every = json_number(json_get(options, "checkpoint_every"), 0),
            kept = json_number(json_get(options, "keep_checkpoints"), 0);
     if (!reproduce_last(v)) {

@@ -754,6 +754,30 @@ static inline void attention_check(const char *name, Heads<Real> in, uintptr_t o
                  (const void *)rows.at, rows.ld);
 }
 
+// Numbers a lane holds of a row of HS.
+static inline int plain_each(int HS) { return HS <= 32 ? 1 : HS <= 64 ? 2 : HS <= 128 ? 4 : 8; }
+static inline int plain_forward_bytes(int E) { return (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4; }
+static inline int plain_backward_bytes(int E) {
+    return (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4;
+}
+
+// Can this GPU compute attention with heads of this size (and its gradient)? Asked before anything is allocated.
+template <typename Real> static inline bool attention_fits(int HS, bool gradient, const Device *d, Error *err) {
+    int E = plain_each(HS), bytes = gradient ? plain_backward_bytes(E) : plain_forward_bytes(E);
+    if (HS > PLAIN_MAX_HS)
+        return error_set(err,
+                         "model config: a head size of %d; train_gpt computes heads of up to %d, train_gpt_cpu of "
+                         "up to 512",
+                         HS, PLAIN_MAX_HS);
+    if (sizeof(Real) == 2 && HS == 64) bytes = BackwardTile<64>::DKDV_SMEM;
+    if (sizeof(Real) == 2 && HS == 128) bytes = BackwardTile<128>::DKDV_SMEM;
+    if ((size_t)bytes <= d->shared) return true;
+    return error_set(err,
+                     "model config: a head size of %d needs %d bytes of shared memory a thread block, and %s (compute "
+                     "capability %d.%d) has %zu; take heads of up to 128, an A100, H100 or later, or train_gpt_cpu",
+                     HS, bytes, d->name, d->major, d->minor, d->shared);
+}
+
 // Launches `kernel` with more shared memory than the 48 KB that need no permission.
 template <typename... P, typename... A>
 static inline void attention_launch(const char *name, void (*kernel)(P...), dim3 grid, int threads, int smem, Device *d,
@@ -819,7 +843,7 @@ static inline void attention_decode(Real *out, float *lse, Heads<Real> in, Atten
 
 template <int E, typename Real>
 static inline void attention_forward_plain(Real *out, float *lse, Heads<Real> in, AttentionShape s, Device *gpu) {
-    int smem = (3 * PLAIN_TILE * (32 * E + 1) + PLAIN_TILE * PLAIN_TILE) * 4;
+    int smem = plain_forward_bytes(E);
     attention_launch("attention_forward", attention_forward_plain_kernel<E, Real>,
                      attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), PLAIN_WARPS * 32, smem, gpu, out, lse, in, s,
                      attention_scale(s));
@@ -828,7 +852,7 @@ static inline void attention_forward_plain(Real *out, float *lse, Heads<Real> in
 template <int E, typename Real>
 static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real> r, Heads<Real> in, AttentionShape s,
                                             Device *gpu) {
-    int smem = (4 * PLAIN_TILE * (32 * E + 1) + 2 * PLAIN_TILE * PLAIN_TILE) * 4, threads = PLAIN_WARPS * 32;
+    int smem = plain_backward_bytes(E), threads = PLAIN_WARPS * 32;
     attention_launch("attention_backward: dq", attention_dq_plain_kernel<E, Real>,
                      attention_grid(s.NH, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
     attention_launch("attention_backward: dk, dv", attention_dkdv_plain_kernel<E, Real>,
@@ -847,10 +871,12 @@ static inline void attention_forward(Real *out, float *lse, Heads<Real> in, Atte
         if (s.HS == 64) return attention_forward_mma<64>(out, lse, in, s, gpu);
         if (s.HS == 128) return attention_forward_mma<128>(out, lse, in, s, gpu);
     }
-    if (s.HS <= 32) attention_forward_plain<1>(out, lse, in, s, gpu);
-    else if (s.HS <= 64) attention_forward_plain<2>(out, lse, in, s, gpu);
-    else if (s.HS <= 128) attention_forward_plain<4>(out, lse, in, s, gpu);
-    else attention_forward_plain<8>(out, lse, in, s, gpu);
+    switch (plain_each(s.HS)) {
+    case 1: return attention_forward_plain<1>(out, lse, in, s, gpu);
+    case 2: return attention_forward_plain<2>(out, lse, in, s, gpu);
+    case 4: return attention_forward_plain<4>(out, lse, in, s, gpu);
+    default: attention_forward_plain<8>(out, lse, in, s, gpu);
+    }
 }
 
 // d is overwritten (its rows may be parts of one (B, T, (NH + 2 NKV)*HS)); dout and out (B, T, NH*HS), lse (B, NH, T)
@@ -875,10 +901,12 @@ static inline void attention_backward(Heads<Real> d, const Real *dout, const Rea
             if (s.HS == 128) attention_backward_mma<128>(dpart, r, part, s, gpu);
             if (s.HS == 64 || s.HS == 128) continue;
         }
-        if (s.HS <= 32) attention_backward_plain<1>(dpart, r, part, s, gpu);
-        else if (s.HS <= 64) attention_backward_plain<2>(dpart, r, part, s, gpu);
-        else if (s.HS <= 128) attention_backward_plain<4>(dpart, r, part, s, gpu);
-        else attention_backward_plain<8>(dpart, r, part, s, gpu);
+        switch (plain_each(s.HS)) {
+        case 1: attention_backward_plain<1>(dpart, r, part, s, gpu); break;
+        case 2: attention_backward_plain<2>(dpart, r, part, s, gpu); break;
+        case 4: attention_backward_plain<4>(dpart, r, part, s, gpu); break;
+        default: attention_backward_plain<8>(dpart, r, part, s, gpu);
+        }
     }
 }
 

@@ -22,6 +22,10 @@ Limits: sm_80 and up. Element counts of one tensor below 2^40, rows (B T) below 
 #include <cuda_runtime.h>
 #include <math.h>
 
+#if CUDART_VERSION < 12000
+#error "CUDA 12.0 or later is needed: put its nvcc first in PATH (make train_gpt NVCC=/usr/local/cuda-12/bin/nvcc)"
+#endif
+
 // ---------------------------------------------------------------- numbers
 
 #ifdef FLOAT32
@@ -119,6 +123,7 @@ typedef struct {
     char name[256];
     int major, minor, multiprocessors;
     size_t memory; // bytes
+    size_t shared; // of a thread block at most, bytes
     cudaStream_t stream;
     float *scratch; // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
@@ -130,22 +135,35 @@ typedef struct {
 // Partial sums of a kernel never need more: launchers choose their grids so.
 #define DEVICE_SCRATCH_BYTES ((size_t)64 << 20)
 
-// The GPU for this rank: by its number on its node, modulo the GPUs that are visible, so that launchers that
-// show each rank one GPU and those that show it all both work. One line when there is no usable GPU, with
-// what to do.
-static inline bool device_open(Device *d, const Dist *dist, Error *err) {
-    memset(d, 0, sizeof *d);
-    d->dist = dist;
-    int count = 0;
-    cudaError_t status = cudaGetDeviceCount(&count);
+// How many GPUs are visible. One line when there is none that can be used, with what to do. Drivers from 525.60 on
+// serve all of CUDA 12 (CUDA 12 release notes, minor version compatibility).
+static inline bool device_count(int *count, Error *err) {
     int driver = 0;
-    if ((status != cudaSuccess || count == 0) && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0))
+    cudaError_t status = cudaGetDeviceCount(count);
+    bool none = status != cudaSuccess || *count == 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+    if (none && driver == 0)
         return error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
-    if (status != cudaSuccess || count == 0)
+    if (driver > 0 && driver < 12000)
+        return error_set(err,
+                         "the NVIDIA driver of this machine serves CUDA %d.%d, and CUDA 12.0 or later is needed: "
+                         "update it to 525.60 or later, or run train_gpt_cpu",
+                         driver / 1000, driver % 1000 / 10);
+    if (none)
         return error_set(err,
                          "no CUDA device: %s; run train_gpt_cpu on this machine, or look at nvidia-smi and "
                          "CUDA_VISIBLE_DEVICES",
                          status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
+    return true;
+}
+
+// The GPU for this rank: by its number on its node, modulo the GPUs that are visible, so that launchers that
+// show each rank one GPU and those that show it all both work. Takes no memory on it.
+static inline bool device_find(Device *d, const Dist *dist, Error *err) {
+    memset(d, 0, sizeof *d);
+    d->dist = dist;
+    int count = 0;
+    if (!device_count(&count, err)) return false;
     d->number = dist->local_rank % count;
     CUDA_CHECK(cudaSetDevice(d->number));
     cudaDeviceProp p;
@@ -154,13 +172,29 @@ static inline bool device_open(Device *d, const Dist *dist, Error *err) {
     d->major = p.major, d->minor = p.minor;
     d->multiprocessors = p.multiProcessorCount;
     d->memory = p.totalGlobalMem;
+    d->shared = p.sharedMemPerBlockOptin;
     if (d->major < 8)
         return error_set(err, "%s has compute capability %d.%d; 8.0 (A100) or later is needed", d->name, d->major,
                          d->minor);
+    return true;
+}
+
+// With its stream and scratch memory.
+static inline bool device_open(Device *d, const Dist *dist, Error *err) {
+    if (!device_find(d, dist, err)) return false;
     CUDA_CHECK(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_CHECK(cudaMalloc((void **)&d->scratch, DEVICE_SCRATCH_BYTES));
     d->scratch_bytes = DEVICE_SCRATCH_BYTES;
     return true;
+}
+
+// Bytes that are free on this rank's GPU; 0: not known.
+static inline double device_free(const Dist *dist) {
+    int count = 0;
+    size_t left = 0, all = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return 0;
+    if (cudaSetDevice(dist->local_rank % count) != cudaSuccess || cudaMemGetInfo(&left, &all) != cudaSuccess) return 0;
+    return (double)left;
 }
 
 static inline void device_close(Device *d) {

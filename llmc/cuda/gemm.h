@@ -3,13 +3,16 @@ gemm.h: linear layers, through cuBLASLt.
 
 The product itself does what follows it (an "epilogue", fused) where the library can: bias,
 residual sum (beta = 1), GELU with its input kept, GELU's backward, the gradient of a bias. Where it
-cannot, for this shape and type, or is slower so, a kernel does it; making the plan settles which of the two.
+cannot, for this shape and type, or is slower so, or comes to other numbers (product.h), a kernel does it; making the
+plan settles which of the two, and gemm_describe() says it. In fp32 GELU is always a kernel: the library's tanh may be
+approximate. A product that the library has no algorithm for is made by product().
 
 A plan (descriptors and the algorithm) is made once for each shape and kept. While gemm_measure is on,
 which model_create switches on for one pass at the start, the library's candidates are timed (autotuning);
 the fastest is taken, and written to a file for the next start:
-    $LLMC_CACHE, $XDG_CACHE_HOME/llmc or ~/.cache/llmc, gemm-DEVICE-VERSION.txt
-Shapes that turn up later take the library's first choice. Nothing is asked of it in a step.
+    $LLMC_CACHE, $XDG_CACHE_HOME/llmc or ~/.cache/llmc, gemm-DEVICE-VERSION-REVISION.txt
+Shapes that turn up later take the library's first choice; their epilogues' numbers are compared all the same, but those
+that add to gradients are not tried. Nothing is asked of it in a step.
 
 Sums are in fp32 (TF32 is not allowed); those of split-K are added in fp32 and in a fixed order.
 Matrices are (rows, columns) in C's order; the library counts them by columns, so that it computes
@@ -23,6 +26,7 @@ y^T = w x^T. Source: cuBLAS documentation, "Using the cuBLASLt API".
 #include "../ranks/dist.h"
 #include "cuda.h"
 #include "mlp.h"
+#include "product.h"
 #include <cublasLt.h>
 
 static inline void cublas_check(cublasStatus_t status, const char *expression, const char *file, int line) {
@@ -44,10 +48,14 @@ typedef struct {
     int alignment;  // bytes that all matrices start on, a power of two up to 256
 } GemmKey;
 
+// How a product is made: by the library, with its epilogue; or apart, because the library has nothing for it, is
+// slower with the epilogue, or comes to other numbers. Kept in the file.
+typedef enum { GEMM_NONE, GEMM_FUSED, GEMM_SLOWER, GEMM_DIFFERS, GEMM_WAYS } GemmWay;
+
 typedef struct {
     GemmKey key;
-    int supported; // 0: the library has nothing for this, or is slower so; the caller goes another way
-    int compared;  // with the other way
+    int way;      // GemmWay; other than FUSED: the caller goes another way
+    int compared; // with the other way
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulAlgo_t algo;
@@ -55,7 +63,7 @@ typedef struct {
 
 typedef struct {
     GemmKey key;
-    int supported; // as in GemmPlan
+    int way; // as in GemmPlan
     cublasLtMatmulAlgo_t algo;
 } GemmChoice;
 
@@ -72,6 +80,7 @@ struct GemmPlans {
 };
 
 #define GEMM_WORKSPACE_BYTES ((size_t)64 << 20)
+#define GEMM_REVISION 2                    // of what a line of the file means
 #define GEMM_FILE_BYTES ((size_t)16 << 20) // a line has 150
 // Every candidate is timed in ROUNDS rounds of TRIALS runs, the fastest round counts: the first plans meet a GPU that
 // still raises its clock.
@@ -79,7 +88,7 @@ enum { GEMM_CANDIDATES = 16, GEMM_ROUNDS = 3, GEMM_TRIALS = 3 };
 
 // ---------------------------------------------------------------- the file of measured choices
 
-// A line of the file: the key, `supported`, the algorithm's 8 words, and # with the XXH64 of all before it, which files
+// A line of the file: the key, the way, the algorithm's 8 words, and # with the XXH64 of all before it, which files
 // of older versions lack. A wrong digit would be another algorithm: other bits, or a product that fails.
 static inline bool gemm_read_choice(GemmChoice *c, char *line) {
     unsigned long long a[8];
@@ -89,9 +98,9 @@ static inline bool gemm_read_choice(GemmChoice *c, char *line) {
     if (mark && strtoull(mark + 1, NULL, 16) != xxh64(line, (size_t)(mark - line), 0)) return false;
     if (mark) *mark = 0;
     if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx %n", &k->m, &k->n, &k->k,
-               &k->transa, &k->transb, &k->in, &k->out, &k->accumulate, &k->epilogue, &k->alignment, &c->supported,
-               &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &end) != 19 ||
-        line[end])
+               &k->transa, &k->transb, &k->in, &k->out, &k->accumulate, &k->epilogue, &k->alignment, &c->way, &a[0],
+               &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &a[7], &end) != 19 ||
+        line[end] || c->way < 0 || c->way >= GEMM_WAYS)
         return false;
     for (int i = 0; i < 8; i++) c->algo.data[i] = a[i];
     return true;
@@ -128,7 +137,7 @@ static inline void gemm_line(Str *s, const GemmChoice *c) {
     const GemmKey *k = &c->key;
     size_t from = s->size;
     str_printf(s, "%d %d %d %d %d %d %d %d %d %d %d", k->m, k->n, k->k, k->transa, k->transb, k->in, k->out,
-               k->accumulate, k->epilogue, k->alignment, c->supported);
+               k->accumulate, k->epilogue, k->alignment, c->way);
     for (int w = 0; w < 8; w++) str_printf(s, " %llx", (unsigned long long)c->algo.data[w]);
     str_puts(s, " ");
     str_printf(s, "#%016" PRIx64 "\n", xxh64(s->data + from, s->size - from, 0));
@@ -168,7 +177,8 @@ static inline void gemm_open(Device *d) {
                   : xdg && *xdg   ? path_of("%s/llmc", xdg)
                   : home && *home ? path_of("%s/.cache/llmc", home)
                                   : path_of("%s", "");
-    if (folder.text[0]) p->path = path_of("%s/gemm-%s-%zu.txt", folder.text, device, cublasLtGetVersion());
+    if (folder.text[0])
+        p->path = path_of("%s/gemm-%s-%zu-%d.txt", folder.text, device, cublasLtGetVersion(), GEMM_REVISION);
     gemm_read_choices(p);
 }
 
@@ -271,7 +281,7 @@ static inline void gemm_remember(struct GemmPlans *p, const GemmPlan *plan) {
         p->known = (GemmChoice *)mem_grow(p->known, &p->known_capacity, p->known_count + 1, sizeof(GemmChoice));
         c = &p->known[p->known_count++];
     }
-    c->key = plan->key, c->supported = plan->supported, c->algo = plan->algo;
+    c->key = plan->key, c->way = plan->way, c->algo = plan->algo;
     p->changed = true;
 }
 
@@ -281,14 +291,16 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
     // A file may come from a library that differs in spite of its version: what does not fit is found anew.
     if (known &&
-        (!known->supported || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
-                                                       &known->algo, found) == CUBLAS_STATUS_SUCCESS &&
-                               found[0].workspaceSize <= GEMM_WORKSPACE_BYTES))) {
+        (known->way != GEMM_FUSED || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
+                                                              &known->algo, found) == CUBLAS_STATUS_SUCCESS &&
+                                      found[0].workspaceSize <= GEMM_WORKSPACE_BYTES))) {
         plan->algo = known->algo;
-        plan->supported = known->supported;
+        plan->way = known->way;
         plan->compared = 1;
         return;
     }
+    // What adds to gradients can be compared with the other way only where they may be lost.
+    if (!p->measure && plan->key.epilogue == (int)CUBLASLT_EPILOGUE_BGRADB) return;
     cublasLtMatmulPreference_t preference;
     size_t workspace = GEMM_WORKSPACE_BYTES;
     uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
@@ -327,7 +339,7 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     for (int k = 1; p->measure && k < n; k++)
         if (ms[k] < ms[best]) best = k;
     plan->algo = found[works[best]].algo;
-    plan->supported = 1;
+    plan->way = GEMM_FUSED;
     if (p->measure) gemm_remember(p, plan);
 }
 
@@ -342,14 +354,20 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
     int32_t ta = key->transa ? CUBLAS_OP_T : CUBLAS_OP_N, tb = key->transb ? CUBLAS_OP_T : CUBLAS_OP_N;
     uint32_t epilogue = (uint32_t)key->epilogue;
     int64_t aux_ld = key->m;
+    int32_t beside = key->out; // the type of bias and auxiliary matrix: the result's
     CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-    if (o->bias)
+    if (o->bias) {
         CUBLAS_CHECK(
             cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+        CUBLAS_CHECK(
+            cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &beside, sizeof beside));
+    }
     if (o->aux) {
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, &beside,
+                                                    sizeof beside));
         CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->aux,
                                                     sizeof o->aux));
         CUBLAS_CHECK(
@@ -366,19 +384,70 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
     return plan;
 }
 
-// What the operands say; key: all but alignment and accumulate. False if the library has nothing for this shape.
+// The product of operands that the library has no algorithm for.
+static inline void gemm_apart(const GemmOperands *o, const GemmKey *key, Device *d) {
+    ProductShape s = {key->m, key->n, key->k, key->transa, key->transb, o->alpha, key->accumulate ? o->beta : 0};
+    typedef const __nv_bfloat16 Half;
+    if (key->in == CUDA_R_32F)
+        product((float *)o->D, (const float *)o->A, (const float *)o->B, (const float *)o->C, s, d);
+    else if (key->out == CUDA_R_32F) product((float *)o->D, (Half *)o->A, (Half *)o->B, (const float *)o->C, s, d);
+    else product((__nv_bfloat16 *)o->D, (Half *)o->A, (Half *)o->B, (Half *)o->C, s, d);
+}
+
+// What the operands say; key: all but alignment and accumulate. False if it has an epilogue and is to be made apart.
 static inline bool gemm_operands(GemmOperands o, GemmKey key, Device *d) {
     uintptr_t bits = (uintptr_t)o.D | (uintptr_t)o.A | (uintptr_t)o.B | (uintptr_t)o.C | 256;
     key.accumulate = o.C != NULL;
     key.alignment = (int)(bits & (~bits + 1));
     GemmPlan *plan = gemm_plan(d, &key, &o);
-    if (!plan->supported) {
-        if (key.epilogue == (int)CUBLASLT_EPILOGUE_DEFAULT)
-            fail("cuBLASLt has no algorithm for a product of %d x %d x %d on %s", key.m, key.n, key.k, d->name);
-        return false;
+    if (plan->way == GEMM_FUSED) {
+        cublasStatus_t status = gemm_run(d, plan, &o, &plan->algo);
+        if (status != CUBLAS_STATUS_NOT_SUPPORTED) CUBLAS_CHECK(status);
+        if (status == CUBLAS_STATUS_SUCCESS) return true;
+        plan->way = GEMM_NONE; // one that was not tried, of a shape that came after the measurement
     }
-    CUBLAS_CHECK(gemm_run(d, plan, &o, &plan->algo));
+    if (key.epilogue != (int)CUBLASLT_EPILOGUE_DEFAULT) return false;
+    gemm_apart(&o, &key, d);
     return true;
+}
+
+static inline const char *gemm_way_name(int way) {
+    static const char *const names[GEMM_WAYS] = {"not in the library, or not tried", "fused", "slower",
+                                                 "other numbers"};
+    return names[way];
+}
+
+// How the products are made, for the log: of those with an epilogue how many are fused, and why not.
+static inline void gemm_describe(Str *s, const Device *d) {
+    static const struct {
+        const char *name;
+        int epilogues[2];
+    } rows[] = {{"bias", {CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_BIAS}},
+                {"GELU", {CUBLASLT_EPILOGUE_GELU_AUX, CUBLASLT_EPILOGUE_GELU_AUX_BIAS}},
+                {"GELU's gradient", {CUBLASLT_EPILOGUE_DGELU, CUBLASLT_EPILOGUE_DGELU}},
+                {"bias's gradient", {CUBLASLT_EPILOGUE_BGRADB, CUBLASLT_EPILOGUE_BGRADB}},
+                {"", {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_DEFAULT}}};
+    const struct GemmPlans *p = d->plans;
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+        int count[GEMM_WAYS] = {0}, all = 0;
+        for (size_t i = 0; i < p->count; i++) {
+            int epilogue = p->items[i].key.epilogue;
+            if (epilogue != rows[r].epilogues[0] && epilogue != rows[r].epilogues[1]) continue;
+            count[p->items[i].way]++, all++;
+        }
+        if (!*rows[r].name && count[GEMM_NONE])
+            str_printf(s, ", %d of %d products by the program's own kernel (not in the library)", count[GEMM_NONE],
+                       all);
+        if (!all || !*rows[r].name) continue;
+        str_printf(s, ", %s fused in %d of %d shapes", rows[r].name, count[GEMM_FUSED], all);
+        const char *comma = " (";
+        for (int way = 0; way < GEMM_WAYS; way++) {
+            if (way == GEMM_FUSED || !count[way]) continue;
+            str_printf(s, "%s%d %s", comma, count[way], gemm_way_name(way));
+            comma = ", ";
+        }
+        if (*comma == ',') str_puts(s, ")");
+    }
 }
 
 template <typename Out, typename In> static inline GemmKey gemm_key(int m, int n, int k, bool transa, bool transb) {
@@ -391,7 +460,7 @@ template <typename Out, typename In> static inline GemmKey gemm_key(int m, int n
     return key;
 }
 
-// D = op(A) op(B) (+ C where given) with an epilogue; false if the library has none for this shape.
+// D = op(A) op(B) (+ C where given) with an epilogue; false if that is to be made apart.
 template <typename Out, typename In>
 static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const void *bias, const void *aux, int m, int n,
                         int k, bool transa, bool transb, cublasLtEpilogue_t epilogue, Device *d) {
@@ -401,21 +470,62 @@ static inline bool gemm(Out *D, const In *A, const In *B, const Out *C, const vo
     return gemm_operands(o, key, d);
 }
 
-// Does a product with its epilogue (`fused`, false where the library has none) or product and kernel one after the
-// other (`apart`). While products are measured both are, and the faster is kept: a fused GELU writes two matrices,
-// and on some GPUs it and a fused bias gradient were slower than two kernels (llm.c, pull requests 338 and 591;
-// CUDALibrarySamples, issue 90).
-template <typename Fused, typename Apart> static inline void fused_or_apart(Device *d, Fused fused, Apart apart) {
+// What a product with its epilogue writes: two arrays at most.
+typedef struct {
+    void *at[2];
+    size_t count[2], size; // numbers, and bytes of one
+    bool adds;             // to what is there
+} GemmResults;
+
+// Does `fused` come to other numbers than `apart`, beyond rounding? What adds starts from zeros, and is lost. As much
+// is compared as there is memory for.
+template <typename Fused, typename Apart>
+static inline bool gemm_differs(Device *d, const GemmResults *r, Fused fused, Apart apart) {
+    void *copy[2] = {NULL, NULL};
+    size_t count[2];
+    bool away = false;
+    auto again = [=](auto way) {
+        for (int i = 0; i < 2 && r->adds; i++)
+            if (r->count[i]) CUDA_CHECK(cudaMemsetAsync(r->at[i], 0, r->size * r->count[i], d->stream));
+        way();
+    };
+    again(fused);
+    for (int i = 0; i < 2; i++) {
+        count[i] = r->count[i];
+        while (count[i] && cudaMalloc(&copy[i], r->size * count[i]) != cudaSuccess) {
+            count[i] /= 2;
+            cudaGetLastError(); // it is no error
+        }
+        away |= r->count[i] && !count[i];
+        if (count[i])
+            CUDA_CHECK(cudaMemcpyAsync(copy[i], r->at[i], r->size * count[i], cudaMemcpyDeviceToDevice, d->stream));
+    }
+    again(apart);
+    for (int i = 0; i < 2; i++) {
+        if (r->size == 4) away |= differs((const float *)copy[i], (const float *)r->at[i], count[i], d);
+        else away |= differs((const __nv_bfloat16 *)copy[i], (const __nv_bfloat16 *)r->at[i], count[i], d);
+        CUDA_CHECK(cudaFree(copy[i]));
+    }
+    return away;
+}
+
+// Does a product with its epilogue (`fused`, false where that is to be made apart) or product and kernel one after the
+// other (`apart`). Their numbers are compared once for each shape, and while products are measured both are timed, and
+// the faster is kept: a fused GELU writes two matrices, and on some GPUs it and a fused bias gradient were slower than
+// two kernels (llm.c, pull requests 338 and 591; CUDALibrarySamples, issue 90).
+template <typename Fused, typename Apart>
+static inline void fused_or_apart(Device *d, GemmResults results, Fused fused, Apart apart) {
     struct GemmPlans *p = d->plans;
     if (!fused()) {
         apart();
         return;
     }
     size_t plan = p->last;
-    if (!p->measure || p->items[plan].compared) return;
+    if (p->items[plan].compared) return;
     float best[2] = {0, 0};
     apart(); // its own plan is measured first
-    for (int round = 0; round < GEMM_ROUNDS; round++)
+    bool away = gemm_differs(d, &results, fused, apart);
+    for (int round = 0; p->measure && !away && round < GEMM_ROUNDS; round++)
         for (int way = 0; way < 2; way++) {
             float ms = gemm_time(d, [=]() {
                 if (way) apart();
@@ -424,8 +534,10 @@ template <typename Fused, typename Apart> static inline void fused_or_apart(Devi
             if (round == 0 || ms < best[way]) best[way] = ms;
         }
     p->items[plan].compared = 1;
-    p->items[plan].supported = best[1] >= best[0];
-    gemm_remember(p, &p->items[plan]);
+    p->items[plan].way = away ? GEMM_DIFFERS : best[1] < best[0] ? GEMM_SLOWER : GEMM_FUSED;
+    if (p->measure) gemm_remember(p, &p->items[plan]);
+    if (p->items[plan].way == GEMM_FUSED) fused();
+    else apart();
 }
 
 // ---------------------------------------------------------------- biases, where the library has no epilogue
@@ -510,13 +622,19 @@ template <typename Real> static inline void add_bias(Real *y, const Real *b, int
 
 // ---------------------------------------------------------------- linear layers
 
-// y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; may be y)
+// y (N, OC) = x (N, C) w (OC, C)^T + b (OC or NULL) + residual (N, OC, or NULL; not y)
 template <typename Real>
 static inline void linear_forward(Real *y, const Real *x, const Real *w, const Real *b, const Real *residual,
                                   LinearShape s, Device *d) {
-    if (b && gemm(y, w, x, residual, b, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_BIAS, d)) return;
-    gemm(y, w, x, residual, NULL, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
-    if (b) add_bias(y, b, s.N, s.OC, d);
+    auto apart = [=]() {
+        gemm(y, w, x, residual, NULL, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_DEFAULT, d);
+        if (b) add_bias(y, b, s.N, s.OC, d);
+    };
+    auto fused = [=]() {
+        return gemm(y, w, x, residual, b, NULL, s.OC, s.N, s.C, true, false, CUBLASLT_EPILOGUE_BIAS, d);
+    };
+    if (b) fused_or_apart(d, {{y, NULL}, {(size_t)s.N * (size_t)s.OC, 0}, sizeof(Real), false}, fused, apart);
+    else apart();
 }
 
 // dx (N, C) = dy (N, OC) w (OC, C)
@@ -538,7 +656,7 @@ static inline void linear_backward_weight(float *dw, float *db, const Real *dy, 
         return;
     }
     fused_or_apart(
-        d,
+        d, {{dw, db}, {(size_t)s.C * (size_t)s.OC, (size_t)s.OC}, sizeof(float), true},
         [=]() { // the epilogue overwrites its sums; they go to scratch memory and are added from there
             if (!gemm(dw, x, dy, dw, d->scratch, NULL, s.C, s.OC, s.N, false, true, CUBLASLT_EPILOGUE_BGRADB, d))
                 return false;
@@ -558,7 +676,9 @@ typedef struct {
     bool gated; // fc is (N, 2F), else (N, F)
 } MlpShape;
 
-static inline bool mlp_fuses(MlpShape s) { return s.activation == ACTIVATION_GELU_TANH && !s.gated; }
+template <typename Real> static inline bool mlp_fuses(MlpShape s) {
+    return sizeof(Real) == 2 && s.activation == ACTIVATION_GELU_TANH && !s.gated;
+}
 
 // fc = x (N, C) w^T + b (or NULL), mlp (N, F) = f(fc), or f(gate) up: in one product where the library has one
 template <typename Real>
@@ -572,7 +692,8 @@ static inline void linear_mlp_forward(Real *mlp, Real *fc, const Real *x, const 
         return gemm(mlp, w, x, (const Real *)NULL, b, fc, s.F, s.N, s.C, true, false,
                     b ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX, d);
     };
-    if (mlp_fuses(s)) fused_or_apart(d, fused, apart);
+    size_t n = (size_t)s.N * (size_t)s.F;
+    if (mlp_fuses<Real>(s)) fused_or_apart(d, {{mlp, fc}, {n, n}, sizeof(Real), false}, fused, apart);
     else apart();
 }
 
@@ -588,7 +709,8 @@ static inline void linear_mlp_backward(Real *dfc, Real *dmlp, const Real *dy, co
     auto fused = [=]() {
         return gemm(dfc, w, dy, (const Real *)NULL, NULL, fc, s.F, s.N, s.C, false, false, CUBLASLT_EPILOGUE_DGELU, d);
     };
-    if (mlp_fuses(s)) fused_or_apart(d, fused, [=]() { apart(dfc); });
+    size_t n = (size_t)s.N * (size_t)s.F;
+    if (mlp_fuses<Real>(s)) fused_or_apart(d, {{dfc, NULL}, {n, 0}, sizeof(Real), false}, fused, [=]() { apart(dfc); });
     else apart(dmlp);
 }
 

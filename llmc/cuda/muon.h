@@ -25,7 +25,7 @@ template <typename Real> struct MuonMatrix {
     int rows, cols;
 };
 
-enum { MUON_SQUARES = 2 }; // of muon_scratch
+enum { MUON_SQUARES = GPU_MUON_SQUARES }; // of muon_scratch
 
 // ---------------------------------------------------------------- kernels
 

@@ -37,23 +37,19 @@ static inline bool device_ecc(int gpu, const Dist *dist, Error *err) {
 
 // Called by all ranks together. One rank has one GPU.
 static inline bool device_preflight(const Dist *dist, Error *err) {
-    int count = 0, driver = 0;
+    int count = 0;
     cudaDeviceProp p;
     memset(&p, 0, sizeof p);
-    cudaError_t status = cudaGetDeviceCount(&count);
-    bool found =
-        status == cudaSuccess && count > 0 && cudaGetDeviceProperties(&p, dist->local_rank % count) == cudaSuccess;
+    bool ok = device_count(&count, err);
+    cudaError_t status = ok ? cudaGetDeviceProperties(&p, dist->local_rank % count) : cudaSuccess;
+    if (status != cudaSuccess)
+        ok = error_set(err, "GPU %d cannot be asked: %s; look at nvidia-smi", dist->local_rank % count,
+                       cudaGetErrorString(status));
     DeviceSeat mine, *all = (DeviceSeat *)mem_alloc(sizeof(DeviceSeat) * (size_t)dist->size);
     memset(&mine, 0, sizeof mine);
     snprintf(mine.host, sizeof mine.host, "%s", dist->host);
     memcpy(mine.uuid, &p.uuid, sizeof mine.uuid);
     dist_gather(dist, all, &mine, sizeof mine);
-    bool ok = found;
-    if (!found && (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0))
-        error_set(err, "no CUDA device: this machine has no NVIDIA driver; run train_gpt_cpu on it");
-    else if (!found)
-        error_set(err, "no CUDA device: %s; look at nvidia-smi and CUDA_VISIBLE_DEVICES",
-                  status != cudaSuccess ? cudaGetErrorString(status) : "none is visible");
     for (int r = 0; ok && r < dist->size; r++)
         if (r != dist->rank && memcmp(&all[r], &mine, sizeof mine) == 0)
             ok = error_set(err,

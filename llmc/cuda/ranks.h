@@ -17,8 +17,10 @@ A step moves, from and to each rank and with n weights: gradients (G-1)/G n floa
 gradients go through the group after every micro-batch, since no rank keeps them whole.
 
 All collectives run on one stream beside the model's (they overlap its work), in the order of the calls, so that no
-two of them can wait for each other. NCCL adds in an order that follows from ranks, machines and sizes, not
-from time: two runs have the same bits. Two things would change that order, and are switched off unless the
+two of them can wait for each other: NCCL's guide ("Using multiple NCCL communicators concurrently") asks for this where
+there are several communicators, as here three, and a captured graph keeps the order as a chain. Gathers with nothing
+between them are one group, which NCCL starts at once. NCCL adds in an order that follows from ranks, machines and
+sizes, not from time: two runs have the same bits. Two things would change that order, and are switched off unless the
 environment says otherwise: sums inside the switch (NVLS; NCCL issue 1497: they differ between calls), and buffers
 registered with a graph (NCCL_GRAPH_REGISTER), with which a captured pass may use fewer channels than the direct
 pass before it.
@@ -180,6 +182,13 @@ static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Ra
     NCCL_CHECK(ncclGroupEnd());
 }
 
+// Collectives between the two calls are one launch. Nothing else may be put on the stream between them.
+static inline void ranks_group(Ranks *r, bool begins) {
+    if (r->group == 1 || r->quiet) return;
+    if (begins) NCCL_CHECK(ncclGroupStart());
+    else NCCL_CHECK(ncclGroupEnd());
+}
+
 // sums (R, 2): this rank's pair becomes known to all. They are added by each, in the order of the ranks.
 static inline void ranks_gather_sums(Ranks *r, double *sums, int n) {
     if (r->dist->size == 1 || r->quiet) return;
@@ -211,6 +220,7 @@ static inline void ranks_sum_across(Ranks *r, float *own, size_t n) { (void)r, (
 static inline void ranks_gather(Ranks *r, void *whole, const void *own, const Range *parts, size_t size) {
     (void)r, (void)whole, (void)own, (void)parts, (void)size;
 }
+static inline void ranks_group(Ranks *r, bool begins) { (void)r, (void)begins; }
 static inline void ranks_gather_sums(Ranks *r, double *sums, int n) { (void)r, (void)sums, (void)n; }
 static inline void ranks_broadcast(Ranks *r, void *values, size_t bytes) { (void)r, (void)values, (void)bytes; }
 static inline void ranks_hand_over(Ranks *r, void *place, const void *values, size_t bytes, int from, int to) {

@@ -22,14 +22,6 @@ Only trained tensors have gradients and state; in a segment they stand before th
 #include "optimizer.h"
 #include "ranks.h"
 
-// Logits have so many columns that rows start on 128 bytes: of a vocabulary that is no multiple (GPT-2's 50,257),
-// products would else take kernels for unaligned rows. The columns behind the vocabulary belong to rows of zeros
-// behind the head's weights, which stay zero: their logits are never read, their gradients are zero.
-#define VOCAB_ALIGN 64
-static inline int shards_head_rows(const Config *c) {
-    return (c->vocab_size + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
-}
-
 // The tensors of one layer (and those outside the layers) as pointers, named as in model.h; NULL: there is none.
 template <typename Real> struct Tensors {
 #define X(id, ...) Real *id;
@@ -174,7 +166,7 @@ static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
             for (; i < t->count && t->items[i].segment == segment && t->items[i].trained == !frozen; i++) {
                 Param *p = &t->items[i];
                 bool head = p->kind == (c->tied ? PARAM_wte : PARAM_head_w);
-                size_t count = head ? (size_t)shards_head_rows(c) * (size_t)p->cols : p->count;
+                size_t count = head ? (size_t)gpu_head_rows(c) * (size_t)p->cols : p->count;
                 p->offset = at;
                 at += (count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
             }
@@ -469,7 +461,8 @@ static inline void shards_update_matrices(Shards *s, int segment, const AdamRule
 }
 
 // Updates what this rank owns, if *result says so: AdamW's tensors all at once, then Muon's; gradients are zero then.
-// Everybody gets everybody's weights, those of a segment while the next one's matrices are worked at. *result says if
+// Everybody gets everybody's weights, all at once, or those of a segment while the next one's matrices are worked at.
+// *result says if
 // what this rank made is finite.
 static inline void shards_update(Shards *s, const AdamRule *rule, AdamResult *result) {
     Ranks *r = &s->ranks;
@@ -477,13 +470,16 @@ static inline void shards_update(Shards *s, const AdamRule *rule, AdamResult *re
     ParamRun<real> run = {s->weights, s->master, s->gradients, {NULL}, s->groups, s->second, s->own};
     for (int k = 0; k < STATE_KINDS; k++) run.state[k] = s->state[k];
     adamw<real>(run, s->owned, rule, result, s->gpu);
+    bool at_once = gather && s->muon.optimizer == OPTIMIZER_ADAMW;
+    if (at_once) ranks_fork(r, s->gpu->stream), ranks_group(r, true);
     for (int segment = 0; segment < s->table.segments; segment++) {
         shards_update_matrices(s, segment, rule, result);
         if (!gather) continue;
-        ranks_fork(r, s->gpu->stream);
+        if (!at_once) ranks_fork(r, s->gpu->stream);
         ranks_gather(r, shards_segment_weights(s, segment), s->weights + shards_owned(s, segment, r->member).first,
                      shards_parts(s, segment), sizeof(real));
     }
+    if (at_once) ranks_group(r, false);
     if (r->zero == 1) clear_gradients(s->gradients, s->trained, result, s->gpu);
     if (gather) ranks_join(r, s->gpu->stream);
 }

@@ -14,7 +14,9 @@ help.h: what the program says of its options: --help, --print_options, and the r
 // Is it the word that may stand in place of its number?
 static inline bool option_is_word(const Option *p, const Options *o) {
     const void *at = (const char *)o + p->offset;
-    return p->type == OPTION_REAL && *p->choices && *(const double *)at == LR_AUTO;
+    if (!*p->choices) return false;
+    return p->type == OPTION_INT ? *(const int64_t *)at == INT_AUTO
+                                 : p->type == OPTION_REAL && *(const double *)at == LR_AUTO;
 }
 
 // Appends a value as a user would write it.
@@ -23,7 +25,10 @@ static inline void option_text(Str *s, const Option *p, const Options *o) {
     switch (p->type) {
     case OPTION_TEXT:
     case OPTION_PATH: str_puts(s, *(const char *const *)at); return;
-    case OPTION_INT: str_printf(s, "%lld", (long long)*(const int64_t *)at); return;
+    case OPTION_INT:
+        if (option_is_word(p, o)) str_puts(s, p->choices);
+        else str_printf(s, "%lld", (long long)*(const int64_t *)at);
+        return;
     case OPTION_REAL:
         if (option_is_word(p, o)) str_puts(s, p->choices);
         else json_add_number(s, *(const double *)at);
@@ -95,7 +100,7 @@ static inline void options_describe(Str *s, const Options *o) {
             str_puts(s, ", \"most\": ");
             json_add_number(s, (double)p->most);
         }
-        bool words = p->type == OPTION_CHOICE || p->type == OPTION_REAL;
+        bool words = p->type == OPTION_CHOICE || p->type == OPTION_REAL || p->type == OPTION_INT;
         for (const char *c = words ? p->choices : "", *open = ", \"choices\": ["; *c; open = ", ") {
             int n = (int)strcspn(c, "|");
             str_printf(s, "%s\"%.*s\"%s", open, n, c, c[n] ? "" : "]");
@@ -163,11 +168,11 @@ static inline void options_help(FILE *out, const char *program, int verb) {
     static const char *const values[] = {"TEXT", "PATH", "N", "X"};
     for (const Option *p = option_rows; p < option_rows + OPTION_COUNT; p++) {
         if (!(p->verbs & 1 << verb)) continue;
-        bool word = p->type == OPTION_REAL && *p->choices;
+        bool word = (p->type == OPTION_REAL || p->type == OPTION_INT) && *p->choices;
         int column = fprintf(out, "  --%s=%s%s%s ", p->name, p->type <= OPTION_REAL ? values[p->type] : p->choices,
                              word ? "|" : "", word ? p->choices : "");
         if (column < 28) column += fprintf(out, "%*s", 28 - column, "");
-        char usual[64], text[512];
+        char usual[64], text[640];
         snprintf(usual, sizeof usual, "%s", p->fallback);
         if (p->type == OPTION_REAL) snprintf(usual, sizeof usual, "%g", strtod(p->fallback, NULL));
         snprintf(text, sizeof text, "%s%s%s%s", p->help, *usual ? " [" : "", usual, *usual ? "]" : "");

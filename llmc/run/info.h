@@ -11,6 +11,7 @@ the names of Config, memory in bytes.
 #include "../base/json.h"
 #include "../text/data.h"
 #include "data_checks.h"
+#include "fit.h"
 #include "load.h"
 #include "room.h"
 #include "stop.h"
@@ -85,10 +86,52 @@ static inline void info_tensor(Str *json, const Param *p, int times, const Confi
     free(names.data);
 }
 
+static inline ModelSetup info_setup(const Config *c, const Options *o, const Dist *dist) {
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = *c;
+    setup.batch_size = o->batch_size == INT_AUTO ? 0 : (int)o->batch_size, setup.seq_len = (int)o->seq_len;
+    setup.recompute = o->recompute, setup.gradients = true;
+    setup.dist = dist, setup.muon.optimizer = o->optimizer;
+    return setup;
+}
+
+// What train_gpt in bf16 needs of --device, and what fits in its memory. setup: gets the batch that was chosen.
+static inline void info_device(Str *s, bool json, ModelSetup *setup, const Options *o) {
+    const Gpu *gpu = gpu_find(o->device);
+    if (!gpu)
+        fail("--device=%s is not known; say it as the driver does: A100, H100, H200, B200, L40S, RTX 4090", o->device);
+    FitRoom f = {gpu_room(0.98 * gpu->size * MEM_GIB, setup->dist), 0, RECOMPUTE_NONE, 2};
+    int wanted = setup->recompute, most[RECOMPUTE_AUTO];
+    for (int r = RECOMPUTE_NONE; r < RECOMPUTE_AUTO; r++) most[r] = fit_batch(setup, r, &f);
+    fit_choose(setup, &f);
+    double need = fit_need(setup, setup->recompute, setup->batch_size, &f);
+    if (json)
+        str_printf(s,
+                   ", \"device\": {\"name\": \"%s\", \"room\": %.0f, \"need\": %.0f, \"fits\": %s, "
+                   "\"recompute\": \"%s\", \"batch_size\": %d, \"largest_batch\": {",
+                   gpu->name, f.room, need, need <= f.room ? "true" : "false", recompute_name(setup->recompute),
+                   setup->batch_size);
+    else
+        str_printf(s,
+                   "%s (%.0f GiB), train_gpt in bf16: B=%d and --recompute=%s%s need %.3f of the %.3f GiB that a model "
+                   "may take%s\nlargest batch there at T=%d:",
+                   gpu->name, gpu->size, setup->batch_size, recompute_name(setup->recompute),
+                   wanted == RECOMPUTE_AUTO ? " (auto)" : "", need / MEM_GIB, f.room / MEM_GIB,
+                   need <= f.room ? "" : ": too much", setup->seq_len);
+    for (int r = RECOMPUTE_NONE; r < RECOMPUTE_AUTO; r++)
+        str_printf(s, json ? "%s\"%s\": %d" : "%s%s %d", r ? ", " : json ? "" : " ", recompute_name(r), most[r]);
+    str_puts(s, json ? "}}" : "\n");
+}
+
 static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
-    int B = (int)o->batch_size, T = (int)o->seq_len,
-        recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
+    ModelSetup setup = info_setup(c, o, dist);
+    Str device;
+    memset(&device, 0, sizeof device);
+    if (*o->device) info_device(&device, json != NULL, &setup, o);
+    int B = setup.batch_size, T = setup.seq_len;
+    setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute; // of this program
     if (json) {
         str_puts(json, "\"model\": {");
         info_config(json, o->model, c, &t);
@@ -106,11 +149,6 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
         info_tensor(json, p, once ? 1 : c->layers, c, &t);
         comma = ", ";
     }
-    ModelSetup setup;
-    memset(&setup, 0, sizeof setup);
-    setup.config = *c;
-    setup.batch_size = B, setup.seq_len = T, setup.recompute = recompute;
-    setup.gradients = true, setup.dist = dist, setup.muon.optimizer = o->optimizer;
     ModelMemory m = model_memory(&setup);
     CheckpointTables tables = checkpoint_tables(c, setup.muon.optimizer);
     double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true),
@@ -121,9 +159,9 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
                    "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
-                   "%.0f}}",
+                   "%.0f}%s}",
                    products, B, T, flops, FLOPS_FORMULA, m.weights, m.gradients, m.moments, m.activations, m.buffers,
-                   copy, scratch, all);
+                   copy, scratch, all, device.size ? device.data : "");
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, FLOPS_FORMULA);
@@ -132,7 +170,9 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
                m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
                m.host ? "" : " but copy and scratch, which the host holds");
+        if (device.size) fputs(device.data, stdout);
     }
+    free(device.data);
     checkpoint_tables_free(&tables);
     param_table_free(&t);
 }
@@ -195,6 +235,7 @@ static inline int verb_info(const Options *o, Dist *dist) {
     Error err;
     Str s, *json = o->json ? &s : NULL;
     memset(&s, 0, sizeof s);
+    if (*o->device && !*o->model) fail("--device=%s: for which model? Give --model", o->device);
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
@@ -202,7 +243,9 @@ static inline int verb_info(const Options *o, Dist *dist) {
         if (o->vocab_size && c.vocab_size != o->vocab_size)
             fail("--vocab_size=%lld is for presets; the folder --model=%s has a vocabulary of %d",
                  (long long)o->vocab_size, o->model, c.vocab_size);
-        if (!config_check_batch(&c, o->batch_size, o->seq_len, &err)) fail("%s", err.text);
+        if (o->batch_size == INT_AUTO && !*o->device)
+            fail("--batch_size=auto: for which memory? Give --device=H100 or another GPU, or a number");
+        if (o->batch_size != INT_AUTO && !config_check_batch(&c, o->batch_size, o->seq_len, &err)) fail("%s", err.text);
         info_model(json, &c, o, dist);
         if (!account_show(json, o->model, &err)) fail("%s", err.text);
     }

@@ -65,6 +65,7 @@ enum { MASTERS(CHOICE_ENUM) };
 #define STEPS_MOST (1ll << 40)
 
 #define LR_AUTO (-1.0) // --lr=auto: below what a number may be
+#define INT_AUTO (-1)  // --batch_size=auto likewise
 
 #define TEXT_OF(x) TEXT_OF_(x) // a macro's value as text
 #define TEXT_OF_(x) #x
@@ -72,7 +73,8 @@ enum { MASTERS(CHOICE_ENUM) };
 // X(TYPE, name, default as a user would write it, least, most, choices, verbs, help)
 // TYPE: TEXT and PATH (const char*; of a path a leading ~ is the user's folder), INT (int64_t), REAL (double), FLAG and
 // CHOICE (int: index into choices). Lists of files are TEXT: path_expand reads them.
-// least and most bound INT and REAL, both included. A REAL with a choice may also be that one word, which is LR_AUTO.
+// least and most bound INT and REAL, both included. One with a choice may also be that one word, which is INT_AUTO or
+// LR_AUTO.
 // clang-format off
 #define OPTIONS(X)                                                                                                     \
     X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                               \
@@ -152,7 +154,9 @@ enum { MASTERS(CHOICE_ENUM) };
       "what ends a document: blank lines, a form feed, the file's end; none: the whole file, byte for byte, is one "   \
       "document")                                                                                                      \
     X(INT, shard_tokens, TEXT_OF(SHARD_TOKENS), 1024, 1ll << 40, "", O_TOKENIZE, "most tokens in one shard")           \
-    X(INT, batch_size, "8", 1, 1 << 20, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO, "sequences in one pass of a rank, B")  \
+    X(INT, batch_size, "8", 1, 1 << 20, "auto", O_TRAIN | O_EVAL | O_DUMP | O_INFO,                                    \
+      "sequences in one pass of a rank, B; train: auto: the most that fit in the GPU's memory (train_gpt_cpu: in half " \
+      "of what is left) and divide --total_batch_tokens; a resumed run takes what was chosen")                                                                           \
     X(INT, seq_len, "256", 1, 1 << 24, "", O_TRAIN | O_EVAL | O_DUMP | O_INFO,                                         \
       "tokens in a sequence, T; train: also the longest sequence that a new model is made for")                        \
     X(INT, total_batch_tokens, "0", 0, 1ll << 40, "", O_TRAIN,                                                         \
@@ -232,7 +236,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, spike_limit, "10", 1, 1 << 30, "", O_TRAIN, "more spikes in a row, skipped or rolled back, are an error")   \
     X(CHOICE, recompute, "auto", 0, 0, CHOICES(RECOMPUTES), O_TRAIN | O_DUMP | O_INFO,                                 \
       "what the backward pass computes again instead of keeping it: none; cheap: norms and activation functions; "     \
-      "block: whole blocks; auto: cheap, but none for dump, which can write only what is kept")                        \
+      "block: whole blocks; auto: train_gpt: the least with which the batch fits in the GPU's memory; train_gpt_cpu: " \
+      "cheap, or block where that does not fit; a resumed run takes what was chosen; none for dump, which can write "  \
+      "only what is kept")                                                                                             \
     X(CHOICE, precision, "usual", 0, 0, CHOICES(PRECISIONS), O_COMPUTE,                                                \
       "train_gpt_cpu: operands of the matrix products, and with bf16 what generate and eval keep of matrices; all "    \
       "else is fp32 (usual: fp32; auto: bf16 if a measurement at the start finds it 1.3 times as fast, and a run "     \
@@ -263,6 +269,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "a file of lines `key = value`: what only a person can know; report --check lists the keys that are open")       \
     X(FLAG, check, "off", 0, 0, "off|on", O_REPORT,                                                                    \
       "write nothing; say what is missing for the Model Openness Framework and the European Open Source AI Index")     \
+    X(TEXT, device, "", 0, 0, "", O_INFO,                                                                              \
+      "a GPU (H100, A100, RTX 4090, ...): what train_gpt in bf16 needs of its memory, and what fits in it")            \
     X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
     X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                       \
       "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
@@ -297,7 +305,7 @@ typedef struct {
     size_t offset;           // of its field in Options
     const char *fallback;    // as a user would write it
     long double least, most; // these hold every int64_t
-    const char *choices;     // "a|b|c"; of a REAL: "" or a word
+    const char *choices;     // "a|b|c"; of an INT or REAL: "" or a word
     int verbs;               // O_...
     const char *help;
 } Option;

@@ -112,15 +112,16 @@ static inline bool options_parse_real(double *out, const char *text) {
 
 static inline bool option_parse_number(Options *o, const Option *p, const char *value, const char *from, Error *err) {
     void *at = (char *)o + p->offset;
-    bool whole = p->type == OPTION_INT, word = !whole && *p->choices;
+    bool whole = p->type == OPTION_INT, word = *p->choices != 0;
     long double x;
     if (word && strcmp(value, p->choices) == 0) {
-        *(double *)at = LR_AUTO;
+        if (whole) *(int64_t *)at = INT_AUTO;
+        else *(double *)at = LR_AUTO;
         return true;
     }
-    Path bounds =
-        whole ? path_of("%lld to %lld", (long long)p->least, (long long)p->most)
-              : path_of("%g to %g%s%s", (double)p->least, (double)p->most, word ? " or the word " : "", p->choices);
+    const char *or_ = word ? " or the word " : "";
+    Path bounds = whole ? path_of("%lld to %lld%s%s", (long long)p->least, (long long)p->most, or_, p->choices)
+                        : path_of("%g to %g%s%s", (double)p->least, (double)p->most, or_, p->choices);
     if (!(whole ? options_parse_int((int64_t *)at, value) : options_parse_real((double *)at, value))) {
         Path meant = options_number_meant(value, whole);
         return error_set(err, "%s--%s=%.200s: expected a %snumber from %s, %s: %s", from, p->name, value,
@@ -311,7 +312,10 @@ static inline bool options_require(const Options *o, Error *err) {
         if (!**(const char *const *)((const char *)o + p->offset))
             snprintf(missing + n, sizeof missing - n, "%s--%s=...", n ? ", " : "", name);
     }
-    return *missing ? error_set(err, "%s needs %s; %s --help says what they are", verb, missing, verb) : true;
+    if (*missing) return error_set(err, "%s needs %s; %s --help says what they are", verb, missing, verb);
+    if ((o->verb == VERB_EVAL || o->verb == VERB_DUMP) && o->batch_size == INT_AUTO)
+        return error_set(err, "--batch_size=auto is for train, and for info with --device; give %s a number", verb);
+    return true;
 }
 
 #endif

@@ -11,6 +11,7 @@ checkpoint that the run goes on from.
 #include "accounting.h"
 #include "budget.h"
 #include "evaluate.h"
+#include "fit.h"
 #include "followers.h"
 #include "inputs.h"
 #include "metrics.h"
@@ -56,7 +57,8 @@ typedef struct {
     Str line;            // of the last step in the metrics
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
-    int B, T;
+    int B, T, recompute;
+    Str fit;                            // what was chosen by the memory, for the log
     int64_t step_tokens;                // in one update, over all ranks
     int micro_batches;                  // passes a step on each rank
     int32_t *inputs, *targets;          // (micro_batches, B, T) each: of the step that comes
@@ -272,6 +274,92 @@ static inline bool trainer_batches(Trainer *t, Error *err) {
     return true;
 }
 
+// --batch_size=auto: an update must not hang on the memory of the machine.
+static inline bool trainer_batches_free(const Trainer *t, Error *err) {
+    const Options *o = t->o;
+    int64_t unit = (int64_t)t->T * t->dist->size;
+    if (o->total_batch_tokens == 0)
+        return error_set(err, "--batch_size=auto needs --total_batch_tokens, the tokens of an update: what is learned "
+                              "must not hang on the memory of the machine");
+    if (o->total_batch_tokens % unit)
+        return error_set(err,
+                         "--total_batch_tokens=%lld is not a multiple of seq_len x ranks = %d x %d = %lld; take %lld",
+                         (long long)o->total_batch_tokens, t->T, t->dist->size, (long long)unit,
+                         (long long)((o->total_batch_tokens / unit + 1) * unit));
+    return true;
+}
+
+// What the options say of the model.
+static inline ModelSetup trainer_setup(const Trainer *t) {
+    const Options *o = t->o;
+    ModelSetup setup;
+    memset(&setup, 0, sizeof setup);
+    setup.config = t->in.config;
+    setup.batch_size = t->B;
+    setup.seq_len = t->T;
+    setup.recompute = t->recompute;
+    setup.precision = o->precision;
+    setup.kernels = o->kernels;
+    setup.no_master = o->master_weights == MASTER_NONE;
+    setup.zero = (int)o->zero;
+    setup.zero_group = (int)o->zero_group;
+    setup.threads = (int)o->threads;
+    setup.gradients = true;
+    setup.muon = muon_rule(o);
+    setup.dist = t->dist;
+    return setup;
+}
+
+// What a resumed run takes of --recompute=auto and --batch_size=auto. A version that did not record them took "cheap".
+static inline bool trainer_fit_again(Trainer *t, Error *err) {
+    const RunState *s = &t->state;
+    if (t->recompute == RECOMPUTE_AUTO) t->recompute = s->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : s->recompute;
+    if (!t->B && !s->batch_size)
+        return error_set(err, "--batch_size=auto: the checkpoint of step %lld does not say what it was; give a number",
+                         (long long)s->step);
+    if (!t->B) t->B = (int)s->batch_size;
+    str_printf(&t->fit, "as before: --batch_size=%d, --recompute=%s", t->B, recompute_name(t->recompute));
+    return true;
+}
+
+// --recompute=auto and --batch_size=auto. On all ranks, which choose the same: what the one with the least room can.
+static inline bool trainer_fit(Trainer *t, Error *err) {
+    const Options *o = t->o;
+    bool free_batch = o->batch_size == INT_AUTO;
+    if (!free_batch && o->recompute != RECOMPUTE_AUTO) return true;
+    if (t->state.step > 0) return trainer_fit_again(t, err) && (!free_batch || trainer_batches(t, err));
+    ModelSetup setup = trainer_setup(t), one = setup;
+    one.batch_size = 1, one.recompute = RECOMPUTE_BLOCK;
+    double *all = (double *)mem_alloc(sizeof(double) * (size_t)t->dist->size), room = engine_memory(t->dist);
+    bool host = model_memory(&one).host;
+    if (host && free_batch) room /= 2; // other programs live here, too
+    if (host && room > 0)
+        room = fmax(1, room - checkpoint_copy_bytes(o, &t->in.tables, t->dist) -
+                           room_scratch(&t->in.tables.array[0], &t->in.config, true));
+    dist_gather(t->dist, all, &room, sizeof room);
+    for (int r = 0; r < t->dist->size; r++) room = fmin(room, all[r]);
+    free(all);
+    FitRoom f = {room, free_batch ? o->total_batch_tokens / ((int64_t)t->T * t->dist->size) : 0,
+                 host ? RECOMPUTE_CHEAP : RECOMPUTE_NONE, 0};
+    bool fits = room > 0 && fit_choose(&setup, &f);
+    if (room <= 0 && !free_batch) setup.recompute = RECOMPUTE_CHEAP;
+    if (!fits && free_batch && room <= 0)
+        return error_set(err, "--batch_size=auto: how much memory there is cannot be seen here; give a number");
+    if (!fits && free_batch)
+        return error_set(err,
+                         "--batch_size=auto: not even one sequence of %d tokens fits: it needs %.3f GiB with "
+                         "--recompute=%s, and a model may take %.3f GiB here; take a smaller --seq_len or model",
+                         t->T, fit_need(&setup, setup.recompute, 1, &f) / MEM_GIB, recompute_name(setup.recompute),
+                         room / MEM_GIB);
+    t->recompute = setup.recompute, t->B = setup.batch_size;
+    str_printf(&t->fit, "by the memory: --recompute=%s, --batch_size=%d: %.3f GiB of %.3f that a model may take%s",
+               recompute_name(t->recompute), t->B, fit_need(&setup, t->recompute, t->B, &f) / MEM_GIB, room / MEM_GIB,
+               room <= 0 ? " (not known)"
+               : fits    ? ""
+                         : " (too little)");
+    return !free_batch || trainer_batches(t, err);
+}
+
 // The tasks of --eval_tasks, as far as there are any. described: gets lines that must be the same on every rank.
 static inline bool trainer_open_tasks(Trainer *t, Str *described, Error *err) {
     TaskRules rules = {&t->in.tokenizer, t->T, t->o->truncate != 0};
@@ -317,7 +405,10 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Dist *dist = t->dist;
     Error err;
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
-    dist_agree(dist, trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) && trainer_batches(t, &err), &err);
+    dist_agree(dist,
+               trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) &&
+                   (o->batch_size == INT_AUTO ? trainer_batches_free(t, &err) : trainer_batches(t, &err)),
+               &err);
     Str s;
     memset(&s, 0, sizeof s);
     inputs_describe(&s, &t->in, o);
@@ -348,14 +439,17 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     bool folder = true, weights = true;
     dist_agree(dist, checkpoint->text[0] || folder_look(o->model, &folder, &weights, &err), &err);
     if (!t->finished && weights) dist_agree(dist, folder_check_weights(&t->in.config, from, &err), &err);
-    if (!t->finished) dist_agree(dist, engine_preflight(dist, &err), &err);
+    if (t->finished) return;
+    dist_agree(dist, engine_preflight(dist, &err), &err);
+    dist_agree(dist, trainer_fit(t, &err), &err);
 }
 
 // The parts of the options that others take.
 static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->o = o;
     t->dist = dist;
-    t->B = (int)o->batch_size;
+    t->B = o->batch_size == INT_AUTO ? 0 : (int)o->batch_size;
+    t->recompute = o->recompute;
     t->T = (int)o->seq_len;
     t->data_ok = true;
     t->metrics.steps = o->steps;
@@ -391,26 +485,15 @@ static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
 static inline void trainer_make_model(Trainer *t) {
     const Options *o = t->o;
     Error err;
-    ModelSetup setup;
-    memset(&setup, 0, sizeof setup);
-    setup.config = t->in.config;
-    setup.batch_size = t->B;
-    setup.seq_len = t->T;
-    setup.recompute = o->recompute == RECOMPUTE_AUTO ? RECOMPUTE_CHEAP : o->recompute;
+    ModelSetup setup = trainer_setup(t);
     bool goes_on = o->precision == PRECISION_AUTO && t->state.step > 0;
-    setup.precision = goes_on ? t->state.precision : o->precision;
-    setup.kernels = o->kernels;
-    setup.no_master = o->master_weights == MASTER_NONE;
-    setup.zero = (int)o->zero;
-    setup.zero_group = (int)o->zero_group;
-    setup.threads = (int)o->threads;
-    setup.gradients = true;
-    setup.muon = muon_rule(o);
-    setup.dist = t->dist;
+    if (goes_on) setup.precision = t->state.precision;
     trainer_room(t, &setup);
     t->model = model_create(&setup, &err);
     dist_agree(t->dist, t->model != NULL, &err);
     t->state.precision = model_precision(t->model);
+    t->state.recompute = t->recompute;
+    t->state.batch_size = t->B;
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
 }
 
@@ -518,6 +601,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
         log_line(&t->log, "checks before the start: %d rank%s, program, options, files, disk and devices, %.2f s",
                  dist->size, dist->size == 1 ? "" : "s", checked);
         log_line(&t->log, "%s", t->memory.data);
+        if (t->fit.size) log_line(&t->log, "%s", t->fit.data);
         if (!o->verify) log_line(&t->log, "--verify=off: the checksums of what is read were not looked at");
     }
     if (dist->rank == 0) trainer_follow(t);
@@ -539,6 +623,7 @@ static inline void trainer_close(Trainer *t) {
     tasks_free(&t->tasks);
     free(t->scores.data);
     free(t->memory.data);
+    free(t->fit.data);
     free(t->lr_test.data);
     account_free(&t->account);
     free(t->line.data);

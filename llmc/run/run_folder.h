@@ -17,9 +17,11 @@ typedef struct {
     int64_t skipped;  // steps whose update was refused
     int64_t spikes;   // in a row, and the furthest step that was one
     int64_t spike_step;
-    double seconds; // of --time_budget that are used; 0: there is none
-    double lr;      // that --lr=auto chose before the first step; 0: it was not asked
-    int precision;  // Precision that the model works in
+    double seconds;     // of --time_budget that are used; 0: there is none
+    double lr;          // that --lr=auto chose before the first step; 0: it was not asked
+    int precision;      // Precision that the model works in
+    int recompute;      // Recompute that it works with; AUTO: of a version that did not say
+    int64_t batch_size; // B; 0: likewise
     SpikeWindow window;
     int64_t seed;
     int64_t seq_len;
@@ -31,6 +33,9 @@ static inline void run_state_json(Str *s, const RunState *state) {
                (long long)state->position, (long long)state->tokens);
     str_printf(s, "  \"seconds\": %.17g,\n  \"lr\": %.17g,\n  \"precision\": \"%s\",\n", state->seconds, state->lr,
                state->precision == PRECISION_BF16 ? "bf16" : "fp32");
+    static const char *const recomputes[] = {RECOMPUTES(CHOICE_NAME)};
+    str_printf(s, "  \"recompute\": \"%s\",\n  \"batch_size\": %lld,\n", recomputes[state->recompute],
+               (long long)state->batch_size);
     str_printf(s, "  \"skipped\": %lld,\n  \"spikes\": %lld,\n  \"spike_step\": %lld,\n  \"window\": {",
                (long long)state->skipped, (long long)state->spikes, (long long)state->spike_step);
     spike_json(s, &state->window);
@@ -60,14 +65,16 @@ static inline bool run_state_read(RunState *state, const Json *root) {
     state->precision = strcmp(precision, "bf16") == 0   ? PRECISION_BF16
                        : strcmp(precision, "fp32") == 0 ? PRECISION_FP32
                                                         : PRECISION_USUAL; // of a version before
+    state->recompute = options_choice(CHOICES(RECOMPUTES), json_string(json_get(root, "recompute"), "auto"));
+    state->batch_size = run_integer(root, "batch_size", 0);
     state->seed = run_integer(root, "seed", -1);
     state->seq_len = run_integer(root, "seq_len", -1);
     const char *data = json_string(json_get(root, "data"), "");
     state->data = strtoull(data, NULL, 16);
     return state->step >= 0 && state->position >= 0 && state->tokens >= 0 && state->skipped >= 0 &&
            state->skipped <= state->step && state->spikes >= 0 && state->spike_step >= 0 && state->seconds >= 0 &&
-           state->lr >= 0 && isfinite(state->lr) && strlen(data) == 16 &&
-           spike_read(&state->window, json_get(root, "window"));
+           state->lr >= 0 && isfinite(state->lr) && state->recompute >= 0 && state->batch_size >= 0 &&
+           strlen(data) == 16 && spike_read(&state->window, json_get(root, "window"));
 }
 
 static inline bool run_state_wrong(const char *checkpoint, Error *err) {

@@ -51,8 +51,8 @@ is known when all are read: until then the lines of the output lie in a file wit
 #define CORPUS_MORE(X)                                                                                                 \
     X(CORPUS_OPT_OUT, "opt_out")                                                                                       \
     X(CORPUS_LANGUAGE, "language")                                                                                     \
-    X(CORPUS_QUALITY, "quality") X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs")                   \
-        X(CORPUS_NEAR, "near")
+    X(CORPUS_QUALITY, "quality")                                                                                       \
+    X(CORPUS_DOCUMENTS, "documents") X(CORPUS_PARAGRAPHS, "paragraphs") X(CORPUS_NEAR, "near")
 enum { CORPUS_BEFORE_QUALITY = CLEAN_STEP_COUNT - 1, CORPUS_MORE(CHOICE_ENUM) CORPUS_STEP_COUNT };
 
 static inline const char *corpus_step(int step) {

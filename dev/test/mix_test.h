@@ -13,8 +13,9 @@ stands at a position against plain counting, and a mixture of one source against
 static void mix_test_shares(const int64_t *weights, int count) {
     Mix *m = (Mix *)mem_alloc(sizeof(Mix));
     Error err;
+    static const char name[] = "x";
     int64_t seen[MIX_MOST] = {0}, far = 0, wrong = 0, jobs = 0;
-    for (int k = 0; k < count; k++) mix_add(m, "x", "x" + 1, weights[k], &err), m->sources[k].sequences = 1 << 20;
+    for (int k = 0; k < count; k++) mix_add(m, name, name + 1, weights[k], &err), m->sources[k].sequences = 1 << 20;
     for (int k = 1; k < count; k++) m->sources[k].first = m->sources[k - 1].first + (1 << 20);
     mix_plan(m);
     int64_t positions = int64_min(3 * m->period, 3000000 / count);

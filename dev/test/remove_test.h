@@ -100,6 +100,7 @@ static RemovalList remove_test_list(const int *numbers) {
     Error err;
     Str text;
     Path path = test_temp("remove_ids");
+    memset(&list, 0, sizeof list);
     memset(&text, 0, sizeof text);
     for (; *numbers >= 0; numbers++) {
         char hex[65];

@@ -301,11 +301,21 @@ static void test_documents_folder(void) {
               file_write_quickly(test_temp("folder/b/.hidden").text, "Nie", 3, &err) &&
               file_write_quickly(test_temp("folder/b/bild").text, "\x89PNG\r\n\x1a\n", 8, &err),
           "%s", err.text);
+    // What tells of texts is none; another program's file of that name is.
+    static const char *const manifests[][2] = {{"manifest.json", "{\n  \"corpus\": \"corpus.jsonl.zst\"}"},
+                                               {"s_manifest.json", "{\n  \"shards\": {\"train\": 1}, \"x\": 2}"},
+                                               {"t.manifest.json", "{\n  \"tokenizer\": \"tokenizer.json\"}"},
+                                               {"b/manifest.tsv", "source\tname\tlicence\n"},
+                                               {"b/c/manifest.json", "Manifest der Bienen im Mai"}};
+    for (size_t i = 0; i < sizeof manifests / sizeof *manifests; i++)
+        CHECK(file_write_quickly(test_temp(path_of("folder/%s", manifests[i][0]).text).text, manifests[i][1],
+                                 strlen(manifests[i][1]), &err),
+              "%s", err.text);
     Path folder = test_temp("folder");
     Str got = documents_test_read(folder.text, &s, &err);
-    CHECK(!err.text[0] &&
-              strcmp(got.data, "a.txt@0=Zuerst|x@0=Tief|z.txt@0=Zuletzt\n\nund noch|!bild: it is not plain text "
-                               "but a PNG picture|") == 0,
+    CHECK(!err.text[0] && strcmp(got.data, "a.txt@0=Zuerst|manifest.json@0=Manifest der Bienen im Mai|x@0=Tief|"
+                                           "z.txt@0=Zuletzt\n\nund noch|!bild: it is not plain text "
+                                           "but a PNG picture|") == 0,
           "a folder: \"%s\" %s", got.data, err.text);
     free(got.data);
     CHECK(symlink("..", test_temp("folder/b/up").text) == 0, "symlink");

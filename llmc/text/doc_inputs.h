@@ -7,7 +7,8 @@ doc_inputs.h: the documents of many files, in the order of the files, whoever re
         ... doc_inputs_release(&in, batch)                         when its texts are done with
     doc_inputs_close(&in)
 
-A folder stands for all files in it and below, sorted by byte value, without those whose names begin with a dot; each is
+A folder stands for all files in it and below, sorted by byte value, without those whose names begin with a dot and
+without what tells of texts beside them: manifest.tsv, and the manifests of `corpus`, `tokenize` and `bpe`. Each file is
 one document, unless it is JSON lines or another form with documents of its own (documents.h).
 
 INPUTS_READERS threads read ahead, a file each, and stop where a file has INPUTS_AHEAD bytes that nobody took: several
@@ -72,6 +73,18 @@ typedef struct InputsFolder {
     const struct InputsFolder *above; // the folder that it was found in, or NULL
 } InputsFolder;
 
+// What this program and its scripts write about texts, in the folder where these are.
+static inline bool doc_inputs_manifest(const char *path, int fd) {
+    static const char *const starts[] = {"{\n  \"corpus\": \"", "{\n  \"shards\": {", "{\n  \"tokenizer\": \""};
+    char start[20];
+    Error err;
+    if (str_ends_with(path, "/manifest.tsv")) return true;
+    if (!str_ends_with(path, "manifest.json") || !file_read_at(fd, start, sizeof start, 0, &err)) return false;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (memcmp(start, starts[i], strlen(starts[i])) == 0) return true;
+    return false;
+}
+
 static inline bool doc_inputs_add(DocInputs *in, size_t *capacity, const char *path, const InputsFolder *above,
                                   Error *err) {
     FileKind kind;
@@ -93,7 +106,9 @@ static inline bool doc_inputs_add(DocInputs *in, size_t *capacity, const char *p
     struct stat st;
     int fd = file_open(path, &st, err);
     if (fd < 0) return false;
+    bool manifest = above && doc_inputs_manifest(path, fd);
     close(fd);
+    if (manifest) return true;
     in->files = (DocFile *)mem_grow(in->files, capacity, (size_t)in->count + 1, sizeof(DocFile));
     DocFile *f = &in->files[in->count++];
     memset(f, 0, sizeof *f);

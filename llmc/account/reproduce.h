@@ -289,8 +289,8 @@ static inline bool reproduce_train(Str *s, const View *v, Error *err) {
     if (!reproduce_list(s, v, "val", err)) return false;
     str_puts(s, " --tokenizer=\"$out\"/tokenizer.json");
     reproduce_options(s, options,
-                      " train_data val_data tokenizer out resume verify progress max_minutes threads precision lr "
-                      "steps keep_checkpoints checkpoint_every recompute batch_size ");
+                      " train_data val_data tokenizer out resume verify progress mlflow max_minutes threads precision "
+                      "lr steps keep_checkpoints checkpoint_every recompute batch_size ");
     reproduce_chosen(s, v, "recompute"), reproduce_chosen(s, v, "batch_size");
     double every = json_number(json_get(options, "checkpoint_every"), 0),
            kept = json_number(json_get(options, "keep_checkpoints"), 0);

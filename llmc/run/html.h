@@ -134,7 +134,7 @@ static inline int chart_order(const void *a, const void *b) {
 static inline double bucket_least(const Bucket *b, bool alone) { return alone ? (double)b->least : bucket_mean(b); }
 static inline double bucket_most(const Bucket *b, bool alone) { return alone ? (double)b->most : bucket_mean(b); }
 
-// The value below which a share of what is shown lies.
+// The value up to which a share of what is shown lies; of few values that is all of them.
 static inline double chart_quantile(const ChartLine *lines, int count, double share) {
     double *all = (double *)mem_alloc(sizeof(double) * SERIES_BUCKETS * (size_t)count), found = 0;
     size_t n = 0;
@@ -142,7 +142,7 @@ static inline double chart_quantile(const ChartLine *lines, int count, double sh
         for (int i = 0; lines[k].series && i < lines[k].series->used; i++)
             if (lines[k].series->buckets[i].count) all[n++] = bucket_most(&lines[k].series->buckets[i], count == 1);
     qsort(all, n, sizeof *all, chart_order);
-    if (n) found = all[(size_t)(share * (double)(n - 1))];
+    if (n) found = all[n - 1 - (size_t)((1 - share) * (double)n)];
     free(all);
     return found;
 }

@@ -54,7 +54,7 @@ NCCL_LIBS  := $(if $(NCCL_DIR),-L$(NCCL_DIR)../lib -Xlinker -rpath=$(NCCL_DIR)..
 endif
 NVFLAGS  += $(MPI_CFLAGS) $(NCCL_FLAGS)
 NVLIBS   := -lcublasLt $(NCCL_LIBS) $(filter -L% -l%,$(MPI_LIBS)) -ldl
-.PHONY: all help build-tests build-gpu gpu-bundle build-fuzz emu test test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
+.PHONY: all help build-tests build-gpu gpu-bundle build-fuzz emu test test-long test-ptx test-cluster test-faults compare bench fuzz mutants ptx-mutants format lint clean FORCE
 .SECONDARY: # keeps what stands between a source and a program
 all: train_gpt_cpu $(if $(NVCC),train_gpt)
 
@@ -63,6 +63,7 @@ help:
 	@echo "make train_gpt_cpu   the CPU program"
 	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
 	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
+	@echo "make test-long       what make test runs a part of: the CUDA program on several ranks, every header by every compiler"
 	@echo "make test-ptx        the PTX that nvcc makes of every kernel, executed on the CPU: kernels and whole programs, sm_80 and sm_90"
 	@echo "make test-cluster    Slurm, ssh, cut cables and a hundred kills, on this machine, as root; SKIP=slurm,ssh,kill,bytes"
 	@echo "make test_gpt        the C tests; make build-tests: with the programs that they need"
@@ -74,8 +75,7 @@ help:
 	@echo "make test-faults     every call of a run fails once, every part of its files is damaged: 70,000 runs; make test takes some"
 	@echo "make fuzz            MINUTES=1 (or SECONDS) of each driver in dev/fuzz, with clang; make build-fuzz only builds them"
 	@echo "make mutants         plants faults, one at a time, and counts those that the tests catch; ONLY=WORD some. make ptx-mutants: on PTX"
-	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run"
-	@echo "make clean           remove what was built"
+	@echo "make format          lays out every source file as .clang-format says; make lint says where that was not run; make clean removes what was built"
 
 $(BUILD):
 	@mkdir -p $@
@@ -175,8 +175,8 @@ test-faults: $(BUILD)/train_gpt_cpu; @BUILD=$(BUILD) CC=$(CC) POINTS=all dev/tes
 test test-cluster:
 	@scripts/install.sh build test $(if $(filter file,$(origin MPI)),mpi) $(if $(filter %cluster,$@),cluster)
 	@$(MAKE) --no-print-directory run-$@
-run-test: build-tests emu $(PTX_FEW)
-	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh
+run-test test-long: build-tests emu $(PTX_FEW)
+	@BUILD=$(BUILD) RUNNER="$(RUNNER)" SANITIZE=$(SANITIZE) dev/test/run.sh $(filter long,$(@:test-%=%))
 run-test-cluster: $(BUILD)/train_gpt_cpu; @BUILD=$(BUILD) dev/test/cluster_test.sh $(if $(SKIP),--skip=$(SKIP))
 
 # Both programs on the same weights and tokens, tensor by tensor; the CUDA program on the GPU where there is one, else emulated.

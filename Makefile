@@ -63,7 +63,7 @@ help:
 	@echo "make train_gpt_cpu   the CPU program"
 	@echo "make train_gpt       the CUDA program, for CUDA_ARCH=\"$(CUDA_ARCH)\" and later"
 	@echo "make test            every test, in float and in double, and the CUDA program emulated; SANITIZE=1: under sanitizers"
-	@echo "make test-long       what make test runs a part of: the CUDA program on several ranks, every header by every compiler"
+	@echo "make test-long       what make test runs a part of: both programs on several ranks, every header by every compiler"
 	@echo "make test-ptx        the PTX that nvcc makes of every kernel, executed on the CPU: kernels and whole programs, sm_80 and sm_90"
 	@echo "make test-cluster    Slurm, ssh, cut cables and a hundred kills, on this machine, as root; SKIP=slurm,ssh,kill,bytes"
 	@echo "make test_gpt        the C tests; make build-tests: with the programs that they need"

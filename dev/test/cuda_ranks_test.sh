@@ -207,7 +207,7 @@ check "resumed on 2 ranks, then on 1: $away away, expected 1e-5 at most" jq -en 
 
 # Groups of 2 among 4 ranks, 3 files, whose writers are in both groups; then resumed from them in one group.
 export_one() { "${program[0]}" export --model="$1" --format=gguf --dtype=f32 --out=x.gguf >said 2>&1 && sha256sum <x.gguf; }
-for zero in $([ "$mode" = few ] || echo 1) 3; do
+for zero in $([ "$mode" = few ] || echo 1 3); do
     rm -rf whole spread
     train llama 4 1 whole --zero="$zero" --zero_group=2
     train llama 4 1 spread --zero="$zero" --zero_group=2 --checkpoint_files=3

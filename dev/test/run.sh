@@ -20,7 +20,7 @@ for script in dev/test/*_test.sh; do
     esac
     tests+=("bash $script")
 done
-if [ "${1:-}" = long ]; then tests=('bash dev/test/cuda_ranks_test.sh short' 'bash dev/test/promises_test.sh long'); fi
+if [ "${1:-}" = long ]; then tests=('bash dev/test/cuda_ranks_test.sh short' 'bash dev/test/promises_test.sh long' 'bash dev/test/ranks_test.sh long'); fi
 
 at_once=$(nproc)
 {

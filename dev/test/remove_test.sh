@@ -87,14 +87,17 @@ for tool in gzip bzip2 xz zstd; do
     check "$tool: the same lines" cmp <($tool -dc <packed.x) without.jsonl
 done
 
-# Killed: files and sets are the old or the new, and the same command with another report comes to its end.
+# Killed: files and sets are the old or the new, and the same command with another report comes to its end. When: within
+# the time that a whole removal takes on this machine.
+rm -rf clean s_* && cp -r clean0 clean && cp set0/* .
+length=$({ time -p run corpus --remove=ids.txt,text.txt --input=clean --data='s_*.bin' --tokenizer=t.json --out=timed.json; } 2>&1 | awk '/^real/ { print $2 }')
 kills=0
 for ((round = 0; round < 5 * KILLS && kills < KILLS; round++)); do
     rm -rf clean s_* && cp -r clean0 clean && cp set0/* .
     rm -f killed.json
     "${program[@]}" corpus --remove=ids.txt,text.txt --input=clean --data='s_*.bin' --tokenizer=t.json --out=killed.json >out 2>err </dev/null &
     pid=$!
-    sleep "0.$(printf %03d $((RANDOM % 60 + 5)))"
+    sleep "$(awk -v l="$length" -v x="$RANDOM" 'BEGIN { print (l + 0.01) * x / 32768 }')"
     kill -KILL $pid 2>/dev/null && kills=$((kills + 1))
     wait $pid 2>/dev/null
     cmp -s clean/corpus.jsonl clean0/corpus.jsonl || cmp -s clean/corpus.jsonl without.jsonl

@@ -302,6 +302,45 @@ static void test_option_paths(void) {
     free(home);
 }
 
+// What a preset's size says where its user does not.
+static void test_defaults_by_size(void) {
+    static const struct {
+        const char *words;
+        int optimizer, schedule;
+        double lr, muon_lr, beta2, warmup, last;
+    } rows[] = {
+        {"--model=llama-nano", OPTIMIZER_ADAMW, SCHEDULE_COSINE, 6e-4, 0, 0.95, 0, 0.1},
+        {"--model=a/llama-5M", OPTIMIZER_ADAMW, SCHEDULE_COSINE, 6e-4, 0, 0.95, 0, 0.1},
+        {"--model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.02, 0.004, 0.99, 0.05, 0},
+        {"--model=Qwen3-3m --optimizer=muon", OPTIMIZER_MUON, SCHEDULE_LINEAR, 0.02, 0.004, 0.99, 0.05, 0},
+        {"--model=gpt2-3M --optimizer=adamw", OPTIMIZER_ADAMW, SCHEDULE_LINEAR, 0.001, 0, 0.99, 0.05, 0},
+        {"--lr=0.003 --model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.003, 0, 0.99, 0.05, 0},
+        {"--lr=auto --model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, LR_AUTO, 0, 0.99, 0.05, 0},
+        {"--model=llama-5M --muon_lr=0.006", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.02, 0.006, 0.99, 0.05, 0},
+        {"--model=llama-5M --warmup_steps=7 --beta2=0.9", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.02, 0.004, 0.9, 0, 0},
+        {"--model=llama-5M --lr_schedule=cosine", OPTIMIZER_NORMUON, SCHEDULE_COSINE, 0.02, 0.004, 0.99, 0.05, 0.1},
+        {"--model=gpt2-124M", OPTIMIZER_ADAMW, SCHEDULE_COSINE, 6e-4, 0, 0.95, 0.05, 0.1},
+        {"--model=llama-7B --optimizer=muon", OPTIMIZER_MUON, SCHEDULE_COSINE, 1.2e-4, 0, 0.95, 0.05, 0.1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Options o;
+        Error err;
+        CHECK(test_parse(&o, VERB_TRAIN, rows[i].words, &err), "%s", err.text);
+        CHECK(o.optimizer == rows[i].optimizer && o.lr_schedule == rows[i].schedule && o.lr == rows[i].lr &&
+                  o.muon_lr == rows[i].muon_lr && o.beta2 == rows[i].beta2 && o.warmup_fraction == rows[i].warmup &&
+                  o.final_lr_fraction == rows[i].last,
+              "%s: %d %d %g %g %g %g %g", rows[i].words, o.optimizer, o.lr_schedule, o.lr, o.muon_lr, o.beta2,
+              o.warmup_fraction, o.final_lr_fraction);
+        CHECK(trainer_options_effective(&o, &err), "%s: %s", rows[i].words, err.text);
+        options_free(&o);
+    }
+    Options o;
+    Error err;
+    CHECK(test_parse(&o, VERB_INFO, "--model=llama-5M", &err) && o.optimizer == OPTIMIZER_NORMUON,
+          "info and train mean the same optimizer");
+    options_free(&o);
+}
+
 static void test_options(void) {
     Options o;
     Error err;
@@ -958,6 +997,7 @@ static void test_files_and_links(void) {
 static void test_base(void) {
     test_rng();
     test_options();
+    test_defaults_by_size();
     test_option_numbers();
     test_config_lines();
     test_option_paths();

@@ -21,7 +21,7 @@ export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 check "preparing: $(cat out)" test -f s_val_00000.bin
 
 train() { # train OUT OPTION...
-    "${launch[@]}" "$program" train --train_data='s_train_*' --val_data='s_val_*' --tokenizer=t.json --out="$1" --steps=2 --val_every=0 --checkpoint_every=1 --progress=off "${@:2}" >out 2>err
+    "${launch[@]}" "$program" train --train_data='s_train_*' --val_data='s_val_*' --tokenizer=t.json --out="$1" --steps=2 --val_every=0 --checkpoint_every=1 --progress=off --optimizer=adamw "${@:2}" >out 2>err
 }
 launch=()
 # The largest part in turn: weights, activations, all of a middling model. Beside the sum there are the program, libraries and

@@ -80,7 +80,8 @@ enum { MASTERS(CHOICE_ENUM) };
     X(PATH, model, "", 0, 0, "", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                               \
       "a preset (gpt2-124M, llama-5M, qwen3-350M, ...: see info) or a model folder: a checkpoint, a run's folder "     \
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
-      "which then starts from random weights")                            \
+      "which then starts from random weights; with a preset, train takes the optimizer and learning rates that are "   \
+      "not given by its size, and says so")                                                                            \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas; sources by weight: A:0.7,B:0.3, where each weight is "   \
       "of all shards since the one before, and all sum to 1")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \
@@ -286,15 +287,23 @@ typedef double OptionREAL;
 typedef int OptionFLAG;
 typedef int OptionCHOICE;
 
+enum {
+#define X(type, name, ...) GIVEN_##name,
+    OPTIONS(X)
+#undef X
+        OPTION_COUNT
+};
+
 typedef struct {
 #define X(type, name, fallback, least, most, choices, verbs, help) Option##type name;
     OPTIONS(X)
 #undef X
     int verb;
-    bool steps_given;
-    const char *print; // of --print_options: names with commas, empty: all; NULL: it was not given
-    StrList kept;      // owns the values of TEXT and PATH options
-    StrList configs;   // files that --config named
+    bool given[OPTION_COUNT]; // by a word or a file
+    Str by_size;              // what the size of --model's preset says: words as a user would write them
+    const char *print;        // of --print_options: names with commas, empty: all; NULL: it was not given
+    StrList kept;             // owns the values of TEXT and PATH options
+    StrList configs;          // files that --config named
 } Options;
 
 typedef enum { OPTION_TEXT, OPTION_PATH, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_CHOICE } OptionType;
@@ -316,7 +325,6 @@ static const Option option_rows[] = {
     OPTIONS(X)
 #undef X
 };
-enum { OPTION_COUNT = sizeof option_rows / sizeof option_rows[0] };
 
 static inline const Option *option_find(const char *name) {
     for (int i = 0; i < OPTION_COUNT; i++)
@@ -327,6 +335,7 @@ static inline const Option *option_find(const char *name) {
 static inline void options_free(Options *o) {
     str_list_free(&o->kept);
     str_list_free(&o->configs);
+    free(o->by_size.data);
 }
 
 #endif

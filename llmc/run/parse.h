@@ -13,7 +13,7 @@ without a byte order mark, lines ending as on Unix or Windows.
 #ifndef LLMC_PARSE_H
 #define LLMC_PARSE_H
 
-#include "options.h"
+#include "defaults.h"
 #include <ctype.h>
 
 // The verb of this name, or -1.
@@ -171,7 +171,7 @@ static inline bool options_set(Options *o, const char *name, const char *value, 
         str_list_add(&o->kept, p->type == OPTION_PATH ? path_home(value).text : value);
         value = o->kept.items[o->kept.count - 1];
     }
-    o->steps_given |= strcmp(name, "steps") == 0;
+    if (p) o->given[p - option_rows] = true;
     if (p) return option_parse(o, p, value, from, err);
     for (int i = 0, best = 4; i < OPTION_COUNT; i++) {
         int d = option_rows[i].verbs & 1 << o->verb ? options_distance(name, option_rows[i].name) : best;
@@ -292,11 +292,34 @@ static inline bool options_parse_words(Options *o, int verb, int argc, char **ar
     return ok;
 }
 
+// Options that were not given take what is usual for a new model of the preset's size (defaults.h).
+static inline bool options_by_size(Options *o, Error *err) {
+    const char *usual, *settings = default_settings(o->model, o->optimizer, &usual);
+    if (*usual && !o->given[GIVEN_optimizer]) {
+        if (!option_parse(o, option_find("optimizer"), usual, "default of ", err)) return false;
+        settings = default_settings(o->model, o->optimizer, &usual);
+        str_printf(&o->by_size, "--optimizer=%s ", usual);
+    }
+    while (*settings) {
+        size_t name = strcspn(settings, "="), all = strcspn(settings, " ");
+        Path option = path_of("%.*s", (int)name, settings);
+        str_list_add(&o->kept, path_of("%.*s", (int)(all - name - 1), settings + name + 1).text);
+        const char *value = o->kept.items[o->kept.count - 1];
+        const Option *p = option_find(option.text), *before = option_find(default_yields_to(option.text));
+        settings += all + (settings[all] == ' ');
+        if (o->given[p - option_rows] || o->given[before - option_rows] || !(p->verbs & 1 << o->verb)) continue;
+        if (!option_parse(o, p, value, "default of ", err)) return false;
+        str_printf(&o->by_size, "--%s=%s ", p->name, value);
+    }
+    return true;
+}
+
 // Parses argv[0..argc) (the words after the verb) into o, defaults first. On false nothing is to be freed.
 static inline bool options_parse(Options *o, int verb, int argc, char **argv, Error *err) {
     bool ok = options_default(o, verb, err) && options_parse_words(o, verb, argc, argv, err);
+    if (ok && (verb == VERB_TRAIN || verb == VERB_INFO)) ok = options_by_size(o, err);
     if (!ok) options_free(o);
-    if (o->time_budget > 0 && !o->steps_given) o->steps = STEPS_MOST;
+    if (o->time_budget > 0 && !o->given[GIVEN_steps]) o->steps = STEPS_MOST;
     return ok;
 }
 

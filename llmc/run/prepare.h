@@ -179,6 +179,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
                  (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
              t->peak_flops / 1e9);
+    if (o->by_size.size) log_line(&t->log, "by the preset's size: %s", o->by_size.data);
     if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
     if (!trainer_lr_open(t)) trainer_log_schedule(t);
 }

@@ -273,12 +273,11 @@ static void forward_pass(Model *m, float *logits_out) {
     shards_end_pass(&m->shards);
 }
 
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
-                          float *logits_out) {
+static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     catch_up(m);
-    m->B = B, m->T = T, m->grad_scale = grad_scale;
-    batch_upload(&m->batch, inputs, targets, (size_t)B * (size_t)T, grad_scale != 0, &m->gpu);
-    GraphKey key = {B, T, 0, PASS_FORWARD};
+    m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
+    batch_upload(&m->batch, batch->inputs, batch->targets, (size_t)m->B * (size_t)m->T, grad_scale != 0, &m->gpu);
+    GraphKey key = {m->B, m->T, 0, PASS_FORWARD};
     if (logits_out) forward_pass(m, logits_out); // copies to the host, which no graph can
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
     else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
@@ -468,7 +467,8 @@ static void model_warm_up(Model *m) {
     shards_rehearse(&m->shards, true);
     if (dist->rank > 0) gemm_share_choices(gpu, dist);
     gemm_measure(gpu, true);
-    model_forward(m, tokens, tokens, B, T, 1.0 / (double)N, NULL);
+    ModelBatch batch = {tokens, tokens, NULL, B, T};
+    model_forward(m, &batch, 1.0 / (double)N, NULL);
     model_backward(m, false);
     gemm_measure(gpu, false);
     if (dist->rank == 0) gemm_share_choices(gpu, dist);

@@ -55,9 +55,8 @@ struct Model {
     real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
-    real *cache;           // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    int B, T;              // of the last forward pass
-    const int32_t *inputs; // (B, T) of the last forward pass; the caller keeps them until backward
+    real *cache;      // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    ModelBatch batch; // of the last forward pass
     double loss;
 };
 
@@ -202,18 +201,17 @@ static real *layer_input_gradient(const Model *m, int layer) {
     return layer > 0 ? d.residual2 : d.embedding;
 }
 
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
-                          float *logits_out) {
+static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
-    int N = B * T, C = c->channels, V = c->vocab_size;
+    int B = batch->B, T = batch->T, N = B * T, C = c->channels, V = c->vocab_size;
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (real)c->norm_eps};
-    m->B = B, m->T = T, m->inputs = inputs;
+    m->batch = *batch;
 
     // 1. token and position embedding
-    embedding_forward(a.embedding, inputs, w.wte, w.wpe, 0, B, T, C, cpu);
+    embedding_forward(a.embedding, batch->inputs, w.wte, w.wpe, 0, B, T, C, cpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
     // 3. the last norm
@@ -233,7 +231,7 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
         linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
         for (size_t i = 0; logits_out && i < (size_t)rows * (size_t)V; i++)
             logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
-        cross_entropy(a.losses + row, m->logits, targets + row, (real)grad_scale, rows, V, cpu);
+        cross_entropy(a.losses + row, m->logits, batch->targets + row, (real)grad_scale, rows, V, cpu);
         if (grad_scale == 0) continue;
         linear_backward_weight(dhead, NULL, m->logits, a.normf + at, chunk, cpu);
         linear_backward_input(dnormf + at, m->logits, head, chunk, cpu);
@@ -244,7 +242,7 @@ static void model_forward(Model *m, const int32_t *inputs, const int32_t *target
 static void model_backward(Model *m, bool last) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
-    int B = m->B, T = m->T, N = B * T, C = c->channels, L = c->layers;
+    int B = m->batch.B, T = m->batch.T, N = B * T, C = c->channels, L = c->layers;
     Weights w = shards_weights(&m->shards, 0);
     Gradients dw = shards_gradients(&m->shards, 0);
     Activations a = activations_of(m, 0), d = backward_of(m, 0);
@@ -260,7 +258,7 @@ static void model_backward(Model *m, bool last) {
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings
-    embedding_backward(dw.wte, dw.wpe, layer_input_gradient(m, 0), m->inputs, B, T, C, c->vocab_size, cpu);
+    embedding_backward(dw.wte, dw.wpe, layer_input_gradient(m, 0), m->batch.inputs, B, T, C, c->vocab_size, cpu);
     shards_sum(&m->shards, 0, last);
 }
 
@@ -501,7 +499,7 @@ static bool model_keeps(const Model *m, int array, const Param *p) { return shar
 
 static void copy_out(float *values, const Model *m, const ActTable *t, const char *base, int kind, int layer) {
     const real *from = (const real *)(base + act_offset(t, kind, layer));
-    size_t n = (size_t)m->B * (size_t)m->T * (size_t)t->items[kind].width;
+    size_t n = (size_t)m->batch.B * (size_t)m->batch.T * (size_t)t->items[kind].width;
     for (size_t i = 0; i < n; i++) values[i] = (float)from[i];
 }
 

@@ -134,14 +134,22 @@ typedef struct {
     bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
-// Forward over B <= batch_size sequences of T <= seq_len tokens, adding the sum of the losses (nats) to
-// what model_loss() and model_update() report. inputs, targets: (B, T); a target of -1 counts nothing.
+// The rows of a pass: B <= batch_size of T <= seq_len tokens.
+typedef struct {
+    const int32_t *inputs, *targets; // (B, T); a target of -1 counts nothing
+    // (B, T), or NULL: a row is one document. Where in its row the document of a token begins: attention sees no key
+    // before it, and positions are counted from it.
+    const int32_t *starts;
+    int B, T;
+} ModelBatch;
+
+// Forward over a batch, adding the sum of the losses (nats) to what model_loss() and model_update() report. The caller
+// keeps the batch's tokens until after model_backward.
 // grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
 // Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode.
-static void model_forward(Model *m, const int32_t *inputs, const int32_t *targets, int B, int T, double grad_scale,
-                          float *logits_out);
+static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out);
 
 // Backward through the last forward pass; gradients accumulate until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.

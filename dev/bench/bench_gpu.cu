@@ -267,13 +267,14 @@ static void bench_steps(Bench *b, const BenchCase *c) {
     int32_t *tokens = (int32_t *)mem_alloc(sizeof(int32_t) * (N + 1));
     RngStream stream = rng_stream(1, "bench");
     for (size_t i = 0; i <= N; i++) tokens[i] = (int32_t)(rng_draw(stream, i).x[0] % (uint32_t)s->config.vocab_size);
+    ModelBatch batch = {tokens, tokens + 1, NULL, s->batch_size, s->seq_len};
     double *ms = (double *)mem_alloc(sizeof(double) * (size_t)c->steps), loss = 0, begin = 0;
     DeviceReadings before = no_readings();
     for (int step = -WARM_UP; step < c->steps; step++) {
         if (step == 0) before = model_readings(m), begin = clock_seconds();
         double start = clock_seconds();
         for (int p = 0; p < c->passes; p++) {
-            model_forward(m, tokens, tokens + 1, s->batch_size, s->seq_len, 1.0 / (double)N / c->passes, NULL);
+            model_forward(m, &batch, 1.0 / (double)N / c->passes, NULL);
             model_backward(m, p == c->passes - 1);
         }
         UpdateRule rule = update_rule(step + WARM_UP + 1, {1e-4, 0.9, 0.95, 1e-8, 0.1}, 1.0);

@@ -54,7 +54,8 @@ static void test_pass(Model *m, bool last) {
     for (int i = 0; i <= TEST_N; i++)
         tokens[i] =
             (int32_t)(rng_draw(stream, (uint64_t)(test_dist.rank * 100 + i)).x[0] % (uint32_t)m->config.vocab_size);
-    model_forward(m, tokens, tokens + 1, TEST_B, TEST_T, 0.05, NULL);
+    ModelBatch batch = {tokens, tokens + 1, NULL, TEST_B, TEST_T};
+    model_forward(m, &batch, 0.05, NULL);
     model_backward(m, last);
     test_wait();
 }

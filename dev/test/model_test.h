@@ -149,10 +149,15 @@ static void model_random_ids(int32_t *ids, int n, int V, uint64_t seed) {
     }
 }
 
+static void model_pass_forward(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale,
+                               float *logits) {
+    ModelBatch batch = {tokens, targets, NULL, B, T};
+    model_forward(m, &batch, scale, logits);
+}
 // One pass over B sequences; the gradient is that of scale times the sum of losses. Returns that sum.
 static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale,
                          float *logits) {
-    model_forward(m, tokens, targets, B, T, scale, logits);
+    model_pass_forward(m, tokens, targets, B, T, scale, logits);
     if (scale != 0) model_backward(m, true);
     return model_loss(m);
 }
@@ -320,9 +325,9 @@ static void fixture_check(const char *name) {
         error = model_error_real(m->shards.gradients + p->offset, kept + p->offset, p->count);
         CHECK(error <= MODEL_ORDER, "%s: the gradient of %s from micro-batches is off by %.2e", name, p->name, error);
     }
-    model_forward(m, f.tokens, f.targets, B, T, -2 * scale, NULL);
+    model_pass_forward(m, f.tokens, f.targets, B, T, -2 * scale, NULL);
     model_backward(m, false);
-    model_forward(m, f.tokens, f.targets, B, T, 2 * scale, NULL);
+    model_pass_forward(m, f.tokens, f.targets, B, T, 2 * scale, NULL);
     model_backward(m, true);
     double twice = model_loss(m);
     CHECK(fabs(twice - 2 * loss) <= 1e-12 * loss, "%s: loss of two passes %.9g, expected %.9g", name, twice, 2 * loss);
@@ -515,8 +520,8 @@ static void halved_case(const char *what, Config c) {
         CHECK(memcmp(last, model_decode(m, tokens + at, n, at), sizeof(float) * V) == 0,
               "%s: other logits at position %d", what, at + n - 1);
     }
-    model_forward(m, tokens, targets, B, T, 0, logits);
-    model_forward(floats, tokens, targets, B, T, 0, logits + N * V);
+    model_pass_forward(m, tokens, targets, B, T, 0, logits);
+    model_pass_forward(floats, tokens, targets, B, T, 0, logits + N * V);
     double loss[2] = {model_loss(m), model_loss(floats)};
     CHECK(isfinite(loss[0]) && loss[0] == loss[1] && memcmp(logits, logits + N * V, sizeof(float) * N * V) == 0,
           "%s: loss %.9g with weights in bf16, %.9g with floats of these values", what, loss[0], loss[1]);
@@ -687,7 +692,7 @@ static void test_model_update(void) {
     UpdateRule rule = update_rule(0, adam, 0);
     for (int step = 1; step <= 3; step++) {
         double loss = 0, squares = 0;
-        model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_pass_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
         model_backward(m, true);
         for (int i = 0; i < 26; i++) loss += (double)activations_of(m, 0).losses[i];
         for (size_t i = 0; i < n; i++) squares += (double)m->shards.gradients[i] * (double)m->shards.gradients[i];
@@ -733,7 +738,7 @@ static void test_model_update(void) {
     // What is not finite touches nothing.
     real *moments = (real *)mem_alloc(sizeof(real) * n);
     for (int where = 0; where < 2; where++) {
-        model_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_pass_forward(m, tokens, targets, 2, 13, 1.0 / 26, NULL);
         model_backward(m, true);
         if (where) m->shards.gradients[param_find(&m->shards.table, PARAM_fc_b, 1)->offset] = (real)NAN;
         else m->loss = INFINITY;
@@ -770,7 +775,7 @@ static void test_model_muon(int family) {
     for (int k = 0; k < 2; k++) {
         model_randomise(both[k], 5);
         memcpy(start, both[k]->shards.weights, sizeof(real) * m->shards.table.elements);
-        model_forward(both[k], tokens, targets, 2, 13, 1.0 / 26, NULL);
+        model_pass_forward(both[k], tokens, targets, 2, 13, 1.0 / 26, NULL);
         model_backward(both[k], true);
         CHECK(model_update(both[k], &rule).updated, "no update");
     }

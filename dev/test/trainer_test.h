@@ -52,7 +52,8 @@ static Model *trainer_test_model(const Config *c, int optimizer, bool backward) 
     for (int i = 0; backward && i < 22; i++)
         tokens[i] = (i * 7 + 3) % c->vocab_size, targets[i] = (i * 5 + 1) % c->vocab_size;
     if (backward) {
-        model_forward(m, tokens, targets, 2, 11, 1.0 / 22, NULL);
+        ModelBatch batch = {tokens, targets, NULL, 2, 11};
+        model_forward(m, &batch, 1.0 / 22, NULL);
         model_backward(m, true);
     }
     return m;

@@ -90,7 +90,8 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     float *logits = (float *)mem_alloc(sizeof(float) * N * V);
     BatchSource source = source_of_dataset(&data, false, 0);
     if (!source.next(&source, 0, B, inputs, targets, &err)) fail("%s", err.text);
-    model_forward(l.model, inputs, targets, B, T, 1.0 / (double)N, logits);
+    ModelBatch batch = {inputs, targets, NULL, B, T};
+    model_forward(l.model, &batch, 1.0 / (double)N, logits);
     model_backward(l.model, true);
 
     Dump d;

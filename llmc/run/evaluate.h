@@ -54,7 +54,8 @@ static inline bool evaluate_batch(const Evaluation *e, int64_t first, int n, int
     if (!e->source.next(&e->source, first, n, inputs, targets, err)) return false;
     // A rank with nothing left makes its pass all the same, over targets that count nothing.
     if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
-    model_forward(e->model, inputs, targets, n ? n : 1, T, 0, NULL);
+    ModelBatch batch = {inputs, targets, NULL, n ? n : 1, T};
+    model_forward(e->model, &batch, 0, NULL);
     return true;
 }
 

@@ -143,11 +143,11 @@ static inline void lr_test_read(Trainer *t, int64_t position) {
 
 // The loss of the sequences at `position`, over all ranks.
 static inline double lr_test_probe(Trainer *t, int64_t position) {
-    size_t pass = (size_t)t->B * (size_t)t->T;
     lr_test_read(t, position);
-    for (int micro = 0; micro < t->micro_batches; micro++)
-        model_forward(t->model, t->inputs + (size_t)micro * pass, t->targets + (size_t)micro * pass, t->B, t->T, 0,
-                      NULL);
+    for (int micro = 0; micro < t->micro_batches; micro++) {
+        ModelBatch batch = trainer_batch(t, micro);
+        model_forward(t->model, &batch, 0, NULL);
+    }
     double loss = model_loss(t->model);
     dist_sum(t->dist, &loss, 1);
     return loss / (double)t->step_tokens;

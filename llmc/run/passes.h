@@ -21,13 +21,19 @@ static inline bool trainer_read(Trainer *t) {
     return t->data_ok;
 }
 
+// One pass of what was read.
+static inline ModelBatch trainer_batch(const Trainer *t, int micro) {
+    size_t at = (size_t)micro * (size_t)t->B * (size_t)t->T;
+    ModelBatch batch = {t->inputs + at, t->targets + at, NULL, t->B, t->T};
+    return batch;
+}
+
 // Forward and backward over the step's sequences (gradient accumulation). The gradient is that of the mean loss over
 // all tokens of the step, on all ranks.
 static inline void trainer_passes(Trainer *t) {
-    size_t pass = (size_t)t->B * (size_t)t->T;
     for (int micro = 0; micro < t->micro_batches; micro++) {
-        model_forward(t->model, t->inputs + (size_t)micro * pass, t->targets + (size_t)micro * pass, t->B, t->T,
-                      1.0 / (double)t->step_tokens, NULL);
+        ModelBatch batch = trainer_batch(t, micro);
+        model_forward(t->model, &batch, 1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
 }

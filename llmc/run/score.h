@@ -166,7 +166,8 @@ static inline void score_batch(ScoreRun *run, size_t first, int n) {
     T = (int)int64_max(T, int64_min(SCORE_ROWS, scorer->seq_len));
     for (int t = 0; n == 0 && t < T; t++) run->inputs[t] = 0, run->targets[t] = -1;
     for (int b = 0; b < n; b++) score_fill(run, &run->sequences[first + (size_t)b], b, T);
-    model_forward(m, run->inputs, run->targets, n ? n : 1, T, 0, NULL);
+    ModelBatch batch = {run->inputs, run->targets, NULL, n ? n : 1, T};
+    model_forward(m, &batch, 0, NULL);
     model_loss(m);
     if (n && !model_get_activation(m, ACT_losses, 0, run->losses)) fail("the losses of a pass are not kept");
     for (int b = 0; b < n; b++) score_take_losses(run, &run->sequences[first + (size_t)b], b, T);

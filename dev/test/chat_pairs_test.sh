@@ -28,7 +28,7 @@ faults() {
               elif [.messages[].role] | join(" ") | test("^(system )?user assistant( user assistant){0,2}$") | not then $at + "other roles than (system) user assistant, one to three times"
               else (.messages[]
                 | (if .content | test("^[^ ]+( [^ ]+)*$") | not then $at + "empty, or blanks too many" else empty end),
-                  (if .content | test("[[:cntrl:]`…]") then $at + "a control character, or marks of a typewriter" else empty end),
+                  (if .content | test("[[:cntrl:]\\p{Cf}\u00a0`…]") then $at + "a control character, or marks of a typewriter" else empty end),
                   (if .content | gsub("„[^„“]+“"; "") | test("[„“”»«]") then $at + "quotes that are no pair of „ and “" else empty end),
                   (if .role == "assistant" then
                       (if .content | split(" ") | length < 5 or length > 80 then $at + "an answer of fewer than 5 or more than 80 words" else empty end),
@@ -66,7 +66,8 @@ plant 'other roles' "$(ask)" "$(say)" 'system: Antworte kurz.' 'assistant: Das i
 plant 'other roles' "$(ask)" "$(say | sed 's/assistant/bot/')"
 plant 'empty, or blanks' "$(ask)" "$(say)" 'user: ' 'assistant: Darauf gibt es keine Antwort.'
 plant 'empty, or blanks' "$(ask)" "$(say | sed 's/fragt/& /')"
-plant 'a control character' "$(ask)" "$(say)"$'\u0085.'
+plant 'a control character' "$(ask)" "$(say)"$'\xc2\x85.' # U+0085: jq writes it as it is
+plant 'a control character' "$(ask)" "$(say) Oder"$'\xc2\xa0nicht.' # a blank that does not break
 plant 'a control character, or marks' "$(ask)" "$(say) Oder… doch nicht."
 plant 'a control character, or marks' "$(ask)" "$(say) \`ls\`."
 plant 'quotes that are' "$(ask)" "$(say) „Nichts."
@@ -75,7 +76,7 @@ plant 'fewer than 5' "$(ask)" 'assistant: Das fragt sie nicht.'
 plant 'more than 80' "$(ask)" "assistant: $(printf 'sehr %.0s' {1..80})gut."
 plant 'does not end' "$(ask)" "$(say | tr -d .)"
 plant 'four sentences' "$(ask)" "$(say) Nein. Doch. Ach so. Na gut."
-plant 'not in NFC' "$(ask)" "$(say) U"$'\u0308ben.'
+plant 'not in NFC' "$(ask)" "$(say) U"$'\xcc\x88ben.'
 faults "$work/set" >"$work/found"
 check "planted: found is $(cat "$work/found")" test "$(wc -l <"$work/found")" -eq "$(wc -l <"$work/wanted")"
 line=$(wc -l <"$set")

@@ -64,6 +64,8 @@ plant 'other roles' "$(say)"
 plant 'other roles' "$(ask)"
 plant 'other roles' "$(ask)" "$(say)" 'system: Antworte kurz.' 'assistant: Das ist nun keine Antwort.'
 plant 'other roles' "$(ask)" "$(say | sed 's/assistant/bot/')"
+turns=() && for n in eins zwei drei vier; do turns+=("user: Was kommt nach $n?" "assistant: Es kommt etwas nach $n."); done
+plant 'other roles' "${turns[@]}"
 plant 'empty, or blanks' "$(ask)" "$(say)" 'user: ' 'assistant: Darauf gibt es keine Antwort.'
 plant 'empty, or blanks' "$(ask)" "$(say | sed 's/fragt/& /')"
 plant 'a control character' "$(ask)" "$(say)"$'\xc2\x85.' # U+0085: jq writes it as it is

@@ -66,7 +66,7 @@ reached() {
         name=${arm%%=*} scores='' reaches=''
         for seed in "${seed_list[@]}"; do
             scores+="$(awk '{ printf "%.3f", $1 }' "$out/${name}_$seed/score") "
-            reaches+="$(reached "$out/${name}_$seed") "
+            if [ "$arm" = "${arms[0]}" ]; then reaches+="$steps "; else reaches+="$(reached "$out/${name}_$seed") "; fi
         done
         awk -v name="$name" -v scores="$scores" -v reaches="$reaches" -v steps="$steps" -v options="${arm#*=}" 'BEGIN {
             n = split(scores, score, " "); split(reaches, step, " ")

@@ -74,7 +74,11 @@ struct Model {
     double grad_scale;  // and of its loss
     int pending;        // of enum Pass; a backward pass among them is a step's last
     Graph eval_graph, micro_graph,
-        step_graph; // a loss; a micro-batch before a step's last; the last one and the update
+        step_graph;      // a loss; a micro-batch before a step's last; the last one and the update
+    bool begun;          // by model_begin_update
+    cudaStream_t copies; // of a checkpoint's numbers, on their way to the host
+    cudaEvent_t copied;
+    bool copying; // the host has not waited for them, nor has an update
 };
 
 static Activations tensors_at(const ActTable *table, char *memory, int layer) {
@@ -359,19 +363,29 @@ static void update_pass(Model *m) {
     shards_update(&m->shards, m->rule, m->result);
 }
 
-static UpdateResult model_update(Model *m, const UpdateRule *rule) {
+static bool model_begin_update(Model *m, const UpdateRule *rule) {
     cudaStream_t stream = m->gpu.stream;
     *m->rule_host = adam_rule(rule);
     CUDA_CHECK(cudaMemcpyAsync(m->rule, m->rule_host, sizeof(AdamRule), cudaMemcpyHostToDevice, stream));
     GraphKey key = take_pending(m);
+    bool graphs = m->gpu.graphs, copying = m->copying;
+    if (copying) m->gpu.graphs = false; // the update waits for what no graph of it knows
     graph_run(&m->step_graph, key, &m->gpu, [=]() {
         run_passes(m, key.passes, true);
+        if (copying) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, m->copied, 0));
         update_pass(m);
     });
+    m->gpu.graphs = graphs;
     CUDA_CHECK(cudaMemcpyAsync(m->result_host, m->result, sizeof(AdamResult), cudaMemcpyDeviceToHost, stream));
+    return m->begun = true;
+}
+
+static UpdateResult model_update(Model *m, const UpdateRule *rule) {
+    if (!m->begun) model_begin_update(m, rule);
     watchdog_enter(m->setup.dist->watchdog, "the device, which waits for the other ranks' gradients (model_update)");
     device_synchronize(&m->gpu);
     watchdog_leave(m->setup.dist->watchdog);
+    m->begun = m->copying = false;
     shards_check(&m->shards, rule->step);
     UpdateResult result;
     result.loss = m->result_host->loss;
@@ -379,6 +393,10 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.updated = m->result_host->updated != 0;
     result.finite = !dist_max(m->shards.ranks.dist, !m->result_host->finite);
     return result;
+}
+
+static void model_send(Model *m, const ModelBatch *batch) {
+    batch_send(&m->batch, batch->inputs, batch->targets, (size_t)batch->B * (size_t)batch->T, true, &m->gpu);
 }
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
@@ -471,6 +489,8 @@ static void model_warm_up(Model *m) {
     model_forward(m, &batch, 1.0 / (double)N, NULL);
     model_backward(m, false);
     gemm_measure(gpu, false);
+    loss_choose<real>(activations_of(m, 0).losses, m->logits, m->batch.inputs + N, m->logits_rows, m->config.vocab_size,
+                      m->logits_width, gpu);
     if (dist->rank == 0) gemm_share_choices(gpu, dist);
     shards_rehearse(&m->shards, false);
     m->micro_graph.runs = 0; // its first real run makes the ranks' connections
@@ -542,6 +562,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
     CUDA_CHECK(cudaMallocHost((void **)&m->result_host, sizeof(AdamResult)));
+    CUDA_CHECK(cudaStreamCreateWithFlags(&m->copies, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
     if (setup->gradients) {
         m->backs = backward_table(c, setup->batch_size, setup->seq_len, setup->keep_backward, sizeof(real));
         m->backward = (char *)device_alloc(gpu, m->backs.bytes, "the backward pass");
@@ -554,7 +576,10 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 
 static void model_destroy(Model *m) {
     if (!m) return;
+    model_copied(m);
     device_synchronize(&m->gpu);
+    cudaEventDestroy(m->copied);
+    cudaStreamDestroy(m->copies);
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
@@ -586,6 +611,7 @@ static const char *model_device(Model *m) {
     if (m->shards.ranks.dist->size > 1)
         str_printf(s, ", ZeRO-%d among groups of %d", m->shards.ranks.zero, m->shards.ranks.group);
     gemm_describe(s, &m->gpu);
+    if (m->setup.gradients) loss_describe(s, &m->gpu);
     return s->data;
 }
 
@@ -601,12 +627,32 @@ static DeviceReadings model_readings(Model *m) { return nvml_read(&m->nvml); }
 
 static void model_set(Model *m, int array, const Param *p, const float *values) {
     catch_up(m);
+    model_copied(m);
     shards_set(&m->shards, array, p, values);
 }
 
 static void model_get(Model *m, int array, const Param *p, float *values, int to) {
     catch_up(m);
     shards_get(&m->shards, array, p, values, to);
+}
+
+// What other ranks have comes through scratch memory, which the next step needs: that is waited for.
+static bool model_copy(Model *m, bool begins) {
+    if (m->shards.ranks.group > 1) return false;
+    if (begins) {
+        catch_up(m);
+        model_copied(m);
+        CUDA_CHECK(cudaEventRecord(m->copied, m->gpu.stream));
+        CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->copied, 0));
+    } else CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
+    m->gpu.later = begins ? m->copies : NULL;
+    m->copying = true;
+    return true;
+}
+
+static void model_copied(Model *m) {
+    if (m->copying) device_wait(&m->gpu, m->copied);
+    m->copying = false;
 }
 
 static bool model_keeps(const Model *m, int array, const Param *p) { return shards_keeps(&m->shards, array, p); }

@@ -270,6 +270,9 @@ static double model_loss(Model *m) {
     return loss;
 }
 
+// Here all is computed before model_update returns, so there is no time for anything else.
+static bool model_begin_update(Model *m, const UpdateRule *rule) { return (void)m, (void)rule, false; }
+
 static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     UpdateResult result;
     // 1. loss and gradient norm over all ranks
@@ -288,6 +291,8 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     result.finite = shards_update(&m->shards, rule, clip);
     return result;
 }
+
+static void model_send(Model *m, const ModelBatch *batch) { (void)m, (void)batch; }
 
 static double model_muon_seconds(const Model *m) { return m->shards.muon_seconds; }
 
@@ -494,6 +499,9 @@ static void model_set(Model *m, int array, const Param *p, const float *values) 
 static void model_get(Model *m, int array, const Param *p, float *values, int to) {
     shards_get(&m->shards, array, p, values, to);
 }
+
+static bool model_copy(Model *m, bool begins) { return (void)m, (void)begins, false; }
+static void model_copied(Model *m) { (void)m; }
 
 static bool model_keeps(const Model *m, int array, const Param *p) { return shards_keeps(&m->shards, array, p); }
 

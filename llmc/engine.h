@@ -159,8 +159,16 @@ static void model_zero_gradients(Model *m);
 // The sum of losses since the last call of this or of model_update, on this rank, nats.
 static double model_loss(Model *m);
 
+// Begins what model_update does, which then waits for it. True: the device is at the step, its batches are no longer
+// needed, and the caller has time until then, in which model_send may be called and nothing else. False: nothing was
+// done.
+static bool model_begin_update(Model *m, const UpdateRule *rule);
+
 // Ends a step: gradient norm over all ranks, clipping, AdamW, gradients back to zero.
 static UpdateResult model_update(Model *m, const UpdateRule *rule);
+
+// Brings the batch of the next training pass to the device ahead of model_forward, which looks whether it has that one.
+static void model_send(Model *m, const ModelBatch *batch);
 
 // Seconds that Muon's matrices have taken since model_create, on this rank; NAN where they cannot be told from the rest
 // of a step.
@@ -224,6 +232,14 @@ static DeviceReadings model_readings(Model *m);
 // `to` gets the values; those of the others are scratch. Of a gradient every rank gets what it has.
 static void model_set(Model *m, int array, const Param *p, const float *values);
 static void model_get(Model *m, int array, const Param *p, float *values, int to);
+
+// Between a call with true, which returns true, and one with false, model_get of what this rank keeps whole goes to
+// memory of engine_host_alloc beside whatever the device does next (asynchronously): what it gives is of that moment,
+// since the next update waits for it, and it is there after model_copied. Where the first call returns false all is as
+// usual.
+static bool model_copy(Model *m, bool begins);
+// Waits for that; at once behind an update.
+static void model_copied(Model *m);
 
 // Would model_set keep anything of it on this rank? What no rank but another keeps need not be read.
 static bool model_keeps(const Model *m, int array, const Param *p);

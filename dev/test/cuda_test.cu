@@ -158,6 +158,7 @@ template <typename Real> static void test_norm(Test *t, int N, int C, bool layer
         mean.host = m;
         mean.check("mean", 1e-4); // a mean of numbers of both signs: they cancel
     }
+    if (C > 2048 * (int)PackOf<Real>::SIZE) return; // longer rows than norm_backward takes
     for (int twice = 0; twice < 2; twice++) {
         norm_backward<Real>(dx.device, dw.device, layer ? db.device : NULL, dy.device, x.device, norm, t->gpu);
         ref_norm_backward(dx.ref(), dw.ref(), layer ? db.ref() : NULL, dy.ref(), x.ref(), w.ref(),
@@ -305,13 +306,54 @@ static void test_embedding(Test *t, int B, int T, int C, int V, bool positions, 
     dwpe.check("backward, positions, twice", FLOAT_BOUND);
 }
 
+template <typename Number> static bool same_bits(Test *t, const Number *a, const Number *b, size_t n) {
+    std::vector<Number> x(n), y(n);
+    device_read(t->gpu, x.data(), a, sizeof(Number) * n);
+    device_read(t->gpu, y.data(), b, sizeof(Number) * n);
+    return memcmp((const void *)x.data(), (const void *)y.data(), sizeof(Number) * n) == 0;
+}
+
+// A choice is made between rows that are kept and rows that are read again, where they can be kept and compared.
+template <typename Real> static void test_loss_choice(Test *t, int N, int V) {
+    Array<Real> logits(t, (size_t)N * V, 8);
+    Array<float> losses(t, N);
+    Tokens targets(std::vector<int32_t>(N, V / 3));
+    size_t shared = t->gpu->shared, row = (size_t)(V / (int)PackOf<Real>::SIZE) * 16 + 256;
+    loss_choose<Real>(losses.device, logits.device, targets.device, N, V, V, t->gpu);
+    expect(t, N > 1 ? t->gpu->loss_way == LOSS_AGAIN || t->gpu->loss_way == LOSS_KEPT : t->gpu->loss_way == LOSS_FEW,
+           "the faster way is chosen");
+    t->gpu->shared = row - 1;
+    loss_choose<Real>(losses.device, logits.device, targets.device, N, V, V, t->gpu);
+    expect(t, t->gpu->loss_way == LOSS_LARGE, "what does not fit is not kept");
+    t->gpu->shared = row;
+    loss_choose<Real>(losses.device, logits.device, targets.device, N, V, V, t->gpu);
+    expect(t, t->gpu->loss_way != LOSS_LARGE, "what just fits may be kept");
+    float one = NAN;
+    CUDA_CHECK(cudaMemcpy(losses.device, &one, sizeof one, cudaMemcpyHostToDevice));
+    from_float((Real *)&one, NAN);
+    CUDA_CHECK(cudaMemcpy(logits.device + 1, &one, sizeof(Real), cudaMemcpyHostToDevice));
+    loss_choose<Real>(losses.device, logits.device, targets.device, N, V, V, t->gpu);
+    expect(t, t->gpu->loss_way == (N > 1 ? LOSS_DIFFERS : LOSS_FEW), "numbers that are not the same are no choice");
+    t->gpu->shared = shared;
+}
+
 template <typename Real> static void test_loss(Test *t, int N, int V, double dscale) {
     Array<Real> logits(t, (size_t)N * V, 8);
     Array<float> losses(t, N);
     std::vector<int32_t> ids(N);
     for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
     Tokens targets(ids);
+    Array<Real> kept(t, (size_t)N * V);
+    Array<float> kept_losses(t, N);
+    CUDA_CHECK(cudaMemcpy(kept.device, logits.device, sizeof(Real) * N * V, cudaMemcpyDeviceToDevice));
+    t->gpu->loss_way = LOSS_AGAIN;
     cross_entropy<Real>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    t->gpu->loss_way = LOSS_KEPT;
+    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    expect(t,
+           same_bits(t, logits.device, kept.device, (size_t)N * V) &&
+               same_bits(t, losses.device, kept_losses.device, N),
+           "kept in shared memory, the same bits");
     ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
     losses.check("losses", FLOAT_BOUND);
     logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<Real>());
@@ -639,6 +681,7 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                         type + (layer ? " LayerNorm " : " RMSNorm ") + std::to_string(s[0]) + " x " +
                             std::to_string(s[1]),
                         [&]() { test_norm<Real>(t, s[0], s[1], layer != 0); });
+    three_times(t, type + " LayerNorm 3 x 25000, forward", [&]() { test_norm<Real>(t, 3, 25000, true); });
     static const int products[][3] = {{1, 1, 1}, {5, 7, 3}, {33, 40, 24}, {150, 65, 136}, {2, 300, 9}};
     for (auto &s : products)
         for (int k = 0; k < 4; k++)
@@ -682,9 +725,22 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
             three_times(t,
                         type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", rows " +
                             std::to_string(s[2]) + " apart",
-                        [&]() { test_loss_rows<Real>(t, s[0], s[1], s[2], k ? 0.01 : 0); });
+                        [&]() {
+                            for (int way : {LOSS_AGAIN, LOSS_KEPT}) {
+                                t->gpu->loss_way = way;
+                                test_loss_rows<Real>(t, s[0], s[1], s[2], k ? 0.01 : 0);
+                            }
+                        });
     for (int V : {3, 129, 400})
-        three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() { test_loss_not_finite<Real>(t, V); });
+        three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() {
+            for (int way : {LOSS_AGAIN, LOSS_KEPT}) {
+                t->gpu->loss_way = way;
+                test_loss_not_finite<Real>(t, V);
+            }
+        });
+    for (int N : {1, 2, 9})
+        three_times(t, type + " loss, choice, " + std::to_string(N),
+                    [&]() { test_loss_choice<Real>(t, N, N == 9 ? 1000 : 45); });
     for (int k = 0; k < 10; k++)
         three_times(t, type + " adamw " + std::to_string(k), [&]() {
             test_adamw<Real>(t, k < 4 ? 64 : 5056, sizeof(Real) == 2 && k % 2, k < 6 ? 0 : k - 5, k & 2 ? 1 : 0);

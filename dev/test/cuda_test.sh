@@ -149,6 +149,37 @@ rm -rf "$work"/resumed/step_00000006 "$work"/resumed/step_00000008
 check "resume" train "$bf16" resumed --val_every=4 --steps=8 --resume=auto
 check "a resumed run has the same metrics" same_metrics bf16 resumed
 check "a resumed run has the same weights" cmp "$work/bf16/step_00000008/model.safetensors" "$work/resumed/step_00000008/model.safetensors"
+# A checkpoint's numbers are copied beside the next step: they are those of its own step all the same.
+kept=(--val_every=3 --checkpoint_every=1 --keep_checkpoints=0)
+check "train with checkpoints in the foreground" train "$fp32" foreground "${kept[@]}" --background_checkpoints=off
+for streams in lazy ahead; do # on a GPU: just twice
+    export CUDA_EMU_STREAMS=$streams
+    check "train with checkpoints in the background, streams $streams" train "$fp32" background.$streams "${kept[@]}"
+    unset CUDA_EMU_STREAMS
+    check "the metrics are the same" same_metrics foreground background.$streams
+    for file in "$work"/foreground/step_*/*.safetensors; do
+        check "the same bytes: ${file#"$work"/foreground/}" cmp "$file" "${file/foreground/background.$streams}"
+    done
+done
+# What cannot be read is named at the step that it is of, although it is read while the step before is made; a mixture,
+# so that two sources are asked.
+for at in {6001..80001..400}; do
+    [ -f "$work/e_train_00000.bin" ] || cp "$work/d_train_00000.bin" "$work/e_train_00000.bin"
+    printf '\377\377' | dd of="$work/e_train_00000.bin" bs=1 seek="$at" conv=notrunc status=none
+done
+for run in unread_cpu unread; do
+    program=$cpu
+    [ $run = unread ] && program=$fp32
+    train "$program" $run --train_data="$work/d_train_*.bin:0.7,$work/e_train_*.bin:0.3" --verify=off --val_every=0 --steps=16 >"$work/out" 2>"$work/$run.err"
+    check "$run, exit code $?: $(tail -n 1 "$work/$run.err")" grep -q '^error: .*e_train_00000.bin.*the checkpoint of step' "$work/$run.err"
+done
+check "both programs say the same" cmp "$work/unread_cpu.err" "$work/unread.err"
+check "after the same step" test "$(wc -l <"$work/unread_cpu/metrics.jsonl")" = "$(wc -l <"$work/unread/metrics.jsonl")"
+cp "$work/d_train_00000.bin" "$work/e_train_00000.bin"
+for run in unread whole_mix; do
+    check "$run: go on, or train, with whole data" train "$fp32" $run --train_data="$work/d_train_*.bin:0.7,$work/e_train_*.bin:0.3" --verify=off --val_every=0 --steps=16 --resume=auto
+done
+check "as if nothing had been" same_metrics unread whole_mix
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
 

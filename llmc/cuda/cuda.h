@@ -125,12 +125,24 @@ typedef struct {
     size_t memory; // bytes
     size_t shared; // of a thread block at most, bytes
     cudaStream_t stream;
-    float *scratch; // for partial sums; a launcher's use ends with its last kernel
+    cudaStream_t later; // where device_floats() puts copies of floats that it does not wait for; NULL: it waits for all
+    float *scratch;     // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
     struct GemmPlans *plans;
+    int loss_way;     // LossWay, loss.h
     bool graphs;      // graph.h; off while the model is being made
     const Dist *dist; // whose watchdog looks at every wait
 } Device;
+
+// What a kernel may have of dynamic shared memory without asking for more: 48 KB (CUDA C++ Programming Guide,
+// "Technical Specifications per Compute Capability"), of which 1 KB is left to its static variables.
+#define DEVICE_SHARED_BYTES ((size_t)47 << 10)
+
+// Asks for as much dynamic shared memory as a launch of the kernel will take.
+template <typename Kernel> static inline void device_shared(Kernel kernel, size_t bytes) {
+    if (bytes > DEVICE_SHARED_BYTES)
+        CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+}
 
 // Partial sums of a kernel never need more: launchers choose their grids so.
 #define DEVICE_SCRATCH_BYTES ((size_t)64 << 20)
@@ -241,13 +253,31 @@ static inline void device_read(Device *d, void *to, const void *from, size_t byt
 
 // out (n) on the host = n numbers of the device
 template <typename Real> static inline void device_floats(Device *d, float *out, const Real *in, size_t n) {
-    if constexpr (sizeof(Real) == sizeof(float)) device_read(d, out, in, sizeof(float) * n);
-    else {
+    if constexpr (sizeof(Real) == sizeof(float)) {
+        if (d->later) CUDA_CHECK(cudaMemcpyAsync(out, in, sizeof(float) * n, cudaMemcpyDeviceToHost, d->later));
+        else device_read(d, out, in, sizeof(float) * n);
+    } else {
         Real *values = (Real *)mem_alloc(sizeof(Real) * n);
         device_read(d, values, in, sizeof(Real) * n);
         for (size_t i = 0; i < n; i++) out[i] = to_float(values[i]);
         free(values);
     }
+}
+
+// Milliseconds that `work`, which puts work on the stream, takes: the mean of so many runs.
+template <typename Work> static inline float device_time(Device *d, int runs, Work work) {
+    cudaEvent_t start, stop;
+    float ms;
+    CUDA_CHECK(cudaEventCreate(&start));
+    CUDA_CHECK(cudaEventCreate(&stop));
+    CUDA_CHECK(cudaEventRecord(start, d->stream));
+    for (int i = 0; i < runs; i++) work();
+    CUDA_CHECK(cudaEventRecord(stop, d->stream));
+    CUDA_CHECK(cudaEventSynchronize(stop));
+    CUDA_CHECK(cudaEventElapsedTime(&ms, start, stop));
+    CUDA_CHECK(cudaEventDestroy(start));
+    CUDA_CHECK(cudaEventDestroy(stop));
+    return ms / (float)runs;
 }
 
 // ---------------------------------------------------------------- sums of partial sums

@@ -79,12 +79,16 @@ static inline void token_groups(int32_t *out, const int32_t *tokens, size_t N, i
 
 // ---------------------------------------------------------------- a batch
 
-// The host fills one of two pinned copies while the other may still be in flight (double buffering).
+// The host fills one of two pinned copies while the other may still be in flight (double buffering). It goes to one of
+// two places on the device on a stream of its own, while the device works at the batch before; `inputs`, which every
+// launch and graph reads, gets it from there in its turn.
 typedef struct {
-    int32_t *inputs; // on the device: tokens (N), targets (N), token groups
-    int32_t *staging[2];
-    cudaEvent_t staged[2];
+    int32_t *inputs;                 // on the device: tokens (N), targets (N), token groups
+    int32_t *staging[2], *place[2];  // pinned; on the device
+    cudaEvent_t staged[2], taken[2]; // it is there; `inputs` has it
+    cudaStream_t stream;
     int turn;
+    size_t sent;     // numbers of the next batch that were sent already, 0: none
     int32_t *counts; // (V) host, for token_groups
 } Batch;
 
@@ -93,9 +97,13 @@ static inline void batch_open(Batch *b, size_t N, int V, Device *d) {
     memset(b, 0, sizeof *b);
     b->inputs = (int32_t *)device_alloc(d, bytes, "the batch");
     b->counts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)V);
+    CUDA_CHECK(cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking));
     for (int i = 0; i < 2; i++) {
         CUDA_CHECK(cudaMallocHost((void **)&b->staging[i], bytes));
+        b->place[i] = (int32_t *)device_alloc(d, bytes, "the batch");
         CUDA_CHECK(cudaEventCreateWithFlags(&b->staged[i], cudaEventDisableTiming));
+        CUDA_CHECK(cudaEventCreateWithFlags(&b->taken[i], cudaEventDisableTiming));
+        CUDA_CHECK(cudaEventRecord(b->taken[i], d->stream)); // zeroed
     }
 }
 
@@ -104,23 +112,42 @@ static inline void batch_close(Batch *b) {
     free(b->counts);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(b->staging[i]);
+        cudaFree(b->place[i]);
         cudaEventDestroy(b->staged[i]);
+        cudaEventDestroy(b->taken[i]);
     }
+    cudaStreamDestroy(b->stream);
 }
 
-// Sends N tokens to the device; targets may be NULL, groups are sent where gradients will be wanted.
-static inline void batch_upload(Batch *b, const int32_t *inputs, const int32_t *targets, size_t N, bool groups,
-                                Device *d) {
-    size_t count = 2 * N + (groups ? token_groups_size(N) : 0);
+// Starts to send N tokens to the device, for the pass that comes; targets may be NULL, groups are sent where gradients
+// will be wanted.
+static inline void batch_send(Batch *b, const int32_t *inputs, const int32_t *targets, size_t N, bool groups,
+                              Device *d) {
     int32_t *to = b->staging[b->turn];
-    device_wait(d, b->staged[b->turn]); // of the upload before the last one: long done, if no rank is late
+    device_wait(d, b->staged[b->turn]); // of the batch before the last one: long there, if no rank is late
+    b->sent = 2 * N + (groups ? token_groups_size(N) : 0);
     memcpy(to, inputs, sizeof(int32_t) * N);
     if (targets) memcpy(to + N, targets, sizeof(int32_t) * N);
     else memset(to + N, 0, sizeof(int32_t) * N);
     if (groups) token_groups(to + 2 * N, inputs, N, b->counts);
-    CUDA_CHECK(cudaMemcpyAsync(b->inputs, to, sizeof(int32_t) * count, cudaMemcpyHostToDevice, d->stream));
-    CUDA_CHECK(cudaEventRecord(b->staged[b->turn], d->stream));
+    CUDA_CHECK(cudaStreamWaitEvent(b->stream, b->taken[b->turn], 0));
+    CUDA_CHECK(cudaMemcpyAsync(b->place[b->turn], to, sizeof(int32_t) * b->sent, cudaMemcpyHostToDevice, b->stream));
+    CUDA_CHECK(cudaEventRecord(b->staged[b->turn], b->stream));
+}
+
+// The same for a pass that is put on the stream after this; what was sent before and is another batch is sent anew.
+static inline void batch_upload(Batch *b, const int32_t *inputs, const int32_t *targets, size_t N, bool groups,
+                                Device *d) {
+    const int32_t *have = b->staging[b->turn];
+    bool sent = b->sent == 2 * N + (groups ? token_groups_size(N) : 0) && targets &&
+                memcmp(have, inputs, sizeof(int32_t) * N) == 0 && memcmp(have + N, targets, sizeof(int32_t) * N) == 0;
+    if (!sent) batch_send(b, inputs, targets, N, groups, d);
+    CUDA_CHECK(cudaStreamWaitEvent(d->stream, b->staged[b->turn], 0));
+    CUDA_CHECK(
+        cudaMemcpyAsync(b->inputs, b->place[b->turn], sizeof(int32_t) * b->sent, cudaMemcpyDeviceToDevice, d->stream));
+    CUDA_CHECK(cudaEventRecord(b->taken[b->turn], d->stream));
     b->turn ^= 1;
+    b->sent = 0;
 }
 
 // ---------------------------------------------------------------- backward

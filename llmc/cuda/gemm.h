@@ -252,22 +252,6 @@ static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOpera
                           GEMM_WORKSPACE_BYTES, d->stream);
 }
 
-// Milliseconds that `work`, which puts work on the stream, takes.
-template <typename Work> static inline float gemm_time(Device *d, Work work) {
-    cudaEvent_t start, stop;
-    float ms;
-    CUDA_CHECK(cudaEventCreate(&start));
-    CUDA_CHECK(cudaEventCreate(&stop));
-    CUDA_CHECK(cudaEventRecord(start, d->stream));
-    for (int i = 0; i < GEMM_TRIALS; i++) work();
-    CUDA_CHECK(cudaEventRecord(stop, d->stream));
-    CUDA_CHECK(cudaEventSynchronize(stop));
-    CUDA_CHECK(cudaEventElapsedTime(&ms, start, stop));
-    CUDA_CHECK(cudaEventDestroy(start));
-    CUDA_CHECK(cudaEventDestroy(stop));
-    return ms / GEMM_TRIALS;
-}
-
 static inline GemmChoice *gemm_known(struct GemmPlans *p, const GemmKey *key) {
     for (size_t i = 0; i < p->known_count; i++)
         if (memcmp(&p->known[i].key, key, sizeof *key) == 0) return &p->known[i];
@@ -333,7 +317,7 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     float ms[GEMM_CANDIDATES];
     for (int round = 0; p->measure && round < GEMM_ROUNDS; round++)
         for (int k = 0; k < n; k++) {
-            float t = gemm_time(d, [=]() { CUBLAS_CHECK(gemm_run(d, plan, o, &found[works[k]].algo)); });
+            float t = device_time(d, GEMM_TRIALS, [=]() { CUBLAS_CHECK(gemm_run(d, plan, o, &found[works[k]].algo)); });
             if (round == 0 || t < ms[k]) ms[k] = t;
         }
     for (int k = 1; p->measure && k < n; k++)
@@ -527,7 +511,7 @@ static inline void fused_or_apart(Device *d, GemmResults results, Fused fused, A
     bool away = gemm_differs(d, &results, fused, apart);
     for (int round = 0; p->measure && !away && round < GEMM_ROUNDS; round++)
         for (int way = 0; way < 2; way++) {
-            float ms = gemm_time(d, [=]() {
+            float ms = device_time(d, GEMM_TRIALS, [=]() {
                 if (way) apart();
                 else fused();
             });

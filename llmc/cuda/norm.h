@@ -10,66 +10,14 @@ that moves 4 N C numbers, where a kernel for sum and norm would move 5 N C. Back
 added to the residual stream's in the same pass.
 
 Both are bound by memory: forward reads and writes N C, backward reads 3 N C and writes N C.
-Limit: C <= 16384 (bf16), 8192 (float) backward, where a row is held in registers.
+Limit: backward C <= 16384 (bf16), 8192 (float), where a row is held in registers; forward what a thread block may have
+of shared memory (227 KB on an H100, 99 KB on sm_86 and sm_89).
 */
 #ifndef LLMC_CUDA_NORM_H
 #define LLMC_CUDA_NORM_H
 
 #include "cuda.h"
-
-// A warp a row; the row is read from memory once and then from the L1 cache.
-template <typename Real>
-__global__ void norm_forward_kernel(Real *y, float *mean, float *rstd, const Real *x, const Real *w, const Real *b,
-                                    int N, int C, float eps) {
-    const int P = PackOf<Real>::SIZE;
-    int n = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)(threadIdx.x % 32);
-    if (n >= N) return;
-    bool fit = packs_fit<Real>(C);
-    const Real *xr = x + (size_t)n * (size_t)C;
-    Real *yr = y + (size_t)n * (size_t)C;
-    float v[P], m = 0, q = 0;
-    if (mean) {
-        for (int c = lane * P; c < C; c += 32 * P) {
-            load_pack(v, xr, c, C, fit);
-            for (int i = 0; i < P; i++) m += v[i];
-        }
-        m = warp_sum(m) / (float)C;
-    }
-    for (int c = lane * P; c < C; c += 32 * P) {
-        load_pack(v, xr, c, C, fit);
-        for (int i = 0; i < P; i++)
-            if (c + i < C) q += (v[i] - m) * (v[i] - m);
-    }
-    float rs = 1.0f / sqrtf(warp_sum(q) / (float)C + eps);
-    if (lane == 0) {
-        rstd[n] = rs;
-        if (mean) mean[n] = m;
-    }
-    for (int c = lane * P; c < C; c += 32 * P) {
-        float weight[P], bias[P] = {0};
-        load_pack(v, xr, c, C, fit);
-        load_pack(weight, w, c, C, fit);
-        if (b) load_pack(bias, b, c, C, fit);
-        for (int i = 0; i < P; i++) v[i] = (v[i] - m) * rs * weight[i] + bias[i];
-        store_pack(yr, v, c, C, fit);
-    }
-}
-
-// A norm over rows of C numbers: w (C), b (C) or NULL; what the forward pass keeps of a row, mean (N) or NULL, rstd (N)
-template <typename Real> struct Norm {
-    const Real *w, *b;
-    float *mean, *rstd;
-    int N, C;
-    float eps;
-};
-
-// y (N, C), n.mean and n.rstd from x (N, C)
-template <typename Real> static inline void norm_forward(Real *y, const Real *x, Norm<Real> n, Device *d) {
-    const int warps = 4;
-    norm_forward_kernel<Real>
-        <<<blocks_for((size_t)n.N, warps), warps * 32, 0, d->stream>>>(y, n.mean, n.rstd, x, n.w, n.b, n.N, n.C, n.eps);
-    LAUNCH_CHECK();
-}
+#include "ptx.h"
 
 // 16 bytes of a row from c on, as they are, zeros from C on; number by number where rows do not start on 16 bytes
 template <bool FIT, typename Real> __device__ inline int4 row_bits(const Real *row, int c, int C) {
@@ -87,6 +35,78 @@ template <bool FIT, typename Real> __device__ inline int4 row_bits(const Real *r
         memcpy(&bits, part, 16);
     }
     return bits;
+}
+
+// A warp a row, which is read once: all of it is in flight at a time, on its way to shared memory. A lane works on what
+// it brought itself, so that no barrier is needed.
+template <typename Real, bool FIT>
+__global__ void norm_forward_kernel(Real *y, float *mean, float *rstd, const Real *x, const Real *w, const Real *b,
+                                    int N, int C, float eps) {
+    const int P = PackOf<Real>::SIZE;
+    extern __shared__ int4 norm_rows_smem[]; // (warps, packs)
+    int n = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)(threadIdx.x % 32);
+    int packs = (C + P - 1) / P;
+    if (n >= N) return;
+    int4 *row = norm_rows_smem + (int)(threadIdx.x / 32) * packs;
+    const Real *xr = x + (size_t)n * (size_t)C;
+    for (int p = lane; p < packs; p += 32) {
+        if (FIT) cp_async_16(smem_address(row + p), xr + p * P, true);
+        else row[p] = row_bits<false>(xr, p * P, C);
+    }
+    if (FIT) cp_async_commit(), cp_async_wait<0>();
+    float v[P], m = 0, q = 0;
+    if (mean) {
+#pragma unroll 4
+        for (int p = lane; p < packs; p += 32) {
+            load_pack(v, (const Real *)&row[p], 0, P, true);
+            for (int i = 0; i < P; i++) m += v[i];
+        }
+        m = warp_sum(m) / (float)C;
+    }
+#pragma unroll 4
+    for (int p = lane; p < packs; p += 32) {
+        load_pack(v, (const Real *)&row[p], 0, P, true);
+        for (int i = 0; i < P; i++)
+            if (FIT || p * P + i < C) q += (v[i] - m) * (v[i] - m);
+    }
+    float rs = 1.0f / sqrtf(warp_sum(q) / (float)C + eps);
+    if (lane == 0) {
+        rstd[n] = rs;
+        if (mean) mean[n] = m;
+    }
+    Real *yr = y + (size_t)n * (size_t)C;
+#pragma unroll 2
+    for (int p = lane; p < packs; p += 32) {
+        float weight[P], bias[P] = {0};
+        load_pack(weight, w, p * P, C, FIT);
+        if (b) load_pack(bias, b, p * P, C, FIT);
+        load_pack(v, (const Real *)&row[p], 0, P, true);
+        for (int i = 0; i < P; i++) v[i] = (v[i] - m) * rs * weight[i] + bias[i];
+        store_pack(yr, v, p * P, C, FIT);
+    }
+}
+
+// A norm over rows of C numbers: w (C), b (C) or NULL; what the forward pass keeps of a row, mean (N) or NULL, rstd (N)
+template <typename Real> struct Norm {
+    const Real *w, *b;
+    float *mean, *rstd;
+    int N, C;
+    float eps;
+};
+
+// y (N, C), n.mean and n.rstd from x (N, C)
+template <typename Real> static inline void norm_forward(Real *y, const Real *x, Norm<Real> n, Device *d) {
+    const size_t row = ((size_t)n.C * sizeof(Real) + 15) / 16 * 16;
+    unsigned warps = 4;
+    while (warps > 1 && warps * row > DEVICE_SHARED_BYTES) warps /= 2;
+    auto kernel = packs_fit<Real>(n.C) ? norm_forward_kernel<Real, true> : norm_forward_kernel<Real, false>;
+    if (row > d->shared)
+        fail("norm_forward: rows of %d numbers are longer than the %zu that shared memory holds", n.C,
+             d->shared / sizeof(Real));
+    device_shared(kernel, warps * row);
+    kernel<<<blocks_for((size_t)n.N, warps), warps * 32, warps * row, d->stream>>>(y, n.mean, n.rstd, x, n.w, n.b, n.N,
+                                                                                   n.C, n.eps);
+    LAUNCH_CHECK();
 }
 
 // dw and db of the first group += those of the others, in their order; others (groups - 1, 2 P, columns): room, from

@@ -9,7 +9,8 @@ checkpoint_writer.h: writes checkpoints (checkpoint.h) while training goes on (a
 Weights and moments are spread over `files` pairs of files, whole tensors in the order of the parameter table, a
 rank each, ranks far from each other so that nodes share the work. In the background a rank first copies the numbers
 of its files to host memory (12 bytes a number, allocated once), then a thread writes the copy; there is one copy,
-so the next checkpoint waits for the last one. Without the background the files are written from the
+so the next checkpoint waits for the last one. A GPU that has all numbers of its files copies them while it computes the
+next step, behind which the thread begins. Without the background the files are written from the
 model, one after the other, and training waits.
 
 Checksums are those of the bytes that were meant to be written, taken on their way to the disk.
@@ -56,6 +57,7 @@ typedef struct {
 
     // The write under way, or the one that ended and was not yet looked at.
     bool busy;
+    bool copying; // the copy is being made beside the next step (model_copy), and no thread writes yet
     CheckpointStage stage;
     int64_t step;
     Str run;     // the lines of run.json that are the caller's
@@ -172,6 +174,7 @@ static inline void checkpoint_writer_close(CheckpointWriter *w) {
 // Copies weights and moments to the ranks that write them. Called by all ranks.
 static inline void checkpoint_copy(CheckpointWriter *w) {
     float *to = w->copy;
+    bool beside = model_copy(w->model, true); // on all ranks, so that they make the next step in the same way
     for (int k = 0; k < CHECKPOINT_ARRAYS; k++)
         for (int file = 0; file < w->files; file++)
             for (int i = w->first[file]; i < w->first[file + 1]; i++) {
@@ -183,6 +186,8 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
                     if (file == w->file) to += piece.count;
                 }
             }
+    if (beside) model_copy(w->model, false);
+    w->copying = beside && w->file >= 0;
 }
 
 // Writes a file of a kind, from the copy or from the model. From the model all ranks call this, and those that do not
@@ -409,6 +414,15 @@ static inline void checkpoint_start(CheckpointWriter *w, int64_t step, const cha
     w->part.ok = !dist_max(w->dist, !w->made);
     if (w->copies) checkpoint_copy(w);
     w->busy = w->files > 1 || w->file >= 0;
+    w->done = false;
+    if (!w->copying) checkpoint_run(w, CHECKPOINT_NUMBERS);
+}
+
+// Between steps, while a write is under way: begins to write a copy that is being made, once it is there.
+static inline void checkpoint_copied(CheckpointWriter *w) {
+    if (!w->copying) return;
+    model_copied(w->model);
+    w->copying = false;
     checkpoint_run(w, CHECKPOINT_NUMBERS);
 }
 
@@ -430,6 +444,7 @@ static inline void checkpoint_join(CheckpointWriter *w) {
 // Is the write that checkpoint_start began still going on? Waits for a stage's end up to `seconds`. With several files
 // all ranks call this together, and get the same answer.
 static inline bool checkpoint_under_way(CheckpointWriter *w, double seconds) {
+    checkpoint_copied(w);
     bool ended = checkpoint_ended(w, seconds);
     if (w->files == 1) return !ended;
     if (dist_max(w->dist, !ended)) return true;

@@ -7,16 +7,26 @@ the test that --lr=auto makes before it (lr_test.h).
 
 #include "prepare.h"
 
-// Reads what the coming step is of. Before that step and not in it: a rank that cannot read says so when all agree on
-// going on (stop.h), and the steps until then are saved.
+// Reads what the step is of that begins at `position`.
+static inline bool passes_read(Trainer *t, int64_t position, Error *err) {
+    size_t pass = (size_t)t->B * (size_t)t->T;
+    bool ok = true;
+    for (int micro = 0; micro < t->micro_batches && ok; micro++) {
+        int64_t first = position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
+        ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
+                            t->targets + (size_t)micro * pass, err);
+    }
+    return ok;
+}
+
+// Reads what the coming step is of, if trainer_read_ahead() has not. Before that step and not in it: a rank that cannot
+// read says so when all agree on going on (stop.h), and the steps until then are saved.
 static inline bool trainer_read(Trainer *t) {
     double start = clock_seconds();
-    size_t pass = (size_t)t->B * (size_t)t->T;
-    for (int micro = 0; micro < t->micro_batches && t->data_ok; micro++) {
-        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
-        t->data_ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
-                                    t->targets + (size_t)micro * pass, &t->data_err);
-    }
+    bool ahead = t->ahead == t->state.position, before = t->data_ok;
+    if (before) t->data_ok = ahead ? t->ahead_ok : passes_read(t, t->state.position, &t->data_err);
+    if (before && ahead && !t->ahead_ok) t->data_err = t->ahead_err;
+    t->ahead = -1;
     t->data_seconds = clock_seconds() - start;
     return t->data_ok;
 }
@@ -26,6 +36,17 @@ static inline ModelBatch trainer_batch(const Trainer *t, int micro) {
     size_t at = (size_t)micro * (size_t)t->B * (size_t)t->T;
     ModelBatch batch = {t->inputs + at, t->targets + at, NULL, t->B, t->T};
     return batch;
+}
+
+// While the device is at a step: reads what the next one is of, and sends its first pass to the device. What it comes
+// to shows when trainer_read() asks for that step.
+static inline void trainer_read_ahead(Trainer *t) {
+    bool last = t->state.step + 1 >= t->o->steps || (t->budget.limit > 0 && t->mark >= t->budget.limit);
+    if (last || !t->data_ok) return;
+    t->ahead = t->state.position + t->step_tokens / t->T;
+    t->ahead_ok = passes_read(t, t->ahead, &t->ahead_err);
+    ModelBatch batch = trainer_batch(t, 0);
+    if (t->ahead_ok) model_send(t->model, &batch);
 }
 
 // Forward and backward over the step's sequences (gradient accumulation). The gradient is that of the mean loss over

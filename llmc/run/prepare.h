@@ -58,13 +58,16 @@ typedef struct {
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T, recompute;
-    Str fit;                            // what was chosen by the memory, for the log
-    int64_t step_tokens;                // in one update, over all ranks
-    int micro_batches;                  // passes a step on each rank
-    int32_t *inputs, *targets;          // (micro_batches, B, T) each: of the step that comes
-    double data_seconds;                // to read them
-    bool data_ok;                       // they could be read
-    Error data_err;                     // why not
+    Str fit;                   // what was chosen by the memory, for the log
+    int64_t step_tokens;       // in one update, over all ranks
+    int micro_batches;         // passes a step on each rank
+    int32_t *inputs, *targets; // (micro_batches, B, T) each: of the step that comes
+    double data_seconds;       // to read them
+    bool data_ok;              // they could be read
+    Error data_err;            // why not
+    int64_t ahead;             // position that they were read of while the step before was made, or -1
+    bool ahead_ok;
+    Error ahead_err;
     double flops_per_token, peak_flops; // peak: over all ranks; 0: not known
 } Trainer;
 
@@ -453,6 +456,7 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->recompute = o->recompute;
     t->T = (int)o->seq_len;
     t->data_ok = true;
+    t->ahead = -1;
     t->metrics.steps = o->steps;
     t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};

@@ -56,6 +56,7 @@ static inline UpdateResult trainer_step(Trainer *t) {
     trainer_passes(t);
     t->bounds = spike_bounds(&t->state.window, &t->spikes);
     UpdateRule rule = trainer_rule(t);
+    if (model_begin_update(t->model, &rule)) trainer_read_ahead(t);
     UpdateResult r = model_update(t->model, &rule);
     r.loss /= (double)t->step_tokens;
     if (t->budget.limit) {

@@ -489,9 +489,13 @@ static void model_warm_up(Model *m) {
     model_forward(m, &batch, 1.0 / (double)N, NULL);
     model_backward(m, false);
     gemm_measure(gpu, false);
-    loss_choose<real>(activations_of(m, 0).losses, m->logits, m->batch.inputs + N, m->logits_rows, m->config.vocab_size,
-                      m->logits_width, gpu);
+    Activations a = activations_of(m, 0);
+    AttentionShape shape = attention_shape(&m->config, B, T, T);
+    attention_choose<real>(a.attention, a.attention_lse, heads_of(&m->config, &a), shape, N, gpu);
+    loss_choose<real>(a.losses, m->logits, m->batch.inputs + N, m->logits_rows, m->config.vocab_size, m->logits_width,
+                      gpu);
     if (dist->rank == 0) gemm_share_choices(gpu, dist);
+    dist_broadcast(dist, &gpu->attention_way, sizeof gpu->attention_way);
     shards_rehearse(&m->shards, false);
     m->micro_graph.runs = 0; // its first real run makes the ranks' connections
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof(double), gpu->stream));
@@ -611,7 +615,10 @@ static const char *model_device(Model *m) {
     if (m->shards.ranks.dist->size > 1)
         str_printf(s, ", ZeRO-%d among groups of %d", m->shards.ranks.zero, m->shards.ranks.group);
     gemm_describe(s, &m->gpu);
-    if (m->setup.gradients) loss_describe(s, &m->gpu);
+    if (m->setup.gradients) {
+        attention_describe<real>(s, m->config.head_size, &m->gpu);
+        loss_describe(s, &m->gpu);
+    }
     return s->data;
 }
 

@@ -288,6 +288,54 @@ template <typename Real> static void test_nan(int HS) {
     array_free(&lse);
 }
 
+// Both ways of heads that have two come to the same numbers, forward and backward; the choice between them sees where
+// they do not.
+static void test_choice(int HS) {
+    typedef __nv_bfloat16 Real;
+    enum { T = 37, NH = 2 };
+    int ld = NH * HS;
+    size_t n = (size_t)T * ld;
+    random_state = 9;
+    Array<Real> q = array_new<Real>(n, true, 1), k = array_new<Real>(n, true, 1), v = array_new<Real>(n, true, 1),
+                dout = array_new<Real>(n, true, 1), out = array_new<Real>(2 * n, false, 0);
+    Array<float> lse = array_new<float>(2 * T * NH, false, 0);
+    Shape s = {1, T, T, NH, NH, HS, 1 / sqrt((double)HS)};
+    Heads<Real> in = {{q.device, ld}, {k.device, ld}, {v.device, ld}};
+    Array<Real> d[2][3];
+    for (int way = ATTENTION_TENSOR; way <= ATTENTION_PLAIN; way++) {
+        for (Array<Real> &x : d[way]) x = array_new<Real>(n, false, 0);
+        gpu.attention_way = way;
+        attention_forward<Real>(out.device, lse.device, in, s, &gpu);
+        attention_backward<Real>({{d[way][0].device, ld}, {d[way][1].device, ld}, {d[way][2].device, ld}}, dout.device,
+                                 out.device, lse.device, in, s, &gpu);
+        for (Array<Real> &x : d[way]) array_read(&x, "gradient");
+    }
+    for (int i = 0; i < 3; i++) {
+        double *wanted = (double *)mem_alloc(sizeof(double) * n);
+        for (size_t j = 0; j < n; j++) wanted[j] = d[1][i].host[j];
+        double e = relative_error(d[0][i].host, ld, wanted, T, ld, true);
+        CHECK(e > 0 && e <= 1e-2, "HS=%d: gradient %d of one way is %g off the other's", HS, i, e); // twice a bound
+        free(wanted);
+    }
+    attention_choose<Real>(out.device, lse.device, in, s, 2 * T, &gpu);
+    CHECK(gpu.attention_way == ATTENTION_TENSOR || gpu.attention_way == ATTENTION_PLAIN, "HS=%d: way %d", HS,
+          gpu.attention_way);
+    array_read(&out, "out");
+    double size = 0;
+    for (size_t j = 0; j < n; j++) size += out.host[j] * out.host[j];
+    CHECK(size > 0, "HS=%d: nothing was computed", HS);
+    array_write(&v, (size_t)ld + 1, NAN);
+    attention_choose<Real>(out.device, lse.device, in, s, 2 * T, &gpu);
+    CHECK(gpu.attention_way == ATTENTION_DIFFERS, "HS=%d: numbers that are none are taken for the same", HS);
+    attention_choose<Real>(out.device, lse.device, in, s, 3, &gpu);
+    CHECK(gpu.attention_way == ATTENTION_TENSOR, "HS=%d: one row is nothing to compare", HS);
+    for (int way = 0; way < 2; way++)
+        for (Array<Real> &x : d[way]) array_free(&x);
+    Array<Real> *all[] = {&q, &k, &v, &dout, &out};
+    for (Array<Real> *x : all) array_free(x);
+    array_free(&lse);
+}
+
 #ifdef CUDA_EMU // there it only has to run
 enum { BENCH_LENGTH = 8, BENCH_ROWS = 32, BENCH_WIDTH = 512, BENCH_ROUNDS = 1, BENCH_CALLS = 1 };
 #else
@@ -388,6 +436,7 @@ int main(int argc, char **argv) {
             test_nan<__nv_bfloat16>(sizes[i]);
             test_nan<float>(sizes[i]);
         }
+        for (int HS : {64, 128}) test_choice(HS);
     }
     printf("attention: largest relative errors bf16 out %.2g gradients %.2g, float out %.2g gradients %.2g; lse %.2g "
            "%.2g\n",

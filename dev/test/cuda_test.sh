@@ -119,6 +119,7 @@ same_metrics() { # but for times
 check "train on the CPU" train "$cpu" cpu --val_every=4
 check "train in fp32" train "$fp32" fp32 --val_every=4
 check "train in bf16" train "$bf16" bf16 --val_every=4
+check "the log says how the loss is computed" grep -Eq '^device: .*, the loss (keeps logits in shared memory|reads logits twice) \(faster\)' "$work/bf16/run.log"
 check "fp32: the loss follows the CPU's" close cpu fp32 loss 1e-5
 check "fp32: the gradient norm follows the CPU's" close cpu fp32 grad_norm 1e-4
 check "fp32: the validation loss follows the CPU's" close cpu fp32 val_loss 1e-5

@@ -116,6 +116,8 @@ mutant "short batches take another way of adding up" llmc/run/score.h 'T = (int)
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);
         __syncthreads();' 'make_float2(s1, s2);' "cuda"
+mutant "CUDA: an update does not wait for a checkpoint's copy" train_gpt.cu 'if (copying) CUDA_CHECK(cudaStreamWaitEvent(m->gpu.stream, m->copied, 0));' '' "cuda_test"
+mutant "CUDA: a batch is worked at before it is there" llmc/cuda/embedding.h 'CUDA_CHECK(cudaStreamWaitEvent(d->stream, b->staged[b->turn], 0));' '' "cuda_test"
 mutant "CUDA: SiLU's slope loses a factor" llmc/cuda/mlp.h 'return a * s * (1 + x * c);' 'return a * s * (1 + c);' "cuda"
 mutant "CUDA: sums stop at the group" llmc/cuda/shards.h 'if (last) ranks_sum_across(' 'if (0) ranks_sum_across(' "cuda_ranks_test"
 mutant "CUDA: what pads a segment has second moments" llmc/cuda/shards.h 'memset(groups, GROUPS, s->own / PARAM_ALIGN);' ';' "cuda_ranks_test"

@@ -3,7 +3,8 @@ gpus.h: what NVIDIA's GPUs can do, by their names.
 
 Dense figures (no structured sparsity) of the vendor's data sheets, with fp32 sums: bf16 on tensor cores, or plain fp32,
 in TFLOP/s; the memory's bandwidth, and its size in GB, which the driver counts as GiB and keeps one or two percent of.
-A10G: the data sheet for Amazon's instances; B300: an eighth of HGX B300's; GB200 and GB300: a 72nd of NVL72's.
+A10G: the data sheet for Amazon's instances; B200 and B300: an eighth of HGX B200's and B300's (both 36 PFLOP/s in bf16
+with sparsity, half of that without, and 600 TFLOP/s in fp32); GB200 and GB300: a 72nd of NVL72's.
 */
 #ifndef LLMC_GPUS_H
 #define LLMC_GPUS_H
@@ -23,7 +24,7 @@ static inline const Gpu *gpu_find(const char *name) {
         {"GB300", 2500, 80, 8000, 279},
         {"B300", 2250, 75, 8000, 270},
         {"GB200", 2500, 80, 8000, 186},
-        {"B200", 2250, 80, 8000, 180},
+        {"B200", 2250, 75, 8000, 180},
         {"B100", 1750, 60, 8000, 180},
         {"GH200", 989, 67, 4000, 96},
         {"H200 NVL", 836, 60, 4800, 141},

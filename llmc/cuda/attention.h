@@ -74,6 +74,7 @@ launchers by the device's architecture; interface, lse and delta are the same.
 
 #include "attention_plain.h"
 #include "cuda.h"
+#include "product.h"
 #include "ptx.h"
 
 // ---------------------------------------------------------------- tiles in shared memory
@@ -859,6 +860,15 @@ static inline void attention_backward_plain(Heads<Real> d, AttentionResults<Real
                      attention_grid(s.NKV, s.B, s.Tq, PLAIN_TILE), threads, smem, gpu, d, r, in, s, attention_scale(s));
 }
 
+// How bf16 heads of 64 and 128 are worked at: on tensor cores; or as all others are, because that is faster or the
+// numbers differ.
+typedef enum { ATTENTION_TENSOR, ATTENTION_PLAIN, ATTENTION_DIFFERS, ATTENTION_WAYS } AttentionWay;
+enum { ATTENTION_ROUNDS = 3, ATTENTION_ROWS = 1024 }; // of attention_choose
+
+template <typename Real> static inline bool attention_may_choose(int HS) {
+    return sizeof(Real) == 2 && (HS == 64 || HS == 128);
+}
+
 // out (B, Tq, NH*HS), lse (B, NH, Tq) or NULL: natural logarithm of the row's sum of exp(score). Query i sees keys 0
 // .. Tkv-Tq+i. Batch b begins b*Tq rows behind the first of q, b*Tkv behind those of k and v. At head sizes 64 and
 // 128 all must lie on multiples of 16 bytes.
@@ -868,8 +878,9 @@ static inline void attention_forward(Real *out, float *lse, Heads<Real> in, Atte
     if (s.Tq == 1 && s.HS == 64) return attention_decode<Real, 64>(out, lse, in, s, gpu);
     if (s.Tq == 1 && s.HS == 128) return attention_decode<Real, 128>(out, lse, in, s, gpu);
     if constexpr (sizeof(Real) == 2) {
-        if (s.HS == 64) return attention_forward_mma<64>(out, lse, in, s, gpu);
-        if (s.HS == 128) return attention_forward_mma<128>(out, lse, in, s, gpu);
+        bool tensor = gpu->attention_way == ATTENTION_TENSOR;
+        if (tensor && s.HS == 64) return attention_forward_mma<64>(out, lse, in, s, gpu);
+        if (tensor && s.HS == 128) return attention_forward_mma<128>(out, lse, in, s, gpu);
     }
     switch (plain_each(s.HS)) {
     case 1: return attention_forward_plain<1>(out, lse, in, s, gpu);
@@ -897,9 +908,10 @@ static inline void attention_backward(Heads<Real> d, const Real *dout, const Rea
                     part = {in.q.from(row), in.k.from(row), in.v.from(row)};
         AttentionResults<Real> r = {dout + at, out + at, lse + (size_t)b * numbers, gpu->scratch};
         if constexpr (sizeof(Real) == 2) {
-            if (s.HS == 64) attention_backward_mma<64>(dpart, r, part, s, gpu);
-            if (s.HS == 128) attention_backward_mma<128>(dpart, r, part, s, gpu);
-            if (s.HS == 64 || s.HS == 128) continue;
+            bool tensor = gpu->attention_way == ATTENTION_TENSOR && attention_may_choose<Real>(s.HS);
+            if (tensor && s.HS == 64) attention_backward_mma<64>(dpart, r, part, s, gpu);
+            if (tensor && s.HS == 128) attention_backward_mma<128>(dpart, r, part, s, gpu);
+            if (tensor) continue;
         }
         switch (plain_each(s.HS)) {
         case 1: attention_backward_plain<1>(dpart, r, part, s, gpu); break;
@@ -908,6 +920,41 @@ static inline void attention_backward(Heads<Real> d, const Real *dout, const Rea
         default: attention_backward_plain<8>(dpart, r, part, s, gpu);
         }
     }
+}
+
+// Chooses by the forward pass over the first tokens of a sequence, in which both ways must come to the same numbers.
+// in: as attention_forward's, finite; out (rows, NH*HS), lse (rows NH): used up. The two are so far apart in speed (10
+// times and more on the data sheets) that times choose the same at every start.
+template <typename Real>
+static inline void attention_choose(Real *out, float *lse, Heads<Real> in, AttentionShape s, size_t rows, Device *gpu) {
+    float best[2] = {0, 0};
+    size_t T = (size_t)s.Tq < rows / 2 ? (size_t)s.Tq : rows / 2;
+    if (T > ATTENTION_ROWS) T = ATTENTION_ROWS;
+    gpu->attention_way = ATTENTION_TENSOR;
+    if (!attention_may_choose<Real>(s.HS) || T < 2) return; // one query has a kernel of its own
+    size_t n = T * (size_t)(s.NH * s.HS);
+    s.B = 1, s.Tq = s.Tkv = (int)T;
+    for (int way = ATTENTION_TENSOR; way <= ATTENTION_PLAIN; way++) {
+        gpu->attention_way = way;
+        attention_forward<Real>(out + n * (size_t)way, lse, in, s, gpu);
+    }
+    bool same = !differs(out, out + n, n, gpu);
+    for (int round = 0; round < ATTENTION_ROUNDS; round++)
+        for (int way = ATTENTION_TENSOR; way <= ATTENTION_PLAIN; way++) {
+            gpu->attention_way = way;
+            float ms = device_time(gpu, 1, [&]() { attention_forward<Real>(out, lse, in, s, gpu); });
+            if (round == 0 || ms < best[way]) best[way] = ms;
+        }
+    gpu->attention_way = !same                                             ? ATTENTION_DIFFERS
+                         : best[ATTENTION_TENSOR] <= best[ATTENTION_PLAIN] ? ATTENTION_TENSOR
+                                                                           : ATTENTION_PLAIN;
+}
+
+// Appends what was chosen, where there was a choice.
+template <typename Real> static inline void attention_describe(Str *s, int HS, const Device *gpu) {
+    static const char *const ways[ATTENTION_WAYS] = {"on tensor cores (faster)", "without tensor cores (faster)",
+                                                     "without tensor cores (their numbers differ)"};
+    if (attention_may_choose<Real>(HS)) str_printf(s, ", attention %s", ways[gpu->attention_way]);
 }
 
 #endif

@@ -129,9 +129,10 @@ typedef struct {
     float *scratch;     // for partial sums; a launcher's use ends with its last kernel
     size_t scratch_bytes;
     struct GemmPlans *plans;
-    int loss_way;     // LossWay, loss.h
-    bool graphs;      // graph.h; off while the model is being made
-    const Dist *dist; // whose watchdog looks at every wait
+    int loss_way;      // LossWay, loss.h
+    int attention_way; // AttentionWay, attention.h
+    bool graphs;       // graph.h; off while the model is being made
+    const Dist *dist;  // whose watchdog looks at every wait
 } Device;
 
 // What a kernel may have of dynamic shared memory without asking for more: 48 KB (CUDA C++ Programming Guide,

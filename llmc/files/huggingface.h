@@ -429,9 +429,9 @@ static inline void folder_write_ends(Str *s, const Tokenizer *tok) {
 }
 
 // config.json and generation_config.json. tok: whose tokens begin and end a text, and what the folder that it comes
-// from said of them; NULL: nothing is known. sums: notes the files, or NULL.
-static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, FileSums *sums,
-                                       Error *err) {
+// from said of them; NULL: nothing is known. type: of the weights, in PyTorch's words. sums: notes the files, or NULL.
+static inline bool folder_write_config_as(const char *folder, const Config *c, const Tokenizer *tok, const char *type,
+                                          FileSums *sums, Error *err) {
     Str s;
     Error why;
     memset(&s, 0, sizeof s);
@@ -445,7 +445,7 @@ static inline bool folder_write_config(const char *folder, const Config *c, cons
         folder_write_ends(&s, tok);
         str_puts(&s, ",\n");
     }
-    str_puts(&s, "  \"torch_dtype\": \"float32\",\n  \"use_cache\": true\n}\n");
+    str_printf(&s, "  \"torch_dtype\": \"%s\",\n  \"use_cache\": true\n}\n", type);
     Path path = path_of("%s/config.json", folder);
     bool ok = file_write_summed(sums, path.text, s.data, s.size, err);
     s.size = 0;
@@ -460,6 +460,11 @@ static inline bool folder_write_config(const char *folder, const Config *c, cons
     ok = ok && file_write_summed(sums, path.text, s.data, s.size, err);
     free(s.data);
     return ok;
+}
+
+static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, FileSums *sums,
+                                       Error *err) {
+    return folder_write_config_as(folder, c, tok, "float32", sums, err);
 }
 
 // ---------------------------------------------------------------- parameters on disk

@@ -32,6 +32,7 @@ config table.
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
       "model,data,out")                                                                                                \
     X(EXPORT, export, 0, "write a model in another format", "model,out")                                               \
+    X(CONVERT, convert, 0, "make a model folder of a GGUF file or of a checkpoint of llm.c", "input,out")               \
     X(REPORT, report, 0, "--run: a page on a run or several; --model: a model's papers from its record (card, data sheet, SBOM)", "") \
     X(REPRODUCE, reproduce, 0, "the commands that make a model again, as a script", "model")                           \
     X(WATCH, watch, 0, "a run on the terminal: where it stands, its loss, its newest sample", "run")                   \
@@ -93,11 +94,13 @@ enum { MASTERS(CHOICE_ENUM) };
     X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                         \
       "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
     X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
-    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO | O_CORPUS, "the tokenizer.json")                              \
-    X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                                   \
+    X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO | O_CORPUS | O_CONVERT,                                 \
+      "the tokenizer.json; convert: in place of that of a GGUF file, or for an llm.c checkpoint, which has none")       \
+    X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS | O_CONVERT,                                                                   \
       "text: a file, a folder, a glob, or several with commas; plain text, JSON lines (CirrusSearch's, too), WET, "    \
       "tar, sentences of Wortschatz Leipzig, packed or not (gzip, bzip2, xz, zstd), and parquet (program duckdb); "    \
-      "UTF-8 (other bytes are counted; tokenize makes byte tokens of them, bpe leaves them out)")                      \
+      "UTF-8 (other bytes are counted; tokenize makes byte tokens of them, bpe leaves them out); convert: one file, "   \
+      "GGUF (f32, f16, bf16, q8_0; gpt2, llama, qwen2, qwen3) or llm.c's GPT-2 (gpt2_124M.bin)")                      \
     X(TEXT, field, "text", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                               \
       "JSON lines and parquet: the member or column that holds the text")                                              \
     X(FLAG, strict, "off", 0, 0, "off|on", O_BPE | O_TOKENIZE | O_CORPUS,                                                         \
@@ -106,8 +109,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "folders of runs, what train had as --out: one, or for report also a glob, or several with commas")              \
     X(FLAG, once, "off", 0, 0, "off|on", O_WATCH, "look once, and end; as without a terminal")                         \
     X(REAL, interval, "2", 0.1, 86400, "", O_WATCH, "seconds between two looks")                                       \
-    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL | O_REPORT,        \
-      "what to write: train, corpus: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
+    X(PATH, out, "", 0, 0, "", O_TRAIN | O_BPE | O_TOKENIZE | O_CORPUS | O_DUMP | O_EXPORT | O_EVAL | O_REPORT | O_CONVERT, \
+      "what to write: train, corpus, convert: a folder; bpe: tokenizer.json; tokenize: the prefix of the shards; dump: a "      \
       ".safetensors file; export: the file; eval: JSON lines, each item of the tasks with its log likelihoods; "       \
       "report --run: the page (empty: report.html in the folder of the first run)")                                    \
     X(TEXT, license, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS,                                                      \

@@ -8,6 +8,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #define LLMC_VERBS_H
 
 #include "../base/process.h"
+#include "../files/convert.h"
 #include "../text/bpe.h"
 #include "dump.h"
 #include "eval.h"
@@ -390,6 +391,22 @@ static inline int verb_export(const Options *o, Dist *dist) {
     if (fd < 0) fail("%s", err.text);
     close(fd);
     print_line("%s: %.1f MB", o->out, (double)st.st_size / 1e6);
+    return EXIT_DONE;
+}
+
+static inline int verb_convert(const Options *o, Dist *dist) {
+    (void)dist;
+    Error err;
+    StrList inputs;
+    Str told;
+    memset(&inputs, 0, sizeof inputs);
+    memset(&told, 0, sizeof told);
+    if (!path_expand(&inputs, o->input, &err)) fail("%s", err.text);
+    if (inputs.count != 1) fail("--input=%s names %d files; convert takes one", o->input, inputs.count);
+    if (!convert_run(&told, inputs.items[0], o->tokenizer, o->out, &err)) fail("%s", err.text);
+    print_line("%s: %s", o->out, told.data);
+    str_list_free(&inputs);
+    free(told.data);
     return EXIT_DONE;
 }
 

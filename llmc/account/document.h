@@ -93,6 +93,15 @@ static inline bool piece_dependencies(Doc *d) {
     else {
         str_puts(&d->s, said(d, "made from the model in ", "gemacht aus dem Modell in "));
         doc_text(d, json_string(json_get(base, "path"), "?"));
+        const Json *rows = json_get(base, "embeddings");
+        if (rows && !json_bool(json_get(rows, "same_tokenizer"), false))
+            str_printf(&d->s,
+                       said(d, ", with another tokenizer: %lld rows of the embedding were copied, %lld are means",
+                            ", mit anderem Tokenizer: %lld Zeilen der Einbettung sind kopiert, %lld Mittelwerte"),
+                       (long long)(json_integer(json_get(rows, "same_bytes"), 0) +
+                                   json_integer(json_get(rows, "same_name"), 0)),
+                       (long long)(json_integer(json_get(rows, "means"), 0) +
+                                   json_integer(json_get(rows, "mean_of_all"), 0)));
     }
     str_puts(&d->s, ".");
     return true;

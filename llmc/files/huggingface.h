@@ -665,12 +665,11 @@ static inline bool disk_check(const SafeTensors *st, const ParamTable *t, const 
     return ok;
 }
 
-// Fills the model's weights (or moments) from tensors named prefix + name, as disk_check wants them; all numbers must
-// be finite.
-static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
-                             const char *prefix, const char *path, Error *err) {
+// Fills the model's weights (or moments) from tensors named prefix + name, as disk_check found them; all numbers must
+// be finite. Parameters of a table whose count is 0 are passed over.
+static inline bool disk_fill(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
+                             const char *prefix, Error *err) {
     size_t most, most_turned;
-    if (!disk_check(st, t, c, prefix, path, err)) return false;
     disk_sizes(&most, &most_turned, t, c);
     float *values = (float *)mem_alloc(sizeof(float) * most), *turned = (float *)mem_alloc(sizeof(float) * most_turned);
     bool ok = true;
@@ -700,6 +699,11 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
     free(values);
     free(turned);
     return ok;
+}
+
+static inline bool disk_load(Model *m, int array, const SafeTensors *st, const ParamTable *t, const Config *c,
+                             const char *prefix, const char *path, Error *err) {
+    return disk_check(st, t, c, prefix, path, err) && disk_fill(m, array, st, t, c, prefix, err);
 }
 
 static inline bool folder_load_weights(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {

@@ -10,8 +10,8 @@ accounting.h: the training loop's side of the record in run.json (llmc/account/a
 #include "scores.h"
 
 // What a run's weights began with: a folder, whose files are known by the checksums of its own record or by SHA-256,
-// and what that record says it cost.
-static inline void accounting_base(Account *a, const char *folder) {
+// and what that record says it cost. embeddings: how they came into another vocabulary; NULL: they are the folder's.
+static inline void accounting_base(Account *a, const char *folder, const EmbeddingCounts *embeddings) {
     StrList names;
     RunRecord r;
     Error err;
@@ -36,7 +36,9 @@ static inline void accounting_base(Account *a, const char *folder) {
         str_printf(s, ": \"%s:%s\"", known ? "xxh64" : "sha256", known ? json_string(known, "") : sum);
         comma = ", ";
     }
-    str_puts(s, "}}");
+    str_puts(s, "}");
+    if (embeddings) embeddings_json(s, embeddings);
+    str_puts(s, "}");
     str_list_free(&names);
     if (own) run_record_close(&r);
 }

@@ -8,6 +8,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #include "../text/mix.h"
 #include "../text/tokenizer_folder.h"
 #include "data_checks.h"
+#include "init_embeddings.h"
 #include "log.h"
 #include "options.h"
 
@@ -42,6 +43,11 @@ static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
     Error why;
     bool folder, weights;
     if (!folder_look(o->model, &folder, &weights, err)) return false;
+    if (*o->init_embeddings && folder && !weights)
+        return error_set(err, "--init_embeddings=%s: the folder has no weights", o->init_embeddings);
+    if (*o->init_embeddings && !folder && config_of_preset(c, o->model, &why))
+        return error_set(err, "--init_embeddings=%s takes all weights from there: give --model=%s as well, not %s",
+                         o->init_embeddings, o->init_embeddings, o->model);
     if (!folder && config_of_preset(c, o->model, &why)) {
         c->vocab_size = tok->vocab_size;
         c->max_seq_len = T;
@@ -52,7 +58,10 @@ static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
         return strchr(o->model, '/') ? error_set(err, "--model=%s: no such folder", o->model)
                                      : error_set(err, "%.1000s", why.text);
     const char *model = folder ? o->model : in->stand_in.text;
-    if (!folder_read_config(c, model, err) || !tokenizer_of_model(tok, model, err)) return false;
+    bool other = folder && *o->init_embeddings; // a checkpoint has the new tokenizer already
+    if (!folder_read_config(c, model, err) ||
+        !(other ? embeddings_config(c, tok, o, err) : tokenizer_of_model(tok, model, err)))
+        return false;
     if (c->vocab_size < tok->vocab_size)
         return error_set(err, "the tokenizer %s has %d tokens, the model %s only %d: use the model's own tokenizer",
                          o->tokenizer, tok->vocab_size, o->model, c->vocab_size);

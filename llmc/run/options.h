@@ -83,6 +83,9 @@ enum { MASTERS(CHOICE_ENUM) };
       "(its newest checkpoint), a Hugging Face folder, or a folder with only a config.json and tokenizer files, "      \
       "which then starts from random weights; with a preset, train takes the optimizer and learning rates that are "   \
       "not given by its size, and says so")                                                                            \
+    X(PATH, init_embeddings, "", 0, 0, "", O_TRAIN,                                                                    \
+      "go on with another tokenizer than the model of this folder has, which --model names, too: rows of tokens that " \
+      "both have are copied, others are means of the rows of the old tokenizer's pieces")                              \
     X(TEXT, train_data, "", 0, 0, "", O_TRAIN, "training shards: a file, a glob, or several with commas; sources by weight: A:0.7,B:0.3, where each weight is "   \
       "of all shards since the one before, and all sum to 1")              \
     X(TEXT, val_data, "", 0, 0, "", O_TRAIN, "validation shards, likewise")                                            \

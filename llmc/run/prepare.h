@@ -50,6 +50,7 @@ typedef struct {
     StepMetrics metrics; // of the last one
     bool finished;       // before it began: all steps are in the checkpoint
     Str memory;          // a line for the log: what was needed and what was there
+    EmbeddingCounts embeddings; // of --init_embeddings
     bool loaded;         // the weights that it began with are not new ones, but a folder's
     double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
     TaskSet tasks;       // of --eval_tasks
@@ -100,8 +101,12 @@ static inline bool trainer_load_start(Trainer *t) {
     Error err;
     bool folder = false, weights = false;
     dist_agree(t->dist, folder_look(o->model, &folder, &weights, &err), &err);
-    if (!weights) model_init_weights(t->model, &in->tables.array[0], &in->config, (uint64_t)o->seed);
-    else dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, o->model, &err), &err);
+    const ParamTable *table = &in->tables.array[0];
+    if (!weights) model_init_weights(t->model, table, &in->config, (uint64_t)o->seed);
+    else if (*o->init_embeddings)
+        dist_agree(t->dist,
+                   embeddings_load(t->model, &t->embeddings, table, &in->config, &in->tokenizer, o->model, &err), &err);
+    else dist_agree(t->dist, folder_load_weights(t->model, table, &in->config, o->model, &err), &err);
     return weights;
 }
 
@@ -113,8 +118,10 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
         if (t->o->lr == LR_AUTO)
             log_line(&t->log, "--lr=auto: %g, as it was chosen before the first step", t->state.lr);
     } else if ((t->loaded = trainer_load_start(t))) {
-        if (t->dist->rank == 0) accounting_base(&t->account, t->o->model);
+        bool other = *t->o->init_embeddings != 0;
+        if (t->dist->rank == 0) accounting_base(&t->account, t->o->model, other ? &t->embeddings : NULL);
         log_line(&t->log, "weights from %s", t->o->model);
+        if (other) log_line(&t->log, "%s", embeddings_said(&t->embeddings).text);
     } else {
         log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
     }
@@ -442,7 +449,9 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     const char *from = checkpoint->text[0] ? checkpoint->text : o->model;
     bool folder = true, weights = true;
     dist_agree(dist, checkpoint->text[0] || folder_look(o->model, &folder, &weights, &err), &err);
-    if (!t->finished && weights) dist_agree(dist, folder_check_weights(&t->in.config, from, &err), &err);
+    bool other = *o->init_embeddings && !checkpoint->text[0];
+    if (!t->finished && weights)
+        dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&t->in.config, from, &err), &err);
     if (t->finished) return;
     dist_agree(dist, engine_preflight(dist, &err), &err);
     dist_agree(dist, trainer_fit(t, &err), &err);

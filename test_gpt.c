@@ -26,6 +26,8 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/files_test.h"
 #include "dev/test/follow_test.h"
 #include "dev/test/gguf_test.h"
+#include "dev/test/convert_test.h"
+#include "dev/test/embeddings_test.h"
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
 #include "dev/test/language_test.h"
@@ -55,7 +57,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(personal) X(language) X(near)       \
-    X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(follow) X(trainer) X(numbers) X(account)
+    X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(convert) X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

@@ -429,7 +429,7 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
 
 // A folder of one layer; `spoil` changes what it is written with.
 typedef struct {
-    int family, channels, heads, kv_heads, head_size, hidden, bias;
+    int family, channels, heads, kv_heads, head_size, hidden, bias, vocab; // vocab 0: 307
     const char *spoiled; // name of a tensor that gets `value` as its last element, or is left out
     bool leave_out, add_one;
     float value;
@@ -440,7 +440,7 @@ static Path gguf_make_folder(const char *name, const GgufFolder *f, const char *
     Error err;
     err.text[0] = 0;
     Config c = config_of_family(f->family);
-    c.vocab_size = 307, c.max_seq_len = 16, c.layers = 1, c.tied = 0;
+    c.vocab_size = f->vocab ? f->vocab : 307, c.max_seq_len = 16, c.layers = 1, c.tied = 0;
     c.channels = f->channels, c.heads = f->heads, c.kv_heads = f->kv_heads, c.head_size = f->head_size,
     c.hidden = f->hidden;
     if (f->bias) c.bias = 1;

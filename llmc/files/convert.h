@@ -3,7 +3,7 @@ convert.h: a GGUF file, or a checkpoint of llm.c, as a model folder that this pr
 
     convert_run(&told, input, tokenizer, out, err)     what the verb `convert` does
 
-Reads f32, f16, bf16 and q8_0, from any program, of the architectures that this one has (gguf_read.h), and GPT-2 of llm.c
+Reads f32, f16, bf16 and q8_0, from any program, of the architectures that this one has (gguf_read.h), and llm.c's GPT-2
 (llmc_read.h). The folder is written beside its name, read again as any model folder is, and gets the name when all is
 well; what a killed process leaves is called OUT.convert, and the next one removes it.
 
@@ -18,7 +18,7 @@ what stands beside that tokenizer.json counts. A checkpoint of llm.c has none: -
 
 // An input that is open.
 typedef struct {
-    GgufFile gguf; // of llm.c's the file alone
+    GgufInput gguf; // of llm.c's the file alone
     ForeignModel model;
     Tokenizer tokenizer;
     bool has_tokenizer;
@@ -26,7 +26,7 @@ typedef struct {
 
 static inline void convert_close(ConvertInput *in) {
     foreign_free(&in->model);
-    gguf_close(&in->gguf);
+    gguf_input_close(&in->gguf);
     if (in->has_tokenizer) tokenizer_free(&in->tokenizer);
     memset(in, 0, sizeof *in);
 }
@@ -36,7 +36,8 @@ static inline bool convert_open_model(ConvertInput *in, const char *input, Error
     const MappedFile *f = &in->gguf.file;
     in->gguf.path = input;
     if (!file_map(&in->gguf.file, input, err)) return false;
-    if (gguf_is(f->data, f->size)) return gguf_parse(&in->gguf, err) && gguf_read_model(&in->model, &in->gguf, err);
+    if (gguf_is(f->data, f->size))
+        return gguf_input_parse(&in->gguf, err) && gguf_read_model(&in->model, &in->gguf, err);
     if (llmc_is(f->data, f->size)) return llmc_read(&in->model, f, input, err);
     return error_set(err, "%s is neither a GGUF file nor a checkpoint of llm.c's GPT-2%s", input,
                      safetensors_foreign(f->data, f->size));

@@ -1,7 +1,7 @@
 /*
 gguf_read.h: what a GGUF file of anybody holds: keys, tensors, and through them a ForeignModel and a tokenizer.
 
-    gguf_open(&g, path, err), gguf_parse(&g, err)     the file mapped, and everything in it checked
+    gguf_input_open(&g, path, err), gguf_input_parse(&g, err)     the file mapped, and everything in it checked
     gguf_read_model(&m, &g, err)                      config and tensors (foreign.h)
     gguf_read_tokenizer(&tok, &g, err)                a tokenizer.json composed of the file's keys
 
@@ -56,9 +56,9 @@ typedef struct {
     size_t key_count, key_capacity;
     GgufSource *tensors; // (tensor_count) by name
     size_t tensor_count, tensor_capacity;
-} GgufFile;
+} GgufInput;
 
-static inline void gguf_close(GgufFile *g) {
+static inline void gguf_input_close(GgufInput *g) {
     file_unmap(&g->file);
     free(g->keys);
     free(g->tensors);
@@ -75,29 +75,29 @@ typedef struct {
 } GgufReader;
 
 // The next n bytes, or NULL.
-static inline const uint8_t *gguf_take(GgufReader *r, uint64_t n) {
+static inline const uint8_t *gguf_next(GgufReader *r, uint64_t n) {
     const uint8_t *p = r->at;
     if (n > (uint64_t)(r->end - r->at)) return NULL;
     r->at += n;
     return p;
 }
 
-static inline bool gguf_take_u32(uint32_t *x, GgufReader *r) {
-    const uint8_t *p = gguf_take(r, 4);
+static inline bool gguf_next_u32(uint32_t *x, GgufReader *r) {
+    const uint8_t *p = gguf_next(r, 4);
     if (p) memcpy(x, p, 4);
     return p != NULL;
 }
 
-static inline bool gguf_take_u64(uint64_t *x, GgufReader *r) {
-    const uint8_t *p = gguf_take(r, 8);
+static inline bool gguf_next_u64(uint64_t *x, GgufReader *r) {
+    const uint8_t *p = gguf_next(r, 8);
     if (p) memcpy(x, p, 8);
     return p != NULL;
 }
 
-static inline bool gguf_take_text(GgufText *t, GgufReader *r) {
+static inline bool gguf_next_text(GgufText *t, GgufReader *r) {
     uint64_t n;
-    if (!gguf_take_u64(&n, r)) return false;
-    t->text = (const char *)gguf_take(r, n);
+    if (!gguf_next_u64(&n, r)) return false;
+    t->text = (const char *)gguf_next(r, n);
     t->size = (size_t)n;
     return t->text != NULL;
 }
@@ -108,27 +108,27 @@ static inline int gguf_value_bytes(uint32_t type) {
     return type < sizeof bytes / sizeof *bytes ? bytes[type] : -1;
 }
 
-static inline bool gguf_truncated(const GgufFile *g, const char *where, Error *err) {
+static inline bool gguf_truncated(const GgufInput *g, const char *where, Error *err) {
     return error_set(err, "%s is truncated or damaged: it ends in %s; copy it again", g->path, where);
 }
 
-static inline bool gguf_take_value(GgufValue *v, GgufReader *r, const GgufFile *g, Error *err) {
+static inline bool gguf_next_value(GgufValue *v, GgufReader *r, const GgufInput *g, Error *err) {
     memset(v, 0, sizeof *v);
     v->count = 1;
-    if (!gguf_take_text(&v->name, r) || !gguf_take_u32(&v->type, r)) return gguf_truncated(g, "its keys", err);
+    if (!gguf_next_text(&v->name, r) || !gguf_next_u32(&v->type, r)) return gguf_truncated(g, "its keys", err);
     v->array = v->type == GGUF_ARRAY;
-    if (v->array && (!gguf_take_u32(&v->type, r) || !gguf_take_u64(&v->count, r)))
+    if (v->array && (!gguf_next_u32(&v->type, r) || !gguf_next_u64(&v->count, r)))
         return gguf_truncated(g, "its keys", err);
     int size = gguf_value_bytes(v->type);
     if (size < 0)
         return error_set(err, "%s: the key %s has a value of type %u, which no GGUF file has here; the file is damaged",
                          g->path, gguf_shown(v->name).text, v->type);
     v->data = r->at;
-    if (size > 0 && (v->count > (uint64_t)(r->end - r->at) || !gguf_take(r, v->count * (uint64_t)size)))
+    if (size > 0 && (v->count > (uint64_t)(r->end - r->at) || !gguf_next(r, v->count * (uint64_t)size)))
         return gguf_truncated(g, path_of("the key %s", gguf_shown(v->name).text).text, err);
     GgufText text;
     for (uint64_t i = 0; size == 0 && i < v->count; i++)
-        if (!gguf_take_text(&text, r))
+        if (!gguf_next_text(&text, r))
             return gguf_truncated(g, path_of("the key %s", gguf_shown(v->name).text).text, err);
     return true;
 }
@@ -144,11 +144,11 @@ static inline const char *ggml_type_name(uint32_t type) {
     return type < sizeof names / sizeof *names ? names[type] : "unknown";
 }
 
-static inline bool gguf_take_tensor(GgufSource *t, GgufReader *r, const GgufFile *g, Error *err) {
+static inline bool gguf_next_tensor(GgufSource *t, GgufReader *r, const GgufInput *g, Error *err) {
     uint32_t dims;
     int64_t elements = 1, bytes;
     memset(t, 0, sizeof *t);
-    if (!gguf_take_text(&t->name, r) || !gguf_take_u32(&dims, r)) return gguf_truncated(g, "its tensors' names", err);
+    if (!gguf_next_text(&t->name, r) || !gguf_next_u32(&dims, r)) return gguf_truncated(g, "its tensors' names", err);
     Path name = gguf_shown(t->name);
     if (dims < 1 || dims > GGUF_MOST_DIMS)
         return error_set(err, "%s: the tensor %s has %u dimensions, expected 1 to %d; the file is damaged", g->path,
@@ -156,12 +156,12 @@ static inline bool gguf_take_tensor(GgufSource *t, GgufReader *r, const GgufFile
     t->ndim = (int)dims;
     for (int i = 0; i < t->ndim; i++) {
         uint64_t n;
-        if (!gguf_take_u64(&n, r)) return gguf_truncated(g, "its tensors' shapes", err);
+        if (!gguf_next_u64(&n, r)) return gguf_truncated(g, "its tensors' shapes", err);
         if (n < 1 || n > INT64_MAX || __builtin_mul_overflow(elements, (int64_t)n, &elements))
             return error_set(err, "%s: the tensor %s has an impossible shape; the file is damaged", g->path, name.text);
         t->shape[i] = (int64_t)n;
     }
-    if (!gguf_take_u32(&t->type, r) || !gguf_take_u64(&t->offset, r))
+    if (!gguf_next_u32(&t->type, r) || !gguf_next_u64(&t->offset, r))
         return gguf_truncated(g, "its tensors' offsets", err);
     if (t->type != GGML_F32 && t->type != GGML_F16 && t->type != GGML_BF16 && t->type != GGML_Q8_0)
         return error_set(err,
@@ -197,7 +197,7 @@ static inline int gguf_offset_order(const void *a, const void *b) {
 }
 
 // NULL: there is no such key.
-static inline const GgufValue *gguf_find(const GgufFile *g, const char *name) {
+static inline const GgufValue *gguf_key_find(const GgufInput *g, const char *name) {
     GgufValue wanted;
     memset(&wanted, 0, sizeof wanted);
     wanted.name.text = name, wanted.name.size = strlen(name);
@@ -205,7 +205,7 @@ static inline const GgufValue *gguf_find(const GgufFile *g, const char *name) {
                         : NULL;
 }
 
-static inline GgufSource *gguf_find_tensor(const GgufFile *g, const char *name) {
+static inline GgufSource *gguf_tensor_find(const GgufInput *g, const char *name) {
     GgufSource wanted;
     memset(&wanted, 0, sizeof wanted);
     wanted.name.text = name, wanted.name.size = strlen(name);
@@ -214,10 +214,10 @@ static inline GgufSource *gguf_find_tensor(const GgufFile *g, const char *name) 
                : NULL;
 }
 
-// Where the tensors lie: each on the alignment, inside the file, in no other one. header: bytes before the data, but for
-// what fills up to the alignment.
-static inline bool gguf_place(GgufFile *g, uint64_t header, Error *err) {
-    const GgufValue *v = gguf_find(g, "general.alignment");
+// Where the tensors lie: each on the alignment, inside the file, in no other one. header: bytes before the data, but
+// for what fills up to the alignment.
+static inline bool gguf_place(GgufInput *g, uint64_t header, Error *err) {
+    const GgufValue *v = gguf_key_find(g, "general.alignment");
     uint32_t alignment = GGUF_ALIGNMENT;
     if (v && (v->array || v->type != GGUF_U32)) alignment = 0;
     else if (v) memcpy(&alignment, v->data, 4);
@@ -249,20 +249,20 @@ static inline bool gguf_place(GgufFile *g, uint64_t header, Error *err) {
 
 static inline bool gguf_is(const uint8_t *p, size_t n) { return n >= 4 && memcmp(p, "GGUF", 4) == 0; }
 
-// Reads the head of g->file; on false, as on true, gguf_close is to be called.
-static inline bool gguf_parse(GgufFile *g, Error *err) {
+// Reads the head of g->file; on false, as on true, gguf_input_close is to be called.
+static inline bool gguf_input_parse(GgufInput *g, Error *err) {
     GgufReader r = {g->file.data, g->file.data + g->file.size};
     uint32_t magic = 0, version = 0;
     uint64_t tensors = 0, keys = 0;
-    if (!gguf_take_u32(&magic, &r) || magic != GGUF_MAGIC) return error_set(err, "%s is not a GGUF file", g->path);
-    if (!gguf_take_u32(&version, &r) || !gguf_take_u64(&tensors, &r) || !gguf_take_u64(&keys, &r))
+    if (!gguf_next_u32(&magic, &r) || magic != GGUF_MAGIC) return error_set(err, "%s is not a GGUF file", g->path);
+    if (!gguf_next_u32(&version, &r) || !gguf_next_u64(&tensors, &r) || !gguf_next_u64(&keys, &r))
         return gguf_truncated(g, "its head", err);
     if (version != 2 && version != 3)
         return error_set(err, "%s is a GGUF file of version %u%s; expected 2 or 3", g->path, version,
                          version == 0x03000000 || version == 0x02000000 ? " in foreign byte order (big-endian)" : "");
     for (uint64_t i = 0; i < keys; i++) { // memory grows with what was read, not with what is said
         g->keys = (GgufValue *)mem_grow(g->keys, &g->key_capacity, g->key_count + 1, sizeof *g->keys);
-        if (!gguf_take_value(&g->keys[g->key_count], &r, g, err)) return false;
+        if (!gguf_next_value(&g->keys[g->key_count], &r, g, err)) return false;
         g->key_count++;
     }
     if (g->key_count) qsort(g->keys, g->key_count, sizeof *g->keys, gguf_value_order);
@@ -272,16 +272,16 @@ static inline bool gguf_parse(GgufFile *g, Error *err) {
                              gguf_shown(g->keys[i].name).text);
     for (uint64_t i = 0; i < tensors; i++) {
         g->tensors = (GgufSource *)mem_grow(g->tensors, &g->tensor_capacity, g->tensor_count + 1, sizeof *g->tensors);
-        if (!gguf_take_tensor(&g->tensors[g->tensor_count], &r, g, err)) return false;
+        if (!gguf_next_tensor(&g->tensors[g->tensor_count], &r, g, err)) return false;
         g->tensor_count++;
     }
     return gguf_place(g, (uint64_t)(r.at - g->file.data), err);
 }
 
-static inline bool gguf_open(GgufFile *g, const char *path, Error *err) {
+static inline bool gguf_input_open(GgufInput *g, const char *path, Error *err) {
     memset(g, 0, sizeof *g);
     g->path = path;
-    return file_map(&g->file, path, err) && gguf_parse(g, err);
+    return file_map(&g->file, path, err) && gguf_input_parse(g, err);
 }
 
 // ---------------------------------------------------------------- keys
@@ -331,8 +331,8 @@ static inline bool gguf_value_number(double *out, const GgufValue *v) {
 }
 
 // Reads a number that may be missing.
-static inline bool gguf_read_number(double *out, bool *there, const GgufFile *g, const char *key, Error *err) {
-    const GgufValue *v = gguf_find(g, key);
+static inline bool gguf_read_number(double *out, bool *there, const GgufInput *g, const char *key, Error *err) {
+    const GgufValue *v = gguf_key_find(g, key);
     *there = v != NULL;
     if (!v || gguf_value_number(out, v)) return true;
     return error_set(err, "%s: the key %s must be a number%s", g->path, key,
@@ -340,8 +340,8 @@ static inline bool gguf_read_number(double *out, bool *there, const GgufFile *g,
 }
 
 // The text of a key; NULL: it is not there, or no text.
-static inline bool gguf_text_of(GgufText *t, const GgufFile *g, const char *key) {
-    const GgufValue *v = gguf_find(g, key);
+static inline bool gguf_text_of(GgufText *t, const GgufInput *g, const char *key) {
+    const GgufValue *v = gguf_key_find(g, key);
     if (!v || v->array || v->type != GGUF_STRING) return false;
     uint64_t n;
     memcpy(&n, v->data, 8);
@@ -354,7 +354,7 @@ static inline bool gguf_text_is(GgufText t, const char *text) {
 }
 
 // The id of a token under a key; -1: it is not there.
-static inline bool gguf_read_id(int *id, const GgufFile *g, const char *key, const Tokenizer *tok, Error *err) {
+static inline bool gguf_read_id(int *id, const GgufInput *g, const char *key, const Tokenizer *tok, Error *err) {
     double value = -1;
     bool there;
     *id = -1;
@@ -394,7 +394,7 @@ static inline bool gguf_key_is_field(const char *name, const Config *c) {
 }
 
 // What a key of the architecture says and no field holds must be what this program computes.
-static inline bool gguf_check_keys(const GgufFile *g, const char *architecture, const Config *c, Error *err) {
+static inline bool gguf_check_keys(const GgufInput *g, const char *architecture, const Config *c, Error *err) {
     size_t n = strlen(architecture);
     for (size_t i = 0; i < g->key_count; i++) {
         const GgufValue *v = &g->keys[i];
@@ -421,7 +421,7 @@ static inline bool gguf_default(double *value, const Config *c, int kind) {
     }
 }
 
-static inline bool gguf_read_field(Config *c, int kind, const GgufFile *g, const char *architecture, Error *err) {
+static inline bool gguf_read_field(Config *c, int kind, const GgufInput *g, const char *architecture, Error *err) {
     const ConfigField *f = config_field(kind);
     const char *keys = config_gguf_keys(c, kind);
     double value = 0, first = 0;
@@ -451,7 +451,7 @@ static inline bool gguf_read_field(Config *c, int kind, const GgufFile *g, const
     return true;
 }
 
-static inline bool gguf_read_scaling(Config *c, const GgufFile *g, const char *architecture, Error *err) {
+static inline bool gguf_read_scaling(Config *c, const GgufInput *g, const char *architecture, Error *err) {
     Path key = path_of("%s.rope.scaling.type", architecture);
     GgufText type;
     bool there;
@@ -490,8 +490,8 @@ static inline double gguf_divisor_length(const Config *c, const uint8_t *divisor
 }
 
 // Llama 3's scaling from its tensor of divisors, rope_freqs.weight.
-static inline bool gguf_read_divisors(Config *c, const GgufFile *g, Error *err) {
-    GgufSource *t = c->rope ? gguf_find_tensor(g, "rope_freqs.weight") : NULL;
+static inline bool gguf_read_divisors(Config *c, const GgufInput *g, Error *err) {
+    GgufSource *t = c->rope ? gguf_tensor_find(g, "rope_freqs.weight") : NULL;
     if (!t) return true;
     t->used = true;
     float most = 1;
@@ -529,20 +529,20 @@ static inline int gguf_family(GgufText architecture) {
 }
 
 // Fields that follow from which tensors there are.
-static inline bool gguf_read_switches(Config *c, const GgufFile *g, Error *err) {
-    const GgufSource *table = gguf_find_tensor(g, "token_embd.weight"), *head = gguf_find_tensor(g, "output.weight");
+static inline bool gguf_read_switches(Config *c, const GgufInput *g, Error *err) {
+    const GgufSource *table = gguf_tensor_find(g, "token_embd.weight"), *head = gguf_tensor_find(g, "output.weight");
     if (!table || table->ndim != 2) return error_set(err, "%s: the tensor token_embd.weight is missing", g->path);
     if (!c->vocab_size) c->vocab_size = (int)int64_min(table->shape[1], 1 << 25);
-    c->bias = gguf_find_tensor(g, "blk.0.attn_output.bias") != NULL;
+    c->bias = gguf_tensor_find(g, "blk.0.attn_output.bias") != NULL;
     // A head that is the embedding once more is no head of its own.
     bool same = head && head->type == table->type && head->bytes == table->bytes &&
                 memcmp(head->data, table->data, (size_t)head->bytes) == 0;
     c->tied = !head || same;
-    if (same) gguf_find_tensor(g, "output.weight")->used = true;
+    if (same) gguf_tensor_find(g, "output.weight")->used = true;
     return true;
 }
 
-static inline bool gguf_read_config(Config *c, const GgufFile *g, Error *err) {
+static inline bool gguf_read_config(Config *c, const GgufInput *g, Error *err) {
     GgufText architecture = {"missing", 7}, type;
     double parts = 0;
     bool there;
@@ -566,7 +566,7 @@ static inline bool gguf_read_config(Config *c, const GgufFile *g, Error *err) {
             if (config_field(i)->gguf_place == place && i != CONFIG_rope_scaling &&
                 !gguf_read_field(c, i, g, name, err))
                 return false;
-    if (c->heads * c->head_size != c->channels && !gguf_find(g, path_of("%s.attention.key_length", name).text))
+    if (c->heads * c->head_size != c->channels && !gguf_key_find(g, path_of("%s.attention.key_length", name).text))
         return error_set(err, "%s: %d heads do not divide %d channels", g->path, c->heads, c->channels);
     if (!gguf_read_switches(c, g, err)) return false;
     if (!config_check(c, &why)) return error_set(err, "%s: %.800s", g->path, why.text);
@@ -576,8 +576,8 @@ static inline bool gguf_read_config(Config *c, const GgufFile *g, Error *err) {
 // ---------------------------------------------------------------- the model
 
 // The source of a tensor of the folder, in the right shape.
-static inline bool gguf_read_part(ForeignTensor *t, const GgufFile *g, Error *err) {
-    GgufSource *s = gguf_find_tensor(g, t->from);
+static inline bool gguf_read_part(ForeignTensor *t, const GgufInput *g, Error *err) {
+    GgufSource *s = gguf_tensor_find(g, t->from);
     char found[160], expected[160];
     int64_t shape[2] = {t->is_vector ? t->rows : t->cols, t->rows};
     int ndim = t->is_vector ? 1 : 2;
@@ -592,7 +592,7 @@ static inline bool gguf_read_part(ForeignTensor *t, const GgufFile *g, Error *er
     return true;
 }
 
-static inline bool gguf_read_model(ForeignModel *m, GgufFile *g, Error *err) {
+static inline bool gguf_read_model(ForeignModel *m, GgufInput *g, Error *err) {
     memset(m, 0, sizeof *m);
     m->path = g->path;
     if (!gguf_read_config(&m->config, g, err)) return false;

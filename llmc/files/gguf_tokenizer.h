@@ -30,10 +30,10 @@ static inline void gguf_vocab_free(GgufVocab *v) {
     free(v->kinds);
 }
 
-static inline bool gguf_has_tokenizer(const GgufFile *g) { return gguf_find(g, "tokenizer.ggml.tokens") != NULL; }
+static inline bool gguf_has_tokenizer(const GgufInput *g) { return gguf_key_find(g, "tokenizer.ggml.tokens") != NULL; }
 
 // llama.cpp's name of the split pattern, back.
-static inline bool gguf_read_pattern(GgufVocab *v, const GgufFile *g, Error *err) {
+static inline bool gguf_read_pattern(GgufVocab *v, const GgufInput *g, Error *err) {
     static const struct {
         const char *name;
         TextPattern pattern;
@@ -62,8 +62,9 @@ static inline bool gguf_read_pattern(GgufVocab *v, const GgufFile *g, Error *err
 }
 
 // Names and kinds of all tokens.
-static inline bool gguf_read_tokens(GgufVocab *v, const GgufFile *g, Error *err) {
-    const GgufValue *names = gguf_find(g, "tokenizer.ggml.tokens"), *types = gguf_find(g, "tokenizer.ggml.token_type");
+static inline bool gguf_read_tokens(GgufVocab *v, const GgufInput *g, Error *err) {
+    const GgufValue *names = gguf_key_find(g, "tokenizer.ggml.tokens"),
+                    *types = gguf_key_find(g, "tokenizer.ggml.token_type");
     if (!names || !names->array || names->type != GGUF_STRING || names->count < 1 || names->count > TOKENIZER_MAX_IDS)
         return error_set(err, "%s: tokenizer.ggml.tokens must be a list of 1 to %d names", g->path, TOKENIZER_MAX_IDS);
     if (types && (!types->array || gguf_value_bytes(types->type) != 4 || types->type == GGUF_FLOAT ||
@@ -80,7 +81,7 @@ static inline bool gguf_read_tokens(GgufVocab *v, const GgufFile *g, Error *err)
     for (int id = 0; id < v->count; id++) {
         int32_t type = GGUF_TOKEN_NORMAL;
         if (types) memcpy(&type, types->data + 4 * (size_t)id, 4);
-        gguf_take_text(&v->tokens[id], &r); // gguf_take_value has walked over all of them
+        gguf_next_text(&v->tokens[id], &r); // gguf_next_value has walked over all of them
         if (type < GGUF_TOKEN_NORMAL || type > GGUF_TOKEN_UNUSED)
             return error_set(err, "%s: the token %d has the kind %d; a byte-level tokenizer has 1 to 5", g->path, id,
                              type);
@@ -98,7 +99,7 @@ static inline bool gguf_read_tokens(GgufVocab *v, const GgufFile *g, Error *err)
 }
 
 // A token that stands under a key, as an id of the vocabulary; -1: there is none.
-static inline bool gguf_vocab_id(int *id, const GgufVocab *v, const GgufFile *g, const char *key, Error *err) {
+static inline bool gguf_vocab_id(int *id, const GgufVocab *v, const GgufInput *g, const char *key, Error *err) {
     double value = -1;
     bool there;
     *id = -1;
@@ -111,7 +112,7 @@ static inline bool gguf_vocab_id(int *id, const GgufVocab *v, const GgufFile *g,
 }
 
 // What llama.cpp puts around a text: a BOS token for llama-bpe, unless the file says otherwise.
-static inline bool gguf_read_around(GgufVocab *v, const GgufFile *g, Error *err) {
+static inline bool gguf_read_around(GgufVocab *v, const GgufInput *g, Error *err) {
     double first = v->llama, last = 0;
     bool there;
     if (!gguf_read_number(&first, &there, g, "tokenizer.ggml.add_bos_token", err) ||
@@ -203,14 +204,14 @@ static inline void gguf_json_processor(Str *s, const GgufVocab *v) {
     str_puts(s, "}\n  },\n");
 }
 
-static inline bool gguf_json_merges(Str *s, const GgufFile *g, Error *err) {
-    const GgufValue *merges = gguf_find(g, "tokenizer.ggml.merges");
+static inline bool gguf_json_merges(Str *s, const GgufInput *g, Error *err) {
+    const GgufValue *merges = gguf_key_find(g, "tokenizer.ggml.merges");
     if (!merges || !merges->array || merges->type != GGUF_STRING)
         return error_set(err, "%s: tokenizer.ggml.merges must be a list of texts", g->path);
     GgufReader r = {merges->data, g->file.data + g->file.size};
     GgufText t;
     str_puts(s, "\n    },\n    \"merges\": [");
-    for (uint64_t i = 0; i < merges->count && gguf_take_text(&t, &r); i++) {
+    for (uint64_t i = 0; i < merges->count && gguf_next_text(&t, &r); i++) {
         const char *space = t.size ? (const char *)memchr(t.text, ' ', t.size) : NULL;
         size_t left = space ? (size_t)(space - t.text) : 0;
         GgufText a = {t.text, left}, b = {t.text + left + 1, t.size - left - 1};
@@ -228,7 +229,7 @@ static inline bool gguf_json_merges(Str *s, const GgufFile *g, Error *err) {
 }
 
 // tokenizer.json as text.
-static inline bool gguf_compose(Str *s, const GgufVocab *v, const GgufFile *g, bool ignore_merges, Error *err) {
+static inline bool gguf_compose(Str *s, const GgufVocab *v, const GgufInput *g, bool ignore_merges, Error *err) {
     const char *comma = "";
     s->size = 0;
     gguf_json_added(s, v);
@@ -253,7 +254,7 @@ static inline bool gguf_compose(Str *s, const GgufVocab *v, const GgufFile *g, b
 // ---------------------------------------------------------------- what stands beside it
 
 // The tokens at which a text ends, in the file's order.
-static inline bool gguf_read_ends(Tokenizer *tok, const GgufVocab *v, const GgufFile *g, Error *err) {
+static inline bool gguf_read_ends(Tokenizer *tok, const GgufVocab *v, const GgufInput *g, Error *err) {
     static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                        "tokenizer.ggml.eom_token_id"};
     int eot = -1, bos = -1, pad = -1;
@@ -275,7 +276,7 @@ static inline bool gguf_read_ends(Tokenizer *tok, const GgufVocab *v, const Gguf
     return true;
 }
 
-static inline bool gguf_read_chats(Tokenizer *tok, const GgufFile *g, Error *err) {
+static inline bool gguf_read_chats(Tokenizer *tok, const GgufInput *g, Error *err) {
     static const char plain[] = "tokenizer.chat_template";
     const size_t n = sizeof plain - 1;
     for (size_t i = 0; i < g->key_count; i++) {
@@ -301,7 +302,7 @@ static inline bool gguf_read_chats(Tokenizer *tok, const GgufFile *g, Error *err
 }
 
 // The file's own tokenizer. On failure nothing is left to free.
-static inline bool gguf_read_tokenizer(Tokenizer *tok, const GgufFile *g, Error *err) {
+static inline bool gguf_read_tokenizer(Tokenizer *tok, const GgufInput *g, Error *err) {
     GgufVocab v;
     Str text;
     Error why;
@@ -327,7 +328,7 @@ static inline bool gguf_read_tokenizer(Tokenizer *tok, const GgufFile *g, Error 
 }
 
 // Whether a tokenizer.json names its tokens as the file does.
-static inline bool gguf_same_tokens(const Tokenizer *tok, const GgufFile *g, const char *path, Error *err) {
+static inline bool gguf_same_tokens(const Tokenizer *tok, const GgufInput *g, const char *path, Error *err) {
     GgufVocab v;
     memset(&v, 0, sizeof v);
     bool ok = gguf_read_tokens(&v, g, err);

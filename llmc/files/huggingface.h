@@ -693,6 +693,7 @@ static inline bool disk_fill(Model *m, int array, const SafeTensors *st, const P
                                    first + bad);
                 if (ok && part.transposed) disk_transpose(values, turned, p->cols, part.rows);
                 if (ok) model_set(m, array, &piece, values);
+                safetensors_forget(st, tensor, (int64_t)first, (int64_t)piece.count);
             }
         }
     }

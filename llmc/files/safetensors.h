@@ -384,6 +384,15 @@ static inline bool safetensors_check_range(const SafeTensor *t, int64_t first, i
     return true;
 }
 
+// Elements first .. first + count have been read, and will not be soon again.
+static inline void safetensors_forget(const SafeTensors *st, const SafeTensor *t, int64_t first, int64_t count) {
+    const uint8_t *p = (const uint8_t *)t->data + (size_t)first * safetype_size(t->dtype);
+    for (int i = 0; i < st->paths.count; i++) {
+        const MappedFile *f = &st->files[i];
+        if (p >= f->data && p < f->data + f->size) file_forget(f, p, (size_t)count * safetype_size(t->dtype));
+    }
+}
+
 // out (count) = elements first .. first+count of a tensor of type F32, F64, F16 or BF16, as float.
 static inline bool safetensors_to_f32(float *out, const SafeTensor *t, int64_t first, int64_t count, Error *err) {
     if (!safetensors_check_range(t, first, count, err)) return false;

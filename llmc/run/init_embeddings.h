@@ -246,8 +246,7 @@ static inline bool embeddings_load(Model *m, EmbeddingCounts *counts, const Para
     ParamTable base_table = param_table(&base);
     EmbeddingPlan plan;
     embedding_plan(&plan, counts, tok, &old, c->vocab_size);
-    bool ok = disk_check(&st, &base_table, &base, "", folder, err) &&
-              embeddings_fill(m, &st, &plan, &old, t, c, err);
+    bool ok = disk_check(&st, &base_table, &base, "", folder, err) && embeddings_fill(m, &st, &plan, &old, t, c, err);
     embedding_plan_free(&plan);
     param_table_free(&base_table);
     safetensors_close(&st);

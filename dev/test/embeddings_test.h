@@ -88,12 +88,20 @@ static void test_embeddings(void) {
     ok = m && embeddings_load(m, &n, &t, &c, &tok, folder.text, &err);
     CHECK(ok, "%s", err.text);
     // 'a' is byte 97: of those that print the 65th, from '!' on. b, c, d, e, f follow.
-    enum { A = 64, B, C, D, E, F };
+    enum { ID_A = 64, ID_B, ID_C, ID_D, ID_E, ID_F };
     const struct {
         int row, from[4], count; // count 0: the mean of all 261 old tokens
-    } rows[] = {{A, {A}, 1},           {255, {255}, 1}, {256, {257}, 1},    {257, {E, F}, 2},
-                {258, {257, E, F}, 3}, {259, {256}, 1}, {260, {256, C}, 2}, {261, {256, A}, 2},
-                {262, {259}, 1},       {263, {260}, 1}, {264, {0}, 0}};
+    } rows[] = {{ID_A, {ID_A}, 1},
+                {255, {255}, 1},
+                {256, {257}, 1},
+                {257, {ID_E, ID_F}, 2},
+                {258, {257, ID_E, ID_F}, 3},
+                {259, {256}, 1},
+                {260, {256, ID_C}, 2},
+                {261, {256, ID_A}, 2},
+                {262, {259}, 1},
+                {263, {260}, 1},
+                {264, {0}, 0}};
     static const int kinds[2] = {PARAM_wte, PARAM_head_w};
     static const char *const names[2] = {"model.embed_tokens.weight", "lm_head.weight"};
     for (int k = 0; ok && k < 2; k++) {

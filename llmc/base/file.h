@@ -344,8 +344,8 @@ static inline bool file_map(MappedFile *f, const char *path, Error *err) {
     return true;
 }
 
-// The pages of a range (of the file's bytes) are no longer this process's memory; read again, they come from the file. A
-// model that is read through a mapping would else be there twice until the end: as weights and as pages of its file.
+// The pages of a range of the file's bytes are no longer this process's memory; read again, they come from the file.
+// A model that is read through a mapping would else be there twice until the end: as weights and as pages of its file.
 static inline void file_forget(const MappedFile *f, const void *first, size_t n) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = ((uintptr_t)first + page - 1) / page * page, end = ((uintptr_t)first + n) / page * page;

@@ -397,7 +397,7 @@ static void test_convert_memory(void) {
     memset(&map, 0, sizeof map), memset(&setup, 0, sizeof setup);
     dist_single(&dist);
     Config c = config_of_family(FAMILY_LLAMA);
-    c.vocab_size = 40960, c.max_seq_len = 64, c.channels = 1024, c.layers = 8, c.heads = 8, c.kv_heads = 8,
+    c.vocab_size = 32768, c.max_seq_len = 64, c.channels = 1024, c.layers = 6, c.heads = 8, c.kv_heads = 8,
     c.head_size = 128, c.hidden = 3072;
     c.tied = 0;
     ParamTable t = param_table(&c);

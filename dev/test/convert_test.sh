@@ -70,6 +70,7 @@ check "the card does not say it: $(cat "$work/out")" grep -q 'with another token
 bad=("${options[@]}" --out="$work/bad")
 refused "give --model=" "${bad[@]}" --model=qwen3-nano
 refused "give --model=" "${bad[@]}" --model=$models/qwen3-tied
+cp "$base/config.json" "$work/512"
 refused "no weights" "${bad[@]}" --model="$work/512" --init_embeddings="$work/512"
 cp -r "$base" "$work/bare" && rm "$work/bare/tokenizer.json" "$work/bare/run.json"
 refused "has no tokenizer.json" "${bad[@]}" --model="$work/bare" --init_embeddings="$work/bare"

@@ -80,6 +80,13 @@ mutant "infinite losses reach the weights" train_gpt_cpu.c 'isfinite(result.loss
 
 # ---- files
 mutant "GGUF keeps the halves of llama's heads" llmc/files/gguf.h 'start + in_head % 2 * (t->head_size / 2) + in_head / 2' 'row + r' "gpt gguf"
+mutant "heads of a llama's GGUF file stay in pairs" llmc/files/foreign.h 'int64_t half = t->head_size / 2;' 'int64_t half = 0;' "gpt convert"
+mutant "tensors of a GGUF file may overlap" llmc/files/gguf_read.h 'if (t->offset < end)' 'if (0 && t->offset < end)' "gpt convert"
+mutant "what is not finite in a GGUF file becomes a weight" llmc/files/foreign.h 'if (bad == count) return true;' 'if (bad <= count) return true;' "gpt convert"
+mutant "unknown keys of a GGUF file are passed over" llmc/files/gguf_read.h '!gguf_key_is_field(name.text, c) && !gguf_key_allowed' '0 && !gguf_key_allowed' "gpt convert"
+mutant "rows that pad llm.c's embedding are not skipped" llmc/files/llmc_read.h 'order[k] == PARAM_wte ? (uint64_t)padded' '0 ? (uint64_t)padded' "gpt convert"
+mutant "pages of a file stay when they were read" llmc/base/file.h 'if (f->mapping && begin < end) madvise' 'if (0) madvise' "gpt convert"
+mutant "a new token has the row of its first piece" llmc/run/init_embeddings.h 'if (n == 1) return embedding_row' 'if (n >= 1) return embedding_row' "gpt embeddings"
 mutant "values are cut where keys are" llmc/files/naming.h 'j == 0 ? 0 : NQ + (j - 1) * NK' 'j == 0 ? 0 : NQ' "gpt model gguf"
 mutant "checkpoints' checksums are not compared" llmc/files/verify.h 'return sum == f->sum ?' 'return true ?' "gpt trainer"
 mutant "one checkpoint too many is pruned" llmc/files/checkpoint.h 'i < s.count - keep->newest; i++' 'i < s.count - keep->newest + 1; i++' "gpt trainer"

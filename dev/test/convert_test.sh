@@ -70,8 +70,8 @@ check "the card does not say it: $(cat "$work/out")" grep -q 'with another token
 bad=("${options[@]}" --out="$work/bad")
 refused "give --model=" "${bad[@]}" --model=qwen3-nano
 refused "give --model=" "${bad[@]}" --model=$models/qwen3-tied
-cp "$base/config.json" "$work/512"
-refused "no weights" "${bad[@]}" --model="$work/512" --init_embeddings="$work/512"
+mkdir "$work/empty" && cp "$base/config.json" "$base/tokenizer.json" "$work/empty"
+refused "no weights" "${bad[@]}" --model="$work/empty" --init_embeddings="$work/empty"
 cp -r "$base" "$work/bare" && rm "$work/bare/tokenizer.json" "$work/bare/run.json"
 refused "has no tokenizer.json" "${bad[@]}" --model="$work/bare" --init_embeddings="$work/bare"
 refused "with another tokenizer" "${bad[@]}" --tokenizer="$work/512/tokenizer.json" --model="$base" --init_embeddings="$base"

@@ -45,18 +45,19 @@ typedef struct {
     Account account;     // the record of what it costs
     double update_flops; // of a step beside its passes: Muon's
     Stop stop;
-    int stopped;                // by what, 0: it goes on
-    SpikeBounds bounds;         // of the step under way
-    StepMetrics metrics;        // of the last one
-    bool finished;              // before it began: all steps are in the checkpoint
-    Str memory;                 // a line for the log: what was needed and what was there
+    int stopped;         // by what, 0: it goes on
+    SpikeBounds bounds;  // of the step under way
+    StepMetrics metrics; // of the last one
+    bool finished;       // before it began: all steps are in the checkpoint
+    Str memory;          // a line for the log: what was needed and what was there
+    bool loaded;         // the weights that it began with are not new ones, but a folder's
+    double muon_before;  // seconds of Muon's matrices before the first step: in the test of --lr=auto
+    TaskSet tasks;       // of --eval_tasks
+    Str scores;          // what the line of the last step in the metrics tells of them
+    Str line;            // of the last step in the metrics
+    Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
+
     EmbeddingCounts embeddings; // of --init_embeddings
-    bool loaded;                // the weights that it began with are not new ones, but a folder's
-    double muon_before;         // seconds of Muon's matrices before the first step: in the test of --lr=auto
-    TaskSet tasks;              // of --eval_tasks
-    Str scores;                 // what the line of the last step in the metrics tells of them
-    Str line;                   // of the last step in the metrics
-    Str lr_test;                // what the line of step 1 in the metrics tells of --lr=auto
 
     int B, T, recompute;
     Str fit;                   // what was chosen by the memory, for the log

@@ -26,7 +26,8 @@ same time sees the old file or the new one, and of two who write one waits.
 static inline Path result_key(const Json *entry) {
     const char *task = json_string(json_get(entry, "task"), ""), *data = json_string(json_get(entry, "data"), "");
     if (*task) return path_of("task %.2000s %.64s", task, json_string(json_get(entry, "sha256"), ""));
-    return path_of(*data ? "data %.16s %lld %lld" : "", json_string(json_get(entry, "fingerprint"), ""),
+    if (!*data) return path_of("%s", "");
+    return path_of("data %.16s %lld %lld", json_string(json_get(entry, "fingerprint"), ""),
                    (long long)json_integer(json_get(entry, "seq_len"), 0),
                    (long long)json_integer(json_get(entry, "tokens"), 0));
 }

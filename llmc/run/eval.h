@@ -137,7 +137,7 @@ static inline void eval_progress(int64_t done, int64_t all) {
 static inline void eval_tasks(EvalInputs *in, const LoadedModel *l, const Options *o, const Dist *dist) {
     Error err;
     int seq_len = score_seq_len(&in->tasks, l->config.max_seq_len);
-    Scorer scorer = {l->model, dist, (int)o->batch_size, seq_len, l->config.vocab_size, eval_progress};
+    Scorer scorer = {l->model, dist, (int)o->batch_size, seq_len, l->config.vocab_size, true, eval_progress, NULL};
     dist_agree(dist, score(&in->tasks, &scorer, &err), &err);
     Str s, items;
     memset(&s, 0, sizeof s);

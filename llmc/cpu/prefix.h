@@ -11,6 +11,7 @@ follows in each. Copies only, so that attention reads the same numbers as withou
 // kept (2, N, NK) = keys and values of N rows
 static inline void prefix_keep(real *kept, Heads h, int N, int NK, Cpu *cpu) {
     Rows both[2] = {h.k, h.v};
+    (void)cpu; // without OpenMP
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < 2 * N; i++)
         memcpy(kept + (size_t)i * (size_t)NK, both[i / N].at + (size_t)(i % N) * (size_t)both[i / N].ld,
@@ -22,6 +23,7 @@ static inline void prefix_join(real *joined, const real *kept, Heads h, const in
                                Cpu *cpu) {
     Rows both[2] = {h.k, h.v};
     size_t NK = (size_t)s.NK, P = (size_t)s.P, T = (size_t)s.T;
+    (void)cpu; // without OpenMP
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < 2 * s.B; i++) {
         int b = i % s.B;

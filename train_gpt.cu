@@ -33,6 +33,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/nvml.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
+#include "llmc/cuda/prefix.h"
 #include "llmc/cuda/preflight.h"
 #include "llmc/cuda/rope.h"
 #include "llmc/cuda/shards.h"
@@ -68,7 +69,12 @@ struct Model {
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
-    real *cache;        // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
+    int32_t *rows;       // (batch_size): the rows of row_of
+    PrefixShape prefix;  // G and P of what was kept
+    bool keep;           // for the next forward pass, as model_share said
+    const int32_t *row_of;
     float *logits_host; // (V) host
     int B, T;           // of the last forward pass
     double grad_scale;  // and of its loss
@@ -116,6 +122,19 @@ static Heads<real> heads_of(const Config *c, const Activations *a) {
     return {qk, qk.from(0, NQ), v};
 }
 
+// Where a layer's keys and values of N tokens of prefixes begin.
+static size_t prefix_layer(const Model *m, int layer, int N) {
+    return (size_t)layer * 2 * (size_t)N * (size_t)(m->config.kv_heads * m->config.head_size);
+}
+
+// Keys and values of B sequences of T tokens become those of their prefixes and their own.
+static void behind_prefix(Model *m, int layer, Heads<real> *h, int B, int T) {
+    PrefixShape s = m->prefix;
+    s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
+    prefix_join<real>(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->rows, s, &m->gpu);
+    h->k = {m->joined, s.NK}, h->v = {m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK, s.NK};
+}
+
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
@@ -146,6 +165,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads<real> h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
+        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, gpu);
+        if (m->row_of) behind_prefix(m, layer, &h, B, T);
         attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
@@ -242,11 +263,12 @@ static void forward_pass(Model *m, float *logits_out) {
     // 1. token and position embedding
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, 0, 1);
-    embedding_forward<real>(a.embedding, inputs, w.wte, w.wpe, 0, B, T, C, gpu);
+    int first = m->row_of ? m->prefix.P : 0;
+    embedding_forward<real>(a.embedding, inputs, w.wte, w.wpe, first, B, T, C, gpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
         shards_use(&m->shards, 1 + l, 2 + l);
-        block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
+        block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, first);
     }
     // 3. the last norm
     shards_use(&m->shards, 1 + c->layers, -1);
@@ -277,14 +299,29 @@ static void forward_pass(Model *m, float *logits_out) {
     shards_end_pass(&m->shards);
 }
 
+static void model_share(Model *m, bool keep, const int32_t *row_of) {
+    const Config *c = &m->config;
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
+    const char *what = "the keys and values of what tasks begin with";
+    if (!m->kept) m->kept = (real *)device_alloc(&m->gpu, row * most * (size_t)c->layers, what);
+    if (!m->joined)
+        m->joined = (real *)device_alloc(&m->gpu, row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len, what);
+    if (!m->rows) m->rows = (int32_t *)device_alloc(&m->gpu, sizeof(int32_t) * (size_t)m->setup.batch_size, what);
+    m->keep = keep, m->row_of = row_of;
+}
+
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     catch_up(m);
     m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
     batch_upload(&m->batch, batch->inputs, batch->targets, (size_t)m->B * (size_t)m->T, grad_scale != 0, &m->gpu);
     GraphKey key = {m->B, m->T, 0, PASS_FORWARD};
-    if (logits_out) forward_pass(m, logits_out); // copies to the host, which no graph can
+    if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
+    if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
+    // Copies to the host no graph can, and sizes of prefixes are no part of its key.
+    if (logits_out || m->keep || m->row_of) forward_pass(m, logits_out);
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
     else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
+    m->keep = false, m->row_of = NULL;
 }
 
 static void backward_pass(Model *m, bool last) {
@@ -587,7 +624,8 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->rule, m->result, m->cache};
+    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->rule,
+                   m->result,      m->cache,    m->kept, m->joined, m->rows};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);

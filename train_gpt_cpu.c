@@ -24,6 +24,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/mlp.h"
 #include "llmc/cpu/norm.h"
 #include "llmc/cpu/peak.h"
+#include "llmc/cpu/prefix.h"
 #include "llmc/cpu/rope.h"
 #include "llmc/cpu/shards.h"
 #include "llmc/cpu/unit.h"
@@ -55,7 +56,11 @@ struct Model {
     real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
-    real *cache;      // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
+    PrefixShape prefix;  // G and P of what was kept
+    bool keep;           // for the next forward pass, as model_share said
+    const int32_t *row_of;
     ModelBatch batch; // of the last forward pass
     double loss;
 };
@@ -94,6 +99,20 @@ static Heads heads_of(const Config *c, const Activations *a) {
     return h;
 }
 
+// Where a layer's keys and values of N tokens of prefixes begin.
+static size_t prefix_layer(const Model *m, int layer, int N) {
+    return (size_t)layer * 2 * (size_t)N * (size_t)(m->config.kv_heads * m->config.head_size);
+}
+
+// Keys and values of B sequences of T tokens become those of their prefixes and their own.
+static void behind_prefix(Model *m, int layer, Heads *h, int B, int T) {
+    PrefixShape s = m->prefix;
+    s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
+    prefix_join(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->row_of, s, &m->cpu);
+    h->k.at = m->joined, h->v.at = m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK;
+    h->k.ld = h->v.ld = s.NK;
+}
+
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
@@ -123,6 +142,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
+        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, cpu);
+        if (m->row_of) behind_prefix(m, layer, &h, B, T);
         attention_forward(a.attention, a.attention_lse, h, shape, cpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
@@ -201,6 +222,14 @@ static real *layer_input_gradient(const Model *m, int layer) {
     return layer > 0 ? d.residual2 : d.embedding;
 }
 
+static void model_share(Model *m, bool keep, const int32_t *row_of) {
+    const Config *c = &m->config;
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
+    if (!m->kept) m->kept = (real *)cpu_alloc(row * most * (size_t)c->layers);
+    if (!m->joined) m->joined = (real *)cpu_alloc(row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
+    m->keep = keep, m->row_of = row_of;
+}
+
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
@@ -208,12 +237,15 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (real)c->norm_eps};
+    int first = m->row_of ? m->prefix.P : 0;
     m->batch = *batch;
+    if (m->keep) m->prefix.G = B, m->prefix.P = T;
 
     // 1. token and position embedding
-    embedding_forward(a.embedding, batch->inputs, w.wte, w.wpe, 0, B, T, C, cpu);
+    embedding_forward(a.embedding, batch->inputs, w.wte, w.wpe, first, B, T, C, cpu);
     // 2. the blocks
-    for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, 0);
+    for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, first);
+    m->keep = false, m->row_of = NULL;
     // 3. the last norm
     norm_forward(a.normf, layer_input(m, c->layers), normf, cpu);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
@@ -468,6 +500,8 @@ static void model_destroy(Model *m) {
     free(m->rope);
     free(m->logits);
     free(m->cache);
+    free(m->kept);
+    free(m->joined);
     cpu_close(&m->cpu);
     free(m);
 }

@@ -119,6 +119,11 @@ static inline void shards_deal_segment(Range *parts, double *load, const ParamTa
     free(runs);
 }
 
+// Tokens of prefixes that model_share keeps at most: two or more of a batch's sequences share one.
+static inline size_t model_share_rows(const ModelSetup *s) {
+    return (size_t)(s->batch_size > 1 ? s->batch_size / 2 : 1) * (size_t)s->seq_len;
+}
+
 // What model_create looks at first, in either program.
 static inline bool setup_check(const ModelSetup *s, Error *err) {
     return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err);
@@ -142,6 +147,11 @@ typedef struct {
     const int32_t *starts;
     int B, T;
 } ModelBatch;
+
+// Of the next model_forward, which must be none of training. keep: the keys and values of its sequences (G, P) are
+// kept. row_of (B): each of its sequences goes on, at position P, behind sequence row_of[b] of those that were kept
+// last; P + T <= seq_len. NULL: they begin at position 0.
+static void model_share(Model *m, bool keep, const int32_t *row_of);
 
 // Forward over a batch, adding the sum of the losses (nats) to what model_loss() and model_update() report. The caller
 // keeps the batch's tokens until after model_backward.

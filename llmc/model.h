@@ -298,6 +298,11 @@ static inline AttentionShape attention_shape(const Config *c, int B, int Tq, int
     return s;
 }
 
+// G prefixes of P tokens, and B sequences that go on behind one of them with T tokens each.
+typedef struct {
+    int G, P, B, T, NK;
+} PrefixShape;
+
 // Of a linear layer on N tokens: C features in, OC out.
 typedef struct {
     int N, C, OC;

@@ -112,6 +112,12 @@ check 'CycloneDX' jq -e --arg sum "$sum" --argjson kwh "$kwh" '.bomFormat == "Cy
     and (.components | map(.type) | unique == ["application", "data", "library"]) and ([.. | .["bom-ref"]? // empty] | length == (unique | length))' $last/bom.cdx.json
 check 'SPDX' jq -e --arg sum "$sum" '.["@graph"] | (map(.type) | index("ai_AIPackage") and index("dataset_DatasetPackage") and index("SpdxDocument"))
     and (map(select(.type == "ai_AIPackage"))[0].verifiedUsing[0].hashValue == $sum) and (map(select(.relationshipType == "trainedOn")) | length == 1)' $last/bom.spdx.json
+check 'what it must say and does not know' jq -e '.["@graph"] | (map(select(.type == "ai_AIPackage"))[0] as $m | map(select(.spdxId == $m.suppliedBy))[0].name == "NOASSERTION"
+    and $m.software_downloadLocation == "NOASSERTION" and ($m | has("releaseTime") | not) and ($m.ai_energyConsumption.ai_trainingEnergyConsumption[0].ai_energyQuantity | test("^[0-9]+[.][0-9]+$")))
+    and ([.[] | select(.type | test("Package$")) | .spdxId] as $p | [.[] | select(.relationshipType == "hasDeclaredLicense" or .relationshipType == "hasConcludedLicense") | .from] | sort == ([$p[], $p[]] | sort))
+    and (map(select(.type == "SpdxDocument"))[0].profileConformance == ["core", "software"])' $last/bom.spdx.json
+check 'the form: computation of inference' grep -q "computation used for inference:\*\* $(printf '%.3g' "$(jq '.account.model.flops_per_token / 3 * 1e5' $last/run.json)") FLOP$" $last/model_documentation.en.md
+check 'and the range of its training time' grep -q 'Training time:\*\* less than 1 month; ' $last/model_documentation.en.md
 check 'Croissant' jq -e --arg sum "$(sha256sum <a/text_train_00000.bin | cut -c1-64)" '(.conformsTo | index("http://mlcommons.org/croissant/1.1")) != null and .license == ["CC0-1.0"]
     and (.distribution | map(.sha256) | index($sum)) and .recordSet[0].field[0].source.fileObject["@id"] == "source-0" and .distribution[0].name == "corpus.jsonl"
     and has("rai:dataPreprocessingProtocol") and (has("rai:dataBiases") | not) and (.description | test("OPEN.*data_biases"))' $last/croissant.json
@@ -122,13 +128,17 @@ provider = Stadtwerke "Nord" <GmbH>
 license = Apache-2.0
 language = de, en
 grid_intensity = 400
+release_date = 2026-11-01
+repository = https://example.org/nord
 END
 echo "parameters = $parameters" >>facts.conf
 check 'with facts' run report --model=whole --facts=facts.conf
 check 'answers stand in the card' grep -q '^license: apache-2.0$' $last/README.md
 check 'and in the form' grep -q 'Stadtwerke "Nord" \\<GmbH\\>' $last/model_documentation.de.md
 check 'CO2 is energy by intensity' test "$(awk '$1 == "emissions:" { print $2 }' $last/README.md)" = "$(jq -n "$kwh * 400")"
-check 'they count' grep -q '^69 of 73 questions' out
+check 'they count' grep -q '^69 of 75 questions' out
+check 'SPDX: what is known now' jq -e '.["@graph"] | (map(select(.type == "ai_AIPackage"))[0] as $m | map(select(.spdxId == $m.suppliedBy))[0].type == "Organization"
+    and $m.releaseTime == "2026-11-01T00:00:00Z" and $m.software_downloadLocation == "https://example.org/nord") and (map(select(.type == "SpdxDocument"))[0].profileConformance | index("ai") != null)' $last/bom.spdx.json
 check 'a foreign README stays' bash -c "cp $last/README.md kept && echo mine >$last/README.md"
 check 'a foreign README.md is not replaced' refused 'README.md was not written by report' report --model=$last
 mv kept $last/README.md
@@ -157,10 +167,62 @@ check 'report --check' run report --model=$last --check
 check 'three classes and what is missing for them' test "$(grep -c '    -> ' out)" -eq 3
 check 'fourteen points' grep -q '^  3 of 14 points are there' out
 check 'with reasons' grep -q 'missing  technical report: nobody has said: .*technical_report = ' out
-check 'and the open questions' test "$(grep -c '^[a-z_0-9]* =$' out)" -eq 73
+check 'and the open questions' test "$(grep -c '^[a-z_0-9]* =$' out)" -eq 75
 check 'info shows the record' run info --model=$last
 check 'info: its figures' grep -q "^energy .*$(printf '%.6g' "$kwh") kWh" out
 check 'info: as JSON' bash -c "'${program[0]}' info --model=$last --json | jq -e '.account.totals.steps == 30'"
+
+# ------------------------------------------------------------------ results of eval, in the record
+
+tasks=$OLDPWD/dev/test/fixtures/tasks
+evaluate() { run eval --model=$last --tasks="$tasks/pairs.jsonl,$tasks/text.jsonl" --data='a/text_val_*.bin' --seq_len=48 --truncate "$@"; }
+cp $last/run.json before.json
+check 'eval' evaluate
+check 'without --record nothing is kept' cmp before.json $last/run.json
+check 'eval --record' evaluate --record
+check 'it says so' grep -qx "note: $last/run.json: 3 of 3 results recorded" err
+cp out printed.jsonl
+check 'what is before stays as it is' cmp -n $(($(wc -c <before.json) - 35)) before.json $last/run.json
+check 'the figures are those that were printed' jq -e --slurpfile printed printed.jsonl '.evaluations as $e | ($e | map(.task // "data")) == ["data", "pairs", "text"]
+    and $e[0].loss == $printed[0].loss and $e[0].tokens == $printed[0].tokens
+    and ($e[1] | del(.sha256, .program, .commit, .precision, .date)) == $printed[1] and $e[2].bits_per_byte == $printed[2].bits_per_byte' $last/run.json
+check 'with the file, who and when' jq -e --arg sum "$(sha256sum <"$tasks/pairs.jsonl" | cut -c1-64)" '.evaluations[1] | .sha256 == $sum and .items == 30 and .acc_stderr > 0
+    and .program == "train_gpt_cpu" and (.commit | length) > 2 and .precision == "fp32" and (.date | test("^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9:]{8}Z$"))' $last/run.json
+check 'the checksums hold: it can be read, and gone on from' run generate --model=$last --prompt=Der --tokens=1
+cp $last/run.json recorded.json
+check 'once more' evaluate --record
+check 'the same results are not written again' cmp recorded.json $last/run.json
+check 'and it says so' grep -qx "note: $last/run.json: 0 of 3 results recorded, the others stood there" err
+check 'in bf16' evaluate --record --precision=bf16
+check 'later results take the place of earlier ones' jq -e --slurpfile old recorded.json '(.evaluations | length == 3 and map(.precision) == ["bf16", "bf16", "bf16"])
+    and (.evaluations | map(.task)) == ($old[0].evaluations | map(.task))' $last/run.json
+check 'fp32 again' evaluate --record
+{ cat "$tasks/pairs.jsonl" && echo '{"good": "Das ist gut.", "bad": "Das sind gut."}'; } >pairs.jsonl
+check 'another file of that name' run eval --model=$last --tasks=pairs.jsonl --record
+check 'is another result' jq -e '.evaluations | length == 4 and (map(select(.task == "pairs") | .items) == [30, 31])' $last/run.json
+check 'report' run report --model=whole --facts=facts.conf
+acc=$(jq '.evaluations[1].acc' $last/run.json) file=$(jq -r '.evaluations[1].sha256' $last/run.json) error=$(jq '.evaluations[1].acc_stderr' $last/run.json)
+front=$(awk '/^---$/ { n++; next } n == 1' $last/README.md)
+check 'the model-index has them' grep -A 9 '^      name: "pairs"$' <<<"$front"
+check 'its figures, items and file' test "$(grep -A 9 '^      name: "pairs"$' <<<"$front" | head -n 10 | tr -s ' \n' ' ')" = " name: \"pairs\" args: items: 30 sha256: \"$file\" metrics: - type: accuracy name: \"acc\" value: $acc args: stderr: $error "
+check 'as often as they are recorded' test "$(grep -c '^      name: "pairs"$' <<<"$front")" -eq 2
+check 'CycloneDX has them, with their interval' jq -e --argjson acc "$acc" --argjson error "$error" --arg slice "pairs, SHA-256 $file" '.metadata.component.modelCard.quantitativeAnalysis.performanceMetrics
+    | map(select(.type == "acc" and .slice == $slice)) | length == 1 and (.[0].value | tonumber) == $acc
+    and (.[0].confidenceInterval | (.upperBound | tonumber) - (.lowerBound | tonumber) - 2 * 1.959964 * $error | fabs < 1e-6)' $last/bom.cdx.json
+check 'and SPDX' jq -e --argjson acc "$acc" '.["@graph"][] | select(.type == "ai_AIPackage") | .ai_metric | map(select(.key == "pairs: acc") | .value | tonumber)[0] == $acc' $last/bom.spdx.json
+check 'the card says them' grep -q "^    - pairs: acc .*items: 30, file SHA-256 .$file.; train" <(sed 's/\\//g' $last/README.md)
+check 'info shows them' bash -c "'${program[0]}' info --model=$last --json | jq -e '.evaluations | length == 4'"
+check 'a score of training gives way to it' run train --model=qwen3-nano --train_data='a/text_train_*.bin' --val_data='a/text_val_*.bin' --tokenizer=a/tokenizer.json --out=scored --batch_size=2 --seq_len=48 --steps=2 \
+    --eval_tasks="$tasks/pairs.jsonl,$tasks/text.jsonl" --truncate
+check 'eval --record on it' run eval --model=scored --tasks="$tasks/pairs.jsonl" --record
+check 'report on it' run report --model=scored
+check 'each task stands once' test "$(grep -c '^      name: "\(pairs\|text\)"$' scored/step_00000002/README.md)" -eq 2
+cp -r $last foreign && rm foreign/run.json
+check 'a model of somebody else' refused 'this program did not train that model; leave --record out' eval --model=foreign --tasks="$tasks/pairs.jsonl" --record
+check 'nothing was computed' test ! -s out
+check 'a run that goes on leaves them behind' train whole --steps=32 --resume=auto
+check 'they are of the weights before' jq -e 'has("evaluations") | not' whole/step_00000032/run.json
+rm -rf whole/step_00000032
 
 # ------------------------------------------------------------------ once more
 

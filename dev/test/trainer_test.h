@@ -6,6 +6,7 @@ model, the state in run.json, which old checkpoints go, the watchdog. Whole runs
 #define TRAINER_TEST_H
 
 #include "check.h"
+#include "score_test.h"
 #include <sys/wait.h>
 
 static void test_spikes(void) {
@@ -499,6 +500,7 @@ static void test_trainer(void) {
     test_lr_curve();
     test_refused_updates(&c);
     test_generate_end(&c);
+    test_score_shared(&c);
     for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);
     test_prune();
     test_config_difference(&c);

@@ -107,6 +107,7 @@ static inline bool account_show(Str *json, const char *folder, Error *err) {
     if (kind == FILE_ABSENT) return true;
     if (!view_open(&v, folder, "", err)) return false;
     if (json && v.account) str_puts(json, ", \"account\": "), json_copy(json, v.account);
+    if (json && v.evaluations) str_puts(json, ", \"evaluations\": "), json_copy(json, v.evaluations);
     if (!json) printf("record of the run, up to step %.0f:\n", v.step);
     for (size_t i = 0; !json && i < sizeof rows / sizeof *rows; i++) {
         Doc d;

@@ -37,20 +37,27 @@ static inline void bom_license(Str *s, const char *name) {
 
 // ---------------------------------------------------------------- CycloneDX
 
-static inline void cyclonedx_metric(Str *s, const char *type, double value, bool *any) {
-    if (!isfinite(value)) return;
-    str_puts(s, *any ? ", {\"type\": " : "{\"type\": "), json_escape(s, type, strlen(type));
-    str_puts(s, ", \"value\": \""), json_add_number(s, value), str_puts(s, "\"}");
-    *any = true;
-}
-
+// All figures that were measured, each with what it is of, and the 95% interval where its error is known.
 static inline void cyclonedx_metrics(Str *s, const View *v) {
-    bool any = false;
+    Results r = results_of(v);
+    const char *comma = "";
     str_puts(s, ", \"quantitativeAnalysis\": {\"performanceMetrics\": [");
-    cyclonedx_metric(s, "loss", json_number(json_get(v->validation, "loss"), (double)NAN), &any);
-    cyclonedx_metric(s, "bits_per_byte", json_number(json_get(v->validation, "bits_per_byte"), (double)NAN), &any);
-    for (const Json *j = v->tasks ? v->tasks->child : NULL; j; j = j->next)
-        if (j->type == JSON_NUMBER && strcmp(j->key, "step") != 0) cyclonedx_metric(s, j->key, j->number, &any);
+    for (size_t i = 0; i < r.count; i++)
+        for (int k = 0; k < r.items[i].count; k++, comma = ", ") {
+            const Result *one = &r.items[i];
+            const ResultFigure *f = &one->figures[k];
+            str_printf(s, "%s{\"type\": \"%s\", \"value\": \"", comma, f->metric);
+            json_add_number(s, f->value), str_puts(s, "\"");
+            Path slice =
+                path_of("%.2000s%s%s", one->name.text, one->sha256 ? ", SHA-256 " : "", one->sha256 ? one->sha256 : "");
+            json_member(s, "slice", slice.text);
+            if (isfinite(f->low) && isfinite(f->high)) {
+                str_puts(s, ", \"confidenceInterval\": {\"lowerBound\": \""), json_add_number(s, f->low);
+                str_puts(s, "\", \"upperBound\": \""), json_add_number(s, f->high), str_puts(s, "\"}");
+            }
+            str_puts(s, "}");
+        }
+    free(r.items);
     str_puts(s, "]}");
 }
 
@@ -216,10 +223,59 @@ static inline void spdx_text(Str *s, const char *name, const View *v, bool (*pie
     free(d.s.data);
 }
 
+// Figures by what they are of, `pairs: acc`, and their standard errors.
+static inline void spdx_metrics(Str *s, const View *v) {
+    Results r = results_of(v);
+    bool any = false;
+    for (size_t i = 0; i < r.count; i++)
+        for (int k = 0; k < r.items[i].count; k++) {
+            const ResultFigure *f = &r.items[i].figures[k];
+            Path key = path_of("%.2000s: %s", r.items[i].name.text, f->metric);
+            spdx_entry(s, key.text, path_of("%.9g", f->value).text, &any);
+            if (isfinite(f->error))
+                spdx_entry(s, path_of("%.2100s_stderr", key.text).text, path_of("%.9g", f->error).text, &any);
+        }
+    free(r.items);
+}
+
 static inline void spdx_relation(Str *s, const char *kind, const char *from, const char *to, const char *base) {
     spdx_element(s, "Relationship", path_of("%s-%s-%s", from, kind, to).text, base);
     str_printf(s, ", \"relationshipType\": \"%s\", \"from\": \"%s#%s\", \"to\": [\"%s#%s\"]}", kind, base, from, base,
                to);
+}
+
+// A place from which something can be fetched; what a person wrote may be words.
+static inline const char *spdx_place(const View *v, int fact) {
+    const char *told = v->facts.values[fact];
+    return told && strstr(told, "://") && !strpbrk(told, " \t") ? told : "NOASSERTION";
+}
+
+// Has somebody said when the model was released, as YYYY-MM-DD?
+static inline bool spdx_released(const View *v) {
+    const char *told = v->facts.values[FACT_release_date];
+    static const char form[] = "dddd-dd-dd";
+    for (int i = 0; told && i < (int)sizeof form; i++)
+        if (form[i] == 'd' ? told[i] < '0' || told[i] > '9' : told[i] != form[i]) return false;
+    return told != NULL;
+}
+
+// The licence of an element, both declared and concluded, as the profiles demand; name: NULL or empty: not known.
+static inline void spdx_license(Str *s, const char *of, const char *name, const char *base) {
+    static const char *const kinds[] = {"hasDeclaredLicense", "hasConcludedLicense"};
+    Path id = path_of("license-%.100s", of);
+    if (name && *name) {
+        spdx_element(s, "simplelicensing_LicenseExpression", id.text, base);
+        json_member(s, "simplelicensing_licenseExpression", name), str_puts(s, "}");
+    }
+    for (int i = 0; i < 2; i++) {
+        if (name && *name) {
+            spdx_relation(s, kinds[i], of, id.text, base);
+            continue;
+        }
+        spdx_element(s, "Relationship", path_of("%s-%s", of, kinds[i]).text, base);
+        str_printf(s, ", \"relationshipType\": \"%s\", \"from\": \"%s#%s\", \"to\": [\"%s\"]}", kinds[i], base, of,
+                   "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionLicense");
+    }
 }
 
 static inline void spdx_model(Str *s, const View *v, const char *base) {
@@ -232,10 +288,9 @@ static inline void spdx_model(Str *s, const View *v, const char *base) {
     json_member(s, "name", v->name.text);
     json_member(s, "software_packageVersion", bom_version(v).text);
     json_member(s, "software_primaryPurpose", "model");
-    if (v->facts.values[FACT_repository]) json_member(s, "software_downloadLocation", v->facts.values[FACT_repository]);
-    if (v->facts.values[FACT_release_date])
-        str_printf(s, ", \"releaseTime\": \"%.10sT00:00:00Z\"", v->facts.values[FACT_release_date]);
-    if (v->facts.values[FACT_provider]) str_printf(s, ", \"suppliedBy\": \"%s#provider\"", base);
+    json_member(s, "software_downloadLocation", spdx_place(v, FACT_repository));
+    if (spdx_released(v)) str_printf(s, ", \"releaseTime\": \"%sT00:00:00Z\"", v->facts.values[FACT_release_date]);
+    str_printf(s, ", \"suppliedBy\": \"%s#%s\"", base, v->facts.values[FACT_provider] ? "provider" : "unknown");
     str_printf(s, ", \"verifiedUsing\": [{\"type\": \"Hash\", \"algorithm\": \"sha256\", \"hashValue\": \"%s\"}]",
                bom_sum(v));
     str_printf(s, ", \"ai_typeOfModel\": [\"transformer\", \"%s\"], \"ai_domain\": [\"natural language\"]",
@@ -246,25 +301,19 @@ static inline void spdx_model(Str *s, const View *v, const char *base) {
     if (v->facts.values[FACT_limitations]) json_member(s, "ai_limitation", v->facts.values[FACT_limitations]);
     str_puts(s, ", \"ai_autonomyType\": \"noAssertion\", \"ai_useSensitivePersonalInformation\": \"noAssertion\"");
     if (isfinite(kwh)) {
+        // xsd:decimal knows no exponent, and a reader would make one of a number.
         str_printf(s,
                    ", \"ai_energyConsumption\": {\"type\": \"ai_EnergyConsumption\", \"ai_%sEnergyConsumption\": "
-                   "[{\"type\": "
-                   "\"ai_EnergyConsumptionDescription\", \"ai_energyQuantity\": ",
-                   v->base ? "finetuning" : "training");
-        json_add_number(s, kwh), str_puts(s, ", \"ai_energyUnit\": \"kilowattHour\"}]}");
+                   "[{\"type\": \"ai_EnergyConsumptionDescription\", \"ai_energyQuantity\": \"%.15f\", "
+                   "\"ai_energyUnit\": \"kilowattHour\"}]}",
+                   v->base ? "finetuning" : "training", kwh);
     }
     str_puts(s, ", \"ai_hyperparameter\": [");
     spdx_entry(s, "parameters", path_of("%zu", v->parameters).text, &any);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         spdx_entry(s, options[i], view_option(v, options[i]), &any);
     str_puts(s, "]");
-    any = false;
-    str_puts(s, ", \"ai_metric\": [");
-    for (int k = 0; k < 2; k++)
-        for (const Json *j = (k ? v->tasks : v->validation) ? (k ? v->tasks : v->validation)->child : NULL; j;
-             j = j->next)
-            if (j->type == JSON_NUMBER) spdx_entry(s, j->key, j->text, &any);
-    str_puts(s, "]}");
+    str_puts(s, ", \"ai_metric\": ["), spdx_metrics(s, v), str_puts(s, "]}");
 }
 
 static inline void spdx_datasets(Str *s, const View *v, const char *base) {
@@ -280,13 +329,24 @@ static inline void spdx_datasets(Str *s, const View *v, const char *base) {
                    json_number(json_get(json_get(m, "train"), "bytes"), 0));
         if (v->facts.values[FACT_data_collection])
             json_member(s, "dataset_dataCollectionProcess", v->facts.values[FACT_data_collection]);
-        str_puts(s, "}");
+        str_printf(s, ", \"originatedBy\": [\"%s#unknown\"]", base);
+        json_member(s, "software_downloadLocation", spdx_place(v, FACT_data_access)), str_puts(s, "}");
+        spdx_license(s, id.text, json_string(json_get(json_get(m, "options"), "license"), NULL), base);
         spdx_relation(s, "trainedOn", "model", id.text, base);
     }
 }
 
-// bom.spdx.json. What is mandatory and not known (supplier, place, time of release) is left out: the document says no
-// more than is known. To be freed.
+/*
+bom.spdx.json. To be freed. By the schema and the SHACL shapes of 3.0.1 it is valid without a word from anybody. The
+text of AIPackage and DatasetPackage demands more ("External properties restrictions": suppliedBy or originatedBy,
+downloadLocation, releaseTime, of data also builtTime), and their profiles a declared and a concluded licence:
+
+    who supplied it   an Agent called NOASSERTION: the range is Agent, which NoAssertionElement is not
+    where, licence    NOASSERTION and NoAssertionLicense, which SPDX has for what is not known
+    when released     a time, for which there is no such word: it is left out until somebody says it, and only then
+                      does the document claim to conform to the profile "ai"; nobody is asked when data were released
+                      and built, so that it never claims "dataset"
+*/
 static inline Str spdx_write(const View *v) {
     Str s;
     memset(&s, 0, sizeof s);
@@ -299,23 +359,18 @@ static inline Str spdx_write(const View *v) {
                machine_time().text, base.text);
     spdx_element(&s, "SoftwareAgent", "tool", base.text);
     str_printf(&s, ", \"name\": \"%s, commit %s\"}", engine_name(), build_commit);
+    spdx_element(&s, "Agent", "unknown", base.text);
+    str_puts(&s, ", \"name\": \"NOASSERTION\", \"comment\": \"nobody has said who this is\"}");
     if (f->values[FACT_provider]) {
         spdx_element(&s, "Organization", "provider", base.text);
         json_member(&s, "name", f->values[FACT_provider]), str_puts(&s, "}");
     }
     spdx_element(&s, "SpdxDocument", "document", base.text);
-    str_printf(&s,
-               ", \"profileConformance\": [\"core\", \"software\", \"ai\", \"dataset\"], \"rootElement\": "
-               "[\"%s#model\"]}",
-               base.text);
+    str_printf(&s, ", \"profileConformance\": [\"core\", \"software\"%s], \"rootElement\": [\"%s#model\"]}",
+               spdx_released(v) ? ", \"ai\"" : "", base.text);
     spdx_model(&s, v, base.text);
     spdx_datasets(&s, v, base.text);
-    if (f->values[FACT_license]) {
-        spdx_element(&s, "simplelicensing_LicenseExpression", "license", base.text);
-        json_member(&s, "simplelicensing_licenseExpression", f->values[FACT_license]), str_puts(&s, "}");
-        spdx_relation(&s, "hasDeclaredLicense", "model", "license", base.text);
-        spdx_relation(&s, "hasConcludedLicense", "model", "license", base.text);
-    }
+    spdx_license(&s, "model", f->values[FACT_license], base.text);
     str_puts(&s, "\n  ]\n}\n");
     return s;
 }

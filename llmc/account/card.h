@@ -54,39 +54,36 @@ static inline void yaml_license(Str *s, const View *v) {
     if (link) yaml_text(s, "license_link: ", link);
 }
 
-static inline void yaml_metric(Str *s, const char *type, const char *name, double value) {
-    if (!isfinite(value)) return;
-    str_printf(s, "    - type: %s\n", type);
-    yaml_text(s, "      name: ", name);
-    str_puts(s, "      value: "), json_add_number(s, value), str_puts(s, "\n");
+// One measurement as a result of the model-index. The hub has a name of its own for the share of right answers.
+static inline void yaml_result(Str *s, const Result *one) {
+    bool validation = strcmp(one->group, "validation") == 0;
+    str_puts(s, "  - task:\n      type: text-generation\n    dataset:\n");
+    yaml_text(s, "      type: ", one->name.text);
+    yaml_text(s, "      name: ", validation ? "validation documents of the training data" : one->name.text);
+    if (one->sha256 || isfinite(one->items)) str_puts(s, "      args:\n");
+    if (isfinite(one->items)) str_printf(s, "        items: %.0f\n", one->items);
+    if (one->sha256) yaml_text(s, "        sha256: ", one->sha256);
+    str_puts(s, "    metrics:\n");
+    for (int k = 0; k < one->count; k++) {
+        const ResultFigure *f = &one->figures[k];
+        str_printf(s, "    - type: %s\n", strcmp(f->metric, "acc") == 0 ? "accuracy" : f->metric);
+        yaml_text(s, "      name: ", validation && strcmp(f->metric, "loss") == 0 ? "nats a token" : f->metric);
+        str_puts(s, "      value: "), json_add_number(s, f->value), str_puts(s, "\n");
+        if (!isfinite(f->error)) continue;
+        str_puts(s, "      args:\n        stderr: "), json_add_number(s, f->error), str_puts(s, "\n");
+    }
 }
 
-// The results as a model-index: the validation, and every score of the tasks.
+// The results as a model-index: the validation, every score of the tasks, and what else was measured.
 static inline void yaml_results(Str *s, const View *v) {
-    if (!v->validation && !v->tasks) return;
-    yaml_text(s, "model-index:\n- name: ", v->name.text);
-    str_puts(s, "  results:\n");
-    double loss = json_number(json_get(v->validation, "loss"), (double)NAN);
-    if (v->validation) {
-        str_puts(s, "  - task:\n      type: text-generation\n    dataset:\n      type: validation\n      name: "
-                    "\"validation "
-                    "documents of the training data\"\n    metrics:\n");
-        yaml_metric(s, "loss", "nats a token", loss);
-        yaml_metric(s, "perplexity", "perplexity of a token", exp(loss));
-        yaml_metric(s, "bits_per_byte", "bits a byte of text",
-                    json_number(json_get(v->validation, "bits_per_byte"), (double)NAN));
-    }
-    if (v->tasks) {
-        str_puts(s, "  - task:\n      type: text-generation\n    dataset:\n      type: tasks\n");
-        yaml_text(s, "      name: ", json_string(json_get(v->tasks, "files"), "tasks"));
-        str_puts(s, "    metrics:\n");
-        for (const Json *j = v->tasks->child; j; j = j->next) {
-            const char *end = strrchr(j->key, '_');
-            if (j->type != JSON_NUMBER || strcmp(j->key, "step") == 0) continue;
-            bool plain = end && end[1 + strspn(end + 1, "abcdefghijklmnopqrstuvwxyz")] == 0;
-            yaml_metric(s, plain && strcmp(end, "_acc") == 0 ? "accuracy" : "score", j->key, j->number);
-        }
-    }
+    Results r = results_of(v);
+    bool accuracy = false;
+    for (size_t i = 0; i < r.count; i++)
+        for (int k = 0; k < r.items[i].count; k++) accuracy |= strcmp(r.items[i].figures[k].metric, "acc") == 0;
+    str_printf(s, "metrics:\n- perplexity\n%s", accuracy ? "- accuracy\n" : "");
+    if (r.count) yaml_text(s, "model-index:\n- name: ", v->name.text), str_puts(s, "  results:\n");
+    for (size_t i = 0; i < r.count; i++) yaml_result(s, &r.items[i]);
+    free(r.items);
 }
 
 static inline void yaml_emissions(Str *s, const View *v) {
@@ -125,7 +122,6 @@ static inline Str card_write(const View *v) {
     } else if (v->base) {
         yaml_gap(s, "base_model", FACT_base_model);
     }
-    str_puts(s, "metrics:\n- perplexity\n");
     yaml_results(s, v);
     yaml_emissions(s, v);
     str_puts(s, "---\n\n# ");

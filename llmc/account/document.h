@@ -5,7 +5,7 @@ record says of it and what a person has answered. Where both are silent the ques
 #ifndef LLMC_DOCUMENT_H
 #define LLMC_DOCUMENT_H
 
-#include "view.h"
+#include "results.h"
 
 typedef struct {
     Str s;
@@ -334,6 +334,46 @@ static inline bool piece_flops(Doc *d) {
     return true;
 }
 
+// As the form asks for it: a range for national authorities, days by the wall and of hardware for the AI Office.
+static inline bool piece_time_form(Doc *d) {
+    static const char *const ranges[][2] = {{"less than 1 month", "weniger als 1 Monat"},
+                                            {"1 to 3 months", "1 bis 3 Monate"},
+                                            {"3 to 6 months", "3 bis 6 Monate"},
+                                            {"more than 6 months", "mehr als 6 Monate"}};
+    double days = view_total(d->v, "wall_s") / 86400, months = days * 12 / 365.25;
+    if (!isfinite(days)) return false;
+    str_puts(&d->s, ranges[months < 1 ? 0 : months <= 3 ? 1 : months <= 6 ? 2 : 3][d->german]);
+    str_printf(&d->s,
+               said(d, "; %.3g days by the wall clock, %.3g %s days (", "; %.3g Tage nach der Uhr, %.3g %s-Tage ("),
+               days, view_total(d->v, "device_hours") / 24, device_kind(d, d->v->totals));
+    doc_text(d, json_string(json_get(json_get(d->v->last, "machine"), "device"), "?"));
+    str_puts(&d->s, "); "), piece_time(d);
+    return true;
+}
+
+#define INFERENCE_TOKENS 1e5 // a task of the size that the form gives as an example
+
+// The forward pass, counted: a third of what a token of training takes.
+static inline bool piece_inference(Doc *d) {
+    double flops = json_number(json_get(json_get(d->v->account, "model"), "flops_per_token"), (double)NAN) / 3;
+    if (!isfinite(flops)) return false;
+    str_printf(&d->s, "%.3g FLOP", flops * INFERENCE_TOKENS);
+    return true;
+}
+
+static inline bool piece_inference_method(Doc *d) {
+    if (!json_get(json_get(d->v->account, "model"), "flops_per_token")) return false;
+    str_printf(&d->s,
+               said(d,
+                    "counted, on no hardware: the forward pass over %.0f tokens in sequences of %s, a third of the "
+                    "training's: %s",
+                    "gezählt, auf keiner Hardware: der Vorwärtslauf über %.0f Token in Sequenzen von %s, ein Drittel "
+                    "des Trainings: %s"),
+               INFERENCE_TOKENS, view_option(d->v, "seq_len"),
+               json_string(json_get(json_get(d->v->account, "model"), "flops_formula"), FLOPS_FORMULA));
+    return true;
+}
+
 static inline bool piece_flops_method(Doc *d) {
     str_printf(&d->s,
                said(d, "counted by the program: %s; a third of it for a token of validation",
@@ -404,19 +444,37 @@ static inline bool piece_validation(Doc *d) {
     return true;
 }
 
+// `acc 0.5667 +- 0.092, loss 5.43`
+static inline void doc_figures(Doc *d, const Result *one) {
+    for (int k = 0; k < one->count; k++) {
+        const ResultFigure *f = &one->figures[k];
+        str_printf(&d->s, "%s%s %.6g", k ? ", " : "", f->metric, f->value);
+        if (isfinite(f->error)) str_printf(&d->s, " +- %.2g", f->error);
+    }
+}
+
+// Scores of tasks, of training and of `eval --record`, and losses of further shards.
 static inline bool piece_tasks(Doc *d) {
-    const Json *tasks = d->v->tasks;
-    if (!tasks) return false;
-    for (const Json *j = tasks->child; j; j = j->next)
-        if (j->type == JSON_NUMBER && strcmp(j->key, "step") != 0) {
-            str_puts(&d->s, "\n    - `"), str_puts(&d->s, j->key);
-            str_printf(&d->s, "`: %.6g", j->number);
-        }
-    str_printf(&d->s,
-               said(d, "\n    - after step %.0f, as lm-evaluation-harness scores",
-                    "\n    - nach Schritt %.0f, bewertet wie lm-evaluation-harness"),
-               json_number(json_get(tasks, "step"), 0));
-    return true;
+    Results r = results_of(d->v);
+    size_t before = d->s.size;
+    for (size_t i = 0; i < r.count; i++) {
+        const Result *one = &r.items[i];
+        if (strcmp(one->group, "validation") == 0) continue;
+        str_puts(&d->s, "\n    - "), doc_text(d, one->name.text);
+        str_puts(&d->s, ": "), doc_figures(d, one);
+        str_printf(&d->s, said(d, "; after step %.0f", "; nach Schritt %.0f"), one->step);
+        if (isfinite(one->items)) str_printf(&d->s, said(d, ", items: %.0f", ", Aufgaben: %.0f"), one->items);
+        if (one->sha256) str_printf(&d->s, said(d, ", file SHA-256 `%.64s`", ", Datei SHA-256 `%.64s`"), one->sha256);
+        if (strcmp(one->group, "evaluation") != 0) continue;
+        static const char *const by[] = {"program", "commit", "precision", "date"};
+        for (size_t k = 0; k < sizeof by / sizeof *by; k++)
+            str_puts(&d->s, k ? ", " : "; "), doc_text(d, json_string(json_get(one->entry, by[k]), "?"));
+    }
+    if (d->s.size > before)
+        str_puts(&d->s, said(d, "\n    - tasks are scored as lm-evaluation-harness does",
+                             "\n    - Aufgaben sind bewertet wie von lm-evaluation-harness"));
+    free(r.items);
+    return d->s.size > before;
 }
 
 static inline bool piece_framework(Doc *d) {

@@ -27,6 +27,7 @@ that no document says what the run did not do.
     X(authorised_representative, "Who represents a provider from outside the Union (name, contact), or none?", "Wer vertritt einen Anbieter von außerhalb der Union (Name, Kontakt), oder niemand?") \
     X(model_name, "What is the model called?", "Wie heißt das Modell?")                                                \
     X(model_version, "Which version of it is this?", "Welche Version davon ist dies?")                                 \
+    X(document_version, "Which version of these documents is this?", "Welche Version dieser Dokumente ist dies?")      \
     X(release_date, "When was it first released, through any channel (YYYY-MM-DD)?", "Wann wurde es zuerst veröffentlicht, auf welchem Weg auch immer (JJJJ-MM-TT)?") \
     X(union_market_date, "When was it placed on the Union market (YYYY-MM-DD)?", "Wann wurde es in der Union in Verkehr gebracht (JJJJ-MM-TT)?") \
     X(license, "Under which licence is the model given (SPDX)?", "Unter welcher Lizenz steht das Modell (SPDX)?")      \
@@ -52,6 +53,7 @@ that no document says what the run did not do.
     X(data_timeframe, "In which period were they collected?", "In welchem Zeitraum wurden sie gesammelt?")             \
     X(data_latest, "What is the latest date on which data were acquired (MM/YYYY), and does collection go on?", "Wann wurden zuletzt Daten beschafft (MM/JJJJ), und geht das Sammeln weiter?") \
     X(data_languages, "What languages and varieties are in the data, in which shares?", "Welche Sprachen und Varietäten enthalten die Daten, mit welchen Anteilen?") \
+    X(content_types, "Which types of text are in the data (fiction, non-fiction, science, news, law, source code, ...)?", "Welche Arten von Text enthalten die Daten (Literatur, Sachtexte, Wissenschaft, Nachrichten, Recht, Quelltext, ...)?") \
     X(data_characteristics, "What else is characteristic of the data (subjects, regions, time)?", "Was ist sonst kennzeichnend für die Daten (Themen, Gegenden, Zeit)?") \
     X(data_license, "Under which licences are the data?", "Unter welchen Lizenzen stehen die Daten?")                  \
     X(data_access, "Where can others get the data?", "Wo bekommen andere die Daten?")                                  \
@@ -85,7 +87,7 @@ that no document says what the run did not do.
     X(energy_method, "How was that energy measured?", "Wie wurde diese Energie gemessen?")                             \
     X(grid_intensity, "How much CO2 equivalent did a kWh cause (grams, a number), by which source?", "Wie viel CO2-Äquivalent verursachte eine kWh (Gramm, eine Zahl)?") \
     X(location, "Where did the machines stand?", "Wo standen die Rechner?")                                            \
-    X(inference_compute, "What does inference cost (FLOPs or energy for a stated amount), by which method?", "Was kostet die Anwendung (FLOPs oder Energie für eine genannte Menge), nach welcher Methode?") \
+    X(inference_compute, "How much computation was measured for inference (FLOP, for which task, on which hardware)?", "Wie viel Rechnung wurde für die Anwendung gemessen (FLOP, für welche Aufgabe, auf welcher Hardware)?") \
     X(technical_report, "Where is the technical report?", "Wo steht der technische Bericht?")                          \
     X(preprint, "Where is the preprint?", "Wo steht der Vorabdruck?")                                                  \
     X(paper, "Where is the peer-reviewed paper?", "Wo steht der begutachtete Artikel?")                                \

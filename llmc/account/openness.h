@@ -90,10 +90,13 @@ static inline int open_weights(const View *v, Path *why) {
 }
 
 static inline int open_results(const View *v, Path *why) {
-    *why = path_of(v->tasks        ? "validation and scores of tasks in run.json"
-                   : v->validation ? "a validation in run.json; no scores of tasks: train with --eval_tasks"
-                                   : "nothing was evaluated: train with --val_every and --eval_tasks");
-    return v->tasks != NULL;
+    bool tasks = v->tasks != NULL;
+    for (const Json *j = v->evaluations ? v->evaluations->child : NULL; j; j = j->next)
+        tasks |= json_get(j, "task") != NULL;
+    *why = path_of(tasks           ? "scores of tasks in run.json"
+                   : v->validation ? "a validation in run.json, and no scores of tasks: eval --tasks=... --record"
+                                   : "nothing was evaluated: eval --data=... --tasks=... --record");
+    return tasks;
 }
 
 // A document of this verb in the folder.

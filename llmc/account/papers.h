@@ -2,9 +2,14 @@
 papers.h: the papers that are written of a model, as tables of rows (document.h), each in German and in English.
 
     eu_training_summary    the public summary of training content by Article 53(1)(d) of Regulation (EU) 2024/1689;
-                           sections of the Commission's template (24.7.2025, adopted as C(2025) 8311 on 5.12.2025)
+                           sections of the Commission's template (24.7.2025, adopted as C(2025) 8311 on 5.12.2025;
+                           digital-strategy.ec.europa.eu), held against the summaries of Apertus (1.9.2025) and SmolLM3,
+                           which follow it heading by heading
     model_documentation    the Model Documentation Form of the transparency chapter of the Code of Practice for
-                           general-purpose AI (10.7.2025)
+                           general-purpose AI (10.7.2025; digital-strategy.ec.europa.eu/en/policies/contents-code-gpai),
+                           items and their order by transcriptions of it: dastra.eu's audit referential for sections 1
+                           to 4, lists of its fields for 5 to 8. Items of 7 and 8 are for the AI Office and national
+                           authorities, not for downstream providers
     datasheet              the questions of Gebru et al., Datasheets for Datasets (arXiv 1803.09010), by its sections
     card                   the body of the model card, in README.md behind its YAML (card.h)
 
@@ -20,7 +25,7 @@ The words are ours, and shorter than theirs; the sections and their order are th
 // clang-format off
 static const DocRow paper_summary[] = {
     {1, "Public summary of training content", "Öffentliche Zusammenfassung der Trainingsinhalte", NO_FACT, NULL},
-    {0, "Version of the summary", "Fassung der Zusammenfassung", FACT_model_version, NULL},
+    {0, "Version of the summary", "Fassung der Zusammenfassung", FACT_document_version, NULL},
     {0, "Last update", "Stand", NO_FACT, piece_today},
     {2, "1. General information", "1. Allgemeine Angaben", NO_FACT, NULL},
     {3, "1.1. Provider identification", "1.1. Angaben zum Anbieter", NO_FACT, NULL},
@@ -33,18 +38,19 @@ static const DocRow paper_summary[] = {
     {0, "Date of placement on the Union market", "Datum des Inverkehrbringens in der Union", FACT_union_market_date, NULL},
     {3, "1.3. Modalities, overall training data size and other characteristics", "1.3. Modalitäten, Gesamtumfang der Trainingsdaten und weitere Merkmale", NO_FACT, NULL},
     {0, "Modalities and size", "Modalitäten und Umfang", NO_FACT, piece_data_size},
-    {0, "Types of content", "Arten der Inhalte", FACT_data_characteristics, NULL},
+    {0, "Types of content", "Arten der Inhalte", FACT_content_types, NULL},
     {0, "Latest date of data acquisition", "Letzter Zeitpunkt der Datenbeschaffung", FACT_data_latest, NULL},
-    {0, "Linguistic characteristics", "Sprachliche Merkmale", FACT_data_languages, NULL},
+    {0, "Linguistic characteristics of the overall training data", "Sprachliche Merkmale der gesamten Trainingsdaten", FACT_data_languages, NULL},
+    {0, "Other relevant characteristics of the overall training data", "Weitere Merkmale der gesamten Trainingsdaten", FACT_data_characteristics, NULL},
     {0, "Tokenizer by which the size is counted", "Tokenizer, nach dem der Umfang gezählt ist", NO_FACT, piece_tokenizer},
     {2, "2. List of data sources", "2. Liste der Datenquellen", NO_FACT, NULL},
     {0, "Sources that the program recorded", "Quellen, die das Programm aufgezeichnet hat", NO_FACT, piece_sources},
     {3, "2.1. Publicly available datasets", "2.1. Öffentlich verfügbare Datensätze", NO_FACT, NULL},
     {0, "Used, and which", "Genutzt, und welche", FACT_public_datasets, NULL},
-    {3, "2.2. Private, not publicly available datasets of third parties", "2.2. Private, nicht öffentlich verfügbare Datensätze Dritter", NO_FACT, NULL},
-    {4, "2.2.1. Commercially licensed by rightsholders or their representatives", "2.2.1. Von Rechteinhabern oder ihren Vertretern kommerziell lizenziert", NO_FACT, NULL},
+    {3, "2.2. Private non-publicly available datasets obtained from third parties", "2.2. Private, nicht öffentlich verfügbare Datensätze Dritter", NO_FACT, NULL},
+    {4, "2.2.1. Datasets commercially licensed by rightsholders or their representatives", "2.2.1. Datensätze, von Rechteinhabern oder ihren Vertretern kommerziell lizenziert", NO_FACT, NULL},
     {0, "Licensed", "Lizenziert", FACT_licensed_data, NULL},
-    {4, "2.2.2. Obtained from other third parties", "2.2.2. Von anderen Dritten bezogen", NO_FACT, NULL},
+    {4, "2.2.2. Private datasets obtained from other third parties", "2.2.2. Private Datensätze, von anderen Dritten bezogen", NO_FACT, NULL},
     {0, "Obtained", "Bezogen", FACT_third_party_data, NULL},
     {3, "2.3. Data crawled and scraped from online sources", "2.3. Aus Online-Quellen gecrawlte und ausgelesene Daten", NO_FACT, NULL},
     {0, "Crawlers used, and for which content", "Crawler genutzt, und für welche Inhalte", FACT_crawled_data, NULL},
@@ -61,19 +67,20 @@ static const DocRow paper_summary[] = {
     {3, "2.6. Other sources of data", "2.6. Andere Datenquellen", NO_FACT, NULL},
     {0, "Others", "Andere", FACT_other_data, NULL},
     {2, "3. Data processing aspects", "3. Aspekte der Datenverarbeitung", NO_FACT, NULL},
-    {3, "3.1. Respect of reservations of rights (text and data mining)", "3.1. Beachtung von Nutzungsvorbehalten (Text- und Data-Mining)", NO_FACT, NULL},
+    {3, "3.1. Respect of reservation of rights from text and data mining exception or limitation", "3.1. Beachtung von Nutzungsvorbehalten gegen die Ausnahme oder Beschränkung für Text- und Data-Mining", NO_FACT, NULL},
     {0, "Signatory of the Code of Practice", "Unterzeichner des Praxisleitfadens", FACT_code_of_practice, NULL},
     {0, "Measures", "Maßnahmen", FACT_tdm_measures, NULL},
     {3, "3.2. Removal of illegal content", "3.2. Entfernung illegaler Inhalte", NO_FACT, NULL},
     {0, "Measures", "Maßnahmen", FACT_illegal_content, NULL},
-    {3, "3.3. Other information", "3.3. Weitere Angaben", NO_FACT, NULL},
+    {3, "3.3. Other information (optional)", "3.3. Weitere Angaben (freiwillig)", NO_FACT, NULL},
     {0, "Processing that the program recorded", "Verarbeitung, die das Programm aufgezeichnet hat", NO_FACT, piece_curation},
     {0, "Other", "Weiteres", FACT_other_processing, NULL},
 };
 
 static const DocRow paper_form[] = {
     {1, "Model documentation form", "Formular zur Modelldokumentation", NO_FACT, NULL},
-    {0, "Last update", "Stand", NO_FACT, piece_today},
+    {0, "Date this document was last updated", "Stand", NO_FACT, piece_today},
+    {0, "Document version number", "Fassung des Dokuments", FACT_document_version, NULL},
     {2, "1. General information", "1. Allgemeine Angaben", NO_FACT, NULL},
     {0, "Legal name of the provider", "Rechtlicher Name des Anbieters", FACT_provider, NULL},
     {0, "Model name and versions", "Modellname und Versionen", FACT_model_version, piece_name},
@@ -106,30 +113,32 @@ static const DocRow paper_form[] = {
     {0, "Design specifications of the training process", "Ablauf des Trainings", NO_FACT, piece_training},
     {0, "Decision rationale", "Gründe der Entscheidungen", FACT_training_rationale, NULL},
     {2, "6. Data used for training, testing and validation", "6. Daten für Training, Test und Validierung", NO_FACT, NULL},
-    {0, "Type and modality", "Art und Modalität", NO_FACT, piece_text},
-    {0, "Provenance: publicly available datasets", "Herkunft: öffentlich verfügbare Datensätze", FACT_public_datasets, NULL},
-    {0, "Provenance: private datasets of third parties", "Herkunft: private Datensätze Dritter", FACT_third_party_data, NULL},
-    {0, "Provenance: commercially licensed", "Herkunft: kommerziell lizenziert", FACT_licensed_data, NULL},
-    {0, "Provenance: web crawling", "Herkunft: Crawling", FACT_crawled_data, NULL},
-    {0, "Provenance: user data", "Herkunft: Nutzerdaten", FACT_user_data, NULL},
-    {0, "Provenance: synthetic data", "Herkunft: synthetische Daten", FACT_synthetic_data, NULL},
-    {0, "Provenance: other means", "Herkunft: anderes", FACT_other_data, NULL},
-    {0, "How data were obtained and selected", "Wie Daten beschafft und ausgewählt wurden", FACT_data_collection, NULL},
+    {0, "Data type/modality", "Art und Modalität der Daten", NO_FACT, piece_text},
+    {0, "Data provenance: web crawling", "Herkunft: Crawling", FACT_crawled_data, NULL},
+    {0, "Data provenance: private non-publicly available datasets obtained from third parties, commercially licensed", "Herkunft: private, nicht öffentlich verfügbare Datensätze Dritter, kommerziell lizenziert", FACT_licensed_data, NULL},
+    {0, "Data provenance: private non-publicly available datasets obtained from third parties, others", "Herkunft: private, nicht öffentlich verfügbare Datensätze Dritter, andere", FACT_third_party_data, NULL},
+    {0, "Data provenance: user data, of the model", "Herkunft: Nutzerdaten, des Modells", FACT_user_data, NULL},
+    {0, "Data provenance: user data, of other services", "Herkunft: Nutzerdaten, anderer Dienste", FACT_product_data, NULL},
+    {0, "Data provenance: publicly available datasets", "Herkunft: öffentlich verfügbare Datensätze", FACT_public_datasets, NULL},
+    {0, "Data provenance: synthetic data that is not publicly accessible", "Herkunft: synthetische, nicht öffentlich zugängliche Daten", FACT_synthetic_data, NULL},
+    {0, "Data provenance: data collected through other means", "Herkunft: auf anderem Weg gesammelte Daten", FACT_other_data, NULL},
+    {0, "How data was obtained and selected", "Wie Daten beschafft und ausgewählt wurden", FACT_data_collection, NULL},
     {0, "Sources that the program recorded", "Quellen, die das Programm aufgezeichnet hat", NO_FACT, piece_sources},
     {0, "Number of data points", "Zahl der Datenpunkte", NO_FACT, piece_data_points},
     {0, "Scope and main characteristics", "Umfang und Hauptmerkmale", FACT_data_characteristics, NULL},
-    {0, "Curation methodologies", "Aufbereitung", NO_FACT, piece_curation},
-    {0, "Measures to detect unsuitable data sources", "Maßnahmen gegen ungeeignete Quellen", FACT_unsuitability_measures, NULL},
+    {0, "Data curation methodologies", "Aufbereitung", NO_FACT, piece_curation},
+    {0, "Measures to detect unsuitability of data sources", "Maßnahmen gegen ungeeignete Quellen", FACT_unsuitability_measures, NULL},
     {0, "Measures to detect identifiable biases", "Maßnahmen gegen erkennbare Verzerrungen", FACT_bias_measures, NULL},
     {2, "7. Computational resources (during training)", "7. Rechenaufwand (des Trainings)", NO_FACT, NULL},
-    {0, "Training time", "Dauer des Trainings", NO_FACT, piece_time},
-    {0, "Amount of computation", "Menge der Berechnungen", NO_FACT, piece_flops},
+    {0, "Training time", "Dauer des Trainings", NO_FACT, piece_time_form},
+    {0, "Amount of computation used for training", "Menge der Berechnungen des Trainings", NO_FACT, piece_flops},
     {0, "Measurement methodology", "Messverfahren", NO_FACT, piece_flops_method},
     {0, "Hardware", "Hardware", NO_FACT, piece_hardware},
     {2, "8. Energy consumption (during training and inference)", "8. Energieverbrauch (Training und Anwendung)", NO_FACT, NULL},
     {0, "Amount of energy used for training", "Energie des Trainings", FACT_energy_kwh, piece_energy},
     {0, "Measurement methodology", "Messverfahren", NO_FACT, piece_energy_method},
-    {0, "Benchmarked amount of computation for inference, and its methodology", "Gemessener Aufwand der Anwendung, und das Verfahren", FACT_inference_compute, NULL},
+    {0, "Benchmarked amount of computation used for inference", "Menge der Berechnungen der Anwendung", FACT_inference_compute, piece_inference},
+    {0, "Measurement methodology", "Messverfahren", NO_FACT, piece_inference_method},
 };
 
 static const DocRow paper_datasheet[] = {

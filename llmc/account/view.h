@@ -16,7 +16,8 @@ typedef struct {
     Path folder, name; // name: as a person calls it, else of the run and its step
     RunRecord record;
     const Json *root, *account, *totals, *options, *data, *tokenizer, *base, *validation, *tasks; // NULL: not recorded
-    const Json *last;                                                                             // of the starts
+    const Json *evaluations; // of `eval --record` (results.h), an array or NULL
+    const Json *last;        // of the starts
     Config config;
     size_t parameters;
     double step, tokens; // made, trained on
@@ -192,6 +193,7 @@ static inline bool view_open(View *v, const char *folder, const char *facts, Err
     v->base = json_present(v->account, "base");
     v->validation = json_present(v->account, "validation");
     v->tasks = json_present(v->account, "tasks");
+    v->evaluations = json_is(json_get(v->root, "evaluations"), JSON_ARRAY) ? json_get(v->root, "evaluations") : NULL;
     const Json *starts = json_get(v->account, "starts");
     for (const Json *s = json_is(starts, JSON_ARRAY) ? starts->child : NULL; s; s = s->next) v->last = s;
     v->step = json_number(json_get(v->root, "step"), 0);

@@ -161,6 +161,15 @@ static inline void sha256_hex(char hex[65], const uint8_t digest[32]) {
     hex[64] = 0;
 }
 
+static inline void sha256_text(char hex[65], const void *bytes, size_t n) {
+    uint8_t digest[32];
+    Sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, bytes, n);
+    sha256_final(digest, &s);
+    sha256_hex(hex, digest);
+}
+
 // The SHA-256 of a whole file, as sha256sum(1) prints it. Read in pieces: an error of the disk is an error, and would
 // be a SIGBUS behind a mapping.
 static inline bool sha256_file(char hex[65], const char *path, Error *err) {

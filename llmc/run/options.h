@@ -97,6 +97,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(FLAG, truncate, "off", 0, 0, "off|on", O_EVAL | O_TRAIN,                                                         \
       "cut contexts that are longer than the model from the left, as lm-evaluation-harness does; off: an error")       \
     X(FLAG, table, "off", 0, 0, "off|on", O_EVAL, "scores of tasks as tables for people, in place of JSON")            \
+    X(FLAG, record, "off", 0, 0, "off|on", O_EVAL,                                                                     \
+      "keep the results in the model's run.json, from which report takes them; measured again they replace the "       \
+      "earlier ones")                                                                                                  \
     X(PATH, tokenizer, "", 0, 0, "", O_TRAIN | O_TOKENIZE | O_INFO | O_CORPUS | O_CONVERT,                                 \
       "the tokenizer.json; convert: in place of that of a GGUF file, or for an llm.c checkpoint, which has none")       \
     X(TEXT, input, "", 0, 0, "", O_BPE | O_TOKENIZE | O_CORPUS | O_CONVERT,                                                                   \

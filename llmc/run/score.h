@@ -3,13 +3,17 @@ score.h: the log likelihoods of requests (tasks.h), by forward passes over many 
 
 Requests with the same input are one sequence, which is computed once: choices of one token behind one context (the
 letters of an examination, Ja and Nein) cost one pass, not one each. Their last tokens are looked up in one row of
-logits. Other choices of a context share its text, but not its computation: a pass begins at the first position.
+logits. Sequences of an item that begin alike (the context of its choices, a pair up to the word in question) are a
+family: with Scorer.share their beginning is computed once, in a pass of its own over those of the families of a batch,
+and the rest behind its keys and values (model_share).
 
-Sequences are sorted, longest first, so that a batch holds such of about the same length, and short ones are filled up
-behind their end, which causal attention does not see. Batch i is computed by rank i % ranks. Which sequences share a
-batch depends on --batch_size; what is computed of one does not depend on the others, on their number, or on the length
-of the batch: with train_gpt_cpu scores have the same bits for any number of ranks, threads and sequences a batch. With
-train_gpt a matrix product of another shape may be summed in another order: the last digits differ.
+Families are sorted by how much they share, and a batch has such that share as much; other sequences by their length,
+longest first. So those of a batch are of about the same length, and short ones are filled up behind their end, which
+causal attention does not see. Batch i is computed by rank i % ranks. Which sequences share a batch depends on
+--batch_size; what is computed of one does not depend on the others, on their number, or on the length of the batch:
+with train_gpt_cpu scores have the same bits for any number of ranks, threads and sequences a batch. They differ in the
+last digits from those without sharing, since attention adds up in blocks of queries, and with train_gpt, where a
+matrix product of another shape may be summed in another order.
 */
 #ifndef LLMC_SCORE_H
 #define LLMC_SCORE_H
@@ -24,14 +28,25 @@ enum { SCORE_ROWS = 8 };
 typedef struct {
     size_t first;
     int count;
+    int item;   // of its first request, over all tasks
+    int shared; // tokens that those of its item have in common and may share; 0: none
 } ScoreSequence;
+
+// Sequences that are computed together: --batch_size at most, or a larger family. prefix: tokens that its families
+// share, 0: none do.
+typedef struct {
+    size_t first;
+    int n, prefix;
+} ScoreBatch;
 
 typedef struct {
     Model *model;
     const Dist *dist;
     int batch_size, seq_len, vocab_size; // B and T at most, V; seq_len: of the model's setup, score_seq_len or more
+    bool share;                          // what begins alike is computed once; no rank waits for the others' passes
     // NULL, or called between batches, on rank 0: so many of all sequences are done.
     void (*progress)(int64_t done, int64_t all);
+    int64_t *computed; // NULL, or counts the tokens of this rank's passes, what they are filled up with included
 } Scorer;
 
 // The length of sequences that a model must have room for, of its positions.
@@ -45,8 +60,11 @@ typedef struct {
     TaskRequest **order;      // (request_count) longest first, the same inputs beside each other
     ScoreSequence *sequences; // (count)
     size_t count;
-    int32_t *inputs, *targets; // (B, T)
-    float *losses;             // (B, T)
+    ScoreBatch *batches; // (batch_count)
+    size_t batch_count;
+    int32_t *inputs, *targets;     // (B, T)
+    float *losses, *prefix_losses; // (B, T), (B / 2, P): of the batch's rows, and of what they share
+    int32_t *row_of;               // (most): of a batch's rows, the family
 } ScoreRun;
 
 static inline const int32_t *request_ids(const TaskSet *set, const TaskRequest *q) { return set->ids.items + q->at; }
@@ -64,6 +82,69 @@ static inline bool score_same_input(const TaskSet *set, const TaskRequest *x, co
            memcmp(request_ids(set, x), request_ids(set, y), sizeof(int32_t) * (size_t)(x->count - 1)) == 0;
 }
 
+// Those that share, by how much, families together; behind them the others as they were: longest first.
+static inline int score_sequence_order(const void *a, const void *b) {
+    const ScoreSequence *x = (const ScoreSequence *)a, *y = (const ScoreSequence *)b;
+    if (x->shared != y->shared) return x->shared > y->shared ? -1 : 1;
+    if (x->shared && x->item != y->item) return x->item < y->item ? -1 : 1;
+    return x->first < y->first ? -1 : 1;
+}
+
+static inline int score_item_order(const void *a, const void *b) {
+    const ScoreSequence *x = (const ScoreSequence *)a, *y = (const ScoreSequence *)b;
+    if (x->item != y->item) return x->item < y->item ? -1 : 1;
+    return x->first < y->first ? -1 : 1;
+}
+
+// The sequences of an item (n): what all of them begin with, without the last token, behind which they differ, and so
+// that SCORE_ROWS tokens are left of each and shared. In steps, so that more families share as much.
+static inline int score_common(const ScoreRun *run, const ScoreSequence *s, int n) {
+    const TaskRequest *one = run->order[s->first];
+    int common = one->count - 1, least = one->count - 1;
+    for (int i = 1; i < n; i++) {
+        const TaskRequest *q = run->order[s[i].first];
+        int alike = 0, most = (int)int64_min(common, q->count - 1);
+        while (alike < most && request_ids(run->set, q)[alike] == request_ids(run->set, one)[alike]) alike++;
+        common = alike, least = (int)int64_min(least, q->count - 1);
+    }
+    int shared = (int)int64_min(common - 1, least - SCORE_ROWS);
+    return n > 1 && shared >= SCORE_ROWS ? shared / SCORE_ROWS * SCORE_ROWS : 0;
+}
+
+// Finds the families, and puts sequences into batches.
+static inline void score_batches(ScoreRun *run) {
+    const TaskSet *set = run->set;
+    int *item = (int *)mem_alloc(sizeof(int) * set->request_count), items = 0;
+    for (int k = 0; k < set->count; k++)
+        for (size_t i = 0; i < set->tasks[k].count; i++, items++)
+            for (int j = 0; j < set->tasks[k].items[i].count; j++) item[set->tasks[k].items[i].first + j] = items;
+    for (size_t i = 0; i < run->count; i++)
+        run->sequences[i].item = item[run->order[run->sequences[i].first] - set->requests];
+    free(item);
+    if (run->scorer->share) {
+        qsort(run->sequences, run->count, sizeof *run->sequences, score_item_order);
+        for (size_t i = 0, n; i < run->count; i += n) {
+            for (n = 1; i + n < run->count && run->sequences[i + n].item == run->sequences[i].item;) n++;
+            int shared = score_common(run, &run->sequences[i], n <= INT32_MAX ? (int)n : 0);
+            for (size_t j = i; j < i + n; j++) run->sequences[j].shared = shared;
+        }
+        qsort(run->sequences, run->count, sizeof *run->sequences, score_sequence_order);
+    }
+    run->batches = (ScoreBatch *)mem_alloc(sizeof(ScoreBatch) * (run->count + 1));
+    for (size_t i = 0; i < run->count; i += (size_t)run->batches[run->batch_count++].n) {
+        ScoreBatch *batch = &run->batches[run->batch_count];
+        const ScoreSequence *s = &run->sequences[i];
+        size_t left = run->count - i, B = (size_t)run->scorer->batch_size, n = 0, family;
+        batch->first = i, batch->prefix = s->shared;
+        if (!s->shared) n = left < B ? left : B;
+        for (; s->shared && n < left && s[n].shared == s->shared; n += family) {
+            for (family = 1; n + family < left && s[n + family].shared && s[n + family].item == s[n].item;) family++;
+            if (n > 0 && n + family > B) break;
+        }
+        batch->n = (int)n;
+    }
+}
+
 static inline void score_open(ScoreRun *run, const Scorer *scorer, TaskSet *set) {
     size_t n = set->request_count, N = (size_t)scorer->batch_size * (size_t)scorer->seq_len;
     memset(run, 0, sizeof *run);
@@ -79,6 +160,11 @@ static inline void score_open(ScoreRun *run, const Scorer *scorer, TaskSet *set)
         if (i == 0 || !score_same_input(set, run->order[i - 1], run->order[i])) run->sequences[run->count++].first = i;
         run->sequences[run->count - 1].count++;
     }
+    run->prefix_losses = (float *)mem_alloc(sizeof(float) * N);
+    score_batches(run);
+    int most = 1;
+    for (size_t i = 0; i < run->batch_count; i++) most = (int)int64_max(most, run->batches[i].n);
+    run->row_of = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)most);
 }
 
 static inline void score_close(ScoreRun *run) {
@@ -87,6 +173,9 @@ static inline void score_close(ScoreRun *run) {
     free(run->inputs);
     free(run->targets);
     free(run->losses);
+    free(run->prefix_losses);
+    free(run->row_of);
+    free(run->batches);
 }
 
 // -log of the softmax, at a token, of a row of logits (V).
@@ -121,26 +210,28 @@ static inline bool sequence_asks(const ScoreRun *run, const ScoreSequence *s, in
     return s->count > 1 && t == q[0]->count - 1;
 }
 
-// One sequence as row b of a batch of length T.
-static inline void score_fill(ScoreRun *run, const ScoreSequence *s, int b, int T) {
+// One sequence as row b of a batch of length T, from its token `from` on. The targets of tokens below `least` count
+// nothing.
+static inline void score_fill(ScoreRun *run, const ScoreSequence *s, int b, int T, int from, int least) {
     const TaskRequest *q = run->order[s->first];
-    const int32_t *ids = request_ids(run->set, q);
-    int n = q->count - 1, scored = sequence_scored(run, s);
+    const int32_t *ids = request_ids(run->set, q) + from;
+    int n = q->count - 1 - from;
     int32_t *inputs = run->inputs + (size_t)b * (size_t)T, *targets = run->targets + (size_t)b * (size_t)T;
     for (int t = 0; t < T; t++) {
         inputs[t] = t < n ? ids[t] : 0;
-        targets[t] = t < n && t >= n - scored ? ids[t + 1] : -1;
+        targets[t] = t < n && from + t + 1 >= least ? ids[t + 1] : -1;
     }
 }
 
-// What the losses say of one sequence's requests.
-static inline void score_take_losses(ScoreRun *run, const ScoreSequence *s, int b, int T) {
+// What the losses say of one sequence's requests: losses (T) of its row, from token P on, shared (P) of what stands
+// before that.
+static inline void score_take_losses(ScoreRun *run, const ScoreSequence *s, const float *losses, const float *shared,
+                                     int P) {
     for (int i = 0; i < s->count; i++) {
         TaskRequest *q = run->order[s->first + (size_t)i];
-        const float *losses = run->losses + (size_t)b * (size_t)T;
         int end = s->count == 1 ? q->count : q->count - 1; // the last one by its logits, where others share the input
         double sum = 0;
-        for (int t = q->count - q->scored; t < end; t++) sum += (double)losses[t - 1];
+        for (int t = q->count - q->scored; t < end; t++) sum += (double)(t <= P ? shared[t - 1] : losses[t - 1 - P]);
         q->loglikelihood = -sum;
         q->is_greedy = q->greedy;
     }
@@ -157,42 +248,83 @@ static inline void score_take_logits(ScoreRun *run, const ScoreSequence *s, int 
     }
 }
 
-// One batch of this rank, of the sequences from `first` on: n, which may be none. rows: how many rows of logits each
-// rank asks for at most, which all ask for: weights may lie shared out, and then all ranks make the same passes.
-static inline void score_batch(ScoreRun *run, size_t first, int n) {
-    const Scorer *scorer = run->scorer;
-    Model *m = scorer->model;
-    int T = n ? run->order[run->sequences[first].first]->count - 1 : 1, rows = 0, asked = 0;
-    T = (int)int64_max(T, int64_min(SCORE_ROWS, scorer->seq_len));
-    for (int t = 0; n == 0 && t < T; t++) run->inputs[t] = 0, run->targets[t] = -1;
-    for (int b = 0; b < n; b++) score_fill(run, &run->sequences[first + (size_t)b], b, T);
-    ModelBatch batch = {run->inputs, run->targets, NULL, n ? n : 1, T};
+// A pass over rows that were filled in, and its losses.
+static inline void score_pass(ScoreRun *run, float *losses, int B, int T) {
+    Model *m = run->scorer->model;
+    ModelBatch batch = {run->inputs, run->targets, NULL, B, T};
     model_forward(m, &batch, 0, NULL);
     model_loss(m);
-    if (n && !model_get_activation(m, ACT_losses, 0, run->losses)) fail("the losses of a pass are not kept");
-    for (int b = 0; b < n; b++) score_take_losses(run, &run->sequences[first + (size_t)b], b, T);
-    for (int b = 0; b < n; b++) {
-        const ScoreSequence *s = &run->sequences[first + (size_t)b];
-        for (int t = 1; t < run->order[s->first]->count; t++) {
-            if (!sequence_asks(run, s, t)) continue;
-            score_take_logits(run, s, t, model_logits(m, b * T + t - 1));
+    if (losses && !model_get_activation(m, ACT_losses, 0, losses)) fail("the losses of a pass are not kept");
+    if (run->scorer->computed) *run->scorer->computed += (int64_t)B * T;
+}
+
+// What the families of a batch share, a row each.
+static inline void score_prefixes(ScoreRun *run, const ScoreBatch *batch) {
+    const ScoreSequence *s = &run->sequences[batch->first];
+    int families = 0, P = batch->prefix;
+    for (int b = 0; b < batch->n; b++) {
+        if (b && s[b].item == s[b - 1].item) {
+            run->row_of[b] = families - 1;
+            continue;
+        }
+        int least = INT32_MAX; // the first token that any of them asks for
+        for (int i = b; i < batch->n && s[i].item == s[b].item; i++)
+            least = (int)int64_min(least, run->order[s[i].first]->count - sequence_scored(run, &s[i]));
+        score_fill(run, &s[b], families, P, 0, least);
+        run->row_of[b] = families++;
+    }
+    model_share(run->scorer->model, true, NULL);
+    score_pass(run, run->prefix_losses, families, P);
+}
+
+// n sequences of a batch, of which each goes on behind P tokens of its family; row_of (n). Returns how many rows of
+// logits they asked for.
+static inline int score_rows(ScoreRun *run, const ScoreSequence *s, int n, int P, const int32_t *row_of) {
+    const Scorer *scorer = run->scorer;
+    int T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;
+    for (int b = 0; b < n; b++) T = (int)int64_max(T, run->order[s[b].first]->count - 1 - P);
+    for (int t = 0; n == 0 && t < T; t++) run->inputs[t] = 0, run->targets[t] = -1;
+    for (int b = 0; b < n; b++)
+        score_fill(run, &s[b], b, T, P, run->order[s[b].first]->count - sequence_scored(run, &s[b]));
+    if (P) model_share(scorer->model, false, row_of);
+    score_pass(run, n ? run->losses : NULL, n ? n : 1, T);
+    for (int b = 0; b < n; b++)
+        score_take_losses(run, &s[b], run->losses + (size_t)b * (size_t)T,
+                          run->prefix_losses + (P ? (size_t)row_of[b] * (size_t)P : 0), P);
+    for (int b = 0; b < n; b++)
+        for (int t = P + 1; t < run->order[s[b].first]->count; t++) {
+            if (!sequence_asks(run, &s[b], t)) continue;
+            score_take_logits(run, &s[b], t, model_logits(scorer->model, b * T + t - 1 - P));
             asked++;
         }
+    return asked;
+}
+
+// One batch of this rank; NULL: it has none, and makes its pass all the same: weights may lie shared out, and then all
+// ranks make the same passes, and ask for rows of logits equally often.
+static inline void score_batch(ScoreRun *run, const ScoreBatch *batch) {
+    const Scorer *scorer = run->scorer;
+    int asked = 0;
+    if (batch && batch->prefix) score_prefixes(run, batch);
+    for (int b = 0, n; batch && b < batch->n; b += n) {
+        n = (int)int64_min(scorer->batch_size, batch->n - b);
+        asked += score_rows(run, &run->sequences[batch->first + (size_t)b], n, batch->prefix, run->row_of + b);
     }
-    for (rows = dist_max(scorer->dist, asked); asked < rows; asked++) model_logits(m, 0);
+    if (!batch) asked = score_rows(run, NULL, 0, 0, NULL);
+    for (int rows = dist_max(scorer->dist, asked); asked < rows; asked++) model_logits(scorer->model, 0);
 }
 
 // Every rank's answers for all ranks: each request was answered by one of them.
 static inline void score_share(ScoreRun *run) {
     const Dist *dist = run->scorer->dist;
-    int ranks = dist->size, batch = run->scorer->batch_size;
+    int ranks = dist->size;
     const size_t most = (size_t)1 << 16;
     double *values = (double *)mem_alloc(sizeof(double) * 2 * most);
     size_t *rank_of = (size_t *)mem_alloc(sizeof(size_t) * run->set->request_count);
-    for (size_t i = 0; i < run->count; i++)
-        for (int j = 0; j < run->sequences[i].count; j++)
-            rank_of[run->order[run->sequences[i].first + (size_t)j] - run->set->requests] =
-                i / (size_t)batch % (size_t)ranks;
+    for (size_t k = 0; k < run->batch_count; k++)
+        for (size_t i = run->batches[k].first; i < run->batches[k].first + (size_t)run->batches[k].n; i++)
+            for (int j = 0; j < run->sequences[i].count; j++)
+                rank_of[run->order[run->sequences[i].first + (size_t)j] - run->set->requests] = k % (size_t)ranks;
     for (size_t from = 0; ranks > 1 && from < run->set->request_count; from += most) {
         size_t n = run->set->request_count - from < most ? run->set->request_count - from : most;
         for (size_t i = 0; i < n; i++) {
@@ -227,13 +359,13 @@ static inline bool score_finite(const TaskSet *set, Error *err) {
 static inline bool score(TaskSet *set, const Scorer *scorer, Error *err) {
     ScoreRun run;
     score_open(&run, scorer, set);
-    size_t B = (size_t)scorer->batch_size, ranks = (size_t)scorer->dist->size;
-    for (size_t round = 0; round < run.count; round += ranks * B) {
-        size_t first = round + (size_t)scorer->dist->rank * B;
-        int n = first < run.count ? (int)int64_min((int64_t)B, (int64_t)(run.count - first)) : 0;
-        score_batch(&run, first, n);
+    size_t ranks = (size_t)scorer->dist->size;
+    for (size_t round = 0; round < run.batch_count; round += ranks) {
+        size_t mine = round + (size_t)scorer->dist->rank, next = round + ranks;
+        score_batch(&run, mine < run.batch_count ? &run.batches[mine] : NULL);
         if (scorer->progress && scorer->dist->rank == 0)
-            scorer->progress(int64_min((int64_t)(round + ranks * B), (int64_t)run.count), (int64_t)run.count);
+            scorer->progress((int64_t)(next < run.batch_count ? run.batches[next].first : run.count),
+                             (int64_t)run.count);
     }
     score_share(&run);
     score_close(&run);

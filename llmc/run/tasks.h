@@ -30,6 +30,7 @@ One difference: a text that looks like a special token is plain text here (token
 #ifndef LLMC_TASKS_H
 #define LLMC_TASKS_H
 
+#include "../base/hash.h"
 #include "../base/json.h"
 #include "../text/tokenizer.h"
 
@@ -77,6 +78,7 @@ typedef struct {
 
 typedef struct {
     Path path, name; // name: of the file, without folder and ending
+    char sha256[65]; // of the file
     TaskForm form;
     TaskItem *items; // (count)
     size_t count, capacity;
@@ -401,6 +403,7 @@ static inline bool task_read(TaskReader *r) {
     memset(&text, 0, sizeof text);
     bool ok = file_read(&text, r->task->path.text, TASK_FILE_BYTES, r->err);
     const char *p = text.data, *end = p + text.size;
+    if (ok) sha256_text(r->task->sha256, text.data, text.size);
     for (r->line = 1; ok && p < end; r->line++) {
         const char *next = (const char *)memchr(p, '\n', (size_t)(end - p));
         size_t n = (size_t)((next ? next : end) - p);

@@ -256,7 +256,7 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
 static inline void trainer_score(Trainer *t) {
     Error err;
     Str words;
-    Scorer scorer = {t->model, t->dist, t->B, t->T, t->in.config.vocab_size, NULL};
+    Scorer scorer = {t->model, t->dist, t->B, t->T, t->in.config.vocab_size, false, NULL, NULL};
     double start = clock_seconds();
     memset(&words, 0, sizeof words);
     dist_agree(t->dist, score(&t->tasks, &scorer, &err), &err);

@@ -8,6 +8,9 @@
 #
 # Needs curl, jq and duckdb. HF_ENDPOINT: another server, as for Hugging Face's own tools; HF_TOKEN: for sets that ask for one.
 # Rows with an empty choice are left out, and counted: there is nothing to predict in them.
+#
+# Datasets, configurations, splits and columns are those of lm-evaluation-harness 0.4.13's task files; the card of Global-MMLU
+# on Hugging Face names the same columns (subject, question, option_a to option_d, answer).
 
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"

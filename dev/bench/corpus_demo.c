@@ -1,15 +1,18 @@
 /*
 corpus_demo.c: a synthetic corpus with known faults, and what `corpus` has made of it. corpus_demo.sh runs it.
 
-    corpus_demo make GERMAN.txt FOREIGN_FOLDER FIRST COUNT LABELS    documents FIRST .. FIRST+COUNT-1, JSON lines on stdout
-    corpus_demo size GERMAN.txt FOREIGN_FOLDER                       bytes of a document, on average
-    corpus_demo judge LABELS STEPS < cleaned JSON lines      tables in Markdown; STEPS: documents that the steps
-                                                                     not_german, document_twice and near_duplicate dropped, with commas
+    corpus_demo make GERMAN.txt FOREIGN_FOLDER FIRST COUNT LABELS
+                            documents FIRST .. FIRST+COUNT-1, JSON lines on stdout
+    corpus_demo size GERMAN.txt FOREIGN_FOLDER
+                            bytes of a document, on average, and how many sentences there are
+    corpus_demo judge LABELS STEPS < cleaned JSON lines
+                            tables in Markdown; STEPS: how many documents the manifest has as
+                            not_german, document_twice, near_duplicate, with commas
 
-A German document is one to three paragraphs of sentences drawn from GERMAN.txt (documents with form feeds between them):
-sentences of five words or more, without digits, quotes and @, so that no personal data and no number stand there but what
-is planted. Document i is a function of i alone, so that any process can make any part, and a duplicate its original
-again. Of 1,000 documents:
+A German document is one to three paragraphs of sentences drawn from GERMAN.txt (documents with form feeds between
+them): sentences of five words or more, without digits, quotes and @, so that no personal data and no number stand there
+but what is planted. Document i is a function of i alone, so that any process can make any part, and a duplicate its
+original again. Of 1,000 documents:
 
     50  exact    a German document from before, letter by letter
     25  near     the same with one word in 120 (at least one a paragraph) exchanged for another
@@ -18,8 +21,8 @@ again. Of 1,000 documents:
     80  personal with one to three sentences that hold personal data, by check digits where there are any
     20  decoy    with one to three sentences that hold something alike: wrong check digits, versions, private addresses
 
-LABELS has a line for each document: number, kind, number of the original or class of the language, and how often each kind
-of personal data stands in it.
+LABELS has a line for each document: number, kind, number of the original or class of the language, and how often each
+kind of personal data stands in it.
 */
 #include "../../llmc/base/json.h"
 #include "../../llmc/corpus/personal.h"

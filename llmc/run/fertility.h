@@ -8,8 +8,8 @@ fertility.h: bpe --report: what tokenizers make of a text that they were not tra
     by kind             by source: the file that a document came from, or had come from before it was cleaned
     unused              tokens that text can become and that this text did not: of a small text there are many
     compounds           words of FERTILITY_COMPOUND letters or more that are two other words of the text beside each
-                        other, with a linking element between them or without one (s, es, n, en, er, e). At the seam: a
-                        token ends with the first word, or begins with the second
+                        other, with a linking element between them or without one (s, es, n, en, er, e). At the
+                        seam: a token ends with the first word, or begins with the second
 
 Whether a word is a compound is guessed from the text alone: both parts have FERTILITY_PART letters or more and stand by
 themselves at least twice. Of several seams that is taken whose rarer part is the more frequent. In a text of less than a
@@ -87,8 +87,7 @@ static inline int64_t fertility_words(BpeWords *letters, const char *text, size_
 static inline FertilitySource *fertility_source(Fertility *f, const char *name) {
     for (size_t i = f->source_count; i-- > 0;)
         if (strcmp(f->sources[i].name, name) == 0) return &f->sources[i];
-    f->sources =
-        (FertilitySource *)mem_grow(f->sources, &f->source_capacity, f->source_count + 1, sizeof *f->sources);
+    f->sources = (FertilitySource *)mem_grow(f->sources, &f->source_capacity, f->source_count + 1, sizeof *f->sources);
     FertilitySource *s = &f->sources[f->source_count++];
     memset(s, 0, sizeof *s);
     s->name = (char *)mem_alloc(strlen(name) + 1);
@@ -409,11 +408,9 @@ static inline void fertility_json_counts(Str *s, const Fertility *f, const char 
                (long long)n->bytes, (long long)n->words);
     for (int i = 0; i < f->count; i++) str_printf(s, "%s%lld", i ? ", " : "", (long long)n->tokens[i]);
     str_puts(s, "], \"tokens_per_word\": [");
-    for (int i = 0; i < f->count; i++)
-        str_printf(s, "%s%.6f", i ? ", " : "", fertility_ratio(n->tokens[i], n->words));
+    for (int i = 0; i < f->count; i++) str_printf(s, "%s%.6f", i ? ", " : "", fertility_ratio(n->tokens[i], n->words));
     str_puts(s, "], \"bytes_per_token\": [");
-    for (int i = 0; i < f->count; i++)
-        str_printf(s, "%s%.6f", i ? ", " : "", fertility_ratio(n->bytes, n->tokens[i]));
+    for (int i = 0; i < f->count; i++) str_printf(s, "%s%.6f", i ? ", " : "", fertility_ratio(n->bytes, n->tokens[i]));
     str_puts(s, "]}");
 }
 

@@ -27,8 +27,8 @@ kind of personal data stands in it.
 #include "../../llmc/base/json.h"
 #include "../../llmc/corpus/personal.h"
 
-enum { PLAIN, EXACT, NEAR, FAR, FOREIGN, PERSONAL, DECOY, KINDS };
-static const char *const kind_names[KINDS] = {"plain", "exact", "near", "far", "foreign", "personal", "decoy"};
+enum { DEMO_PLAIN, DEMO_EXACT, DEMO_NEAR, DEMO_FAR, DEMO_FOREIGN, DEMO_PERSONAL, DEMO_DECOY, DEMO_KINDS };
+static const char *const kind_names[DEMO_KINDS] = {"plain", "exact", "near", "far", "foreign", "personal", "decoy"};
 
 #define CLASSES 20
 #define PIECE 4096
@@ -252,12 +252,12 @@ static void value(char *p, int kind, Random *r) {
 static int document_kind(uint64_t i) {
     Random r = random_of(i, 1);
     uint32_t at = random_below(&r, 1000);
-    static const int shares[KINDS] = {0, 50, 25, 25, 40, 80, 20};
-    for (int kind = EXACT; i >= 1000 && kind < KINDS; kind++) {
+    static const int shares[DEMO_KINDS] = {0, 50, 25, 25, 40, 80, 20};
+    for (int kind = DEMO_EXACT; i >= 1000 && kind < DEMO_KINDS; kind++) {
         if (at < (uint32_t)shares[kind]) return kind;
         at -= (uint32_t)shares[kind];
     }
-    return PLAIN;
+    return DEMO_PLAIN;
 }
 
 // A plain document from before.
@@ -265,7 +265,7 @@ static uint64_t document_original(uint64_t i) {
     Random r = random_of(i, 2);
     for (;;) {
         uint64_t original = random_next(&r) % i;
-        if (document_kind(original) == PLAIN) return original;
+        if (document_kind(original) == DEMO_PLAIN) return original;
     }
 }
 
@@ -304,11 +304,11 @@ static int document_make(Str *out, const Pool *pool, uint64_t i, Path *of, int c
     memset(counts, 0, PERSONAL_KIND_COUNT * sizeof *counts);
     *of = path_of("-");
     str_printf(out, "{\"id\": %llu, \"text\": \"", (unsigned long long)i);
-    if (kind == EXACT || kind == NEAR || kind == FAR) {
+    if (kind == DEMO_EXACT || kind == DEMO_NEAR || kind == DEMO_FAR) {
         uint64_t original = document_original(i);
         *of = path_of("%llu", (unsigned long long)original);
-        document_plain(out, pool, original, kind == EXACT ? 0 : kind == NEAR ? 120 : 60, &r);
-    } else if (kind == FOREIGN) {
+        document_plain(out, pool, original, kind == DEMO_EXACT ? 0 : kind == DEMO_NEAR ? 120 : 60, &r);
+    } else if (kind == DEMO_FOREIGN) {
         int c = (int)random_below(&r, (uint64_t)pool->classes);
         *of = pool->names[c];
         for (uint32_t n = 1 + random_below(&r, 2); n > 0; n--) {
@@ -318,11 +318,11 @@ static int document_make(Str *out, const Pool *pool, uint64_t i, Path *of, int c
         }
     } else {
         document_plain(out, pool, i, 0, NULL);
-        for (uint32_t n = kind == PLAIN ? 0 : 1 + random_below(&r, 3); n > 0; n--) {
+        for (uint32_t n = kind == DEMO_PLAIN ? 0 : 1 + random_below(&r, 3); n > 0; n--) {
             char number[80];
             int what = (int)random_below(&r, PERSONAL_KIND_COUNT);
             str_puts(out, " ");
-            if (kind == PERSONAL) {
+            if (kind == DEMO_PERSONAL) {
                 value(number, what, &r);
                 str_puts(out, path_of(sentences[what][random_below(&r, 3)], number).text);
                 counts[what]++;
@@ -389,8 +389,8 @@ static void labels_read(Labels *l, const char *path) {
                    n + 4, n + 5, n + 6, n + 7, n + 8) != 12 ||
             i != l->count)
             fail("%s: line %zu: expected a label of the document %zu: %.40s", path, l->count + 1, l->count, line);
-        while (label.kind < KINDS && strcmp(kind, kind_names[label.kind]) != 0) label.kind++;
-        if (label.kind == FOREIGN) {
+        while (label.kind < DEMO_KINDS && strcmp(kind, kind_names[label.kind]) != 0) label.kind++;
+        if (label.kind == DEMO_FOREIGN) {
             while (label.class_of < l->class_count && strcmp(l->classes[label.class_of].text, of) != 0)
                 label.class_of++;
             if (label.class_of == l->class_count && l->class_count < CLASSES)
@@ -424,7 +424,7 @@ static void judge_lines(Labels *l, Masks *m) {
         label->kept = 1;
         for (int k = 0; k < PERSONAL_KIND_COUNT; k++) {
             int64_t found = 0;
-            if (label->kind == FOREIGN) continue; // nobody has counted what their pages hold
+            if (label->kind == DEMO_FOREIGN) continue; // nobody has counted what their pages hold
             for (const char *p = text->text, *mask = personal_placeholder(k); (p = strstr(p, mask)) != NULL;
                  p += strlen(mask))
                 found++;
@@ -442,8 +442,8 @@ static double share(int64_t a, int64_t b) { return b ? (double)a / (double)b : 0
 static void judge(const char *path, const char *steps) {
     Labels l;
     Masks m;
-    int64_t n[KINDS] = {0}, kept[KINDS] = {0}, classes[CLASSES] = {0}, left[CLASSES] = {0}, dropped[3];
-    int64_t copies[KINDS] = {0}, caught[KINDS] = {0};
+    int64_t n[DEMO_KINDS] = {0}, kept[DEMO_KINDS] = {0}, classes[CLASSES] = {0}, left[CLASSES] = {0}, dropped[3];
+    int64_t copies[DEMO_KINDS] = {0}, caught[DEMO_KINDS] = {0};
     memset(&l, 0, sizeof l), memset(&m, 0, sizeof m);
     if (sscanf(steps, "%lld,%lld,%lld", (long long *)&dropped[0], (long long *)&dropped[1], (long long *)&dropped[2]) !=
         3)
@@ -453,28 +453,28 @@ static void judge(const char *path, const char *steps) {
     for (size_t i = 0; i < l.count; i++) {
         const Label *label = &l.items[i];
         n[label->kind]++, kept[label->kind] += label->kept;
-        if (label->kind == FOREIGN) classes[label->class_of]++, left[label->class_of] += label->kept;
-        bool copy = label->kind == EXACT || label->kind == NEAR || label->kind == FAR;
+        if (label->kind == DEMO_FOREIGN) classes[label->class_of]++, left[label->class_of] += label->kept;
+        bool copy = label->kind == DEMO_EXACT || label->kind == DEMO_NEAR || label->kind == DEMO_FAR;
         if (copy && l.items[label->of].kept) copies[label->kind]++, caught[label->kind] += !label->kept;
     }
     printf("| documents | planted | kept | dropped | share dropped |\n|---|---|---|---|---|\n");
-    for (int k = 0; k < KINDS; k++)
+    for (int k = 0; k < DEMO_KINDS; k++)
         printf("| %s | %lld | %lld | %lld | %.5f |\n", kind_names[k], (long long)n[k], (long long)kept[k],
                (long long)(n[k] - kept[k]), share(n[k] - kept[k], n[k]));
-    const int64_t foreign = n[FOREIGN] - kept[FOREIGN], near = caught[NEAR] + caught[FAR];
+    const int64_t foreign = n[DEMO_FOREIGN] - kept[DEMO_FOREIGN], near = caught[DEMO_NEAR] + caught[DEMO_FAR];
     printf("\n| step | planted | of these dropped | recall | dropped by the step | precision at least "
            "|\n|---|---|---|---|---|---|\n");
-    printf("| language | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)n[FOREIGN], (long long)foreign,
-           share(foreign, n[FOREIGN]), (long long)dropped[0], share(int64_min(foreign, dropped[0]), dropped[0]));
-    printf("| documents | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)copies[EXACT], (long long)caught[EXACT],
-           share(caught[EXACT], copies[EXACT]), (long long)dropped[1],
-           share(int64_min(caught[EXACT], dropped[1]), dropped[1]));
-    printf("| near, one word in 120 exchanged | %lld | %lld | %.5f | | |\n", (long long)copies[NEAR],
-           (long long)caught[NEAR], share(caught[NEAR], copies[NEAR]));
-    printf("| near, one word in 60 exchanged | %lld | %lld | %.5f | | |\n", (long long)copies[FAR],
-           (long long)caught[FAR], share(caught[FAR], copies[FAR]));
-    printf("| near | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)(copies[NEAR] + copies[FAR]), (long long)near,
-           share(near, copies[NEAR] + copies[FAR]), (long long)dropped[2],
+    printf("| language | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)n[DEMO_FOREIGN], (long long)foreign,
+           share(foreign, n[DEMO_FOREIGN]), (long long)dropped[0], share(int64_min(foreign, dropped[0]), dropped[0]));
+    printf("| documents | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)copies[DEMO_EXACT],
+           (long long)caught[DEMO_EXACT], share(caught[DEMO_EXACT], copies[DEMO_EXACT]), (long long)dropped[1],
+           share(int64_min(caught[DEMO_EXACT], dropped[1]), dropped[1]));
+    printf("| near, one word in 120 exchanged | %lld | %lld | %.5f | | |\n", (long long)copies[DEMO_NEAR],
+           (long long)caught[DEMO_NEAR], share(caught[DEMO_NEAR], copies[DEMO_NEAR]));
+    printf("| near, one word in 60 exchanged | %lld | %lld | %.5f | | |\n", (long long)copies[DEMO_FAR],
+           (long long)caught[DEMO_FAR], share(caught[DEMO_FAR], copies[DEMO_FAR]));
+    printf("| near | %lld | %lld | %.5f | %lld | %.5f |\n", (long long)(copies[DEMO_NEAR] + copies[DEMO_FAR]),
+           (long long)near, share(near, copies[DEMO_NEAR] + copies[DEMO_FAR]), (long long)dropped[2],
            share(int64_min(near, dropped[2]), dropped[2]));
     printf("\n| language | planted | kept | recall |\n|---|---|---|---|\n");
     for (int c = 0; c < l.class_count; c++)

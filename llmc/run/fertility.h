@@ -12,8 +12,8 @@ fertility.h: bpe --report: what tokenizers make of a text that they were not tra
                         seam: a token ends with the first word, or begins with the second
 
 Whether a word is a compound is guessed from the text alone: both parts have FERTILITY_PART letters or more and stand by
-themselves at least twice. Of several seams that is taken whose rarer part is the more frequent. In a text of less than a
-megabyte few are found. Needs the text once, in memory that grows with its distinct words.
+themselves at least twice. Of several seams that is taken whose rarer part is the more frequent. In a text of less than
+a megabyte few are found. Needs the text once, in memory that grows with its distinct words.
 */
 #ifndef LLMC_FERTILITY_H
 #define LLMC_FERTILITY_H

@@ -279,12 +279,14 @@ typedef struct {
 } BpeNeighbour;
 
 typedef struct {
+    uint32_t neighbour, word;
+} BpeEvent;
+
+typedef struct {
     BpeNeighbour *at;  // (tokens) by x
     uint32_t *touched; // (touched_count) those x that were seen in this merge
     size_t touched_count, touched_capacity;
-    struct BpeEvent {
-        uint32_t neighbour, word;
-    } * events;
+    BpeEvent *events;
     size_t event_count, event_capacity;
 } BpeSide;
 
@@ -396,8 +398,8 @@ static inline void bpe_note(BpeSide *side, int32_t neighbour, uint32_t word, int
     n->seen_in = word + 1;
     n->places++;
     if (side->event_count == side->event_capacity)
-        side->events = (struct BpeEvent *)mem_grow(side->events, &side->event_capacity, side->event_count + 1,
-                                                   sizeof *side->events);
+        side->events =
+            (BpeEvent *)mem_grow(side->events, &side->event_capacity, side->event_count + 1, sizeof *side->events);
     side->events[side->event_count].neighbour = (uint32_t)neighbour;
     side->events[side->event_count++].word = word;
 }

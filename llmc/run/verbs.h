@@ -117,6 +117,7 @@ static inline void verb_bpe_report(const Options *o) {
     Error err;
     DocDamage damage;
     DocSettings documents = verb_documents(o);
+    documents.whole = true; // white space counts, as in training
     documents.split = DOC_FILE;
     memset(&damage, 0, sizeof damage);
     if (*o->out || *o->special || *o->license)

@@ -127,8 +127,7 @@ mutant "memory of ranks that share a bound is not added up" llmc/run/room.h 'sum
 mutant "pairs that are too rare are kept" llmc/text/bpe.h 'if (count < t->min_count) return NULL;' '' "gpt bpe_training"
 mutant "long words are read whole" llmc/text/bpe.h '#define BPE_BLOCK 16' '#define BPE_BLOCK 4096' "gpt bpe_training"
 mutant "of abab a pair stays that is gone" llmc/text/bpe.h 't->behind.at[p.left].is.change -= t->before.at[whole].is.change;' '' "gpt tokenizer"
-mutant "a pair over a seam loses no neighbour" llmc/text/bpe.h 'if ((int32_t)x[k] == whole) numbers[k] = UINT32_MAX;' '' "gpt tokenizer"
-mutant "a compound has its seam anywhere" llmc/run/fertility.h 'if (int64_min(first, second) <= best) continue;' '' "bpe_test"
+mutant "a word of a report is a letter" llmc/run/fertility.h 'words += !inside && !(kind & TEXT_SPACE);' 'words += !(kind & TEXT_SPACE);' "bpe_test"
 
 # ---- the record of a run
 mutant "a counter of energy that started again counts backwards" llmc/account/energy.h 'return now >= last ? now - last : now + fmax(range - last, 0);' 'return now - last;' "gpt account"

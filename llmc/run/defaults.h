@@ -24,7 +24,8 @@ their size.
     X("7B", "adamw", LARGE("0.00012"), LARGE("0.00012"))
 #define SMALL_ADAMW "lr=0.001 beta2=0.99 warmup_fraction=0.05 lr_schedule=linear final_lr_fraction=0"
 #define SMALL_MUON(rate)                                                                                               \
-    "lr=0.02 muon_lr=" rate " muon_momentum=0.9 beta2=0.99 warmup_fraction=0.05 lr_schedule=linear final_lr_fraction=0"
+    "lr=0.02 muon_lr=" rate " muon_momentum=0.9 beta2=0.99 warmup_fraction=0.05 lr_schedule=linear "                   \
+                            "final_lr_fraction=0"
 #define LARGE(rate) "lr=" rate " warmup_fraction=0.05"
 
 // An option that says nothing where its user has given the other one.

@@ -406,8 +406,9 @@ static inline void bpe_note(BpeSide *side, int32_t neighbour, uint32_t word, int
 
 #define BPE_AHEAD 16 // lookups whose memory is asked for before the first of them is used; may be tuned
 
-// The pairs that went: (neighbour, part) where the neighbours stand in front, else (part, neighbour).
-static inline void bpe_settle_lost(BpeTrainer *t, const BpeSide *side, bool front, int32_t part, int32_t whole) {
+// The pairs that went: (neighbour, part) where the neighbours stand in front, else (part, neighbour). One that came with
+// this merge is not in the table yet: its count is made right where it is added.
+static inline void bpe_settle_lost(BpeTrainer *t, const BpeSide *side, bool front, int32_t part) {
     uint32_t numbers[BPE_AHEAD];
     for (size_t i = 0; i < side->touched_count; i += BPE_AHEAD) {
         const uint32_t *x = side->touched + i;
@@ -416,7 +417,6 @@ static inline void bpe_settle_lost(BpeTrainer *t, const BpeSide *side, bool fron
             __builtin_prefetch(&t->table[front ? bpe_slot(t, (int32_t)x[k], part) : bpe_slot(t, part, (int32_t)x[k])]);
         for (size_t k = 0; k < n; k++) {
             numbers[k] = front ? bpe_pair(t, (int32_t)x[k], part) : bpe_pair(t, part, (int32_t)x[k]);
-            if ((int32_t)x[k] == whole) numbers[k] = UINT32_MAX; // it came with this merge
             if (numbers[k] != UINT32_MAX) __builtin_prefetch(&t->pairs[numbers[k]]);
         }
         for (size_t k = 0; k < n; k++)
@@ -500,8 +500,8 @@ static inline void bpe_replace_all(BpeTrainer *t, uint32_t pair, int32_t whole) 
         }
         bpe_replace(t, p.words[i], p.left, p.right, whole);
     }
-    bpe_settle_lost(t, &t->before, true, p.left, whole);
-    bpe_settle_lost(t, &t->behind, false, p.right, whole);
+    bpe_settle_lost(t, &t->before, true, p.left);
+    bpe_settle_lost(t, &t->behind, false, p.right);
     // Of "abab" (whole, left) comes with the first merge and goes with the second.
     t->behind.at[p.left].is.change -= t->before.at[whole].is.change;
     bpe_settle_gained(t, &t->before, true, whole);

@@ -406,8 +406,8 @@ static inline void bpe_note(BpeSide *side, int32_t neighbour, uint32_t word, int
 
 #define BPE_AHEAD 16 // lookups whose memory is asked for before the first of them is used; may be tuned
 
-// The pairs that went: (neighbour, part) where the neighbours stand in front, else (part, neighbour). One that came with
-// this merge is not in the table yet: its count is made right where it is added.
+// The pairs that went: (neighbour, part) where the neighbours stand in front, else (part, neighbour). One that came
+// with this merge is not in the table yet: its count is made right where it is added.
 static inline void bpe_settle_lost(BpeTrainer *t, const BpeSide *side, bool front, int32_t part) {
     uint32_t numbers[BPE_AHEAD];
     for (size_t i = 0; i < side->touched_count; i += BPE_AHEAD) {

@@ -41,6 +41,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/process_test.h"
 #include "dev/test/remove_test.h"
 #include "dev/test/tokenizer_test.h"
+#include "dev/test/bpe_test.h"
 #include "dev/test/trainer_test.h"
 
 int main(int argc, char **argv) {
@@ -56,8 +57,9 @@ int main(int argc, char **argv) {
 // clang-format off
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
-    X(base) X(files) X(tokenizer) X(data) X(mix) X(remove) X(documents) X(clean) X(personal) X(language) X(near)       \
-    X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(convert) X(embeddings) X(follow) X(trainer) X(numbers) X(account)
+    X(base) X(files) X(tokenizer) X(bpe_training) X(data) X(mix) X(remove) X(documents) X(clean) X(personal)           \
+    X(language) X(near) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(gguf) X(convert)               \
+    X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on
     int matched = 0;
 #define X(area)                                                                                                        \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # languages.sh: makes llmc/corpus/language_table.h anew, from text in Debian's packages.
 #
-#   dev/bench/languages.sh [FOLDER]      default: build/languages; FOLDER/held: text that was not counted, by class
+#   dev/bench/languages.sh [FOLDER [TABLE]]     default: build/languages; FOLDER/held: text that was not counted, by class
 #
 # Downloads man pages of 14 languages (manpages-*, GPL-2+ and others) and messages of KDE's libraries (libkf5*-data,
 # LGPL-2.1+), and counts them; code is this repository's and that of Perl's and Python's libraries (Artistic, PSF). What
@@ -20,4 +20,4 @@ languages=(da nl sv fr nb es it pl pt-br "fi" hu cs ro de)
     done
 )
 for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder/text"; done
-perl dev/bench/languages.pl "$folder/text" llmc/corpus/language_table.h "$folder/held"
+perl dev/bench/languages.pl "$folder/text" "${2:-llmc/corpus/language_table.h}" "$folder/held"

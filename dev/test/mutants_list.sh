@@ -132,6 +132,12 @@ mutant "the page cache of a cgroup counts as used" llmc/base/memory.h 'limit - u
 mutant "a cgroup above is not looked at" llmc/base/memory.h 'if (n <= (int)point) return;' 'return;' "gpt memory"
 mutant "memory of ranks that share a bound is not added up" llmc/run/room.h 'sum += shares ? all[r].need : 0;' 'sum = mine.need;' "memory_test"
 
+# ---- training a tokenizer
+mutant "pairs that are too rare are kept" llmc/text/bpe.h 'if (count < t->min_count) return NULL;' '' "gpt bpe_training"
+mutant "long words are read whole" llmc/text/bpe.h '#define BPE_BLOCK 16' '#define BPE_BLOCK 4096' "gpt bpe_training"
+mutant "of abab a pair stays that is gone" llmc/text/bpe.h 't->behind.at[p.left].is.change -= t->before.at[whole].is.change;' '' "gpt tokenizer"
+mutant "a word of a report is a letter" llmc/run/fertility.h 'words += !inside && !(kind & TEXT_SPACE);' 'words += !(kind & TEXT_SPACE);' "bpe_test"
+
 # ---- the record of a run
 mutant "a counter of energy that started again counts backwards" llmc/account/energy.h 'return now >= last ? now - last : now + fmax(range - last, 0);' 'return now - last;' "gpt account"
 mutant "the starts before are not summed" llmc/account/account.h 'account_sum(&a->before, j);' '' "account_test"

@@ -411,6 +411,19 @@ static void test_tokenizer_cache(const Tokenizer *tok) {
 
 // ---------------------------------------------------------------- training
 
+static bool test_bpe(Tokenizer *out, const char *text, size_t n, int vocab_size, BpeStats *stats, Error *err) {
+    BpeSettings s = bpe_settings(vocab_size);
+    return bpe_train_text(out, text, n, &s, stats, err);
+}
+
+static bool test_bpe_files(Tokenizer *out, const char *list, int vocab_size, BpeStats *stats, Error *err) {
+    BpeSettings s = bpe_settings(vocab_size);
+    DocSettings documents;
+    memset(&documents, 0, sizeof documents);
+    documents.field = "text";
+    return bpe_train(out, list, &documents, &s, stats, err);
+}
+
 static void test_tokenizer_training(void) {
     Error err;
     Tokenizer tok, kept, again;
@@ -418,7 +431,7 @@ static void test_tokenizer_training(void) {
     Str text;
     memset(&text, 0, sizeof text);
     test_tokenizer_text(&text, 200000);
-    bool ok = bpe_train_text(&tok, text.data, text.size, 1000, &stats, &err); // rounded up to 1024
+    bool ok = test_bpe(&tok, text.data, text.size, 1000, &stats, &err); // rounded up to 1024
     CHECK(ok, "%s", err.text);
     ok = ok && tokenizer_load(&kept, TOKENIZER_FIXTURES "trained.json", &err);
     CHECK(ok, "%s", err.text);
@@ -451,10 +464,7 @@ static void test_tokenizer_training(void) {
 
     // Files, in several parts and in chunks of several threads, give the same bytes as one text.
     Str files;
-    DocSettings settings;
     memset(&files, 0, sizeof files);
-    memset(&settings, 0, sizeof settings);
-    settings.field = "text";
     Str large;
     memset(&large, 0, sizeof large);
     for (int i = 0; i < 3; i++) {
@@ -469,8 +479,8 @@ static void test_tokenizer_training(void) {
         free(part.data);
     }
     BpeWords whole, chunks;
-    bpe_words_open(&whole);
-    bpe_words_open(&chunks);
+    bpe_words_open(&whole, TEXT_LLAMA3);
+    bpe_words_open(&chunks, TEXT_LLAMA3);
     bpe_words_count(&whole, large.data, large.size);
     bpe_words_count_parallel(&chunks, large.data, large.size);
     CHECK(large.size > 3 * BPE_CHUNK && whole.pretokens == chunks.pretokens && whole.used == chunks.used,
@@ -480,8 +490,8 @@ static void test_tokenizer_training(void) {
     Tokenizer from_files;
     memset(&from_files, 0, sizeof from_files);
     memset(&again, 0, sizeof again);
-    ok = bpe_train(&from_files, files.data, &settings, 1024, &stats, &err) &&
-         bpe_train_text(&again, large.data, large.size, 1024, NULL, &err);
+    ok = test_bpe_files(&from_files, files.data, 1024, &stats, &err) &&
+         test_bpe(&again, large.data, large.size, 1024, NULL, &err);
     CHECK(ok, "%s", err.text);
     CHECK(stats.bytes == (int64_t)large.size && stats.counts.invalid == 0 && stats.merges == 752,
           "%lld bytes, %d merges", (long long)stats.bytes, stats.merges);
@@ -520,20 +530,20 @@ static void test_tokenizer_training(void) {
 
     // Bytes that are not UTF-8 are left out of training and counted.
     str_puts(&text, "\xff\xfe\x80");
-    ok = bpe_train_text(&tok, text.data, text.size, 1024, &stats, &err);
+    ok = test_bpe(&tok, text.data, text.size, 1024, &stats, &err);
     CHECK(ok && stats.counts.invalid == 3, "%lld invalid bytes", (long long)stats.counts.invalid);
     tokenizer_free(&tok);
     free(text.data);
 
-    CHECK_ERROR(bpe_train_text(&tok, "", 0, 1024, NULL, &err), "the corpus is empty");
-    CHECK_ERROR(bpe_train_text(&tok, "ein kurzer Text, ein kurzer Text", 32, 8192, NULL, &err), "too little text");
-    CHECK_ERROR(bpe_train_text(&tok, "abc", 3, 100, NULL, &err), "--vocab_size=100");
+    CHECK_ERROR(test_bpe(&tok, "", 0, 1024, NULL, &err), "the corpus is empty");
+    CHECK_ERROR(test_bpe(&tok, "ein kurzer Text, ein kurzer Text", 32, 8192, NULL, &err), "too little text");
+    CHECK_ERROR(test_bpe(&tok, "abc", 3, 100, NULL, &err), "--vocab_size=100");
     memset(&text, 0, sizeof text);
     test_tokenizer_text(&text, 20000);
-    CHECK_ERROR(bpe_train_text(&tok, text.data, text.size, 60000, NULL, &err), "merges");
-    CHECK_ERROR(bpe_train_text(&tok, text.data, text.size, 60000, NULL, &err), "--vocab_size=");
+    CHECK_ERROR(test_bpe(&tok, text.data, text.size, 60000, NULL, &err), "merges");
+    CHECK_ERROR(test_bpe(&tok, text.data, text.size, 60000, NULL, &err), "--vocab_size=");
     free(text.data);
-    CHECK_ERROR(bpe_train(&tok, test_temp("missing.txt").text, &settings, 1024, NULL, &err), "missing.txt");
+    CHECK_ERROR(test_bpe_files(&tok, test_temp("missing.txt").text, 1024, NULL, &err), "missing.txt");
 }
 
 // ---------------------------------------------------------------- files of others
@@ -734,7 +744,7 @@ static void test_bpe_long_words(void) {
             if (text.data[i] == ' ' || size == BPE_MAX_WORD) ids[n++] = -1, size = 0;
             ids[n++] = byte_ids[(uint8_t)text.data[i]];
         }
-        bool ok = bpe_train_text(&tok, text.data, text.size, 384, NULL, &err);
+        bool ok = test_bpe(&tok, text.data, text.size, 384, NULL, &err);
         CHECK(ok, "%s", ok ? "" : err.text);
         test_bpe_by_definition(merges, MERGES, ids, n);
         int same = 0;

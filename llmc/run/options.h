@@ -14,6 +14,7 @@ config table.
 #include "../corpus/parts.h"
 #include "../engine.h"
 #include "../files/gguf.h"
+#include "../text/bpe.h"
 #include "../text/tokenize.h"
 #include "schedule.h"
 #include "spikes.h"
@@ -60,7 +61,9 @@ static const Verb verbs[VERB_COUNT] = {
 
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
+#define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
 enum { RESUMES(CHOICE_ENUM) };
+enum { DIGITS(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
 
 #define STEPS_MOST (1ll << 40)
@@ -156,6 +159,17 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, vocab_size, "0", 0, 1 << 24, "", O_BPE | O_INFO,                                                            \
       "bpe: size of the vocabulary, special and reserved tokens included, rounded up to 128s (0: 8192); info: the "    \
       "preset's size (0: its default)")                                                                                \
+    X(TEXT, report, "", 0, 0, "", O_BPE,                                                                               \
+      "train nothing; what these tokenizers make of --input, which none of them should have been trained on: tokens a " \
+      "word, bytes a token, compounds, unused tokens; tokenizer.json files, with commas")                              \
+    X(CHOICE, digits, "three", 0, 0, CHOICES(DIGITS), O_BPE,                                                           \
+      "how numbers are split before any merge: into groups of up to three digits from the left, by the pattern of "    \
+      "Llama 3, or into single digits, by that of Qwen 2")                                                             \
+    X(INT, min_frequency, TEXT_OF(BPE_MIN_COUNT), 1, 1ll << 40, "", O_BPE,                                             \
+      "how often a pair must occur to become a token")                                                                 \
+    X(TEXT, special, "", 0, 0, "", O_BPE,                                                                              \
+      "names of special tokens, with commas, like <|tool|>,[MASK]: they take the place of reserved ones, and plain "   \
+      "text never becomes them")                                                                                       \
     X(TEXT, end_token, "", 0, 0, "", O_TOKENIZE,                                                                       \
       "name of the token that ends a document, e.g. <eos> (empty: what the files beside the tokenizer.json say, or a " \
       "token called <|endoftext|> or the like)")                                                                       \
@@ -281,7 +295,7 @@ enum { MASTERS(CHOICE_ENUM) };
       "write nothing; say what is missing for the Model Openness Framework and the European Open Source AI Index")     \
     X(TEXT, device, "", 0, 0, "", O_INFO,                                                                              \
       "a GPU (H100, A100, RTX 4090, ...): what train_gpt in bf16 needs of its memory, and what fits in it")            \
-    X(FLAG, json, "off", 0, 0, "off|on", O_INFO, "one JSON object in place of text")                                   \
+    X(FLAG, json, "off", 0, 0, "off|on", O_INFO | O_BPE, "one JSON object in place of text (bpe: of --report)")                \
     X(FLAG, verify, "on", 0, 0, "off|on", O_COMPUTE | O_EXPORT | O_INFO | O_REPORT | O_REPRODUCE,                       \
       "look at the checksums of all that is read, checkpoints and shards, once at the start; a damaged file is an "    \
       "error. off: files of terabytes start sooner, and run.log says so")                                              \

@@ -99,7 +99,7 @@ static inline bool output_check_file(const Options *o, Error *err) {
 // To be called when --out's folder is not made yet.
 static inline bool outputs_check(const Options *o, Error *err) {
     static const char *const logs[] = {"run.log", "metrics.jsonl", ".lock"};
-    bool file = o->verb == VERB_BPE || o->verb == VERB_DUMP || o->verb == VERB_EXPORT;
+    bool file = (o->verb == VERB_BPE && !*o->report) || o->verb == VERB_DUMP || o->verb == VERB_EXPORT;
     if (file || ((o->verb == VERB_EVAL || o->verb == VERB_REPORT) && *o->out)) return output_check_file(o, err);
     FileKind prefix = FILE_ABSENT;
     if (o->verb == VERB_TOKENIZE && !path_look(o->out, &prefix, err)) return false;

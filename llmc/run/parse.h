@@ -332,6 +332,7 @@ static inline bool options_require(const Options *o, Error *err) {
     for (char *name = strtok_r(needed, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
         const Option *p = option_find(name); // a TEXT
         size_t n = strlen(missing);
+        if (o->verb == VERB_BPE && *o->report && p == option_find("out")) continue; // it is printed
         if (!**(const char *const *)((const char *)o + p->offset))
             snprintf(missing + n, sizeof missing - n, "%s--%s=...", n ? ", " : "", name);
     }

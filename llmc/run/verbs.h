@@ -9,9 +9,9 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 
 #include "../base/process.h"
 #include "../files/convert.h"
-#include "../text/bpe.h"
 #include "dump.h"
 #include "eval.h"
+#include "fertility.h"
 #include "info.h"
 #include "outputs.h"
 #include "remove.h"
@@ -65,6 +65,14 @@ static inline bool verb_bpe_sources(Str *s, const Options *o, Error *err) {
     return ok;
 }
 
+// Adds the parts of "a,b,c".
+static inline void verb_split(StrList *out, const char *list) {
+    for (const char *part = list; *part; part += strcspn(part, ","), part += *part == ',') {
+        size_t n = strcspn(part, ",");
+        if (n) str_list_add(out, path_of("%.*s", (int)int64_min((int64_t)n, 1000), part).text);
+    }
+}
+
 #define BPE_MANIFEST_START "{\n  \"tokenizer\": "
 
 // A manifest that is there will be replaced: it must be one, and none of the files that are read.
@@ -106,8 +114,26 @@ static inline bool verb_bpe_manifest(const Tokenizer *tok, const Str *sources, c
     return ok;
 }
 
+static inline void verb_bpe_report(const Options *o) {
+    Error err;
+    DocDamage damage;
+    DocSettings documents = verb_documents(o);
+    documents.whole = true; // white space counts, as in training
+    documents.split = DOC_FILE;
+    memset(&damage, 0, sizeof damage);
+    if (*o->out || *o->special || *o->license)
+        fail("--report trains no tokenizer: --out, --special and --license have no effect with it");
+    if (!fertility_report(o->report, o->input, &documents, o->json, &damage, &err)) fail("%s", err.text);
+    verb_say_damage(&damage);
+}
+
 static inline int verb_bpe(const Options *o, Dist *dist) {
     (void)dist;
+    if (*o->report) {
+        verb_bpe_report(o);
+        return EXIT_DONE;
+    }
+    if (o->json) fail("--json is for bpe --report");
     Error err;
     Tokenizer tok;
     BpeStats stats;
@@ -115,15 +141,19 @@ static inline int verb_bpe(const Options *o, Dist *dist) {
     Str sources;
     memset(&sources, 0, sizeof sources);
     memset(&stats, 0, sizeof stats);
+    BpeSettings settings = bpe_settings(o->vocab_size ? (int)o->vocab_size : 8192);
+    settings.pattern = o->digits == DIGITS_SINGLE ? TEXT_QWEN2 : TEXT_LLAMA3;
+    settings.min_frequency = o->min_frequency;
+    verb_split(&settings.special, o->special);
     double start = clock_seconds();
-    if (!verb_bpe_spares(o, &err) ||
-        !bpe_train(&tok, o->input, &documents, o->vocab_size ? (int)o->vocab_size : 8192, &stats, &err))
+    if (!verb_bpe_spares(o, &err) || !bpe_train(&tok, o->input, &documents, &settings, &stats, &err))
         fail("%s", err.text);
     double trained = clock_seconds() - start;
     if (!verb_bpe_sources(&sources, o, &err) || !verb_bpe_manifest(&tok, &sources, o, &err) ||
         !tokenizer_save(&tok, o->out, &err))
         fail("%s", err.text);
     free(sources.data);
+    str_list_free(&settings.special);
     print_line("%s: vocabulary of %d with %d merges, from %.2f MB of text with %lld distinct words of %lld, in %.1f s",
                o->out, tok.vocab_size, stats.merges, (double)stats.bytes / 1e6, (long long)stats.words,
                (long long)stats.pretokens, trained);
@@ -191,14 +221,6 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
 }
 
 // ---------------------------------------------------------------- corpus
-
-// Adds the parts of "a,b,c".
-static inline void verb_split(StrList *out, const char *list) {
-    for (const char *part = list; *part; part += strcspn(part, ","), part += *part == ',') {
-        size_t n = strcspn(part, ",");
-        if (n) str_list_add(out, path_of("%.*s", (int)int64_min((int64_t)n, 1000), part).text);
-    }
-}
 
 // Names of a list as bits; -NAME: all but some. name(i): the i-th of count.
 static inline bool verb_bits(unsigned *bits, const char *option, const char *list, const char *(*name)(int), int count,

@@ -251,7 +251,7 @@ static void convert_fault(const Str *good, const ConvertFault *f, const char *pa
 static void test_convert_faults(void) {
     Error err;
     Str good, told;
-    Path file = test_temp("good.gguf"), bad = test_temp("bad.gguf"), to = test_temp("none");
+    Path file = test_temp("good.gguf"), bad = test_temp("bad.gguf"), to = test_temp("convert_out");
     FileKind kind;
     memset(&good, 0, sizeof good), memset(&told, 0, sizeof told);
     bool ok = gguf_export("dev/test/fixtures/models/llama-untied", file.text, DTYPE_F16, &err) &&

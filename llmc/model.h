@@ -20,7 +20,7 @@ The families differ by switches in Config, never by copies of code:
   llama  RMSNorm, rotary positions, SwiGLU, grouped-query attention           Touvron et al. 2023
   qwen2  llama with biases of queries, keys and values                        Qwen team 2024
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
-  mistral  llama under another name; windows of attention are not supported   Jiang et al. 2023
+  mistral  llama with a window of attention                                   Jiang et al. 2023
 
 Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
 (gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
@@ -1016,9 +1016,14 @@ static inline double config_matmul_parameters(const Config *c) {
 
 // Model FLOPs of one token in training (forward + backward) at sequence length T, by FLOPS_FORMULA: a
 // multiply-add is 2, backward is twice forward, and a causal score matrix is half full, so that QK^T
-// and PV together cost 2 T NH HS a token forward.
+// and PV together cost 2 T NH HS a token forward. Of a window's matrix W of T columns are full, but for a triangle.
 static inline double config_flops_per_token(const Config *c, int T) {
-    return 6.0 * config_matmul_parameters(c) + 6.0 * (double)c->layers * c->heads * c->head_size * (double)T;
+    double flops = 6.0 * config_matmul_parameters(c);
+    for (int l = 0; l < c->layers; l++) {
+        double W = config_window(c, l), seen = W > 0 && W < T ? 2 * W - W * W / T : T;
+        flops += 6.0 * c->heads * c->head_size * seen;
+    }
+    return flops;
 }
 
 #endif

@@ -97,8 +97,8 @@ static double relative_error(const float *x, int ld, const double *y, size_t row
     return size > 0 ? sqrt(error / size) : sqrt(error);
 }
 
-// Where the documents of B rows of T tokens begin, by a rule: 0 none (NULL), 1 at random, 2 with every token, 3 on borders
-// of tiles, 4 before and behind them.
+// Where the documents of B rows of T tokens begin, by a rule: 0 none (NULL), 1 at random, 2 with every token, 3 on
+// borders of tiles, 4 before and behind them.
 static int32_t *cut(int rule, int B, int T) {
     if (!rule) return NULL;
     int32_t *starts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T);

@@ -2,8 +2,9 @@
 masks_test.h: rows that hold several documents, and windows of attention, on the CPU.
 
   ranges      which keys a query and which queries a key sees, against the rule tried on every pair
-  kernels     attention against the plain version of kernels_test.h: random documents, documents of one token, borders on
-              and beside those of tiles; windows of one and longer than the row; both at once; few queries, ranges of keys
+  kernels     attention against the plain version of kernels_test.h: random documents, documents of one token, borders
+              on and beside those of tiles; windows of one and longer than the row; both at once; few queries, ranges of
+              keys
   apart       what lies outside is not worked on: made NaN it changes no bit, where a product with it would
   documents   embedding, rotation and their gradients: the bits of each document in a row of its own
   model       packed rows: loss and gradients of one document a row, to the rounding of another order of sums; decoding

@@ -871,13 +871,43 @@ static void test_model_configs(void) {
                   c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
               "defaults of %s: %s", classes[i].text, ok ? "other sizes" : err.text);
     }
+    // Windows: which layers have one, whatever says so, and what is written says the same.
+    static const struct {
+        const char *text;
+        int window, from, step;
+    } windows[] =
+        {{"{\"model_type\": \"mistral\"}", 4096, 0, 0},
+         {"{\"model_type\": \"mistral\", \"sliding_window\": 9}", 9, 0, 0},
+         {"{\"model_type\": \"mistral\", \"sliding_window\": 131072}", 0, 0, 0},
+         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true}", 4096, 28, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"max_window_layers\": 32}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"sliding_window\": 9}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 6, "
+          "\"layer_types\": [\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+          "\"sliding_attention\", \"full_attention\"]}",
+          9, 0, 3},
+         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 3, "
+          "\"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"], \"max_window_layers\": 1}",
+          9, 2, 0}};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        Config back;
+        Path folder = test_temp("windows");
+        CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+        ok = config_of_text(&c, windows[i].text, &err);
+        CHECK(ok && c.window == windows[i].window && c.window_from == windows[i].from &&
+                  c.window_step == windows[i].step,
+              "%s: window %d from layer %d, step %d: %s", windows[i].text, c.window, c.window_from, c.window_step,
+              ok ? "" : err.text);
+        ok = folder_write_config(folder.text, &c, NULL, NULL, &err) && folder_read_config(&back, folder.text, &err);
+        CHECK(ok && !config_difference(&c, &back), "%s: not as written: %s", windows[i].text, ok ? "" : err.text);
+    }
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mixtral\"}", &err), "mixtral");
     CHECK_ERROR(config_of_text(&c, "{}", &err), "model_type");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"hidden_act\": \"gelu\"}", &err), "hidden_act");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true}", &err), "attention_bias");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"num_key_value_heads\": 2}", &err), "key/value");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": 7}", &err), "even");
-    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mistral\"}", &err), "\"sliding_window\" is missing");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
@@ -1186,9 +1216,9 @@ static void test_model_init(void) {
 }
 
 static void test_model(void) {
-    static const char *const folders[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
-                                          "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
-                                          "mistral-linear"};
+    static const char *const folders[] = {"gpt2",           "gpt2-untied",    "llama-untied", "llama-tied-bf16",
+                                          "qwen3-tied",     "qwen3-untied",   "llama-llama3", "qwen2-yarn",
+                                          "mistral-linear", "mistral-window", "qwen2-window", "qwen3-window"};
     test_model_init();
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();

@@ -208,8 +208,8 @@ static inline TilesParts tiles_parts(real *at, AttentionShape shape, int b) {
     return s;
 }
 
-// The first block of keys of which the block of queries `qb` sees any. Of keys the block kb is seen by queries up to the
-// last block for which this is not above kb.
+// The first block of keys of which the block of queries `qb` sees any. The block kb of keys is seen by queries up to
+// the last block for which this is not above kb.
 static inline int tiles_first(const TilesParts *s, int qb) {
     return attention_first(s->shape, s->b, qb * TILES_N) / AMX_BLOCK;
 }

@@ -1,5 +1,6 @@
 /*
-attention_plain.h: causal attention, within documents and windows, in plain fp32 arithmetic, for any head size up to 256.
+attention_plain.h: causal attention, within documents and windows, in plain fp32 arithmetic, for any head size up to
+256.
 
 The kernels behind attention.h for the fp32 build, and for bf16 with head sizes that its tensor core
 kernels do not have. Same algorithm (tiles of keys with a running maximum: online softmax,
@@ -42,8 +43,8 @@ static inline float attention_scale(AttentionShape shape) {
     return 1 / sqrtf((float)(1 / (shape.scale * shape.scale)));
 }
 
-// A number that every score is above, and that can be subtracted from itself, which -Inf cannot: where the maximum of a row
-// begins, of which documents and windows may hide all of the first tile.
+// A number that every score is above, and that can be subtracted from itself, which -Inf cannot: where the maximum of a
+// row begins, of which documents and windows may hide all of the first tile.
 #define SCORE_LEAST (-FLT_MAX)
 
 // attention_first for rows past the last query too, which see what that one sees.

@@ -178,8 +178,8 @@ static inline void batch_upload(Batch *b, const ModelBatch *rows, bool groups, D
 
 // ---------------------------------------------------------------- backward
 
-// dwte: of ids, or of positions. A thread block (32, 8) a group and 32 packs of columns: warp y adds the group's rows y, y + 8, ..., then the
-// eight sums are added one after the other.
+// dwte: of ids, or of positions. A thread block (32, 8) a group and 32 packs of columns: warp y adds the group's rows
+// y, y + 8, ..., then the eight sums are added one after the other.
 template <typename Real>
 __global__ void embedding_backward_kernel(float *dwte, const Real *dx, TokenGroups groups, int C) {
     const int P = PackOf<Real>::SIZE;

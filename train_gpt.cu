@@ -432,9 +432,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     return result;
 }
 
-static void model_send(Model *m, const ModelBatch *batch) {
-    batch_send(&m->batch, batch, true, &m->gpu);
-}
+static void model_send(Model *m, const ModelBatch *batch) { batch_send(&m->batch, batch, true, &m->gpu); }
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
 

@@ -334,7 +334,7 @@ static void test_choice(int HS) {
     Array<Real> q = array_new<Real>(n, true, 1), k = array_new<Real>(n, true, 1), v = array_new<Real>(n, true, 1),
                 dout = array_new<Real>(n, true, 1), out = array_new<Real>(2 * n, false, 0);
     Array<float> lse = array_new<float>(2 * T * NH, false, 0);
-    Shape s = {1, T, T, NH, NH, HS, 1 / sqrt((double)HS)};
+    Shape s = {1, T, T, NH, NH, HS, 1 / sqrt((double)HS), 0, NULL};
     Heads<Real> in = {{q.device, ld}, {k.device, ld}, {v.device, ld}};
     Array<Real> d[2][3];
     for (int way = ATTENTION_TENSOR; way <= ATTENTION_PLAIN; way++) {

@@ -85,8 +85,8 @@ typedef struct {
 
 // The host fills one of two pinned copies while the other may still be in flight (double buffering). It goes to one of
 // two places on the device on a stream of its own, while the device works at the batch before; `inputs`, which every
-// launch and graph reads, gets it from there in its turn. Pointers into it depend on B T and on whether there are starts
-// alone, so that a graph may keep them.
+// launch and graph reads, gets it from there in its turn. Pointers into it depend on B T and on whether there are
+// starts alone, so that a graph may keep them.
 typedef struct {
     int32_t *inputs;                 // on the device: (N), and behind them targets, groups, starts, groups of positions
     const int32_t *targets, *starts; // (N); starts as in ModelBatch

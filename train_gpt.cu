@@ -147,7 +147,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     float eps = (float)c->norm_eps;
-    AttentionShape shape = attention_shape(c, B, T, first + T);
+    AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
@@ -200,7 +200,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     size_t NC = (size_t)N * (size_t)C;
     float eps = (float)c->norm_eps;
-    AttentionShape shape = attention_shape(c, B, T, T);
+    AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
@@ -258,13 +258,13 @@ static void forward_pass(Model *m, float *logits_out) {
     double grad_scale = m->grad_scale;
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0), d = backward_of(m, 0);
-    const int32_t *inputs = m->batch.inputs, *targets = m->batch.inputs + N;
+    const int32_t *targets = m->batch.targets;
 
     // 1. token and position embedding
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, 0, 1);
     int first = m->row_of ? m->prefix.P : 0;
-    embedding_forward<real>(a.embedding, inputs, w.wte, w.wpe, first, B, T, C, gpu);
+    embedding_forward<real>(a.embedding, {m->batch.inputs, m->batch.starts, first, B, T}, w.wte, w.wpe, C, gpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
         shards_use(&m->shards, 1 + l, 2 + l);
@@ -313,8 +313,9 @@ static void model_share(Model *m, bool keep, const int32_t *row_of) {
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     catch_up(m);
     m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
-    batch_upload(&m->batch, batch->inputs, batch->targets, (size_t)m->B * (size_t)m->T, grad_scale != 0, &m->gpu);
-    GraphKey key = {m->B, m->T, 0, PASS_FORWARD};
+    model_batch_check(batch);
+    batch_upload(&m->batch, batch, grad_scale != 0, &m->gpu);
+    GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL};
     if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
     if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
     // Copies to the host no graph can, and sizes of prefixes are no part of its key.
@@ -350,8 +351,7 @@ static void backward_pass(Model *m, bool last) {
     }
     // 1. embeddings
     if (!c->tied) shards_begin(&m->shards, 0);
-    embedding_backward<real>(dw.wte, dw.wpe, d.embedding, token_groups_at(m->batch.inputs + 2 * N, (size_t)N), B, T, C,
-                             c->vocab_size, gpu);
+    embedding_backward<real>(dw.wte, dw.wpe, d.embedding, m->batch.groups, C, c->vocab_size, gpu);
     shards_sum(&m->shards, 0, last);
     shards_end_pass(&m->shards);
 }
@@ -363,7 +363,7 @@ static void run_passes(Model *m, int passes, bool last) {
 
 // What was pending, for a graph that does it.
 static GraphKey take_pending(Model *m) {
-    GraphKey key = {m->B, m->T, m->grad_scale, m->pending};
+    GraphKey key = {m->B, m->T, m->grad_scale, m->pending, m->batch.starts != NULL};
     m->pending = 0;
     return key;
 }
@@ -432,9 +432,7 @@ static UpdateResult model_update(Model *m, const UpdateRule *rule) {
     return result;
 }
 
-static void model_send(Model *m, const ModelBatch *batch) {
-    batch_send(&m->batch, batch->inputs, batch->targets, (size_t)batch->B * (size_t)batch->T, true, &m->gpu);
-}
+static void model_send(Model *m, const ModelBatch *batch) { batch_send(&m->batch, batch, true, &m->gpu); }
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
 
@@ -474,9 +472,10 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     shards_begin_pass(&m->shards, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
-        batch_upload(&m->batch, tokens + done, NULL, (size_t)T, false, gpu);
+        ModelBatch rows = {tokens + done, NULL, NULL, 1, T};
+        batch_upload(&m->batch, &rows, false, gpu);
         shards_use(&m->shards, 0, 1);
-        embedding_forward<real>(a.embedding, m->batch.inputs, w.wte, w.wpe, position + done, 1, T, C, gpu);
+        embedding_forward<real>(a.embedding, {m->batch.inputs, NULL, position + done, 1, T}, w.wte, w.wpe, C, gpu);
         for (int l = 0; l < c->layers; l++) {
             shards_use(&m->shards, 1 + l, l + 1 < c->layers ? 2 + l : -1);
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
@@ -527,9 +526,9 @@ static void model_warm_up(Model *m) {
     model_backward(m, false);
     gemm_measure(gpu, false);
     Activations a = activations_of(m, 0);
-    AttentionShape shape = attention_shape(&m->config, B, T, T);
+    AttentionShape shape = attention_shape(&m->config, 0, B, T, T, NULL);
     attention_choose<real>(a.attention, a.attention_lse, heads_of(&m->config, &a), shape, N, gpu);
-    loss_choose<real>(a.losses, m->logits, m->batch.inputs + N, m->logits_rows, m->config.vocab_size, m->logits_width,
+    loss_choose<real>(a.losses, m->logits, m->batch.targets, m->logits_rows, m->config.vocab_size, m->logits_width,
                       gpu);
     if (dist->rank == 0) gemm_share_choices(gpu, dist);
     dist_broadcast(dist, &gpu->attention_way, sizeof gpu->attention_way);

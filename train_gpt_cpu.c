@@ -126,7 +126,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     real eps = (real)c->norm_eps;
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
-    AttentionShape shape = attention_shape(c, B, T, first + T);
+    AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
@@ -175,7 +175,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     size_t NC = (size_t)N * (size_t)C;
     real eps = (real)c->norm_eps;
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
-    AttentionShape shape = attention_shape(c, B, T, T);
+    AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
@@ -238,11 +238,12 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (real)c->norm_eps};
     int first = m->row_of ? m->prefix.P : 0;
+    model_batch_check(batch);
     m->batch = *batch;
     if (m->keep) m->prefix.G = B, m->prefix.P = T;
 
     // 1. token and position embedding
-    embedding_forward(a.embedding, batch->inputs, w.wte, w.wpe, first, B, T, C, cpu);
+    embedding_forward(a.embedding, (TokenRows){batch->inputs, batch->starts, first, B, T}, w.wte, w.wpe, C, cpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, first);
     m->keep = false, m->row_of = NULL;
@@ -290,7 +291,8 @@ static void model_backward(Model *m, bool last) {
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings
-    embedding_backward(dw.wte, dw.wpe, layer_input_gradient(m, 0), m->batch.inputs, B, T, C, c->vocab_size, cpu);
+    embedding_backward(dw.wte, dw.wpe, layer_input_gradient(m, 0),
+                       (TokenRows){m->batch.inputs, m->batch.starts, 0, B, T}, C, cpu);
     shards_sum(&m->shards, 0, last);
 }
 
@@ -360,7 +362,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     int T = 0;
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
-        embedding_forward(a.embedding, tokens + done, w.wte, w.wpe, position + done, 1, T, C, cpu);
+        embedding_forward(a.embedding, (TokenRows){tokens + done, NULL, position + done, 1, T}, w.wte, w.wpe, C, cpu);
         for (int l = 0; l < c->layers; l++)
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);

@@ -139,15 +139,6 @@ typedef struct {
     bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
-// The rows of a pass: B <= batch_size of T <= seq_len tokens.
-typedef struct {
-    const int32_t *inputs, *targets; // (B, T); a target of -1 counts nothing
-    // (B, T), or NULL: a row is one document. Where in its row the document of a token begins: attention sees no key
-    // before it, and positions are counted from it.
-    const int32_t *starts;
-    int B, T;
-} ModelBatch;
-
 // Of the next model_forward, which must be none of training. keep: the keys and values of its sequences (G, P) are
 // kept. row_of (B): each of its sequences goes on, at position P, behind sequence row_of[b] of those that were kept
 // last; P + T <= seq_len. NULL: they begin at position 0.

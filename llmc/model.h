@@ -20,7 +20,7 @@ The families differ by switches in Config, never by copies of code:
   llama  RMSNorm, rotary positions, SwiGLU, grouped-query attention           Touvron et al. 2023
   qwen2  llama with biases of queries, keys and values                        Qwen team 2024
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
-  mistral  llama under another name; windows of attention are not supported   Jiang et al. 2023
+  mistral  llama with a window of attention                                   Jiang et al. 2023
 
 Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
 (gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
@@ -85,7 +85,10 @@ typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
     X(REAL, rope_fast, "turns from which rotary positions are not scaled", 0, 0, 1e-5, "", "", 0, "")                  \
     X(REAL, rope_attention, "factor of rotated queries and keys", 0, 0, 1e-5, "", "", 14,                              \
       c->rope_scaling == ROPE_YARN ? ".rope.scaling.attn_factor" : "")                                                 \
-    X(SWITCH, rope_between, "scaling of rotary positions that begins between two pairs", 0, 1, 0, "", "", 0, "")
+    X(SWITCH, rope_between, "scaling of rotary positions that begins between two pairs", 0, 1, 0, "", "", 0, "")       \
+    X(SIZE, window, "window of attention", 0, 1 << 24, 0, "", "", 0, "")                                               \
+    X(SIZE, window_from, "layers before those with a window", 0, 1024, 0, "", "", 0, "")                               \
+    X(SIZE, window_step, "step from one layer without a window to the next", 0, 1024, 0, "", "", 0, "")
 
 // X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors
 //   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), keys that its class lacks,
@@ -155,7 +158,7 @@ typedef struct {
 
 static inline const Family *family_of(int family) {
     static const Family table[] = {
-#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0
+#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, 0, 0
 #define X(id, name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, ...)                             \
     {name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__, UNSCALED}},
         FAMILIES(X)
@@ -227,6 +230,12 @@ static inline void config_set(Config *c, int kind, double value) {
 
 static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
 static inline int config_qkv_bias(const Config *c) { return c->bias || c->qkv_bias; }
+// Of how many positions a layer's queries see the keys, their own among them; 0: of all before. Layers from window_from
+// on have a window, but for each window_step-th of all layers (0: for none).
+static inline int config_window(const Config *c, int layer) {
+    bool whole = layer < c->window_from || (c->window_step > 0 && (layer + 1) % c->window_step == 0);
+    return whole ? 0 : c->window;
+}
 static inline int config_fc(const Config *c) { return c->gated ? 2 * c->hidden : c->hidden; }
 
 // A new model of a family; the sizes are yet to be chosen.
@@ -290,11 +299,15 @@ static inline Path config_words(const Config *c) {
 // What attention is asked for: Tq queries of each head see the keys of their position and before, of Tkv in all.
 typedef struct {
     int B, Tq, Tkv, NH, NKV, HS;
-    double scale; // of the scores: 1 / sqrt(HS)
+    double scale;          // of the scores: 1 / sqrt(HS)
+    int window;            // of how many positions a query sees the keys, its own among them; 0: of all
+    const int32_t *starts; // (B, Tq): where in its row the document of a query begins; NULL: at 0. Else Tq == Tkv
 } AttentionShape;
 
-static inline AttentionShape attention_shape(const Config *c, int B, int Tq, int Tkv) {
-    AttentionShape s = {B, Tq, Tkv, c->heads, c->kv_heads, c->head_size, 1 / sqrt((double)c->head_size)};
+static inline AttentionShape attention_shape(const Config *c, int layer, int B, int Tq, int Tkv,
+                                             const int32_t *starts) {
+    double scale = 1 / sqrt((double)c->head_size);
+    AttentionShape s = {B, Tq, Tkv, c->heads, c->kv_heads, c->head_size, scale, config_window(c, layer), starts};
     return s;
 }
 
@@ -302,6 +315,45 @@ static inline AttentionShape attention_shape(const Config *c, int B, int Tq, int
 typedef struct {
     int G, P, B, T, NK;
 } PrefixShape;
+
+// The first key that query t of sequence b sees; the last is that of its position, Tkv - Tq + t. From one query to the
+// next it never falls: what the first of a block of queries does not see lies before all of them, and the queries that
+// see a key follow each other.
+HD static inline int attention_first(AttentionShape s, int b, int t) {
+    int first = s.starts ? s.starts[(int64_t)b * s.Tq + t] : 0, position = s.Tkv - s.Tq + t;
+    return s.window && position - s.window >= first ? position - s.window + 1 : first;
+}
+
+// The rows of a pass: B <= batch_size of T <= seq_len tokens.
+typedef struct {
+    const int32_t *inputs, *targets; // (B, T); a target of -1 counts nothing
+    // (B, T), or NULL: a row is one document. Where in its row the document of a token begins: attention sees no key
+    // before it, and positions are counted from it.
+    const int32_t *starts;
+    int B, T;
+} ModelBatch;
+
+// Ends the program where documents do not follow one another: what is computed would be another thing.
+static inline void model_batch_check(const ModelBatch *batch) {
+    for (int64_t n = 0; batch->starts && n < (int64_t)batch->B * batch->T; n++) {
+        int t = (int)(n % batch->T), start = batch->starts[n];
+        if (start == t || (t > 0 && start == batch->starts[n - 1])) continue;
+        fail("a pass: the document of token %d of row %d begins at %d, expected %d or where that of the token before "
+             "does",
+             t, (int)(n / batch->T), start, t);
+    }
+}
+
+// Rows of tokens, ids (B, T). starts (B, T): where in its row a token's document begins; NULL: at 0.
+typedef struct {
+    const int32_t *ids, *starts;
+    int first, B, T; // first: the position of a document's first token
+} TokenRows;
+
+// The position of token n of all B T.
+HD static inline int token_position(int first, const int32_t *starts, int T, int n) {
+    return first + n % T - (starts ? starts[n] : 0);
+}
 
 // Of a linear layer on N tokens: C features in, OC out.
 typedef struct {
@@ -964,9 +1016,14 @@ static inline double config_matmul_parameters(const Config *c) {
 
 // Model FLOPs of one token in training (forward + backward) at sequence length T, by FLOPS_FORMULA: a
 // multiply-add is 2, backward is twice forward, and a causal score matrix is half full, so that QK^T
-// and PV together cost 2 T NH HS a token forward.
+// and PV together cost 2 T NH HS a token forward. Of a window's matrix W of T columns are full, but for a triangle.
 static inline double config_flops_per_token(const Config *c, int T) {
-    return 6.0 * config_matmul_parameters(c) + 6.0 * (double)c->layers * c->heads * c->head_size * (double)T;
+    double flops = 6.0 * config_matmul_parameters(c);
+    for (int l = 0; l < c->layers; l++) {
+        double W = config_window(c, l), seen = W > 0 && W < T ? 2 * W - W * W / T : T;
+        flops += 6.0 * c->heads * c->head_size * seen;
+    }
+    return flops;
 }
 
 #endif

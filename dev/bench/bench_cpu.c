@@ -301,14 +301,14 @@ static Heads bench_heads(real *qkv, int C) {
 }
 static void attention_forward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
-    AttentionShape shape = {a->B, a->Tq, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS)};
+    AttentionShape shape = {a->B, a->Tq, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS), 0, NULL};
     attention_forward(a->out, a->lse, bench_heads(a->qkv, a->NH * a->HS), shape, a->cpu);
     (void)turn;
 }
 static void attention_backward_work(void *context, int turn) {
     Attention *a = (Attention *)context;
     int C = a->NH * a->HS;
-    AttentionShape shape = {a->B, a->T, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS)};
+    AttentionShape shape = {a->B, a->T, a->T, a->NH, a->NH, a->HS, 1 / sqrt((double)a->HS), 0, NULL};
     attention_backward(bench_heads(a->dqkv, C), a->dout, a->out, a->lse, bench_heads(a->qkv, C), shape, a->cpu);
     (void)turn;
 }
@@ -390,12 +390,12 @@ static void loss_work(void *context, int turn) {
 }
 static void embedding_forward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    embedding_forward(s->a, s->targets, matrix_of(s->b), matrix_of(s->c), 0, 1, s->N, s->C, s->cpu);
+    embedding_forward(s->a, (TokenRows){s->targets, NULL, 0, 1, s->N}, matrix_of(s->b), matrix_of(s->c), s->C, s->cpu);
     (void)turn;
 }
 static void embedding_backward_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    embedding_backward(s->b, s->c, s->a, s->targets, 1, s->N, s->C, 50257, s->cpu);
+    embedding_backward(s->b, s->c, s->a, (TokenRows){s->targets, NULL, 0, 1, s->N}, s->C, s->cpu);
     (void)turn;
 }
 static void adamw_work(void *context, int turn) {

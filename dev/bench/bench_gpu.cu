@@ -158,7 +158,7 @@ static void bench_kernels(Bench *b) {
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = c->tied ? dw.wte : dw.head_w;
     real *x = a.embedding, *dx = d.residual2;
-    AttentionShape shape = attention_shape(c, B, T, T);
+    AttentionShape shape = attention_shape(c, 0, B, T, T, NULL);
     Norm<real> norm = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, (float)c->norm_eps};
     Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, (float)c->norm_eps, shape};
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
@@ -201,13 +201,10 @@ static void bench_kernels(Bench *b) {
     row(b, gated ? "gated MLP" : "MLP", [=]() { mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, gated, gpu); });
     row(b, gated ? "gated MLP: backward" : "MLP: backward",
         [=]() { mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, gated, gpu); });
-    row(b, "embedding", [=]() { embedding_forward<real>(x, m->batch.inputs, w.wte, w.wpe, 0, B, T, C, gpu); });
-    row(b, "embedding: backward", [=]() {
-        embedding_backward<real>(dw.wte, dw.wpe, dx, token_groups_at(m->batch.inputs + 2 * N, (size_t)N), B, T, C, V,
-                                 gpu);
-    });
+    row(b, "embedding", [=]() { embedding_forward<real>(x, {m->batch.inputs, NULL, 0, B, T}, w.wte, w.wpe, C, gpu); });
+    row(b, "embedding: backward", [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, m->batch.groups, C, V, gpu); });
     row(b, "softmax, loss, gradient",
-        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.inputs + N, 1e-6f, rows, V, W, gpu); });
+        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.targets, 1e-6f, rows, V, W, gpu); });
     row(b, "gradient norm + AdamW", [=]() { update_pass(m); });
     for (int i = 0; i < b->work.count; i++)
         if (b->work.items[i].ms < 0) fail("bench_gpu: nothing measures \"%s\"", b->work.items[i].name);

@@ -309,6 +309,21 @@ static void bfi(Warp &w, const Inst &i, uint32_t m) {
     w.know(i.r[0], m, w.knows(i.r[1]) & w.knows(i.r[2]) & w.knows(i.r[3]) & w.knows(i.r[4]));
 }
 
+// "prmt": each byte of d is one of the eight of b and a, b the upper ones, by the low three bits of its four of c; the
+// fourth bit asks for the byte's sign, eight times.
+static void prmt(Warp &w, const Inst &i, uint32_t m) {
+    lanes(m, [&](int l) {
+        uint64_t bytes = (uint64_t)w.at<uint32_t>(i.r[2])[l] << 32 | w.at<uint32_t>(i.r[1])[l];
+        uint32_t c = w.at<uint32_t>(i.r[3])[l], d = 0;
+        for (int k = 0; k < 4; k++, c >>= 4) {
+            uint32_t byte = (uint32_t)(bytes >> (c & 7) * 8) & 255;
+            d |= (c & 8 ? (byte & 128 ? 255u : 0u) : byte) << k * 8;
+        }
+        w.at<uint32_t>(i.r[0])[l] = d;
+    });
+    w.know(i.r[0], m, w.knows(i.r[1]) & w.knows(i.r[2]) & w.knows(i.r[3]));
+}
+
 // ---------------------------------------------------------------- moves and conversions
 
 // "Data Movement and Conversion Instructions: mov, cvta, cvt"
@@ -533,6 +548,7 @@ static const std::vector<Row> OPCODES = {
     {"min", "u16 s16 u32 s32 u64 s64", "T T T", integers<Min>},
     {"max", "u16 s16 u32 s32 u64 s64", "T T T", integers<Max>},
     {"bfi", "b32", "T T T w w", only<bfi>},
+    {"prmt", "b32", "T T T w", only<prmt>},
     // "Floating-Point Instructions"
     {"add", "f32 f64", "T T T", floats<Add>},
     {"sub", "f32 f64", "T T T", floats<Sub>},

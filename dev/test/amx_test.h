@@ -190,7 +190,7 @@ static void amx_bits_case(void) {
 // what bf16 rounds.
 static void amx_ranges_case(void) {
     enum { T = 2080, HS = 16, N = T * HS };
-    AttentionShape shape = {1, T, T, 1, 1, HS, 0.25};
+    AttentionShape shape = {1, T, T, 1, 1, HS, 0.25, 0, NULL};
     real *in = kernel_random(3 * N, 71), *dout = kernel_random(N, 72), *out[2], *d[2];
     CHECK(key_ranges(ceil_divide(T, TILE_N), T, 1) == 2, "%d keys are one range", T);
     for (int tiles = 0; tiles < 2; tiles++) {

@@ -734,13 +734,37 @@ static void test_config_others(void) {
         {"lqwm", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\" is 0.25"},
         {"lqwm", "\"partial_rotary_factor\": \"1.0\"", "\"partial_rotary_factor\" is \"1.0\""},
         // windows
-        {"lqwm", "\"use_sliding_window\": true", "\"use_sliding_window\" is true"},
+        {"lm", "\"use_sliding_window\": true", "\"use_sliding_window\" is true"},
+        {"qw", "\"use_sliding_window\": true", NULL},
         {"lqwm", "\"use_sliding_window\": \"true\"", "\"use_sliding_window\" is \"true\""},
+        {"m", "\"sliding_window\": 128, \"use_sliding_window\": false", "windows, which its class has"},
+        {"qw", "\"use_sliding_window\": true, \"sliding_window\": 128, \"max_window_layers\": 1", NULL},
+        {"qw", "\"use_sliding_window\": true, \"sliding_window\": \"128\"", "\"sliding_window\" is \"128\""},
+        {"qw", "\"use_sliding_window\": true, \"sliding_window\": -1", "\"sliding_window\" is -1"},
+        {"qw", "\"use_sliding_window\": true, \"max_window_layers\": 0.5", "\"max_window_layers\" is 0.5"},
+        {"m", "\"sliding_window\": 8.5", "\"sliding_window\" is 8.5"},
+        {"m",
+         "\"num_hidden_layers\": 2, \"sliding_window\": 128, \"layer_types\": "
+         "[\"sliding_attention\", \"sliding_attention\"]",
+         NULL},
+        {"m",
+         "\"num_hidden_layers\": 2, \"sliding_window\": 128, \"layer_types\": "
+         "[\"full_attention\", \"sliding_attention\"]",
+         "windows in all, as its class has them"},
+        {"qw",
+         "\"use_sliding_window\": true, \"sliding_window\": 128, \"num_hidden_layers\": 2, \"layer_types\": "
+         "[\"sliding_attention\", \"chunked_attention\"]",
+         "\"layer_types\" is \"chunked_attention\""},
+        {"qw",
+         "\"use_sliding_window\": true, \"sliding_window\": 128, \"num_hidden_layers\": 6, \"layer_types\": "
+         "[\"full_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+         "\"full_attention\", \"sliding_attention\"]",
+         "windows from one layer on"},
         {"gl", "\"sliding_window\": 128", "\"sliding_window\" is 128"},
         {"qw", "\"sliding_window\": 128", NULL}, // which these classes do not look at by themselves
-        {"m", "\"sliding_window\": 4096", "\"sliding_window\" is 4096"},
+        {"m", "\"sliding_window\": 4096", NULL},
         {"m", "\"max_position_embeddings\": 4096, \"sliding_window\": 4096", NULL},
-        {"lqwm", "\"sliding_window\": 128, \"use_sliding_window\": false", NULL},
+        {"lqw", "\"sliding_window\": 128, \"use_sliding_window\": false", NULL},
         {"lqwm", "\"sliding_window\": null", NULL},
         {"lqwm", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"full_attention\"]", NULL},
         {"lqwm", "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",

@@ -97,6 +97,27 @@ static double relative_error(const float *x, int ld, const double *y, size_t row
     return size > 0 ? sqrt(error / size) : sqrt(error);
 }
 
+// Where the documents of B rows of T tokens begin, by a rule: 0 none (NULL), 1 at random, 2 with every token, 3 on
+// borders of tiles, 4 before and behind them.
+static int32_t *cut(int rule, int B, int T) {
+    if (!rule) return NULL;
+    int32_t *starts = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)B * (size_t)T);
+    random_state = 3;
+    for (int n = 0; n < B * T; n++) {
+        int t = n % T, beside = n / T % 2 ? 1 : -1;
+        bool begins = t == 0 || (rule == 1 && random_float() > 1.7f) || rule == 2 || (rule == 3 && t % 64 == 0) ||
+                      (rule == 4 && (t + beside) % 64 == 0);
+        starts[n] = begins ? t : starts[n - 1];
+    }
+    return starts;
+}
+
+static bool sees(Shape s, int b, int t, int key) {
+    int position = s.Tkv - s.Tq + t;
+    return key <= position && (!s.window || position - key < s.window) &&
+           (!s.starts || key >= s.starts[(size_t)b * s.Tq + t]);
+}
+
 // Scores of query row t of batch b and head h: p (n) = exp(s - lse)
 static double plain_row(double *p, const float *q, int ldq, const float *k, int ldk, int b, int h, int t, Shape s) {
     int n = s.Tkv - s.Tq + t + 1, kh = h / (s.NH / s.NKV);
@@ -106,7 +127,7 @@ static double plain_row(double *p, const float *q, int ldq, const float *k, int 
         for (int d = 0; d < s.HS; d++)
             p[i] += (double)q[((size_t)b * s.Tq + t) * ldq + h * s.HS + d] *
                     k[((size_t)b * s.Tkv + i) * ldk + kh * s.HS + d];
-        p[i] /= sqrt((double)s.HS);
+        p[i] = sees(s, b, t, i) ? p[i] / sqrt((double)s.HS) : -INFINITY;
         top = fmax(top, p[i]);
     }
     for (int i = 0; i < n; i++) sum += exp(p[i] - top);
@@ -132,12 +153,13 @@ static void set_sections(int run, Shape s) {
 
 static double worst_forward[2], worst_lse[2], worst_backward[2]; // [bf16]
 
+// s.starts: of the host
 template <typename Real> static void test_shape(Shape s, float scale) {
     double gradient_bound = sizeof(Real) == 4 ? 3e-6 : scale > 1 ? 1.2e-2 : 5e-3;
     constexpr bool half = sizeof(Real) == 2;
     char name[200];
-    snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d", half ? "bf16" : "float", s.B, s.Tq, s.Tkv,
-             s.NH, s.NKV, s.HS);
+    snprintf(name, sizeof name, "%s B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d window=%d%s", half ? "bf16" : "float", s.B,
+             s.Tq, s.Tkv, s.NH, s.NKV, s.HS, s.window, s.starts ? " documents" : "");
     random_state = (uint32_t)(s.Tq * 31 + s.Tkv * 7 + s.HS);
     int width = s.NH * s.HS, kv = s.NKV * s.HS, group = s.NH / s.NKV;
     int ldq = width + 16, ldk = kv + 24, ldv = kv + 8, lddq = width + 8, lddk = kv + 32, lddv = kv + 16;
@@ -178,13 +200,21 @@ template <typename Real> static void test_shape(Shape s, float scale) {
                 }
             }
 
+    Shape on = s;
+    size_t starts_bytes = sizeof(int32_t) * nq;
+    int32_t *starts = NULL;
+    if (s.starts) {
+        CUDA_CHECK(cudaMalloc((void **)&starts, starts_bytes));
+        CUDA_CHECK(cudaMemcpy(starts, s.starts, starts_bytes, cudaMemcpyHostToDevice));
+        on.starts = starts;
+    }
     set_order(0);
     set_sections(0, s);
     Heads<Real> in = {{q.device, ldq}, {k.device, ldk}, {v.device, ldv}};
-    attention_forward<Real>(out.device, lse.device, in, s, &gpu);
+    attention_forward<Real>(out.device, lse.device, in, on, &gpu);
     set_order(1);
     set_sections(2, s);
-    attention_forward<Real>(again.device, NULL, in, s, &gpu);
+    attention_forward<Real>(again.device, NULL, in, on, &gpu);
     CUDA_CHECK(cudaDeviceSynchronize());
     array_read(&out, "out");
     array_read(&again, "out");
@@ -211,7 +241,7 @@ template <typename Real> static void test_shape(Shape s, float scale) {
                                 : run == 1 ? numbers
                                            : numbers * (s.B > 1 ? s.B - 1 : 1);
             Heads<Real> d = {{dq.device, lddq}, {dk.device, lddk}, {dv.device, lddv}};
-            attention_backward<Real>(d, dout.device, out.device, lse.device, in, s, &gpu);
+            attention_backward<Real>(d, dout.device, out.device, lse.device, in, on, &gpu);
             CUDA_CHECK(cudaDeviceSynchronize());
             array_read(&dq, "dq");
             array_read(&dk, "dk");
@@ -228,7 +258,11 @@ template <typename Real> static void test_shape(Shape s, float scale) {
         double eq = relative_error(dq.host, lddq, ydq, nq, width, true),
                ek = relative_error(dk.host, lddk, ydk, nk, kv, true),
                ev = relative_error(dv.host, lddv, ydv, nk, kv, true);
-        if (s.Tq == 1) eq = ek = 0; // with one key dS is 0 but for rounding: nothing to be relative to
+        // With one key dS is 0 but for rounding: nothing to be relative to.
+        bool alone = true;
+        for (int n = 0; n < s.B * s.Tq; n++)
+            alone = alone && (n % s.Tq == 0 || !sees(s, n / s.Tq, n % s.Tq, n % s.Tq - 1));
+        if (alone) eq = ek = 0;
         CHECK(eq <= gradient_bound && ek <= gradient_bound && ev <= gradient_bound,
               "%s: dq, dk, dv are off by %g, %g, %g", name, eq, ek, ev);
         worst_backward[half] = fmax(worst_backward[half], fmax(eq, fmax(ek, ev)));
@@ -244,6 +278,7 @@ template <typename Real> static void test_shape(Shape s, float scale) {
     array_free(&out);
     array_free(&again);
     array_free(&lse);
+    CUDA_CHECK(cudaFree(starts));
     free(y);
     free(l);
     free(p);
@@ -262,7 +297,7 @@ template <typename Real> static void test_nan(int HS) {
                 dk = array_new<Real>((size_t)n * ld, false, 0), dv = array_new<Real>((size_t)n * ld, false, 0);
     Array<float> lse = array_new<float>((size_t)n * NH, false, 0);
     array_write(&q, (size_t)bad * ld + 3, NAN); // head 0
-    Shape s = {1, n, n, NH, NH, HS, 1 / sqrt((double)HS)};
+    Shape s = {1, n, n, NH, NH, HS, 1 / sqrt((double)HS), 0, NULL};
     Heads<Real> in = {{q.device, ld}, {k.device, ld}, {v.device, ld}},
                 d = {{dq.device, ld}, {dk.device, ld}, {dv.device, ld}};
     attention_forward<Real>(out.device, lse.device, in, s, &gpu);
@@ -299,7 +334,7 @@ static void test_choice(int HS) {
     Array<Real> q = array_new<Real>(n, true, 1), k = array_new<Real>(n, true, 1), v = array_new<Real>(n, true, 1),
                 dout = array_new<Real>(n, true, 1), out = array_new<Real>(2 * n, false, 0);
     Array<float> lse = array_new<float>(2 * T * NH, false, 0);
-    Shape s = {1, T, T, NH, NH, HS, 1 / sqrt((double)HS)};
+    Shape s = {1, T, T, NH, NH, HS, 1 / sqrt((double)HS), 0, NULL};
     Heads<Real> in = {{q.device, ld}, {k.device, ld}, {v.device, ld}};
     Array<Real> d[2][3];
     for (int way = ATTENTION_TENSOR; way <= ATTENTION_PLAIN; way++) {
@@ -388,7 +423,7 @@ static void bench(void) {
     for (int i = 0; i < 12; i++) {
         int HS = i < 6 ? 64 : 128, t = BENCH_LENGTH << i % 6 / 2, B = BENCH_ROWS / t, NH = BENCH_WIDTH / HS,
             NKV = i % 2 ? NH / 4 : NH, ld = (NH + 2 * NKV) * HS;
-        Shape s = {B, t, t, NH, NKV, HS, 1 / sqrt((double)HS)};
+        Shape s = {B, t, t, NH, NKV, HS, 1 / sqrt((double)HS), 0, NULL};
         Rows<Real> from = {qkv, ld}, to = {dqkv, ld};
         Heads<Real> in = {from, from.from(0, NH * HS), from.from(0, (NH + NKV) * HS)},
                     d = {to, to.from(0, NH * HS), to.from(0, (NH + NKV) * HS)};
@@ -410,26 +445,65 @@ int main(int argc, char **argv) {
     dist_single(&alone);
     if (!device_open(&gpu, &alone, &err)) fail("%s", err.text);
     if (argc > 1 && strcmp(argv[1], "bench") == 0) return bench(), 0;
-    Shape shapes[] = {
-        {1, 1, 1, 1, 1, 64, 0},     {2, 17, 17, 2, 2, 64, 0},    {1, 64, 64, 2, 1, 64, 0},
-        {1, 65, 65, 2, 2, 64, 0},   {1, 128, 128, 1, 1, 64, 0},  {2, 193, 193, 4, 2, 64, 0},
-        {1, 300, 300, 1, 1, 64, 0}, {1, 5, 90, 2, 1, 64, 0},     {1, 130, 259, 1, 1, 64, 0},
-        {3, 1, 77, 4, 2, 64, 0},    {1, 1, 700, 2, 1, 64, 0},    {5, 140, 140, 2, 1, 64, 0},
-        {1, 33, 33, 2, 2, 128, 0},  {1, 129, 129, 2, 1, 128, 0}, {1, 200, 200, 2, 2, 128, 0},
-        {2, 40, 105, 2, 1, 128, 0}, {2, 1, 200, 2, 1, 128, 0},   {2, 37, 37, 4, 2, 16, 0},
-        {1, 70, 70, 3, 1, 80, 0},   {1, 1, 50, 2, 2, 16, 0},     {1, 33, 33, 1, 1, 256, 0},
-        {2, 9, 60, 2, 2, 40, 0},    {2, 37, 37, 2, 1, 40, 0},
+    static const int shapes[][8] = {
+        // B, Tq, Tkv, NH, NKV, HS, window, rule of cut()
+        {1, 1, 1, 1, 1, 64, 0, 0},
+        {2, 17, 17, 2, 2, 64, 0, 0},
+        {1, 64, 64, 2, 1, 64, 0, 0},
+        {1, 65, 65, 2, 2, 64, 0, 0},
+        {1, 128, 128, 1, 1, 64, 0, 0},
+        {2, 193, 193, 4, 2, 64, 0, 0},
+        {1, 300, 300, 1, 1, 64, 0, 0},
+        {1, 5, 90, 2, 1, 64, 0, 0},
+        {1, 130, 259, 1, 1, 64, 0, 0},
+        {3, 1, 77, 4, 2, 64, 0, 0},
+        {1, 1, 700, 2, 1, 64, 0, 0},
+        {5, 140, 140, 2, 1, 64, 0, 0},
+        {1, 33, 33, 2, 2, 128, 0, 0},
+        {1, 129, 129, 2, 1, 128, 0, 0},
+        {1, 200, 200, 2, 2, 128, 0, 0},
+        {2, 40, 105, 2, 1, 128, 0, 0},
+        {2, 1, 200, 2, 1, 128, 0, 0},
+        {2, 37, 37, 4, 2, 16, 0, 0},
+        {1, 70, 70, 3, 1, 80, 0, 0},
+        {1, 1, 50, 2, 2, 16, 0, 0},
+        {1, 33, 33, 1, 1, 256, 0, 0},
+        {2, 9, 60, 2, 2, 40, 0, 0},
+        {2, 37, 37, 2, 1, 40, 0, 0},
+        // windows: 1, within a tile, a tile, over tiles, longer than all; behind a cache
+        {1, 70, 70, 2, 1, 64, 1, 0},
+        {1, 199, 199, 2, 1, 64, 20, 0},
+        {1, 260, 260, 1, 1, 64, 64, 0},
+        {1, 150, 150, 1, 1, 128, 65, 0},
+        {1, 33, 33, 1, 1, 16, 7, 0},
+        {1, 140, 140, 2, 2, 64, 200, 0},
+        {2, 1, 333, 2, 1, 64, 40, 0},
+        {1, 1, 50, 2, 2, 16, 9, 0},
+        {1, 70, 300, 2, 1, 64, 90, 0},
+        // documents, and both
+        {2, 199, 199, 2, 1, 64, 0, 1},
+        {1, 70, 70, 2, 1, 64, 0, 2},
+        {2, 199, 199, 1, 1, 64, 0, 3},
+        {2, 199, 199, 1, 1, 64, 0, 4},
+        {5, 140, 140, 2, 1, 128, 0, 4},
+        {2, 131, 131, 2, 2, 128, 50, 1},
+        {3, 37, 37, 4, 2, 16, 0, 1},
+        {2, 45, 45, 2, 1, 80, 11, 1},
+        {3, 1, 1, 2, 1, 64, 0, 2},
     };
     int only = argc > 1 ? atoi(argv[1]) : -1;
     for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {
         if (only >= 0 && i != only) continue;
-        shapes[i].scale = 1 / sqrt((double)shapes[i].HS);
-        test_shape<__nv_bfloat16>(shapes[i], 1);
-        if (shapes[i].Tq < 200) test_shape<float>(shapes[i], 1);
+        const int *n = shapes[i];
+        int32_t *starts = cut(n[7], n[0], n[1]);
+        Shape s = {n[0], n[1], n[2], n[3], n[4], n[5], 1 / sqrt((double)n[5]), n[6], starts};
+        test_shape<__nv_bfloat16>(s, 1);
+        if (s.Tq < 200) test_shape<float>(s, 1);
+        free(starts);
     }
     if (only < 0) {
-        Shape steep = {1, 150, 150,  2,
-                       2, 64,  0.125}; // scores up to about 100: the maximum of a row moves by far more than 8
+        Shape steep = {1,  150,   150, 2,   2,
+                       64, 0.125, 0,   NULL}; // scores up to about 100: the maximum of a row moves by far more than 8
         test_shape<__nv_bfloat16>(steep, 5);
         static const int sizes[] = {16, 64, 128};
         for (int i = 0; i < 3; i++) {

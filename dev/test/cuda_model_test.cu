@@ -4,6 +4,8 @@ cuda_model_test.cu: what train_gpt.cu does beyond what its options reach, on one
   backward   gradients of activations that are kept change nothing, and times the layer's input they are the gradients
              of its weights
   finite     an update that makes a weight or moment that is not finite says so, on all ranks, and the tensor is found
+  documents  rows of several documents, of others in every pass and once of none, while graphs are captured and
+             replayed: loss and gradients of one document a row
   frozen     tensors that are frozen do not move and take no memory for gradients and moments; the others are updated
              with the same bits as without frozen ones, however the ranks share them out
 
@@ -109,6 +111,54 @@ static void test_kept(int family) {
     model_destroy(m);
 }
 
+static void test_documents(int family, int window) {
+    // of two rows, in order; the numbers are bf16, but the same ones, so that only sums of gradients have another order
+    enum { MOST = 8192, DOCUMENTS = 5 };
+    static const int lengths[][DOCUMENTS] = {{3, 4, 1, 5, 1}, {7, 2, 5}, {1, 6, 5, 1, 1}};
+    Config c = test_config(family, true);
+    c.window = window;
+    ModelSetup setup = test_setup(&c, &test_alone, 0, NULL), wide = setup;
+    wide.batch_size = DOCUMENTS;
+    Model *m = test_model(&setup), *apart = test_model(&wide);
+    for (int pass = 0; pass < 6; pass++) {
+        int32_t tokens[2 * TEST_N], starts[TEST_N], alone[2][DOCUMENTS * TEST_T];
+        for (int i = 0; i < 2 * TEST_N; i++) tokens[i] = (i * i * 5 + pass * 7 + i) % c.vocab_size;
+        memset(alone[0], 0, sizeof alone[0]);
+        memset(alone[1], 0xff, sizeof alone[1]);
+        for (int i = 0, at = 0; i < DOCUMENTS; at += lengths[pass % 3][i++])
+            for (int t = 0; t < lengths[pass % 3][i]; t++) {
+                starts[at + t] = at % TEST_T;
+                alone[0][i * TEST_T + t] = tokens[at + t], alone[1][i * TEST_T + t] = tokens[TEST_N + at + t];
+            }
+        bool whole = pass == 3;
+        ModelBatch rows = {tokens, tokens + TEST_N, whole ? NULL : starts, TEST_B, TEST_T},
+                   each = {alone[0], alone[1], NULL, DOCUMENTS, TEST_T};
+        model_forward(m, &rows, 0.05, NULL);
+        model_backward(m, false);
+        test_wait();
+        model_forward(apart, whole ? &rows : &each, 0.05, NULL);
+        model_backward(apart, false);
+        test_wait();
+    }
+    double got = model_loss(m), want = model_loss(apart);
+    CHECK(fabs(got - want) <= 1e-6 * want, "family %d, window %d: loss %.9g in rows of documents, %.9g in rows of one",
+          family, window, got, want);
+    ParamTable table = param_table(&c);
+    for (int i = 0; i < table.count; i++) {
+        const Param *p = &table.items[i];
+        float a[MOST], b[MOST];
+        double away = 0, size = 0;
+        model_get(m, MODEL_GRADIENT, p, a, 0);
+        model_get(apart, MODEL_GRADIENT, p, b, 0);
+        for (size_t k = 0; k < p->count; k++) away += pow((double)a[k] - (double)b[k], 2), size += pow((double)b[k], 2);
+        CHECK(sqrt(away) <= 1e-5 * sqrt(size), "family %d, window %d: the gradient of %s is off by %g", family, window,
+              p->name, sqrt(away / size));
+    }
+    param_table_free(&table);
+    model_destroy(m);
+    model_destroy(apart);
+}
+
 // One number on one rank is spoilt before an update: kind 0 none, 1 a weight that decays to infinity, 2 a moment.
 static void test_finite(int family, int zero, int optimizer, int kind) {
     enum { MOST = 8192 };
@@ -192,7 +242,11 @@ static void test_frozen(int family, bool tied, int zero, int optimizer, const in
 int main(int argc, char **argv) {
     dist_single(&test_alone);
     dist_open(&test_dist, &argc, &argv);
-    for (int family = 0; family < 3 && test_dist.size == 1; family++) test_kept(family);
+    for (int family = 0; family < 3 && test_dist.size == 1; family++) {
+        test_kept(family);
+        test_documents(family, 0);
+        test_documents(family, 3);
+    }
     static const int matrices[] = {PARAM_qkv_w, PARAM_qkv_b, PARAM_fc_w, PARAM_fcproj_w, PARAM_qnorm_w, PARAM_norm2_w},
                      ends[] = {PARAM_wte, PARAM_wpe, PARAM_normf_w, PARAM_normf_b, PARAM_head_w};
     for (const char *deal : {"ranges", "tensors"}) {

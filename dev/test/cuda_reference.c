@@ -54,21 +54,22 @@ void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, 
 void ref_rope_table(double *rope, int T, const Config *c) { rope_table(rope, T, c); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {
-    Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1}};
+    Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_forward(qk, qkv, r, &cpu);
 }
 void ref_qk_backward(double *dqkv, double *dqw, double *dkw, const double *dqk, const double *qkv, const double *rstd,
                      const double *qw, const double *kw, const double *rope, int B, int T, int NH, int NKV, int HS) {
-    Rotation r = {qw, kw, (double *)rstd, rope, 0, 0, {B, T, T, NH, NKV, HS, 1}};
+    Rotation r = {qw, kw, (double *)rstd, rope, 0, 0, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_backward(dqkv, dqw, dkw, dqk, qkv, r, &cpu);
 }
 void ref_embedding_forward(double *x, const int32_t *tokens, const double *wte, const double *wpe, int first, int B,
                            int T, int C) {
-    embedding_forward(x, tokens, matrix_of(wte), matrix_of(wpe), first, B, T, C, &cpu);
+    embedding_forward(x, (TokenRows){tokens, NULL, first, B, T}, matrix_of(wte), matrix_of(wpe), C, &cpu);
 }
 void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const int32_t *tokens, int B, int T, int C,
                             int V) {
-    embedding_backward(dwte, dwpe, dx, tokens, B, T, C, V, &cpu);
+    (void)V;
+    embedding_backward(dwte, dwpe, dx, (TokenRows){tokens, NULL, 0, B, T}, C, &cpu);
 }
 void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, double dscale, int N, int V) {
     cross_entropy(losses, logits, targets, dscale, N, V, &cpu);

@@ -260,7 +260,7 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
                                rope.device,
                                first,
                                1e-6f,
-                               attention_shape(&sizes, B, T, first + T)};
+                               attention_shape(&sizes, 0, B, T, first + T, NULL)};
     qk_forward<Real>(qk.device, qkv.device, rotation, t->gpu);
     ref_qk_forward(qk.ref(), r.data(), qkv.ref(), norm ? qw.ref() : NULL, norm ? kw.ref() : NULL, rope.ref(), first, B,
                    T, NH, NKV, HS, 1e-6);
@@ -294,12 +294,13 @@ static void test_embedding(Test *t, int B, int T, int C, int V, bool positions, 
     Tokens g(groups);
     Array<Real> wte(t, (size_t)V * C), wpe(t, (size_t)(T + 2) * C), x(t, N * C), dx(t, N * C);
     Array<float> dwte(t, (size_t)V * C), dwpe(t, (size_t)(T + 2) * C);
-    embedding_forward<Real>(x.device, tokens.device, wte.device, positions ? wpe.device : NULL, 2, B, T, C, t->gpu);
+    TokenRows rows = {tokens.device, NULL, 2, B, T};
+    embedding_forward<Real>(x.device, rows, wte.device, positions ? wpe.device : NULL, C, t->gpu);
     ref_embedding_forward(x.ref(), ids.data(), wte.ref(), positions ? wpe.ref() : NULL, 2, B, T, C);
     x.check("forward", bound_of<Real>());
     for (int twice = 0; twice < 2; twice++) {
-        embedding_backward<Real>(dwte.device, positions ? dwpe.device : NULL, dx.device, token_groups_at(g.device, N),
-                                 B, T, C, V, t->gpu);
+        EmbeddingGroups all = {token_groups_at(g.device, N), {}, B, T};
+        embedding_backward<Real>(dwte.device, positions ? dwpe.device : NULL, dx.device, all, C, V, t->gpu);
         ref_embedding_backward(dwte.ref(), positions ? dwpe.ref() : NULL, dx.ref(), ids.data(), B, T, C, V);
     }
     dwte.check("backward, tokens, twice", FLOAT_BOUND);

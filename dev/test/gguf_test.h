@@ -779,6 +779,31 @@ static void test_gguf_yarn(void) {
     }
 }
 
+// Windows, which llama.cpp does not see; with no more positions than a window has there is none.
+static void test_gguf_windows(void) {
+    static const char *const files[] = {"tokenizer.json", "model.safetensors", "config.json"};
+    Path folder = test_temp("windows_folder"), out = test_temp("windows.gguf");
+    Error err;
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    for (int positions = 64; positions >= 7; positions -= 57) {
+        for (int k = 0; k < 3; k++) {
+            Str text;
+            memset(&text, 0, sizeof text);
+            Path from = path_of(GGUF_FIXTURES "mistral-window/%s", files[k]),
+                 to = path_of("%s/%s", folder.text, files[k]);
+            CHECK(file_read(&text, from.text, 1 << 20, &err), "%s", err.text);
+            if (k == 2)
+                gguf_replace(&text, "\"max_position_embeddings\": 64",
+                             path_of("\"max_position_embeddings\": %d", positions).text);
+            CHECK(file_write_all(to.text, text.data, text.size, &err), "%s", err.text);
+            free(text.data);
+        }
+        if (positions == 64)
+            CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F32, &err), "no windows of attention");
+        else CHECK(gguf_export(folder.text, out.text, DTYPE_F32, &err), "%s", err.text);
+    }
+}
+
 static void test_gguf_errors(void) {
     const char *tokenizer = GGUF_FIXTURES "llama-untied/tokenizer.json", *q = "model.layers.0.self_attn.q_proj.weight";
     Path place = test_temp("gguf_out"), out = path_of("%s/x.gguf", place.text), folder,
@@ -838,6 +863,7 @@ static void test_gguf_errors(void) {
     CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F16, &err), "no end-of-text token");
     free(changed.data);
     test_gguf_yarn();
+    test_gguf_windows();
 }
 
 static void test_gguf(void) {

@@ -359,7 +359,7 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
     rope_table(angles, T + 3, &plain);
     for (int i = 0; i < (T + 3) * half * 2; i++) rope[i] = (real)angles[i];
     free(angles);
-    AttentionShape heads_shape = {B, T, T, NH, NKV, HS, 1};
+    AttentionShape heads_shape = {B, T, T, NH, NKV, HS, 1, 0, NULL};
     Rotation rotation = {normed ? qw : NULL, normed ? kw : NULL, normed ? rstd : NULL, rope, 3, eps, heads_shape};
     CHECK(rope[0] == 1 && rope[1] == 0, "rope_table: position 0 is not the identity");
 
@@ -453,10 +453,14 @@ static void attention_spread(const real *got, double *want, int head, int positi
         if (isnan((double)got[d])) want[d] = NAN;
 }
 
-static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
-    const int *s = attention_shapes[variant / 2];
-    int B = s[0], Tq = s[1], Tkv = s[2], NH = s[3], NKV = s[4], HS = s[5], group = NH / NKV;
-    bool poison = variant % 2;
+// Whether query t of sequence b sees key i.
+static bool attention_sees(AttentionShape s, int b, int t, int i) {
+    int position = s.Tkv - s.Tq + t;
+    return i <= position && (!s.window || position - i < s.window) && (!s.starts || i >= s.starts[b * s.Tq + t]);
+}
+
+static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, bool poison) {
+    int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS, group = NH / NKV;
     int ldq = NH * HS + 5, ldk = 2 * NKV * HS + 3, ldo = NH * HS;
     size_t nq = (size_t)B * Tq * ldq, nk = (size_t)B * Tkv * ldk, no = (size_t)B * Tq * ldo, nl = (size_t)B * NH * Tq;
     real *q = kernel_random(nq, 31), *k = kernel_random(nk, 32), *v = k + (size_t)NKV * HS,
@@ -473,7 +477,7 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
            *size_l = kernel_doubles(nl);
     double *want_q = kernel_doubles(nd), *size_q = kernel_doubles(nd), *want_k = kernel_doubles(ndk),
            *size_k = kernel_doubles(ndk), *want_v = kernel_doubles(ndk), *size_v = kernel_doubles(ndk);
-    double *p = kernel_doubles((size_t)Tkv), scale = 1 / sqrt(HS);
+    double *p = kernel_doubles((size_t)Tkv), scale = shape.scale;
     for (int b = 0; b < B; b++)
         for (int h = 0; h < NH; h++)
             for (int t = 0; t < Tq; t++) {
@@ -487,6 +491,8 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
                     for (int d = 0; d < HS; d++)
                         dot += (double)qr[d] * (double)kr[d] * scale,
                             mag += fabs((double)qr[d] * (double)kr[d] * scale);
+                    p[i] = -INFINITY;
+                    if (!attention_sees(shape, b, t, i)) continue;
                     p[i] = dot;
                     if (!(dot <= m)) m = dot;
                     if (mag > biggest) biggest = mag;
@@ -528,7 +534,6 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
             }
     // Tiles round Q, K, V, dO, P and dS to bf16, each by 2^-9 at most.
     double factor_back = cpu->unit == UNIT_TILES ? 0x1p15 : 8, factor = Tq > ATTENTION_FEW_QUERIES ? factor_back : 8;
-    AttentionShape shape = {B, Tq, Tkv, NH, NKV, HS, scale};
     Heads in = {{q, ldq}, {k, ldk}, {v, ldk}};
     attention_forward(o, lse, in, shape, cpu);
     int poisoned = Tkv - Tq + Tq / 2 < Tkv / 2 ? Tkv - Tq + Tq / 2 : Tkv / 2; // the first position with a NaN
@@ -577,6 +582,12 @@ static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
     }
     free(q), free(k), free(dout), free(o), free(lse), free(want), free(size), free(want_l), free(size_l);
     free(want_q), free(size_q), free(want_k), free(size_k), free(want_v), free(size_v), free(p);
+}
+
+static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {
+    const int *s = attention_shapes[variant / 2];
+    AttentionShape shape = {s[0], s[1], s[2], s[3], s[4], s[5], 1 / sqrt(s[5]), 0, NULL};
+    attention_check(cpu, out, shape, variant % 2);
 }
 
 // ---------------------------------------------------------------- pointwise
@@ -730,10 +741,11 @@ static void embedding_case(Cpu *cpu, KernelOutputs *out, int variant) {
             want_e[tokens[n] * C + c] += (double)dx[i], size_e[tokens[n] * C + c] += fabs((double)dx[i]);
             want_p[t * C + c] += (double)dx[i], size_p[t * C + c] += fabs((double)dx[i]);
         }
-    embedding_forward(x, tokens, matrix_of(wte), matrix_of(learned ? wpe : NULL), first, B, T, C, cpu);
+    TokenRows of = {tokens, NULL, first, B, T};
+    embedding_forward(x, of, matrix_of(wte), matrix_of(learned ? wpe : NULL), C, cpu);
     kernel_compare("embedding_forward", x, want, size, (size_t)B * T * C, 1);
-    for (int twice = 0; twice < 2; twice++)
-        embedding_backward(dwte, learned ? dwpe : NULL, dx, tokens, B, T, C, V, cpu);
+    of.first = 0;
+    for (int twice = 0; twice < 2; twice++) embedding_backward(dwte, learned ? dwpe : NULL, dx, of, C, cpu);
     kernel_compare("embedding_backward twice, tokens", dwte, want_e, size_e, (size_t)V * C, 4);
     if (learned) kernel_compare("embedding_backward twice, positions", dwpe, want_p, size_p, (size_t)T * C, 4);
     kernel_keep(out, x, (size_t)B * T * C), kernel_keep(out, dwte, (size_t)V * C),

@@ -154,12 +154,16 @@ static void model_pass_forward(Model *m, const int32_t *tokens, const int32_t *t
     ModelBatch batch = {tokens, targets, NULL, B, T};
     model_forward(m, &batch, scale, logits);
 }
-// One pass over B sequences; the gradient is that of scale times the sum of losses. Returns that sum.
-static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale,
-                         float *logits) {
-    model_pass_forward(m, tokens, targets, B, T, scale, logits);
+// One pass over a batch; the gradient is that of scale times the sum of losses. Returns that sum.
+static double model_pass_of(Model *m, ModelBatch batch, double scale, float *logits) {
+    model_forward(m, &batch, scale, logits);
     if (scale != 0) model_backward(m, true);
     return model_loss(m);
+}
+static double model_pass(Model *m, const int32_t *tokens, const int32_t *targets, int B, int T, double scale,
+                         float *logits) {
+    ModelBatch batch = {tokens, targets, NULL, B, T};
+    return model_pass_of(m, batch, scale, logits);
 }
 
 // ---------------------------------------------------------------- fixtures
@@ -867,13 +871,43 @@ static void test_model_configs(void) {
                   c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
               "defaults of %s: %s", classes[i].text, ok ? "other sizes" : err.text);
     }
+    // Windows: which layers have one, whatever says so, and what is written says the same.
+    static const struct {
+        const char *text;
+        int window, from, step;
+    } windows[] =
+        {{"{\"model_type\": \"mistral\"}", 4096, 0, 0},
+         {"{\"model_type\": \"mistral\", \"sliding_window\": 9}", 9, 0, 0},
+         {"{\"model_type\": \"mistral\", \"sliding_window\": 131072}", 0, 0, 0},
+         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true}", 4096, 28, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"max_window_layers\": 32}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"sliding_window\": 9}", 0, 0, 0},
+         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 6, "
+          "\"layer_types\": [\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+          "\"sliding_attention\", \"full_attention\"]}",
+          9, 0, 3},
+         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 3, "
+          "\"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"], \"max_window_layers\": 1}",
+          9, 2, 0}};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        Config back;
+        Path folder = test_temp("windows");
+        CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+        ok = config_of_text(&c, windows[i].text, &err);
+        CHECK(ok && c.window == windows[i].window && c.window_from == windows[i].from &&
+                  c.window_step == windows[i].step,
+              "%s: window %d from layer %d, step %d: %s", windows[i].text, c.window, c.window_from, c.window_step,
+              ok ? "" : err.text);
+        ok = folder_write_config(folder.text, &c, NULL, NULL, &err) && folder_read_config(&back, folder.text, &err);
+        CHECK(ok && !config_difference(&c, &back), "%s: not as written: %s", windows[i].text, ok ? "" : err.text);
+    }
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mixtral\"}", &err), "mixtral");
     CHECK_ERROR(config_of_text(&c, "{}", &err), "model_type");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"hidden_act\": \"gelu\"}", &err), "hidden_act");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"attention_bias\": true}", &err), "attention_bias");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"num_key_value_heads\": 2}", &err), "key/value");
     CHECK_ERROR(config_of_text(&c, "{" LLAMA_TEXT ", \"head_dim\": 7}", &err), "even");
-    CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"mistral\"}", &err), "\"sliding_window\" is missing");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"activation_function\": \"gelu\"}", &err), "activation_function");
     CHECK_ERROR(config_of_text(&c, "{" GPT2_TEXT ", \"scale_attn_weights\": false}", &err), "scale_attn_weights");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"gpt2\", \"n_embd\": 24, \"n_head\": 5}", &err), "divide");
@@ -1035,12 +1069,16 @@ enum { FD_T = 13, FD_PASSES = 2 };
 typedef struct {
     Model *m;
     int passes; // micro-batches of 2 and of 1 sequences
-    int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T];
+    int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T], starts[2 * FD_T];
+    bool documents; // rows hold several
 } FiniteDifference;
 
 static double fd_loss(FiniteDifference *f, double scale) {
     double loss = 0;
-    for (int i = 0; i < f->passes; i++) loss += model_pass(f->m, f->tokens[i], f->targets[i], 2 - i, FD_T, scale, NULL);
+    for (int i = 0; i < f->passes; i++) {
+        ModelBatch batch = {f->tokens[i], f->targets[i], f->documents ? f->starts : NULL, 2 - i, FD_T};
+        loss += model_pass_of(f->m, batch, scale, NULL);
+    }
     return loss;
 }
 
@@ -1070,9 +1108,13 @@ static void fd_check(const char *what, const Param *p, const char *where, double
           what, p->name, where, ours, theirs, error);
 }
 
-static void fd_config(const char *what, Config c, int recompute, bool accumulate) {
+static void fd_config(const char *what, Config c, int recompute, bool accumulate, bool documents) {
+    static const int32_t starts[2][FD_T] = {{0, 0, 0, 3, 4, 4, 4, 4, 8, 8, 8, 11, 11}, {0, 1, 1, 1, 1, 1, 6, 6, 6, 6}};
     FiniteDifference f;
     memset(&f, 0, sizeof f);
+    memcpy(f.starts, starts, sizeof starts);
+    for (int t = 10; t < FD_T; t++) f.starts[FD_T + t] = t; // documents of one token
+    f.documents = documents;
     f.m = model_make(&c, model_shape(recompute, 1, 2, FD_T, true));
     if (!f.m) return;
     Model *m = f.m;
@@ -1122,23 +1164,32 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
 }
 
 static void test_model_finite_differences(void) {
-    fd_config("gpt2", model_small_config(FAMILY_GPT2, 3, 8, true), RECOMPUTE_NONE, false);
-    fd_config("gpt2, own head, accumulated", model_small_config(FAMILY_GPT2, 3, 8, false), RECOMPUTE_BLOCK, true);
-    fd_config("gpt2, grouped queries", model_small_config(FAMILY_GPT2, 1, 7, true), RECOMPUTE_CHEAP, true);
-    fd_config("llama", model_small_config(FAMILY_LLAMA, 1, 10, false), RECOMPUTE_NONE, false);
-    fd_config("llama, tied, accumulated", model_small_config(FAMILY_LLAMA, 1, 8, true), RECOMPUTE_BLOCK, true);
+    fd_config("gpt2", model_small_config(FAMILY_GPT2, 3, 8, true), RECOMPUTE_NONE, false, false);
+    fd_config("gpt2, own head, accumulated", model_small_config(FAMILY_GPT2, 3, 8, false), RECOMPUTE_BLOCK, true,
+              false);
+    fd_config("gpt2, grouped queries", model_small_config(FAMILY_GPT2, 1, 7, true), RECOMPUTE_CHEAP, true, false);
+    fd_config("llama", model_small_config(FAMILY_LLAMA, 1, 10, false), RECOMPUTE_NONE, false, false);
+    fd_config("llama, tied, accumulated", model_small_config(FAMILY_LLAMA, 1, 8, true), RECOMPUTE_BLOCK, true, false);
     Config groups = model_small_config(FAMILY_LLAMA, 1, 6, true);
     groups.heads = 6, groups.kv_heads = 2; // two groups of three
-    fd_config("llama, two groups", groups, RECOMPUTE_NONE, true);
+    fd_config("llama, two groups", groups, RECOMPUTE_NONE, true, false);
     Config biased = model_small_config(FAMILY_LLAMA, 3, 8, false);
     biased.bias = 1;
-    fd_config("llama, biases", biased, RECOMPUTE_CHEAP, false);
+    fd_config("llama, biases", biased, RECOMPUTE_CHEAP, false, false);
     Config yarn = model_small_config(FAMILY_QWEN2, 1, 8, true);
     model_scale_rope(&yarn, ROPE_YARN);
-    fd_config("qwen2, yarn", yarn, RECOMPUTE_CHEAP, false);
-    fd_config("qwen3", model_small_config(FAMILY_QWEN3, 1, 10, true), RECOMPUTE_NONE, false);
-    fd_config("qwen3, own head, accumulated", model_small_config(FAMILY_QWEN3, 1, 6, false), RECOMPUTE_BLOCK, true);
-    fd_config("qwen3, cheap", model_small_config(FAMILY_QWEN3, 3, 8, true), RECOMPUTE_CHEAP, false);
+    fd_config("qwen2, yarn", yarn, RECOMPUTE_CHEAP, false, false);
+    fd_config("qwen3", model_small_config(FAMILY_QWEN3, 1, 10, true), RECOMPUTE_NONE, false, false);
+    fd_config("qwen3, own head, accumulated", model_small_config(FAMILY_QWEN3, 1, 6, false), RECOMPUTE_BLOCK, true,
+              false);
+    fd_config("qwen3, cheap", model_small_config(FAMILY_QWEN3, 3, 8, true), RECOMPUTE_CHEAP, false, false);
+    fd_config("gpt2, documents", model_small_config(FAMILY_GPT2, 3, 8, true), RECOMPUTE_BLOCK, true, true);
+    Config window = model_small_config(FAMILY_MISTRAL, 1, 10, false);
+    window.window = 3;
+    fd_config("mistral, a window", window, RECOMPUTE_NONE, true, false);
+    window = model_small_config(FAMILY_QWEN3, 3, 8, true);
+    window.window = 4, window.window_from = 1;
+    fd_config("qwen3, documents and a window in the last layer", window, RECOMPUTE_CHEAP, false, true);
 }
 
 #endif
@@ -1165,9 +1216,9 @@ static void test_model_init(void) {
 }
 
 static void test_model(void) {
-    static const char *const folders[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
-                                          "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
-                                          "mistral-linear"};
+    static const char *const folders[] = {"gpt2",           "gpt2-untied",    "llama-untied", "llama-tied-bf16",
+                                          "qwen3-tied",     "qwen3-untied",   "llama-llama3", "qwen2-yarn",
+                                          "mistral-linear", "mistral-window", "qwen2-window", "qwen3-window"};
     test_model_init();
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();

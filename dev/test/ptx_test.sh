@@ -4,10 +4,10 @@
 #
 #     dev/test/ptx_test.sh [whole]
 #
-# make test runs attention, two shapes on sm_90. whole (make test-ptx): the kernels' tests on sm_80 and sm_90, and of every
-# family, in bf16 and fp32, the dump of a step against the CPU's and 8 steps of training; two ranks with each ZeRO stage;
-# and every kernel of the program must have run. On sm_90 the machine makes other choices that a device may make:
-# copies arrive early, sums are coarse. build/ptx holds the PTX.
+# make test runs attention, three shapes on sm_90, the last one of rows with documents. whole (make test-ptx): the
+# kernels' tests on sm_80 and sm_90, and of every family, in bf16 and fp32, the dump of a step against the CPU's and 8
+# steps of training; two ranks with each ZeRO stage; and every kernel of the program must have run. On sm_90 the machine
+# makes other choices that a device may make: copies arrive early, sums are coarse. build/ptx holds the PTX.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:?is set by make test-ptx}" "${SANITIZE:=0}" "${RUNNER:=}"
@@ -52,7 +52,7 @@ counted() {
 }
 
 if [ "${1:-}" != whole ]; then
-    for shape in 3 13; do kernels 90 cuda_attention_test "$shape"; done
+    for shape in 3 13 35; do kernels 90 cuda_attention_test "$shape"; done
     counted
     conclude
     exit

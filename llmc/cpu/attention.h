@@ -1,10 +1,10 @@
 /*
-attention.h: causal attention with grouped queries.
+attention.h: causal attention with grouped queries, within documents and windows.
 
 Both passes follow FlashAttention-2 (Dao 2023, arXiv:2307.08691): scores exist only for one block of
 queries and keys at a time, so memory grows with T and not with T^2. The matrix products of the blocks
-are tiles of gemm.h (TILE_M x TILE_N), on operands packed as there; blocks that the causal mask hides
-are skipped.
+are tiles of gemm.h (TILE_M x TILE_N), on operands packed as there; blocks that the causal mask, the
+borders of documents or a window (attention_first) hide are skipped.
 
 Forward: TILE_N queries are the numbers of TILE_V vectors, keys are rows. Maximum, sum and rescaling
 then need no operation across a vector, and P^T comes out in the layout in which the next product
@@ -16,8 +16,8 @@ Backward: TILE_N keys are the numbers of the vectors, queries are rows:
     dV^T (HS, keys) += dO^T P            dK^T += Q^T dS          dQ^T (HS, queries) += K^T dS^T
 which needs one transposition, of dS.
 
-A NaN in a key or value that the mask hides can reach queries of the same block of TILE_N, since the
-products run over the block with a probability of 0.
+A NaN in a key or value that the mask hides can reach queries less than TILE_N away, since the products run over
+whole tiles with a probability of 0.
 
 On the tile unit both passes are those of attention_tiles.h; with dot products of bf16 they stay in fp32.
 */
@@ -60,28 +60,37 @@ static inline void tiles_add(real *out, const real *a, size_t stride, const real
     else tiles_add_of(out, a, stride, b, rows, units, 0, 3);
 }
 
+// The keys that the queries of a block see, from which to which; and those that all of them see.
+typedef struct {
+    vint first[TILE_V], last[TILE_V];
+    int all_first, all_last;
+} Sight;
+
 // Scores of TILE_M keys: s (TILE_M, TILE_N) = K panel (HS, TILE_M)^T Q^T (HS, TILE_N), thirds from
-// `first`; what the mask hides becomes -Inf; top: the running maximum of each query.
+// `first`; what is hidden becomes -Inf; top: the running maximum of each query.
 ALWAYS_INLINE void attention_scores(real *s, vreal top[TILE_V], const real *k_panel, const real *qt, int HS,
-                                    const vint last[TILE_V], int key, bool masked, int first) {
+                                    const Sight *sight, int key, bool masked, int first) {
     vreal sums[TILE_M][TILE_V];
     tile_product(sums, k_panel, qt, HS, first * THIRD, TILE_V, false, NULL, 0);
     UNROLL
     for (int i = 0; i < TILE_M; i++) {
         UNROLL
         for (int j = first * THIRD; j < TILE_V; j++) {
-            if (masked) sums[i][j] = vselect(last[j] >= key + i, sums[i][j], vset(-(real)INFINITY));
+            if (masked) {
+                vint seen = (sight->last[j] >= key + i) & (sight->first[j] <= key + i);
+                sums[i][j] = vselect(seen, sums[i][j], vset(-(real)INFINITY));
+            }
             top[j] = vmax(sums[i][j], top[j]);
             vstore(s + i * TILE_N + j * VL, sums[i][j]);
         }
     }
 }
 
-// One block of `count` <= TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and behind them
-// (HS/TILE_M, Tkv, TILE_M) of the values are packed. limit: the last key that the first query sees.
-static inline void attention_block(Rows out, real *lse, Rows q, const real *k_panels, int count, int limit,
+// One block of at most TILE_N queries of one head. k_panels (Tkv/TILE_M, stride HS) and behind them
+// (HS/TILE_M, Tkv, TILE_M) of the values are packed, from the first key that any query sees.
+static inline void attention_block(Rows out, real *lse, Rows q, const real *k_panels, QueryBlock block,
                                    AttentionShape shape, real *scratch) {
-    int HS = shape.HS;
+    int HS = shape.HS, count = block.count, limit = shape.Tkv - shape.Tq + block.t;
     size_t hs_units = (size_t)panel_units(HS, UNIT_VECTORS), hs_rows = round_up((size_t)HS, TILE_M),
            t_rows = round_up((size_t)shape.Tkv, TILE_M);
     const real *v_panels = k_panels + t_rows * hs_units;
@@ -92,13 +101,16 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
     for (size_t i = 0; i < hs_units * TILE_N; i += VL) vstore(qt + i, vload(qt + i) * scale);
     memset(ot, 0, sizeof(real) * hs_rows * TILE_N);
     Softmax x[TILE_V];
-    vint last[TILE_V]; // of each query: the last key it sees
+    Sight sight;
+    block_firsts(sight.first, TILE_V, block, shape);
     for (int j = 0; j < TILE_V; j++) {
-        x[j] = (Softmax){vset(-(real)INFINITY), {0}};
-        for (int i = 0; i < VL; i++) last[j][i] = limit + j * VL + i;
+        x[j] = (Softmax){vset((real)SCORE_LEAST), {0}};
+        for (int i = 0; i < VL; i++) sight.last[j][i] = limit + j * VL + i;
     }
-    int end = limit + count; // keys that any of them sees
-    for (int k0 = 0; k0 < end; k0 += ATTENTION_KEYS) {
+    sight.all_first = attention_first(shape, block.b, block.t + count - 1), sight.all_last = limit;
+    // Keys that any of them sees, in whole panels.
+    int begin = attention_first(shape, block.b, block.t) / TILE_M * TILE_M, end = limit + count;
+    for (int k0 = begin; k0 < end; k0 += ATTENTION_KEYS) {
         int keys = end - k0 < ATTENTION_KEYS ? (int)round_up((size_t)(end - k0), TILE_M) : ATTENTION_KEYS;
         vreal top[TILE_V];
         for (int j = 0; j < TILE_V; j++) top[j] = x[j].m;
@@ -107,10 +119,11 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
             real *at = s + (size_t)k * TILE_N;
             // Third i of the queries sees nothing behind key limit + (i+1)*THIRD_N - 1.
             int hidden = (k0 + k - limit) / THIRD_N;
-            if (k0 + k + TILE_M - 1 <= limit) attention_scores(at, top, panel, qt, HS, last, k0 + k, false, 0);
-            else if (hidden <= 0) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 0);
-            else if (hidden == 1) attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 1);
-            else attention_scores(at, top, panel, qt, HS, last, k0 + k, true, 2);
+            bool whole = k0 + k + TILE_M - 1 <= sight.all_last && k0 + k >= sight.all_first;
+            if (whole) attention_scores(at, top, panel, qt, HS, &sight, k0 + k, false, 0);
+            else if (hidden <= 0) attention_scores(at, top, panel, qt, HS, &sight, k0 + k, true, 0);
+            else if (hidden == 1) attention_scores(at, top, panel, qt, HS, &sight, k0 + k, true, 1);
+            else attention_scores(at, top, panel, qt, HS, &sight, k0 + k, true, 2);
         }
         int seen[3]; // keys of this block that each third sees
         for (int i = 0; i < 3; i++)
@@ -130,7 +143,7 @@ static inline void attention_block(Rows out, real *lse, Rows q, const real *k_pa
 // output (2 + HS) of its keys; these are put together at the end. Bound by reading keys and values.
 static inline void attention_few_queries(real *out, real *lse, Heads in, AttentionShape shape, Cpu *cpu) {
     int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
-    int chunks = ceil_divide(Tkv, ATTENTION_CHUNK);
+    int chunk0 = attention_first(shape, 0, 0) / ATTENTION_CHUNK, chunks = ceil_divide(Tkv, ATTENTION_CHUNK) - chunk0;
     size_t width = round_up((size_t)HS + 2, 16), rows = (size_t)B * (size_t)NH * (size_t)Tq;
     real *partial =
         (real *)cpu_workspace(cpu, sizeof(real) * rows * (size_t)chunks * width); // (B, NH, Tq, chunks, width)
@@ -138,9 +151,10 @@ static inline void attention_few_queries(real *out, real *lse, Heads in, Attenti
     int whole = HS / VL * VL, rest = HS - whole;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int64_t task = 0; task < (int64_t)rows * chunks; task++) {
-        int chunk = (int)(task % chunks), t = (int)(task / chunks % Tq), h = (int)(task / chunks / Tq % NH),
+        int chunk = chunk0 + (int)(task % chunks), t = (int)(task / chunks % Tq), h = (int)(task / chunks / Tq % NH),
             b = (int)(task / chunks / Tq / NH), kh = h / (NH / NKV);
-        int first = chunk * ATTENTION_CHUNK, end = (int)int64_min(first + ATTENTION_CHUNK, Tkv - Tq + t + 1);
+        int first = (int)int64_max(chunk * ATTENTION_CHUNK, attention_first(shape, b, t)),
+            end = (int)int64_min((chunk + 1) * ATTENTION_CHUNK, Tkv - Tq + t + 1);
         real *p = partial + (size_t)task * width, *o = p + 2, s[ATTENTION_CHUNK + VL], m = -(real)INFINITY;
         memset(p, 0, sizeof(real) * width);
         p[0] = m;
@@ -184,7 +198,7 @@ static inline void attention_few_queries(real *out, real *lse, Heads in, Attenti
         for (int c = 1; c < chunks; c++) m = p[(size_t)c * width] > m ? p[(size_t)c * width] : m;
         memset(o, 0, sizeof(real) * (size_t)HS);
         for (int c = 0; c < chunks; c++, p += width) {
-            if (c * ATTENTION_CHUNK > Tkv - Tq + t) break;
+            if ((chunk0 + c) * ATTENTION_CHUNK > Tkv - Tq + t) break;
             real factor = vexp(vset(p[0] - m))[0];
             l += factor * p[1];
             for (int d = 0; d < HS; d++) o[d] += factor * p[2 + d];
@@ -213,13 +227,14 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
     real *packed =
         (real *)cpu_workspace(cpu, sizeof(real) * (head * (size_t)B * (size_t)NKV + own * (size_t)cpu->threads));
     real *scratch = packed + head * (size_t)B * (size_t)NKV;
+    int begin = attention_first(s, 0, 0) / TILE_M * TILE_M; // no query sees a key before it
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int i = 0; i < B * NKV; i++) {
         Operand K = {head_at(in.k, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.k.ld, LAYOUT_ALONG_K};
         Operand V = {head_at(in.v, i / NKV, 0, i % NKV, Tkv, HS), (size_t)in.v.ld, LAYOUT_ACROSS_K};
         real *kp = packed + (size_t)i * head, *vp = kp + t_rows * hs_units;
-        pack_panels(kp, hs_units * TILE_M, K, 0, Tkv, 0, HS, TILE_M, false);
-        pack_panels(vp, t_rows * TILE_M, V, 0, HS, 0, Tkv, TILE_M, false);
+        pack_panels(kp + (size_t)begin * hs_units, hs_units * TILE_M, K, begin, Tkv, 0, HS, TILE_M, false);
+        pack_panels(vp + (size_t)begin * TILE_M, t_rows * TILE_M, V, 0, HS, begin, Tkv - begin, TILE_M, false);
         for (size_t d = 0; d < hs_rows; d += TILE_M)
             memset(vp + d * t_rows + (size_t)Tkv * TILE_M, 0, sizeof(real) * (t_rows - (size_t)Tkv) * TILE_M);
     }
@@ -228,12 +243,12 @@ static inline void attention_forward(real *out, real *lse, Heads in, AttentionSh
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic))
     for (int task = 0; task < B * NH * blocks; task++) {
         // The last blocks see the most keys: first the long tasks, then the short ones.
-        int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILE_N,
-            count = Tq - t < TILE_N ? Tq - t : TILE_N;
+        int b = task % (B * NH) / NH, h = task % NH, t = (blocks - 1 - task / (B * NH)) * TILE_N;
+        QueryBlock block = {b, t, Tq - t < TILE_N ? Tq - t : TILE_N};
         const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
         Rows to = {head_at(all, b, t, h, Tq, HS), all.ld}, q = {head_at(in.q, b, t, h, Tq, HS), in.q.ld};
-        attention_block(to, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL, q, kp, count,
-                        Tkv - Tq + t, s, scratch + own * (size_t)this_thread());
+        attention_block(to, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL, q, kp, block, s,
+                        scratch + own * (size_t)this_thread());
     }
 }
 
@@ -280,7 +295,8 @@ static inline AttentionScratch attention_scratch(int T, int HS) {
 // The scratch memory of one thread, laid out, and what all steps ask for.
 typedef struct {
     AttentionScratch size;
-    int T, HS;
+    AttentionShape shape;
+    int b, T, HS; // b: which sequence
     real scale;
     real *qp, *gp;      // Q, dO (T/TILE_M, hs_units, TILE_M), as rows of A
     real *qa, *ga;      // Q, dO (hs_rows/TILE_M, t_rows, TILE_M), as columns of A
@@ -293,9 +309,9 @@ typedef struct {
     real *dkt, *dvt;    // dK^T, dV^T (panels, hs_rows, TILE_N)
 } BackwardParts;
 
-static inline BackwardParts backward_parts(real *at, AttentionScratch size, AttentionShape shape) {
+static inline BackwardParts backward_parts(real *at, AttentionScratch size, AttentionShape shape, int b) {
     BackwardParts s = {0};
-    s.size = size, s.T = shape.Tq, s.HS = shape.HS, s.scale = (real)shape.scale;
+    s.size = size, s.shape = shape, s.b = b, s.T = shape.Tq, s.HS = shape.HS, s.scale = (real)shape.scale;
     s.qp = at, s.gp = s.qp + size.q_panels, s.qa = s.gp + size.q_panels, s.ga = s.qa + size.q_across;
     s.kt = s.ga + size.q_across, s.vt = s.kt + size.keys, s.ka = s.vt + size.keys;
     s.p = s.ka + size.keys, s.ds = s.p + size.block, s.dst = s.ds + size.block;
@@ -304,16 +320,15 @@ static inline BackwardParts backward_parts(real *at, AttentionScratch size, Atte
     return s;
 }
 
-// 1. Packs rows start .. T - 1 of a head, of Q or dO, both ways, with rows of zeros up to a whole panel.
-ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *across, const real *x, size_t ld,
-                                 int start) {
-    Operand X = {x, ld, LAYOUT_ALONG_K}, Xt = {x, ld, LAYOUT_ACROSS_K};
-    int T = s->T, HS = s->HS;
+// 1. Packs rows start .. end - 1 of a head, of Q or dO, both ways, with rows of zeros from T up to a whole panel.
+ALWAYS_INLINE void backward_pack(const BackwardParts *s, real *rows, real *across, Rows x, int start, int end) {
+    Operand X = {x.at, (size_t)x.ld, LAYOUT_ALONG_K}, Xt = {x.at, (size_t)x.ld, LAYOUT_ACROSS_K};
+    int T = end < s->T ? end : s->T, HS = s->HS;
     size_t units = s->size.hs_units, t_rows = s->size.t_rows, whole = round_up((size_t)T, TILE_M);
     pack_panels(rows + (size_t)start * units, units * TILE_M, X, start, T, 0, HS, TILE_M, false);
-    memset(rows + whole * units, 0, sizeof(real) * (t_rows - whole) * units);
+    if (end >= s->T) memset(rows + whole * units, 0, sizeof(real) * (t_rows - whole) * units);
     pack_panels(across + (size_t)start * TILE_M, t_rows * TILE_M, Xt, 0, HS, start, T - start, TILE_M, false);
-    for (size_t d = 0; d < s->size.hs_rows; d += TILE_M)
+    for (size_t d = 0; d < s->size.hs_rows && end >= s->T; d += TILE_M)
         memset(across + d * t_rows + (size_t)T * TILE_M, 0, sizeof(real) * (t_rows - (size_t)T) * TILE_M);
 }
 
@@ -344,8 +359,11 @@ ALWAYS_INLINE void backward_slopes(const BackwardParts *s, int k0, int q0, int r
         if (last == 0) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 1);
         else if (last == 1) attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 2);
         else attention_slopes(pr, dsr, qr, gr, kt, vt, st, de, s->scale, HS, 3);
-        for (int i = 0; i < TILE_M; i++)
+        for (int i = 0; i < TILE_M; i++) {
+            int t = q0 + i0 + i < s->T ? q0 + i0 + i : s->T - 1, before = attention_first(s->shape, s->b, t) - k0;
+            for (int c = 0; c < before && c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
             for (int c = row + i + 1; c < TILE_N; c++) pr[i * TILE_N + c] = dsr[i * TILE_N + c] = 0;
+        }
     }
 }
 
@@ -420,7 +438,8 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
         int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
         int p_first = key_range_start(panels, range, ranges), p_last = key_range_start(panels, range + 1, ranges);
         int start = p_first * TILE_N; // queries before it see none of these keys
-        BackwardParts s = backward_parts(scratch + size.total * (size_t)this_thread(), size, shape);
+        int q_end = queries_end(shape, b, p_last * TILE_N - 1, start, TILE_N); // of those that see any of them
+        BackwardParts s = backward_parts(scratch + size.total * (size_t)this_thread(), size, shape, b);
         size_t first = (size_t)start * size.hs_rows, numbers = (size_t)(p_last - p_first) * TILE_N * size.hs_rows;
         memset(s.dkt + first, 0, sizeof(real) * numbers);
         memset(s.dvt + first, 0, sizeof(real) * numbers);
@@ -428,16 +447,18 @@ static inline void attention_backward(Heads d, const real *dout, const real *out
         for (int h = kh * group; h < (kh + 1) * group; h++) {
             size_t head = (size_t)b * (size_t)NH + (size_t)h, ld = (size_t)NH * (size_t)HS,
                    at = (size_t)b * (size_t)T * ld + (size_t)h * (size_t)HS;
+            Rows q = {head_at(in.q, b, 0, h, T, HS), in.q.ld}, g = {(real *)dout + at, NH * HS};
             real *dqt = dq_parts + (size_t)range * dq_size + head * size.q_across;
             memset(dqt + first, 0, sizeof(real) * (size.t_rows - (size_t)start) * size.hs_rows);
-            backward_pack(&s, s.qp, s.qa, head_at(in.q, b, 0, h, T, HS), (size_t)in.q.ld, start);
-            backward_pack(&s, s.gp, s.ga, dout + at, ld, start);
+            backward_pack(&s, s.qp, s.qa, q, start, q_end);
+            backward_pack(&s, s.gp, s.ga, g, start, q_end);
             QueryStats stats = {s.stat, s.delta, T, (int)size.t_rows, HS};
             query_stats(stats, lse + head * (size_t)T, dout + at, out + at, ld, start);
             for (int k0 = start; k0 < p_last * TILE_N; k0 += TILE_N) {
                 backward_pack_keys(&s, k, v, k0);
-                for (int q0 = k0; q0 < (int)size.t_rows; q0 += ATTENTION_QUERIES * TILE_N) {
-                    int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, (int64_t)size.t_rows - q0);
+                int end = queries_end(shape, b, k0 + TILE_N - 1, k0, TILE_N);
+                for (int q0 = k0; q0 < end; q0 += ATTENTION_QUERIES * TILE_N) {
+                    int rows = (int)int64_min(ATTENTION_QUERIES * TILE_N, end - q0);
                     backward_slopes(&s, k0, q0, rows);
                     backward_transpose(&s, rows);
                     backward_sums(&s, dqt, k0, q0, rows);

@@ -10,7 +10,8 @@ computed, since a tile of the right operand is pairs of rows, and one of the lef
                 dP^T = V dO^T         dS^T = P^T (dP^T - delta)     dK (keys, HS) += dS^T Q
                                                                     dQ^T (HS, queries) += K^T dS^T
 
-Blocks of 32 keys and 32 queries that the mask hides are left out; those on the diagonal are computed and masked.
+Blocks of 32 keys and 32 queries that the causal mask, the borders of documents or a window hide are left out; those of
+which a part is hidden are computed and masked.
 */
 #ifndef LLMC_CPU_ATTENTION_TILES_H
 #define LLMC_CPU_ATTENTION_TILES_H
@@ -86,12 +87,13 @@ ALWAYS_INLINE void tiles_product(real *out, bool add, const real *a, const real 
 
 // ---------------------------------------------------------------- forward
 
-// 32 queries of one head, `count` of them there. kp: K (T/32 panels along HS), vp: V^T (HS/32 panels along T). limit:
-// the last key that the first query sees. scratch: (TILES_KEYS, 32) scores, their pairs, Q^T, O^T.
-static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real *kp, const real *vp, int count,
-                                         int limit, AttentionShape shape, real *scratch, const Cpu *cpu) {
-    int HS = shape.HS;
+// At most 32 queries of one head. kp: K (T/32 panels along HS), and behind it V^T (HS/32 panels along T). scratch:
+// (TILES_KEYS, 32) scores, their pairs, Q^T, O^T.
+static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real *kp, QueryBlock block,
+                                         AttentionShape shape, real *scratch, const Cpu *cpu) {
+    int HS = shape.HS, count = block.count, limit = shape.Tkv - shape.Tq + block.t;
     TilesShape size = tiles_shape(shape.Tkv, HS);
+    const real *vp = kp + size.panels;
     real *s = scratch, *p = s + TILES_KEYS * TILES_N, *qt = p + TILES_KEYS * TILES_N / 2,
          *ot = qt + size.hs_rows * TILES_N / 2;
     Operand Q = {q.at, (size_t)q.ld, LAYOUT_ALONG_K};
@@ -99,13 +101,16 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
     memset(ot, 0, sizeof(real) * size.hs_rows * TILES_N);
     Softmax x[TILES_V];
     vreal scale = vset((real)shape.scale);
-    vint last[TILES_V] = {{0}}; // of each query: the last key it sees
+    vint first[TILES_V] = {{0}}, last[TILES_V] = {{0}}; // of each query: the keys it sees
+    block_firsts(first, TILES_V, block, shape);
     for (int j = 0; j < TILES_V; j++) {
-        x[j] = (Softmax){vset(-(real)INFINITY), {0}};
+        x[j] = (Softmax){vset((real)SCORE_LEAST), {0}};
         for (int i = 0; i < VL; i++) last[j][i] = limit + j * VL + i;
     }
-    int end = limit + count; // keys that any of them sees
-    for (int k0 = 0; k0 < end; k0 += TILES_KEYS) {
+    // Keys that any of them sees, in whole panels; and from where on all see them.
+    int begin = attention_first(shape, block.b, block.t) / AMX_BLOCK * AMX_BLOCK, end = limit + count,
+        all_first = attention_first(shape, block.b, block.t + count - 1);
+    for (int k0 = begin; k0 < end; k0 += TILES_KEYS) {
         int keys = end - k0 < TILES_KEYS ? (int)round_up((size_t)(end - k0), AMX_BLOCK) : TILES_KEYS;
         vreal top[TILES_V];
         for (int j = 0; j < TILES_V; j++) top[j] = x[j].m;
@@ -113,11 +118,12 @@ static inline void attention_tiles_block(Rows out, real *lse, Rows q, const real
             real *at = s + k * TILES_N;
             tiles_product(at, false, kp + (size_t)(k0 + k) / AMX_BLOCK * (size_t)size.hs_blocks * TILES_PANEL, qt, 0,
                           size.hs_blocks, cpu);
-            bool masked = k0 + k + AMX_BLOCK - 1 > limit;
+            bool masked = k0 + k + AMX_BLOCK - 1 > limit || k0 + k < all_first;
             for (int i = 0; i < AMX_BLOCK; i++)
                 for (int j = 0; j < TILES_V; j++) {
                     vreal v = vload(at + i * TILES_N + j * VL) * scale;
-                    if (masked) v = vselect(last[j] >= k0 + k + i, v, vset(-(real)INFINITY));
+                    int key = k0 + k + i;
+                    if (masked) v = vselect((last[j] >= key) & (first[j] <= key), v, vset(-(real)INFINITY));
                     top[j] = vmax(v, top[j]);
                     vstore(at + i * TILES_N + j * VL, v);
                 }
@@ -158,12 +164,12 @@ static inline void attention_tiles_forward(real *out, real *lse, Heads in, Atten
         OMP(for schedule(dynamic))
         for (int task = 0; task < B * NH * blocks; task++) {
             // The last blocks see the most keys: first the long tasks, then the short ones.
-            int block = blocks - 1 - task / (B * NH), b = task % (B * NH) / NH, h = task % NH, t = block * TILES_N,
-                count = Tq - t < TILES_N ? Tq - t : TILES_N;
+            int b = task % (B * NH) / NH, h = task % NH, t = (blocks - 1 - task / (B * NH)) * TILES_N;
+            QueryBlock block = {b, t, Tq - t < TILES_N ? Tq - t : TILES_N};
             const real *kp = packed + ((size_t)b * (size_t)NKV + (size_t)(h / (NH / NKV))) * head;
             Rows to = {head_at(all, b, t, h, Tq, HS), all.ld}, q = {head_at(in.q, b, t, h, Tq, HS), in.q.ld};
             attention_tiles_block(to, lse ? lse + ((size_t)b * (size_t)NH + (size_t)h) * (size_t)Tq + t : NULL, q, kp,
-                                  kp + size.panels, count, Tkv - Tq + t, s, scratch + own * (size_t)this_thread(), cpu);
+                                  block, s, scratch + own * (size_t)this_thread(), cpu);
         }
         amx_end(cpu->emulated);
     }
@@ -174,7 +180,8 @@ static inline void attention_tiles_forward(real *out, real *lse, Heads in, Atten
 // The scratch memory of one thread, laid out.
 typedef struct {
     TilesShape size;
-    int T, HS;
+    AttentionShape shape;
+    int b, T, HS; // b: which sequence
     real scale;
     real *ka, *va, *kt;      // K and V along HS, K^T along T: left operands of the head of keys
     real *qb, *gb, *qt, *gt; // Q and dO along HS, Q and dO along T: right operands of the head of queries
@@ -189,15 +196,22 @@ enum { TILES_PAIRS = TILES_KEYS * TILES_KEYS / 2 };
 static inline size_t tiles_parts_numbers(TilesShape s) {
     return round_up(11 * s.panels + 2 * s.t_rows + 2 * TILES_BLOCK + 3 * TILES_PAIRS + PACK_AHEAD / sizeof(real), 64);
 }
-static inline TilesParts tiles_parts(real *at, AttentionShape shape) {
+static inline TilesParts tiles_parts(real *at, AttentionShape shape, int b) {
     TilesParts s;
-    s.size = tiles_shape(shape.Tq, shape.HS), s.T = shape.Tq, s.HS = shape.HS, s.scale = (real)shape.scale;
+    s.size = tiles_shape(shape.Tq, shape.HS), s.shape = shape, s.b = b, s.T = shape.Tq, s.HS = shape.HS,
+    s.scale = (real)shape.scale;
     size_t n = s.size.panels;
     s.ka = at, s.va = s.ka + n, s.kt = s.va + n, s.qb = s.kt + n, s.gb = s.qb + n, s.qt = s.gb + n, s.gt = s.qt + n;
     s.stat = s.gt + n, s.delta = s.stat + s.size.t_rows, s.s = s.delta + s.size.t_rows, s.dp = s.s + TILES_BLOCK;
     s.pa = s.dp + TILES_BLOCK, s.dsa = s.pa + TILES_PAIRS, s.dsb = s.dsa + TILES_PAIRS, s.dk = s.dsb + TILES_PAIRS,
     s.dv = s.dk + 2 * n;
     return s;
+}
+
+// The first block of keys of which the block of queries `qb` sees any. The block kb of keys is seen by queries up to
+// the last block for which this is not above kb.
+static inline int tiles_first(const TilesParts *s, int qb) {
+    return attention_first(s->shape, s->b, qb * TILES_N) / AMX_BLOCK;
 }
 
 // P^T and dS^T of the block of keys `kb` and that of queries `qb`, kb <= qb, which are the i-th and j-th of their
@@ -207,15 +221,23 @@ static inline void tiles_slopes(const TilesParts *s, int kb, int qb, int i, int 
     size_t key = (size_t)kb * (size_t)hs * TILES_PANEL, query = (size_t)qb * (size_t)hs * TILES_PANEL;
     tiles_product(s->s, false, s->ka + key, s->qb + query, 0, hs, cpu);
     tiles_product(s->dp, false, s->va + key, s->gb + query, 0, hs, cpu);
+    QueryBlock block = {s->b, qb * TILES_N, s->T - qb * TILES_N < TILES_N ? s->T - qb * TILES_N : TILES_N};
+    vint first[TILES_V] = {{0}};
+    block_firsts(first, TILES_V, block, s->shape);
+    bool masked = kb == qb || kb * AMX_BLOCK < attention_first(s->shape, s->b, block.t + block.count - 1);
     for (int v = 0; v < TILES_V; v++) {
         vreal stat = vload(s->stat + qb * TILES_N + v * VL), delta = vload(s->delta + qb * TILES_N + v * VL);
         vint number = {0};
-        for (int n = 0; n < VL; n++) number[n] = v * VL + n;
+        for (int n = 0; n < VL; n++) number[n] = (qb - kb) * AMX_BLOCK + v * VL + n; // from the first key
+        first[v] -= kb * AMX_BLOCK;
         for (int k = 0; k < AMX_BLOCK; k++) {
             real *at = s->s + k * TILES_N + v * VL, *slope = s->dp + k * TILES_N + v * VL;
             vreal p = vexp_falling(vload(at) * s->scale - stat);
             vreal ds = p * (vload(slope) - delta);
-            if (kb == qb) p = vselect(number >= k, p, (vreal){0}), ds = vselect(number >= k, ds, (vreal){0});
+            if (masked) {
+                vint seen = (number >= k) & (first[v] <= k);
+                p = vselect(seen, p, (vreal){0}), ds = vselect(seen, ds, (vreal){0});
+            }
             vstore(at, p);
             vstore(slope, ds);
         }
@@ -225,29 +247,38 @@ static inline void tiles_slopes(const TilesParts *s, int kb, int qb, int i, int 
     tiles_of_rows(s->dsb + (j * TILES_SIDE + i) * TILES_PANEL, s->dp, TILES_N);
 }
 
-// All of TILES_KEYS keys from block k0 on and as many queries from block q0 on: n and m blocks of them.
+// All of TILES_KEYS keys from block k0 on and as many queries from block q0 on, n and m blocks of them, that see each
+// other.
 static inline void tiles_square(const TilesParts *s, real *dqt, int k0, int n, int q0, int m, const Cpu *cpu) {
     const int hs = s->size.hs_blocks;
     bool diagonal = k0 == q0;
+    int key_first[TILES_SIDE], query_end[TILES_SIDE];
+    for (int j = 0; j < m; j++) key_first[j] = (int)int64_max(tiles_first(s, q0 + j) - k0, 0);
     for (int i = 0; i < n; i++)
-        for (int j = diagonal ? i : 0; j < m; j++) tiles_slopes(s, k0 + i, q0 + j, i, j, cpu);
+        for (query_end[i] = 0; query_end[i] < m && key_first[query_end[i]] <= i;) query_end[i]++;
+    for (int i = 0; i < n; i++)
+        for (int j = diagonal ? i : 0; j < query_end[i]; j++) tiles_slopes(s, k0 + i, q0 + j, i, j, cpu);
     for (int d = 0; d < hs; d++) {
         const real *gt = s->gt + ((size_t)d * (size_t)s->size.t_blocks + (size_t)q0) * TILES_PANEL,
                    *qt = s->qt + ((size_t)d * (size_t)s->size.t_blocks + (size_t)q0) * TILES_PANEL,
                    *kt = s->kt + ((size_t)d * (size_t)s->size.t_blocks + (size_t)k0) * TILES_PANEL;
         for (int i = 0; i < n; i++) { // queries from block i on see these keys
-            int first = diagonal ? i : 0;
+            int first = diagonal ? i : 0, count = query_end[i] - first;
+            if (count <= 0) continue;
             size_t to = ((size_t)(k0 + i) * (size_t)hs + (size_t)d) * TILES_BLOCK;
             amx_block(cpu->emulated, s->dv + to, AMX_BLOCK, s->dv + to,
                       (const char *)(s->pa + (i * TILES_SIDE + first) * TILES_PANEL),
-                      (const char *)(gt + first * TILES_PANEL), m - first);
+                      (const char *)(gt + first * TILES_PANEL), count);
             amx_block(cpu->emulated, s->dk + to, AMX_BLOCK, s->dk + to,
                       (const char *)(s->dsa + (i * TILES_SIDE + first) * TILES_PANEL),
-                      (const char *)(qt + first * TILES_PANEL), m - first);
+                      (const char *)(qt + first * TILES_PANEL), count);
         }
-        for (int j = 0; j < m; j++)
+        for (int j = 0; j < m; j++) {
+            int count = (diagonal && j + 1 < n ? j + 1 : n) - key_first[j];
+            if (count <= 0) continue;
             tiles_product(dqt + ((size_t)(q0 + j) * (size_t)hs + (size_t)d) * TILES_BLOCK, true, kt,
-                          s->dsb + j * TILES_SIDE * TILES_PANEL, 0, diagonal && j + 1 < n ? j + 1 : n, cpu);
+                          s->dsb + j * TILES_SIDE * TILES_PANEL, key_first[j], count, cpu);
+        }
     }
 }
 
@@ -278,7 +309,7 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
         for (int task = 0; task < ranges * B * NKV; task++) {
             int range = task / (B * NKV), b = task % (B * NKV) / NKV, kh = task % NKV;
             int first = key_range_start(squares, range, ranges), end = key_range_start(squares, range + 1, ranges);
-            TilesParts s = tiles_parts(scratch + own * (size_t)this_thread(), shape);
+            TilesParts s = tiles_parts(scratch + own * (size_t)this_thread(), shape, b);
             Rows k = {head_at(in.k, b, 0, kh, T, HS), in.k.ld}, v = {head_at(in.v, b, 0, kh, T, HS), in.v.ld};
             memset(s.dk, 0, sizeof(real) * 4 * size.panels); // dk and dv
             tiles_pack(s.ka, k, T, HS, true, true);
@@ -296,11 +327,13 @@ static inline void attention_tiles_backward(Heads d, const real *dout, const rea
                 tiles_pack(s.gt, g, T, HS, false, false);
                 QueryStats stats = {s.stat, s.delta, T, (int)size.t_rows, HS};
                 query_stats(stats, lse + head * (size_t)T, dout + at, out + at, ld, 0);
-                for (int ks = first; ks < end; ks++)
-                    for (int qs = ks; qs < squares; qs++)
+                for (int ks = first; ks < end; ks++) {
+                    int q_end = queries_end(shape, b, (ks + 1) * TILES_KEYS - 1, ks * TILES_KEYS, TILES_KEYS);
+                    for (int qs = ks; qs < q_end / TILES_KEYS; qs++)
                         tiles_square(&s, dqt, ks * TILES_SIDE,
                                      (int)int64_min(TILES_SIDE, size.t_blocks - ks * TILES_SIDE), qs * TILES_SIDE,
                                      (int)int64_min(TILES_SIDE, size.t_blocks - qs * TILES_SIDE), cpu);
+                }
             }
             Rows dk = {head_at(d.k, b, 0, kh, T, HS), d.k.ld}, dv = {head_at(d.v, b, 0, kh, T, HS), d.v.ld};
             tiles_store(dk, s.dk, s.scale, &s, first * TILES_SIDE, end * TILES_SIDE);

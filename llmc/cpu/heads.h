@@ -5,7 +5,9 @@ blocks of keys, and how the backward pass deals out keys.
 #ifndef LLMC_CPU_HEADS_H
 #define LLMC_CPU_HEADS_H
 
+#include "../model.h"
 #include "pack.h"
+#include <float.h>
 
 // Rows that lie ld numbers apart.
 typedef struct {
@@ -17,6 +19,32 @@ typedef struct {
 typedef struct {
     Rows q, k, v;
 } Heads;
+
+// Queries of one head that are worked on together: `count` of sequence b from the t-th on.
+typedef struct {
+    int b, t, count;
+} QueryBlock;
+
+// A number that every score is above, and that can be subtracted from itself: where scores begin that documents and
+// windows may all hide from a query. -Inf - -Inf would be NaN.
+#ifdef REAL_DOUBLE
+#define SCORE_LEAST (-DBL_MAX)
+#else
+#define SCORE_LEAST (-FLT_MAX)
+#endif
+
+// The first key that each of a block's queries sees; queries that only fill the block see what the last one does.
+ALWAYS_INLINE void block_firsts(vint *firsts, int vectors, QueryBlock block, AttentionShape s) {
+    for (int i = 0; i < vectors * VL; i++)
+        firsts[i / VL][i % VL] = attention_first(s, block.b, block.t + (i < block.count ? i : block.count - 1));
+}
+
+// Where the queries end, in blocks of `step` from query t on, of which one sees a key up to `key` of sequence b.
+static inline int queries_end(AttentionShape s, int b, int key, int t, int step) {
+    if (!s.window && !s.starts) return (s.Tq + step - 1) / step * step;
+    while (t < s.Tq && attention_first(s, b, t) <= key) t += step;
+    return t;
+}
 
 ALWAYS_INLINE size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 

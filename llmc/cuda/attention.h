@@ -1,5 +1,6 @@
 /*
-attention.h: causal attention with grouped queries, forward and backward, never storing T x T.
+attention.h: causal attention with grouped queries, within documents and windows, forward and backward, never storing
+T x T.
 
     attention_forward<Real>     out, and the logarithm of each row's sum (lse)
     attention_backward<Real>    dq, dk, dv
@@ -16,6 +17,11 @@ leaves them. K of the next tile arrives while P V is computed, V of this one whi
 cp.async. The maximum only moves when it would grow by more than 2^8 (as FlashAttention-4 does): P is
 then at most 256, the fp32 sums have room, bf16 has the same relative precision, and most tiles need
 not rescale O. Tiles past the diagonal are not visited, and only tiles on it are masked.
+
+Documents and windows (attention_first of model.h) hide keys before the first that a query sees. Which tiles of keys a
+tile of queries sees, and the other way round, is known before the loop, so that no tile is visited of which nothing is
+seen; tiles that a border crosses are masked. Kernels for it (MASKED) are compiled apart, those of ordinary rows stay as
+they are: at HS=128 there is no register left.
 
 Blocks start in sections: of as many heads of as many batches as have K and V (dkdv: Q and dO) that stay
 in the L2 cache together, so that each is read from memory once and not once for each tile of queries.
@@ -53,7 +59,8 @@ twice. At HS=128 the accumulators of the backward kernels leave registers for 16
 operands stay in registers too, but for Q in the forward kernel at HS=128.
 
 Registers bound the number of warps to 8 a multiprocessor, as two blocks of 4 or one of 8. nvcc 13.0,
-no spills:
+no spills (MASKED: forward at 128 spills 40 and 56 bytes, dK, dV on sm_90 8 and 4; first keys that wait in lanes and
+come by shuffles cost about as many, in other kernels):
 
                         rows of a warp  registers sm_80, sm_90  shared memory  clocks of it for a mma
     forward      64     32              223, 226                32 KB          1.0
@@ -241,6 +248,25 @@ template <bool TRANSPOSED, int M, int N> __device__ inline void tile_mask(float 
             }
 }
 
+// The same of keys before the first that their query sees. query: of the first row (TRANSPOSED: column), key: of the
+// first column (row). The first keys are read anew at each tile that needs it.
+template <bool TRANSPOSED, int M, int N>
+__device__ inline void tile_mask_before(float (&s)[M][N][4], AttentionShape shape, int b, int query, int key) {
+    int lane = (int)(threadIdx.x % 32), row = lane / 4, column = lane % 4 * 2;
+#pragma unroll
+    for (int line = 0; line < (TRANSPOSED ? N * 2 : M * 2); line++) { // of queries: columns, or rows
+        int t = query + (TRANSPOSED ? line / 2 * 8 + line % 2 + column : line * 8 + row);
+        int first = attention_first_of(shape, b, t) - key - (TRANSPOSED ? row : column);
+#pragma unroll
+        for (int across = 0; across < (TRANSPOSED ? M * 2 : N * 2); across++) {
+            int at = TRANSPOSED ? across * 8 : across / 2 * 8 + across % 2;
+            float *x = TRANSPOSED ? &s[across / 2][line / 2][across % 2 * 2 + line % 2]
+                                  : &s[line / 2][across / 2][line % 2 * 2 + across % 2];
+            if (at < first) *x = -INFINITY;
+        }
+    }
+}
+
 // The block's b*heads + h. A section's blocks have one blockIdx.z; the last section may have some too many.
 __device__ inline int attention_pair() { return (int)(blockIdx.z * gridDim.x + blockIdx.x); }
 
@@ -314,11 +340,12 @@ __device__ inline void forward_exponentials(float (&s)[M][N][4], float (&sum)[M]
 }
 
 // grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS). The shape in single
-// numbers: fields of a struct would be kept in registers, and at HS=128 there is none left.
-template <int HS>
+// numbers: fields of a struct would be kept in registers, and at HS=128 there is none left. mask: the shape again, for
+// MASKED.
+template <int HS, bool MASKED>
 __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLOCKS)
     attention_forward_kernel(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, int Tq, int Tkv, int NH, int NKV,
-                             int pairs, float scale) {
+                             int pairs, float scale, AttentionShape mask) {
     typedef ForwardTile<HS> Tile;
     constexpr int M = Tile::M, N = Tile::KEYS / 8, KEYS = Tile::KEYS, THREADS = Tile::THREADS;
     extern __shared__ __align__(128) unsigned char attention_smem[];
@@ -332,9 +359,10 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
     int before = Tkv - Tq,
         tiles = (min(Tkv, before + first + Tile::QUERIES) + KEYS - 1) / KEYS; // query i sees keys 0 .. before + i
     int end = (b + 1) * Tkv;                                                  // of the rows of k and v
+    int begin = MASKED ? attention_first(mask, b, first) / KEYS : 0; // the first tile that any query sees a key of
 
     tile_load<Tile::QUERIES, HS, THREADS>(q_smem, in.q.from(0, h * HS), b * Tq + first, (b + 1) * Tq);
-    tile_load<KEYS, HS, THREADS>(k_smem, in.k.from(0, kh * HS), end - Tkv, end);
+    tile_load<KEYS, HS, THREADS>(k_smem, in.k.from(0, kh * HS), end - Tkv + begin * KEYS, end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -344,13 +372,14 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
     tile_clear(o_rmem);
 #pragma unroll
     for (int i = 0; i < M * 2; i++) {
-        top[i / 2][i % 2] = -INFINITY;
+        top[i / 2][i % 2] = MASKED ? SCORE_LEAST : -INFINITY;
         sum[i / 2][i % 2] = 0;
     }
 
-    for (int tile = 0; tile < tiles; tile++) {
+    for (int tile = begin; tile < tiles; tile++) {
         int key = tile * KEYS;
         bool active = key <= before + row + M * 16 - 1; // does any row of this warp see the tile?
+        if (MASKED) active = active && key + KEYS > attention_first_of(mask, b, row);
         tile_load<KEYS, HS, THREADS>(v_smem, in.v.from(0, kh * HS), end - Tkv + key, end);
         cp_async_commit();
 
@@ -368,6 +397,8 @@ __global__ void __launch_bounds__(ForwardTile<HS>::THREADS, ForwardTile<HS>::BLO
         // 2. P = 2^(S scale - top), while the next K arrives
         if (active) {
             if (key + KEYS - 1 > before + row) tile_mask<false>(s_rmem, before + row - key);
+            if (MASKED && key < attention_first_of(mask, b, row + M * 16 - 1))
+                tile_mask_before<false>(s_rmem, mask, b, row, key);
             forward_rescale<HS>(o_rmem, top, sum, s_rmem, scale);
             forward_exponentials(s_rmem, sum, top, scale);
 
@@ -430,9 +461,10 @@ __global__ void __launch_bounds__(DECODE_THREADS)
         first = (int)(threadIdx.x % LANES) * PER; // this lane's first head dimension
     Rows<Real> k = in.k.from((size_t)b * Tkv, kh * HS + first), v = in.v.from((size_t)b * Tkv, kh * HS + first);
     float q_rmem[PER], o_rmem[PER] = {}, top = -INFINITY, sum = 0;
+    int begin = attention_first(shape, b, 0);
     decode_unpack(q_rmem, *(const uint4 *)in.q.from((size_t)b, h * HS + first).at, out);
 
-    for (int key = group; key - group < Tkv; key += GROUPS * DECODE_AHEAD) {
+    for (int key = begin + group; key - group < Tkv; key += GROUPS * DECODE_AHEAD) {
         uint4 k_rmem[DECODE_AHEAD], v_rmem[DECODE_AHEAD];
 #pragma unroll
         for (int i = 0; i < DECODE_AHEAD; i++) {
@@ -536,7 +568,7 @@ __device__ inline void dq_delta(float (&row_lse)[M][2], float (&row_delta)[M][2]
 }
 
 // dq, and delta (B, NH, T) for the next kernel; grid: attention_sections() of B*NH; scale: log2(e) / sqrt(HS)
-template <int HS>
+template <int HS, bool MASKED>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
     attention_dq_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
                         AttentionShape shape, float scale) {
@@ -549,14 +581,16 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     int pair = attention_pair(), b = pair / NH, h = pair % NH, kh = h / (NH / shape.NKV);
     if (pair >= shape.B * NH) return;
     int first = (int)(gridDim.y - 1 - blockIdx.y) * Tile::ROWS, row = first + warp * M * 16;
-    int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS;
+    int begin = MASKED ? attention_first(shape, b, first) / KEYS : 0; // the first tile that any query sees a key of
+    int tiles = (min(T, first + Tile::ROWS) + KEYS - 1) / KEYS - begin;
     int start = b * T, end = start + T; // rows of this batch
 
     tile_load<Tile::ROWS, HS, THREADS>(smem, in.q.from(0, h * HS), start + first, end);
     tile_load<Tile::ROWS, HS, THREADS>(smem + Tile::OWN, Rows<const __nv_bfloat16>{r.dout + h * HS, NH * HS},
                                        start + first, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start, end);
-    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0), in.k.from(0, kh * HS), start + begin * KEYS, end);
+    tile_load<KEYS, HS, THREADS>(smem + Tile::stage(0) + Tile::PASSED, in.v.from(0, kh * HS), start + begin * KEYS,
+                                 end);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -573,15 +607,16 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     for (int tile = 0; tile < tiles; tile++) {
         SmemAddress k_smem = smem + Tile::stage(tile), v_smem = k_smem + Tile::PASSED;
         if (tile + 1 < tiles) {
-            int next = start + (tile + 1) * KEYS;
+            int next = start + (begin + tile + 1) * KEYS;
             tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1), in.k.from(0, kh * HS), next, end);
             tile_load<KEYS, HS, THREADS>(smem + Tile::stage(tile + 1) + Tile::PASSED, in.v.from(0, kh * HS), next, end);
         }
         cp_async_commit();
 #pragma unroll 1
         for (int step = 0; step < KEYS; step += STEP) {
-            int key = tile * KEYS + step;
+            int key = (begin + tile) * KEYS + step;
             if (key > row + M * 16 - 1) break;
+            if (MASKED && key + STEP <= attention_first_of(shape, b, row)) continue;
 
             // 2. S = Q K^T, dP - delta = dO V^T - delta
             float s_rmem[M][N][4], dp_rmem[M][N][4];
@@ -597,6 +632,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 
             // 3. dS = P (dP - delta)
             if (key + STEP - 1 > row) tile_mask<false>(s_rmem, row - key);
+            if (MASKED && key < attention_first_of(shape, b, row + M * 16 - 1))
+                tile_mask_before<false>(s_rmem, shape, b, row, key);
 #pragma unroll
             for (int m = 0; m < M; m++)
 #pragma unroll
@@ -655,7 +692,7 @@ __device__ inline void dkdv_slopes(float (&s)[M][N][4], float (&dp)[M][N][4], co
 
 // dk and dv, summed over the query heads of the group in their order; grid: attention_sections() of B*NKV;
 // scale: log2(e) / sqrt(HS)
-template <int HS>
+template <int HS, bool MASKED>
 __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::BLOCKS)
     attention_dkdv_kernel(Heads<__nv_bfloat16> d, AttentionResults<__nv_bfloat16> r, Heads<__nv_bfloat16> in,
                           AttentionShape shape, float scale) {
@@ -684,13 +721,15 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
     tile_clear(dk_rmem);
     tile_clear(dv_rmem);
     int h = kh * group, query = first, stage = 0; // of the stage that was loaded last
-    for (int left = group * ((T - first + QUERIES - 1) / QUERIES); left > 0; left--) {
+    int tiles = MASKED ? attention_query_tiles(shape, b, min(T, first + Tile::ROWS) - 1, first, QUERIES)
+                       : (T - first + QUERIES - 1) / QUERIES;
+    for (int left = group * tiles; left > 0; left--) {
         int tile = query;
         SmemAddress q_smem = smem + Tile::stage(stage), dout_smem = q_smem + Tile::PASSED;
         const float *numbers = (const float *)(attention_smem + Tile::NUMBERS) + stage * 2 * QUERIES; // lse, delta
         stage ^= 1;
         query += QUERIES;
-        if (query >= T) {
+        if (query >= (MASKED ? first + tiles * QUERIES : T)) {
             query = first;
             h++;
         }
@@ -700,6 +739,7 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
         for (int step = 0; step < QUERIES; step += STEP) {
             int first_query = tile + step;
             if (first_query + STEP - 1 < row) continue;
+            if (MASKED && attention_first_of(shape, b, first_query) > row + M * 16 - 1) break;
 
             // 1. S^T = K Q^T, dP^T - delta = V dO^T - delta
             float s_rmem[M][N][4], dp_rmem[M][N][4];
@@ -717,6 +757,8 @@ __global__ void __launch_bounds__(BackwardTile<HS>::THREADS, BackwardTile<HS>::B
 
             // 2. P^T, dS^T = P^T (dP^T - delta)
             if (first_query < row + M * 16 - 1) tile_mask<true>(s_rmem, first_query - row);
+            if (MASKED && attention_first_of(shape, b, first_query + STEP - 1) > row)
+                tile_mask_before<true>(s_rmem, shape, b, first_query, row);
             dkdv_slopes(s_rmem, dp_rmem, numbers + step, scale);
 
             // 3. dV += P^T dO, dK += dS^T Q
@@ -746,6 +788,9 @@ static inline void attention_check(const char *name, Heads<Real> in, uintptr_t o
         fail("%s: B=%d Tq=%d Tkv=%d NH=%d NKV=%d HS=%d: expected sizes of at least 1, Tq <= Tkv, NH divisible by NKV, "
              "HS <= %d",
              name, s.B, s.Tq, s.Tkv, s.NH, s.NKV, s.HS, PLAIN_MAX_HS);
+    if (s.window < 0 || (s.starts && s.Tq != s.Tkv))
+        fail("%s: window=%d Tq=%d Tkv=%d: expected a window of 0 or more, and no documents behind a cache", name,
+             s.window, s.Tq, s.Tkv);
     if ((int64_t)s.B * s.NH * s.Tkv > INT32_MAX - 256 || s.B > 65535 || s.Tq > 65535 * PLAIN_TILE)
         fail("%s: B=%d NH=%d T=%d: expected B < 65536 and B*NH*T < 2^31", name, s.B, s.NH, s.Tkv);
     const Rows<Real> all[] = {in.q, in.k, in.v}; // nvcc takes no list in the loop itself
@@ -816,10 +861,12 @@ template <int HS>
 static inline void attention_forward_mma(__nv_bfloat16 *out, float *lse, Heads<__nv_bfloat16> in, AttentionShape s,
                                          Device *gpu) {
     typedef ForwardTile<HS> Tile;
-    attention_launch("attention_forward", attention_forward_kernel<HS>,
+    bool masked = s.starts || s.window;
+    attention_launch("attention_forward",
+                     masked ? attention_forward_kernel<HS, true> : attention_forward_kernel<HS, false>,
                      attention_sections(s.B * s.NH, s.NH / s.NKV, (size_t)s.Tkv * HS * 4, s.Tq, Tile::QUERIES),
                      Tile::THREADS, Tile::SMEM, gpu, out, lse, in, s.Tq, s.Tkv, s.NH, s.NKV, s.B * s.NH,
-                     LOG2_E * attention_scale(s));
+                     LOG2_E * attention_scale(s), s);
 }
 
 template <int HS>
@@ -828,10 +875,12 @@ static inline void attention_backward_mma(Heads<__nv_bfloat16> d, AttentionResul
     typedef BackwardTile<HS> Tile;
     float scale = LOG2_E * attention_scale(s);
     size_t bytes = (size_t)s.Tq * HS * 4;
-    attention_launch("attention_backward: dq", attention_dq_kernel<HS>,
+    bool masked = s.starts || s.window;
+    attention_launch("attention_backward: dq", masked ? attention_dq_kernel<HS, true> : attention_dq_kernel<HS, false>,
                      attention_sections(s.B * s.NH, s.NH / s.NKV, bytes, s.Tq, Tile::ROWS), Tile::THREADS,
                      Tile::DQ_SMEM, gpu, d, r, in, s, scale);
-    attention_launch("attention_backward: dk, dv", attention_dkdv_kernel<HS>,
+    attention_launch("attention_backward: dk, dv",
+                     masked ? attention_dkdv_kernel<HS, true> : attention_dkdv_kernel<HS, false>,
                      attention_sections(s.B * s.NKV, 1, bytes * (size_t)(s.NH / s.NKV), s.Tq, Tile::ROWS),
                      Tile::THREADS, Tile::DKDV_SMEM, gpu, d, r, in, s, scale);
 }
@@ -904,6 +953,7 @@ static inline void attention_backward(Heads<Real> d, const Real *dout, const Rea
     for (int b = 0; b < shape.B; b += s.B) {
         size_t row = (size_t)b * (size_t)s.Tq, at = row * (size_t)(s.NH * s.HS);
         s.B = (size_t)(shape.B - b) < most ? shape.B - b : (int)most;
+        if (shape.starts) s.starts = shape.starts + row;
         Heads<Real> dpart = {d.q.from(row), d.k.from(row), d.v.from(row)},
                     part = {in.q.from(row), in.k.from(row), in.v.from(row)};
         AttentionResults<Real> r = {dout + at, out + at, lse + (size_t)b * numbers, gpu->scratch};

@@ -1,5 +1,6 @@
 /*
-attention_plain.h: causal attention in plain fp32 arithmetic, for any head size up to 256.
+attention_plain.h: causal attention, within documents and windows, in plain fp32 arithmetic, for any head size up to
+256.
 
 The kernels behind attention.h for the fp32 build, and for bf16 with head sizes that its tensor core
 kernels do not have. Same algorithm (tiles of keys with a running maximum: online softmax,
@@ -18,6 +19,7 @@ of 32 rows use 32 banks.
 
 #include "../model.h"
 #include "cuda.h"
+#include <float.h>
 
 // Rows of numbers that stand ld apart.
 template <typename Real> struct Rows {
@@ -39,6 +41,26 @@ template <typename Real> struct AttentionResults {
 // 1/sqrt(HS) in a float: by way of HS, since a scale that is rounded twice would have other bits than before.
 static inline float attention_scale(AttentionShape shape) {
     return 1 / sqrtf((float)(1 / (shape.scale * shape.scale)));
+}
+
+// A number that every score is above, and that can be subtracted from itself, which -Inf cannot: where the maximum of a
+// row begins, of which documents and windows may hide all of the first tile.
+#define SCORE_LEAST (-FLT_MAX)
+
+// attention_first for rows past the last query too, which see what that one sees.
+__device__ inline int attention_first_of(AttentionShape s, int b, int t) {
+    return attention_first(s, b, min(t, s.Tq - 1));
+}
+
+// How many tiles of `rows` queries from query t on see a key up to `key` of batch b: they follow each other.
+__device__ inline int attention_query_tiles(AttentionShape s, int b, int key, int t, int rows) {
+    int some = 1, most = (s.Tq - t + rows - 1) / rows; // the first tile does
+    while (some < most) {
+        int half = (some + most + 1) / 2;
+        if (attention_first(s, b, t + (half - 1) * rows) <= key) some = half;
+        else most = half - 1;
+    }
+    return some;
 }
 
 enum { PLAIN_TILE = 32, PLAIN_WARPS = 8, PLAIN_ROWS = PLAIN_TILE / PLAIN_WARPS, PLAIN_MAX_HS = 256 };
@@ -99,8 +121,12 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
 
     plain_load<E>(q_smem, in.q.from((size_t)b * Tq + first, h * HS), Tq - first, HS);
     float acc[PLAIN_ROWS][E] = {}, top[PLAIN_ROWS], sum[PLAIN_ROWS] = {}; // sum: of this lane's keys
-    for (int u = 0; u < PLAIN_ROWS; u++) top[u] = -INFINITY;
-    for (int key = 0; key < keys; key += PLAIN_TILE) {
+    int row_first[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) {
+        top[u] = SCORE_LEAST;
+        row_first[u] = attention_first_of(shape, b, first + row + u);
+    }
+    for (int key = attention_first(shape, b, first) / PLAIN_TILE * PLAIN_TILE; key < keys; key += PLAIN_TILE) {
         __syncthreads();
         plain_load<E>(k_smem, k.from((size_t)key), Tkv - key, HS);
         plain_load<E>(v_smem, v.from((size_t)key), Tkv - key, HS);
@@ -108,7 +134,8 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         float s[PLAIN_ROWS];
         plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
         for (int u = 0; u < PLAIN_ROWS; u++) {
-            s[u] = key + lane <= before + first + row + u ? s[u] * scale : -INFINITY;
+            bool seen = key + lane <= before + first + row + u && key + lane >= row_first[u];
+            s[u] = seen ? s[u] * scale : -INFINITY;
             float grown = fmaxf(top[u], warp_max(s[u])), shrink = expf(top[u] - grown), p = expf(s[u] - grown);
             top[u] = grown;
             sum[u] = sum[u] * shrink + p;
@@ -162,8 +189,12 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         if (inside && lane == 0) r.delta[at] = row_delta[u];
     }
     float acc[PLAIN_ROWS][E] = {}, factor[PLAIN_ROWS];
-    for (int u = 0; u < PLAIN_ROWS; u++) factor[u] = scale;
-    for (int key = 0; key < keys; key += PLAIN_TILE) {
+    int row_first[PLAIN_ROWS];
+    for (int u = 0; u < PLAIN_ROWS; u++) {
+        factor[u] = scale;
+        row_first[u] = attention_first_of(shape, b, first + row + u);
+    }
+    for (int key = attention_first(shape, b, first) / PLAIN_TILE * PLAIN_TILE; key < keys; key += PLAIN_TILE) {
         __syncthreads();
         plain_load<E>(k_smem, k.from((size_t)key), T - key, HS);
         plain_load<E>(v_smem, v.from((size_t)key), T - key, HS);
@@ -172,7 +203,8 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         plain_dot<E>(s, q_smem + row * (32 * E + 1), k_smem);
         plain_dot<E>(dp, dout_smem + row * (32 * E + 1), v_smem);
         for (int u = 0; u < PLAIN_ROWS; u++) {
-            float p = key + lane <= first + row + u ? expf(s[u] * scale - row_lse[u]) : 0;
+            bool seen = key + lane <= first + row + u && key + lane >= row_first[u];
+            float p = seen ? expf(s[u] * scale - row_lse[u]) : 0;
             ds_smem[u * PLAIN_TILE + lane] = p * (dp[u] - row_delta[u]);
         }
         plain_accumulate<E>(acc, ds_smem, k_smem);
@@ -205,8 +237,10 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
         factor[u] = scale;
         one[u] = 1;
     }
+    int last = min(T, first + PLAIN_TILE) - 1, // the last of these keys, and where the queries end that see any
+        end = first + PLAIN_TILE * attention_query_tiles(shape, b, last, first, PLAIN_TILE);
     for (int h = kh * group; h < (kh + 1) * group; h++)
-        for (int query = first; query < T; query += PLAIN_TILE) {
+        for (int query = first; query < end; query += PLAIN_TILE) {
             __syncthreads();
             plain_load<E>(q_smem, in.q.from((size_t)b * T + query, h * HS), T - query, HS);
             plain_load<E>(dout_smem, dout.from((size_t)b * T + query, h * HS), T - query, HS);
@@ -214,11 +248,14 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32, 1)
             bool inside = query + lane < T;
             size_t at = ((size_t)b * NH + h) * T + query + lane;
             float column_lse = inside ? r.lse[at] : 0, column_delta = inside ? r.delta[at] : 0;
+            int column_first = attention_first_of(shape, b, query + lane);
             float s[PLAIN_ROWS], dp[PLAIN_ROWS];
             plain_dot<E>(s, k_smem + row * (32 * E + 1), q_smem);
             plain_dot<E>(dp, v_smem + row * (32 * E + 1), dout_smem);
             for (int u = 0; u < PLAIN_ROWS; u++) {
-                float p = inside && first + row + u <= query + lane ? expf(s[u] * scale - column_lse) : 0;
+                int key = first + row + u;
+                bool seen = inside && key <= query + lane && key >= column_first;
+                float p = seen ? expf(s[u] * scale - column_lse) : 0;
                 p_smem[u * PLAIN_TILE + lane] = p;
                 ds_smem[u * PLAIN_TILE + lane] = p * (dp[u] - column_delta);
             }

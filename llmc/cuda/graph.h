@@ -16,6 +16,7 @@ typedef struct {
     int B, T;          // sequences, tokens
     double grad_scale; // of the loss
     int passes;        // which of them, in the caller's bits
+    bool documents;    // rows hold several
 } GraphKey;
 
 typedef struct {
@@ -31,7 +32,8 @@ static inline void graph_close(Graph *g) {
 }
 
 template <typename Work> static inline void graph_run(Graph *g, GraphKey key, Device *d, Work work) {
-    if (g->key.B != key.B || g->key.T != key.T || g->key.grad_scale != key.grad_scale || g->key.passes != key.passes)
+    if (g->key.B != key.B || g->key.T != key.T || g->key.grad_scale != key.grad_scale || g->key.passes != key.passes ||
+        g->key.documents != key.documents)
         graph_close(g);
     g->key = key;
     g->runs++;

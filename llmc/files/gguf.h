@@ -14,6 +14,8 @@ What is not a plain copy
           their biases) change places, head by head; qwen3 rotates halves in both
   rope    linear scaling and YaRN are keys; that of Llama 3 is a tensor rope_freqs.weight of what each pair's frequency
           is divided by. llama.cpp has YaRN only from 32 turns to 1 and with truncate: all else is refused
+  window  llama.cpp ignores windows of attention in these architectures (its src/models/llama.cpp, qwen2.cpp, qwen3.cpp
+          make no mask of them): refused, unless no context is longer than the window
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
@@ -365,6 +367,12 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
     }
     ok = ok && disk_all_used(st, used, "", table, c, folder, err);
     free(used);
+    if (ok && c->window)
+        return error_set(err,
+                         "%s/config.json: llama.cpp has no windows of attention for %s: behind %d tokens it would "
+                         "compute "
+                         "something else; for a model of up to %d tokens set max_position_embeddings to %d",
+                         folder, family->gguf, c->window, c->window, c->window);
     if (ok && c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
         return error_set(err, "%s/config.json: llama.cpp has YaRN only with beta_fast 32, beta_slow 1 and truncate",
                          folder);

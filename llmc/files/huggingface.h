@@ -125,7 +125,6 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
     } rows[] = {
         {KEYS_GPT2, NEUTRAL_ON, "scale_attn_weights", "true"},
         {KEYS_GPT2, NEUTRAL_OFF, "scale_attn_by_inverse_layer_idx|reorder_and_upcast_attn", "false"},
-        {KEYS_LLAMA, NEUTRAL_OFF, "use_sliding_window", "full attention"},
         {-1, NEUTRAL_ONE,
          "pretraining_tp|partial_rotary_factor|rotary_pct|rope_ratio|logit_scale|logits_scaling|embedding_scale|"
          "scale_emb|residual_scale|attn_scale|route_scale",
@@ -168,24 +167,78 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
     return true;
 }
 
-// Windows of attention. A llama that says no more than its window's length has one; qwen2 and qwen3 have one only if
-// told so; mistral has one of 4096 if nothing is said. One as long as the model's positions changes nothing.
-static inline bool folder_read_windows(const Config *c, const Json *root, Error *err) {
+// Whether the layers of a list, strings of layer_types, have windows as config_window says.
+static inline bool folder_windows_are(const Config *c, const Json *types) {
+    int layer = 0;
+    for (const Json *j = types->child; j; j = j->next, layer++)
+        if ((config_window(c, layer) != 0) != (strcmp(j->text, "sliding_attention") == 0)) return false;
+    return true;
+}
+
+// Which layers have a window: all from one on, all but each so manieth, or both. idle: windows change nothing.
+static inline bool folder_read_layer_types(Config *c, const Json *types, bool idle, Error *err) {
+    int from = c->layers, layer = 0;
+    if (types->type != JSON_ARRAY || types->size != (uint32_t)c->layers)
+        return json_unwanted(err, types, "layer_types", path_of("an array of %d strings", c->layers).text);
+    for (const Json *j = types->child; j; j = j->next, layer++) {
+        bool slides = j->type == JSON_STRING && strcmp(j->text, "sliding_attention") == 0;
+        if (!slides && (j->type != JSON_STRING || strcmp(j->text, "full_attention") != 0))
+            return folder_refuse(err, "layer_types", json_shown(j).text, "\"full_attention\" or \"sliding_attention\"");
+        if (slides && !c->window && !idle)
+            return folder_refuse(err, "layer_types", json_shown(j).text,
+                                 "\"full_attention\" in every layer of a model without a window");
+        if (slides && from == c->layers) from = layer;
+    }
+    if (from == c->layers) c->window = 0; // none slides
+    if (!c->window) return true;
+    for (int whole = 0; whole < 2; whole++) // from the first layer on, with some left out; or from a later one
+        for (int step = 0; step <= c->layers; step++) {
+            c->window_from = whole ? from : 0, c->window_step = step;
+            if (step != 1 && (whole || step > 0 || from == 0) && folder_windows_are(c, types)) return true;
+        }
+    return error_set(err, "\"layer_types\": expected windows from one layer on, or in all layers but each so manieth");
+}
+
+// Windows of attention, as the family's class has them: mistral in every layer, of 4096 if nothing is said; qwen2 and
+// qwen3 if told so, in the layers of layer_types or from max_window_layers on; the others never, and a llama that says
+// no more than its window's length was not meant so. One as long as the model's positions changes nothing.
+static inline bool folder_read_windows(Config *c, const Json *root, Error *err) {
     const char *fixed = family_of(c->family)->fixed;
-    const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types");
-    bool stated = json_present(root, "use_sliding_window") || strstr(fixed, "use_sliding_window");
-    bool usual = strstr(fixed, "\"sliding_window\"") && !json_get(root, "sliding_window");
-    if (usual && c->max_seq_len > 4096)
-        return folder_refuse(err, "sliding_window", "missing, which means 4096 here", "full attention: null");
-    if (window && !stated && !json_is_neutral(window, NEUTRAL_OFF) &&
+    const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types"),
+               *use = json_present(root, "use_sliding_window");
+    bool always = strstr(fixed, "\"sliding_window\"") != NULL, can = strstr(fixed, "use_sliding_window") != NULL,
+         on = always;
+    int64_t length = 4096, from = 28;
+    if (can && !json_want_bool(&on, root, "use_sliding_window", err)) return false;
+    if (on && json_get(root, "sliding_window") && (!window || json_is_neutral(window, NEUTRAL_OFF))) length = 0;
+    else if (on && !json_want_integer(&length, root, "sliding_window", 1, 1 << 24, err)) return false;
+    if (!can && use && !json_is_neutral(use, NEUTRAL_OFF) != (always && length > 0))
+        return folder_refuse(err, "use_sliding_window", json_shown(use).text,
+                             always && length > 0 ? "windows, which its class has unless \"sliding_window\" is null"
+                                                  : "full attention");
+    if (can && !json_want_integer(&from, root, "max_window_layers", 0, 1 << 24, err)) return false;
+    if (!always && !can && window && !use && !json_is_neutral(window, NEUTRAL_OFF) &&
         !(window->type == JSON_NUMBER && window->number >= c->max_seq_len))
         return folder_refuse(err, "sliding_window", json_shown(window).text, "full attention");
-    if (types && (types->type != JSON_ARRAY || types->size != (uint32_t)c->layers))
-        return json_unwanted(err, types, "layer_types", path_of("an array of %d strings", c->layers).text);
-    for (const Json *j = types ? types->child : NULL; j; j = j->next)
-        if (j->type != JSON_STRING || strcmp(j->text, "full_attention") != 0)
-            return folder_refuse(err, "layer_types", json_shown(j).text, "\"full_attention\" in every layer");
-    return true;
+    c->window = on && length < c->max_seq_len ? (int)length : 0;
+    if (can && c->window && !types) c->window_from = (int)int64_min(from, c->layers);
+    if (c->window_from == c->layers) c->window = c->window_from = 0;
+    const Config said = *c;
+    if (types && !folder_read_layer_types(c, types, on && length, err)) return false;
+    return !always || !config_difference(c, &said) ||
+           folder_refuse(err, "layer_types", "\"full_attention\" in some layers",
+                         "windows in all, as its class has them");
+}
+
+// The lines of config.json on windows, where a model has them.
+static inline void folder_write_windows(Str *s, const Config *c) {
+    str_printf(s, "  \"sliding_window\": %d,\n", c->window);
+    if (!strstr(family_of(c->family)->fixed, "use_sliding_window")) return;
+    str_printf(s, "  \"use_sliding_window\": true,\n  \"max_window_layers\": %d,\n  \"layer_types\": [",
+               c->window_from);
+    for (int l = 0; l < c->layers; l++)
+        str_printf(s, "%s\"%s\"", l ? ", " : "", config_window(c, l) ? "sliding_attention" : "full_attention");
+    str_puts(s, "],\n");
 }
 
 // A size under the name that the other vocabulary has for it: Transformers takes some of these for its own (n_embd and
@@ -370,7 +423,8 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
             str_puts(s, "},\n");
         }
     }
-    if (kind == CONFIG_bias) str_puts(s, family->fixed);
+    if (kind == CONFIG_bias && c->window) folder_write_windows(s, c);
+    else if (kind == CONFIG_bias) str_puts(s, family->fixed);
 }
 
 // Whether a config comes back from what config.json says of it: what cannot be written is not to be trained.

@@ -422,12 +422,12 @@ static void backward_pass(Model *m, bool last) {
     CUDA_CHECK(cudaMemsetAsync(dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
     norm_backward<real>(dx, dw.normf_w, dw.normf_b, d.normf, layer_input(m, c->layers), normf, gpu);
     shards_sum(&m->shards, 1 + c->layers, last);
-    // 2. the blocks
+    // 2. the blocks; below the first one's products may be nothing that is trained
+    bool below = dw.norm1_w || dw.norm1_b || dw.wte || dw.wpe || m->setup.keep_backward;
     for (int l = c->layers - 1; l >= 0; l--) {
         shards_use(&m->shards, 1 + l, l > 0 ? l : -1);
         shards_begin(&m->shards, 1 + l);
-        bool wanted = l > 0 || dw.wte || m->setup.keep_backward;
-        block_backward(m, l, layer_input(m, l), wanted ? layer_input_gradient(m, l) : NULL, B, T);
+        block_backward(m, l, layer_input(m, l), l > 0 || below ? layer_input_gradient(m, l) : NULL, B, T);
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings

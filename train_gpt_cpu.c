@@ -352,10 +352,10 @@ static void model_backward(Model *m, bool last) {
     memset(layer_input_gradient(m, L), 0, sizeof(real) * (size_t)N * (size_t)C);
     norm_backward(layer_input_gradient(m, L), dw.normf_w, dw.normf_b, d.normf, layer_input(m, L), normf, cpu);
     shards_sum(&m->shards, 1 + L, last);
-    // 2. the blocks
+    // 2. the blocks; below the first one's products may be nothing that is trained
+    bool below = dw.norm1_w || dw.norm1_b || dw.wte || dw.wpe || m->setup.keep_backward;
     for (int l = L - 1; l >= 0; l--) {
-        bool wanted = l > 0 || dw.wte || m->setup.keep_backward;
-        block_backward(m, l, layer_input(m, l), wanted ? layer_input_gradient(m, l) : NULL, B, T);
+        block_backward(m, l, layer_input(m, l), l > 0 || below ? layer_input_gradient(m, l) : NULL, B, T);
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings

@@ -1071,7 +1071,7 @@ typedef struct {
     int passes; // micro-batches of 2 and of 1 sequences
     int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T], starts[2 * FD_T];
     bool documents; // rows hold several
-    bool drops; // the loss has dropout, which passes of training alone have
+    bool drops;     // the loss has dropout, which passes of training alone have
 } FiniteDifference;
 
 static double fd_loss(FiniteDifference *f, double scale) {

@@ -27,6 +27,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
 #include "llmc/cuda/graph.h"
+#include "llmc/cuda/lora.h"
 #include "llmc/cuda/loss.h"
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
@@ -78,6 +79,10 @@ struct Model {
     float *logits_host; // (V) host
     int B, T;           // of the last forward pass
     double grad_scale;  // and of its loss
+    uint64_t seed;      // of dropout
+    int64_t token;      // the run's number of the first token of the next training pass
+    uint64_t *place;    // and of the last one, on the device
+    bool drops;         // the pass that is put on the stream is one of training
     int pending;        // of enum Pass; a backward pass among them is a step's last
     Graph eval_graph, micro_graph,
         step_graph;      // a loss; a micro-batch before a step's last; the last one and the update
@@ -135,6 +140,63 @@ static void behind_prefix(Model *m, int layer, Heads<real> *h, int B, int T) {
     h->k = {m->joined, s.NK}, h->v = {m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK, s.NK};
 }
 
+// The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
+static int adapters_of(Adapter<real> list[LORA_KINDS], const Model *m, int layer, int matrix, int N) {
+    const Config *c = &m->config;
+    if (!c->lora.rank) return 0;
+    Weights w = shards_weights(&m->shards, layer);
+    Activations a = activations_of(m, layer), d = {};
+    Gradients dw = {};
+    int count = 0;
+    if (m->setup.gradients) dw = shards_gradients(&m->shards, layer), d = backward_of(m, layer);
+#define X(id, matrix_, row, rows)                                                                                      \
+    if (PARAM_##matrix_ == matrix && lora_has(c, LORA_##id)) {                                                         \
+        int C = param_find(&m->shards.table, PARAM_lora_##id##_a, layer)->cols;                                        \
+        list[count++] = {w.lora_##id##_a,                                                                              \
+                         w.lora_##id##_b,                                                                              \
+                         dw.lora_##id##_a,                                                                             \
+                         dw.lora_##id##_b,                                                                             \
+                         a.lora_##id,                                                                                  \
+                         d.lora_##id,                                                                                  \
+                         m->drops ? a.lora_x : NULL,                                                                   \
+                         N,                                                                                            \
+                         C,                                                                                            \
+                         c->lora.rank,                                                                                 \
+                         rows,                                                                                         \
+                         row,                                                                                          \
+                         (float)lora_scale(c),                                                                         \
+                         c->lora.dropout,                                                                              \
+                         lora_stream(m->seed, layer, #id),                                                             \
+                         m->place};                                                                                    \
+    }
+    LORA_TARGETS(X)
+#undef X
+    return count;
+}
+
+// y (N, width of the matrix) += what its adapters make of x; NULL: only what they keep for the backward pass.
+static void adapters_forward(real *y, const real *x, Model *m, int layer, int matrix, int N) {
+    Adapter<real> list[LORA_KINDS];
+    int count = adapters_of(list, m, layer, matrix, N), ld = param_find(&m->shards.table, matrix, layer)->rows;
+    for (int i = 0; i < count; i++) {
+        lora_inner<real>(&list[i], x, &m->gpu);
+        if (y) lora_outer<real>(y, ld, &list[i], &m->gpu);
+    }
+}
+
+// dx += and the gradients of the adapters +=, from dy (N, width of the matrix); dx NULL: not wanted.
+static void adapters_backward(real *dx, const real *dy, const real *x, Model *m, int layer, int matrix, int N) {
+    Adapter<real> list[LORA_KINDS];
+    int count = adapters_of(list, m, layer, matrix, N), ld = param_find(&m->shards.table, matrix, layer)->rows;
+    for (int i = 0; i < count; i++) lora_backward<real>(dx, dy, ld, x, &list[i], &m->gpu);
+}
+
+// Whether adapters stand beside a matrix: then nothing that follows its product can be part of it.
+static bool adapted(const Model *m, int matrix) {
+    Adapter<real> list[LORA_KINDS];
+    return adapters_of(list, m, 0, matrix, 1) > 0;
+}
+
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
@@ -151,14 +213,15 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
     Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
-    LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fcproj = {N, F, C};
+    LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
     norm_forward<real>(a.norm1, x, norm1, gpu);
-    // 2. qkv = norm1 Wqkv^T + b
+    // 2. qkv = norm1 Wqkv^T + b, and here as in 5, 7 and 9 what adapters add: u = scale x A^T, y += u B^T
     if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, gpu);
+    if (products) adapters_forward(a.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward<real>(a.qk, a.qkv, rotation, gpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
@@ -173,15 +236,20 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that
     //    added it would make it five, and round the product before the sum.
     if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu);
+    if (products) adapters_forward(a.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = f(fc), or f(gate) up
-    if (products) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu);
-    else mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
+    bool fused = products && !adapted(m, PARAM_fc_w);
+    if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu);
+    else if (products) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, gpu);
+    if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
+    if (!fused) mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
         linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, gpu);
+    if (products) adapters_forward(extent == EXTENT_ALL ? a.residual2 : NULL, a.mlp, m, layer, PARAM_fcproj_w, N);
 }
 
 // to (n) = from, where they are not the same memory: gradients of the residual stream, which go on while more is added.
@@ -189,8 +257,8 @@ static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
     if (to != from) CUDA_CHECK(cudaMemcpyAsync(to, from, sizeof(real) * n, cudaMemcpyDeviceToDevice, gpu->stream));
 }
 
-// dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. The
-// steps of block_forward, backwards.
+// dx = the gradient of the block's input x, from that of its output; adds the gradients of the block's weights. dx
+// NULL: nothing below is trained. The steps of block_forward, backwards.
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -214,23 +282,33 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 9. dmlp = dresidual2 Wfcproj
     // 8. dfc = dmlp f'(fc), or of gate and up
     linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, gpu);
-    linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, w.fcproj_w, a.fc, mlp, gpu);
+    if (adapted(m, PARAM_fcproj_w)) {
+        linear_backward_input<real>(d.mlp, d.residual2, w.fcproj_w, fcproj, gpu);
+        adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
+        mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, gpu);
+    } else {
+        linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, w.fcproj_w, a.fc, mlp, gpu);
+    }
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight<real>(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, gpu);
     linear_backward_input<real>(d.norm2, d.fc, w.fc_w, fc, gpu);
+    adapters_backward(d.norm2, d.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 6. dresidual1 = dresidual2 + norm2 backward
     pass_on(d.residual1, d.residual2, NC, gpu);
     norm_backward<real>(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, gpu);
     // 5. dattention = dresidual1 Wproj
     linear_backward_weight<real>(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, gpu);
     linear_backward_input<real>(d.attention, d.residual1, w.proj_w, proj, gpu);
+    adapters_backward(d.attention, d.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 4. dq, dk, dv
     attention_backward<real>(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, gpu);
     // 3. through rotation and norm
     if (c->rope) qk_backward<real>(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, gpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, gpu);
-    linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu);
+    if (dx) linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu);
+    adapters_backward(dx ? d.norm1 : NULL, d.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
+    if (!dx) return;
     // 1. dx = dresidual1 + norm1 backward
     pass_on(dx, d.residual1, NC, gpu);
     norm_backward<real>(dx, dw.norm1_w, dw.norm1_b, d.norm1, x, norm1, gpu);
@@ -256,6 +334,7 @@ static void forward_pass(Model *m, float *logits_out) {
     Device *gpu = &m->gpu;
     int B = m->B, T = m->T, N = B * T, C = c->channels, V = c->vocab_size, W = m->logits_width;
     double grad_scale = m->grad_scale;
+    m->drops = c->lora.dropout > 0 && grad_scale != 0;
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0), d = backward_of(m, 0);
     const int32_t *targets = m->batch.targets;
@@ -315,6 +394,7 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
     model_batch_check(batch);
     batch_upload(&m->batch, batch, grad_scale != 0, &m->gpu);
+    if (grad_scale != 0 && m->config.lora.dropout > 0) lora_place(m->place, (uint64_t)m->token, &m->gpu);
     GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL};
     if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
     if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
@@ -342,11 +422,12 @@ static void backward_pass(Model *m, bool last) {
     CUDA_CHECK(cudaMemsetAsync(dx, 0, sizeof(real) * (size_t)N * (size_t)C, gpu->stream));
     norm_backward<real>(dx, dw.normf_w, dw.normf_b, d.normf, layer_input(m, c->layers), normf, gpu);
     shards_sum(&m->shards, 1 + c->layers, last);
-    // 2. the blocks
+    // 2. the blocks; below the first one's products may be nothing that is trained
+    bool below = dw.norm1_w || dw.norm1_b || dw.wte || dw.wpe || m->setup.keep_backward;
     for (int l = c->layers - 1; l >= 0; l--) {
         shards_use(&m->shards, 1 + l, l > 0 ? l : -1);
         shards_begin(&m->shards, 1 + l);
-        block_backward(m, l, layer_input(m, l), layer_input_gradient(m, l), B, T);
+        block_backward(m, l, layer_input(m, l), l > 0 || below ? layer_input_gradient(m, l) : NULL, B, T);
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings
@@ -369,6 +450,8 @@ static GraphKey take_pending(Model *m) {
 }
 
 static void catch_up(Model *m) { run_passes(m, take_pending(m).passes, true); }
+
+static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
 
 static void model_backward(Model *m, bool last) {
     m->pending |= PASS_BACKWARD;
@@ -469,6 +552,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     Activations a = activations_of(m, 0);
     const real *x = NULL;
     int T = 0;
+    m->drops = false;
     shards_begin_pass(&m->shards, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
@@ -597,6 +681,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         (real *)device_alloc(gpu, sizeof(real) * (size_t)m->logits_rows * (size_t)m->logits_width, "the logits");
     batch_open(&m->batch, N, c->vocab_size, gpu);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
+    m->place = (uint64_t *)device_alloc(gpu, sizeof(uint64_t), "the place in the run");
     m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
@@ -623,8 +708,8 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->rule,
-                   m->result,      m->cache,    m->kept, m->joined, m->rows};
+    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss,   m->place,
+                   m->rule,        m->result,   m->cache, m->kept,   m->joined, m->rows};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
@@ -720,7 +805,8 @@ static bool model_get_activation(Model *m, int kind, int layer, float *values) {
 
 static bool model_get_activation_gradient(Model *m, int kind, int layer, float *values) {
     MlpShape mlp = {0, 0, 0, m->config.activation, m->config.gated != 0};
-    if (!m->setup.keep_backward || (kind == ACT_mlp && mlp_fuses<real>(mlp))) return false;
+    bool fused = mlp_fuses<real>(mlp) && !adapted(m, PARAM_fcproj_w);
+    if (!m->setup.keep_backward || (kind == ACT_mlp && fused)) return false;
     return get_tensor(m, &m->backs, m->backward, kind, layer, values);
 }
 

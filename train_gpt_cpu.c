@@ -20,6 +20,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/attention.h"
 #include "llmc/cpu/embedding.h"
 #include "llmc/cpu/gemm.h"
+#include "llmc/cpu/lora.h"
 #include "llmc/cpu/loss.h"
 #include "llmc/cpu/mlp.h"
 #include "llmc/cpu/norm.h"
@@ -62,6 +63,9 @@ struct Model {
     bool keep;           // for the next forward pass, as model_share said
     const int32_t *row_of;
     ModelBatch batch; // of the last forward pass
+    uint64_t seed;    // of dropout, and the run's number of the first token of a training pass
+    int64_t token;
+    bool drops; // the last forward pass was one of training
     double loss;
 };
 
@@ -113,6 +117,57 @@ static void behind_prefix(Model *m, int layer, Heads *h, int B, int T) {
     h->k.ld = h->v.ld = s.NK;
 }
 
+// The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
+static int adapters_of(Adapter list[LORA_KINDS], const Model *m, int layer, int matrix, int N) {
+    const Config *c = &m->config;
+    if (!c->lora.rank) return 0;
+    Weights w = shards_weights(&m->shards, layer);
+    Activations a = activations_of(m, layer), d = {0};
+    Gradients dw = {0};
+    int count = 0;
+    if (m->setup.gradients) dw = shards_gradients(&m->shards, layer), d = backward_of(m, layer);
+#define X(id, matrix_, row, rows)                                                                                      \
+    if (PARAM_##matrix_ == matrix && lora_has(c, LORA_##id)) {                                                         \
+        int C = param_find(&m->shards.table, PARAM_lora_##id##_a, layer)->cols;                                        \
+        list[count++] = (Adapter){w.lora_##id##_a,                                                                     \
+                                  w.lora_##id##_b,                                                                     \
+                                  dw.lora_##id##_a,                                                                    \
+                                  dw.lora_##id##_b,                                                                    \
+                                  a.lora_##id,                                                                         \
+                                  d.lora_##id,                                                                         \
+                                  m->drops ? a.lora_x : NULL,                                                          \
+                                  N,                                                                                   \
+                                  C,                                                                                   \
+                                  c->lora.rank,                                                                        \
+                                  rows,                                                                                \
+                                  row,                                                                                 \
+                                  (real)lora_scale(c),                                                                 \
+                                  c->lora.dropout,                                                                     \
+                                  lora_stream(m->seed, layer, #id),                                                    \
+                                  (uint64_t)m->token};                                                                 \
+    }
+    LORA_TARGETS(X)
+#undef X
+    return count;
+}
+
+// y (N, width of the matrix) += what its adapters make of x; NULL: only what they keep for the backward pass.
+static void adapters_forward(real *y, const real *x, Model *m, int layer, int matrix, int N) {
+    Adapter list[LORA_KINDS];
+    int count = adapters_of(list, m, layer, matrix, N), ld = param_find(&m->shards.table, matrix, layer)->rows;
+    for (int i = 0; i < count; i++) {
+        lora_inner(&list[i], x, &m->cpu);
+        if (y) lora_outer(y, ld, &list[i], &m->cpu);
+    }
+}
+
+// dx += and the gradients of the adapters +=, from dy (N, width of the matrix); dx NULL: not wanted.
+static void adapters_backward(real *dx, const real *dy, const real *x, Model *m, int layer, int matrix, int N) {
+    Adapter list[LORA_KINDS];
+    int count = adapters_of(list, m, layer, matrix, N), ld = param_find(&m->shards.table, matrix, layer)->rows;
+    for (int i = 0; i < count; i++) lora_backward(dx, dy, ld, x, &list[i], &m->cpu);
+}
+
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
@@ -134,8 +189,9 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
 
     // 1. norm1 = norm(x)
     norm_forward(a.norm1, x, norm1, cpu);
-    // 2. qkv = norm1 Wqkv^T + b
+    // 2. qkv = norm1 Wqkv^T + b, and here as in 5, 7 and 9 what adapters add: u = scale x A^T, y += u B^T
     if (products) linear_forward(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, cpu);
+    if (products) adapters_forward(a.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward(a.qk, a.qkv, rotation, cpu);
     // 4. attention = softmax(q k^T / sqrt(HS)) v
@@ -148,14 +204,17 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     }
     // 5. residual1 = x + attention Wproj^T + b
     if (products) linear_forward(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, cpu);
+    if (products) adapters_forward(a.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 6. norm2 = norm(residual1)
     norm_forward(a.norm2, a.residual1, norm2, cpu);
     // 7. fc = norm2 Wfc^T + b
     if (products) linear_forward(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, cpu);
+    if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 8. mlp = f(fc), or f(gate) up
     mlp_forward(a.mlp, a.fc, N, F, c->activation, c->gated, cpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL) linear_forward(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, cpu);
+    if (products) adapters_forward(extent == EXTENT_ALL ? a.residual2 : NULL, a.mlp, m, layer, PARAM_fcproj_w, N);
 }
 
 // The gradient of the residual stream, one step further down: one memory, unless every gradient is kept.
@@ -164,7 +223,7 @@ static void pass_on(real *to, const real *from, size_t n) {
 }
 
 // dx (N, C), the gradient of the block's input x, from d.residual2, that of its output; adds the gradients of the
-// block's weights. The steps of block_forward, backwards.
+// block's weights. dx NULL: nothing below is trained. The steps of block_forward, backwards.
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
@@ -187,24 +246,29 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 9. dmlp = dresidual2 Wfcproj
     linear_backward_weight(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, cpu);
     linear_backward_input(d.mlp, d.residual2, w.fcproj_w, fcproj, cpu);
+    adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
     // 8. dfc = dmlp f'(fc), or of gate and up
     mlp_backward(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, cpu);
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, cpu);
     linear_backward_input(d.norm2, d.fc, w.fc_w, fc, cpu);
+    adapters_backward(d.norm2, d.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 6. dresidual1 = dresidual2 + norm2 backward
     pass_on(d.residual1, d.residual2, NC);
     norm_backward(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, cpu);
     // 5. dattention = dresidual1 Wproj
     linear_backward_weight(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, cpu);
     linear_backward_input(d.attention, d.residual1, w.proj_w, proj, cpu);
+    adapters_backward(d.attention, d.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 4. dq, dk, dv
     attention_backward(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, cpu);
     // 3. through rotation and norm
     if (c->rope) qk_backward(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, cpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, cpu);
-    linear_backward_input(d.norm1, d.qkv, w.qkv_w, qkv, cpu);
+    if (dx) linear_backward_input(d.norm1, d.qkv, w.qkv_w, qkv, cpu);
+    adapters_backward(dx ? d.norm1 : NULL, d.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
+    if (!dx) return;
     // 1. dx = dresidual1 + norm1 backward
     pass_on(dx, d.residual1, NC);
     norm_backward(dx, dw.norm1_w, dw.norm1_b, d.norm1, x, norm1, cpu);
@@ -241,6 +305,7 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     model_batch_check(batch);
     m->batch = *batch;
     if (m->keep) m->prefix.G = B, m->prefix.P = T;
+    m->drops = c->lora.dropout > 0 && grad_scale != 0;
 
     // 1. token and position embedding
     embedding_forward(a.embedding, (TokenRows){batch->inputs, batch->starts, first, B, T}, w.wte, w.wpe, C, cpu);
@@ -272,6 +337,8 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     for (int i = 0; i < N; i++) m->loss += (double)a.losses[i];
 }
 
+static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
+
 static void model_backward(Model *m, bool last) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
@@ -285,9 +352,10 @@ static void model_backward(Model *m, bool last) {
     memset(layer_input_gradient(m, L), 0, sizeof(real) * (size_t)N * (size_t)C);
     norm_backward(layer_input_gradient(m, L), dw.normf_w, dw.normf_b, d.normf, layer_input(m, L), normf, cpu);
     shards_sum(&m->shards, 1 + L, last);
-    // 2. the blocks
+    // 2. the blocks; below the first one's products may be nothing that is trained
+    bool below = dw.norm1_w || dw.norm1_b || dw.wte || dw.wpe || m->setup.keep_backward;
     for (int l = L - 1; l >= 0; l--) {
-        block_backward(m, l, layer_input(m, l), layer_input_gradient(m, l), B, T);
+        block_backward(m, l, layer_input(m, l), l > 0 || below ? layer_input_gradient(m, l) : NULL, B, T);
         shards_sum(&m->shards, 1 + l, last);
     }
     // 1. embeddings
@@ -359,6 +427,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (real)c->norm_eps};
     const real *x = NULL;
+    m->drops = false;
     int T = 0;
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;

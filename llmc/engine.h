@@ -124,6 +124,14 @@ static inline size_t model_share_rows(const ModelSetup *s) {
     return (size_t)(s->batch_size > 1 ? s->batch_size / 2 : 1) * (size_t)s->seq_len;
 }
 
+// The stream of random numbers of a target's dropout. Number n ceil(C / 4) + c / 4 is that of the elements c .. c + 3
+// of the run's token n.
+static inline RngStream lora_stream(uint64_t seed, int layer, const char *target) {
+    char name[64];
+    snprintf(name, sizeof name, "dropout.%d.%s", layer, target);
+    return rng_stream(seed, name);
+}
+
 // What model_create looks at first, in either program.
 static inline bool setup_check(const ModelSetup *s, Error *err) {
     return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err);
@@ -151,6 +159,10 @@ static void model_share(Model *m, bool keep, const int32_t *row_of);
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
 // Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode.
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out);
+
+// Which token of the run the next training pass begins with, counted over all ranks: what dropout leaves out of an
+// adapter's input is a function of it and the seed. Without such a call: token 0, seed 0.
+static void model_place(Model *m, uint64_t seed, int64_t token);
 
 // Backward through the last forward pass; gradients accumulate until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.

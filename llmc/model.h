@@ -138,10 +138,22 @@ typedef enum { FIELD_SIZE, FIELD_SWITCH, FIELD_CHOICE, FIELD_REAL } ConfigType;
 typedef int ConfigSIZE, ConfigSWITCH, ConfigCHOICE;
 typedef double ConfigREAL;
 
+// A low-rank adapter (LoRA, Hu et al. 2021, arXiv:2106.09685) beside frozen weights: products of its targets, which are
+// ranges of rows of a matrix, are x W^T + scale (x A^T) B^T, A (rank, in), B (out, rank). No config.json says it:
+// files/adapters.h.
+typedef struct {
+    int rank;         // 0: none, and everything is trained
+    unsigned targets; // bits 1 << LoraTarget
+    int rs;           // scale alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732), else alpha / rank
+    double alpha;
+    double dropout; // share of x, for each target its own, that is left out in training
+} Lora;
+
 typedef struct {
 #define X(type, id, ...) Config##type id;
     CONFIG(X)
 #undef X
+    Lora lora;
 } Config;
 
 typedef enum { KEYS_GPT2, KEYS_LLAMA } ConfigKeys;
@@ -158,7 +170,7 @@ typedef struct {
 
 static inline const Family *family_of(int family) {
     static const Family table[] = {
-#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, 0, 0
+#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0, 0}
 #define X(id, name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, ...)                             \
     {name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__, UNSCALED}},
         FAMILIES(X)
@@ -237,6 +249,47 @@ static inline int config_window(const Config *c, int layer) {
     return whole ? 0 : c->window;
 }
 static inline int config_fc(const Config *c) { return c->gated ? 2 * c->hidden : c->hidden; }
+
+// X(id, parameter, first of its rows, number of its rows): what an adapter can stand beside. `qkv` is for families
+// whose folders have queries, keys and values in one tensor.
+// clang-format off
+#define LORA_TARGETS(X)                                                                                              \
+    X(qkv,  qkv_w,    0,                                       config_qkv(c))                                          \
+    X(q,    qkv_w,    0,                                       c->heads * c->head_size)                                \
+    X(k,    qkv_w,    c->heads * c->head_size,                 c->kv_heads * c->head_size)                             \
+    X(v,    qkv_w,    (c->heads + c->kv_heads) * c->head_size, c->kv_heads * c->head_size)                             \
+    X(o,    proj_w,   0,                                       c->channels)                                            \
+    X(gate, fc_w,     0,                                       c->hidden)                                              \
+    X(up,   fc_w,     c->gated ? c->hidden : 0,                c->hidden)                                              \
+    X(down, fcproj_w, 0,                                       c->channels)
+// clang-format on
+
+typedef enum {
+#define X(id, ...) LORA_##id,
+    LORA_TARGETS(X)
+#undef X
+        LORA_KINDS
+} LoraTarget;
+
+static inline bool lora_has(const Config *c, int target) { return c->lora.rank && c->lora.targets >> target & 1; }
+
+static inline double lora_scale(const Config *c) {
+    return c->lora.alpha / (c->lora.rs ? sqrt((double)c->lora.rank) : (double)c->lora.rank);
+}
+
+// The widest input of a target.
+static inline int lora_width(const Config *c) {
+    int width = c->channels, NQ = c->heads * c->head_size;
+    if (lora_has(c, LORA_o) && NQ > width) width = NQ;
+    return lora_has(c, LORA_down) && c->hidden > width ? c->hidden : width;
+}
+
+// The model without its adapter.
+static inline Config config_base(const Config *c) {
+    Config base = *c;
+    memset(&base.lora, 0, sizeof base.lora);
+    return base;
+}
 
 // A new model of a family; the sizes are yet to be chosen.
 static inline Config config_of_family(int family) {
@@ -482,36 +535,54 @@ typedef enum {
     INIT_NORMAL,   // normal(0, init_std)
     INIT_RESIDUAL, // normal(0, init_std / sqrt(2 L)): writes into the residual stream (Radford et al. 2019)
     INIT_ONE,
-    INIT_ZERO
+    INIT_ZERO,
+    INIT_KAIMING // uniform to 1 / sqrt(cols) both ways: Kaiming's with a = sqrt 5 (He et al. 2015), as PEFT has A
 } Init;
 
 // What an update rule tells apart: tables over vocabulary or positions (embeddings, the head), matrices, and vectors
-// (biases, norms), which do not decay.
-typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUPS } Group;
+// (biases, norms), which do not decay; and the two matrices of adapters.
+typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUP_LORA_A, GROUP_LORA_B, GROUPS } Group;
 
 // X(id, rows, cols (0: a vector), place, present, init, group, trained (0: frozen, it has no gradient and no moments))
-// rows, cols, present and trained are expressions of `const Config *c`. Names on disk stand in files/naming.h.
+// rows, cols, present and trained are expressions of `const Config *c`; an adapter freezes all else.
+// Names on disk stand in files/naming.h.
 // clang-format off
-#define PARAMETERS(X)                                                                                                \
-    X(wte,      c->vocab_size,  c->channels,             PLACE_START, 1,            INIT_NORMAL,   GROUP_EMBEDDING, 1) \
-    X(wpe,      c->max_seq_len, c->channels,             PLACE_START, !c->rope,     INIT_NORMAL,   GROUP_EMBEDDING, 1) \
-    X(norm1_w,  c->channels,    0,                       PLACE_LAYER, 1,            INIT_ONE,      GROUP_VECTOR,    1) \
-    X(norm1_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(qkv_w,    config_qkv(c),  c->channels,             PLACE_LAYER, 1,            INIT_NORMAL,   GROUP_MATRIX,    1) \
-    X(qkv_b,    config_qkv(c),  0,                       PLACE_LAYER, config_qkv_bias(c), INIT_ZERO, GROUP_VECTOR, 1) \
-    X(qnorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
-    X(knorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,   INIT_ONE,      GROUP_VECTOR,    1) \
-    X(proj_w,   c->channels,    c->heads * c->head_size, PLACE_LAYER, 1,            INIT_RESIDUAL, GROUP_MATRIX,    1) \
-    X(proj_b,   c->channels,    0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(norm2_w,  c->channels,    0,                       PLACE_LAYER, 1,            INIT_ONE,      GROUP_VECTOR,    1) \
-    X(norm2_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(fc_w,     config_fc(c),   c->channels,             PLACE_LAYER, 1,            INIT_NORMAL,   GROUP_MATRIX,    1) \
-    X(fc_b,     config_fc(c),   0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(fcproj_w, c->channels,    c->hidden,               PLACE_LAYER, 1,            INIT_RESIDUAL, GROUP_MATRIX,    1) \
-    X(fcproj_b, c->channels,    0,                       PLACE_LAYER, c->bias,      INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(normf_w,  c->channels,    0,                       PLACE_END,   1,            INIT_ONE,      GROUP_VECTOR,    1) \
-    X(normf_b,  c->channels,    0,                       PLACE_END,   !c->rms_norm, INIT_ZERO,     GROUP_VECTOR,    1) \
-    X(head_w,   c->vocab_size,  c->channels,             PLACE_END,   !c->tied,     INIT_NORMAL,   GROUP_EMBEDDING, 1)
+#define PARAMETERS(X) \
+    X(wte,      c->vocab_size,  c->channels,             PLACE_START, 1,                  INIT_NORMAL,   GROUP_EMBEDDING, !c->lora.rank) \
+    X(wpe,      c->max_seq_len, c->channels,             PLACE_START, !c->rope,           INIT_NORMAL,   GROUP_EMBEDDING, !c->lora.rank) \
+    X(norm1_w,  c->channels,    0,                       PLACE_LAYER, 1,                  INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
+    X(norm1_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm,       INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(qkv_w,    config_qkv(c),  c->channels,             PLACE_LAYER, 1,                  INIT_NORMAL,   GROUP_MATRIX,    !c->lora.rank) \
+    X(qkv_b,    config_qkv(c),  0,                       PLACE_LAYER, config_qkv_bias(c), INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(qnorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,         INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
+    X(knorm_w,  c->head_size,   0,                       PLACE_LAYER, c->qk_norm,         INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
+    X(proj_w,   c->channels,    c->heads * c->head_size, PLACE_LAYER, 1,                  INIT_RESIDUAL, GROUP_MATRIX,    !c->lora.rank) \
+    X(proj_b,   c->channels,    0,                       PLACE_LAYER, c->bias,            INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(norm2_w,  c->channels,    0,                       PLACE_LAYER, 1,                  INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
+    X(norm2_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm,       INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(fc_w,     config_fc(c),   c->channels,             PLACE_LAYER, 1,                  INIT_NORMAL,   GROUP_MATRIX,    !c->lora.rank) \
+    X(fc_b,     config_fc(c),   0,                       PLACE_LAYER, c->bias,            INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(fcproj_w, c->channels,    c->hidden,               PLACE_LAYER, 1,                  INIT_RESIDUAL, GROUP_MATRIX,    !c->lora.rank) \
+    X(fcproj_b, c->channels,    0,                       PLACE_LAYER, c->bias,            INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(normf_w,  c->channels,    0,                       PLACE_END,   1,                  INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
+    X(normf_b,  c->channels,    0,                       PLACE_END,   !c->rms_norm,       INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(head_w,   c->vocab_size,  c->channels,             PLACE_END,   !c->tied,           INIT_NORMAL,   GROUP_EMBEDDING, !c->lora.rank) \
+    X(lora_qkv_a,   c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_qkv),   INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_qkv_b,   config_qkv(c),              c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_qkv),   INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_q_a,     c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_q),     INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_q_b,     c->heads * c->head_size,    c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_q),     INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_k_a,     c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_k),     INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_k_b,     c->kv_heads * c->head_size, c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_k),     INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_v_a,     c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_v),     INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_v_b,     c->kv_heads * c->head_size, c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_v),     INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_o_a,     c->lora.rank,               c->heads * c->head_size, PLACE_LAYER, lora_has(c, LORA_o),     INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_o_b,     c->channels,                c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_o),     INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_gate_a,  c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_gate),  INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_gate_b,  c->hidden,                  c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_gate),  INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_up_a,    c->lora.rank,               c->channels,             PLACE_LAYER, lora_has(c, LORA_up),    INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_up_b,    c->hidden,                  c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_up),    INIT_ZERO,     GROUP_LORA_B, 1) \
+    X(lora_down_a,  c->lora.rank,               c->hidden,               PLACE_LAYER, lora_has(c, LORA_down),  INIT_KAIMING,  GROUP_LORA_A, 1) \
+    X(lora_down_b,  c->channels,                c->lora.rank,            PLACE_LAYER, lora_has(c, LORA_down),  INIT_ZERO,     GROUP_LORA_B, 1)
 // clang-format on
 
 typedef enum {
@@ -639,6 +710,14 @@ static inline void param_init(float *out, const Param *p, const Config *c, uint6
     }
     double std = p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers) : c->init_std;
     RngStream s = rng_stream(seed, p->name);
+    if (p->init == INIT_KAIMING) {
+        double bound = 1 / sqrt((double)p->cols);
+        for (size_t i = 0; i < n; i++) {
+            Philox draw = rng_draw(s, (first + i) / 4);
+            out[i] = (float)(bound * (2 * (double)rng_uniform_bits(draw.x[(first + i) % 4]) - 1));
+        }
+        return;
+    }
     for (size_t i = 0; i < n; i += 4) {
         float four[4];
         rng_normal4(s, (first + i) / 4, four);
@@ -856,6 +935,15 @@ typedef enum { TYPE_REAL, TYPE_STATISTIC } ActType;
     X(fc,            config_fc(c),                              0, PLACE_LAYER, 1,            LIFE_BLOCK, TYPE_REAL)      \
     X(mlp,           c->hidden,                                 0, PLACE_LAYER, 1,            LIFE_CHEAP, TYPE_REAL)      \
     X(residual2,     c->channels,                               0, PLACE_LAYER, 1,            LIFE_KEPT,  TYPE_REAL)      \
+    X(lora_qkv, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_qkv), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_q, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_q), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_k, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_k), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_v, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_v), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_o, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_o), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_gate, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_gate), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_up, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_up), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_down, c->lora.rank, 0, PLACE_LAYER, lora_has(c, LORA_down), LIFE_BLOCK, TYPE_REAL) \
+    X(lora_x, lora_width(c), 0, PLACE_START, c->lora.rank && c->lora.dropout > 0, LIFE_KEPT, TYPE_REAL) \
     X(normf,         c->channels,                               0, PLACE_END,   1,            LIFE_KEPT,  TYPE_REAL)      \
     X(normf_mean,    1,                                         0, PLACE_END,   !c->rms_norm, LIFE_KEPT,  TYPE_STATISTIC) \
     X(normf_rstd,    1,                                         0, PLACE_END,   1,            LIFE_KEPT,  TYPE_STATISTIC) \
@@ -868,13 +956,21 @@ typedef enum { TYPE_REAL, TYPE_STATISTIC } ActType;
 #define BACKWARD(X)               \
     X(normf,     11, 10, normf)     \
     X(residual2, 10, 0,  residual2) \
+    X(lora_down, 9,  9,  lora_down) \
     X(mlp,       9,  8,  mlp)       \
     X(fc,        8,  7,  fc)        \
+    X(lora_up,   7,  7,  lora_up)   \
+    X(lora_gate, 7,  7,  lora_gate) \
     X(norm2,     7,  6,  norm2)     \
     X(residual1, 6,  0,  residual2) \
+    X(lora_o,    5,  5,  lora_o)    \
     X(attention, 5,  4,  attention) \
     X(qk,        4,  3,  qk)        \
     X(qkv,       4,  2,  qkv)       \
+    X(lora_v,    2,  2,  lora_v)    \
+    X(lora_k,    2,  2,  lora_k)    \
+    X(lora_q,    2,  2,  lora_q)    \
+    X(lora_qkv,  2,  2,  lora_qkv)  \
     X(norm1,     2,  1,  norm1)     \
     X(embedding, 1,  0,  residual2)
 // clang-format on
@@ -1014,11 +1110,18 @@ static inline double config_matmul_parameters(const Config *c) {
 #define FLOPS_FORMULA                                                                                                  \
     "6 x matmul parameters + 6 x layers x heads x head size x T (attention counted causally), a token of training"
 
-// Model FLOPs of one token in training (forward + backward) at sequence length T, by FLOPS_FORMULA: a
+// Frozen matrices have no gradient, which is a third of the work on them.
+#define FLOPS_FORMULA_FROZEN "less 2 x frozen matmul parameters, " FLOPS_FORMULA
+
+static inline const char *flops_formula(const Config *c) { return c->lora.rank ? FLOPS_FORMULA_FROZEN : FLOPS_FORMULA; }
+
+// Model FLOPs of one token in training (forward + backward) at sequence length T, by flops_formula: a
 // multiply-add is 2, backward is twice forward, and a causal score matrix is half full, so that QK^T
 // and PV together cost 2 T NH HS a token forward. Of a window's matrix W of T columns are full, but for a triangle.
 static inline double config_flops_per_token(const Config *c, int T) {
-    double flops = 6.0 * config_matmul_parameters(c);
+    Config base = config_base(c);
+    double frozen = c->lora.rank ? config_matmul_parameters(&base) : 0;
+    double flops = 6.0 * config_matmul_parameters(c) - 2.0 * frozen;
     for (int l = 0; l < c->layers; l++) {
         double W = config_window(c, l), seen = W > 0 && W < T ? 2 * W - W * W / T : T;
         flops += 6.0 * c->heads * c->head_size * seen;

@@ -58,7 +58,9 @@ static inline bool compare_has(const char *name, const char *part) { return strs
 
 // The bound on the relative L2 error of a tensor, and its reason. INFINITY: shown, not judged.
 static inline double compare_bound(const char **reason, const char *name, int layers, bool bf16) {
-    bool gradient = compare_is_gradient(name), updated = strncmp(name, "updated.", 8) == 0;
+    // What the backward pass leaves in the adapters' scratch memory is a gradient.
+    bool gradient = compare_is_gradient(name) || strcmp(name, "act.lora_x") == 0,
+         updated = strncmp(name, "updated.", 8) == 0;
     int layer = compare_layer(name), depth = layer >= 0 ? layer : layers;
     if (strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0) return *reason = "input", 0.0;
     if (updated) {
@@ -92,6 +94,11 @@ static inline double compare_bound(const char **reason, const char *name, int la
     } else if (compare_has(name, "mlp") || strcmp(name, "logits") == 0) {
         roundings += 4;
         *reason = "2 U sqrt(8 + 2 layer): a product behind a product";
+    }
+    if (compare_has(name, "lora_")) { // A or B between what comes in and goes out
+        roundings += 4;
+        *reason = gradient ? "2 U sqrt(16 + 4 layers): a product behind a product"
+                           : "2 U sqrt(8 + 2 layer): a product behind a product";
     }
     double bound = 2 * COMPARE_U * sqrt(roundings);
     if (bound > most) {

@@ -174,6 +174,15 @@ cp -r new resumed && rm -rf "$(last resumed)"
 train qwen3 4 1 resumed --optimizer=muon --zero=1 --resume=auto --checkpoint_files=3
 check "muon, resumed in one group: $(distance new resumed) away" jq -en "$(distance new resumed) <= 1e-5"
 rm -rf resumed
+# An adapter: nothing is trained in the segments of embedding and head.
+adapter=(--model="$(last one_llama)" --lora_rank=3 --lora_dropout=0.1 --sample_every=0)
+train llama 1 1 one_adapter "${adapter[@]}"
+for zero in $([ "$mode" = few ] || echo 0 1) 2; do
+    rm -rf new
+    CUDA_EMU_STREAMS=shuffle:3 train llama 2 2 new --zero="$zero" "${adapter[@]}"
+    away=$(distance one_adapter new)
+    check "an adapter on 2 ranks, zero $zero: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
+done
 "${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" >said 2>&1
 check "frozen tensors on 2 ranks: $(grep -m 1 FAILED said)" grep -q '^[1-9][0-9]* passed, 0 failed' said
 

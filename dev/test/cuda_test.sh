@@ -105,6 +105,16 @@ for model in gpt2-nano llama-nano qwen3-nano "$fixtures"/*/; do
     done
 done
 
+# The same of adapters, of PEFT's fixtures; in bf16 of one that was trained, below: these are as large as their bases.
+for name in gpt2 gpt2-mlp llama-untied qwen3-tied; do
+    base=$fixtures/$name adapter=dev/test/fixtures/adapters/$name
+    [ "$name" = gpt2-mlp ] && base=$fixtures/gpt2-untied
+    check "adapter of $name: dump on the CPU" dump "$cpu" "$base" cpu --adapter="$adapter"
+    against "$base" "$fp32" "" --adapter="$adapter"
+    against "$base" "$fp32" "" --adapter="$adapter" --recompute=block
+    check "adapter of $name: its gradients were compared" grep -qa 'grad.base_model.model' "$work/new.safetensors"
+done
+
 # Training.
 train() { # train PROGRAM RUN OPTION...
     local program=$1 run=$2
@@ -181,6 +191,23 @@ for run in unread whole_mix; do
     check "$run: go on, or train, with whole data" train "$fp32" $run --train_data="$work/d_train_*.bin:0.7,$work/e_train_*.bin:0.3" --verify=off --val_every=0 --steps=16 --resume=auto
 done
 check "as if nothing had been" same_metrics unread whole_mix
+# An adapter on what the CPU trained, with dropout, which leaves out the same on both.
+adapter=(--model="$work/cpu/step_00000008" --lora_rank=4 --lora_alpha=16 --lora_dropout=0.2 --val_every=4)
+check "train an adapter on the CPU" train "$cpu" lora_cpu "${adapter[@]}"
+check "train an adapter in fp32" train "$fp32" lora_fp32 "${adapter[@]}"
+check "train an adapter in bf16" train "$bf16" lora_bf16 "${adapter[@]}"
+check "an adapter in fp32: the loss follows the CPU's" close lora_cpu lora_fp32 loss 1e-5
+check "an adapter in fp32: the gradient norm follows the CPU's" close lora_cpu lora_fp32 grad_norm 1e-4
+check "an adapter in bf16: the loss follows the CPU's" close lora_cpu lora_bf16 loss 1e-2
+name="a trained adapter" base=$work/cpu/step_00000008
+check "$name: tokenize" "$cpu" tokenize --tokenizer="$work/tokenizer.json" --input=dev/test/sample_de.txt --out="$work/step_00000008"
+check "$name: dump on the CPU" dump "$cpu" "$base" cpu --adapter="$work/lora_cpu"
+against "$base" "$fp32" "" --adapter="$work/lora_cpu" --recompute=cheap
+against "$base" "$bf16" bf16 --adapter="$work/lora_cpu"
+check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[@]}" --checkpoint_every=3
+rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
+check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto
+check "a resumed adapter has the same weights" cmp "$work/lora_bf16/step_00000008/adapter_model.safetensors" "$work/lora_resumed/step_00000008/adapter_model.safetensors"
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
 

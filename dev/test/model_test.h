@@ -1071,6 +1071,7 @@ typedef struct {
     int passes; // micro-batches of 2 and of 1 sequences
     int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T], starts[2 * FD_T];
     bool documents; // rows hold several
+    bool drops;     // the loss has dropout, which passes of training alone have
 } FiniteDifference;
 
 static double fd_loss(FiniteDifference *f, double scale) {
@@ -1093,7 +1094,7 @@ static double fd_slope(FiniteDifference *f, real *w, const double *direction, si
     const double steps[4] = {h, -h, 2 * h, -2 * h};
     for (int k = 0; k < 4; k++) {
         for (size_t i = 0; i < n; i++) w[i] = kept[i] + steps[k] * direction[i];
-        at[k] = fd_loss(f, 0);
+        at[k] = fd_loss(f, f->drops ? 1 : 0);
     }
     memcpy(w, kept, sizeof(double) * n);
     free(kept);
@@ -1121,17 +1122,22 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
     model_randomise(m, 7);
     m->logits_rows = 11; // chunks that do not divide B T
     f.passes = accumulate ? 2 : 1;
+    f.drops = c.lora.dropout > 0;
     for (int i = 0; i < FD_PASSES; i++) {
         model_random_ids(f.tokens[i], 2 * FD_T, c.vocab_size, 10 + (uint64_t)i);
         model_random_ids(f.targets[i], 2 * FD_T, c.vocab_size, 20 + (uint64_t)i);
         f.targets[i][3] = -1; // not counted
     }
     fd_loss(&f, 1);
+    size_t gradients = m->shards.gradient_start[m->shards.table.segments];
+    real *kept = (real *)mem_alloc(sizeof(real) * gradients); // passes with dropout add to the model's
+    memcpy(kept, m->shards.gradients, sizeof(real) * gradients);
     for (int k = 0; k < m->shards.table.count; k++) {
         const Param *p = &m->shards.table.items[k];
         size_t n = p->count;
+        if (!p->trained) continue;
         real *w = m->shards.weights + p->offset;
-        const real *g = m->shards.gradients + p->offset;
+        const real *g = kept + (shards_gradient_at(&m->shards, p->segment, p->offset) - m->shards.gradients);
         double *direction = (double *)mem_alloc(sizeof(double) * n);
         // 1. a random direction of length one
         double length = 0, slope = 0, squares = 0;
@@ -1160,6 +1166,7 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
         }
         free(direction);
     }
+    free(kept);
     model_destroy(m);
 }
 

@@ -26,6 +26,8 @@ of it to read for each token that is generated. Products of many rows round them
 #define WEIGHT_GROUP_EMBEDDING Matrix
 #define WEIGHT_GROUP_MATRIX Matrix
 #define WEIGHT_GROUP_VECTOR const real *
+#define WEIGHT_GROUP_LORA_A Matrix
+#define WEIGHT_GROUP_LORA_B Matrix
 typedef struct {
 #define X(id, rows, cols, place, present, init, group, ...) WEIGHT_##group id;
     PARAMETERS(X)
@@ -34,6 +36,8 @@ typedef struct {
 #undef WEIGHT_GROUP_EMBEDDING
 #undef WEIGHT_GROUP_MATRIX
 #undef WEIGHT_GROUP_VECTOR
+#undef WEIGHT_GROUP_LORA_A
+#undef WEIGHT_GROUP_LORA_B
 typedef struct {
 #define X(id, ...) real *id;
     PARAMETERS(X)
@@ -190,6 +194,8 @@ static inline Weights shards_weights(const Shards *s, int layer) {
 #define VALUE_GROUP_EMBEDDING(matrix) matrix
 #define VALUE_GROUP_MATRIX(matrix) matrix
 #define VALUE_GROUP_VECTOR(matrix) matrix.full
+#define VALUE_GROUP_LORA_A(matrix) matrix
+#define VALUE_GROUP_LORA_B(matrix) matrix
 #define X(id, rows, cols, place, present, init, group, ...)                                                            \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
@@ -201,6 +207,8 @@ static inline Weights shards_weights(const Shards *s, int layer) {
 #undef VALUE_GROUP_EMBEDDING
 #undef VALUE_GROUP_MATRIX
 #undef VALUE_GROUP_VECTOR
+#undef VALUE_GROUP_LORA_A
+#undef VALUE_GROUP_LORA_B
     return w;
 }
 static inline Gradients shards_gradients(const Shards *s, int layer) {

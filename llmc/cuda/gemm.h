@@ -46,6 +46,8 @@ typedef struct {
     int accumulate; // beta = 1
     int epilogue;   // cublasLtEpilogue_t
     int alignment;  // bytes that all matrices start on, a power of two up to 256
+    int ldb, ldd;   // from a column of B to the next, and of D and C; 0: as wide as they are. Not stored: with them the
+                    // library's first choice is taken
 } GemmKey;
 
 // How a product is made: by the library, with its epilogue; or apart, because the library has nothing for it, is
@@ -252,6 +254,11 @@ static inline cublasStatus_t gemm_run(Device *d, GemmPlan *plan, const GemmOpera
                           GEMM_WORKSPACE_BYTES, d->stream);
 }
 
+// Is a plan made now to be measured?
+static inline bool gemm_measures(const struct GemmPlans *p, const GemmKey *key) {
+    return p->measure && !key->ldb && !key->ldd;
+}
+
 static inline GemmChoice *gemm_known(struct GemmPlans *p, const GemmKey *key) {
     for (size_t i = 0; i < p->known_count; i++)
         if (memcmp(&p->known[i].key, key, sizeof *key) == 0) return &p->known[i];
@@ -273,6 +280,7 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     struct GemmPlans *p = d->plans;
     const GemmChoice *known = gemm_known(p, &plan->key);
     cublasLtMatmulHeuristicResult_t found[GEMM_CANDIDATES];
+    bool measure = gemm_measures(p, &plan->key);
     // A file may come from a library that differs in spite of its version: what does not fit is found anew.
     if (known &&
         (known->way != GEMM_FUSED || (cublasLtMatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
@@ -309,22 +317,22 @@ static inline void gemm_choose(Device *d, GemmPlan *plan, const GemmOperands *o)
     if (status != CUBLAS_STATUS_SUCCESS) return;
     // Those that run; each run also warms up.
     int works[GEMM_CANDIDATES], n = 0, best = 0;
-    for (int i = 0; i < count && (p->measure || n == 0); i++)
+    for (int i = 0; i < count && (measure || n == 0); i++)
         if (found[i].state == CUBLAS_STATUS_SUCCESS &&
-            (!p->measure || gemm_run(d, plan, o, &found[i].algo) == CUBLAS_STATUS_SUCCESS))
+            (!measure || gemm_run(d, plan, o, &found[i].algo) == CUBLAS_STATUS_SUCCESS))
             works[n++] = i;
     if (n == 0) return;
     float ms[GEMM_CANDIDATES];
-    for (int round = 0; p->measure && round < GEMM_ROUNDS; round++)
+    for (int round = 0; measure && round < GEMM_ROUNDS; round++)
         for (int k = 0; k < n; k++) {
             float t = device_time(d, GEMM_TRIALS, [=]() { CUBLAS_CHECK(gemm_run(d, plan, o, &found[works[k]].algo)); });
             if (round == 0 || t < ms[k]) ms[k] = t;
         }
-    for (int k = 1; p->measure && k < n; k++)
+    for (int k = 1; measure && k < n; k++)
         if (ms[k] < ms[best]) best = k;
     plan->algo = found[works[best]].algo;
     plan->way = GEMM_FUSED;
-    if (p->measure) gemm_remember(p, plan);
+    if (measure) gemm_remember(p, plan);
 }
 
 static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOperands *o) {
@@ -361,16 +369,25 @@ static inline GemmPlan *gemm_plan(Device *d, const GemmKey *key, const GemmOpera
     cudaDataType_t in = (cudaDataType_t)key->in;
     CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->a, in, key->transa ? k : m, key->transa ? m : k,
                                             (int64_t)(key->transa ? k : m)));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->b, in, key->transb ? n : k, key->transb ? k : n,
-                                            (int64_t)(key->transb ? n : k)));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->d, (cudaDataType_t)key->out, m, n, (int64_t)m));
+    int64_t ldb = key->ldb ? key->ldb : (int64_t)(key->transb ? n : k), ldd = key->ldd ? key->ldd : (int64_t)m;
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->b, in, key->transb ? n : k, key->transb ? k : n, ldb));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&plan->d, (cudaDataType_t)key->out, m, n, ldd));
     gemm_choose(d, plan, o);
     return plan;
 }
 
 // The product of operands that the library has no algorithm for.
 static inline void gemm_apart(const GemmOperands *o, const GemmKey *key, Device *d) {
-    ProductShape s = {key->m, key->n, key->k, key->transa, key->transb, o->alpha, key->accumulate ? o->beta : 0};
+    int ldb = key->ldb ? key->ldb : key->transb ? key->n : key->k;
+    ProductShape s = {key->m,
+                      key->n,
+                      key->k,
+                      key->transa,
+                      key->transb,
+                      o->alpha,
+                      key->accumulate ? o->beta : 0,
+                      ldb,
+                      key->ldd ? key->ldd : key->m};
     typedef const __nv_bfloat16 Half;
     if (key->in == CUDA_R_32F)
         product((float *)o->D, (const float *)o->A, (const float *)o->B, (const float *)o->C, s, d);

@@ -19,20 +19,21 @@ typedef struct {
     int m, n, k; // D (m, n)
     int transa, transb;
     float alpha, beta; // beta 0: C is not read
+    int ldb, ldd;      // from a column of B to the next, and of D and C
 } ProductShape;
 
 enum { PRODUCT_TILE = 64, PRODUCT_DEPTH = 16, PRODUCT_SIDE = 16, PRODUCT_EACH = PRODUCT_TILE / PRODUCT_SIDE };
 
-// smem (DEPTH, TILE) = columns `first` .. of x (k, count), by columns, or where turned of its transpose (count, k),
-// from row `start` on; zeros outside.
+// smem (DEPTH, TILE) = columns `first` .. of x (k, count), by columns, ld apart, or where turned of its transpose
+// (count, k), from row `start` on; zeros outside.
 template <typename In>
 __device__ inline void product_load(float (&smem)[PRODUCT_DEPTH][PRODUCT_TILE + 1], const In *x, bool turned, int first,
-                                    int count, int start, int k) {
+                                    int count, int start, int k, int ld) {
     for (int e = (int)threadIdx.x; e < PRODUCT_DEPTH * PRODUCT_TILE; e += PRODUCT_SIDE * PRODUCT_SIDE) {
         int i = turned ? e % PRODUCT_TILE : e / PRODUCT_DEPTH, l = turned ? e / PRODUCT_TILE : e % PRODUCT_DEPTH;
         size_t row = (size_t)(start + l), column = (size_t)first + (size_t)i;
         bool inside = start + l < k && first + i < count;
-        size_t at = turned ? column + row * (size_t)count : row + column * (size_t)k;
+        size_t at = turned ? column + row * (size_t)ld : row + column * (size_t)ld;
         smem[l][i] = inside ? to_float(x[at]) : 0.0f;
     }
 }
@@ -46,8 +47,8 @@ __global__ void __launch_bounds__(PRODUCT_SIDE *PRODUCT_SIDE)
     int first_i = (int)blockIdx.x % tiles * PRODUCT_TILE, first_j = (int)blockIdx.x / tiles * PRODUCT_TILE;
     float sum[PRODUCT_EACH][PRODUCT_EACH] = {};
     for (int start = 0; start < s.k; start += PRODUCT_DEPTH) {
-        product_load(a_smem, A, !s.transa, first_i, s.m, start, s.k);
-        product_load(b_smem, B, s.transb != 0, first_j, s.n, start, s.k);
+        product_load(a_smem, A, !s.transa, first_i, s.m, start, s.k, s.transa ? s.k : s.m);
+        product_load(b_smem, B, s.transb != 0, first_j, s.n, start, s.k, s.ldb);
         __syncthreads();
         for (int l = 0; l < PRODUCT_DEPTH; l++)
 #pragma unroll
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(PRODUCT_SIDE *PRODUCT_SIDE)
     for (int v = 0; v < PRODUCT_EACH; v++)
         for (int u = 0; u < PRODUCT_EACH; u++) {
             int i = first_i + x + u * PRODUCT_SIDE, j = first_j + y + v * PRODUCT_SIDE;
-            size_t at = (size_t)i + (size_t)j * (size_t)s.m;
+            size_t at = (size_t)i + (size_t)j * (size_t)s.ldd;
             if (i >= s.m || j >= s.n) continue;
             float value = s.alpha * sum[u][v];
             if (C) value += s.beta * to_float(C[at]);

@@ -381,7 +381,7 @@ static inline void shards_begin(Shards *s, int segment) {
 // (reduce-scatter), while the work that follows runs. Gradients that this rank keeps whole wait for the last pass.
 static inline void shards_sum(Shards *s, int segment, bool last) {
     Ranks *r = &s->ranks;
-    if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet) return;
+    if ((!last && r->zero < 2) || r->dist->size == 1 || r->quiet || !shards_trained(&s->table, segment)) return;
     Range part = shards_parts(s, segment)[r->member];
     float *g = shards_segment_gradients(s, segment), *sum = g + part.first;
     ranks_fork(r, s->gpu->stream);

@@ -7,6 +7,8 @@ the names of the weights, moment1.NAME and moment2.NAME, and run.json, which hol
 option, size and XXH64 of every other file, and the XXH64 of itself (verify.h).
 
     model.safetensors, model.safetensors.index.json, optimizer-00001-of-00001.safetensors
+of an adapter, whose base stays where it is (adapters.h), likewise in one file each,
+    adapter_config.json, adapter_model.safetensors, optimizer-00001-of-00001.safetensors
 or, sharded over N files, which N ranks write,
     model-00001-of-0000N.safetensors ..., model.safetensors.index.json
     optimizer-00001-of-0000N.safetensors ..., optimizer.safetensors.index.json
@@ -18,6 +20,7 @@ there whole or it is not there. The newest checkpoint is found by looking; nothi
 #define LLMC_CHECKPOINT_H
 
 #include "../base/hash.h"
+#include "adapters.h"
 #include "huggingface.h"
 #include "../text/tokenizer.h"
 #include "verify.h"
@@ -38,14 +41,15 @@ static const CheckpointArray checkpoint_arrays[CHECKPOINT_ARRAYS] = {{MODEL_WEIG
 };
 static const int checkpoint_first[CHECKPOINT_KINDS + 1] = {0, 1, CHECKPOINT_ARRAYS}; // of these in a kind of file
 
-// The tables of what a checkpoint holds: the weights', and the optimizer's state's in its own shapes.
+// The tables of what a checkpoint holds: the weights' (of an adapter's run, those of the adapter alone), and the
+// optimizer's state's in its own shapes.
 typedef struct {
     ParamTable array[CHECKPOINT_ARRAYS];
 } CheckpointTables;
 
 static inline CheckpointTables checkpoint_tables(const Config *c, int optimizer) {
     CheckpointTables t;
-    t.array[0] = param_table(c);
+    t.array[0] = c->lora.rank ? param_table_adapter(c) : param_table(c);
     for (int k = 1; k < CHECKPOINT_ARRAYS; k++)
         t.array[k] = param_table_state(&t.array[0], optimizer, checkpoint_arrays[k].array - MODEL_STATE);
     return t;

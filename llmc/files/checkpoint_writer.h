@@ -44,8 +44,9 @@ typedef struct {
     Model *model;
     const CheckpointTables *tables;
     const Config *config;
+    const char *base; // of an adapter: the path under which its base was read
     const Dist *dist;
-    int files;   // at most; 0: by size
+    int files;   // at most; 0: by size; of an adapter 1
     bool copies; // in the background
 
     int *first;            // (files + 1): file f holds parameters first[f] .. first[f + 1] - 1
@@ -83,6 +84,12 @@ static inline Path checkpoint_temporary(const CheckpointWriter *w) {
 // The rank that writes a file.
 static inline int checkpoint_rank(const CheckpointWriter *w, int file) {
     return (int)((int64_t)file * w->dist->size / w->files);
+}
+
+// The name of a file.
+static inline Path checkpoint_file_of(const CheckpointWriter *w, int kind, int file) {
+    if (w->config->lora.rank && kind == CHECKPOINT_MODEL) return path_of("%s", ADAPTER_WEIGHTS);
+    return checkpoint_file(kind, file, w->files);
 }
 
 // Spreads the parameters over the files, as evenly as whole tensors allow, at least one in each.
@@ -134,7 +141,7 @@ static inline int checkpoint_files(const CheckpointTables *t, int asked, int ran
 // In the background, the memory for the copy is taken now, so that a lack of it shows before the first step.
 static inline bool checkpoint_writer_open(CheckpointWriter *w, Error *err) {
     const Dist *dist = w->dist;
-    w->files = checkpoint_files(w->tables, w->files, dist->size);
+    w->files = checkpoint_files(w->tables, w->config->lora.rank ? 1 : w->files, dist->size);
     checkpoint_spread(w);
     w->file = -1;
     for (int f = 0; f < w->files; f++)
@@ -194,7 +201,7 @@ static inline void checkpoint_copy(CheckpointWriter *w) {
 // write only hand over.
 static inline void checkpoint_write_numbers(CheckpointWriter *w, int file, int kind) {
     SafeWriter s;
-    Path path = path_of("%.3000s/%.100s", checkpoint_temporary(w).text, checkpoint_file(kind, file, w->files).text);
+    Path path = path_of("%.3000s/%.100s", checkpoint_temporary(w).text, checkpoint_file_of(w, kind, file).text);
     int first = w->first[file], last = w->first[file + 1], from = checkpoint_first[kind],
         to = checkpoint_first[kind + 1];
     CheckpointPart *part = &w->part;
@@ -312,7 +319,7 @@ static inline bool checkpoint_gathered(const CheckpointWriter *w, const char *fo
         if (!part->ok && rank) return error_set(err, "rank %d: %s", rank, part->text);
         if (!part->ok) return error_set(err, "%s", part->text);
         for (int kind = 0; kind < CHECKPOINT_KINDS; kind++) {
-            Path name = checkpoint_file(kind, file, w->files), path = path_of("%.3000s/%.100s", folder, name.text);
+            Path name = checkpoint_file_of(w, kind, file), path = path_of("%.3000s/%.100s", folder, name.text);
             struct stat st;
             Error why;
             int fd = file_open(path.text, &st, &why);
@@ -337,9 +344,12 @@ static inline void checkpoint_complete(CheckpointWriter *w) {
     FileSums sums;
     memset(&sums, 0, sizeof sums);
     bool ok = w->made && checkpoint_gathered(w, folder, &sums, err); // where it was not made, err says why not
-    ok = ok && folder_write_config(folder, c, w->tokenizer, &sums, err) &&
+    bool adapter = c->lora.rank > 0;
+    ok = ok &&
+         (adapter ? adapter_write_config(folder, c, w->base, &sums, err)
+                  : folder_write_config(folder, c, w->tokenizer, &sums, err)) &&
          tokenizer_write_folder(w->tokenizer, folder, c->max_seq_len, &sums, err);
-    ok = ok && checkpoint_write_index(w, folder, CHECKPOINT_MODEL, &sums, err) &&
+    ok = ok && (adapter || checkpoint_write_index(w, folder, CHECKPOINT_MODEL, &sums, err)) &&
          (w->files == 1 || checkpoint_write_index(w, folder, CHECKPOINT_OPTIMIZER, &sums, err));
     ok = ok && checkpoint_write_run(w, folder, &sums, err) && path_sync_folder(folder, err);
     if (ok && rename(folder, final.text) != 0) { // somebody may have put something there

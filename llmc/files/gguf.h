@@ -40,6 +40,7 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 #define LLMC_GGUF_H
 
 #include "../base/half.h"
+#include "adapters.h"
 #include "huggingface.h"
 #include "../text/tokenizer_folder.h"
 #include <math.h>
@@ -317,11 +318,14 @@ static inline bool gguf_tokenizer_keys(GgufKeys *k, const Tokenizer *tok, int vo
 // ---------------------------------------------------------------- tensors
 
 typedef struct {
-    char name[128];         // in GGUF
-    const SafeTensor *from; // (rows, cols), or (cols, rows) where transposed, or (rows) where is_vector
-    const Config *scaled;   // in place of `from`: what this config's rotary frequencies are divided by
-    int64_t rows, cols;     // cols of a vector: 1
-    int head_size;          // not 0: rows of each head change places (rotary pairs)
+    char name[128];            // in GGUF
+    const SafeTensor *from;    // (rows, cols), or (cols, rows) where transposed, or (rows) where is_vector
+    const Config *scaled;      // in place of `from`: what this config's rotary frequencies are divided by
+    int64_t rows, cols;        // cols of a vector: 1
+    int head_size;             // not 0: rows of each head change places (rotary pairs)
+    const AdapterFile *merged; // an adapter that is added, NULL: none; to rows row .. of param
+    const Param *param;
+    int row;
     bool transposed, is_vector;
     int type; // GGML_F32 ...
     uint64_t bytes;
@@ -339,9 +343,9 @@ static inline uint64_t gguf_bytes(int type, int64_t count) {
 }
 
 // The tensors of the file in its order; out holds two more than st has. Everything in the folder must have a place, in
-// the right shape.
+// the right shape. adapter: what is added to them, or NULL.
 static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st, const ParamTable *table,
-                             const Config *c, int dtype, const char *folder, Error *err) {
+                             const AdapterFile *adapter, const Config *c, int dtype, const char *folder, Error *err) {
     char *used = (char *)mem_alloc((size_t)st->count + 1);
     bool ok = true;
     const Family *family = family_of(c->family);
@@ -358,7 +362,9 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             t->cols = p->cols;
             t->is_vector = p->is_vector;
             t->transposed = part.transposed;
-            if (family->gguf_pairs && names->parts == PARTS_QKV && j < 2) t->head_size = c->head_size;
+            bool turns = names->parts == PARTS_QKV ? j < 2 : p->kind == PARAM_lora_q_b || p->kind == PARAM_lora_k_b;
+            if (family->gguf_pairs && turns) t->head_size = c->head_size;
+            t->merged = adapter, t->param = p, t->row = part.row;
             t->type = gguf_tensor_type(t, p->kind, dtype);
             t->bytes = gguf_bytes(t->type, t->rows * t->cols);
             t->from = disk_expect(st, used, "", &part, p, folder, err);
@@ -367,16 +373,17 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
     }
     ok = ok && disk_all_used(st, used, "", table, c, folder, err);
     free(used);
-    if (ok && c->window)
+    if (!ok || c->lora.rank) return ok; // what follows is said of whole models
+    if (c->window)
         return error_set(err,
                          "%s/config.json: llama.cpp has no windows of attention for %s: behind %d tokens it would "
                          "compute "
                          "something else; for a model of up to %d tokens set max_position_embeddings to %d",
                          folder, family->gguf, c->window, c->window, c->window);
-    if (ok && c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
+    if (c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
         return error_set(err, "%s/config.json: llama.cpp has YaRN only with beta_fast 32, beta_slow 1 and truncate",
                          folder);
-    if (ok && c->rope_scaling == ROPE_LLAMA3) {
+    if (c->rope_scaling == ROPE_LLAMA3) {
         GgufTensor *t = &out[(*count)++];
         memset(t, 0, sizeof *t);
         snprintf(t->name, sizeof t->name, "rope_freqs.weight");
@@ -386,27 +393,28 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
     return ok;
 }
 
-// out (n, cols) = rows row .. row + n of a tensor as GGUF has them; strip (n) is scratch.
+// out (n, cols) = rows row .. row + n of a tensor as it lies in the folder, with what is merged.
+static inline bool gguf_read_plain(float *out, float *strip, const GgufTensor *t, int64_t row, int64_t n, Error *err) {
+    if (!t->transposed && !safetensors_to_f32(out, t->from, row * t->cols, n * t->cols, err)) return false;
+    for (int64_t k = 0; t->transposed && k < t->cols; k++) {
+        if (!safetensors_to_f32(strip, t->from, k * t->rows + row, n, err)) return false;
+        for (int64_t r = 0; r < n; r++) out[r * t->cols + k] = strip[r];
+    }
+    return !t->merged || adapter_add(out, t->merged, t->param, t->row + (int)row, (int)n, err);
+}
+
+// The same as GGUF has them; strip (n) is scratch.
 static inline bool gguf_read_rows(float *out, float *strip, const GgufTensor *t, int64_t row, int64_t n, Error *err) {
-    if (t->scaled) {
-        for (int64_t r = 0; r < n; r++)
-            out[r] = (float)(pow(t->scaled->rope_theta, -2.0 * (double)(row + r) / t->scaled->head_size) /
-                             rope_frequency(t->scaled, (int)(row + r)));
-        return true;
-    }
-    if (t->transposed) {
-        for (int64_t k = 0; k < t->cols; k++) {
-            if (!safetensors_to_f32(strip, t->from, k * t->rows + row, n, err)) return false;
-            for (int64_t r = 0; r < n; r++) out[r * t->cols + k] = strip[r];
-        }
-        return true;
-    }
-    if (!t->head_size) return safetensors_to_f32(out, t->from, row * t->cols, n * t->cols, err);
+    for (int64_t r = 0; t->scaled && r < n; r++)
+        out[r] = (float)(pow(t->scaled->rope_theta, -2.0 * (double)(row + r) / t->scaled->head_size) /
+                         rope_frequency(t->scaled, (int)(row + r)));
+    if (t->scaled) return true;
+    if (!t->head_size) return gguf_read_plain(out, strip, t, row, n, err);
     // Row 2i + h of a head comes from row i of its half h.
     for (int64_t r = 0; r < n; r++) {
         int64_t in_head = (row + r) % t->head_size, start = row + r - in_head;
         int64_t source = start + in_head % 2 * (t->head_size / 2) + in_head / 2;
-        if (!safetensors_to_f32(out + r * t->cols, t->from, source * t->cols, t->cols, err)) return false;
+        if (!gguf_read_plain(out + r * t->cols, strip, t, source, 1, err)) return false;
     }
     return true;
 }
@@ -531,40 +539,93 @@ static inline bool gguf_write(const char *out_path, const GgufKeys *keys, const 
     return ok;
 }
 
-// Writes the model of a folder (config.json, safetensors, tokenizer.json) as a GGUF file.
-// dtype: DTYPE_F32, _F16, _BF16 or _Q8_0, of the matrices.
-static inline bool gguf_export(const char *model_folder, const char *out_path, int dtype, Error *err) {
-    static const int file_types[4] = {0, 1, 32, 7}; // llama.cpp's, by dtype
-    Config c;
-    Tokenizer tok;
-    SafeTensors st;
-    Path tokenizer_path = path_of("%s/tokenizer.json", model_folder);
-    if (!folder_read_config(&c, model_folder, err) || !tokenizer_open(&tok, tokenizer_path.text, err)) return false;
-    if (!safetensors_open(&st, model_folder, err)) {
-        tokenizer_free(&tok);
-        return false;
-    }
-    ParamTable table = param_table(&c);
-    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(st.count + 2));
+static const int gguf_file_types[4] = {0, 1, 32, 7}; // llama.cpp's, by dtype
+
+// All of the file but for what is open and who closes it. adapter: added to the weights, or NULL.
+static inline bool gguf_export_model(const SafeTensors *st, const AdapterFile *adapter, const Config *c,
+                                     const Tokenizer *tok, const char *model_folder, const char *out_path, int dtype,
+                                     Error *err) {
+    ParamTable table = param_table(c);
+    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(st->count + 2));
     GgufKeys keys;
     memset(&keys, 0, sizeof keys);
-    keys.family = family_of(c.family)->gguf;
+    keys.family = family_of(c->family)->gguf;
     int count = 0;
     Error why;
-    bool ok = tok.vocab_size <= c.vocab_size;
-    if (!ok) error_set(err, "%s has %d tokens, the model only %d", tokenizer_path.text, tok.vocab_size, c.vocab_size);
-    if (ok && !gguf_plan(tensors, &count, &st, &table, &c, dtype, model_folder, err)) ok = false;
+    bool ok = tok->vocab_size <= c->vocab_size;
+    if (!ok)
+        error_set(err, "%s/tokenizer.json has %d tokens, the model only %d", model_folder, tok->vocab_size,
+                  c->vocab_size);
+    if (ok && !gguf_plan(tensors, &count, st, &table, adapter, c, dtype, model_folder, err)) ok = false;
     if (ok) {
-        gguf_model_keys(&keys, &c, gguf_model_name(model_folder).text, file_types[dtype]);
-        ok = gguf_tokenizer_keys(&keys, &tok, c.vocab_size, &why);
-        if (!ok) error_set(err, "%s: %s", tokenizer_path.text, why.text);
+        gguf_model_keys(&keys, c, gguf_model_name(model_folder).text, gguf_file_types[dtype]);
+        ok = gguf_tokenizer_keys(&keys, tok, c->vocab_size, &why);
+        if (!ok) error_set(err, "%s/tokenizer.json: %s", model_folder, why.text);
     }
     if (ok) ok = gguf_write(out_path, &keys, tensors, count, err);
     free(keys.bytes.data);
     free(tensors);
     param_table_free(&table);
-    safetensors_close(&st);
+    return ok;
+}
+
+// Writes the model of a folder (config.json, safetensors, tokenizer.json) as a GGUF file, with the adapter of another
+// folder added to its weights (its tokenizer counts, if it has one); adapter "": none.
+// dtype: DTYPE_F32, _F16, _BF16 or _Q8_0, of the matrices.
+static inline bool gguf_export_merged(const char *model_folder, const char *adapter_folder, const char *out_path,
+                                      int dtype, Error *err) {
+    Config c;
+    Tokenizer tok;
+    SafeTensors st;
+    AdapterFile adapter;
+    FileKind kind = FILE_ABSENT;
+    bool merges = *adapter_folder != 0;
+    Path own = path_of("%s/tokenizer.json", adapter_folder);
+    if (!folder_read_config(&c, model_folder, err) || (merges && !path_look(own.text, &kind, err))) return false;
+    const char *from = kind == FILE_ABSENT ? model_folder : adapter_folder;
+    if (!tokenizer_open(&tok, path_of("%s/tokenizer.json", from).text, err)) return false;
+    bool opened = !merges || adapter_open(&adapter, &c, model_folder, adapter_folder, err), ok = opened;
+    if (ok && (ok = safetensors_open(&st, model_folder, err))) {
+        ok = gguf_export_model(&st, merges ? &adapter : NULL, &c, &tok, from, out_path, dtype, err);
+        safetensors_close(&st);
+    }
+    if (opened && merges) adapter_close(&adapter);
     tokenizer_free(&tok);
+    return ok;
+}
+
+static inline bool gguf_export(const char *model_folder, const char *out_path, int dtype, Error *err) {
+    return gguf_export_merged(model_folder, "", out_path, dtype, err);
+}
+
+// Writes an adapter alone, as llama.cpp (llama-adapter.cpp) takes it beside the GGUF file of its base. It scales by
+// alpha / rank, and takes an alpha of 0 for 1.
+static inline bool gguf_export_adapter(const char *model_folder, const char *adapter_folder, const char *out_path,
+                                       int dtype, Error *err) {
+    Config c;
+    AdapterFile a;
+    if (!folder_read_config(&c, model_folder, err) || !adapter_open(&a, &c, model_folder, adapter_folder, err))
+        return false;
+    const Config *with = &a.config;
+    GgufTensor *tensors = (GgufTensor *)mem_alloc(sizeof(GgufTensor) * (size_t)(a.tensors.count + 2));
+    GgufKeys keys;
+    memset(&keys, 0, sizeof keys);
+    int count = 0;
+    gguf_key_string(&keys, "general.architecture", family_of(c.family)->gguf);
+    gguf_key_string(&keys, "general.type", "adapter");
+    gguf_key_string(&keys, "general.name", gguf_model_name(adapter_folder).text);
+    gguf_key_u32(&keys, "general.alignment", GGUF_ALIGNMENT);
+    gguf_key_u32(&keys, "general.file_type", gguf_file_types[dtype]);
+    gguf_key_u32(&keys, "general.quantization_version", 2);
+    gguf_key_string(&keys, "adapter.type", "lora");
+    gguf_key_float(&keys, "adapter.lora.alpha", lora_scale(with) * with->lora.rank);
+    bool ok = lora_scale(with) != 0;
+    if (!ok) error_set(err, "%s/adapter_config.json: \"lora_alpha\" is 0: the adapter adds nothing", adapter_folder);
+    ok = ok && gguf_plan(tensors, &count, &a.tensors, &a.table, NULL, with, dtype, adapter_folder, err) &&
+         gguf_write(out_path, &keys, tensors, count, err);
+    free(keys.bytes.data);
+    free(tensors);
+    adapter_close(&a);
     return ok;
 }
 

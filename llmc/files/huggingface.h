@@ -761,11 +761,17 @@ static inline bool disk_load(Model *m, int array, const SafeTensors *st, const P
     return disk_check(st, t, c, prefix, path, err) && disk_fill(m, array, st, t, c, prefix, err);
 }
 
+// The weights of all but an adapter.
 static inline bool folder_load_weights(Model *m, const ParamTable *t, const Config *c, const char *folder, Error *err) {
     SafeTensors st;
-    if (!safetensors_open(&st, folder, err)) return false; // every rank reads what it keeps of them, and no more
-    bool ok = disk_load(m, MODEL_WEIGHT, &st, t, c, "", folder, err);
-    safetensors_close(&st);
+    Config base = config_base(c);
+    ParamTable own = param_table(&base);
+    bool ok = safetensors_open(&st, folder, err); // every rank reads what it keeps of them, and no more
+    if (ok) {
+        ok = disk_load(m, MODEL_WEIGHT, &st, c->lora.rank ? &own : t, &base, "", folder, err);
+        safetensors_close(&st);
+    }
+    param_table_free(&own);
     return ok;
 }
 
@@ -815,9 +821,10 @@ static inline bool folder_is_bare(const char *folder, Error *err) {
 // Whether a folder's weights are those of its config: before memory is taken for a model that is not there.
 static inline bool folder_check_weights(const Config *c, const char *folder, Error *err) {
     SafeTensors st;
+    Config base = config_base(c);
     if (!safetensors_open(&st, folder, err)) return false;
-    ParamTable t = param_table(c);
-    bool ok = disk_check(&st, &t, c, "", folder, err);
+    ParamTable t = param_table(&base);
+    bool ok = disk_check(&st, &t, &base, "", folder, err);
     param_table_free(&t);
     safetensors_close(&st);
     return ok;

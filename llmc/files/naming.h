@@ -10,6 +10,7 @@ file: a family with new names brings its rows, and touches no other.
 
 Names
   %w    "weight", or "bias" for the row's bias
+  %A    of an adapter "A", or "B" for the row's second; %a: in small letters
   %d    the layer
   %e    the number of the part, where a field of CONFIG counts parts (heads, experts)
   a|b   several tensors, in the order of the parameter's rows
@@ -30,6 +31,8 @@ typedef struct {
     int parts;
     const char *names;
 } NameRow;
+
+#define PEFT_FRONT "base_model.model." // in front of the names of adapters in PEFT's files
 
 // NULL where a naming has no name for it.
 static inline const NameRow *names_of(int naming, int kind) {
@@ -56,6 +59,17 @@ static inline const NameRow *names_of(int naming, int kind) {
         {HFL, PARAM_fcproj_w, PARAM_fcproj_b, PARTS_EQUAL, "model.layers.%d.mlp.down_proj.%w"},
         {HFL, PARAM_normf_w,  -1,             PARTS_EQUAL, "model.norm.%w"},
         {HF2 | HFL, PARAM_head_w, -1,         PARTS_EQUAL, "lm_head.%w"},
+        {HF2, PARAM_lora_qkv_a,  PARAM_lora_qkv_b,  PARTS_EQUAL, PEFT_FRONT "transformer.h.%d.attn.c_attn.lora_%A.weight"},
+        {HF2, PARAM_lora_o_a,    PARAM_lora_o_b,    PARTS_EQUAL, PEFT_FRONT "transformer.h.%d.attn.c_proj.lora_%A.weight"},
+        {HF2, PARAM_lora_up_a,   PARAM_lora_up_b,   PARTS_EQUAL, PEFT_FRONT "transformer.h.%d.mlp.c_fc.lora_%A.weight"},
+        {HF2, PARAM_lora_down_a, PARAM_lora_down_b, PARTS_EQUAL, PEFT_FRONT "transformer.h.%d.mlp.c_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_q_a,    PARAM_lora_q_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.q_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_k_a,    PARAM_lora_k_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.k_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_v_a,    PARAM_lora_v_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.v_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_o_a,    PARAM_lora_o_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.o_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.gate_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_up_a,   PARAM_lora_up_b,   PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.up_proj.lora_%A.weight"},
+        {HFL, PARAM_lora_down_a, PARAM_lora_down_b, PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.down_proj.lora_%A.weight"},
         {GG,  PARAM_wte,      -1,             PARTS_EQUAL, "token_embd.%w"},
         {GG,  PARAM_wpe,      -1,             PARTS_EQUAL, "position_embd.%w"},
         {GG,  PARAM_norm1_w,  PARAM_norm1_b,  PARTS_EQUAL, "blk.%d.attn_norm.%w"},
@@ -70,6 +84,14 @@ static inline const NameRow *names_of(int naming, int kind) {
         {GG,  PARAM_fcproj_w, PARAM_fcproj_b, PARTS_EQUAL, "blk.%d.ffn_down.%w"},
         {GG,  PARAM_normf_w,  PARAM_normf_b,  PARTS_EQUAL, "output_norm.%w"},
         {GG,  PARAM_head_w,   -1,             PARTS_EQUAL, "output.%w"},
+        {GG2, PARAM_lora_qkv_a,  PARAM_lora_qkv_b,  PARTS_EQUAL, "blk.%d.attn_qkv.weight.lora_%a"},
+        {GGL, PARAM_lora_q_a,    PARAM_lora_q_b,    PARTS_EQUAL, "blk.%d.attn_q.weight.lora_%a"},
+        {GGL, PARAM_lora_k_a,    PARAM_lora_k_b,    PARTS_EQUAL, "blk.%d.attn_k.weight.lora_%a"},
+        {GGL, PARAM_lora_v_a,    PARAM_lora_v_b,    PARTS_EQUAL, "blk.%d.attn_v.weight.lora_%a"},
+        {GG,  PARAM_lora_o_a,    PARAM_lora_o_b,    PARTS_EQUAL, "blk.%d.attn_output.weight.lora_%a"},
+        {GGL, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, "blk.%d.ffn_gate.weight.lora_%a"},
+        {GG,  PARAM_lora_up_a,   PARAM_lora_up_b,   PARTS_EQUAL, "blk.%d.ffn_up.weight.lora_%a"},
+        {GG,  PARAM_lora_down_a, PARAM_lora_down_b, PARTS_EQUAL, "blk.%d.ffn_down.weight.lora_%a"},
         // clang-format on
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -110,7 +132,8 @@ static inline DiskPart disk_part(const NameRow *r, const Param *p, const Config 
     Path name = name_part(r->names + turned, j % names);
     for (const char *s = name.text; *s && n + 16 < sizeof d.name; s++) {
         if (*s != '%') d.name[n++] = *s;
-        else if (*++s == 'w') n += (size_t)snprintf(d.name + n, 16, "%s", p->kind == r->bias ? "bias" : "weight");
+        else if (*++s == 'A' || *s == 'a') d.name[n++] = (char)(p->kind == r->bias ? *s + 1 : *s);
+        else if (*s == 'w') n += (size_t)snprintf(d.name + n, 16, "%s", p->kind == r->bias ? "bias" : "weight");
         else n += (size_t)snprintf(d.name + n, 16, "%d", *s == 'd' ? p->layer : j / names);
     }
     d.name[n] = 0;

@@ -58,9 +58,12 @@ static inline bool accounting_begin(Account *a, Str *changed, const char *checkp
 
 // On rank 0, when all of it is open.
 static inline void accounting_inputs(Account *a, const RunInputs *in, const Options *o, double flops_per_token) {
+    ParamTable all = param_table(&in->config);
+    size_t parameters = all.parameters;
+    param_table_free(&all);
     str_printf(&a->model, "{\"family\": \"%s\", \"parameters\": %zu, \"flops_per_token\": %.17g, \"flops_formula\": ",
-               family_name(in->config.family), in->tables.array[0].parameters, flops_per_token);
-    json_escape(&a->model, FLOPS_FORMULA, strlen(FLOPS_FORMULA));
+               family_name(in->config.family), parameters, flops_per_token);
+    json_escape(&a->model, flops_formula(&in->config), strlen(flops_formula(&in->config)));
     str_puts(&a->model, "}");
     if (!a->tokenizer.size)
         sources_tokenizer(&a->tokenizer, o->tokenizer, in->tokenizer.hash, in->tokenizer.vocab_size);

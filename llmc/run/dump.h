@@ -2,8 +2,8 @@
 dump.h: the verb `dump`: one training step on the first B sequences of the data, into a .safetensors file.
 
 Writes tokens, targets, loss, logits, act.NAME for every activation that is kept, dact.NAME for every gradient of one,
-grad.NAME and updated.NAME for every parameter, in Hugging Face's names and layout. The gradients are those of the mean
-loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left out.
+grad.NAME and updated.NAME for every parameter (with --adapter: of the adapter), in Hugging Face's names and layout. The
+gradients are those of the mean loss. What a fused kernel never makes (train_gpt: dact.*.mlp with GELU) is left out.
 */
 #ifndef LLMC_DUMP_H
 #define LLMC_DUMP_H
@@ -85,6 +85,8 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     setup.muon = muon_rule(o);
     setup.dist = dist;
     model_load(&l, o, &setup, true);
+    ParamTable adapter = param_table_adapter(&l.config);
+    const ParamTable *table = l.config.lora.rank ? &adapter : &l.table; // of what is trained
     size_t N = (size_t)B * (size_t)T, V = (size_t)l.config.vocab_size;
     int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * N), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     float *logits = (float *)mem_alloc(sizeof(float) * N * V);
@@ -110,8 +112,8 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     safewriter_declare(&d.w, "loss", ST_F32, 1, one);
     safewriter_declare(&d.w, "logits", ST_F32, 3, three);
     dump_acts(&d);
-    disk_declare(&d.w, &l.table, 0, l.table.count, &l.config, "grad.");
-    disk_declare(&d.w, &l.table, 0, l.table.count, &l.config, "updated.");
+    disk_declare(&d.w, table, 0, table->count, &l.config, "grad.");
+    disk_declare(&d.w, table, 0, table->count, &l.config, "updated.");
     safewriter_begin_data(&d.w);
     d.writing = true;
     safewriter_data(&d.w, inputs, sizeof(int32_t) * N);
@@ -120,10 +122,10 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     safewriter_data(&d.w, &loss, sizeof loss);
     safewriter_data(&d.w, logits, sizeof(float) * N * V);
     dump_acts(&d);
-    disk_write(&d.w, l.model, MODEL_GRADIENT, &l.table, 0, l.table.count, &l.config, 0);
+    disk_write(&d.w, l.model, MODEL_GRADIENT, table, 0, table->count, &l.config, 0);
     UpdateRule rule = rule_of_options(o, 1, o->lr, o->lr);
     UpdateResult r = model_update(l.model, &rule);
-    disk_write(&d.w, l.model, MODEL_WEIGHT, &l.table, 0, l.table.count, &l.config, 0);
+    disk_write(&d.w, l.model, MODEL_WEIGHT, table, 0, table->count, &l.config, 0);
     print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);
     free(d.values);
     if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
@@ -134,6 +136,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     free(targets);
     free(logits);
     dataset_close(&data);
+    param_table_free(&adapter);
     model_unload(&l);
     return EXIT_DONE;
 }

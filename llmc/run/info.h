@@ -160,11 +160,14 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
                    "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
                    "%.0f}%s}",
-                   products, B, T, flops, FLOPS_FORMULA, m.weights, m.gradients, m.moments, m.activations, m.buffers,
+                   products, B, T, flops, flops_formula(c), m.weights, m.gradients, m.moments, m.activations, m.buffers,
                    copy, scratch, all, device.size ? device.data : "");
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
-        printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, FLOPS_FORMULA);
+        if (c->lora.rank)
+            printf("trained: %.3fM, the adapter's alone; all else stays as it is, without gradients and moments\n",
+                   (double)tables.array[0].parameters / 1e6);
+        printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, flops_formula(c));
         printf("memory for training at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f, "
                "buffers %.3f, copy for checkpoints %.3f, scratch %.3f GiB; %.3f GiB in all%s\n",
                B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
@@ -239,7 +242,7 @@ static inline int verb_info(const Options *o, Dist *dist) {
     if (!*o->model && !*o->data && !*o->tokenizer) info_presets(json);
     if (*o->model) {
         Config c;
-        if (!model_config(&c, o, (int)o->vocab_size, &err)) fail("%s", err.text);
+        if (!model_config(&c, o, (int)o->vocab_size, &err) || !lora_of_options(&c, o, &err)) fail("%s", err.text);
         if (o->vocab_size && c.vocab_size != o->vocab_size)
             fail("--vocab_size=%lld is for presets; the folder --model=%s has a vocabulary of %d",
                  (long long)o->vocab_size, o->model, c.vocab_size);

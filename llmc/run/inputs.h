@@ -9,6 +9,7 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #include "../text/tokenizer_folder.h"
 #include "data_checks.h"
 #include "init_embeddings.h"
+#include "load.h"
 #include "log.h"
 #include "options.h"
 
@@ -19,6 +20,7 @@ typedef struct {
     Config config;
     CheckpointTables tables; // the weights' and the optimizer's
     Path stand_in;           // a checkpoint of the run, where the folder of --model is gone; else empty
+    uint64_t base;           // of an adapter: adapter_base of --model, on rank 0 once the run's folder is known
 } RunInputs;
 
 // The run goes on, and the folder that it began with is gone: its checkpoints hold the model, too. *own: the newest
@@ -48,6 +50,15 @@ static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
     if (*o->init_embeddings && !folder && config_of_preset(c, o->model, &why))
         return error_set(err, "--init_embeddings=%s takes all weights from there: give --model=%s as well, not %s",
                          o->init_embeddings, o->init_embeddings, o->model);
+    if (*o->init_embeddings && o->lora_rank)
+        return error_set(err,
+                         "--init_embeddings trains new rows of the embedding, which stays as it is with --lora_rank: "
+                         "train without an adapter first");
+    if (o->lora_rank && (!folder || !weights))
+        return error_set(err,
+                         "--lora_rank=%lld trains an adapter of a model that is there: --model=%s is no folder with "
+                         "weights",
+                         (long long)o->lora_rank, o->model);
     if (!folder && config_of_preset(c, o->model, &why)) {
         c->vocab_size = tok->vocab_size;
         c->max_seq_len = T;
@@ -71,7 +82,7 @@ static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
                              o->model);
         c->max_seq_len = T; // rotary positions have no table to outgrow
     }
-    return true;
+    return lora_of_options(c, o, err);
 }
 
 static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, const char *option, const char *files,
@@ -140,8 +151,14 @@ static inline void inputs_log_mix(Log *log, const Mix *m, int64_t position, cons
 
 static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
     const Config *c = &in->config;
-    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family),
-             (double)in->tables.array[0].parameters / 1e6, config_words(c).text);
+    ParamTable whole = param_table(c);
+    double all = (double)whole.parameters / 1e6, trained = (double)in->tables.array[0].parameters / 1e6;
+    param_table_free(&whole);
+    log_line(log, "model: %s, %.2fM parameters, %s", family_name(c->family), c->lora.rank ? all - trained : all,
+             config_words(c).text);
+    if (c->lora.rank)
+        log_line(log, "adapter: rank %d, alpha %g%s, beside %s; %.3fM parameters, which alone are trained",
+                 c->lora.rank, c->lora.alpha, c->lora.rs ? " (rsLoRA)" : "", o->lora_targets, trained);
     for (int i = 0; i < in->tables.array[0].count; i++) { // to run.log alone: it is long
         const Param *p = &in->tables.array[0].items[i];
         char shape[32];

@@ -17,8 +17,9 @@ typedef struct {
     Model *model;
 } LoadedModel;
 
-// Where --model names a run's folder: its newest checkpoint; otherwise *folder is empty.
-static inline bool model_of_run(Path *folder, const char *model, Error *err) {
+// Where --model (or --adapter) names a run's folder: its newest checkpoint; otherwise *folder is empty. config: the
+// file that tells a model's folder from a run's.
+static inline bool model_of_run(Path *folder, const char *option, const char *model, const char *config, Error *err) {
     FileKind config_kind;
     bool named;
     Path run = path_of("%s", model);
@@ -26,41 +27,71 @@ static inline bool model_of_run(Path *folder, const char *model, Error *err) {
     for (size_t n = strlen(run.text); n > 1 && run.text[n - 1] == '/'; n--) run.text[n - 1] = 0;
     if (!model_is_folder(&named, model, err)) return false;
     if (!named) return true;
-    if (!path_look(path_of("%s/config.json", model).text, &config_kind, err)) return false;
+    if (!path_look(path_of("%s/%s", model, config).text, &config_kind, err)) return false;
     if (config_kind != FILE_ABSENT) return true;
     if (!checkpoint_newest(folder, run.text, err)) return false;
-    return folder->text[0]
-               ? true
-               : error_set(err, "--model=%s: the folder has no config.json, and no checkpoint of a run is in it",
-                           model);
+    return folder->text[0] ? true
+                           : error_set(err, "--%s=%s: the folder has no %s, and no checkpoint of a run is in it",
+                                       option, model, config);
+}
+
+// Takes a run's folder for its newest checkpoint, and says so. On all ranks.
+static inline bool model_take_run(const char **model, Options *o, const char *option, const char *config,
+                                  const Dist *dist, Error *err) {
+    Path folder;
+    memset(&folder, 0, sizeof folder);
+    bool ok = dist->rank > 0 || !**model || model_of_run(&folder, option, *model, config, err);
+    dist_broadcast(dist, &folder, sizeof folder); // others may see another one as the newest
+    if (!ok || !folder.text[0]) return ok;
+    if (dist->rank == 0)
+        fprintf(stderr, "note: --%s=%s is a run: its newest checkpoint is taken, %s\n", option, *model, folder.text);
+    str_list_add(&o->kept, folder.text);
+    *model = o->kept.items[o->kept.count - 1];
+    return true;
 }
 
 // Takes --model=RUN for the run's newest checkpoint, and says so; looks at the checksums of a checkpoint's model and of
 // a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
 static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
-    Path folder;
-    bool named = false;
-    memset(&folder, 0, sizeof folder);
-    bool ok = dist->rank > 0 || !*o->model || model_of_run(&folder, o->model, err);
-    dist_broadcast(dist, &folder, sizeof folder); // others may see another one as the newest
-    if (ok && folder.text[0]) {
-        if (dist->rank == 0)
-            fprintf(stderr, "note: --model=%s is a run: its newest checkpoint is taken, %s\n", o->model, folder.text);
-        str_list_add(&o->kept, folder.text);
-        o->model = o->kept.items[o->kept.count - 1];
-    }
+    bool named = false, ok = model_take_run(&o->model, o, "model", "config.json", dist, err) &&
+                             model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err);
     if (!ok || !o->verify) return ok;
     if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
     if (!*o->model || o->verb == VERB_TRAIN) return true;
+    if (*o->adapter && !checkpoint_verify_model(o->adapter, dist->rank, dist->size, err)) return false;
     return model_is_folder(&named, o->model, err) &&
            (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
+}
+
+// The adapter that the options ask for, on a model of config c.
+static inline bool lora_of_options(Config *c, const Options *o, Error *err) {
+    Lora lora = {(int)o->lora_rank, 0, o->lora_rs, o->lora_alpha, o->lora_dropout};
+    Error why;
+    if (!o->lora_rank) return true;
+    if (!lora_targets_named(&lora.targets, c, o->lora_targets, &why))
+        return error_set(err, "--lora_targets=%.200s: %.800s", o->lora_targets, why.text);
+    c->lora = lora;
+    return true;
+}
+
+// c->lora as the folder of --adapter has it.
+static inline bool model_adapter(Config *c, const Options *o, Error *err) {
+    bool adapter;
+    if (!*o->adapter) return true;
+    if (!folder_is_adapter(&adapter, o->adapter, err)) return false;
+    if (!adapter) return error_set(err, "--adapter=%s: no adapter_config.json is in it", o->adapter);
+    return adapter_read_config(c, o->adapter, err) && adapter_check_base(o->adapter, o->model, err) &&
+           adapter_check(c, o->adapter, err);
 }
 
 static inline bool model_config(Config *c, const Options *o, int vocab_size, Error *err) {
     FileKind kind;
     bool folder;
     if (!model_is_folder(&folder, o->model, err) || !path_look(o->model, &kind, err)) return false;
-    if (folder) return folder_read_config(c, o->model, err);
+    if (folder) return folder_read_config(c, o->model, err) && model_adapter(c, o, err);
+    if (*o->adapter)
+        return error_set(err, "--adapter=%s stands on the weights of a folder, which --model=%s is not", o->adapter,
+                         o->model);
     if (strchr(o->model, '/'))
         return error_set(err, "--model=%s: no such folder%s", o->model,
                          kind != FILE_ABSENT ? " (a file; name the folder that it is in)" : "");
@@ -107,6 +138,7 @@ static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setu
     dist_agree(dist, l->model != NULL, &err);
     if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
     else dist_agree(dist, folder_load_weights(l->model, &l->table, &l->config, o->model, &err), &err);
+    if (l->config.lora.rank) dist_agree(dist, adapter_load(l->model, &l->config, o->adapter, &err), &err);
 }
 
 static inline void model_unload(LoadedModel *l) {

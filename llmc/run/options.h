@@ -62,6 +62,8 @@ static const Verb verbs[VERB_COUNT] = {
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
 #define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
+#define FORMATS(X) X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
+enum { FORMATS(CHOICE_ENUM) };
 enum { RESUMES(CHOICE_ENUM) };
 enum { DIGITS(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
@@ -199,6 +201,20 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, warmup_fraction, "0", 0, 1, "", O_TRAIN, "the same as a share of the steps, or of the time budget")        \
     X(REAL, final_lr_fraction, "0.1", 0, 1, "", O_TRAIN, "learning rate of the last step, as a share of the peak")     \
     X(REAL, decay_fraction, "0.2", 0, 1, "", O_TRAIN, "wsd: share of the steps, or of the time, that the decay takes") \
+    X(INT, lora_rank, "0", 0, 1 << 14, "", O_TRAIN | O_INFO,                                                           \
+      "train an adapter (LoRA) of this rank on the weights of --model=FOLDER, which stay as they are (0: train all)")  \
+    X(REAL, lora_alpha, "32", -1e6, 1e6, "", O_TRAIN | O_INFO, "what it adds is scaled by lora_alpha / lora_rank")     \
+    X(TEXT, lora_targets, "all", 0, 0, "", O_TRAIN | O_INFO,                                                           \
+      "beside which matrices: all, attention, mlp, or PEFT's names with commas (q_proj,v_proj; of gpt2 c_attn, "       \
+      "attn.c_proj, c_fc, mlp.c_proj)")                                                                                \
+    X(REAL, lora_dropout, "0", 0, 0.99, "", O_TRAIN | O_INFO,                                                          \
+      "share of the adapter's input that is left out in training")                                                     \
+    X(FLAG, lora_rs, "off", 0, 0, "off|on", O_TRAIN | O_INFO, "scale by lora_alpha / sqrt(lora_rank) (rsLoRA)")        \
+    X(REAL, lora_plus, "1", 0, 1e6, "", O_TRAIN, "learning rate of B as a multiple of that of A (LoRA+)")              \
+    X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_EVAL | O_DUMP | O_EXPORT,                                            \
+      "a folder with an adapter of --model: of PEFT, a checkpoint, or a run's folder (its newest checkpoint)")         \
+    X(FLAG, merge, "off", 0, 0, "off|on", O_EXPORT,                                                                    \
+      "write the model with --adapter added to its weights; off: the adapter alone, as llama.cpp takes it")            \
     X(REAL, weight_decay, "0.1", 0, 10, "", O_TRAIN | O_DUMP, "decoupled weight decay, on matrices only")              \
     X(REAL, beta1, "0.9", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the first moment")                       \
     X(REAL, beta2, "0.95", 0, 0.999999, "", O_TRAIN | O_DUMP, "AdamW: decay of the second moment")                     \
@@ -285,7 +301,8 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \
     X(REAL, top_p, "0.95", 0, 1, "", O_GENERATE | O_TRAIN,                                                             \
       "sample among the likeliest tokens that together have this probability (1: all)")                                \
-    X(CHOICE, format, "gguf", 0, 0, "gguf", O_EXPORT, "file format")                                                   \
+    X(CHOICE, format, "gguf", 0, 0, CHOICES(FORMATS), O_EXPORT,                                                        \
+      "file format; folder: a Hugging Face model folder, of a model with its adapter merged")                                                   \
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \

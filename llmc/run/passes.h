@@ -54,6 +54,8 @@ static inline void trainer_read_ahead(Trainer *t) {
 static inline void trainer_passes(Trainer *t) {
     for (int micro = 0; micro < t->micro_batches; micro++) {
         ModelBatch batch = trainer_batch(t, micro);
+        int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
+        model_place(t->model, (uint64_t)t->o->seed, first * t->T);
         model_forward(t->model, &batch, 1.0 / (double)t->step_tokens, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }

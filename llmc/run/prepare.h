@@ -90,9 +90,20 @@ static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
     Error err;
     const RunInputs *in = &t->in;
     dist_agree(t->dist,
-               folder_load_weights(t->model, &in->tables.array[0], &in->config, folder, &err) &&
+               (in->config.lora.rank
+                    ? adapter_load(t->model, &in->config, folder, &err)
+                    : folder_load_weights(t->model, &in->tables.array[0], &in->config, folder, &err)) &&
                    checkpoint_load_moments(t->model, &in->tables, &in->config, folder, &err),
                &err);
+}
+
+// The frozen weights that an adapter stands on, which no checkpoint holds.
+static inline void trainer_load_base(Trainer *t) {
+    const RunInputs *in = &t->in;
+    Error err;
+    if (!in->config.lora.rank) return;
+    dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, t->o->model, &err), &err);
+    log_line(&t->log, "the adapter stands on the weights of %s", t->o->model);
 }
 
 // The weights that a new run begins with. Returns whether they are those of a folder, and not new ones.
@@ -103,7 +114,7 @@ static inline bool trainer_load_start(Trainer *t) {
     bool folder = false, weights = false;
     dist_agree(t->dist, folder_look(o->model, &folder, &weights, &err), &err);
     const ParamTable *table = &in->tables.array[0];
-    if (!weights) model_init_weights(t->model, table, &in->config, (uint64_t)o->seed);
+    if (!weights || in->config.lora.rank) model_init_weights(t->model, table, &in->config, (uint64_t)o->seed);
     else if (*o->init_embeddings)
         dist_agree(t->dist,
                    embeddings_load(t->model, &t->embeddings, table, &in->config, &in->tokenizer, o->model, &err), &err);
@@ -112,6 +123,7 @@ static inline bool trainer_load_start(Trainer *t) {
 }
 
 static inline void trainer_load(Trainer *t, const char *checkpoint) {
+    trainer_load_base(t);
     if (*checkpoint) {
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
@@ -121,7 +133,8 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     } else if ((t->loaded = trainer_load_start(t))) {
         bool other = *t->o->init_embeddings != 0;
         if (t->dist->rank == 0) accounting_base(&t->account, t->o->model, other ? &t->embeddings : NULL);
-        log_line(&t->log, "weights from %s", t->o->model);
+        if (!t->in.config.lora.rank) log_line(&t->log, "weights from %s", t->o->model);
+        else log_line(&t->log, "a new adapter from seed %lld", (long long)t->o->seed);
         if (other) log_line(&t->log, "%s", embeddings_said(&t->embeddings).text);
     } else {
         log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
@@ -188,7 +201,7 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
                  "validation: %lld of %lld tokens every %lld steps; %s%lld at the end, about as long as %.0f steps",
                  (long long)some, (long long)all, (long long)o->val_every, last == all ? "all " : "", (long long)last,
                  (double)last / 3 / (double)t->step_tokens);
-    log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, FLOPS_FORMULA,
+    log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, flops_formula(&t->in.config),
              t->peak_flops / 1e9);
     if (o->by_size.size) log_line(&t->log, "by the preset's size: %s", o->by_size.data);
     if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
@@ -210,6 +223,11 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"muon_polynomials", "--optimizer=muon or normuon", muon},
                  {"muon_cautious", "--optimizer=muon or normuon", muon},
                  {"muon_beta2", "--optimizer=normuon", normuon},
+                 {"lora_alpha", "--lora_rank", o->lora_rank > 0},
+                 {"lora_targets", "--lora_rank", o->lora_rank > 0},
+                 {"lora_dropout", "--lora_rank", o->lora_rank > 0},
+                 {"lora_rs", "--lora_rank", o->lora_rank > 0},
+                 {"lora_plus", "--lora_rank", o->lora_rank > 0},
                  {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"sample_prompt", "--sample_every", samples},
@@ -240,6 +258,10 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
 static inline bool trainer_schedule(Trainer *t, Error *err) {
     const Options *o = t->o;
     if (!trainer_options_effective(o, err)) return false;
+    if (o->lora_rank && o->optimizer != OPTIMIZER_ADAMW)
+        return error_set(err,
+                         "--optimizer=muon and normuon move the matrices inside blocks, which stay as they are with "
+                         "--lora_rank: leave --optimizer out");
     if (o->warmup_steps > 0 && o->warmup_fraction > 0)
         return error_set(err, "--warmup_steps=%lld and --warmup_fraction=%g: give one of them",
                          (long long)o->warmup_steps, o->warmup_fraction);
@@ -404,11 +426,16 @@ static inline void trainer_verify(const Trainer *t, const char *checkpoint) {
     Error err;
     bool ok = true;
     if (o->verify && *checkpoint) ok = checkpoint_verify(checkpoint, dist->rank, dist->size, &err);
-    else if (o->verify)
+    if (ok && o->verify && (!*checkpoint || o->lora_rank)) // the model is in no checkpoint of an adapter
         ok = model_is_folder(&named, o->model, &err) &&
              (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, &err));
     dist_agree(dist, ok, &err);
     dist_agree(dist, dist->rank > 0 || !*checkpoint || run_folder_model(checkpoint, &t->in.config, o, &err), &err);
+    if (o->lora_rank && *checkpoint)
+        dist_agree(dist,
+                   dist->rank > 0 || (adapter_check_base(checkpoint, o->model, &err) &&
+                                      adapter_check(&t->in.config, checkpoint, &err)),
+                   &err);
 }
 
 // Everything that can be known to fail before memory is taken (preflight.h). *checkpoint: where to go on, or empty.
@@ -447,13 +474,15 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     trainer_verify(t, checkpoint->text);
     if (!t->finished)
         dist_agree(dist, data_verify(&t->in.train, o, dist, &err) && data_verify(&t->in.val, o, dist, &err), &err);
-    const char *from = checkpoint->text[0] ? checkpoint->text : o->model;
+    bool resumes = checkpoint->text[0] && !o->lora_rank;
+    const char *from = resumes ? checkpoint->text : o->model;
     bool folder = true, weights = true;
-    dist_agree(dist, checkpoint->text[0] || folder_look(o->model, &folder, &weights, &err), &err);
-    bool other = *o->init_embeddings && !checkpoint->text[0];
+    dist_agree(dist, resumes || folder_look(o->model, &folder, &weights, &err), &err);
+    bool other = *o->init_embeddings && !resumes;
     if (!t->finished && weights)
         dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&t->in.config, from, &err), &err);
     if (t->finished) return;
+    dist_agree(dist, dist->rank > 0 || !o->lora_rank || adapter_base(&t->in.base, o->model, &err), &err);
     dist_agree(dist, engine_preflight(dist, &err), &err);
     dist_agree(dist, trainer_fit(t, &err), &err);
 }
@@ -484,8 +513,10 @@ static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
     const Options *o = t->o;
     const Config *c = &t->in.config;
     Error err;
+    ParamTable all = param_table(c);
     RoomNeed need = {model_memory(setup), checkpoint_copy_bytes(o, &t->in.tables, t->dist),
-                     room_scratch(&t->in.tables.array[0], c, t->state.step == 0)};
+                     room_scratch(&all, c, t->state.step == 0)};
+    param_table_free(&all);
     double kv = (double)c->kv_heads * c->head_size * c->layers;
     if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
     dist_agree(t->dist,
@@ -522,11 +553,13 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     w->model = t->model;
     w->tables = &t->in.tables;
     w->config = &t->in.config;
+    w->base = o->model;
     w->dist = t->dist;
     w->files = (int)o->checkpoint_files;
     w->copies = checkpoint_copies(o, t->dist);
     t->saving.log = &t->log;
     t->saving.mix = &t->in.mix;
+    t->saving.base = o->lora_rank ? t->in.base : 0;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
 }

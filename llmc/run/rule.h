@@ -3,7 +3,8 @@ rule.h: how the options move the weights: the rules of an update, by parameter g
 
 --lr, --weight_decay and AdamW's numbers hold for all groups, but that vectors do not decay. With --optimizer=muon or
 normuon the matrices inside blocks have Muon's rule and, where it is given, a learning rate of their own, --muon_lr,
-which follows the same schedule: its ratio to --lr stays.
+which follows the same schedule: its ratio to --lr stays. Of an adapter, B has --lora_plus times the learning rate
+(LoRA+, Hayou et al. 2024, arXiv:2402.12354).
 */
 #ifndef LLMC_RULE_H
 #define LLMC_RULE_H
@@ -29,6 +30,7 @@ static inline UpdateRule rule_of_options(const Options *o, int64_t step, double 
     UpdateRule rule = update_rule(step, adam, o->grad_clip);
     if (o->optimizer != OPTIMIZER_ADAMW && o->muon_lr > 0 && peak > 0)
         rule.group[GROUP_MATRIX].lr = lr / peak * o->muon_lr;
+    rule.group[GROUP_LORA_B].lr *= o->lora_plus;
     return rule;
 }
 

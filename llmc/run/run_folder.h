@@ -199,12 +199,17 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
 
 // Is the model of a checkpoint that of --model?
 static inline bool run_folder_model(const char *checkpoint, const Config *config, const Options *o, Error *err) {
-    Config c;
-    if (!folder_read_config(&c, checkpoint, err)) return false;
-    const char *field = config_difference(&c, config);
+    Config c = *config;
+    bool adapter;
+    if (!folder_is_adapter(&adapter, checkpoint, err)) return false;
+    if (adapter != (config->lora.rank > 0))
+        return error_set(err, "%s holds %s; a run resumes only as what it was: choose another --out", checkpoint,
+                         adapter ? "an adapter, and --lora_rank is not given" : "a model, and --lora_rank is given");
+    if (!(adapter ? adapter_read_config(&c, checkpoint, err) : folder_read_config(&c, checkpoint, err))) return false;
+    const char *field = adapter ? adapter_difference(&c.lora, &config->lora) : config_difference(&c, config);
     return !field ? true
-                  : error_set(err, "%s holds another model than --model=%s; choose another --out (%s differs)",
-                              checkpoint, o->model, field);
+                  : error_set(err, "%s holds another %s than --model=%s; choose another --out (%s differs)", checkpoint,
+                              adapter ? "adapter" : "model", o->model, field);
 }
 
 #endif

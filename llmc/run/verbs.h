@@ -9,6 +9,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 
 #include "../base/process.h"
 #include "../files/convert.h"
+#include "../files/merge.h"
 #include "dump.h"
 #include "eval.h"
 #include "fertility.h"
@@ -407,7 +408,21 @@ static inline int verb_export(const Options *o, Dist *dist) {
     if (!folder && config_of_preset(&preset, o->model, &err))
         fail("--model=%s is a preset, which has no weights; name the folder of a trained model%s", o->model,
              model_folder_beside(o->model).text);
-    if (!gguf_export(o->model, o->out, o->dtype, &err)) fail("%s", err.text);
+    if ((o->merge || o->format == FORMAT_FOLDER) && !*o->adapter)
+        fail("--merge and --format=folder are for a model and its adapter: give --adapter=FOLDER");
+    if (o->format == FORMAT_FOLDER && !o->merge)
+        fail("--format=folder writes a model with its adapter in its weights: give --merge=on; the adapter alone is a "
+             "folder already, %s",
+             o->adapter);
+    if (o->format == FORMAT_FOLDER) {
+        if (!merge_folder(o->model, o->adapter, o->out, o->dtype, &err)) fail("%s", err.text);
+        print_line("%s: the model %s with the adapter %s", o->out, o->model, o->adapter);
+        return EXIT_DONE;
+    }
+    bool alone = *o->adapter && !o->merge;
+    if (!(alone ? gguf_export_adapter(o->model, o->adapter, o->out, o->dtype, &err)
+                : gguf_export_merged(o->model, o->adapter, o->out, o->dtype, &err)))
+        fail("%s", err.text);
     struct stat st;
     int fd = file_open(o->out, &st, &err); // is what was written there?
     if (fd < 0) fail("%s", err.text);

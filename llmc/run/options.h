@@ -60,8 +60,10 @@ static const Verb verbs[VERB_COUNT] = {
 };
 
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
+#define FORMATS(X) X(FORMAT_USUAL, "usual") X(FORMAT_TEXT, "text") X(FORMAT_CHAT, "chat") X(FORMAT_GGUF, "gguf")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
 #define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
+enum { FORMATS(CHOICE_ENUM) };
 enum { RESUMES(CHOICE_ENUM) };
 enum { DIGITS(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
@@ -285,7 +287,10 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \
     X(REAL, top_p, "0.95", 0, 1, "", O_GENERATE | O_TRAIN,                                                             \
       "sample among the likeliest tokens that together have this probability (1: all)")                                \
-    X(CHOICE, format, "gguf", 0, 0, "gguf", O_EXPORT, "file format")                                                   \
+    X(CHOICE, format, "usual", 0, 0, CHOICES(FORMATS), O_EXPORT | O_TOKENIZE,                                          \
+      "export: the file's: gguf; tokenize: the input's: text, or chat: JSON lines {messages: [{role, content}]}, also " \
+      "{conversations: [{from, value}]} and {instruction, input, output}, by the chat template of the tokenizer's "     \
+      "folder (ChatML where it has none); usual: gguf, text")                                                           \
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \

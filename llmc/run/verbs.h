@@ -198,6 +198,12 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     Str told;
     memset(&told, 0, sizeof told);
     options_line(&told, o);
+    if (o->format == FORMAT_GGUF) fail("--format=gguf is for export; the input of tokenize is text or chat");
+    if (o->format == FORMAT_CHAT) {
+        int code = tokenize_chat(o, program.text, told.data);
+        free(told.data);
+        return code;
+    }
     TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text, told.data};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
@@ -402,6 +408,7 @@ static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     bool folder;
+    if (o->format != FORMAT_USUAL && o->format != FORMAT_GGUF) fail("--format: export writes gguf, and nothing else");
     if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
     Config preset;
     if (!folder && config_of_preset(&preset, o->model, &err))

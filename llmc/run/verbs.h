@@ -9,6 +9,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 
 #include "../base/process.h"
 #include "../files/convert.h"
+#include "chat.h"
 #include "dump.h"
 #include "eval.h"
 #include "fertility.h"
@@ -358,19 +359,6 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
 
 // ---------------------------------------------------------------- generate
 
-static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
-    Path path = path_of("%s/tokenizer.json", o->model);
-    bool folder, weights;
-    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err)) return false;
-    if (!folder)
-        return error_set(err, "--model=%s is a preset, which has no weights; name the folder of a trained model%s",
-                         o->model, model_folder_beside(o->model).text);
-    if (!tokenizer_open(tok, path.text, err)) return false;
-    return tok->vocab_size <= c->vocab_size
-               ? true
-               : error_set(err, "%s has %d tokens, the model only %d", path.text, tok->vocab_size, c->vocab_size);
-}
-
 static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
@@ -481,6 +469,7 @@ static inline int program_run(int argc, char **argv) {
     Dist dist;
     dist_single(&dist);
     if (verb == VERB_TRAIN) stop_block_signals();
+    if (verb == VERB_CHAT) chat_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     dist_agree(&dist, model_prepare(&o, &dist, &err), &err);

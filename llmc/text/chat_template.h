@@ -353,7 +353,7 @@ static inline const char *chat_unlike(const ChatFormat *f, const ChatMessage *m)
 }
 
 // Appends the tokens of messages (n), with CHAT_TARGET in those that count; behind them, with `prompt`, the beginning of
-// an answer. NULL, or why not; then what was appended means nothing.
+// an answer: then how answers before it begin is not looked at. NULL, or why not; what was appended means nothing then.
 static inline const char *chat_render(IdList *out, const ChatFormat *f, TokenizerCache *cache,
                                       const ChatMessage *messages, int n, bool prompt) {
     ChatRender r;
@@ -383,7 +383,8 @@ static inline const char *chat_render(IdList *out, const ChatFormat *f, Tokenize
     chat_flush(&r);
     free(r.text.data);
     free(r.apart.items);
-    if (!why && !r.same) why = "an answer that has other tokens behind what the template puts before it than by itself";
+    if (!why && !prompt && !r.same)
+        why = "an answer that has other tokens behind what the template puts before it than by itself";
     return why;
 }
 

@@ -26,9 +26,9 @@ refused() { # refused MESSAGE WORDS COMMAND...
 }
 
 run bpe --input="$sample" --vocab_size=512 --out=tokenizer.json &&
-    run tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.1 --out=text &&
+    run tokenize --tokenizer=tokenizer.json --input="$sample" --doc_split=formfeed --val_fraction=0.3 --out=text &&
     run train --model=qwen3-nano --tokenizer=tokenizer.json --train_data='text_train_*.bin' --val_data='text_val_*.bin' --out=base \
-        --steps=1 --batch_size=1 --seq_len=1024 --val_every=0 --progress=off --threads=1
+        --steps=1 --batch_size=1 --seq_len=4096 --val_every=0 --progress=off --threads=1
 check "preparing a base model: $(said)" test -d base/step_00000001
 base=$work/base/step_00000001
 
@@ -143,7 +143,7 @@ check "a message that is too long: $(cat err)" grep -q 'make it shorter' err
 
 # A SIGINT stops the answer, and the program goes on.
 mkfifo in answers
-"${program[@]}" chat --model="$base/../../whole/step_00000012" --temperature=3 --top_k=0 --top_p=1 --tokens=100000 --threads=1 <in >answers 2>err &
+"${program[@]}" chat --model=whole --temperature=0 --tokens=100000 --threads=1 <in >answers 2>err &
 pid=$!
 exec 3>in 4<answers
 echo 'Was ist Haus?' >&3

@@ -98,6 +98,28 @@ wait $pid 2>/dev/null
 train killed 4 --resume=auto
 check "a killed run: $(said)" test "$(bits killed)" = "$(bits whole)"
 
+# Packed, or a conversation a row: the same loss and gradient, since none sees another.
+counts=()
+single=$(jq .chat.longest c_manifest.json)
+for T in "$single" 100 1000; do
+    run info --data='c_train_*.bin' --seq_len="$T" --json
+    rows=$(jq .data.sequences out)
+    counts+=("$rows")
+    train "packed_$T" "$rows" --total_batch_tokens=0 --seq_len="$T" --steps=1 --val_every=0
+    check "rows of $T: $(said)" test -d "packed_$T/step_00000001"
+done
+check "longer rows are fewer: ${counts[*]}" test "${counts[0]}" -gt "${counts[1]}" -a "${counts[1]}" -gt "${counts[2]}"
+check 'the loss of packed rows' close "packed_$single" packed_100 loss 1e-6
+check 'the same, all in a few' close "packed_$single" packed_1000 loss 1e-6
+check 'gradients of packed rows' close "packed_$single" packed_1000 grad_norm 1e-4
+
+# A conversation is taken out of shards.
+mkdir shards && cp z_* shards
+run corpus --remove="$(sed -n 3p chat.jsonl | tr -d '\n' | sha256sum | cut -c1-64)" --data='shards/z_train_*.bin' --tokenizer="$base/tokenizer.json" --out=report.json
+check "a conversation is removed: $(said)" jq -e '.train.documents + .val.documents == 15' shards/z_manifest.json
+run info --data='shards/z_*.bin' --seq_len=128
+check "and the others stay: $(said)" grep -q 'checksums match' out
+
 last=whole/step_00000012
 check 'the template stands in the folder' grep -q "im_start" "$last/chat_template.jinja"
 # shellcheck disable=SC2016  # variables of jq

@@ -204,6 +204,18 @@ static inline bool shard_check(Shard *s, Error *err) {
     return true;
 }
 
+// Whether a file is a shard of conversations, by its first bytes.
+static inline bool shard_file_is_chat(bool *chat, const char *path, Error *err) {
+    struct stat st;
+    ShardHeader h;
+    int fd = file_open(path, &st, err);
+    if (fd < 0) return false;
+    bool ok = (size_t)st.st_size < sizeof h || file_read_at(fd, &h, sizeof h, 0, err);
+    close(fd);
+    *chat = ok && (size_t)st.st_size >= sizeof h && h.magic == SHARD_MAGIC && h.version == SHARD_CHAT;
+    return ok;
+}
+
 // ---------------------------------------------------------------- sets
 
 typedef struct {

@@ -90,10 +90,13 @@ static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, cons
 }
 
 // Conversations: the tokenizer gets their tokens and their template. A vocabulary without room for them grows.
-static inline bool inputs_chat(RunInputs *in, Error *err) {
+static inline bool inputs_chat(RunInputs *in, const Options *o, Error *err) {
     const Dataset *const both[2] = {&in->train, &in->val};
     Config *c = &in->config;
     if (!in->train.chat_template && !in->val.chat_template) return true;
+    if (*o->init_embeddings)
+        return error_set(err,
+                         "--init_embeddings with conversations: train on text first, and answers from its checkpoint");
     if (!chat_inputs_tokenizer(&in->tokenizer, &in->fresh, both, c->max_seq_len, err)) return false;
     if (in->tokenizer.vocab_size <= c->vocab_size) return true;
     in->base_vocab = c->vocab_size;
@@ -110,7 +113,8 @@ static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
     if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(in, o, err) ||
         !mix_open(&in->mix, &in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
-        !inputs_chat(in, err) || !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
+        !inputs_chat(in, o, err) ||
+        !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
         !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
         !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
         !inputs_take_end(&in->tokenizer, &in->val, o->val_data, err) || !data_apart(&in->train, &in->val, o, err))

@@ -146,8 +146,8 @@ check "a vocabulary grows: $(said)" test "$(jq .vocab_size grown/step_00000002/c
 # ------------------------------------------------------------------ chat
 
 refused 'a base model' 'has no chat template' chat --model="$base"
-train learnt 4 --steps=400 --checkpoint_every=0 --val_every=0 --seq_len=1024 --total_batch_tokens=4096
-model=learnt/step_00000400
+train learnt 1 --steps=250 --checkpoint_every=0 --val_every=0 --seq_len=1024 --total_batch_tokens=1024
+model=learnt/step_00000250
 talk() { "${program[@]}" chat --model="$model" --temperature=0 --threads=1 "$@" >out 2>err; }
 printf 'Was ist Baum?\n/reset\nWas ist Meer?\n\n/nichts\n/help\n/quit\nWas ist Haus?\n' | talk
 check "answers: $(cat out)" cmp out <(printf 'Ein Wort mit 1.\nEin Wort mit 6.\n')

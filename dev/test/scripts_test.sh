@@ -429,7 +429,7 @@ else
     check "quick start again, with its second act: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     check 'quick start again: nothing is done twice' test "$before" = "$(sha256sum "$final/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)"
     check 'quick start: it answers, and says what that is worth' has "$work/out" 'It knows next to nothing'
-    check 'quick start: the second act: a folder that chats' test -s "$(find "$run" -path '*chat-*/step_00000090/chat_template.jinja')"
+    check 'quick start: the second act: a folder that chats' test -s "$(find "$run" -path '*chat-*/step_00000240/chat_template.jinja')"
     check 'quick start again: says so' has "$work/out" 'is the last step in 0.001 minutes'
     # Stopped: time enough, and an end by steps, so that going on takes little.
     mkdir -p "$work/s"

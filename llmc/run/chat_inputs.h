@@ -8,6 +8,7 @@ shards of conversations and a model fit together.
 #include "../text/chat_tokenize.h"
 #include "../text/chat_tokens.h"
 #include "data_checks.h"
+#include "stop.h"
 
 // ---------------------------------------------------------------- tokenize
 

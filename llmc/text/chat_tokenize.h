@@ -7,8 +7,8 @@ chat_tokenize.h: files of conversations -> tokens and what of them counts -> sha
 Input: JSON lines (chat_lines.h), plain or packed, a file, folder, pattern or several. A line that is no conversation to
 learn from costs itself: it is counted by its reason, the first of each named by file and line; `strict` ends the verb.
 A conversation is on the side that a hash of its line says, as documents are (tokenize.h); both sides get at least one
-where there are two. Lines are parsed and encoded by all OpenMP threads, in batches; shards depend on text, tokenizer and
-options alone.
+where there are two. Lines are parsed and encoded by all OpenMP threads, in batches; shards depend on text, tokenizer
+and options alone.
 
 A conversation is written whole, as its template renders it, with its flags (chat_rows.h): how long rows are is the
 business of whoever reads them.

@@ -17,8 +17,8 @@ Order: training position p (a number that counts sequences from the start of the
 reads sequence permutation(seed, p / n, n, p % n). This shuffle is computed from p alone: resuming costs
 nothing, and the number of ranks and threads and the batch size do not change what is seen when.
 
-A shard of conversations (version 2; `tokenize --format=chat`) has tokens of 4 bytes with two flags each (chat_rows.h): it
-counts in the loss; a conversation begins with it. Its sequences are rows of whole conversations, packed when it is
+A shard of conversations (version 2; `tokenize --format=chat`) has tokens of 4 bytes with two flags each (chat_rows.h):
+it counts in the loss; a conversation begins with it. Its sequences are rows of whole conversations, packed when it is
 opened. A conversation does not go on in the next shard.
 
 Checksums are compared once a start, by all threads and the ranks of a host together (dataset_verify).
@@ -495,8 +495,8 @@ static inline bool shard_row(const Shard *s, int64_t vocab_size, int64_t row, in
     return true;
 }
 
-// inputs, targets (T) = sequence number `index` of [0, sequences); starts (T), or NULL where there are no conversations:
-// where in it the document of a token begins, 0 in a sequence of text. Safe to call from several threads.
+// inputs, targets (T) = sequence number `index` of [0, sequences); starts (T), or NULL where there are no
+// conversations: where in it the document of a token begins, 0 in a sequence of text. Safe to call from several threads.
 static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, int32_t *starts,
                                     Error *err) {
     if (index < 0 || index >= d->sequences)

@@ -27,8 +27,8 @@ static inline SourceRows source_rows_behind(SourceRows r, int64_t tokens) {
 
 typedef struct BatchSource BatchSource;
 struct BatchSource {
-    // rows: inputs, targets (B, T) = the sequences at position .. position + B - 1; and starts (B, T), unless NULL, where
-    // in its sequence the document of a token begins
+    // rows: inputs, targets (B, T) = the sequences at position .. position + B - 1; and starts (B, T), unless NULL,
+    // where in its sequence the document of a token begins
     bool (*next)(const BatchSource *s, int64_t position, int B, SourceRows rows, Error *err);
     const void *context;
     uint64_t seed;

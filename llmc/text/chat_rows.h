@@ -7,10 +7,10 @@ chat_rows.h: whole conversations packed into rows of T tokens (best fit decreasi
     chat_rows_close(&r)
 
 A conversation takes the positions from its first token to the one before its last target: what follows an answer
-teaches nothing. One that is longer than T is cut behind the last answer that fits, and left out if none does. The longest come
-first, equal ones in the order of the shard; each goes into the row in which it leaves the least room, of equal rows the
-one that was filled last, else into a new one. So rows are a function of the shard and of T alone. No row is empty, and
-every conversation that has room is in one of them once.
+teaches nothing. One that is longer than T is cut behind the last answer that fits, and left out if none does. The
+longest come first, equal ones in the order of the shard; each goes into the row in which it leaves the least room, of
+equal rows the one that was filled last, else into a new one. So rows are a function of the shard and of T alone. No row
+is empty, and every conversation that has room is in one of them once.
 
 Best fit decreasing needs at most 11/9 of the fewest rows (Johnson 1973); conversations are short beside T, and what is
 left free is about a hundredth. Memory: 16 bytes a conversation.

@@ -6,8 +6,8 @@ chat_template.h: conversations as tokens, by the templates that are known: what 
     chat_render(&out, &f, &cache, messages, n, prompt)     NULL, or why this conversation cannot be rendered
 
 A template is a program in Jinja. None is run here: a template is known by its text, and a row of chat_templates says
-what it renders, for messages of plain text without tools. One that is not known is refused, never guessed. The texts are
-those of the models' own repositories; llama.cpp and TRL carry copies, by which the sums were compared.
+what it renders, for messages of plain text without tools. One that is not known is refused, never guessed. The texts
+are those of the models' own repositories; llama.cpp and TRL carry copies, by which the sums were compared.
 
 Tokens in training are those in serving: text between special tokens is encoded by itself, as tokenizers does it, and an
 answer apart from what the template puts in front of it, as a model that is asked sees it. Where both are not the same
@@ -15,8 +15,8 @@ answer apart from what the template puts in front of it, as a model that is aske
 rendered but refused, and so is one that holds the name of a special token, which a server would take for the token.
 
 What counts as a target are the answers and the token that closes each: CHAT_TARGET (chat_rows.h) is set in the token.
-Qwen3's template renders the last answer with an empty <think> block, which a model has to write when it is asked, and the answers before
-it without: those are never asked for in this form, and are no targets.
+Qwen3's template renders the last answer with an empty <think> block, which a model has to write when it is asked, and
+the answers before it without: those are never asked for in this form, and are no targets.
 
 Llama 3.2's template puts in the date of the day; here it is the one that stands in the text for where no clock is.
 */
@@ -353,7 +353,8 @@ static inline const char *chat_unlike(const ChatFormat *f, const ChatMessage *m)
 }
 
 // Appends the tokens of messages (n), with CHAT_TARGET in those that count; behind them, with `prompt`, the beginning
-// of an answer: then how answers before it begin is not looked at. NULL, or why not; what was appended means nothing then.
+// of an answer: then how answers before it begin is not looked at. NULL, or why not; what was appended means nothing
+// then.
 static inline const char *chat_render(IdList *out, const ChatFormat *f, TokenizerCache *cache,
                                       const ChatMessage *messages, int n, bool prompt) {
     ChatRender r;

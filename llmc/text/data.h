@@ -496,7 +496,8 @@ static inline bool shard_row(const Shard *s, int64_t vocab_size, int64_t row, in
 }
 
 // inputs, targets (T) = sequence number `index` of [0, sequences); starts (T), or NULL where there are no
-// conversations: where in it the document of a token begins, 0 in a sequence of text. Safe to call from several threads.
+// conversations: where in it the document of a token begins, 0 in a sequence of text. Safe to call from several
+// threads.
 static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, int32_t *starts,
                                     Error *err) {
     if (index < 0 || index >= d->sequences)

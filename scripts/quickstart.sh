@@ -225,8 +225,9 @@ pairs=$root/scripts/chat/debian_de.jsonl talk=$work/chat-$steps
 [ -s "$pairs" ] || fail "there is no $pairs, the questions and answers to learn from"
 mkdir -p "$talk"
 "$program" tokenize --format=chat --tokenizer="$final/tokenizer.json" --input="$pairs" --val_fraction=0.08 --out="$talk/pairs"
+[ -s "$talk/train.conf" ] || cp "$root/scripts/quickstart_chat.conf" "$talk/train.conf"
 code=0 training=1
-"$program" train --config="$root/scripts/quickstart_chat.conf" --model="$final" --tokenizer="$final/tokenizer.json" --resume=auto --out="$talk/model" \
+"$program" train --config="$talk/train.conf" --model="$final" --tokenizer="$final/tokenizer.json" --resume=auto --out="$talk/model" \
     --train_data="$talk/pairs_train_*.bin" --val_data="$talk/pairs_val_*.bin" || code=$?
 training=0
 if [ $code -eq 3 ]; then

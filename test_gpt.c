@@ -18,6 +18,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 
 #include "dev/test/account_test.h"
 #include "dev/test/base_test.h"
+#include "dev/test/chat_test.h"
 #include "dev/test/clean_test.h"
 #include "dev/test/compare.h"
 #include "dev/test/contamination_test.h"
@@ -60,7 +61,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(bpe_training) X(data) X(mix) X(remove) X(documents) X(clean) X(personal)           \
-    X(language) X(near) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(lora) X(masks) X(gguf)         \
+    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(lora) X(masks) X(gguf)         \
     X(convert)                                                                                                         \
     X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on

@@ -10,6 +10,7 @@
 #   --vocab_size=N   default 8192 (2048 for the sample text)
 #   --config=FILE    options of train (default: scripts/quickstart.conf, whose learning rates are those of qwen3-3M; for
 #                    another model they are found by --lr=auto)
+#   --chat           second act: teach the model to answer, on scripts/chat/debian_de.jsonl (about a minute), and talk with it
 #   --program=FILE   use this program, say ./train_gpt, and build none
 #
 # Each stage leaves its finished work behind; run again, it goes on where it stopped, also in the
@@ -20,7 +21,7 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-minutes=5 offline=0 out=$root/run/quickstart model=qwen3-3M vocab_size="" program="" config=""
+minutes=5 offline=0 out=$root/run/quickstart model=qwen3-3M vocab_size="" program="" config="" chat=0
 while [ $# -gt 0 ]; do
     word=$1; shift
     case $word in
@@ -30,6 +31,7 @@ while [ $# -gt 0 ]; do
         --help | -h) usage; exit 0 ;;
         --minutes=?*) minutes=${word#*=} ;;
         --offline) offline=1 ;;
+        --chat) chat=1 ;;
         --out=?*) out=${word#*=} ;;
         --model=?*) model=${word#*=} ;;
         --vocab_size=?*) vocab_size=${word#*=} ;;
@@ -49,6 +51,7 @@ esac
 again=$(printf %q "$0")
 [ "$minutes" = 5 ] || again+=" --minutes=$minutes"
 [ $offline = 0 ] || again+=" --offline"
+[ $chat = 0 ] || again+=" --chat"
 [ "$out" = "$root/run/quickstart" ] || again+=" --out=$(printf %q "$out")"
 [ "$model" = qwen3-3M ] || again+=" --model=$model"
 [ -z "$vocab_size" ] || again+=" --vocab_size=$vocab_size"
@@ -211,4 +214,39 @@ Try next:
     '$program' eval --model='$final' --data='$work/text_val_*.bin'
     $0 --minutes=60 --model=llama-5M      another family, trained longer; '$program' info --model=... tells its size
     Your own text: '$program' bpe, tokenize and train, each with --help; '$work/train.conf' shows settings that work.
+$([ $chat = 1 ] || echo "    $0 --chat      teach it to answer, and talk with it")
 END
+[ $chat = 1 ] || exit 0
+
+# ------------------------------------------------------------------ second act: answers
+
+stage 'second act' 'Learning to answer'
+pairs=$root/scripts/chat/debian_de.jsonl talk=$work/chat-$steps
+[ -s "$pairs" ] || fail "there is no $pairs, the questions and answers to learn from"
+mkdir -p "$talk"
+"$program" tokenize --format=chat --tokenizer="$final/tokenizer.json" --input="$pairs" --val_fraction=0.08 --out="$talk/pairs"
+[ -s "$talk/train.conf" ] || cp "$root/scripts/quickstart_chat.conf" "$talk/train.conf"
+code=0 training=1
+"$program" train --config="$talk/train.conf" --model="$final" --tokenizer="$final/tokenizer.json" --resume=auto --out="$talk/model" \
+    --train_data="$talk/pairs_train_*.bin" --val_data="$talk/pairs_val_*.bin" || code=$?
+training=0
+if [ $code -eq 3 ]; then
+    echo "Stopped; a checkpoint is in $talk/model. To go on where it stopped: $again"
+    exit 3
+fi
+[ $code -eq 0 ] || fail "fine-tuning ended with an error (above)"
+
+cat <<END
+
+A model of this size, trained for minutes, has learnt how an answer looks: German sentences about Debian, mostly well
+formed. It knows next to nothing. What comes close to one of the $(grep -c . "$pairs") conversations it may get right; all else
+it makes up, and commands that it names may not exist or do harm. Do not run them.
+
+END
+for question in 'Wie installiere ich ein Paket?' 'Was macht der Befehl ls?' 'Wer bist du?'; do
+    printf '> %s\n' "$question"
+    printf '%s\n' "$question" | "$program" chat --model="$talk/model" --temperature=0 2>/dev/null || fail "chat failed"
+done
+echo
+if [ -t 0 ] && [ -t 1 ]; then "$program" chat --model="$talk/model" --temperature=0.5
+else echo "To talk with it: '$program' chat --model='$talk/model'"; fi

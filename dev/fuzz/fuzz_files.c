@@ -116,7 +116,7 @@ static void fuzz_shard(uint8_t *bytes, size_t n) {
     d.vocab_size = s.header.vocab_size;
     for (int64_t i = 0; i < d.sequences; i++) {
         int32_t inputs[5], targets[5];
-        if (!dataset_sequence(&d, i, inputs, targets, &err)) continue;
+        if (!dataset_sequence(&d, i, inputs, targets, NULL, &err)) continue;
         for (int t = 0; t < 5; t++)
             REQUIRE(inputs[t] >= 0 && targets[t] >= 0 &&
                     (!d.vocab_size || (inputs[t] < d.vocab_size && targets[t] < d.vocab_size)));

@@ -78,7 +78,8 @@ static inline double compare_bound(const char **reason, const char *name, int la
     if (gradient) {
         roundings = 12 + 4 * layers;
         *reason = "2 U sqrt(12 + 4 layers)";
-        if (compare_has(name, "norm") || compare_has(name, "ln_")) {
+        // Of the keys' bias the softmax leaves what the rotation makes of it: a number like it for every key cancels.
+        if (compare_has(name, "norm") || compare_has(name, "ln_") || compare_has(name, "k_proj.bias")) {
             roundings *= 4;
             *reason = "4 U sqrt(12 + 4 layers): a short vector of sums that cancel";
         }

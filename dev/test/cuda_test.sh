@@ -325,9 +325,9 @@ said=$(train "$fp32" digits --val_every=0 --steps=2 2>&1 >/dev/null)
 check "wrong digits are told: $said" grep -q '^warning: .* has 2 damaged lines' <<<"$said"
 check "they are measured again" cmp <(sort "$work/choices") <(sort "${choices[0]}")
 mv "${choices[0]}" "$work/kept" && mkdir "${choices[0]}"
-said=$(train "$fp32" unread --val_every=0 --steps=2 2>&1 >/dev/null)
+said=$(train "$fp32" unreadable --val_every=0 --steps=2 2>&1 >/dev/null)
 check "a file that cannot be read is told: $said" grep -q '^warning: the measured choice of products cannot be read: .*is a folder' <<<"$said"
-check "and the run goes on" test -d "$work/unread/step_00000002"
+check "and the run goes on" test -d "$work/unreadable/step_00000002"
 check "and stays as it is" test -d "${choices[0]}"
 if [ "$GPU" = 0 ]; then # other times, other choices: the second algorithm, product and epilogue apart
     export LLMC_CACHE=$work/cache3 CUDA_EMU_TIMES=5

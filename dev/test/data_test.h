@@ -109,10 +109,11 @@ static void source_test(const Dataset *d) {
         CHECK(s.sequences == d->sequences && s.seq_len == T && s.fingerprint == d->fingerprint, "what the source is");
         for (int B = 1; B <= 4; B += 3)
             for (int64_t p = 0; p + B <= (permuted ? 2 : 1) * d->sequences; p += B) {
-                CHECK(s.next(&s, p, B, inputs, targets, &err), "%s", err.text);
+                SourceRows rows = {inputs, targets, NULL};
+                CHECK(s.next(&s, p, B, rows, &err), "%s", err.text);
                 for (int b = 0; b < B; b++) {
                     int64_t index = permuted ? dataset_index(d, 11, p + b) : p + b;
-                    CHECK(dataset_sequence(d, index, one, one + T, &err), "%s", err.text);
+                    CHECK(dataset_sequence(d, index, one, one + T, NULL, &err), "%s", err.text);
                     wrong += memcmp(one, inputs + b * T, sizeof(int32_t) * (size_t)T) != 0 ||
                              memcmp(one + T, targets + b * T, sizeof(int32_t) * (size_t)T) != 0;
                 }
@@ -120,7 +121,8 @@ static void source_test(const Dataset *d) {
     }
     BatchSource s = source_of_dataset(d, false, 0);
     CHECK(wrong == 0, "%d sequences are not those of the data set", wrong);
-    CHECK_ERROR(s.next(&s, d->sequences - 1, 2, inputs, targets, &err), "was asked for");
+    SourceRows rows = {inputs, targets, NULL};
+    CHECK_ERROR(s.next(&s, d->sequences - 1, 2, rows, &err), "was asked for");
     free(inputs);
     free(targets);
     free(one);
@@ -147,14 +149,14 @@ static void test_shards(void) {
         int wrong = 0;
         for (int64_t s = 0; s < d.sequences; s++) {
             int64_t at = s < 30 ? s * 33 : s < 60 ? 1000 + (s - 30) * 33 : 2000 + (s - 60) * 33;
-            CHECK(dataset_sequence(&d, s, inputs, targets, &err), "%s", err.text);
+            CHECK(dataset_sequence(&d, s, inputs, targets, NULL, &err), "%s", err.text);
             for (int t = 0; t < 33; t++)
                 wrong +=
                     inputs[t] != shard_test_token(at + t, vocab) || targets[t] != shard_test_token(at + t + 1, vocab);
         }
         CHECK(wrong == 0, "%d tokens came back differently", wrong);
-        CHECK_ERROR(dataset_sequence(&d, d.sequences, inputs, targets, &err), "sequence 75");
-        CHECK_ERROR(dataset_sequence(&d, -1, inputs, targets, &err), "sequence -1");
+        CHECK_ERROR(dataset_sequence(&d, d.sequences, inputs, targets, NULL, &err), "sequence 75");
+        CHECK_ERROR(dataset_sequence(&d, -1, inputs, targets, NULL, &err), "sequence -1");
         for (int64_t p = 0; p < d.sequences; p++)
             wrong += dataset_index(&d, 1, p + 2 * d.sequences) != permutation(1, 2, d.sequences, p);
         CHECK(wrong == 0, "order of the third epoch");
@@ -175,7 +177,7 @@ static void test_shards(void) {
     CHECK(dataset_open(&d, list.text, 10, &err) && d.sequences == 18, "%lld sequences: %s", (long long)d.sequences,
           err.text);
     for (int s = 0; s < 18; s++)
-        CHECK(dataset_sequence(&d, s, inputs, targets, &err) && inputs[0] == shard_test_token(s % 9 * 10, 500),
+        CHECK(dataset_sequence(&d, s, inputs, targets, NULL, &err) && inputs[0] == shard_test_token(s % 9 * 10, 500),
               "sequence %d begins with %d", s, inputs[0]);
     uint64_t fingerprint = d.fingerprint;
     dataset_close(&d);
@@ -211,7 +213,7 @@ static bool shard_test_open(const void *bytes, size_t size, Error *err) {
     int64_t read;
     if (!file_write_quickly(path.text, bytes, size, err) || !dataset_open(&d, path.text, 10, err)) return false;
     bool ok = true;
-    for (int64_t s = 0; ok && s < d.sequences; s++) ok = dataset_sequence(&d, s, inputs, targets, err);
+    for (int64_t s = 0; ok && s < d.sequences; s++) ok = dataset_sequence(&d, s, inputs, targets, NULL, err);
     ok = ok && dataset_verify(&d, 0, 1, true, &read, err);
     dataset_close(&d);
     return ok;
@@ -253,10 +255,10 @@ static void test_shard_damage(void) {
 
     // Headers that are consistent with their checksum and yet wrong.
     for (int i = 0; i < 5; i++) {
-        static const char *const expected[5] = {"version 2", "impossible", "impossible", "truncated", "damaged"};
+        static const char *const expected[5] = {"version 3", "impossible", "impossible", "truncated", "damaged"};
         ShardHeader h;
         memcpy(&h, good, sizeof h);
-        if (i == 0) h.version = 2;
+        if (i == 0) h.version = 3;
         if (i == 1) h.token_bytes = 0;
         if (i == 2) h.vocab_size = (int64_t)1 << 40;
         if (i == 3) h.token_bytes = 4, h.tokens = ((int64_t)1 << 62) + 100; // in 64 bits four times that is 400 again
@@ -294,12 +296,12 @@ static void test_shard_damage(void) {
         CHECK(file_write_all(path.text, old, old_size, &err) && dataset_open(&d, path.text, 10, &err), "%s", err.text);
         CHECK(d.sequences == 3 && d.tokens == 31 && d.vocab_size == 0 && d.tokenizer_hash == 0 && d.bytes == 0,
               "what is known of a shard of llm.c");
-        CHECK(dataset_sequence(&d, 2, inputs, targets, &err) && inputs[0] == (wide ? 100020 : 50020) &&
+        CHECK(dataset_sequence(&d, 2, inputs, targets, NULL, &err) && inputs[0] == (wide ? 100020 : 50020) &&
                   targets[9] == (wide ? 100030 : 50030),
               "%s", err.text);
         CHECK(dataset_verify(&d, 0, 1, true, &read, &err), "%s", err.text);
         d.vocab_size = wide ? 100025 : 50025; // a caller who knows its model
-        CHECK_ERROR(dataset_sequence(&d, 2, inputs, targets, &err), "token 25");
+        CHECK_ERROR(dataset_sequence(&d, 2, inputs, targets, NULL, &err), "token 25");
         CHECK_ERROR(dataset_verify(&d, 0, 1, true, &read, &err), "token 25");
         dataset_close(&d);
         CHECK_ERROR(shard_test_open(old, old_size - 1, &err), "announces 31 tokens");

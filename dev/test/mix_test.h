@@ -120,6 +120,7 @@ static void test_mix_data(void) {
     Dataset d, plain;
     Mix *m = (Mix *)mem_alloc(sizeof(Mix));
     int32_t in[3][2 * T], out[3][2 * T];
+    SourceRows rows[2] = {{in[0], out[0], NULL}, {in[1], out[1], NULL}};
     Path a = test_temp("ma_train_00000.bin"), b = test_temp("mb_train_*.bin"), c = test_temp("mc_train_00000.bin"),
          e = test_temp("me_train_00000.bin");
     CHECK(shard_test_write("ma", 3000, 1 << 20, 300, 7, &err) && shard_test_write("mb", 5000, 2000, 300, 7, &err) &&
@@ -132,11 +133,11 @@ static void test_mix_data(void) {
           (long long)m->sources[0].sequences);
     // Any cut of the positions into batches reads the same, and what each reads is of its source.
     for (int64_t p = 0; p < 2000; p += 2) {
-        bool ok = s.next(&s, p, 2, in[0], out[0], &err) && s.next(&s, p, 1, in[1], out[1], &err) &&
-                  s.next(&s, p + 1, 1, in[1] + T, out[1] + T, &err);
+        bool ok = s.next(&s, p, 2, rows[0], &err) && s.next(&s, p, 1, rows[1], &err) &&
+                  s.next(&s, p + 1, 1, source_rows_behind(rows[1], T), &err);
         CHECK(ok && memcmp(in[0], in[1], sizeof in[0]) == 0 && memcmp(out[0], out[1], sizeof out[0]) == 0, "%lld: %s",
               (long long)p, err.text);
-        ok = dataset_sequence(&d, mix_index(m, 3, p), in[2], out[2], &err);
+        ok = dataset_sequence(&d, mix_index(m, 3, p), in[2], out[2], NULL, &err);
         CHECK(ok && memcmp(in[0], in[2], T * sizeof(int32_t)) == 0, "position %lld", (long long)p);
         CHECK((mix_index(m, 3, p) < 187) == (m->turn[p % m->period] == 0), "position %lld", (long long)p);
     }
@@ -166,7 +167,7 @@ static void test_mix_data(void) {
         BatchSource one = source_of_mix(m, 3), same = source_of_dataset(&plain, true, 3);
         CHECK(one.fingerprint == same.fingerprint && one.sequences == same.sequences, "another fingerprint");
         for (int64_t p = 0; p < 1000; p += 2)
-            CHECK(one.next(&one, p, 2, in[0], out[0], &err) && same.next(&same, p, 2, in[1], out[1], &err) &&
+            CHECK(one.next(&one, p, 2, rows[0], &err) && same.next(&same, p, 2, rows[1], &err) &&
                       memcmp(in[0], in[1], sizeof in[0]) == 0 && mix_index(m, 3, p) == dataset_index(&plain, 3, p),
                   "position %lld", (long long)p);
         mix_close(m);

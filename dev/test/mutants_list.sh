@@ -95,7 +95,9 @@ mutant "null is the default" llmc/files/huggingface.h 'i < 2 && !follows; i++' '
 mutant "tensors may overlap" llmc/files/safetensors.h 'if (spans[i].begin < end)' 'if (0)' "gpt files"
 
 # ---- run
-mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, targets,' 'tokens_text_bytes(e->tok, inputs,' "gpt trainer data"
+mutant "a row of conversations counts the questions, too" llmc/text/data.h 'word & CHAT_TARGET ? (int32_t)(word & CHAT_ID) : -1' '(int32_t)(word & CHAT_ID)' "gpt chat"
+mutant "the loss of conversations is a mean over positions" llmc/run/passes.h 'if (!t->source.documents) return;' 'return;' "chat_test"
+mutant "bits a byte are counted over the inputs" llmc/run/evaluate.h 'tokens_text_bytes(e->tok, rows.targets,' 'tokens_text_bytes(e->tok, rows.inputs,' "gpt trainer data"
 mutant "Adam counts skipped steps" llmc/run/trainer.h 't->state.step + 1 - t->state.skipped' 't->state.step + 1' "gpt trainer"
 mutant "the moments of --lr=auto's test stay" llmc/run/lr_test.h 'model_set(t->model, checkpoint_arrays[1 + k].array, &piece, zeros);' '(void)piece;' "lr_test"
 mutant "the weights of --lr=auto's test stay" llmc/run/lr_test.h 'trainer_load_start(t);' '' "lr_test"

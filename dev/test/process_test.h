@@ -151,13 +151,13 @@ static void test_process_short_shard(void) {
         CHECK(shard_test_write("short", 4000, 4000, vocab_size, 1, &err), "%s", err.text);
         Path path = test_temp("short_train_00000.bin");
         CHECK(dataset_open(&d, path.text, 100, &err), "%s", err.text);
-        CHECK(dataset_sequence(&d, 7, inputs, targets, &err), "%s", err.text);
+        CHECK(dataset_sequence(&d, 7, inputs, targets, NULL, &err), "%s", err.text);
         bool right = true;
         for (int t = 0; t < 100; t++) right = right && inputs[t] == ids[700 + t] && targets[t] == ids[701 + t];
         CHECK(right, "vocabulary %d: other tokens", vocab_size);
         CHECK(truncate(path.text, 4000) == 0, "%s", strerror(errno));
-        CHECK(dataset_sequence(&d, 2, inputs, targets, &err), "%s", err.text);
-        CHECK_ERROR(dataset_sequence(&d, 38, inputs, targets, &err), "became shorter while it was read");
+        CHECK(dataset_sequence(&d, 2, inputs, targets, NULL, &err), "%s", err.text);
+        CHECK_ERROR(dataset_sequence(&d, 38, inputs, targets, NULL, &err), "became shorter while it was read");
         dataset_close(&d);
     }
 }

@@ -223,11 +223,12 @@ static void remove_test_run(const char *folder, const char *train_data, const Ba
 static void remove_test_replay(bool (*read)[64], const BatchSource *s, const RemoveTestStep *steps, int count) {
     Error err;
     int32_t *in = (int32_t *)mem_alloc(sizeof(int32_t) * 64 * (size_t)s->seq_len), *out = in + 32 * s->seq_len;
+    SourceRows rows = {in, out, NULL};
     for (int i = 0; i < count; i++)
         for (int rank = 0; rank < steps[i].ranks; rank++)
             for (int micro = 0; micro < steps[i].micro; micro++) {
                 int64_t first = steps[i].from + ((int64_t)micro * steps[i].ranks + rank) * steps[i].B;
-                CHECK(s->next(s, first, steps[i].B, in, out, &err), "%s", err.text);
+                CHECK(s->next(s, first, steps[i].B, rows, &err), "%s", err.text);
                 for (int64_t t = 0; t < (int64_t)steps[i].B * s->seq_len; t++) {
                     if (in[t] >= REMOVE_OWN) read[in[t] / REMOVE_OWN - 1][i] = true;
                     if (out[t] >= REMOVE_OWN) read[out[t] / REMOVE_OWN - 1][i] = true;

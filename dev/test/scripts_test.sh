@@ -424,9 +424,14 @@ else
     check 'quick start: says that the text is a sample' has "$work/out" 'sample text'
     check 'quick start: says the validation loss' grep -q 'Validation loss [1-9]' "$work/out"
     before=$(sha256sum "$final/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)
-    quick --minutes=0.001 --out=q >"$work/out" 2>&1
-    check 'quick start again: exit code' test $? -eq 0
+    talk=$run/chat-$((10#${final##*_}))
+    mkdir "$talk" && sed 's/^steps = .*/steps = 6/' scripts/quickstart_chat.conf >"$talk/train.conf"
+    quick --minutes=0.001 --out=q --chat </dev/null >"$work/out" 2>&1
+    code=$?
+    check "quick start again, with its second act: exit code $code: $(tail -n 3 "$work/out")" test $code -eq 0
     check 'quick start again: nothing is done twice' test "$before" = "$(sha256sum "$final/model.safetensors" "$run/model/metrics.jsonl" "$run"/*.bin)"
+    check 'quick start: it answers, and says what that is worth' has "$work/out" 'It knows next to nothing'
+    check 'quick start: the second act: a folder that chats' test -s "$talk/model/step_00000006/chat_template.jinja"
     check 'quick start again: says so' has "$work/out" 'is the last step in 0.001 minutes'
     # Stopped: time enough, and an end by steps, so that going on takes little.
     mkdir -p "$work/s"

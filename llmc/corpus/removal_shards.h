@@ -193,7 +193,8 @@ typedef struct {
 static inline bool removal_copy(RemovalShards *r, const Shard *s, ShardWriter *w, int64_t at, int64_t end, Error *err) {
     for (int64_t n; at < end; at += n) {
         int64_t bytes = 0, documents = 0;
-        n = int64_min(int64_min(REMOVAL_PIECE, end - at), shardwriter_room(w));
+        n = int64_min(REMOVAL_PIECE, end - at);
+        if (!shard_is_chat(s)) n = int64_min(n, shardwriter_room(w)); // conversations are kept together
         if (s->header.token_bytes == 4) {
             if (!shard_read(s, at, r->ids, n, err)) return false;
         } else { // widened in place, front to back: what is read lies in the back half
@@ -207,11 +208,12 @@ static inline bool removal_copy(RemovalShards *r, const Shard *s, ShardWriter *w
         }
         for (int64_t i = 0; i < n; i++) {
             int length;
-            if ((uint32_t)r->ids[i] >= (uint64_t)s->header.vocab_size)
-                return shard_token_error(s, at + i, (uint32_t)r->ids[i], s->header.vocab_size, err);
-            tokenizer_bytes(r->tok, r->ids[i], &length);
+            uint32_t word = (uint32_t)r->ids[i], id = shard_is_chat(s) ? word & CHAT_ID : word;
+            if (id >= (uint64_t)s->header.vocab_size)
+                return shard_token_error(s, at + i, id, s->header.vocab_size, err);
+            tokenizer_bytes(r->tok, (int)id, &length);
             bytes += length;
-            documents += r->ids[i] == s->header.eot;
+            documents += shard_is_chat(s) ? (word & CHAT_FIRST) != 0 : id == s->header.eot;
         }
         shardwriter_add(w, r->ids, n, bytes, documents);
     }
@@ -231,6 +233,7 @@ static inline bool removal_shard_doc(void *context, const RemovalShardDoc *doc, 
     }
     ShardDoc record = doc->record;
     record.first = 0;
+    if (shard_is_chat(&side->data.shards[doc->shard])) shardwriter_keep_together(w, doc->tokens);
     shardwriter_document(w, &record, doc->document.source);
     for (int s = doc->shard; s <= doc->last; s++) {
         const Shard *shard = &side->data.shards[s];
@@ -306,7 +309,10 @@ static inline bool removal_set_write(RemovalSet *set, const RemovalList *list, c
     for (int side = 0; side < 2; side++) {
         const Dataset *d = &set->sides[side].data;
         int64_t full = d->count > 1 ? d->shards[0].header.tokens : d->tokens; // no shard becomes longer than it was
+        for (int i = 0; h->chat_template && i < d->count; i++) full = int64_max(full, d->shards[i].header.tokens);
+        ShardHeader *to = &r.writers[side].header;
         shardwriter_open(&r.writers[side], &out, side, h->vocab_size, h->tokenizer_hash, h->eot, full);
+        to->version = h->version, to->token_bytes = h->token_bytes, to->chat_template = h->chat_template;
     }
     bool ok = removal_set_visit(set, removal_shard_doc, &r, err) && shards_finish(r.writers, 2, err) &&
               removal_keep_history(set, err) && removal_set_manifest(&manifest, &r, entry, err) &&

@@ -91,9 +91,12 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * N), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * N);
     float *logits = (float *)mem_alloc(sizeof(float) * N * V);
     BatchSource source = source_of_dataset(&data, false, 0);
-    if (!source.next(&source, 0, B, inputs, targets, &err)) fail("%s", err.text);
-    ModelBatch batch = {inputs, targets, NULL, B, T};
-    model_forward(l.model, &batch, 1.0 / (double)N, logits);
+    SourceRows rows = {inputs, targets, source.documents ? (int32_t *)mem_alloc(sizeof(int32_t) * N) : NULL};
+    if (!source.next(&source, 0, B, rows, &err)) fail("%s", err.text);
+    ModelBatch batch = {inputs, targets, rows.starts, B, T};
+    size_t count = 0;
+    for (size_t i = 0; i < N; i++) count += targets[i] >= 0;
+    model_forward(l.model, &batch, 1.0 / (double)count, logits);
     model_backward(l.model, true);
 
     Dump d;
@@ -109,6 +112,7 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     int64_t two[2] = {B, T}, three[3] = {B, T, (int64_t)V}, one[1] = {1};
     safewriter_declare(&d.w, "tokens", ST_I32, 2, two);
     safewriter_declare(&d.w, "targets", ST_I32, 2, two);
+    if (rows.starts) safewriter_declare(&d.w, "starts", ST_I32, 2, two);
     safewriter_declare(&d.w, "loss", ST_F32, 1, one);
     safewriter_declare(&d.w, "logits", ST_F32, 3, three);
     dump_acts(&d);
@@ -118,7 +122,8 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     d.writing = true;
     safewriter_data(&d.w, inputs, sizeof(int32_t) * N);
     safewriter_data(&d.w, targets, sizeof(int32_t) * N);
-    float loss = (float)(model_loss(l.model) / (double)N);
+    if (rows.starts) safewriter_data(&d.w, rows.starts, sizeof(int32_t) * N);
+    float loss = (float)(model_loss(l.model) / (double)count);
     safewriter_data(&d.w, &loss, sizeof loss);
     safewriter_data(&d.w, logits, sizeof(float) * N * V);
     dump_acts(&d);
@@ -126,7 +131,8 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     UpdateRule rule = rule_of_options(o, 1, o->lr, o->lr);
     UpdateResult r = model_update(l.model, &rule);
     disk_write(&d.w, l.model, MODEL_WEIGHT, table, 0, table->count, &l.config, 0);
-    print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, N, d.w.count);
+    print_line("%s: loss %.6f over %zu tokens, %d tensors", o->out, (double)loss, count, d.w.count);
+    free(rows.starts);
     free(d.values);
     if (!safewriter_commit(&d.w, &err)) fail("%s", err.text);
     if (!r.updated || !r.finite) // the file shows where it comes from

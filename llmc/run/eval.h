@@ -58,6 +58,11 @@ static inline bool eval_open(EvalInputs *in, Config *c, const Options *o, Error 
         return error_set(err, "--%s has no effect without --tasks: give both, or neither",
                          o->table ? "table" : "truncate");
     if (!model_config(c, o, 0, err) || !path_look(path.text, &kind, err)) return false;
+    if (o->record && *o->adapter)
+        return error_set(err,
+                         "--record keeps what the model itself scores, and --adapter=%s changes it: merge them first "
+                         "(export --merge=on --format=folder)",
+                         o->adapter);
     if (o->record && !results_writable(o->model, err)) return false;
     in->text = kind != FILE_ABSENT;
     if (in->text && !tokenizer_open(&in->tok, path.text, err)) return false;

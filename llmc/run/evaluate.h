@@ -47,24 +47,33 @@ static inline int64_t evaluate_sequences(const Evaluation *e) {
     return e->max_tokens > 0 ? int64_min(all, int64_max(1, e->max_tokens / e->source.seq_len)) : all;
 }
 
-// One batch of a rank, of the sequences from `first` on: n, which may be none. inputs, targets: (B, T).
-static inline bool evaluate_batch(const Evaluation *e, int64_t first, int n, int32_t *inputs, int32_t *targets,
-                                  Error *err) {
+// One batch of a rank, of the sequences from `first` on: n, which may be none. r: room for (B, T).
+static inline bool evaluate_batch(const Evaluation *e, int64_t first, int n, SourceRows r, Error *err) {
     int T = e->source.seq_len;
-    if (!e->source.next(&e->source, first, n, inputs, targets, err)) return false;
+    size_t row = sizeof(int32_t) * (size_t)T;
+    if (!e->source.next(&e->source, first, n, r, err)) return false;
     // A rank with nothing left makes its pass all the same, over targets that count nothing.
-    if (n == 0) memset(inputs, 0, sizeof(int32_t) * (size_t)T), memset(targets, 0xff, sizeof(int32_t) * (size_t)T);
-    ModelBatch batch = {inputs, targets, NULL, n ? n : 1, T};
+    if (n == 0) memset(r.inputs, 0, row), memset(r.targets, 0xff, row);
+    if (n == 0 && r.starts) memset(r.starts, 0, row);
+    ModelBatch batch = {r.inputs, r.targets, r.starts, n ? n : 1, T};
     model_forward(e->model, &batch, 0, NULL);
     return true;
 }
+
+static inline SourceRows evaluate_rows(const Evaluation *e) {
+    size_t bytes = sizeof(int32_t) * (size_t)e->batch_size * (size_t)e->source.seq_len;
+    SourceRows r = {(int32_t *)mem_alloc(bytes), (int32_t *)mem_alloc(bytes),
+                    e->source.documents ? (int32_t *)mem_alloc(bytes) : NULL};
+    return r;
+}
+
+static inline void evaluate_rows_free(SourceRows r) { free(r.inputs), free(r.targets), free(r.starts); }
 
 // Called by all ranks. False on all of them if one cannot read its part; err is empty on those that can read theirs.
 static inline bool evaluate(EvalResult *out, const Evaluation *e, Error *err) {
     int B = e->batch_size, T = e->source.seq_len, ranks = e->dist->size;
     int64_t sequences = evaluate_sequences(e);
-    size_t bytes = sizeof(int32_t) * (size_t)B * (size_t)T;
-    int32_t *inputs = (int32_t *)mem_alloc(bytes), *targets = (int32_t *)mem_alloc(bytes); // (B, T)
+    SourceRows rows = evaluate_rows(e);
     double sums[4] = {0, 0, 0, 0}; // loss, tokens, bytes, ranks that could not read
     err->text[0] = 0;
     out->whole = true;
@@ -76,16 +85,15 @@ static inline bool evaluate(EvalResult *out, const Evaluation *e, Error *err) {
             out->whole = false;
             break;
         }
-        if (sums[3] || !evaluate_batch(e, first, n, inputs, targets, err)) {
+        if (sums[3] || !evaluate_batch(e, first, n, rows, err)) {
             sums[3] = 1;
-            evaluate_batch(e, 0, 0, inputs, targets, NULL); // the passes go on, for the other ranks
+            evaluate_batch(e, 0, 0, rows, NULL); // the passes go on, for the other ranks
             continue;
         }
-        for (int i = 0; i < n * T; i++) sums[1] += targets[i] >= 0;
-        if (e->tok) sums[2] += (double)tokens_text_bytes(e->tok, targets, (int64_t)n * T);
+        for (int i = 0; i < n * T; i++) sums[1] += rows.targets[i] >= 0;
+        if (e->tok) sums[2] += (double)tokens_text_bytes(e->tok, rows.targets, (int64_t)n * T);
     }
-    free(inputs);
-    free(targets);
+    evaluate_rows_free(rows);
     sums[0] = model_loss(e->model);
     dist_sum(e->dist, sums, 4);
     if (sums[3]) return false;
@@ -102,14 +110,14 @@ static inline int64_t evaluate_find(const Evaluation *e, int64_t *token) {
     int B = e->batch_size, T = e->source.seq_len, ranks = e->dist->size;
     size_t N = (size_t)B * (size_t)T;
     int64_t sequences = evaluate_sequences(e), none = INT64_MAX, found = none;
-    int32_t *inputs = (int32_t *)mem_alloc(sizeof(int32_t) * N), *targets = (int32_t *)mem_alloc(sizeof(int32_t) * N);
+    SourceRows rows = evaluate_rows(e);
     float *losses = (float *)mem_alloc(sizeof(float) * N);
     int64_t *all = (int64_t *)mem_alloc(sizeof(int64_t) * (size_t)ranks);
     for (int64_t round = 0; found == none && round < sequences; round += (int64_t)ranks * B) {
         int64_t first = round + (int64_t)e->dist->rank * B, mine = none;
         int n = (int)int64_max(0, int64_min(B, sequences - first));
         Error err;
-        if (!evaluate_batch(e, first, n, inputs, targets, &err)) dist_fail(e->dist, "%s", err.text);
+        if (!evaluate_batch(e, first, n, rows, &err)) dist_fail(e->dist, "%s", err.text);
         if (!isfinite(model_loss(e->model))) mine = first * T;
         if (mine != none && model_get_activation(e->model, ACT_losses, 0, losses))
             for (int i = n * T - 1; i >= 0; i--)
@@ -117,8 +125,7 @@ static inline int64_t evaluate_find(const Evaluation *e, int64_t *token) {
         dist_gather(e->dist, all, &mine, sizeof mine);
         for (int r = 0; r < ranks; r++) found = int64_min(found, all[r]);
     }
-    free(inputs);
-    free(targets);
+    evaluate_rows_free(rows);
     free(losses);
     free(all);
     *token = found % T;

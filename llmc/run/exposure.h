@@ -168,7 +168,14 @@ static inline bool exposure_units(Exposure *e, Error *err) {
                 u->source = k;
                 exposure_add_version(u);
             }
-            ok = exposure_add_docs(&u->versions[0], removal_docs_path(paths.items[i]).text, err);
+            bool chat = false;
+            ok = shard_file_is_chat(&chat, paths.items[i], err) &&
+                 exposure_add_docs(&u->versions[0], removal_docs_path(paths.items[i]).text, err);
+            if (ok && chat)
+                ok = error_set(err,
+                               "%s was trained on conversations (%.400s), of which nobody can say yet in which steps "
+                               "they were read; leave the run out of --runs",
+                               e->run.text, paths.items[i]);
         }
         str_list_free(&paths);
     }

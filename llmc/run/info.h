@@ -10,6 +10,7 @@ the names of Config, memory in bytes.
 #include "../account/account_main.h"
 #include "../base/json.h"
 #include "../text/data.h"
+#include "chat_inputs.h"
 #include "data_checks.h"
 #include "fit.h"
 #include "load.h"
@@ -223,6 +224,7 @@ static inline void info_data(Str *json, const Options *o) {
     Log none;
     memset(&none, 0, sizeof none);
     data_hint_unused(&none, &d, "data");
+    if (!json) chat_inputs_log(&none, &d, "data");
     double bytes = d.tokens ? (double)d.bytes / (double)d.tokens : 0.0;
     if (json)
         str_printf(json, "], \"tokens\": %lld, \"sequences\": %lld, \"seq_len\": %d, \"bytes_per_token\": %.9g}",

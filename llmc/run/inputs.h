@@ -7,6 +7,8 @@ inputs.h: what a run reads: tokenizer, model, data. Whether they fit together, a
 #include "../files/checkpoint.h"
 #include "../text/mix.h"
 #include "../text/tokenizer_folder.h"
+#include "../files/embed_mean.h"
+#include "chat_inputs.h"
 #include "data_checks.h"
 #include "init_embeddings.h"
 #include "load.h"
@@ -18,6 +20,8 @@ typedef struct {
     Dataset train, val;
     Mix mix; // of what is in train
     Config config;
+    ChatTokens fresh;        // of conversations: tokens that nobody has trained yet
+    int base_vocab;          // the vocabulary of --model, where it is smaller than config's; else 0
     CheckpointTables tables; // the weights' and the optimizer's
     Path stand_in;           // a checkpoint of the run, where the folder of --model is gone; else empty
     uint64_t base;           // of an adapter: adapter_base of --model, on rank 0 once the run's folder is known
@@ -96,6 +100,26 @@ static inline bool inputs_check_data(const RunInputs *in, const Dataset *d, cons
     return true;
 }
 
+// Conversations: the tokenizer gets their tokens and their template. A vocabulary without room for them grows.
+static inline bool inputs_chat(RunInputs *in, const Options *o, Error *err) {
+    const Dataset *const both[2] = {&in->train, &in->val};
+    Config *c = &in->config;
+    if (!in->train.chat_template && !in->val.chat_template) return true;
+    if (*o->init_embeddings)
+        return error_set(err,
+                         "--init_embeddings with conversations: train on text first, and answers from its checkpoint");
+    if (!chat_inputs_tokenizer(&in->tokenizer, &in->fresh, both, c->max_seq_len, err)) return false;
+    if (in->tokenizer.vocab_size <= c->vocab_size) return true;
+    if (o->lora_rank)
+        return error_set(err,
+                         "%s has no room for the tokens of the chat template, and an adapter adds no rows: train "
+                         "without --lora_rank, or take a base with %d tokens",
+                         o->model, in->tokenizer.vocab_size);
+    in->base_vocab = c->vocab_size;
+    c->vocab_size = in->tokenizer.vocab_size;
+    return config_check(c, err);
+}
+
 // The token that ends the documents; shards of llm.c do not say.
 static inline bool inputs_take_end(Tokenizer *tok, const Dataset *d, const char *files, Error *err) {
     return tokenizer_end_of_shards(tok, d->tokenizer_hash ? d->shards[0].header.eot : -1, files, err);
@@ -105,6 +129,7 @@ static inline bool inputs_open(RunInputs *in, const Options *o, Error *err) {
     int T = (int)o->seq_len;
     if (!tokenizer_open(&in->tokenizer, o->tokenizer, err) || !inputs_config(in, o, err) ||
         !mix_open(&in->mix, &in->train, o->train_data, T, err) || !dataset_open(&in->val, o->val_data, T, err) ||
+        !inputs_chat(in, o, err) ||
         !inputs_check_data(in, &in->train, "train_data", o->train_data, o->tokenizer, err) ||
         !inputs_check_data(in, &in->val, "val_data", o->val_data, o->tokenizer, err) ||
         !inputs_take_end(&in->tokenizer, &in->train, o->train_data, err) ||
@@ -177,6 +202,7 @@ static inline void inputs_log(Log *log, const RunInputs *in, const Options *o) {
         log_line(log, "%s data: %lld tokens, %lld documents, %lld bytes of text, %lld sequences in %d shard%s",
                  k ? "validation" : "training", (long long)d->tokens, (long long)d->documents, (long long)d->bytes,
                  (long long)d->sequences, d->count, d->count == 1 ? "" : "s");
+        chat_inputs_log(log, d, k ? "validation" : "training");
         for (int i = 0; i < d->count; i++)
             log_line(log, "  %s  %lld tokens  xxh64 %016" PRIx64, d->shards[i].path,
                      (long long)d->shards[i].header.tokens, d->shards[i].header.checksum);

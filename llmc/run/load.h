@@ -7,6 +7,7 @@ load.h: the model of --model for the verbs that do not train.
 #include "../files/checkpoint.h"
 #include "../ranks/dist.h"
 #include "options.h"
+#include "../text/tokenizer_folder.h"
 #include "room.h"
 
 // A folder with weights, or, where `random` is allowed, a preset or a folder with only a config, with random
@@ -107,12 +108,13 @@ static inline bool model_room(const LoadedModel *l, const Options *o, const Mode
     const Config *c = &l->config;
     RoomNeed need = {model_memory(setup), 0, room_scratch(&l->table, c, false)};
     double N = (double)setup->batch_size * setup->seq_len, size = sizeof(float);
-    if (o->verb == VERB_GENERATE && need.model.host)
-        need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
+    bool text = o->verb == VERB_GENERATE || o->verb == VERB_CHAT;
+    if (text && need.model.host) need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
     if (o->verb == VERB_EVAL && *o->tasks && need.model.host) // model_share's
         need.other += 2 * size * c->kv_heads * c->head_size * (N + (double)c->layers * (double)model_share_rows(setup));
     if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
-    const char *advice = o->verb == VERB_GENERATE ? "take a smaller model" : "take a smaller --batch_size or --seq_len";
+    const char *advice =
+        text ? "take a smaller model, or for chat a smaller --context" : "take a smaller --batch_size or --seq_len";
     bool ok = room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", err);
     free(note.data);
     return ok;
@@ -139,6 +141,20 @@ static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setu
     if (!weights) model_init_weights(l->model, &l->table, &l->config, (uint64_t)o->seed);
     else dist_agree(dist, folder_load_weights(l->model, &l->table, &l->config, o->model, &err), &err);
     if (l->config.lora.rank) dist_agree(dist, adapter_load(l->model, &l->config, o->adapter, &err), &err);
+}
+
+// Config and tokenizer of a folder with weights, for the verbs that make text.
+static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
+    Path path = path_of("%s/tokenizer.json", o->model);
+    bool folder, weights;
+    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err)) return false;
+    if (!folder)
+        return error_set(err, "--model=%s is a preset, which has no weights; name the folder of a trained model%s",
+                         o->model, model_folder_beside(o->model).text);
+    if (!tokenizer_open(tok, path.text, err)) return false;
+    return tok->vocab_size <= c->vocab_size
+               ? true
+               : error_set(err, "%s has %d tokens, the model only %d", path.text, tok->vocab_size, c->vocab_size);
 }
 
 static inline void model_unload(LoadedModel *l) {

@@ -144,13 +144,14 @@ static inline void lr_test_read(Trainer *t, int64_t position) {
 // The loss of the sequences at `position`, over all ranks.
 static inline double lr_test_probe(Trainer *t, int64_t position) {
     lr_test_read(t, position);
+    trainer_count_targets(t);
     for (int micro = 0; micro < t->micro_batches; micro++) {
         ModelBatch batch = trainer_batch(t, micro);
         model_forward(t->model, &batch, 0, NULL);
     }
     double loss = model_loss(t->model);
     dist_sum(t->dist, &loss, 1);
-    return loss / (double)t->step_tokens;
+    return loss / t->step_targets;
 }
 
 // One update. False: it made something that is not finite, or was refused for that.

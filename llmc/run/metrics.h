@@ -10,6 +10,7 @@ metrics.h: what is told of a step: its line in metrics.jsonl, and the progress l
 
 typedef struct {
     int64_t step, steps, tokens; // done, of so many, trained on
+    int64_t targets;             // that count in the loss of the step; 0: all
     int64_t position;            // sequences read since the start of the run
     const Mix *mix;              // of the training data
     double epoch, loss, lr, grad_norm;
@@ -39,6 +40,7 @@ static inline void metrics_decimals(Str *s, const char *name, double x, int deci
 // d: of rank 0's device. Every number goes through one of the two above.
 static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadings *d) {
     str_printf(s, "{\"step\": %lld, \"tokens\": %lld, ", (long long)m->step, (long long)m->tokens);
+    if (m->targets) str_printf(s, "\"target_tokens\": %lld, ", (long long)m->targets);
     str_printf(s, "\"position\": %lld, ", (long long)m->position);
     metrics_number(s, "epoch", m->epoch), str_puts(s, ", ");
     for (int k = 0; m->mix && m->mix->count > 1 && k < m->mix->count; k++)

@@ -28,6 +28,7 @@ config table.
     X(TOKENIZE, tokenize, 0, "turn text into token shards for training and validation", "tokenizer,input,out")         \
     X(CORPUS, corpus, 1, "clean text and take out what is there twice, into JSON lines and a manifest; --remove: take out documents", "out")   \
     X(GENERATE, generate, 1, "continue a prompt", "model")                                                             \
+    X(CHAT, chat, 0, "talk with a model that has learnt to answer, in the terminal", "model")                          \
     X(EVAL, eval, 1, "loss of a model on token shards, in nats a token and bits per byte; its scores on tasks",        \
       "model")                                                                                                         \
     X(DUMP, dump, 1, "one training step: every activation, gradient and updated parameter into a file",                \
@@ -44,7 +45,7 @@ config table.
 enum { VERBS(X) VERB_COUNT };
 #undef X
 #define X(id, name, ranks, line, needed) O_##id = 1 << VERB_##id,
-enum { VERBS(X) O_COMPUTE = O_TRAIN | O_GENERATE | O_EVAL | O_DUMP, O_ALL = (1 << VERB_COUNT) - 1 };
+enum { VERBS(X) O_COMPUTE = O_TRAIN | O_GENERATE | O_CHAT | O_EVAL | O_DUMP, O_ALL = (1 << VERB_COUNT) - 1 };
 #undef X
 
 typedef struct {
@@ -60,14 +61,17 @@ static const Verb verbs[VERB_COUNT] = {
 };
 
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
+#define FORMATS(X)                                                                                                     \
+    X(FORMAT_USUAL, "usual")                                                                                           \
+    X(FORMAT_TEXT, "text") X(FORMAT_CHAT, "chat") X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
 #define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
-#define FORMATS(X) X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
 enum { FORMATS(CHOICE_ENUM) };
 enum { RESUMES(CHOICE_ENUM) };
 enum { DIGITS(CHOICE_ENUM) };
 enum { MASTERS(CHOICE_ENUM) };
 
+#define CHAT_CONTEXT 4096 // positions of chat, unless asked otherwise or the model has fewer; tunable
 #define STEPS_MOST (1ll << 40)
 
 #define LR_AUTO (-1.0) // --lr=auto: below what a number may be
@@ -211,7 +215,7 @@ enum { MASTERS(CHOICE_ENUM) };
       "share of the adapter's input that is left out in training")                                                     \
     X(FLAG, lora_rs, "off", 0, 0, "off|on", O_TRAIN | O_INFO, "scale by lora_alpha / sqrt(lora_rank) (rsLoRA)")        \
     X(REAL, lora_plus, "1", 0, 1e6, "", O_TRAIN, "learning rate of B as a multiple of that of A (LoRA+)")              \
-    X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_EVAL | O_DUMP | O_EXPORT,                                            \
+    X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_CHAT | O_EVAL | O_DUMP | O_EXPORT,                                          \
       "a folder with an adapter of --model: of PEFT, a checkpoint, or a run's folder (its newest checkpoint)")         \
     X(FLAG, merge, "off", 0, 0, "off|on", O_EXPORT,                                                                    \
       "write the model with --adapter added to its weights; off: the adapter alone, as llama.cpp takes it")            \
@@ -295,16 +299,22 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, zero_group, "0", 0, 1 << 20, "", O_TRAIN,                                                                   \
       "train_gpt: share out among groups of N neighbouring ranks, and keep a copy in each group (0: one group)")       \
     X(TEXT, prompt, "", 0, 0, "", O_GENERATE, "text to continue (empty: start a new document)")                        \
-    X(INT, tokens, "128", 1, 1 << 24, "", O_GENERATE | O_TRAIN, "tokens to generate, at most")                         \
+    X(TEXT, system, "", 0, 0, "", O_CHAT, "the system message (empty: the one that the template has for that, or none)")\
+    X(INT, context, "0", 0, 1 << 24, "", O_CHAT,                                                                       \
+      "positions for the history and the answer (0: the model's, at most " TEXT_OF(CHAT_CONTEXT) ")")                  \
+    X(INT, tokens, "128", 1, 1 << 24, "", O_GENERATE | O_CHAT | O_TRAIN, "tokens to generate, at most")                         \
     X(INT, samples, "1", 1, 1 << 20, "", O_GENERATE, "how many continuations to print")                                \
-    X(REAL, temperature, "0.8", 0, 100, "", O_GENERATE | O_TRAIN, "of sampling; 0 takes the likeliest token")          \
-    X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \
-    X(REAL, top_p, "0.95", 0, 1, "", O_GENERATE | O_TRAIN,                                                             \
+    X(REAL, temperature, "0.8", 0, 100, "", O_GENERATE | O_CHAT | O_TRAIN, "of sampling; 0 takes the likeliest token")          \
+    X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_CHAT | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \
+    X(REAL, top_p, "0.95", 0, 1, "", O_GENERATE | O_CHAT | O_TRAIN,                                                             \
       "sample among the likeliest tokens that together have this probability (1: all)")                                \
-    X(CHOICE, format, "gguf", 0, 0, CHOICES(FORMATS), O_EXPORT,                                                        \
-      "file format; folder: a Hugging Face model folder, of a model with its adapter merged")                                                   \
+    X(CHOICE, format, "usual", 0, 0, CHOICES(FORMATS), O_EXPORT | O_TOKENIZE,                                          \
+      "export: the file's: gguf, or folder: a Hugging Face model folder, of a model with its adapter merged; "          \
+      "tokenize: the input's: text, or chat: JSON lines {messages: [{role, content}]}, also "                           \
+      "{conversations: [{from, value}]} and {instruction, input, output}, by the chat template of the tokenizer's "     \
+      "folder (ChatML where it has none); usual: gguf, text")                                                           \
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
-    X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_DUMP,                                                 \
+    X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_CHAT | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \
     X(PATH, facts, "", 0, 0, "", O_REPORT,                                                                             \
       "a file of lines `key = value`: what only a person can know; report --check lists the keys that are open")       \

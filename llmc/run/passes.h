@@ -13,8 +13,8 @@ static inline bool passes_read(Trainer *t, int64_t position, Error *err) {
     bool ok = true;
     for (int micro = 0; micro < t->micro_batches && ok; micro++) {
         int64_t first = position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
-        ok = t->source.next(&t->source, first, t->B, t->inputs + (size_t)micro * pass,
-                            t->targets + (size_t)micro * pass, err);
+        SourceRows all = {t->inputs, t->targets, t->starts};
+        ok = t->source.next(&t->source, first, t->B, source_rows_behind(all, (int64_t)micro * (int64_t)pass), err);
     }
     return ok;
 }
@@ -34,7 +34,7 @@ static inline bool trainer_read(Trainer *t) {
 // One pass of what was read.
 static inline ModelBatch trainer_batch(const Trainer *t, int micro) {
     size_t at = (size_t)micro * (size_t)t->B * (size_t)t->T;
-    ModelBatch batch = {t->inputs + at, t->targets + at, NULL, t->B, t->T};
+    ModelBatch batch = {t->inputs + at, t->targets + at, t->starts ? t->starts + at : NULL, t->B, t->T};
     return batch;
 }
 
@@ -49,14 +49,25 @@ static inline void trainer_read_ahead(Trainer *t) {
     if (t->ahead_ok) model_send(t->model, &batch);
 }
 
+// How many targets of the step under way count, on all ranks: of conversations not all do. Called by all of them.
+static inline void trainer_count_targets(Trainer *t) {
+    size_t n = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
+    t->step_targets = (double)t->step_tokens;
+    if (!t->source.documents) return;
+    t->step_targets = 0;
+    for (size_t i = 0; i < n; i++) t->step_targets += t->targets[i] >= 0;
+    dist_sum(t->dist, &t->step_targets, 1);
+}
+
 // Forward and backward over the step's sequences (gradient accumulation). The gradient is that of the mean loss over
-// all tokens of the step, on all ranks.
+// all targets of the step, on all ranks.
 static inline void trainer_passes(Trainer *t) {
+    trainer_count_targets(t);
     for (int micro = 0; micro < t->micro_batches; micro++) {
         ModelBatch batch = trainer_batch(t, micro);
         int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
         model_place(t->model, (uint64_t)t->o->seed, first * t->T);
-        model_forward(t->model, &batch, 1.0 / (double)t->step_tokens, NULL);
+        model_forward(t->model, &batch, 1.0 / t->step_targets, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
 }

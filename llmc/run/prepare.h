@@ -64,6 +64,8 @@ typedef struct {
     int64_t step_tokens;       // in one update, over all ranks
     int micro_batches;         // passes a step on each rank
     int32_t *inputs, *targets; // (micro_batches, B, T) each: of the step that comes
+    int32_t *starts;           // (micro_batches, B, T), of conversations; else NULL
+    double step_targets;       // that count in it, on all ranks
     double data_seconds;       // to read them
     bool data_ok;              // they could be read
     Error data_err;            // why not
@@ -106,6 +108,16 @@ static inline void trainer_load_base(Trainer *t) {
     log_line(&t->log, "the adapter stands on the weights of %s", t->o->model);
 }
 
+// The weights of --model, whose vocabulary may be smaller; tokens that nobody has trained begin as the mean of others.
+static inline bool trainer_load_folder(Trainer *t, Error *err) {
+    const RunInputs *in = &t->in;
+    const ParamTable *table = &in->tables.array[0];
+    ParamTable there = param_table_fewer(table, in->base_vocab ? in->base_vocab : in->config.vocab_size);
+    bool ok = folder_load_weights(t->model, &there, &in->config, t->o->model, err);
+    param_table_fewer_free(&there);
+    return ok && (!in->fresh.count || embed_mean(t->model, table, &in->config, t->o->model, &in->fresh, err));
+}
+
 // The weights that a new run begins with. Returns whether they are those of a folder, and not new ones.
 static inline bool trainer_load_start(Trainer *t) {
     const Options *o = t->o;
@@ -118,7 +130,7 @@ static inline bool trainer_load_start(Trainer *t) {
     else if (*o->init_embeddings)
         dist_agree(t->dist,
                    embeddings_load(t->model, &t->embeddings, table, &in->config, &in->tokenizer, o->model, &err), &err);
-    else dist_agree(t->dist, folder_load_weights(t->model, table, &in->config, o->model, &err), &err);
+    else dist_agree(t->dist, trainer_load_folder(t, &err), &err);
     return weights;
 }
 
@@ -478,9 +490,11 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     const char *from = resumes ? checkpoint->text : o->model;
     bool folder = true, weights = true;
     dist_agree(dist, resumes || folder_look(o->model, &folder, &weights, &err), &err);
+    Config there = t->in.config;
+    if (!resumes && t->in.base_vocab) there.vocab_size = t->in.base_vocab;
     bool other = *o->init_embeddings && !resumes;
     if (!t->finished && weights)
-        dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&t->in.config, from, &err), &err);
+        dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&there, from, &err), &err);
     if (t->finished) return;
     dist_agree(dist, dist->rank > 0 || !o->lora_rank || adapter_base(&t->in.base, o->model, &err), &err);
     dist_agree(dist, engine_preflight(dist, &err), &err);
@@ -638,6 +652,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     size_t tokens = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    if (t->source.documents) t->starts = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     Evaluation v =
         {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
@@ -677,6 +692,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->line.data);
     free(t->inputs);
     free(t->targets);
+    free(t->starts);
     if (t->lock > 0) close(t->lock);
     free(t->notes.data);
     t->dist->watchdog = NULL;

@@ -44,13 +44,13 @@ static inline UpdateRule trainer_rule(const Trainer *t) {
     const Options *o = t->o;
     bool bounded = o->spike_action != SPIKE_NONE;
     UpdateRule rule = rule_of_options(o, t->state.step + 1 - t->state.skipped, t->lr, t->schedule.peak);
-    rule.max_loss = bounded ? t->bounds.max_loss * (double)t->step_tokens : 0;
+    rule.max_loss = bounded ? t->bounds.max_loss * t->step_targets : 0;
     rule.max_norm = bounded ? t->bounds.max_norm : 0;
     return rule;
 }
 
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
-// loss over all tokens of the step, on all ranks.
+// loss over all targets of the step, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
     t->lr = trainer_lr(t);
     trainer_passes(t);
@@ -58,7 +58,7 @@ static inline UpdateResult trainer_step(Trainer *t) {
     UpdateRule rule = trainer_rule(t);
     if (model_begin_update(t->model, &rule)) trainer_read_ahead(t);
     UpdateResult r = model_update(t->model, &rule);
-    r.loss /= (double)t->step_tokens;
+    r.loss /= t->step_targets;
     if (t->budget.limit) {
         if (t->dist->rank == 0) budget_end(&t->budget, t->mark);
         t->state.seconds = t->mark;
@@ -286,6 +286,7 @@ static inline void trainer_tell(Trainer *t, const UpdateResult *r, double second
     m->mix = &t->in.mix;
     m->epoch = (double)t->state.position / (double)t->source.sequences;
     m->loss = r->loss;
+    m->targets = t->source.documents ? (int64_t)t->step_targets : 0;
     m->lr = t->lr;
     m->grad_norm = r->grad_norm;
     m->seconds = seconds;

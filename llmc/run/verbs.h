@@ -10,6 +10,7 @@ wrong, one line to stderr; exit codes are those of --help. program_main() is wha
 #include "../base/process.h"
 #include "../files/convert.h"
 #include "../files/merge.h"
+#include "chat.h"
 #include "dump.h"
 #include "eval.h"
 #include "fertility.h"
@@ -199,6 +200,13 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     Str told;
     memset(&told, 0, sizeof told);
     options_line(&told, o);
+    if (o->format == FORMAT_GGUF || o->format == FORMAT_FOLDER)
+        fail("--format=gguf and folder are for export; the input of tokenize is text or chat");
+    if (o->format == FORMAT_CHAT) {
+        int code = tokenize_chat(o, program.text, told.data);
+        free(told.data);
+        return code;
+    }
     TokenizeJob job = {&tok, o->input, verb_documents(o), o->val_fraction, o->shard_tokens, 0, program.text, told.data};
     if (!tokenizer_open(&tok, o->tokenizer, &err) ||
         (*o->end_token && !tokenizer_end_named(&tok, o->end_token, &err)) ||
@@ -353,19 +361,6 @@ static inline int verb_corpus(const Options *o, Dist *dist) {
 
 // ---------------------------------------------------------------- generate
 
-static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
-    Path path = path_of("%s/tokenizer.json", o->model);
-    bool folder, weights;
-    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err)) return false;
-    if (!folder)
-        return error_set(err, "--model=%s is a preset, which has no weights; name the folder of a trained model%s",
-                         o->model, model_folder_beside(o->model).text);
-    if (!tokenizer_open(tok, path.text, err)) return false;
-    return tok->vocab_size <= c->vocab_size
-               ? true
-               : error_set(err, "%s has %d tokens, the model only %d", path.text, tok->vocab_size, c->vocab_size);
-}
-
 static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
@@ -403,6 +398,8 @@ static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     bool folder;
+    if (o->format == FORMAT_TEXT || o->format == FORMAT_CHAT)
+        fail("--format=text and chat are for tokenize; export writes gguf, or a folder");
     if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
     Config preset;
     if (!folder && config_of_preset(&preset, o->model, &err))
@@ -489,6 +486,7 @@ static inline int program_run(int argc, char **argv) {
     Dist dist;
     dist_single(&dist);
     if (verb == VERB_TRAIN) stop_block_signals();
+    if (verb == VERB_CHAT) chat_block_signals();
     if (verbs[verb].ranks) dist_open(&dist, &argc, &argv);
     dist_agree(&dist, ok, &err); // with wrong options, too, so that one rank says it
     dist_agree(&dist, model_prepare(&o, &dist, &err), &err);

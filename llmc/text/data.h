@@ -17,16 +17,22 @@ Order: training position p (a number that counts sequences from the start of the
 reads sequence permutation(seed, p / n, n, p % n). This shuffle is computed from p alone: resuming costs
 nothing, and the number of ranks and threads and the batch size do not change what is seen when.
 
+A shard of conversations (version 2; `tokenize --format=chat`) has tokens of 4 bytes with two flags each (chat_rows.h):
+it counts in the loss; a conversation begins with it. Its sequences are rows of whole conversations, packed when it is
+opened. A conversation does not go on in the next shard.
+
 Checksums are compared once a start, by all threads and the ranks of a host together (dataset_verify).
 */
 #ifndef LLMC_DATA_H
 #define LLMC_DATA_H
 
 #include "../base/hash.h"
+#include "chat_rows.h"
 #include "shard_docs.h"
 #include <pthread.h>
 
 #define SHARD_VERSION 1
+#define SHARD_CHAT 2           // the version of shards of conversations
 #define SHARD_TOKENS 100000000 // tokens a shard, unless asked otherwise: 200 MB
 
 typedef struct {
@@ -44,7 +50,8 @@ typedef struct {
     uint32_t set_side;       // 0: training, 1: validation
     uint32_t set_index;      // of this shard among those of its side,
     uint64_t set_count;      // so many
-    uint64_t reserved[115];  // zero
+    uint64_t chat_template;  // of conversations: hash of the name of their template (chat_template.h); else 0
+    uint64_t reserved[114];  // zero
     uint64_t header_sum;     // XXH64, seed 0, of the 1016 bytes before it
 } ShardHeader;
 
@@ -91,6 +98,7 @@ typedef struct {
     const uint8_t *data; // (tokens) of token_bytes each
     ShardHeader header;  // of a shard of llm.c: what is known, the rest 0
     bool checked;        // has checksums of its own
+    ChatRows rows;       // of conversations; else empty
     int64_t first;       // number of its first sequence
     int64_t sequences;
 } Shard;
@@ -105,18 +113,22 @@ typedef struct {
     int64_t bytes;           // of text; 0: unknown
     int64_t vocab_size;      // 0: unknown; whoever knows better may set it before reading
     uint64_t tokenizer_hash; // 0: unknown
+    uint64_t chat_template;  // of conversations that are among them; 0: there are none
     uint64_t fingerprint;    // changes when the tokens or their order over shards change; names do not matter
 } Dataset;
 
 static inline void dataset_close(Dataset *d) {
     for (int i = 0; i < d->count; i++) {
         file_unmap(&d->shards[i].file);
+        chat_rows_close(&d->shards[i].rows);
         if (d->shards[i].fd >= 0) close(d->shards[i].fd);
         free(d->shards[i].path);
     }
     free(d->shards);
     memset(d, 0, sizeof *d);
 }
+
+static inline bool shard_is_chat(const Shard *s) { return s->header.version == SHARD_CHAT; }
 
 static inline uint32_t shard_token(const Shard *s, int64_t at) {
     uint16_t narrow;
@@ -126,7 +138,7 @@ static inline uint32_t shard_token(const Shard *s, int64_t at) {
         return narrow;
     }
     memcpy(&wide, s->data + 4 * at, 4);
-    return wide;
+    return shard_is_chat(s) ? wide & CHAT_ID : wide;
 }
 
 // Fills s->header from the first bytes of a mapped file and checks them against its size.
@@ -154,15 +166,16 @@ static inline bool shard_check(Shard *s, Error *err) {
         s->header.tokens = old[2];
     } else if (magic == SHARD_MAGIC) {
         s->checked = true;
-        if (s->header.version != SHARD_VERSION)
-            return error_set(err, "%s is a shard of version %u; this program knows version %d: tokenise again", path,
-                             s->header.version, SHARD_VERSION);
+        if (s->header.version != SHARD_VERSION && s->header.version != SHARD_CHAT)
+            return error_set(err, "%s is a shard of version %u; this program knows %d and %d: tokenise again", path,
+                             s->header.version, SHARD_VERSION, SHARD_CHAT);
         if (xxh64(&s->header, sizeof(ShardHeader) - 8, 0) != s->header.header_sum)
             return error_set(err,
                              "%s has a damaged header (its checksum does not match); copy it again or tokenise again",
                              path);
         if (s->header.vocab_size < 1 || s->header.vocab_size > INT32_MAX || s->header.documents < 0 ||
             s->header.bytes < 0 || (s->header.token_bytes != 2 && s->header.token_bytes != 4) ||
+            shard_is_chat(s) != (s->header.chat_template != 0) || (shard_is_chat(s) && s->header.token_bytes != 4) ||
             (s->header.set &&
              (s->header.set_side > 1 || s->header.set_count > 999999999 || s->header.set_index >= s->header.set_count)))
             return error_set(err, "%s has an impossible header; tokenise again", path);
@@ -189,6 +202,18 @@ static inline bool shard_check(Shard *s, Error *err) {
                              : "damaged",
                          (long long)s->header.tokens, s->header.token_bytes, size);
     return true;
+}
+
+// Whether a file is a shard of conversations, by its first bytes.
+static inline bool shard_file_is_chat(bool *chat, const char *path, Error *err) {
+    struct stat st;
+    ShardHeader h;
+    int fd = file_open(path, &st, err);
+    if (fd < 0) return false;
+    bool ok = (size_t)st.st_size < sizeof h || file_read_at(fd, &h, sizeof h, 0, err);
+    close(fd);
+    *chat = ok && (size_t)st.st_size >= sizeof h && h.magic == SHARD_MAGIC && h.version == SHARD_CHAT;
+    return ok;
 }
 
 // ---------------------------------------------------------------- sets
@@ -312,6 +337,19 @@ static inline bool dataset_paths(StrList *paths, const char *globs, Error *err) 
     return shard_paths(paths, globs, err);
 }
 
+// The rows of a shard of conversations, as its sequences.
+static inline bool dataset_add_rows(Dataset *d, Shard *s, Error *err) {
+    if (!shard_is_chat(s)) return true;
+    if (d->chat_template && d->chat_template != s->header.chat_template)
+        return error_set(err, "%s was made with another chat template than those before it: tokenise all with the same",
+                         s->path);
+    d->chat_template = s->header.chat_template;
+    if (!chat_rows_open(&s->rows, (const uint32_t *)s->data, s->header.tokens, d->seq_len))
+        return error_set(err, "%s is damaged: its first token begins no conversation; tokenise again", s->path);
+    s->sequences = s->rows.rows;
+    return true;
+}
+
 // Opens shard number i and adds it to the sums.
 static inline bool dataset_add(Dataset *d, int i, const char *path, Xxh64 *print, Error *err) {
     Shard *s = &d->shards[i];
@@ -328,7 +366,8 @@ static inline bool dataset_add(Dataset *d, int i, const char *path, Xxh64 *print
                          s->path, d->shards[0].path, (unsigned long long)h->tokenizer_hash, (long long)h->vocab_size,
                          (unsigned long long)h0->tokenizer_hash, (long long)h0->vocab_size);
     s->first = d->sequences;
-    s->sequences = h->tokens > 0 ? (h->tokens - 1) / d->seq_len : 0;
+    if (!dataset_add_rows(d, s, err)) return false;
+    if (!shard_is_chat(s)) s->sequences = h->tokens > 0 ? (h->tokens - 1) / d->seq_len : 0;
     d->sequences += s->sequences;
     d->tokens += h->tokens;
     d->documents += h->documents;
@@ -354,7 +393,11 @@ static inline bool dataset_open(Dataset *d, const char *globs, int seq_len, Erro
     xxh64_init(&print, 0);
     for (int i = 0; ok && i < paths.count; i++) ok = dataset_add(d, i, paths.items[i], &print, err);
     ok = ok && datasets_same_sets((const Dataset *const *)&d, 1, err) && dataset_whole_sets(d, globs, err);
-    if (ok && d->sequences == 0)
+    if (ok && d->sequences == 0 && d->chat_template)
+        ok = error_set(err,
+                       "not one answer of the conversations in %s ends within --seq_len=%d tokens: take a larger one",
+                       globs, seq_len);
+    else if (ok && d->sequences == 0)
         ok = error_set(err,
                        "not enough data: %s has %lld tokens in %d shard%s, and a sequence needs %d in one shard; give "
                        "more text or a smaller --seq_len",
@@ -427,8 +470,36 @@ static inline bool shard_tokens(const Shard *s, int64_t vocab_size, int64_t at, 
     return true;
 }
 
-// inputs, targets (T) = sequence number `index` of [0, sequences). Safe to call from several threads.
-static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, Error *err) {
+// inputs, targets, starts (T) = a row of conversations. starts: where in the row the conversation of a position begins;
+// positions behind the last one are alone.
+static inline bool shard_row(const Shard *s, int64_t vocab_size, int64_t row, int64_t T, int32_t *inputs,
+                             int32_t *targets, int32_t *starts, Error *err) {
+    int64_t n, t = 0;
+    const ChatItem *items = chat_rows_items(&s->rows, row, &n);
+    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)CHAT_ID + 1;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t word;
+        if (!shard_read(s, items[i].at, inputs + t, 1, err) ||
+            !shard_read(s, items[i].at + 1, targets + t, items[i].n, err))
+            return false;
+        for (int64_t k = 0, first = t; k <= items[i].n; k++) {
+            memcpy(&word, k ? targets + first + k - 1 : inputs + first, sizeof word);
+            if ((word & CHAT_ID) >= limit)
+                return shard_token_error(s, items[i].at + k, word & CHAT_ID, vocab_size, err);
+            if (k < items[i].n) inputs[first + k] = (int32_t)(word & CHAT_ID), starts[first + k] = (int32_t)first;
+            if (k) targets[first + k - 1] = word & CHAT_TARGET ? (int32_t)(word & CHAT_ID) : -1;
+        }
+        t += items[i].n;
+    }
+    for (; t < T; t++) inputs[t] = 0, targets[t] = -1, starts[t] = (int32_t)t;
+    return true;
+}
+
+// inputs, targets (T) = sequence number `index` of [0, sequences); starts (T), or NULL where there are no
+// conversations: where in it the document of a token begins, 0 in a sequence of text. Safe to call from several
+// threads.
+static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *inputs, int32_t *targets, int32_t *starts,
+                                    Error *err) {
     if (index < 0 || index >= d->sequences)
         return error_set(err, "sequence %lld was asked for, the data has %lld", (long long)index,
                          (long long)d->sequences);
@@ -441,18 +512,24 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
         else high = middle - 1;
     }
     const Shard *s = &d->shards[low];
+    if (shard_is_chat(s))
+        return shard_row(s, d->vocab_size, index - s->first, d->seq_len, inputs, targets, starts, err);
+    if (starts) memset(starts, 0, sizeof(int32_t) * (size_t)d->seq_len);
     return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
 }
 
 // What is left of a shard behind its last sequence: tokens to predict, fewer than T.
 static inline int64_t shard_tail(const Shard *s, int64_t T) {
+    if (shard_is_chat(s)) return 0;
     return s->header.tokens > 1 ? (s->header.tokens - 1) % T : 0;
 }
 
 // inputs, targets (T) = the tail number k (from 0) of those that there are; behind its end targets are -1.
-static inline bool dataset_tail(const Dataset *d, int64_t k, int32_t *inputs, int32_t *targets, Error *err) {
+static inline bool dataset_tail(const Dataset *d, int64_t k, int32_t *inputs, int32_t *targets, int32_t *starts,
+                                Error *err) {
     const Shard *s = d->shards;
     int64_t T = d->seq_len;
+    if (starts) memset(starts, 0, sizeof(int32_t) * (size_t)T);
     for (;; s++)
         if (shard_tail(s, T) > 0 && k-- == 0) break;
     int64_t n = shard_tail(s, T);
@@ -535,8 +612,13 @@ static inline bool dataset_verify(const Dataset *d, int part, int parts, bool to
 // The share of the tokens that no sequence predicts: what is left at the end of each shard.
 static inline double dataset_unused(const Dataset *d) {
     double there = 0;
-    for (int i = 0; i < d->count; i++) there += (double)int64_max(0, d->shards[i].header.tokens - 1);
-    return there > 0 ? 1 - (double)d->sequences * d->seq_len / there : 0;
+    double used = 0;
+    for (int i = 0; i < d->count; i++) {
+        if (shard_is_chat(&d->shards[i])) continue;
+        there += (double)int64_max(0, d->shards[i].header.tokens - 1);
+        used += (double)d->shards[i].sequences * d->seq_len;
+    }
+    return there > 0 ? 1 - used / there : 0;
 }
 
 // The first shard that is there twice: under the same name, another, or as a copy. NULL: none is.

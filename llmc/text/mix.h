@@ -236,11 +236,11 @@ static inline bool mix_open(Mix *m, Dataset *d, const char *list, int seq_len, E
     return true;
 }
 
-static inline bool source_next_mixed(const BatchSource *s, int64_t position, int B, int32_t *inputs, int32_t *targets,
-                                     Error *err) {
+static inline bool source_next_mixed(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
     const Mix *m = (const Mix *)s->context;
-    for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
-        if (!dataset_sequence(m->data, mix_index(m, s->seed, position + b), inputs, targets, err)) return false;
+    for (int b = 0; b < B; b++, r = source_rows_behind(r, s->seq_len))
+        if (!dataset_sequence(m->data, mix_index(m, s->seed, position + b), r.inputs, r.targets, r.starts, err))
+            return false;
     return true;
 }
 
@@ -261,7 +261,8 @@ static inline uint64_t mix_fingerprint(const Mix *m, uint64_t data) {
 static inline BatchSource source_of_mix(const Mix *m, uint64_t seed) {
     const Dataset *d = m->data;
     if (m->count == 1) return source_of_dataset(d, true, seed);
-    BatchSource s = {source_next_mixed, m, seed, d->seq_len, d->sequences, mix_fingerprint(m, d->fingerprint)};
+    BatchSource s = {source_next_mixed,    m, seed, d->seq_len, d->sequences, mix_fingerprint(m, d->fingerprint),
+                     d->chat_template != 0};
     return s;
 }
 

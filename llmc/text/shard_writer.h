@@ -14,6 +14,7 @@ Errors stick: shards_finish() reports the first.
 #ifndef LLMC_SHARD_WRITER_H
 #define LLMC_SHARD_WRITER_H
 
+#include "../base/json.h"
 #include "data.h"
 
 typedef struct {
@@ -143,6 +144,11 @@ static inline void shardwriter_document(ShardWriter *w, const ShardDoc *doc, con
     w->docs_count++;
 }
 
+// The next n tokens stand in one shard, which may become longer than its limit where they alone are.
+static inline void shardwriter_keep_together(ShardWriter *w, int64_t n) {
+    if (w->open && w->header.tokens + n > w->limit) shardwriter_close_shard(w);
+}
+
 // ids (n), n <= shardwriter_room(): tokens that stand for text_bytes bytes and close `documents` documents.
 static inline void shardwriter_add(ShardWriter *w, const int32_t *ids, int64_t n, int64_t text_bytes,
                                    int64_t documents) {
@@ -223,6 +229,26 @@ static inline bool shards_finish(ShardWriter *writers, int n, Error *err) {
             return error_set(err, "cannot write %s: %s", shard_path(&w->set->name, w->side, (int64_t)at).text,
                              strerror(w->failed));
     }
+    return true;
+}
+
+// The shards by name, each with its SHA-256; they are complete. To be called before the manifest.
+static inline bool shards_sums(Str *s, const ShardWriter writers[2], Error *err) {
+    const char *comma = "\n    ";
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < writers[side].count; i++, comma = ",\n    ") {
+            const ShardWriter *w = &writers[side];
+            const ShardHeader *h = &w->complete[i].shard;
+            char sum[65];
+            if (!sha256_file(sum, shardwriter_path(w, i, false).text, err)) return false;
+            Path path = shard_path(&w->set->name, side, (int64_t)i);
+            const char *name = strrchr(path.text, '/') + 1;
+            str_printf(s, "%s{\"name\": ", comma);
+            json_escape(s, name, strlen(name));
+            str_printf(s, ", \"tokens\": %lld, \"bytes\": %lld, \"sha256\": \"%s\", \"xxh64\": \"%016llx\"}",
+                       (long long)h->tokens, (long long)(sizeof *h + (uint64_t)h->tokens * h->token_bytes), sum,
+                       (unsigned long long)h->checksum);
+        }
     return true;
 }
 

@@ -6,6 +6,8 @@ sequences from a position on. A position counts sequences, from the start of a r
 stands at it depends on the source alone, so that resuming costs nothing and the number of ranks and the batch
 size do not change what is seen when. A target of -1 counts nothing.
 
+Sources of conversations (chat_template.h) have documents within a sequence: they say where each begins.
+
 Here: a data set (data.h), in its own order, with the tails of its shards or without, or in an order of its own for
 every epoch.
 */
@@ -14,40 +16,50 @@ every epoch.
 
 #include "data.h"
 
+typedef struct {
+    int32_t *inputs, *targets, *starts;
+} SourceRows;
+
+static inline SourceRows source_rows_behind(SourceRows r, int64_t tokens) {
+    SourceRows next = {r.inputs + tokens, r.targets + tokens, r.starts ? r.starts + tokens : NULL};
+    return next;
+}
+
 typedef struct BatchSource BatchSource;
 struct BatchSource {
-    // inputs, targets (B, T) = the sequences at position .. position + B - 1
-    bool (*next)(const BatchSource *s, int64_t position, int B, int32_t *inputs, int32_t *targets, Error *err);
+    // rows: inputs, targets (B, T) = the sequences at position .. position + B - 1; and starts (B, T), unless NULL,
+    // where in its sequence the document of a token begins
+    bool (*next)(const BatchSource *s, int64_t position, int B, SourceRows rows, Error *err);
     const void *context;
     uint64_t seed;
     int seq_len;          // T
     int64_t sequences;    // in an epoch
     uint64_t fingerprint; // changes when what stands at a position does, but for the seed
+    bool documents;       // starts are needed, and not every target counts
 };
 
 // Training position p of a run reads sequence permutation(seed, p / n, n, p % n).
-static inline bool source_next_permuted(const BatchSource *s, int64_t position, int B, int32_t *inputs,
-                                        int32_t *targets, Error *err) {
+static inline bool source_next_permuted(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
     const Dataset *d = (const Dataset *)s->context;
-    for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
-        if (!dataset_sequence(d, dataset_index(d, s->seed, position + b), inputs, targets, err)) return false;
+    for (int b = 0; b < B; b++, r = source_rows_behind(r, s->seq_len))
+        if (!dataset_sequence(d, dataset_index(d, s->seed, position + b), r.inputs, r.targets, r.starts, err))
+            return false;
     return true;
 }
 
-static inline bool source_next_in_order(const BatchSource *s, int64_t position, int B, int32_t *inputs,
-                                        int32_t *targets, Error *err) {
-    for (int b = 0; b < B; b++, inputs += s->seq_len, targets += s->seq_len)
-        if (!dataset_sequence((const Dataset *)s->context, position + b, inputs, targets, err)) return false;
+static inline bool source_next_in_order(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
+    for (int b = 0; b < B; b++, r = source_rows_behind(r, s->seq_len))
+        if (!dataset_sequence((const Dataset *)s->context, position + b, r.inputs, r.targets, r.starts, err))
+            return false;
     return true;
 }
 
 // Behind the last sequence come the tails of the shards: every token but the first of a shard is a target once.
-static inline bool source_next_whole(const BatchSource *s, int64_t position, int B, int32_t *inputs, int32_t *targets,
-                                     Error *err) {
+static inline bool source_next_whole(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
     const Dataset *d = (const Dataset *)s->context;
-    for (int b = 0; b < B; b++, position++, inputs += s->seq_len, targets += s->seq_len)
-        if (position < d->sequences ? !dataset_sequence(d, position, inputs, targets, err)
-                                    : !dataset_tail(d, position - d->sequences, inputs, targets, err))
+    for (int b = 0; b < B; b++, position++, r = source_rows_behind(r, s->seq_len))
+        if (position < d->sequences ? !dataset_sequence(d, position, r.inputs, r.targets, r.starts, err)
+                                    : !dataset_tail(d, position - d->sequences, r.inputs, r.targets, r.starts, err))
             return false;
     return true;
 }
@@ -55,14 +67,19 @@ static inline bool source_next_whole(const BatchSource *s, int64_t position, int
 static inline BatchSource source_of_whole_dataset(const Dataset *d) {
     int64_t tails = 0;
     for (int i = 0; i < d->count; i++) tails += shard_tail(&d->shards[i], d->seq_len) > 0;
-    BatchSource s = {source_next_whole, d, 0, d->seq_len, d->sequences + tails, d->fingerprint};
+    BatchSource s = {source_next_whole, d, 0, d->seq_len, d->sequences + tails, d->fingerprint, d->chat_template != 0};
     return s;
 }
 
 // The data set must outlive the source.
 static inline BatchSource source_of_dataset(const Dataset *d, bool permuted, uint64_t seed) {
-    BatchSource s =
-        {permuted ? source_next_permuted : source_next_in_order, d, seed, d->seq_len, d->sequences, d->fingerprint};
+    BatchSource s = {permuted ? source_next_permuted : source_next_in_order,
+                     d,
+                     seed,
+                     d->seq_len,
+                     d->sequences,
+                     d->fingerprint,
+                     d->chat_template != 0};
     return s;
 }
 

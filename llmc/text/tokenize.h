@@ -408,26 +408,6 @@ static inline bool tokenize_run(Tokenize *t, Error *err) {
     return true;
 }
 
-// The shards by name, each with its SHA-256; they are complete. To be called before the manifest.
-static inline bool tokenize_sums(Str *s, const Tokenize *t, Error *err) {
-    const char *comma = "\n    ";
-    for (int side = 0; side < 2; side++)
-        for (size_t i = 0; i < t->writers[side].count; i++, comma = ",\n    ") {
-            const ShardWriter *w = &t->writers[side];
-            const ShardHeader *h = &w->complete[i].shard;
-            char sum[65];
-            if (!sha256_file(sum, shardwriter_path(w, i, false).text, err)) return false;
-            Path path = shard_path(&w->set->name, side, (int64_t)i);
-            const char *name = strrchr(path.text, '/') + 1;
-            str_printf(s, "%s{\"name\": ", comma);
-            json_escape(s, name, strlen(name));
-            str_printf(s, ", \"tokens\": %lld, \"bytes\": %lld, \"sha256\": \"%s\", \"xxh64\": \"%016llx\"}",
-                       (long long)h->tokens, (long long)(sizeof *h + (uint64_t)h->tokens * h->token_bytes), sum,
-                       (unsigned long long)h->checksum);
-        }
-    return true;
-}
-
 // What was read, with which tokenizer, and what became of it.
 static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *set, const char *files) {
     const TokenizeJob *job = t->job;
@@ -470,7 +450,8 @@ static inline bool tokenize_encode(Tokenize *t, ShardSet *set, Error *err) {
         ok = error_set(err, "no text to tokenize: %d file%s with %lld bytes, and not one document%s%.700s",
                        stats->files, stats->files == 1 ? "" : "s", (long long)stats->input_bytes,
                        stats->damage.count ? "; " : "", stats->damage.count ? stats->damage.named.items[0] : "");
-    ok = ok && doc_inputs_sums(&t->inputs, err) && shards_finish(t->writers, 2, err) && tokenize_sums(&files, t, err);
+    ok = ok && doc_inputs_sums(&t->inputs, err) && shards_finish(t->writers, 2, err) &&
+         shards_sums(&files, t->writers, err);
     for (int side = 0; side < 2; side++) stats->shards[side] = (int)t->writers[side].count;
     if (ok) {
         t->inputs.damage = stats->damage; // lent

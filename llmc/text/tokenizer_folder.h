@@ -494,41 +494,46 @@ static inline bool tokenizer_end_of_shards(Tokenizer *tok, int64_t eot, const ch
 // ---------------------------------------------------------------- writing
 
 // tokenizer_config.json of a tokenizer that has none, with which AutoTokenizer of Transformers loads the folder.
-static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, FileSums *sums,
-                                         Error *err) {
+static inline bool tokenizer_config_text(Str *out, const Tokenizer *tok, int model_max_length, Error *err) {
     JsonDoc doc;
     Json *root = json_parse(&doc, tok->json, tok->json_size, err);
     if (!root) return false;
-    Str out;
-    memset(&out, 0, sizeof out);
     int pad = tok->pad >= 0 ? tok->pad : tok->eot, bos = tok->bos_named >= 0 ? tok->bos_named : tok->eot;
-    str_puts(&out, "{\n  \"added_tokens_decoder\": {");
+    str_puts(out, "{\n  \"added_tokens_decoder\": {");
     const Json *added = json_get(root, "added_tokens");
     static const char *const options[5] = {"lstrip", "normalized", "rstrip", "single_word", "special"};
     for (const Json *j = added ? added->child : NULL; j; j = j->next) {
         const Json *content = json_get(j, "content");
-        str_printf(&out, "%s\n    \"%lld\": {\"content\": ", j == added->child ? "" : ",",
+        str_printf(out, "%s\n    \"%lld\": {\"content\": ", j == added->child ? "" : ",",
                    (long long)json_integer(json_get(j, "id"), 0));
-        json_escape(&out, content->text, content->size);
+        json_escape(out, content->text, content->size);
         for (int i = 0; i < 5; i++)
-            str_printf(&out, ", \"%s\": %s", options[i], json_bool(json_get(j, options[i]), false) ? "true" : "false");
-        str_puts(&out, "}");
+            str_printf(out, ", \"%s\": %s", options[i], json_bool(json_get(j, options[i]), false) ? "true" : "false");
+        str_puts(out, "}");
     }
-    str_puts(&out, "\n  },\n  \"add_prefix_space\": false,\n  \"clean_up_tokenization_spaces\": false");
+    str_puts(out, "\n  },\n  \"add_prefix_space\": false,\n  \"clean_up_tokenization_spaces\": false");
     const char *keys[3] = {"bos_token", "eos_token", "pad_token"};
     int values[3] = {bos, tok->eot, pad};
     for (int i = 0; i < 3; i++) {
-        str_printf(&out, ",\n  \"%s\": ", keys[i]);
-        if (values[i] < 0) str_puts(&out, "null");
-        else json_escape(&out, tokenizer_name(tok, values[i]), strlen(tokenizer_name(tok, values[i])));
+        str_printf(out, ",\n  \"%s\": ", keys[i]);
+        if (values[i] < 0) str_puts(out, "null");
+        else json_escape(out, tokenizer_name(tok, values[i]), strlen(tokenizer_name(tok, values[i])));
     }
-    str_printf(&out,
+    str_printf(out,
                ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n  \"model_max_length\": %d,\n  "
                "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
                model_max_length);
-    bool ok = file_write_summed(sums, path, out.data, out.size, err);
-    free(out.data);
     json_free(&doc);
+    return true;
+}
+
+static inline bool tokenizer_save_config(const Tokenizer *tok, const char *path, int model_max_length, FileSums *sums,
+                                         Error *err) {
+    Str out;
+    memset(&out, 0, sizeof out);
+    bool ok = tokenizer_config_text(&out, tok, model_max_length, err) &&
+              file_write_summed(sums, path, out.data, out.size, err);
+    free(out.data);
     return ok;
 }
 

@@ -11,8 +11,8 @@ their size.
 #include "options.h"
 
 // X(size as in the preset's name, optimizer, settings beside it with AdamW alone, settings with Muon or NorMuon)
-// 3M, 5M and 30M are measured, steps of 2,048 tokens: dev/bench/learning.md. From 124M on the rates are those of Brown et al. 2020, table 2.1,
-// for steps of half a million tokens and more. nano is for tests, and has the defaults of options.h.
+// 3M, 5M and 30M are measured, steps of 2,048 tokens: dev/bench/learning.md. From 124M on the rates are those of Brown
+// et al. 2020, table 2.1, for steps of half a million tokens and more. nano is for tests, and has those of options.h.
 #define PRESET_DEFAULTS(X)                                                                                             \
     X("3M", "normuon", SMALL_ADAMW, SMALL_MUON("0.004"))                                                               \
     X("5M", "normuon", SMALL_ADAMW, SMALL_MUON("0.004"))                                                               \

@@ -143,11 +143,16 @@ static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setu
     if (l->config.lora.rank) dist_agree(dist, adapter_load(l->model, &l->config, o->adapter, &err), &err);
 }
 
-// Config and tokenizer of a folder with weights, for the verbs that make text.
+// Config and tokenizer of a folder with weights, for the verbs that make text. An adapter that has learnt to answer has a
+// tokenizer of its own, with the chat template.
 static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
-    Path path = path_of("%s/tokenizer.json", o->model);
+    Path path = path_of("%s/tokenizer.json", *o->adapter ? o->adapter : o->model);
+    FileKind kind;
     bool folder, weights;
-    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err)) return false;
+    if (!model_config(c, o, 0, err) || !folder_look(o->model, &folder, &weights, err) ||
+        !path_look(path.text, &kind, err))
+        return false;
+    if (kind == FILE_ABSENT) path = path_of("%s/tokenizer.json", o->model);
     if (!folder)
         return error_set(err, "--model=%s is a preset, which has no weights; name the folder of a trained model%s",
                          o->model, model_folder_beside(o->model).text);

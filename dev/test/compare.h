@@ -78,8 +78,9 @@ static inline double compare_bound(const char **reason, const char *name, int la
     if (gradient) {
         roundings = 12 + 4 * layers;
         *reason = "2 U sqrt(12 + 4 layers)";
-        // Of the keys' bias the softmax leaves what the rotation makes of it: a number like it for every key cancels.
-        if (compare_has(name, "norm") || compare_has(name, "ln_") || compare_has(name, "k_proj.bias")) {
+        // What is the same for every key the softmax takes away: gradients of keys are sums that cancel.
+        if (compare_has(name, "norm") || compare_has(name, "ln_") || compare_has(name, "k_proj.bias") ||
+            compare_has(name, "k_proj.lora_A")) {
             roundings *= 4;
             *reason = "4 U sqrt(12 + 4 layers): a short vector of sums that cancel";
         }

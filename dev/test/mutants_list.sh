@@ -60,8 +60,8 @@ mutant "heads that do not divide" llmc/model.h 'if (c->heads % c->kv_heads)' 'if
 # ---- cpu
 mutant "RMSNorm backward without its projection" llmc/cpu/norm.h 'vload(dr + c) + rs * (g - a - xhat * q)' 'vload(dr + c) + rs * (g - a)' "gpt kernels"
 mutant "a query sees the next key" llmc/cpu/attention.h 'last[j] >= key + i' 'last[j] + 1 >= key + i' "gpt kernels"
-mutant "a query of tiles sees the next key" llmc/cpu/attention_tiles.h 'last[j] >= k0 + k + i' 'last[j] + 1 >= k0 + k + i' "gpt amx"
-mutant "the diagonal of tiles is not masked backward" llmc/cpu/attention_tiles.h 'if (kb == qb) p =' 'if (0) p =' "gpt amx"
+mutant "a query of tiles sees the next key" llmc/cpu/attention_tiles.h '(last[j] >= key)' '(last[j] + 1 >= key)' "gpt amx"
+mutant "the diagonal of tiles is not masked backward" llmc/cpu/attention_tiles.h 'kb == qb || kb * AMX_BLOCK' 'kb * AMX_BLOCK' "gpt amx"
 mutant "denormals count on emulated tiles" llmc/cpu/amx.h 'if (!(bits & 0x7F800000u)) bits &= 0x80000000u;' '' "gpt amx"
 mutant "tiles of A lie as those of B" llmc/cpu/pack.h 'if (along != of_a) transpose_tile(r);' 'if (along) transpose_tile(r);' "gpt amx"
 mutant "a run goes on in the precision that pays today" llmc/run/prepare.h 'if (goes_on) setup.precision' 'if (false) setup.precision' "precision_test"
@@ -120,7 +120,7 @@ mutant "lengths are those of choice and delimiter" llmc/run/tasks.h 'r->set->req
 mutant "of equal choices the last counts" llmc/run/scores.h 'q[i].loglikelihood / length > most' 'q[i].loglikelihood / length >= most' "tasks_test"
 mutant "standard errors divide by n" llmc/run/scores.h '/ (double)(n - 1) / (double)n)' '/ (double)n / (double)n)' "tasks_test"
 mutant "the first of several continuations answers for all" llmc/run/score.h 'int32_t token = request_ids(run->set, q)[t];' 'int32_t token = request_ids(run->set, run->order[s->first])[t];' "tasks_test"
-mutant "short batches take another way of adding up" llmc/run/score.h 'T = (int)int64_max(T, int64_min(SCORE_ROWS, scorer->seq_len));' 'T = (int)int64_max(T, 1);' "tasks_test"
+mutant "short batches take another way of adding up" llmc/run/score.h 'int T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;' 'int T = 1, asked = 0;' "tasks_test"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);

@@ -97,6 +97,7 @@ static inline bool gemm_read_choice(GemmChoice *c, char *line) {
     GemmKey *k = &c->key;
     char *mark = strchr(line, '#');
     int end = 0;
+    memset(c, 0, sizeof *c); // of the key, which is compared byte by byte, the file has no pitches
     if (mark && strtoull(mark + 1, NULL, 16) != xxh64(line, (size_t)(mark - line), 0)) return false;
     if (mark) *mark = 0;
     if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %llx %llx %llx %llx %llx %llx %llx %llx %n", &k->m, &k->n, &k->k,

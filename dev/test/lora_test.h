@@ -534,7 +534,7 @@ static void lora_finite_differences(void) {
             c.lora.rs = i == 1;
             c.lora.alpha = 1.5; // with random weights a larger one bends the loss too much for differences of this size
             Path what = path_of("%s, adapter of %s", family_name(family), sets[i]);
-            fd_config(what.text, c, i, i != 1);
+            fd_config(what.text, c, i, i != 1, i == 2);
         }
 }
 #endif

@@ -394,7 +394,7 @@ static inline void report_cost(Str *s, const RunView *v) {
                    path_of("%.4g kWh, of the GPU%s", v->kwh * fmax(1, v->devices),
                            v->devices > 1 ? "s (that of rank 0, times the ranks)" : " alone")
                        .text);
-    else report_row(s, "energy", "not measured: no device of this run says what it draws");
+    else report_row(s, "energy", "no device says what it draws; the checkpoint's run.json has an estimate");
     str_puts(s, "</table></div></section>\n");
 }
 

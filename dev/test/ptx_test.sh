@@ -112,6 +112,27 @@ done
 unset CUDA_EMU_REFUSE
 check "generate" on 80 train_gpt "$BUILD/train_gpt_emu" generate --model="$work/apart.train_gpt/step_00000008" --prompt=Der --tokens=20
 
+# An adapter with dropout; what the choices of an item begin with, computed once.
+options=(--seq_len=48 --steps=1)
+check "a longer context on the CPU" train long llama-nano "$cpu"
+echo '{"context": "Der Hund läuft im Garten und", "choices": [" sucht dort seinen Knochen.", " sieht dort eine Katze."], "answer": 0}' >"$work/task.jsonl"
+scores() { "$@" eval --model="$work/long" --tasks="$work/task.jsonl" --out="$work/items" >"$work/scores" && jq -c '[.. | numbers]' "$work/items" >"$work/numbers"; }
+check "choices on the CPU" scores "$cpu"
+mv "$work/numbers" "$work/numbers.cpu"
+options=(--lora_rank=4 --lora_dropout=0.2)
+check "an adapter on the CPU" train adapter.cpu "$work/long" "$cpu"
+for program in train_gpt train_gpt_fp32; do
+    bound=2e-2
+    [ $program = train_gpt_fp32 ] && bound=1e-5
+    check "$program: an adapter" train adapter.$program "$work/long" on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    check "$program: the adapter's loss follows the CPU's" close adapter.cpu adapter.$program loss $bound
+    check "$program: choices" scores on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    # shellcheck disable=SC2016  # $bound is jq's
+    check "$program: the choices' numbers follow the CPU's: $(cat "$work/numbers.cpu" "$work/numbers")" \
+        jq -en --argjson bound $bound '[inputs] | .[0] as $a | .[1] as $b | ($a | length > 3) and ($b | length) == ($a | length) and all(range($a | length); ($a[.] - $b[.] | fabs) <= $bound * (1 + ($a[.] | fabs)))' "$work/numbers.cpu" "$work/numbers"
+done
+options=()
+
 # Two ranks, each ZeRO stage, two micro-batches; in bf16 one stage.
 why=$(no_ranks)
 [ -z "$why" ] || skip 'ptx_test.sh, two ranks' "$why"

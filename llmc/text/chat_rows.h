@@ -108,7 +108,7 @@ static inline void chat_rows_pack(ChatRows *r, int64_t T) {
     room.some = (uint64_t *)mem_alloc(sizeof(uint64_t) * (size_t)(T / 64 + 1));
     memset(room.newest, 0xff, sizeof(int32_t) * (size_t)(T + 1));
     memset(room.some, 0, sizeof(uint64_t) * (size_t)(T / 64 + 1));
-    qsort(r->items, (size_t)r->conversations, sizeof *r->items, chat_item_longer);
+    if (r->conversations) qsort(r->items, (size_t)r->conversations, sizeof *r->items, chat_item_longer);
     for (int64_t i = 0; i < r->conversations; i++) {
         int64_t left = T, n = r->items[i].n;
         int32_t row = chat_room_take(&room, n, T, &left);
@@ -120,7 +120,7 @@ static inline void chat_rows_pack(ChatRows *r, int64_t T) {
         chat_room_put(&room, row, left - n);
     }
     free(room.newest), free(room.before), free(room.some);
-    qsort(r->items, (size_t)r->conversations, sizeof *r->items, chat_item_row);
+    if (r->conversations) qsort(r->items, (size_t)r->conversations, sizeof *r->items, chat_item_row);
     r->first = (int64_t *)mem_alloc(sizeof(int64_t) * (size_t)(r->rows + 1));
     for (int64_t i = 0, row = 0; i <= r->conversations; i++)
         while (row <= (i < r->conversations ? r->items[i].row : r->rows)) r->first[row++] = i;

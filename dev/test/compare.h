@@ -80,7 +80,7 @@ static inline double compare_bound(const char **reason, const char *name, int la
         *reason = "2 U sqrt(12 + 4 layers)";
         // What is the same for every key the softmax takes away: gradients of keys are sums that cancel.
         if (compare_has(name, "norm") || compare_has(name, "ln_") || compare_has(name, "k_proj.bias") ||
-            compare_has(name, "k_proj.lora_A")) {
+            compare_has(name, "k_proj.lora_")) {
             roundings *= 4;
             *reason = "4 U sqrt(12 + 4 layers): a short vector of sums that cancel";
         }

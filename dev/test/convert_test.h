@@ -416,8 +416,10 @@ static void test_convert_memory(void) {
     double before = convert_resident();
     bool watched = before > 0 && pthread_create(&peak.thread, NULL, convert_watch, &peak) == 0;
     Model *m = ok ? model_create(&setup, &err) : NULL;
+    const bool able = m || !strstr(err.text, "bf16 products need");
+    if (!able) skip_test("memory of loading", "this CPU has no bf16 products");
     ok = m && folder_load_weights(m, &t, &c, folder.text, &err);
-    CHECK(ok, "%s", err.text);
+    CHECK(ok || !able, "%s", err.text);
     peak.most = fmax(peak.most, convert_resident());
     atomic_store(&peak.stop, true);
     if (watched) pthread_join(peak.thread, NULL);
@@ -426,7 +428,7 @@ static void test_convert_memory(void) {
 #if defined(__SANITIZE_ADDRESS__)
     sanitized = true; // its own memory counts, too
 #endif
-    if (watched && !sanitized && sizeof(real) == 4)
+    if (ok && watched && !sanitized && sizeof(real) == 4)
         CHECK(taken <= 1.1 * own && taken >= own, "%.1f MB at the peak, for weights of %.1f MB", taken / 1e6,
               own / 1e6);
     for (int i = 0; ok && i < t.count; i++) {

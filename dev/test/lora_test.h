@@ -119,8 +119,8 @@ static void lora_check_fixture(int i) {
         CHECK(error <= LORA_PEFT, "%s: the gradient of %s is off by %.2e", f.folder.text, part.name, error);
         free(theirs), free(own);
     }
-    // Fifty steps of AdamW, clipped: the bound on the losses is the one that is promised; measured 2e-6.
-    GroupRule adam = {3e-3, 0.9, 0.95, 1e-8, 0.1};
+    // Fifty steps of AdamW, clipped; measured 7e-7, with gcc and clang.
+    GroupRule adam = {1e-3, 0.9, 0.95, 1e-8, 0.1};
     UpdateRule rule = update_rule(0, adam, 1);
     model_zero_gradients(m);
     for (size_t s = 0; s < steps; s++) {
@@ -129,8 +129,7 @@ static void lora_check_fixture(int i) {
         model_backward(m, true);
         rule.step = (int64_t)s + 1;
         UpdateResult r = model_update(m, &rule);
-        // Rounding grows from step to step, in PEFT's floats as here: builds differ by 2.8e-4 at the end.
-        CHECK(fabs(r.loss * scale - (double)curve[s]) <= (s < 40 ? 1e-4 : 5e-4) * (double)curve[s],
+        CHECK(fabs(r.loss * scale - (double)curve[s]) <= 1e-5 * (double)curve[s],
               "%s: loss of step %zu %.9g, PEFT %.9g", f.folder.text, s + 1, r.loss * scale, (double)curve[s]);
     }
     param_table_free(&t);

@@ -256,14 +256,8 @@ static inline void chat_manifest_reasons(Str *s, const ChatStats *stats) {
 static inline void chat_manifest(Str *s, const ChatTokenize *t, const ShardSet *set, const char *files) {
     const ChatJob *job = t->job;
     const ChatStats *stats = t->stats;
-    str_puts(s, SHARD_MANIFEST_START);
-    str_printf(s, "{\"train\": %zu, \"val\": %zu, \"prefix\": ", t->writers[0].count, t->writers[1].count);
-    json_escape(s, set->name.base, strlen(set->name.base));
-    const ShardWriter *w = &t->writers[t->writers[0].count ? 0 : 1];
-    str_printf(s, ", \"set\": \"%016llx\"},\n  \"program\": ", (unsigned long long)w->complete[0].shard.set);
-    json_escape(s, job->program, strlen(job->program));
-    str_printf(s, ",\n  \"tokenizer\": {\"hash\": \"%016llx\", \"vocab_size\": %d},\n  \"val_fraction\": ",
-               (unsigned long long)job->tok->hash, job->tok->vocab_size);
+    shards_manifest_begin(s, t->writers, set, job->program);
+    str_puts(s, ",\n  \"val_fraction\": ");
     json_add_number(s, job->val_fraction);
     str_printf(s,
                ",\n  \"chat\": {\"template\": \"%s\", \"lines\": %lld, \"answers\": [%lld, %lld], "
@@ -273,12 +267,7 @@ static inline void chat_manifest(Str *s, const ChatTokenize *t, const ShardSet *
                (long long)stats->untrained);
     chat_manifest_reasons(s, stats);
     str_puts(s, "}");
-    for (int side = 0; side < 2; side++)
-        str_printf(s, ",\n  \"%s\": {\"documents\": %lld, \"tokens\": %lld, \"bytes\": %lld}", shard_sides[side],
-                   (long long)t->writers[side].documents, (long long)t->writers[side].tokens,
-                   (long long)t->writers[side].bytes);
-    if (job->options) str_printf(s, ",\n  \"options\": %s", job->options);
-    str_printf(s, ",\n  \"files\": [%s\n  ]", files);
+    shards_manifest_sides(s, t->writers, job->options, files);
     doc_inputs_describe(s, &t->in);
     str_puts(s, "\n}\n");
 }

@@ -252,6 +252,28 @@ static inline bool shards_sums(Str *s, const ShardWriter writers[2], Error *err)
     return true;
 }
 
+// How a manifest of a training and a validation side begins: shards, program, tokenizer; members may follow.
+static inline void shards_manifest_begin(Str *s, const ShardWriter writers[2], const ShardSet *set,
+                                         const char *program) {
+    const ShardWriter *w = &writers[writers[0].count ? 0 : 1];
+    str_puts(s, SHARD_MANIFEST_START);
+    str_printf(s, "{\"train\": %zu, \"val\": %zu, \"prefix\": ", writers[0].count, writers[1].count);
+    json_escape(s, set->name.base, strlen(set->name.base));
+    str_printf(s, ", \"set\": \"%016llx\"},\n  \"program\": ", (unsigned long long)w->complete[0].shard.set);
+    json_escape(s, program, strlen(program));
+    str_printf(s, ",\n  \"tokenizer\": {\"hash\": \"%016llx\", \"vocab_size\": %lld}",
+               (unsigned long long)w->header.tokenizer_hash, (long long)w->header.vocab_size);
+}
+
+// What stands in its sides. options: an object, or NULL; files: what shards_sums wrote.
+static inline void shards_manifest_sides(Str *s, const ShardWriter writers[2], const char *options, const char *files) {
+    for (int side = 0; side < 2; side++)
+        str_printf(s, ",\n  \"%s\": {\"documents\": %lld, \"tokens\": %lld, \"bytes\": %lld}", shard_sides[side],
+                   (long long)writers[side].documents, (long long)writers[side].tokens, (long long)writers[side].bytes);
+    if (options) str_printf(s, ",\n  \"options\": %s", options);
+    str_printf(s, ",\n  \"files\": [%s\n  ]", files);
+}
+
 // What is said of the set, beside it.
 static inline bool shards_manifest(const ShardSet *set, const Str *text, Error *err) {
     return file_write_all(path_of("%s/manifest.json", set->staging.text).text, text->data, text->size, err);

@@ -413,24 +413,12 @@ static inline void tokenize_manifest(Str *s, const Tokenize *t, const ShardSet *
     const TokenizeJob *job = t->job;
     const DocInputs *in = &t->inputs;
     static const char *const splits[] = {DOC_SPLITS(CHOICE_NAME)};
-    str_puts(s, SHARD_MANIFEST_START);
-    str_printf(s, "{\"train\": %zu, \"val\": %zu, \"prefix\": ", t->writers[0].count, t->writers[1].count);
-    json_escape(s, set->name.base, strlen(set->name.base));
-    const ShardWriter *w = &t->writers[t->writers[0].count ? 0 : 1];
-    str_printf(s, ", \"set\": \"%016llx\"},\n  \"program\": ", (unsigned long long)w->complete[0].shard.set);
-    json_escape(s, job->program, strlen(job->program));
-    str_printf(s, ",\n  \"tokenizer\": {\"hash\": \"%016llx\", \"vocab_size\": %d},\n",
-               (unsigned long long)t->tok->hash, t->tok->vocab_size);
-    str_printf(s, "  \"doc_split\": \"%s\", \"field\": ", splits[job->docs.split]);
+    shards_manifest_begin(s, t->writers, set, job->program);
+    str_printf(s, ",\n  \"doc_split\": \"%s\", \"field\": ", splits[job->docs.split]);
     json_escape(s, job->docs.field, strlen(job->docs.field));
     str_puts(s, ", \"val_fraction\": ");
     json_add_number(s, job->val_fraction);
-    for (int side = 0; side < 2; side++)
-        str_printf(s, ",\n  \"%s\": {\"documents\": %lld, \"tokens\": %lld, \"bytes\": %lld}", shard_sides[side],
-                   (long long)t->writers[side].documents, (long long)t->writers[side].tokens,
-                   (long long)t->writers[side].bytes);
-    if (job->options) str_printf(s, ",\n  \"options\": %s", job->options);
-    str_printf(s, ",\n  \"files\": [%s\n  ]", files);
+    shards_manifest_sides(s, t->writers, job->options, files);
     doc_inputs_describe(s, in);
     str_puts(s, "\n}\n");
 }

@@ -314,6 +314,7 @@ static void test_defaults_by_size(void) {
         {"--model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.02, 0.004, 0.99, 0.05, 0},
         {"--model=Qwen3-3m --optimizer=muon", OPTIMIZER_MUON, SCHEDULE_LINEAR, 0.02, 0.004, 0.99, 0.05, 0},
         {"--model=gpt2-3M --optimizer=adamw", OPTIMIZER_ADAMW, SCHEDULE_LINEAR, 0.001, 0, 0.99, 0.05, 0},
+        {"--model=llama-5M --lora_rank=4", OPTIMIZER_ADAMW, SCHEDULE_COSINE, 6e-4, 0, 0.95, 0, 0.1},
         {"--model=llama-30M --optimizer=adamw", OPTIMIZER_ADAMW, SCHEDULE_LINEAR, 0.0005, 0, 0.99, 0.05, 0},
         {"--lr=0.003 --model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, 0.003, 0, 0.99, 0.05, 0},
         {"--lr=auto --model=llama-5M", OPTIMIZER_NORMUON, SCHEDULE_LINEAR, LR_AUTO, 0, 0.99, 0.05, 0},

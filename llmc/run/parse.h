@@ -295,6 +295,7 @@ static inline bool options_parse_words(Options *o, int verb, int argc, char **ar
 // Options that were not given take what is usual for a new model of the preset's size (defaults.h).
 static inline bool options_by_size(Options *o, Error *err) {
     const char *usual, *settings = default_settings(o->model, o->optimizer, &usual);
+    if (o->lora_rank) return true; // an adapter stands on a folder, and what is wrong with a preset is said there
     if (*usual && !o->given[GIVEN_optimizer]) {
         if (!option_parse(o, option_find("optimizer"), usual, "default of ", err)) return false;
         settings = default_settings(o->model, o->optimizer, &usual);

@@ -59,29 +59,6 @@ static inline bool compare_may_miss(const char *name) {
 
 static inline bool compare_has(const char *name, const char *part) { return strstr(name, part) != NULL; }
 
-// How much longer the gradients of keys (N, NK) are than their sum, the gradient of their bias; 1: another tensor, or not
-// longer.
-static inline double compare_cancelled(const SafeTensors *a, const SafeTensor *bias) {
-    Error err;
-    Path name = path_of("dact.layer.%d.qkv", compare_layer(bias->name));
-    const SafeTensor *t = safetensors_find(a, name.text);
-    if (!t || t->ndim != 3 || strncmp(bias->name, "grad.", 5) != 0 || !compare_has(bias->name, "k_proj.bias")) return 1;
-    int64_t rows = t->shape[0] * t->shape[1], width = t->shape[2], NK = bias->elements, first = width - 2 * NK;
-    float *d = compare_values(t, &err);
-    if (!d || first < 0) fail("%s does not go with %s", name.text, bias->name);
-    double *sum = (double *)mem_alloc(sizeof(double) * (size_t)NK), squares = 0, left = 0;
-    for (int64_t i = 0; i < NK; i++) {
-        sum[i] = 0;
-        for (int64_t r = 0; r < rows; r++) {
-            double x = (double)d[r * width + first + i];
-            sum[i] += x, squares += x * x;
-        }
-        left += sum[i] * sum[i];
-    }
-    free(d), free(sum);
-    return left > 0 && squares > left ? sqrt(squares / left) : 1;
-}
-
 // The bound on the relative L2 error of a tensor, and its reason. INFINITY: shown, not judged.
 // cancelled: compare_cancelled of it.
 static inline double compare_bound(const char **reason, const char *name, int layers, bool bf16, double cancelled) {
@@ -150,6 +127,29 @@ static inline float *compare_values(const SafeTensor *t, Error *err) {
     if (safetensors_to_f32(v, t, 0, t->elements, err)) return v;
     free(v);
     return NULL;
+}
+
+// How much longer the gradients of keys (N, NK) are than their sum, the gradient of their bias; 1: another tensor, or not
+// longer.
+static inline double compare_cancelled(const SafeTensors *a, const SafeTensor *bias) {
+    Error err;
+    Path name = path_of("dact.layer.%d.qkv", compare_layer(bias->name));
+    const SafeTensor *t = safetensors_find(a, name.text);
+    if (!t || t->ndim != 3 || strncmp(bias->name, "grad.", 5) != 0 || !compare_has(bias->name, "k_proj.bias")) return 1;
+    int64_t rows = t->shape[0] * t->shape[1], width = t->shape[2], NK = bias->elements, first = width - 2 * NK;
+    float *d = compare_values(t, &err);
+    if (!d || first < 0) fail("%s does not go with %s", name.text, bias->name);
+    double *sum = (double *)mem_alloc(sizeof(double) * (size_t)NK), squares = 0, left = 0;
+    for (int64_t i = 0; i < NK; i++) {
+        sum[i] = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            double x = (double)d[r * width + first + i];
+            sum[i] += x, squares += x * x;
+        }
+        left += sum[i] * sum[i];
+    }
+    free(d), free(sum);
+    return left > 0 && squares > left ? sqrt(squares / left) : 1;
 }
 
 // Says which gradient of an activation is the first to be wrong, in the order in which BACKWARD computes them, and in

@@ -5,6 +5,7 @@ base_test.h: random numbers, options, schedules, sampling, the model tables, con
 #define BASE_TEST_H
 
 #include "../../llmc/files/huggingface.h"
+#include "../../llmc/base/child.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/run/sample.h"
 #include "../../llmc/run/schedule.h"
@@ -1020,6 +1021,49 @@ static void test_files_and_links(void) {
     CHECK(strcmp(err.text, "a?b?[31m???\xc3\xa4??") == 0, "a message is `%s`", err.text);
 }
 
+// A process that is killed leaves its file to be swept, also while a program that it started still writes there; and a
+// program begins where its file has been written to.
+static void test_files_of_killed(void) {
+    static const char *const cat[] = {"cat", NULL};
+    Error err;
+    FileKind kind;
+    OutFile out;
+    Child child;
+    Str text;
+    int ends[2];
+    bool missing;
+    memset(&text, 0, sizeof text);
+    Path folder = test_temp("killed"), to = path_of("%s/out", folder.text);
+    Path left = path_of("%s/out.tmp.99999999", folder.text);
+    CHECK(path_make_folder(folder.text, &err) && out_open(&out, to.text, &err) && pipe2(ends, O_CLOEXEC) == 0, "%s",
+          err.text);
+    CHECK(write(fileno(out.stream), "head ", 5) == 5, "%s", strerror(errno));
+    CHECK(child_start_writing(&child, cat, ends[0], fileno(out.stream), &missing, &err), "%s", err.text);
+    close(ends[0]);
+    CHECK(write(ends[1], "tail", 4) == 4, "%s", strerror(errno));
+    // What the kernel does to a process that was killed: its files are closed, and its program goes on.
+    CHECK(rename(out.temporary.text, left.text) == 0, "%s", strerror(errno));
+    out_sweep(to.text);
+    CHECK(path_look(left.text, &kind, &err) && kind == FILE_REGULAR, "a writer's file was swept");
+    int held = dup(fileno(out.stream));
+    fclose(out.stream);
+    out.stream = NULL;
+    out_sweep(to.text);
+    CHECK(path_look(left.text, &kind, &err) && kind == FILE_REGULAR, "a writer's file was swept");
+    close(held);
+    CHECK(kill(child.pid, 0) == 0, "cat has ended");
+    Path kept = path_of("%s/kept", folder.text);
+    CHECK(link(left.text, kept.text) == 0, "%s", strerror(errno));
+    out_sweep(to.text);
+    CHECK(path_look(left.text, &kind, &err) && kind == FILE_ABSENT,
+          "a killed process's file stays: its program locks it");
+    close(ends[1]);
+    CHECK(child_end(&child, &err), "%s", err.text);
+    CHECK(file_read(&text, kept.text, 100, &err) && strcmp(text.data, "head tail") == 0, "the file is `%s`", text.data);
+    out_abort(&out);
+    free(text.data);
+}
+
 static void test_base(void) {
     test_rng();
     test_options();
@@ -1041,6 +1085,7 @@ static void test_base(void) {
     test_config_batches();
     test_path_lists();
     test_files_and_links();
+    test_files_of_killed();
 }
 
 #endif

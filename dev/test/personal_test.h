@@ -86,6 +86,10 @@ static void test_personal_cases(void) {
         {PERSONAL_ALL, "IP 88.1.1.256 88.01.1.1 88.1.1.1.1", "IP 88.1.1.256 88.01.1.1 88.1.1.1.1"},
         {PERSONAL_ALL, "2001:db7::1:2 2001:db8::1:2 2001:db9::1:2 3fff:fff::1 3fff:1000::1", "<IP> 2001:db8::1:2 <IP> 3fff:fff::1 <IP>"},
         {PERSONAL_ALL, "1fff::1:2 4000::1:2 2a00:1:2:3:4:5:6:7 2a00:1:2:3:4:5:6:7:8 2a00:1::2::3", "1fff::1:2 4000::1:2 <IP> 2a00:1:2:3:4:5:6:7:8 2a00:1::2::3"},
+        // The last word before a number with a check digit says what it is.
+        {PERSONAL_ALL, "Siehe Register. Ihre Krankenversichertennummer lautet A123456780.", "Siehe Register. Ihre Krankenversichertennummer lautet <KV_NUMMER>."},
+        {PERSONAL_ALL, "Version 2. KVNR A123456780, Modell A123456780", "Version 2. KVNR <KV_NUMMER>, Modell A123456780"},
+        {PERSONAL_ALL, "A123456780; Krankenhaus, Artikelnummer T220001293", "<KV_NUMMER>; Krankenhaus, Artikelnummer T220001293"},
         // Letters around, combining ones and bytes that are no UTF-8, too.
         {PERSONAL_ALL, "xDE89370400440532013000 DE89370400440532013000\xcc\x88", "xDE89370400440532013000 DE89370400440532013000\xcc\x88"},
         {PERSONAL_ALL, "\xff" "DE89370400440532013000\xff \xff@\xff.de", "\xff<IBAN>\xff \xff@\xff.de"},

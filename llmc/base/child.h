@@ -77,13 +77,30 @@ static inline bool child_start(Child *c, const char *const *argv, int in, bool *
     return error_set(err, "cannot start the program %s: %s", argv[0], strerror(why));
 }
 
-// The same with its standard output in `out`: a file, or a pipe that somebody else reads.
+// The file that is open in fd, opened once more at the same place. A lock (flock) belongs to who opened: a program that
+// wrote through fd itself would hold this process's lock until it has noticed that this process was killed, and who
+// comes next would take what was left for somebody's work. -1: it cannot be had; fd is a pipe.
+static inline int child_own_file(int fd) {
+    char name[40];
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return -1;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    int own = open(name, O_WRONLY | O_CLOEXEC);
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    if (own < 0 || (at >= 0 && lseek(own, at, SEEK_SET) == at)) return own;
+    close(own);
+    return -1;
+}
+
+// The same with its standard output in `out`: a file, or a pipe that somebody else reads. This process's place in the
+// file stays where it is.
 static inline bool child_start_writing(Child *c, const char *const *argv, int in, int out, bool *missing, Error *err) {
     memset(c, 0, sizeof *c);
     snprintf(c->name, sizeof c->name, "%s", argv[0]);
     c->out = -1;
     c->messages = memfd_create("messages", MFD_CLOEXEC);
-    int why = c->messages < 0 ? errno : child_spawn(c, argv, in, out);
+    int own = child_own_file(out), why = c->messages < 0 ? errno : child_spawn(c, argv, in, own >= 0 ? own : out);
+    if (own >= 0) close(own);
     *missing = why == ENOENT;
     if (!why) return true;
     if (c->messages >= 0) close(c->messages);

@@ -149,6 +149,8 @@ static inline bool personal_went_before(const uint8_t *text, const uint8_t *p) {
 #define PERSONAL_IP_WORDS(X) \
     X(" ip") X("adress") X("server") X(" host") X(" ping") X("router") X("gateway") X(" dns") X("nameserver") \
     X("rechner") X("client") X("proxy") X("subnetz") X("netz") X(" whois") X("traceroute") X("knoten") X("angreifer")
+#define PERSONAL_HEALTH_WORDS(X) \
+    X("kranken") X("versicherten") X("versicherungsn") X("kvnr") X(" kv nr") X("gesundheitskarte") X(" egk")
 // clang-format on
 
 typedef enum {
@@ -156,7 +158,8 @@ typedef enum {
     PERSONAL_SAYS_OTHER,
     PERSONAL_SAYS_CARD,
     PERSONAL_SAYS_VERSION,
-    PERSONAL_SAYS_IP
+    PERSONAL_SAYS_IP,
+    PERSONAL_SAYS_HEALTH
 } PersonalTopic;
 
 typedef struct {
@@ -204,7 +207,7 @@ static inline int personal_last(const PersonalWindow *w, PersonalTopic topic) {
     static const char *const words[] = {
 #define X(word) word,
         PERSONAL_PHONE_WORDS(X) NULL, PERSONAL_OTHER_WORDS(X) NULL, PERSONAL_CARD_WORDS(X) NULL,
-        PERSONAL_VERSION_WORDS(X) NULL, PERSONAL_IP_WORDS(X) NULL
+        PERSONAL_VERSION_WORDS(X) NULL, PERSONAL_IP_WORDS(X) NULL, PERSONAL_HEALTH_WORDS(X) NULL
 #undef X
     };
     const char *const *word = words;
@@ -550,8 +553,10 @@ static inline bool personal_one_letter(const PersonalPlace *place, PersonalSpan 
     if (!end || personal_goes_on(end, place->end) || !check_is_capital(*place->token) ||
         !personal_all_digits(chars + 1, 9) || !check_health(chars))
         return false;
-    personal_window(&w, place, place->token);
-    return personal_last(&w, PERSONAL_SAYS_OTHER) < 0 && personal_found(span, place, end, PERSONAL_HEALTH);
+    personal_window(&w, place, place->token); // a serial number, unless a word behind that one says otherwise
+    int other = personal_last(&w, PERSONAL_SAYS_OTHER);
+    return (other < 0 || personal_last(&w, PERSONAL_SAYS_HEALTH) > other) &&
+           personal_found(span, place, end, PERSONAL_HEALTH);
 }
 
 // Steuer-ID: 11 digits, or 2 3 3 3. Sozialversicherungsnummer: 8 digits, a letter, 3 digits, with blanks.

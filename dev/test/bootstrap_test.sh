@@ -87,7 +87,8 @@ for i in {1..150}; do
     esac
 done 2>/dev/null
 evaluate 1
-check "among strangers: $(cat out1)" test $? -eq 0
+code=$?
+check "among strangers: $(cat out1)" test $code -eq 0
 wait $rank0
 check "among strangers: exit code $? of rank 0: $(cat out0)" test "$(result 0)" = "$one"
 for stranger in "${strangers[@]}"; do exec {stranger}>&-; done

@@ -19,8 +19,8 @@ for what enters the layer's product (weight, norm's weight, norm, result), 2 for
 residual stream is rounded twice a layer); gradients see the roundings forwards and backwards. No bound
 is above 3e-2. Means of LayerNorm are sums that cancel: what is left is compared with what went in. So with the keys'
 bias, of whose gradient the softmax takes away what is the same for every key: its bound grows by what A says was lost,
-sqrt(sum of |dk|^2) / |sum of dk|. An adapter adds to a product's result, which is rounded once more, the residual stream
-twice more a layer, and the gradient of what goes in once more.
+sqrt(sum of |dk|^2) / |sum of dk|. An adapter adds to a product's result, which is rounded once more, the residual
+stream twice more a layer, and the gradient of what goes in once more.
 Gradients must also point the same way: cosine >= 0.999.
 
 updated.NAME is not an arithmetic of its own: after one step of Adam a weight has moved by the rate
@@ -129,8 +129,8 @@ static inline float *compare_values(const SafeTensor *t, Error *err) {
     return NULL;
 }
 
-// How much longer the gradients of keys (N, NK) are than their sum, the gradient of their bias; 1: another tensor, or not
-// longer.
+// How much longer the gradients of keys (N, NK) are than their sum, the gradient of their bias; 1: another tensor, or
+// not longer.
 static inline double compare_cancelled(const SafeTensors *a, const SafeTensor *bias) {
     Error err;
     Path name = path_of("dact.layer.%d.qkv", compare_layer(bias->name));

@@ -88,7 +88,8 @@ train run --steps=10 --mlflow=ml
 check "train: $(cat err)" test "$(wc -l <run/metrics.jsonl)" -eq 10
 check 'no word of it on stderr' test ! -s err
 perl events.pl run/tb/* >first 2>&1
-check "TensorBoard's file: $(tail -n 1 first)" test $? -eq 0
+code=$?
+check "TensorBoard's file: $(tail -n 1 first)" test $code -eq 0
 check 'its first record' test "$(head -n 1 first)" = '0 VERSION brain.Event:2'
 check 'the first step to come' grep -qx '1 START' first
 check 'a file of the name that TensorBoard looks for' test "$(echo run/tb/events.out.tfevents.*)" != 'run/tb/events.out.tfevents.*'
@@ -256,7 +257,8 @@ train plain --steps=6 --tensorboard=off
 check 'without TensorBoard' test ! -e plain/tb
 mkdir -p blocked/report.html blocked/events.jsonl blocked/samples.jsonl && : >blocked/tb && : >no_store
 train blocked --steps=6 --mlflow=no_store
-check "nowhere to write: exit code 0, $(head -n 3 err)" test $? -eq 0
+code=$?
+check "nowhere to write: exit code 0, $(head -n 3 err)" test $code -eq 0
 check "blocked: the run is whole: $(cat err)" test -e blocked/step_00000006/run.json
 check "one warning each: $(cat err)" test "$(grep -c '^warning: ' err)" -eq 5
 check 'and nothing else' test "$(wc -l <err)" -eq 5

@@ -136,7 +136,8 @@ printf '#!/bin/sh\necho "libcublasLt.so.13: cannot open shared object file" >&2;
 printf '#!/bin/sh\necho "$*" >>"%s/made"; for a; do case $a in BUILD=*) mkdir -p "${a#*=}" && cp %s/bundle/programs/* "${a#*=}/" ;; esac; done\n' "$work" "$work" >"$work/played/make"
 chmod +x "$work/played/make"
 folder=broken report built --phases=facts,bits
-check "programs that do not start: exit code 0, not $?: $(tail -n 3 "$work/built.said")" test $? -eq 0
+code=$?
+check "programs that do not start: exit code 0, not $code: $(tail -n 3 "$work/built.said")" test $code -eq 0
 check 'programs that do not start: said' has "$work/built.said" 'do not start, so they are built: libcublasLt.so.13'
 check 'they are built for the GPU that is there' grep -q 'COMMIT=.* CUDA_ARCH=90 build-gpu' "$work/made"
 check 'the build is in the report' grep -q '^| Building the programs | passed |' "$(file built)"

@@ -52,7 +52,8 @@ check "resumed: other bits" same_bits whole resumed
 # 20 steps of 8 sequences: 112 of the first source and 48 of the second.
 check "metrics.jsonl" test "$(tail -n 1 "$work/whole/metrics.jsonl" | jq -c '[.position, (.epochs | length)]')" = '[160,2]'
 jq -e '.mix | map(.seen) == [112, 48] and (.[0].weight == 0.7) and all(.seen / .sequences - .epoch | fabs < 1e-8)' "$work/whole/step_00000020/run.json" >"$work/out" 2>&1
-check "run.json: $(jq -c .mix "$work/whole/step_00000020/run.json")" test $? -eq 0
+code=$?
+check "run.json: $(jq -c .mix "$work/whole/step_00000020/run.json")" test $code -eq 0
 check "run.log, before: $(grep '% from' "$work/whole/run.log")" grep -Eq '^ +70% from .*: 112 sequences of [0-9]+ to be seen, ' "$work/whole/run.log"
 check "run.log, behind" grep -Eq '^ +30% from .*: 48 sequences of [0-9]+ seen, [0-9]\.[0-9]* epochs' "$work/whole/run.log"
 

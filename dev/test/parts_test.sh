@@ -33,7 +33,7 @@ same() { # same FOLDER: what one run writes, and nothing beside it
     cmp <(zstd -dcq "$1/corpus.jsonl.zst") <(zstd -dcq whole/corpus.jsonl.zst) && cmp "$1/manifest.json" whole/manifest.json &&
         test "$(find "$1" -mindepth 1 | wc -l)" = 2
 }
-parts() { find "$1" -path '*corpus.parts/*' -name '*.??????' | wc -l; }
+parts() { find "$1" -path '*corpus.parts/*' -name '*.??????' 2>/dev/null | wc -l; }
 
 check "one run" run "${corpus[@]}" --out=whole
 check "all that can happen to a document is in it" jq -e '.dropped | .near_duplicate and .contaminated and .opted_out and .document_twice' whole/manifest.json
@@ -43,15 +43,21 @@ check "in parts: the same" same parts
 check "in parts, not packed" run "${corpus[@]}" --resume=auto --pack=none --out=plain
 check "not packed: the same" cmp plain/corpus.jsonl <(zstd -dcq whole/corpus.jsonl.zst)
 
-# Kills at any time; then with another number of threads. Each run goes on where the one before was.
+# Kills at any time, every other one behind a part more; then with another number of threads. Each run goes on where the
+# one before was.
 length=$({ time -p "${program[@]}" "${corpus[@]}" --resume=auto --out=timed >out 2>&1; } 2>&1 | awk '/real/ {print $2}')
 kills=0 most=0
 for round in 1 2; do
     for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
         signal=$([ $((i % 3)) = 0 ] && echo TERM || echo KILL)
+        before=$(parts "killed$round")
         "${program[@]}" "${corpus[@]}" --resume=auto --threads=$((1 + i % 3)) --out="killed$round" >out 2>err </dev/null &
         pid=$!
-        sleep "$(awk -v l="$length" -v i="$i" -v r="$round" -v x="$RANDOM" 'BEGIN { print l * (0.2 + 0.12 * i * x / 32768 + r / 30) }')"
+        if [ $((i % 2)) = 0 ]; then
+            until [ "$(parts "killed$round")" -gt "$before" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.002; done
+        else
+            sleep "$(awk -v l="$length" -v i="$i" -v x="$RANDOM" 'BEGIN { print l * (0.2 + 0.12 * i * x / 32768) }')"
+        fi
         kill -"$signal" $pid 2>/dev/null && kills=$((kills + 1))
         wait $pid 2>/dev/null
         [ -e "killed$round/manifest.json" ] && break

@@ -88,8 +88,9 @@ for begun in fp32 bf16; do
     check "begun in $begun, resumed with auto: other bits" test "$(weights onto_$begun)" = "$(weights from_$begun)"
     check "it is recorded" test "$(jq -r .precision "$work/onto_$begun/step_00000008/run.json")" = $begun
 done
-"${program[@]}" eval --model="$work/fp32/step_00000008" --val_data="$work/s_val_*.bin" --precision=auto --seq_len=48 >"$work/out" 2>"$work/err"
-check "eval with auto: $(said)" test $? -eq 0
+"${program[@]}" eval --model="$work/fp32/step_00000008" --data="$work/s_val_*.bin" --precision=auto --seq_len=48 >"$work/out" 2>"$work/err"
+code=$?
+check "eval with auto: $(said)" test $code -eq 0
 train emulated_auto --precision=auto --kernels=emulated
 check "a matrix unit is for bf16: auto takes it, $(said)" test "$(weights emulated_auto)" = "$(weights tiles)"
 

@@ -58,7 +58,8 @@ check "a removal: shards are others than without" same_shards s w
 check "what nobody found is told" grep -q 'warning: nothing was found for .*nobody knows it' err
 jq -e '.removal == "done" and .verified and (.requests | map(.found)) == [4, 2, 2, 0, 2] and (.found | length) == 10 and .texts[0].removed == 5 and
     .shards[0].removed == 5 and (.runs[0].documents | length) == 5' report.json >out 2>&1
-check "report: $(jq -c '[.removal, .verified, (.requests | map(.found)), (.found | length)]' report.json)" test $? -eq 0
+code=$?
+check "report: $(jq -c '[.removal, .verified, (.requests | map(.found)), (.found | length)]' report.json)" test $code -eq 0
 check "report: the file's sum" test "$(jq -r '.texts[0].sha256' report.json)" = "$(sha256sum <clean/corpus.jsonl | cut -d' ' -f1)"
 check "manifest of the text" jq -e --arg sum "$(sha256sum <clean/corpus.jsonl | cut -d' ' -f1)" --argjson left "$(wc -l <without.jsonl)" '.sha256 == $sum and .kept == $left and (.removed[0].sha256 | length) == 5' clean/manifest.json
 check "manifest of the shards" jq -e --argjson left "$(wc -l <without.jsonl)" '.train.documents + .val.documents == $left and (.removed[0].sha256 | length) == 5' s_manifest.json
@@ -68,7 +69,8 @@ check "manifest: what tokenize says" cmp <(jq -S '[.train, .val, .shards.train, 
 jq -e '.runs[0] | (.positions == 840) and (.checkpoints | map(.step)) == [70, 140, 210] and all(.documents[]; (.read_in_steps | length) >= .sequences) and
     ([.documents[].read_in_steps[0]] | length == 5) and (. as $r | all($r.checkpoints[]; .step as $s |
     .documents_learnt == ([$r.documents[] | select(any(.read_in_steps[]; . <= $s))] | length)))' report.json >out 2>&1
-check "report: the run: $(jq -c '.runs[0].checkpoints' report.json)" test $? -eq 0
+code=$?
+check "report: the run: $(jq -c '.runs[0].checkpoints' report.json)" test $code -eq 0
 
 # Once more, with what was removed: nothing is there, and the run has read it all the same.
 check "again" remove again.json

@@ -160,7 +160,8 @@ if command -v jq >/dev/null && command -v gnuplot >/dev/null; then
         mkdir -p "$work/plots/$name"
         { printf '{"step": "1\\n2 3", "loss": 9}\n{"step": {"a": 1}, "loss": 1}\n7\n' && cat "$work/it's a_run/metrics.jsonl"; } >"$work/plots/$name/metrics.jsonl"
         (cd "$work/plots" && bash "$root/scripts/plot.sh" "$name") >"$work/out" 2>&1
-        check "plot.sh: a run named $(printf %q "$name"): exit code $?: $(head -c 200 "$work/out")" test -s "$work/plots/$name/loss.svg"
+        code=$?
+        check "plot.sh: a run named $(printf %q "$name"): exit code $code: $(head -c 200 "$work/out")" test -s "$work/plots/$name/loss.svg"
     done
     check 'plot.sh: nothing in a name is run' test -z "$(find "$work/plots" -name planted)"
     mkdir "$work/piped" && mkfifo "$work/piped/metrics.jsonl"
@@ -465,7 +466,8 @@ else
     cp dev/test/sample_de.txt "$work/speedrun/corpus/debian_de.txt"
     echo source >"$work/speedrun/corpus/manifest.tsv"
     dev/speedrun/run.sh --minutes=0.002 --out="$work/speedrun" "${options[@]}" --config=scripts/quickstart.conf >"$work/out" 2>&1
-    check "speedrun: exit code: $(tail -n 2 "$work/out")" test $? -eq 0
+    code=$?
+    check "speedrun: exit code: $(tail -n 2 "$work/out")" test $code -eq 0
     check 'speedrun: a score' grep -Eq '^score +[1-9]\.[0-9]+ bits a byte over all [0-9]+ validation tokens' "$work/out"
     check 'speedrun: of another text' has "$work/out" "not the records'"
 fi

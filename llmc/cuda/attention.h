@@ -974,8 +974,8 @@ static inline void attention_backward(Heads<Real> d, const Real *dout, const Rea
 
 // Chooses by the forward pass over the first tokens of a sequence, in which both ways must come to the same numbers.
 // in: as attention_forward's, finite; out (rows, NH*HS), lse (rows NH): used up. The choice is not
-// kept for a resume: a GPU's tensor cores have about ten times the rate of its other units in bf16, so that times choose
-// the same at every start, which no hardware has shown yet.
+// kept for a resume: a GPU's tensor cores have about ten times the rate of its other units in bf16, so that times
+// choose the same at every start, which no hardware has shown yet.
 template <typename Real>
 static inline void attention_choose(Real *out, float *lse, Heads<Real> in, AttentionShape s, size_t rows, Device *gpu) {
     float best[2] = {0, 0};

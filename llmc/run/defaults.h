@@ -11,10 +11,10 @@ their size.
 #include "options.h"
 
 // X(size as in the preset's name, optimizer, settings beside it with AdamW alone, settings with Muon or NorMuon)
-// 3M, 5M and 30M: measured with steps of 2,048 tokens (dev/bench/learning.md), but AdamW of 3M, which has that of 5M, and
-// beta2 and the line to 0 beside AdamW of 5M, which are 30M's. From 124M on the rates are those of Brown et al. 2020,
-// table 2.1, for steps of half a million tokens and more, and nothing is measured. nano is for tests, and has those of
-// options.h.
+// 3M, 5M and 30M: measured with steps of 2,048 tokens (dev/bench/learning.md), but AdamW of 3M, which has that of 5M,
+// and beta2 and the line to 0 beside AdamW of 5M, which are 30M's. From 124M on the rates are those of Brown et al.
+// 2020, table 2.1, for steps of half a million tokens and more, and nothing is measured. nano is for tests, and has
+// those of options.h.
 #define PRESET_DEFAULTS(X)                                                                                             \
     X("3M", "normuon", SMALL_ADAMW "lr=0.001", SMALL_MUON " muon_momentum=0.9")                                        \
     X("5M", "normuon", SMALL_ADAMW "lr=0.001", SMALL_MUON)                                                             \

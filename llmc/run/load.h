@@ -143,8 +143,8 @@ static inline void model_load(LoadedModel *l, const Options *o, ModelSetup *setu
     if (l->config.lora.rank) dist_agree(dist, adapter_load(l->model, &l->config, o->adapter, &err), &err);
 }
 
-// Config and tokenizer of a folder with weights, for the verbs that make text. An adapter that has learnt to answer has a
-// tokenizer of its own, with the chat template.
+// Config and tokenizer of a folder with weights, for the verbs that make text. An adapter that has learnt to answer has
+// a tokenizer of its own, with the chat template.
 static inline bool generate_open(Config *c, Tokenizer *tok, const Options *o, Error *err) {
     Path path = path_of("%s/tokenizer.json", *o->adapter ? o->adapter : o->model);
     FileKind kind;

@@ -70,6 +70,18 @@ for round in 1 2; do
 done
 check "$kills kills, and a killed run leaves $most parts" test "$most" -ge 2
 
+# A signal that comes when the output is whole, from its packer, waits for the manifest.
+mkdir -p packer
+cat >packer/zstd <<EOF
+#!/usr/bin/env bash
+"$(command -v zstd)" "\$@" || exit
+if [ "\$*" = '-q -c' ]; then kill -TERM \$PPID; fi
+EOF
+chmod +x packer/zstd
+{ PATH=$PWD/packer:$PATH "${program[@]}" "${corpus[@]}" --out=signalled >out </dev/null; } 2>err # bash, too, says "Terminated"
+check "a signal at the end" test $? -eq $((128 + 15))
+check "a signal at the end: the same" same signalled
+
 # Every part of the large file in turn is the last that a killed run wrote. All parts are left where no output can be.
 mkdir -p stopped/corpus.jsonl.zst
 "${program[@]}" "${corpus[@]}" --resume=auto --out=stopped >out 2>err

@@ -717,6 +717,7 @@ static inline Corpus *corpus_open(const CorpusJob *job, CorpusStats *stats, Erro
 static inline bool corpus_make(Corpus *c, const char *folder, bool (*read)(Corpus *, Error *), Error *err) {
     CorpusStats *stats = c->stats;
     Str manifest;
+    SignalHold hold = {0};
     memset(&manifest, 0, sizeof manifest);
     stats->output = corpus_output(folder, c->job->pack);
     bool ok = corpus_near_open(c, folder, err) && corpus_open_output(c, err);
@@ -725,14 +726,18 @@ static inline bool corpus_make(Corpus *c, const char *folder, bool (*read)(Corpu
         ok = read(c, err) && corpus_near_write(c, err) && doc_inputs_sums(&c->inputs, err);
         bool closed = corpus_close_output(c, &why);
         if (ok && !closed) ok = error_set(err, "%s", why.text);
-        if (ok) ok = out_commit(&c->out, err);
-        else out_abort(&c->out);
+        if (ok) { // a signal waits until the manifest is there, too
+            hold = c->out.hold;
+            c->out.hold.held = false;
+            ok = out_commit(&c->out, err);
+        } else out_abort(&c->out);
     }
     for (int i = 0; i < c->inputs.count; i++) corpus_add_counts(&stats->all, &c->counts[i]);
     if (ok) {
         corpus_manifest(&manifest, c);
         ok = file_write_all(path_of("%s/manifest.json", folder).text, manifest.data, manifest.size, err);
     }
+    signals_release(&hold);
     stats->damage = c->inputs.damage;
     memset(&c->inputs.damage, 0, sizeof c->inputs.damage);
     free(manifest.data);

@@ -206,8 +206,12 @@ static inline void personal_window(PersonalWindow *w, const PersonalPlace *place
 static inline int personal_last(const PersonalWindow *w, PersonalTopic topic) {
     static const char *const words[] = {
 #define X(word) word,
-        PERSONAL_PHONE_WORDS(X) NULL, PERSONAL_OTHER_WORDS(X) NULL, PERSONAL_CARD_WORDS(X) NULL,
-        PERSONAL_VERSION_WORDS(X) NULL, PERSONAL_IP_WORDS(X) NULL, PERSONAL_HEALTH_WORDS(X) NULL
+        PERSONAL_PHONE_WORDS(X) NULL,
+        PERSONAL_OTHER_WORDS(X) NULL,
+        PERSONAL_CARD_WORDS(X) NULL,
+        PERSONAL_VERSION_WORDS(X) NULL,
+        PERSONAL_IP_WORDS(X) NULL,
+        PERSONAL_HEALTH_WORDS(X) NULL
 #undef X
     };
     const char *const *word = words;

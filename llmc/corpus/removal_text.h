@@ -335,10 +335,14 @@ static inline bool removal_text_write(RemovalText *file, const RemovalList *list
     ok = ok && sha256_file(file->sha256, w.out.temporary.text, err) &&
          removal_text_new_manifest(file, said.data, &manifest, err);
     free(said.data);
-    if (ok) ok = out_commit(&w.out, err);
-    else out_abort(&w.out);
+    SignalHold hold = w.out.hold; // a signal waits until the manifest is settled
+    if (ok) {
+        w.out.hold.held = false;
+        ok = out_commit(&w.out, err) && (!manifest || removal_text_settle(file, err));
+        signals_release(&hold);
+    } else out_abort(&w.out);
     free(w.lines.data), free(w.sums.data);
-    return ok && (!manifest || removal_text_settle(file, err));
+    return ok;
 }
 
 #endif

@@ -183,7 +183,7 @@ for zero in $([ "$mode" = few ] || echo 0 1) 2; do
     away=$(distance one_adapter new)
     check "an adapter on 2 ranks, zero $zero: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
 done
-"${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" >said 2>&1
+"${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" "$mode" >said 2>&1
 check "frozen tensors on 2 ranks: $(grep -m 1 FAILED said)" grep -q '^[1-9][0-9]* passed, 0 failed' said
 
 # In bf16 the ranks share out master weights too. A sum that rounds the other way can turn a weight's last bit,

@@ -70,11 +70,12 @@ struct Model {
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
-    int32_t *rows;       // (batch_size): the rows of row_of
-    PrefixShape prefix;  // G and P of what was kept
-    bool keep;           // for the next forward pass, as model_share said
+    real *cache;             // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *kept[SHARE_SLOTS]; // (L, 2, G, P, NKV HS) at most: of model_share; NULL likewise
+    real *joined;            // (2, B, P + T, NKV HS) at most: what a layer reads behind a slot
+    int32_t *rows;           // (batch_size): the rows of row_of
+    PrefixShape prefix[SHARE_SLOTS]; // G and P of what was kept
+    int keep, behind;                // ShareSlot, for the next forward pass
     const int32_t *row_of;
     float *logits_host; // (V) host
     int B, T;           // of the last forward pass
@@ -134,10 +135,15 @@ static size_t prefix_layer(const Model *m, int layer, int N) {
 
 // Keys and values of B sequences of T tokens become those of their prefixes and their own.
 static void behind_prefix(Model *m, int layer, Heads<real> *h, int B, int T) {
-    PrefixShape s = m->prefix;
+    PrefixShape s = m->prefix[m->behind];
     s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
-    prefix_join<real>(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->rows, s, &m->gpu);
+    prefix_join<real>(m->joined, m->kept[m->behind] + prefix_layer(m, layer, s.G * s.P), *h, m->rows, s, &m->gpu);
     h->k = {m->joined, s.NK}, h->v = {m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK, s.NK};
+}
+
+// The keys and values of N tokens of a layer, into the slot that model_share named.
+static void keep_prefix(Model *m, int layer, Heads<real> h, int N) {
+    prefix_keep(m->kept[m->keep] + prefix_layer(m, layer, N), h, N, m->config.kv_heads * m->config.head_size, &m->gpu);
 }
 
 // The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
@@ -228,8 +234,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads<real> h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
-        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, gpu);
-        if (m->row_of) behind_prefix(m, layer, &h, B, T);
+        if (m->behind) behind_prefix(m, layer, &h, B, T);
+        if (m->keep) keep_prefix(m, layer, h, B * (first + T));
         attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
@@ -342,7 +348,7 @@ static void forward_pass(Model *m, float *logits_out) {
     // 1. token and position embedding
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, 0, 1);
-    int first = m->row_of ? m->prefix.P : 0;
+    int first = m->behind ? m->prefix[m->behind].P : 0;
     embedding_forward<real>(a.embedding, {m->batch.inputs, m->batch.starts, first, B, T}, w.wte, w.wpe, C, gpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
@@ -378,15 +384,15 @@ static void forward_pass(Model *m, float *logits_out) {
     shards_end_pass(&m->shards);
 }
 
-static void model_share(Model *m, bool keep, const int32_t *row_of) {
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of) {
     const Config *c = &m->config;
-    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup, keep);
     const char *what = "the keys and values of what tasks begin with";
-    if (!m->kept) m->kept = (real *)device_alloc(&m->gpu, row * most * (size_t)c->layers, what);
+    if (keep && !m->kept[keep]) m->kept[keep] = (real *)device_alloc(&m->gpu, row * most * (size_t)c->layers, what);
     if (!m->joined)
         m->joined = (real *)device_alloc(&m->gpu, row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len, what);
     if (!m->rows) m->rows = (int32_t *)device_alloc(&m->gpu, sizeof(int32_t) * (size_t)m->setup.batch_size, what);
-    m->keep = keep, m->row_of = row_of;
+    m->keep = keep, m->behind = behind, m->row_of = row_of;
 }
 
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
@@ -396,13 +402,14 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     batch_upload(&m->batch, batch, grad_scale != 0, &m->gpu);
     if (grad_scale != 0 && m->config.lora.dropout > 0) lora_place(m->place, (uint64_t)m->token, &m->gpu);
     GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL};
-    if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
-    if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
+    int first = m->behind ? m->prefix[m->behind].P : 0;
+    if (m->keep) m->prefix[m->keep].G = m->B, m->prefix[m->keep].P = first + m->T;
+    if (m->behind) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
     // Copies to the host no graph can, and sizes of prefixes are no part of its key.
-    if (logits_out || m->keep || m->row_of) forward_pass(m, logits_out);
+    if (logits_out || m->keep || m->behind) forward_pass(m, logits_out);
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
     else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
-    m->keep = false, m->row_of = NULL;
+    m->keep = m->behind = SHARE_NONE;
 }
 
 static void backward_pass(Model *m, bool last) {
@@ -708,9 +715,10 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss,   m->place,
-                   m->rule,        m->result,   m->cache, m->kept,   m->joined, m->rows};
+    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss, m->place,
+                   m->rule,        m->result,   m->cache, m->joined, m->rows};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    for (real *kept : m->kept) cudaFree(kept);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
     free(m->logits_host);

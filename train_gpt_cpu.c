@@ -57,10 +57,11 @@ struct Model {
     real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
-    PrefixShape prefix;  // G and P of what was kept
-    bool keep;           // for the next forward pass, as model_share said
+    real *cache;             // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *kept[SHARE_SLOTS]; // (L, 2, G, P, NKV HS) at most: of model_share; NULL likewise
+    real *joined;            // (2, B, P + T, NKV HS) at most: what a layer reads behind a slot
+    PrefixShape prefix[SHARE_SLOTS]; // G and P of what was kept
+    int keep, behind;                // ShareSlot, for the next forward pass
     const int32_t *row_of;
     ModelBatch batch; // of the last forward pass
     uint64_t seed;    // of dropout, and the run's number of the first token of a training pass
@@ -110,11 +111,16 @@ static size_t prefix_layer(const Model *m, int layer, int N) {
 
 // Keys and values of B sequences of T tokens become those of their prefixes and their own.
 static void behind_prefix(Model *m, int layer, Heads *h, int B, int T) {
-    PrefixShape s = m->prefix;
+    PrefixShape s = m->prefix[m->behind];
     s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
-    prefix_join(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->row_of, s, &m->cpu);
+    prefix_join(m->joined, m->kept[m->behind] + prefix_layer(m, layer, s.G * s.P), *h, m->row_of, s, &m->cpu);
     h->k.at = m->joined, h->v.at = m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK;
     h->k.ld = h->v.ld = s.NK;
+}
+
+// The keys and values of N tokens of a layer, into the slot that model_share named.
+static void keep_prefix(Model *m, int layer, Heads h, int N) {
+    prefix_keep(m->kept[m->keep] + prefix_layer(m, layer, N), h, N, m->config.kv_heads * m->config.head_size, &m->cpu);
 }
 
 // The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
@@ -198,8 +204,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
-        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, cpu);
-        if (m->row_of) behind_prefix(m, layer, &h, B, T);
+        if (m->behind) behind_prefix(m, layer, &h, B, T);
+        if (m->keep) keep_prefix(m, layer, h, B * (first + T));
         attention_forward(a.attention, a.attention_lse, h, shape, cpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
@@ -286,12 +292,12 @@ static real *layer_input_gradient(const Model *m, int layer) {
     return layer > 0 ? d.residual2 : d.embedding;
 }
 
-static void model_share(Model *m, bool keep, const int32_t *row_of) {
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of) {
     const Config *c = &m->config;
-    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
-    if (!m->kept) m->kept = (real *)cpu_alloc(row * most * (size_t)c->layers);
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup, keep);
+    if (keep && !m->kept[keep]) m->kept[keep] = (real *)cpu_alloc(row * most * (size_t)c->layers);
     if (!m->joined) m->joined = (real *)cpu_alloc(row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
-    m->keep = keep, m->row_of = row_of;
+    m->keep = keep, m->behind = behind, m->row_of = row_of;
 }
 
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
@@ -301,17 +307,17 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (real)c->norm_eps};
-    int first = m->row_of ? m->prefix.P : 0;
+    int first = m->behind ? m->prefix[m->behind].P : 0;
     model_batch_check(batch);
     m->batch = *batch;
-    if (m->keep) m->prefix.G = B, m->prefix.P = T;
+    if (m->keep) m->prefix[m->keep].G = B, m->prefix[m->keep].P = first + T;
     m->drops = c->lora.dropout > 0 && grad_scale != 0;
 
     // 1. token and position embedding
     embedding_forward(a.embedding, (TokenRows){batch->inputs, batch->starts, first, B, T}, w.wte, w.wpe, C, cpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, first);
-    m->keep = false, m->row_of = NULL;
+    m->keep = m->behind = SHARE_NONE;
     // 3. the last norm
     norm_forward(a.normf, layer_input(m, c->layers), normf, cpu);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
@@ -484,6 +490,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
                      setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / (setup->zero ? R : 1) : 0,
                      (double)acts.bytes,
                      0,
+                     setup->shares ? model_share_bytes(setup, sizeof(real)) : 0,
                      true};
     m.buffers = size * (double)logits_rows(setup) * c->vocab_size;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
@@ -571,7 +578,7 @@ static void model_destroy(Model *m) {
     free(m->rope);
     free(m->logits);
     free(m->cache);
-    free(m->kept);
+    for (int i = 0; i < SHARE_SLOTS; i++) free(m->kept[i]);
     free(m->joined);
     cpu_close(&m->cpu);
     free(m);

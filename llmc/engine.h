@@ -47,6 +47,7 @@ typedef struct {
     bool no_master;       // no float copy of weights that are stored in 16 bits
     const bool *frozen;   // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
     int zero, zero_group; // ZeRO's stage: what is sharded; over how many ranks, 0: all
+    bool shares;          // model_share will be called
     const Dist *dist;
 } ModelSetup;
 
@@ -119,9 +120,23 @@ static inline void shards_deal_segment(Range *parts, double *load, const ParamTa
     free(runs);
 }
 
-// Tokens of prefixes that model_share keeps at most: two or more of a batch's sequences share one.
-static inline size_t model_share_rows(const ModelSetup *s) {
-    return (size_t)(s->batch_size > 1 ? s->batch_size / 2 : 1) * (size_t)s->seq_len;
+// Whose keys and values model_share keeps. ROOT: of one beginning that many batches go on behind. FAMILIES: of several,
+// each shared by two or more sequences of a batch.
+typedef enum { SHARE_NONE, SHARE_ROOT, SHARE_FAMILIES, SHARE_SLOTS } ShareSlot;
+
+// Tokens that a slot holds at most.
+static inline size_t model_share_rows(const ModelSetup *s, int slot) {
+    int most = slot == SHARE_FAMILIES && s->batch_size > 1 ? s->batch_size / 2 : 1;
+    return slot == SHARE_NONE ? 0 : (size_t)most * (size_t)s->seq_len;
+}
+
+// What model_share takes, in bytes: both slots, of all layers, and one layer's keys and values of a batch that goes on
+// behind them.
+static inline double model_share_bytes(const ModelSetup *s, size_t real_bytes) {
+    const Config *c = &s->config;
+    double kept = (double)model_share_rows(s, SHARE_ROOT) + (double)model_share_rows(s, SHARE_FAMILIES);
+    return 2.0 * (double)real_bytes * c->kv_heads * c->head_size *
+           (kept * c->layers + (double)s->batch_size * s->seq_len);
 }
 
 // The stream of random numbers of a target's dropout. Number n ceil(C / 4) + c / 4 is that of the elements c .. c + 3
@@ -147,10 +162,11 @@ typedef struct {
     bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
-// Of the next model_forward, which must be none of training. keep: the keys and values of its sequences (G, P) are
-// kept. row_of (B): each of its sequences goes on, at position P, behind sequence row_of[b] of those that were kept
-// last; P + T <= seq_len. NULL: they begin at position 0.
-static void model_share(Model *m, bool keep, const int32_t *row_of);
+// Of the next model_forward, which must be none of training. keep: the slot in which the keys and values of its
+// sequences (G, P) are kept, with those that they go on behind, if there are any. behind: another slot, of which each
+// sequence goes on, at position P, behind sequence row_of[b] (B); P + T <= seq_len. SHARE_NONE: nothing is kept; they
+// begin at position 0.
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of);
 
 // Forward over a batch, adding the sum of the losses (nats) to what model_loss() and model_update() report. The caller
 // keeps the batch's tokens until after model_backward.
@@ -208,9 +224,9 @@ static void *engine_host_alloc(size_t bytes);
 static void engine_host_free(void *memory);
 
 // What model_create and the passes after it take on a rank, in bytes: all but some scratch of kernels. buffers:
-// gradients of activations, logits, tables.
+// gradients of activations, logits, tables; shared: the keys and values of model_share.
 typedef struct {
-    double weights, gradients, moments, activations, buffers;
+    double weights, gradients, moments, activations, buffers, shared;
     bool host; // of the host's memory, not of a device's
 } ModelMemory;
 static ModelMemory model_memory(const ModelSetup *setup);
@@ -319,6 +335,7 @@ static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_
                      setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / group : 0,
                      (double)acts.bytes,
                      0,
+                     setup->shares ? model_share_bytes(setup, real_bytes) : 0,
                      false};
     if (real_bytes != sizeof(float) && !setup->no_master) m.weights += size * own;
     double logits = real_size * B * T * gpu_head_rows(c);

@@ -500,7 +500,9 @@ static void test_trainer(void) {
     test_lr_curve();
     test_refused_updates(&c);
     test_generate_end(&c);
+    test_stems();
     test_score_shared(&c);
+    test_score_shots(&c);
     for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);
     test_prune();
     test_config_difference(&c);

@@ -178,6 +178,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     memset(&setup, 0, sizeof setup);
     setup.batch_size = (int)o->batch_size;
     setup.seq_len = (int)int64_max(*o->data ? o->seq_len : 1, score_seq_len(&in.tasks, l.config.max_seq_len));
+    setup.shares = *o->tasks != 0;
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     if (*o->data) eval_data(&in, &l, o, dist);

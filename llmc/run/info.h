@@ -155,14 +155,19 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true),
            all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
            flops = config_flops_per_token(c, T);
+    ModelSetup scored = setup;
+    scored.gradients = false, scored.shares = true;
+    ModelMemory e = model_memory(&scored);
     if (json) {
         str_printf(json,
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
                    "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
-                   "%.0f}%s}",
+                   "%.0f}, \"eval_memory\": {\"weights\": %.0f, \"activations\": %.0f, \"buffers\": %.0f, "
+                   "\"shared\": %.0f, \"all\": %.0f}%s}",
                    products, B, T, flops, flops_formula(c), m.weights, m.gradients, m.moments, m.activations, m.buffers,
-                   copy, scratch, all, device.size ? device.data : "");
+                   copy, scratch, all, e.weights, e.activations, e.buffers, e.shared, model_memory_sum(&e),
+                   device.size ? device.data : "");
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         if (c->lora.rank)
@@ -174,6 +179,10 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
                m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
                m.host ? "" : " but copy and scratch, which the host holds");
+        printf("memory for eval --tasks there: weights %.3f, activations %.3f, buffers %.3f, keys and values of what "
+               "tasks begin with %.3f GiB; %.3f GiB in all\n",
+               e.weights / MEM_GIB, e.activations / MEM_GIB, e.buffers / MEM_GIB, e.shared / MEM_GIB,
+               model_memory_sum(&e) / MEM_GIB);
         if (device.size) fputs(device.data, stdout);
     }
     free(device.data);

@@ -110,14 +110,12 @@ static inline bool model_room(const LoadedModel *l, const Options *o, const Mode
     double N = (double)setup->batch_size * setup->seq_len, size = sizeof(float);
     bool text = o->verb == VERB_GENERATE || o->verb == VERB_CHAT;
     if (text && need.model.host) need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
-    if (o->verb == VERB_EVAL && *o->tasks && need.model.host) // model_share's
-        need.other += 2 * size * c->kv_heads * c->head_size * (N + (double)c->layers * (double)model_share_rows(setup));
     if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
     const char *advice =
         text ? "take a smaller model, or for chat a smaller --context" : "take a smaller --batch_size or --seq_len";
     bool ok = room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", err);
     free(note.data);
-    return ok;
+    return ok && room_on_device(&need.model, verbs[o->verb].name, advice, setup->dist, err);
 }
 
 // On all ranks, which end together, with one line, if one of them cannot.

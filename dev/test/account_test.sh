@@ -101,6 +101,12 @@ for language in 'en OPEN' 'de OFFEN'; do
         check "the form has section $section, ${language% *}" grep -q "^## $section\. " $last/model_documentation."${language% *}".md
     done
     check "gaps are marked, ${language% *}" test "$(grep -c "\[${language#* }: " "$last/eu_training_summary.${language% *}.md")" -gt 20
+    form=$last/model_documentation.${language% *}.md
+    check "the form: for whom, ${language% *}" grep -q ' NCA .*2024/1689.* DP .*`?`' "$form"
+    check "each item of its sections, ${language% *}: $(grep -c '^- `' "$form") of $(sed -n '/^## 1/,$p' "$form" | grep -c '^- ')" \
+        test "$(sed -n '/^## 1/,$p' "$form" | grep -Ec '^- `(AIO NCA DP|AIO NCA|\?)` \*\*')" -eq "$(sed -n '/^## 1/,$p' "$form" | grep -c '^- ')"
+    check "energy is for authorities alone, ${language% *}" test "$(sed -n '/^## 8/,$p' "$form" | grep '^- ' | grep -vc '^- `AIO NCA` ')" -eq 0
+    check "the data sheet's items are for anybody, ${language% *}" test "$(grep -c '^- `' "$last/datasheet.${language% *}.md")" -eq 0
     check "no gap is filled, ${language% *}" grep -q "provider = \.\.\." $last/model_documentation."${language% *}".md
 done
 check 'the size class' grep -q 'less than 1 billion tokens' $last/eu_training_summary.en.md

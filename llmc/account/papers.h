@@ -203,6 +203,7 @@ static const DocRow paper_card[] = {
     {0, "Procedure", "Verfahren", NO_FACT, piece_training},
     {0, "Time", "Dauer", NO_FACT, piece_time},
     {0, "Computation", "Berechnungen", NO_FACT, piece_flops},
+    {0, "Cost", "Kosten", FACT_training_cost, NULL},
     {0, "Hardware", "Hardware", NO_FACT, piece_hardware},
     {0, "Software", "Software", NO_FACT, piece_software},
     {2, "Evaluation", "Auswertung", NO_FACT, NULL},

@@ -16,8 +16,8 @@ typedef struct {
 // Who an item is for, in place of a heading's level. FOR_UNKNOWN: its source says so, but could not be looked up.
 typedef enum { FOR_ANYBODY = 0, FOR_ALL = -1, FOR_AUTHORITIES = -2, FOR_UNKNOWN = -3 } DocAudience;
 
-// A row: a heading of a level, or with a DocAudience an item. piece: writes what the record says, and returns whether it
-// says anything. fact: the question that only a person can answer, FACT_COUNT: none.
+// A row: a heading of a level, or with a DocAudience an item. piece: writes what the record says, and returns whether
+// it says anything. fact: the question that only a person can answer, FACT_COUNT: none.
 typedef struct {
     int level;
     const char *en, *de;

@@ -120,7 +120,7 @@ mutant "lengths are those of choice and delimiter" llmc/run/tasks.h 'r->set->req
 mutant "of equal choices the last counts" llmc/run/scores.h 'q[i].loglikelihood / length > most' 'q[i].loglikelihood / length >= most' "tasks_test"
 mutant "standard errors divide by n" llmc/run/scores.h '/ (double)(n - 1) / (double)n)' '/ (double)n / (double)n)' "tasks_test"
 mutant "the first of several continuations answers for all" llmc/run/score.h 'int32_t token = request_ids(run->set, q)[t];' 'int32_t token = request_ids(run->set, run->order[s->first])[t];' "tasks_test"
-mutant "short batches take another way of adding up" llmc/run/score.h 'int T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;' 'int T = 1, asked = 0;' "tasks_test"
+mutant "short batches take another way of adding up" llmc/run/score.h 'int P = batch->prefix, T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;' 'int P = batch->prefix, T = 1, asked = 0;' "tasks_test"
 
 # ---- cuda, emulated
 mutant "CUDA: a barrier less in the norm" llmc/cuda/norm.h 'make_float2(s1, s2);

@@ -62,7 +62,7 @@ short 'ulimit -v, train' '^error: training needs 0\.[4-9][0-9]* GiB of memory \(
 check 'nothing was written' test -z "$(find none -name 'step*' -o -name '*.log' 2>/dev/null)"
 short 'ulimit -v, dump' '^error: dump needs .* left \(.*ulimit -v\)' limited 300000 verb dump --model="$model" --data='s_val_*' --batch_size=2 --seq_len=32 --out=x
 short 'ulimit -v, eval' '^error: eval needs .* left \(.*ulimit -v\)' limited 450000 verb eval --model="$work/run_gpt2-nano/step_00000002" --data='s_val_*' --batch_size=4096 --seq_len=256
-sentence=$(printf 'Das Haus am Ufer %.0s' {1..30})
+sentence=$(printf 'Das Haus am Ufer %.0s' {1..20})
 printf '{"context": "%s", "choices": ["ja", "nein"], "answer": 0}\n' "$sentence" >tasks.jsonl
 short 'ulimit -v, eval --tasks' '^error: eval needs .*keys and values of what tasks begin with [0-9.]+.* left \(.*ulimit -v\)' limited 450000 verb eval --model="$work/run_gpt2-nano/step_00000002" --tasks=tasks.jsonl --batch_size=4096
 # Matrices and tables as bf16: 2 bytes a number.

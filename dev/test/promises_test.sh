@@ -6,7 +6,7 @@
 #
 #     dev/test/promises_test.sh [long]
 #
-# Headers by gcc alone, for `make test`; long, for `make test-long`: by clang as well.
+# Headers by gcc as C11 or as C++17, for `make test`; long, for `make test-long`: by gcc and clang, as both.
 # shellcheck disable=SC2016  # the $ of sed, not the shell's
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -33,7 +33,8 @@ headers() {
         sed -z -E -f dev/emu/launch.sed "$header" >"$root/emu/${header#"$root"/}"
         case $header in
             */llmc/cuda/*) header="-I$PWD/dev/emu $root/emu/${header#"$root"/}" ;;
-            *) for cc in gcc "${clang[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
+            */llmc/cpu/*) for cc in gcc "${clang[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
+            *) for cc in "${both[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
         esac
         case $header in
             */llmc/cpu/*) ;;
@@ -41,9 +42,9 @@ headers() {
         esac
     done
 }
-clang=()
-if [ "${1:-}" = long ]; then clang=(clang); fi
-command -v clang++ >/dev/null || [ "${1:-}" != long ] || { clang=() && skip 'promises_test.sh, headers compiled by clang' 'no clang++ (Debian: clang)'; }
+clang=() both=()
+if [ "${1:-}" = long ]; then clang=(clang) both=(gcc clang); fi
+command -v clang++ >/dev/null || [ "${1:-}" != long ] || { clang=() both=(gcc) && skip 'promises_test.sh, headers compiled by clang' 'no clang++ (Debian: clang)'; }
 copy() { # the sources without fixtures
     rm -rf "$work/tree"
     mkdir -p "$work/tree/dev"
@@ -135,9 +136,9 @@ warn() {
     cp "$work/kept" "$work/tree/$3"
 }
 n=$((1 + ${#clang[@]}))
-warn $((2 * n)) "error" llmc/base/json.h '/^#include "file.h"/d'
-warn $((2 * n)) "error" llmc/base/json.h '/^#ifndef LLMC_/d; /^#define LLMC_/d; $d'
-[ $n -eq 1 ] || warn $((2 * n - 2)) "Wunused-function" llmc/base/json.h 's/^#endif$/static int forgotten(void) { return 1; }\n&/'
+warn $((n + ${#both[@]})) "error" llmc/base/json.h '/^#include "file.h"/d'
+warn $((n + ${#both[@]})) "error" llmc/base/json.h '/^#ifndef LLMC_/d; /^#define LLMC_/d; $d'
+[ $n -eq 1 ] || warn 2 "Wunused-function" llmc/base/json.h 's/^#endif$/static int forgotten(void) { return 1; }\n&/'
 warn "$n" "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
 warn "$n" "error" llmc/cuda/norm.h '/^#include "cuda.h"/d'
 

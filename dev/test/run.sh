@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test of a build (with the word `long`: what `make test` takes a part of), as many at a time as there are
-# cores, and adds up what they report. Called by `make test` and `make test-long`, which set BUILD (folder of the binaries), RUNNER (an emulator to run them with, or empty) and
+# Runs every test of a build (with the word `long`: what `make test` takes a part of), one more at a time than there are
+# cores, since some wait for processes that they watch, and adds up what they report. Called by `make test` and `make test-long`, which set BUILD (folder of the binaries), RUNNER (an emulator to run them with, or empty) and
 # SANITIZE. The last line of a test's output that reads `N passed, N failed[, N skipped]` counts; none is one failure.
 # What was skipped (`SKIPPED what: why`) is listed at the end, and the last line counts it.
 set -uo pipefail
@@ -20,9 +20,9 @@ for script in dev/test/*_test.sh; do
     esac
     tests+=("bash $script")
 done
-if [ "${1:-}" = long ]; then tests=('bash dev/test/cuda_ranks_test.sh short' 'bash dev/test/promises_test.sh long' 'bash dev/test/ranks_test.sh long'); fi
+if [ "${1:-}" = long ]; then tests=('bash dev/test/cuda_test.sh long' 'bash dev/test/cuda_ranks_test.sh short' 'bash dev/test/promises_test.sh long' 'bash dev/test/ranks_test.sh long'); fi
 
-at_once=$(nproc)
+at_once=$(($(nproc) + 1))
 {
     for i in "${!tests[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n; done

@@ -61,7 +61,7 @@ struct Model {
     Str description;
     ActTable acts, backs;
     char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
-    float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    float *rope;                   // (T + 1, HS/2, 2) of rope_table: cosines and sines; NULL with learned positions
     real *logits;                  // (logits_rows, logits_width): one chunk
     int logits_rows, logits_width; // width: V, filled up to GPU_VOCAB_ALIGN
 
@@ -118,6 +118,14 @@ static void cache_append(Model *m, Heads<real> *h, real *cache, int T, int first
         *from = {cache, (int)NK};
         cache += (size_t)m->setup.seq_len * NK;
     }
+}
+
+// How a layer's queries and keys are normalised and rotated; first: the position of a document's first token.
+static Rotation<real> rotation_of(const Model *m, int layer, const Weights *w, const Activations *a, int first,
+                                  AttentionShape shape) {
+    const Config *c = &m->config;
+    const float *rope = m->rope ? m->rope + rope_first(c, layer, m->setup.seq_len) : NULL;
+    return {w->qnorm_w, w->knorm_w, a->qk_rstd, rope, rope_step(c, layer), first, (float)c->norm_eps, shape};
 }
 
 // Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
@@ -212,7 +220,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    Rotation<real> rotation = rotation_of(m, layer, &w, &a, first, shape);
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     bool products = extent != EXTENT_CHEAP;
@@ -271,7 +279,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
+    Rotation<real> rotation = rotation_of(m, layer, &w, &a, 0, shape);
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
 

@@ -54,7 +54,7 @@ struct Model {
     ActTable acts, backs;
     char *activations; // (acts.bytes)
     char *backward;    // (backs.bytes): gradients of activations; only for training
-    real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    real *rope;        // (T + 1, HS/2, 2) of rope_table: cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
     real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
@@ -93,6 +93,15 @@ static void cache_append(Model *m, Heads *h, real *cache, int T, int first) {
             memcpy(cache + (size_t)(first + t) * NK, both[i]->at + (size_t)t * (size_t)both[i]->ld, sizeof(real) * NK);
         both[i]->at = cache, both[i]->ld = (int)NK;
     }
+}
+
+// How a layer's queries and keys are normalised and rotated; first: the position of a document's first token.
+static Rotation rotation_of(const Model *m, int layer, const Weights *w, const Activations *a, int first,
+                            AttentionShape shape) {
+    const Config *c = &m->config;
+    const real *rope = m->rope ? m->rope + rope_first(c, layer, m->setup.seq_len) : NULL;
+    Rotation r = {w->qnorm_w, w->knorm_w, a->qk_rstd, rope, rope_step(c, layer), first, (real)c->norm_eps, shape};
+    return r;
 }
 
 // Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
@@ -184,7 +193,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    Rotation rotation = rotation_of(m, layer, &w, &a, first, shape);
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
@@ -237,7 +246,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
+    Rotation rotation = rotation_of(m, layer, &w, &a, 0, shape);
 
     // What was not kept is computed again (activation checkpointing).
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
@@ -487,7 +496,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
                      true};
     m.buffers = size * (double)logits_rows(setup) * c->vocab_size;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
-    if (c->rope) m.buffers += size * T * (double)(c->head_size / 2 * 2);
+    if (c->rope) m.buffers += size * (T + 1) * (double)c->head_size;
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
     if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
     param_table_free(&t);
@@ -542,7 +551,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         return NULL;
     }
     int B = setup->batch_size, T = setup->seq_len;
-    size_t angles = (size_t)T * (size_t)(c->head_size / 2 * 2);
+    size_t angles = (size_t)(T + 1) * (size_t)c->head_size;
     shards_open(&m->shards, setup, deal, &m->cpu);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));

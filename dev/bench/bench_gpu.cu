@@ -160,7 +160,7 @@ static void bench_kernels(Bench *b) {
     real *x = a.embedding, *dx = d.residual2;
     AttentionShape shape = attention_shape(c, 0, B, T, T, NULL);
     Norm<real> norm = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, (float)c->norm_eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, (float)c->norm_eps, shape};
+    Rotation<real> rotation = rotation_of(m, 0, &w, &a, 0, shape);
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     LinearShape qkv = {N, C, QKV}, proj = {N, NH * HS, C}, fc = {N, C, FC}, fcproj = {N, F, C}, vocab = {rows, C, W};
     printf(

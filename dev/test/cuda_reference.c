@@ -54,12 +54,12 @@ void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, 
 void ref_rope_table(double *rope, int T, const Config *c) { rope_table(rope, T, c); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {
-    Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
+    Rotation r = {qw, kw, rstd, rope, HS, first, eps, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_forward(qk, qkv, r, &cpu);
 }
 void ref_qk_backward(double *dqkv, double *dqw, double *dkw, const double *dqk, const double *qkv, const double *rstd,
                      const double *qw, const double *kw, const double *rope, int B, int T, int NH, int NKV, int HS) {
-    Rotation r = {qw, kw, (double *)rstd, rope, 0, 0, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
+    Rotation r = {qw, kw, (double *)rstd, rope, HS, 0, 0, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_backward(dqkv, dqw, dkw, dqk, qkv, r, &cpu);
 }
 void ref_embedding_forward(double *x, const int32_t *tokens, const double *wte, const double *wpe, int first, int B,

@@ -245,7 +245,7 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
     size_t N = (size_t)B * T, heads = NH + NKV, wide = NH + 2 * NKV;
     Array<Real> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1),
         dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
-    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T) * HS);
+    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T + 1) * HS);
     Numbers r(N * heads);
     Config sizes;
     memset(&sizes, 0, sizeof sizes);
@@ -258,6 +258,7 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
                                norm ? kw.device : NULL,
                                rstd.device,
                                rope.device,
+                               HS,
                                first,
                                1e-6f,
                                attention_shape(&sizes, 0, B, T, first + T, NULL)};
@@ -279,6 +280,20 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
     dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<Real>() : bound_of<Real>());
     dqw.check("backward, query weight, twice", FLOAT_BOUND);
     dkw.check("backward, key weight, twice", FLOAT_BOUND);
+    if (norm) return;
+    // A layer without positions: the row behind the last turns nothing, at any position.
+    layers_add(&sizes.unrotated, 0);
+    rotation.rope = rope.device + rope_first(&sizes, 0, first + T), rotation.step = rope_step(&sizes, 0);
+    rotation.first = first;
+    qk_forward<Real>(qk.device, qkv.device, rotation, t->gpu);
+    qk_backward<Real>(dqkv.device, NULL, NULL, dqk.device, qkv.device, rotation, t->gpu);
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < heads * HS; i++) {
+            qk.ref()[n * heads * HS + i] = qkv.ref()[n * wide * HS + i];
+            dqkv.ref()[n * wide * HS + i] = dqk.ref()[n * heads * HS + i];
+        }
+    qk.check("forward, without positions", 0);
+    dqkv.check("backward, without positions", 0);
 }
 
 template <typename Real>

@@ -16,6 +16,8 @@ What is not a plain copy
           is divided by. llama.cpp has YaRN only from 32 turns to 1 and with truncate: all else is refused
   window  llama.cpp ignores windows of attention in these architectures (its src/models/llama.cpp, qwen2.cpp, qwen3.cpp
           make no mask of them): refused, unless no context is longer than the window
+  layers  without positions: in smollm3 each fourth, which no key says; others are refused, and so are what its
+          src/models/smollm3.cpp does not look at, rope_freqs.weight and biases
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
@@ -380,6 +382,19 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
                          "compute "
                          "something else; for a model of up to %d tokens set max_position_embeddings to %d",
                          folder, family->gguf, c->window, c->window, c->window);
+    Layers unrotated = layers_each(family->unrotated_step, c->layers);
+    if (!layers_equal(&unrotated, &c->unrotated))
+        return error_set(err,
+                         "%s/config.json: llama.cpp leaves each layer of %s whose number %d divides without positions, "
+                         "and no other: \"no_rope_layers\" says something else",
+                         folder, family->gguf, family->unrotated_step);
+    if (c->bias && key_among(family->gguf_lacks, "bias"))
+        return error_set(err, "%s/config.json: llama.cpp has no biases for %s", folder, family->gguf);
+    if (c->rope_scaling == ROPE_LLAMA3 && key_among(family->gguf_lacks, "rope_freqs"))
+        return error_set(err,
+                         "%s/config.json: llama.cpp has no scaling of Llama 3 for %s; take a model with yarn, or "
+                         "without scaling",
+                         folder, family->gguf);
     if (c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
         return error_set(err, "%s/config.json: llama.cpp has YaRN only with beta_fast 32, beta_slow 1 and truncate",
                          folder);

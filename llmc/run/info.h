@@ -23,12 +23,13 @@ static inline void info_config(Str *json, const char *name, const Config *c, con
     str_printf(json, ", \"parameters\": %zu", t->parameters);
     for (int i = 0; i < CONFIG_KINDS; i++) {
         const ConfigField *f = config_field(i);
-        double value = config_value(c, i);
+        double value = f->type == FIELD_LAYERS ? 0 : config_value(c, i);
         str_printf(json, ", \"%s\": ", f->name);
         if (i == CONFIG_family) str_printf(json, "\"%s\"", family_name(c->family));
         else if (i == CONFIG_activation)
             str_printf(json, "\"%.*s\"", (int)strcspn(activation_names(c->activation), "|"),
                        activation_names(c->activation));
+        else if (f->type == FIELD_LAYERS) layers_list(json, config_layers(c, i), c->layers);
         else if (f->type == FIELD_SWITCH) str_puts(json, value != 0 ? "true" : "false");
         else json_add_number(json, value);
     }

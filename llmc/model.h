@@ -503,8 +503,8 @@ static inline double rope_frequency(const Config *c, int i) {
 // YaRN's factor of queries and keys where nothing else is said.
 static inline double rope_yarn_attention(double factor) { return factor > 1 ? 0.1 * log(factor) + 1 : 1; }
 
-// rope (T + 1, HS/2, 2): cos and sin of position * frequency, times YaRN's factor; the last row turns nothing, and is that
-// of layers without rotary positions.
+// rope (T + 1, HS/2, 2): cos and sin of position * frequency, times YaRN's factor; the last row turns nothing, and is
+// that of layers without rotary positions.
 static inline void rope_table(double *rope, int T, const Config *c) {
     double size = c->rope_scaling == ROPE_YARN ? c->rope_attention : 1;
     for (int i = 0; i < c->head_size / 2; i++) {

@@ -42,7 +42,22 @@ static void chat_test_conversation(const ChatFormat *f, const Json *said, const 
         messages[n].role = (ChatRole)chat_role_of(j->child->text, false);
         messages[n].text = j->child->next->text, messages[n].size = j->child->next->size;
     }
+    const Json *asked = json_get(expected, "asked"), *token = asked ? asked->child : NULL;
+    if (asked) { // the messages before the last, and the beginning of an answer
+        const char *why = chat_render(&ids, f, &cache, messages, n - 1, true);
+        bool same = !why && ids.count == asked->size;
+        for (size_t i = 0; same && i < ids.count; i++, token = token->next)
+            same = token->integer == ((uint32_t)ids.items[i] & CHAT_ID);
+        CHECK(same, "%s: an answer is asked for with other tokens: %s", name, why ? why : "");
+        ids.count = 0;
+    }
     const char *why = chat_render(&ids, f, &cache, messages, n, false);
+    if (json_bool(json_get(expected, "refused"), false)) {
+        CHECK(why, "%s: rendered what the template refuses, or gives in serving with other tokens", name);
+        tokenizer_cache_free(&cache);
+        free(ids.items);
+        return;
+    }
     CHECK(!why, "%s: %s", name, why);
     const Json *list = json_get(expected, "ids"), *spans = json_get(expected, "spans"), *id = list->child;
     CHECK(ids.count == list->size, "%s: %zu tokens, Transformers gives %u", name, ids.count, list->size);
@@ -69,6 +84,10 @@ static void test_chat_templates(void) {
         Tokenizer tok;
         CHECK(chat_test_tokenizer(&tok, json_string(json_get(g, "tokenizer"), ""), json_get(g, "special"), &err), "%s",
               err.text);
+        if (json_get(g, "eos")) { // what tokenizer_config.json would say
+            tok.eot = tokenizer_special(&tok, json_string(json_get(g, "eos"), ""));
+            tok.bos_named = tokenizer_special(&tok, json_string(json_get(g, "bos"), ""));
+        }
         for (const Json *t = json_get(g, "templates")->child; t; t = t->next) {
             ChatFormat f;
             const ChatTemplate *row = NULL;
@@ -77,7 +96,7 @@ static void test_chat_templates(void) {
                     row = &chat_templates[i];
             const char *name = json_string(json_get(t, "name"), "");
             CHECK(row && chat_format_of(&f, row, &tok, &err), "%s: %s", name, row ? err.text : "not in the table");
-            const Json *said = json_get(root, "messages")->child;
+            const Json *said = json_get(json_get(g, "messages") ? g : root, "messages")->child;
             for (const Json *c = json_get(t, "conversations")->child; row && c; c = c->next, said = said->next)
                 chat_test_conversation(&f, said, c, name);
             seen++;

@@ -804,7 +804,7 @@ static void test_gguf_windows(void) {
     }
 }
 
-// Layers without positions, which llama.cpp has in smollm3 at places of its own, and what else it does not look at there.
+// Layers without positions, which llama.cpp has in smollm3 at places of its own; what else it does not look at there.
 static void test_gguf_positions(void) {
     static const char *const files[] = {"tokenizer.json", "model.safetensors", "config.json"};
     static const char *const cases[][3] =

@@ -65,6 +65,7 @@ mutant "the diagonal of tiles is not masked backward" llmc/cpu/attention_tiles.h
 mutant "denormals count on emulated tiles" llmc/cpu/amx.h 'if (!(bits & 0x7F800000u)) bits &= 0x80000000u;' '' "gpt amx"
 mutant "tiles of A lie as those of B" llmc/cpu/pack.h 'if (along != of_a) transpose_tile(r);' 'if (along) transpose_tile(r);' "gpt amx"
 mutant "a run goes on in the precision that pays today" llmc/run/prepare.h 'if (goes_on) setup.precision' 'if (false) setup.precision' "precision_test"
+mutant "a system message of Mistral stands before the first question" llmc/text/chat_template.h 'i == (t->system == SYSTEM_FIRST ? 1 : n - 1)' 'i == 1' "gpt chat"
 mutant "layers without positions are rotated" llmc/model.h 'return c->rope && !layers_have(&c->unrotated, layer);' 'return c->rope;' "gpt model"
 mutant "rotation turns one half the wrong way" llmc/cpu/rope.h 'out[i + half] = b * c + a * s;' 'out[i + half] = b * c - a * s;' "gpt kernels"
 mutant "GELU's slope forgets the cubic term" llmc/cpu/mlp.h '(1 + 3 * GELU_B * x * x)' '(1 + GELU_B * x * x)' "gpt kernels"

@@ -205,13 +205,15 @@ static inline ChatEnd chat_answer(Chat *c, IdList *ids, Str *text) {
     return end;
 }
 
-// What of an answer stays in the history: Qwen3's template leaves out what was thought.
+// What of an answer stays in the history: Qwen3's template leaves out what was thought, Mistral's put a space in front.
 static inline void chat_keep(Chat *c, const Str *text) {
     static const char end[] = "</think>";
     const char *from = text->data, *to = text->data + text->size, *found;
+    const ChatInst *inst = c->format.row->inst;
+    if (inst && strncmp(from, inst->lead, strlen(inst->lead)) == 0) from += strlen(inst->lead);
     while (c->format.row->think && (found = (const char *)memmem(from, (size_t)(to - from), end, sizeof end - 1)))
         from = found + sizeof end - 1;
-    while (from > text->data && from < to && *from == '\n') from++;
+    while (!inst && from > text->data && from < to && *from == '\n') from++;
     chat_add(c, CHAT_ASSISTANT, from, (size_t)(to - from));
 }
 

@@ -42,8 +42,10 @@ Adding a field, a tensor or a family is adding a row.
 #define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu")
 
 // How rotary positions reach beyond the length that a model was trained with first. X(id, rope_type in config.json)
-#define ROPE_SCALINGS(X) X(ROPE_PLAIN, "default") X(ROPE_LINEAR, "linear") X(ROPE_YARN, "yarn") X(ROPE_LLAMA3, "llama3")
-typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
+#define ROPE_SCALINGS(X)                                                                                               \
+    X(ROPE_PLAIN, "default")                                                                                           \
+    X(ROPE_LINEAR, "linear") X(ROPE_YARN, "yarn") X(ROPE_LLAMA3, "llama3") X(ROPE_DYNAMIC, "dynamic")
+typedef enum { ROPE_SCALINGS(CHOICE_ENUM) ROPE_SCALING_KINDS } RopeScaling;
 
 // Some of the layers, as bits: the first layer is the lowest of the first word.
 enum { LAYERS_MOST = 1024 };
@@ -95,7 +97,7 @@ static inline bool layers_equal(const Layers *a, const Layers *b) { return memcm
     X(SWITCH, gated, "gated MLP", 0, 1, 0, "", "", 0, "")                                                              \
     X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")                                                              \
     X(SWITCH, qkv_bias, "biases of queries, keys and values", 0, 1, 0, "", "", 0, "")                                  \
-    X(CHOICE, rope_scaling, "scaling of rotary positions", 0, ROPE_LLAMA3, 0, "", "", 11,                              \
+    X(CHOICE, rope_scaling, "scaling of rotary positions", 0, ROPE_SCALING_KINDS - 1, 0, "", "", 11,                              \
       c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.type" : "")                      \
     X(REAL, rope_factor, "factor of rotary positions", 0, 0, 1e-5, "", "", 12,                                         \
       c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.factor" : "")                    \
@@ -364,7 +366,7 @@ static inline bool config_check(const Config *c, Error *err) {
         return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
     if (c->rope_scaling && !(c->rope_factor >= 1 && c->rope_factor < 1e9))
         return error_set(err, "model config: factor of rotary positions %g, expected 1 or more", c->rope_factor);
-    if (c->rope_scaling > ROPE_LINEAR &&
+    if ((c->rope_scaling == ROPE_YARN || c->rope_scaling == ROPE_LLAMA3) &&
         !(c->rope_original > 0 && c->rope_slow > 0 && c->rope_fast > c->rope_slow && c->rope_fast < 1e9))
         return error_set(err, "model config: rotary positions scaled from %g to %g turns over %d positions",
                          c->rope_slow, c->rope_fast, c->rope_original);
@@ -482,10 +484,12 @@ static inline double rope_yarn_pair(const Config *c, double turns) {
 }
 
 // What pair i of a head turns by from one position to the next: theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864), or,
-// scaled, a mixture of that and of its part by the factor, as Transformers' modeling_rope_utils mixes them.
+// scaled, a mixture of that and of its part by the factor, as Transformers' modeling_rope_utils mixes them. Dynamic
+// scaling (NTK) has theta (factor T / max_seq_len - factor + 1)^(HS / (HS - 2)) for texts of T > max_seq_len tokens: up
+// to there it is plain, and no model is longer here.
 static inline double rope_frequency(const Config *c, int i) {
     double plain = pow(c->rope_theta, -2.0 * i / c->head_size), slower = plain / c->rope_factor, share = 0; // of plain
-    if (c->rope_scaling == ROPE_PLAIN) return plain;
+    if (c->rope_scaling == ROPE_PLAIN || c->rope_scaling == ROPE_DYNAMIC) return plain;
     if (c->rope_scaling == ROPE_LLAMA3) {
         double turns = c->rope_original * plain / (2 * acos(-1.0));
         share = (turns - c->rope_slow) / (c->rope_fast - c->rope_slow);

@@ -122,7 +122,7 @@ static void model_scale_rope(Config *c, RopeScaling scaling) {
     c->rope_scaling = scaling;
     if (scaling == ROPE_PLAIN) return;
     c->rope_factor = 10.0 / 3;
-    if (scaling == ROPE_LINEAR) return;
+    if (scaling == ROPE_LINEAR || scaling == ROPE_DYNAMIC) return;
     c->rope_original = 5, c->rope_slow = 1.0 / 7, c->rope_fast = 2.0 / 3;
     if (scaling == ROPE_YARN) c->rope_attention = 1.1, c->rope_between = 1;
 }
@@ -873,6 +873,11 @@ static void test_model_configs(void) {
                   c.tied == (i == 0 || i == 5) && c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
               "defaults of %s: %s", classes[i].text, ok ? "other sizes" : err.text);
     }
+    Config plain = c;
+    model_scale_rope(&c, ROPE_DYNAMIC);
+    for (int i = 0; i < c.head_size / 2; i++)
+        CHECK(rope_frequency(&c, i) == rope_frequency(&plain, i), "dynamic scaling within a model's length, pair %d",
+              i);
     // Windows: which layers have one, whatever says so, and what is written says the same.
     static const struct {
         const char *text;
@@ -1058,7 +1063,7 @@ static void test_model_folders(void) {
                                           tied != 0),
                    back;
             c.rope_theta = family == FAMILY_GPT2 ? c.rope_theta : 123456.0;
-            model_scale_rope(&c, family == FAMILY_GPT2 ? ROPE_PLAIN : 1 + (family + tied) % 3);
+            model_scale_rope(&c, family == FAMILY_GPT2 ? ROPE_PLAIN : 1 + (family + tied) % 4);
             Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
                   *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
             model_randomise(a, 3);

@@ -16,6 +16,7 @@ What is not a plain copy
           is divided by. llama.cpp has YaRN only from 32 turns to 1 and with truncate: all else is refused
   window  llama.cpp ignores windows of attention in these architectures (its src/models/llama.cpp, qwen2.cpp, qwen3.cpp
           make no mask of them): refused, unless no context is longer than the window
+          dynamic scaling is none up to the context's length, and is not said
   layers  without positions: in smollm3 each fourth, which no key says; others are refused, and so are what its
           src/models/smollm3.cpp does not look at, rope_freqs.weight and biases
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing

@@ -8,8 +8,8 @@ Defines
 
 A config that would compute something else than this program does is refused, naming the field. The
 fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig and
-SmolLM3Config; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names may lack the leading
-"transformer." or "model.", as in folders that the bare models were saved to.
+SmolLM3Config; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names
+may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
 */
 #ifndef LLMC_HUGGINGFACE_H
 #define LLMC_HUGGINGFACE_H
@@ -300,7 +300,7 @@ typedef struct {
     double otherwise;            // 0: see folder_read_scaling
 } RopeKey;
 
-enum { ROPE_KEYS = 8, ROPE_BITS = 1 << ROPE_LINEAR | 1 << ROPE_YARN | 1 << ROPE_LLAMA3 };
+enum { ROPE_KEYS = 8, ROPE_BITS = 1 << ROPE_LINEAR | 1 << ROPE_YARN | 1 << ROPE_LLAMA3 | 1 << ROPE_DYNAMIC };
 static const RopeKey rope_keys[ROPE_KEYS] = {
     {"factor", CONFIG_rope_factor, ROPE_BITS, ROPE_BITS, 0},
     {"original_max_position_embeddings", CONFIG_rope_original, 1 << ROPE_YARN | 1 << ROPE_LLAMA3, 1 << ROPE_LLAMA3, 0},
@@ -320,11 +320,11 @@ static inline bool folder_read_scaling_name(int *scaling, const Json *object, co
         const Json *j = json_present(object, types[i]);
         int one = -1;
         if (!j) continue;
-        for (int k = 0; j->type == JSON_STRING && k <= ROPE_LLAMA3; k++)
+        for (int k = 0; j->type == JSON_STRING && k < ROPE_SCALING_KINDS; k++)
             if (strcmp(j->text, rope_scaling_name(k)) == 0) one = k;
         if (one < 0 || (found >= 0 && one != found))
             return folder_refuse(err, path_of("%s.%s", name, types[i]).text, json_shown(j).text,
-                                 found < 0 ? "default, linear, yarn and llama3" : "one rope_type");
+                                 found < 0 ? "default, linear, dynamic, yarn and llama3" : "one rope_type");
         found = one;
     }
     *scaling = found < 0 ? ROPE_PLAIN : found;

@@ -20,8 +20,8 @@ the answers before it without: those are never asked for in this form, and are n
 
 Mistral's templates have no beginning of an answer: it is what follows [/INST], and where they put a space before an
 answer, the model writes that too. [INST] and its like are special tokens where the tokenizer has them so, and text
-where it has not. Two of them put a system message before the last question alone, wherever that is: there it is rendered for
-an answer that is asked for, and refused in training, where the answers before were given without it.
+where it has not. Two of them put a system message before the last question alone, wherever that is: there it is
+rendered for an answer that is asked for, and refused in training, where the answers before were given without it.
 
 Llama 3.2's template puts in the date of the day; here it is the one that stands in the text for where no clock is.
 */
@@ -48,9 +48,9 @@ typedef struct {
 
 typedef enum { SYSTEM_MESSAGE, SYSTEM_FIRST, SYSTEM_LAST, SYSTEM_NONE } ChatSystem;
 
-// Mistral's: `before` [INST] `gap` a question `end` [/INST] `lead` an answer, eos_token, `tail`. A system message stands
-// between [SYSTEM_PROMPT] `gap` and [/SYSTEM_PROMPT], or with an empty line before the first or the last question, or
-// is refused; but for the first of these, questions and answers must alternate.
+// Mistral's: `before` [INST] `gap` a question `end` [/INST] `lead` an answer, eos_token, `tail`. A system message
+// stands between [SYSTEM_PROMPT] `gap` and [/SYSTEM_PROMPT], or with an empty line before the first or the last
+// question, or is refused; but for the first of these, questions and answers must alternate.
 typedef struct {
     const char *before, *gap, *end, *lead, *tail;
     ChatSystem system;

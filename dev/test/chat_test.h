@@ -107,6 +107,36 @@ static void test_chat_templates(void) {
     json_free(&doc);
 }
 
+// Qwen3's template renders the last answer with a <think> block: of two at the end the first has it where the second is
+// asked for, and not in the whole.
+static void test_chat_two_answers(void) {
+    static const ChatMessage messages[4] = {{CHAT_USER, "a", 1},
+                                            {CHAT_ASSISTANT, "b", 1},
+                                            {CHAT_SYSTEM, "c", 1},
+                                            {CHAT_ASSISTANT, "d", 1}};
+    const ChatMessage twice[3] = {messages[0], messages[1], messages[3]};
+    Error err;
+    Tokenizer tok;
+    ChatFormat f;
+    IdList ids;
+    int seen = 0;
+    memset(&ids, 0, sizeof ids);
+    CHECK(chat_test_tokenizer(&tok, "qwen2", NULL, &err), "%s", err.text);
+    for (int i = 0; i < CHAT_TEMPLATE_COUNT; i++) {
+        if (strcmp(chat_templates[i].close ? chat_templates[i].close : "", "<|im_end|>") != 0 || chat_templates[i].bos)
+            continue;
+        CHECK(chat_format_of(&f, &chat_templates[i], &tok, &err), "%s", err.text);
+        const char *why = chat_render(&ids, &f, NULL, twice, 3, false);
+        CHECK((why != NULL) == f.row->think, "%s: two answers at the end: %s", f.row->name, why ? why : "rendered");
+        seen += f.row->think;
+        why = chat_render(&ids, &f, NULL, messages, 4, false);
+        CHECK(!why, "%s: two answers with a message between: %s", f.row->name, why);
+    }
+    CHECK(seen == 1, "%d templates think", seen);
+    free(ids.items);
+    tokenizer_free(&tok);
+}
+
 // Texts that render the same are known, others are not.
 static void test_chat_known(void) {
     const char *text = chat_ml_text(false);
@@ -528,6 +558,7 @@ static void test_chat_prepare(void) {
 
 static void test_chat(void) {
     test_chat_templates();
+    test_chat_two_answers();
     test_chat_known();
     test_chat_lines();
     test_chat_serving();

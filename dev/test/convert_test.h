@@ -448,7 +448,7 @@ static void test_convert(void) {
     for (int i = 0; i < CONVERT_MODELS; i++)
         for (int dtype = DTYPE_F32; dtype <= (i % 3 ? DTYPE_F32 : DTYPE_Q8_0); dtype++)
             convert_round(path_of("dev/test/fixtures/models/%s", convert_models[i]).text, dtype, true);
-    static const char *const tokenizers[] = {"added", "gpt2", "llama3", "o200k", "qwen2", "trained"};
+    static const char *const tokenizers[] = {"added", "gpt2", "llama3", "o200k", "qwen2", "tekken", "trained"};
     for (size_t i = 0; i < sizeof tokenizers / sizeof *tokenizers; i++) {
         GgufFolder f = gguf_folder(FAMILY_QWEN3, 24, 3, 1, 8, 32);
         f.vocab = 1100;

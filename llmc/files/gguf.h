@@ -26,7 +26,7 @@ What is not a plain copy
           llama.cpp may sample these, `generate` never does
 
 Tokenizer. llama.cpp knows the split patterns by name and has rules that hang on the name:
-"llama-bpe" puts a BOS token in front and takes a word that is in the vocabulary without merging
+"llama-bpe" and "tekken" put a BOS token in front and take a word that is in the vocabulary without merging
 (ignore_merges). The first is switched off by add_bos_token (unless the file's own post-processor does
 the same). The second changes nothing where every word that is in the vocabulary is also what its merges
 give, which holds for whatever bpe.h trains and is checked for every token; where it does not hold, the
@@ -179,15 +179,16 @@ static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
 
 // llama.cpp's name of the split pattern; NULL and an error where none gives the same ids.
 static inline const char *gguf_pattern_name(const Tokenizer *tok, Error *err) {
-    static const char *const names[TEXT_PATTERNS] = {"gpt-2", "llama-bpe", "qwen2", "gpt-4o"};
+    static const char *const names[TEXT_PATTERNS] = {"gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken"};
     int word = 0;
-    if (tok->ignore_merges == (tok->pattern == TEXT_LLAMA3)) return names[tok->pattern];
+    const bool whole = tok->pattern == TEXT_LLAMA3 || tok->pattern == TEXT_TEKKEN;
+    if (tok->ignore_merges == whole) return names[tok->pattern];
     if (gguf_words_merge(tok, &word)) return names[tok->pattern];
-    if (!tok->ignore_merges) return "dbrx";
+    if (tok->pattern == TEXT_LLAMA3) return "dbrx";
     error_set(err,
-              "the tokenizer ignores merges, which llama.cpp supports only with the split pattern of Llama 3, and "
-              "token %d (\"%.60s\") is not what its merges give",
-              word, tokenizer_name(tok, word));
+              "the tokenizer %s merges, which llama.cpp has %s the split patterns of Llama 3 and Tekken, and token %d "
+              "(\"%.60s\") is not what its merges give",
+              whole ? "does not ignore" : "ignores", whole ? "not with" : "only with", word, tokenizer_name(tok, word));
     return NULL;
 }
 

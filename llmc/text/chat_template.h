@@ -477,6 +477,10 @@ static inline const char *chat_render(IdList *out, const ChatFormat *f, Tokenize
             why = "the name of a special token in a text";
         if (messages[k].role == CHAT_USER) last_user = k;
     }
+    bool twice = n > 1 && messages[n - 1].role == CHAT_ASSISTANT && messages[n - 2].role == CHAT_ASSISTANT;
+    if (!why && !prompt && row->think && twice)
+        why = "two answers at the end, the first of which Qwen3's template renders otherwise where it asks for the "
+              "second";
     bool system = n && messages[0].role == CHAT_SYSTEM;
     str_puts(&r.text, "");
     chat_add_special(&r, f->bos, false);

@@ -82,17 +82,15 @@ static inline void chat_encode_line(const ChatFormat *f, ChatLine *l, TokenizerC
     if (l->reason == CHAT_GOOD) l->why = chat_render(&l->ids, f, cache, talk.messages, talk.count, false);
     if (l->why) l->reason = CHAT_BAD_RENDER;
     for (int i = 0; i < talk.count; i++) l->answers += talk.messages[i].role == CHAT_ASSISTANT;
-    bool before = false;
-    int64_t runs = 0;
+    int64_t closed = 0; // each answer by its last token
     for (size_t i = 0; i < l->ids.count; i++) {
-        bool counts = ((uint32_t)l->ids.items[i] & CHAT_TARGET) != 0;
-        l->targets += counts;
-        runs += counts && !before;
-        before = counts;
+        uint32_t word = (uint32_t)l->ids.items[i];
+        l->targets += (word & CHAT_TARGET) != 0;
+        closed += word == (CHAT_TARGET | (uint32_t)f->close);
     }
     if (l->reason == CHAT_GOOD && l->targets == 0) // Qwen3's template, and a user who speaks last
         l->reason = CHAT_BAD_RENDER, l->why = "no answer that its template renders as it would be asked for";
-    l->untrained = l->answers - runs;
+    l->untrained = l->answers - closed;
     l->hash = doc_hash(l->line, l->n);
     chat_talk_free(&talk);
     if (l->ids.count) l->ids.items[0] = (int32_t)((uint32_t)l->ids.items[0] | CHAT_FIRST);

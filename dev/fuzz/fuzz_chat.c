@@ -1,5 +1,5 @@
-// Lines of conversations, by any of the known templates: the first byte says which. What is rendered has no other tokens
-// in training than where an answer is asked for, and counts nothing but answers.
+// Lines of conversations, by any of the known templates: the first byte says which. What is rendered has the tokens
+// that it has where an answer is asked for, and counts nothing but answers.
 #include "../../llmc/text/chat_tokenize.h"
 #include "../../llmc/text/chat_tokens.h"
 #include "fuzz.h"
@@ -8,8 +8,14 @@ static Tokenizer tok;
 static ChatFormat formats[CHAT_TEMPLATE_COUNT];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    static const char *const names[] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>",
-                                        "<|im_end|>",          "<s>",               "</s>",       "[INST]",
+    static const char *const names[] = {"<|start_header_id|>",
+                                        "<|end_header_id|>",
+                                        "<|eot_id|>",
+                                        "<|im_start|>",
+                                        "<|im_end|>",
+                                        "<s>",
+                                        "</s>",
+                                        "[INST]",
                                         "[/INST]"}; // [SYSTEM_PROMPT] stays text
     Error err;
     Str text;

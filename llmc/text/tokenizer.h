@@ -15,8 +15,8 @@ Bytes that are not UTF-8, which Hugging Face cannot be given at all: the text is
 valid and of invalid bytes; a valid run is encoded as a text of its own, an invalid one becomes one byte
 token for each byte. So any bytes come back unchanged (unless the file asks for NFC).
 
-What is read: model BPE with all 256 bytes in its vocabulary; a pre-tokenizer ByteLevel (GPT-2), or Split
-by one of the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o, Tekken); normalizer null or NFC; ignore_merges; a
+What is read: model BPE with all 256 bytes in its vocabulary; a pre-tokenizer ByteLevel (GPT-2), or Split by one of
+the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o, Tekken); normalizer null or NFC; ignore_merges; a
 post-processor that puts one token in front of a text, or one behind it, or both; decoder ByteLevel or null. Any other
 field that would change ids or text is refused by name, and so is a field of another type than it should have.
 Truncation and padding have no part in the ids of a text and are kept, not obeyed. unk_token, fuse_unk and

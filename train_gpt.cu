@@ -32,6 +32,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
 #include "llmc/cuda/nvml.h"
+#include "llmc/cuda/objective.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
 #include "llmc/cuda/prefix.h"
@@ -83,7 +84,12 @@ struct Model {
     int64_t token;      // the run's number of the first token of the next training pass
     uint64_t *place;    // and of the last one, on the device
     bool drops;         // the pass that is put on the stream is one of training
-    int pending;        // of enum Pass; a backward pass among them is a step's last
+    PairBatch pairs;    // of the next pass, as model_pairs said; items NULL: there are none
+    bool paired;        // the last one had some, which are in device_pairs
+    DevicePairs device_pairs;
+    float *weights;  // (N) of tokens in the gradient of pairs; NULL, as device_pairs, until there are any
+    double *figures; // (PAIR_FIGURE_COUNT), on the device
+    int pending;     // of enum Pass; a backward pass among them is a step's last
     Graph eval_graph, micro_graph,
         step_graph;      // a loss; a micro-batch before a step's last; the last one and the update
     bool begun;          // by model_begin_update
@@ -329,6 +335,21 @@ static real *layer_input_gradient(const Model *m, int layer) {
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
 
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the pairs'
+// losses to the model's. A chunk of all rows is still there as logits then.
+static const float *pair_losses(Model *m, const real *head, int N) {
+    Device *gpu = &m->gpu;
+    int C = m->config.channels, V = m->config.vocab_size, W = m->logits_width;
+    Activations a = activations_of(m, 0);
+    for (int row = 0; row < N; row += m->logits_rows) {
+        int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
+        linear_forward<real>(m->logits, a.normf + (size_t)row * (size_t)C, head, NULL, NULL, {rows, C, W}, gpu);
+        cross_entropy<real>(a.losses + row, m->logits, m->batch.targets + row, NULL, 0, rows, V, W, gpu);
+    }
+    objective_weights(m->weights, m->figures, a.losses, &m->device_pairs, N, gpu);
+    return m->weights;
+}
+
 static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -362,19 +383,21 @@ static void forward_pass(Model *m, float *logits_out) {
         shards_begin(&m->shards, c->tied ? 0 : 1 + c->layers);
         dhead = c->tied ? dw.wte : dw.head_w;
     }
+    const float *weights = m->paired ? pair_losses(m, head, N) : NULL;
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
-        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
+        if (!weights || rows < N) linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
         for (int i = 0; logits_out && i < rows; i++)
             device_floats(gpu, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W,
                           (size_t)V);
-        cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
+        const float *own = weights ? weights + row : NULL;
+        cross_entropy<real>(a.losses + row, m->logits, targets + row, own, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
         linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, {rows, C, W}, gpu);
         linear_backward_input<real>(d.normf + (size_t)row * (size_t)C, m->logits, head, {rows, C, W}, gpu);
     }
-    sum_losses(m->loss, a.losses, N, gpu);
+    if (!weights) sum_losses(m->loss, a.losses, N, gpu);
     shards_end_pass(&m->shards);
 }
 
@@ -394,8 +417,12 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
     model_batch_check(batch);
     batch_upload(&m->batch, batch, grad_scale != 0, &m->gpu);
+    m->paired = m->pairs.items && grad_scale != 0;
+    m->pairs.scale = grad_scale;
+    if (m->paired) pairs_upload(&m->device_pairs, &m->pairs, &m->gpu);
+    m->pairs.items = NULL;
     if (grad_scale != 0 && m->config.lora.dropout > 0) lora_place(m->place, (uint64_t)m->token, &m->gpu);
-    GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL};
+    GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL, false};
     if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
     if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
     // Copies to the host no graph can, and sizes of prefixes are no part of its key.
@@ -444,7 +471,8 @@ static void run_passes(Model *m, int passes, bool last) {
 
 // What was pending, for a graph that does it.
 static GraphKey take_pending(Model *m) {
-    GraphKey key = {m->B, m->T, m->grad_scale, m->pending, m->batch.starts != NULL};
+    double grad_scale = m->paired ? 1 : m->grad_scale; // that of pairs lies on the device
+    GraphKey key = {m->B, m->T, grad_scale, m->pending, m->batch.starts != NULL, m->paired};
     m->pending = 0;
     return key;
 }
@@ -452,6 +480,22 @@ static GraphKey take_pending(Model *m) {
 static void catch_up(Model *m) { run_passes(m, take_pending(m).passes, true); }
 
 static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
+
+static void model_pairs(Model *m, const PairBatch *pairs) {
+    size_t N = (size_t)m->setup.batch_size * (size_t)m->setup.seq_len;
+    if (!m->weights) {
+        pairs_open(&m->device_pairs, m->loss, N, &m->gpu);
+        m->weights = (float *)device_alloc(&m->gpu, sizeof(float) * N, "the weights of pairs");
+        m->figures = (double *)device_alloc(&m->gpu, sizeof(double) * PAIR_FIGURE_COUNT, "the figures of pairs");
+    }
+    m->pairs = *pairs;
+}
+
+static void model_figures(Model *m, double *figures) {
+    catch_up(m);
+    device_read(&m->gpu, figures, m->figures, sizeof(double) * PAIR_FIGURE_COUNT);
+    CUDA_CHECK(cudaMemsetAsync(m->figures, 0, sizeof(double) * PAIR_FIGURE_COUNT, m->gpu.stream));
+}
 
 static void model_backward(Model *m, bool last) {
     m->pending |= PASS_BACKWARD;
@@ -708,14 +752,15 @@ static void model_destroy(Model *m) {
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss,   m->place,
-                   m->rule,        m->result,   m->cache, m->kept,   m->joined, m->rows};
+    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->place,   m->rule,
+                   m->result,      m->cache,    m->kept, m->joined, m->rows, m->weights, m->figures};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
     free(m->logits_host);
     free(m->description.data);
     batch_close(&m->batch);
+    pairs_close(&m->device_pairs);
     nvml_close(&m->nvml);
     shards_close(&m->shards);
     gemm_close(&m->gpu);

@@ -24,6 +24,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/loss.h"
 #include "llmc/cpu/mlp.h"
 #include "llmc/cpu/norm.h"
+#include "llmc/cpu/objective.h"
 #include "llmc/cpu/peak.h"
 #include "llmc/cpu/prefix.h"
 #include "llmc/cpu/rope.h"
@@ -65,7 +66,10 @@ struct Model {
     ModelBatch batch; // of the last forward pass
     uint64_t seed;    // of dropout, and the run's number of the first token of a training pass
     int64_t token;
-    bool drops; // the last forward pass was one of training
+    bool drops;      // the last forward pass was one of training
+    PairBatch pairs; // of the next pass, as model_pairs said; items NULL: there are none
+    real *weights;   // (N) of its tokens, NULL until there are pairs
+    double figures[PAIR_FIGURE_COUNT];
     double loss;
 };
 
@@ -294,6 +298,24 @@ static void model_share(Model *m, bool keep, const int32_t *row_of) {
     m->keep = keep, m->row_of = row_of;
 }
 
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the pairs'
+// losses to the model's. A chunk of all rows is still there as logits then.
+static const real *pair_losses(Model *m, Matrix head, double grad_scale, int N) {
+    const ModelBatch *b = &m->batch;
+    int C = m->config.channels, V = m->config.vocab_size;
+    Activations a = activations_of(m, 0);
+    for (int row = 0; row < N; row += m->logits_rows) {
+        int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
+        LinearShape chunk = {rows, C, V};
+        linear_forward(m->logits, a.normf + (size_t)row * (size_t)C, head, NULL, NULL, chunk, &m->cpu);
+        cross_entropy(a.losses + row, m->logits, b->targets + row, NULL, 0, rows, V, &m->cpu);
+    }
+    if (!m->weights) m->weights = (real *)cpu_alloc(sizeof(real) * (size_t)(m->setup.batch_size * m->setup.seq_len));
+    m->pairs.scale = grad_scale;
+    m->loss += objective_weights(m->weights, m->figures, a.losses, &m->pairs, N, &m->cpu);
+    return m->weights;
+}
+
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
@@ -322,22 +344,32 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
         dhead = c->tied ? dw.wte : dw.head_w;
         dnormf = backward_of(m, 0).normf;
     }
+    const real *weights = m->pairs.items && grad_scale != 0 ? pair_losses(m, head, grad_scale, N) : NULL;
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         size_t at = (size_t)row * (size_t)C;
         LinearShape chunk = {rows, C, V};
-        linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
+        if (!weights || rows < N) linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
         for (size_t i = 0; logits_out && i < (size_t)rows * (size_t)V; i++)
             logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
-        cross_entropy(a.losses + row, m->logits, batch->targets + row, (real)grad_scale, rows, V, cpu);
+        const real *own = weights ? weights + row : NULL;
+        cross_entropy(a.losses + row, m->logits, batch->targets + row, own, (real)grad_scale, rows, V, cpu);
         if (grad_scale == 0) continue;
         linear_backward_weight(dhead, NULL, m->logits, a.normf + at, chunk, cpu);
         linear_backward_input(dnormf + at, m->logits, head, chunk, cpu);
     }
-    for (int i = 0; i < N; i++) m->loss += (double)a.losses[i];
+    for (int i = 0; i < N && !weights; i++) m->loss += (double)a.losses[i];
+    m->pairs.items = NULL;
 }
 
 static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
+
+static void model_pairs(Model *m, const PairBatch *pairs) { m->pairs = *pairs; }
+
+static void model_figures(Model *m, double *figures) {
+    memcpy(figures, m->figures, sizeof m->figures);
+    memset(m->figures, 0, sizeof m->figures);
+}
 
 static void model_backward(Model *m, bool last) {
     const Config *c = &m->config;
@@ -573,6 +605,7 @@ static void model_destroy(Model *m) {
     free(m->cache);
     free(m->kept);
     free(m->joined);
+    free(m->weights);
     cpu_close(&m->cpu);
     free(m);
 }

@@ -11,6 +11,7 @@ outside those two files does arithmetic on a model. All functions are called fro
 #include "base/threads.h"
 #include "ranks/dist.h"
 #include "model.h"
+#include "objective.h"
 #include <math.h>
 
 typedef struct Model Model;
@@ -163,6 +164,14 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
 // Which token of the run the next training pass begins with, counted over all ranks: what dropout leaves out of an
 // adapter's input is a function of it and the seed. Without such a call: token 0, seed 0.
 static void model_place(Model *m, uint64_t seed, int64_t token);
+
+// Of the next model_forward, if it is one of training (grad_scale != 0): its targets are those of pairs of answers. Its
+// loss, of which the gradient will be and which model_loss and model_update report, is the sum of the pairs' losses
+// (objective.h). The caller keeps the items until model_forward has returned.
+static void model_pairs(Model *m, const PairBatch *pairs);
+
+// What is told of the pairs (PAIR_FIGURE_COUNT), summed since the last call, on this rank.
+static void model_figures(Model *m, double *figures);
 
 // Backward through the last forward pass; gradients accumulate until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.

@@ -385,7 +385,7 @@ static void norm_backward_work(void *context, int turn) {
 }
 static void loss_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    cross_entropy(s->d, s->a, s->targets, (real)0.001, s->N, s->C, s->cpu);
+    cross_entropy(s->d, s->a, s->targets, NULL, (real)0.001, s->N, s->C, s->cpu);
     (void)turn;
 }
 static void embedding_forward_work(void *context, int turn) {

@@ -204,7 +204,7 @@ static void bench_kernels(Bench *b) {
     row(b, "embedding", [=]() { embedding_forward<real>(x, {m->batch.inputs, NULL, 0, B, T}, w.wte, w.wpe, C, gpu); });
     row(b, "embedding: backward", [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, m->batch.groups, C, V, gpu); });
     row(b, "softmax, loss, gradient",
-        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.targets, 1e-6f, rows, V, W, gpu); });
+        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.targets, NULL, 1e-6f, rows, V, W, gpu); });
     row(b, "gradient norm + AdamW", [=]() { update_pass(m); });
     for (int i = 0; i < b->work.count; i++)
         if (b->work.items[i].ms < 0) fail("bench_gpu: nothing measures \"%s\"", b->work.items[i].name);

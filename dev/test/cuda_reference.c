@@ -71,8 +71,9 @@ void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const 
     (void)V;
     embedding_backward(dwte, dwpe, dx, (TokenRows){tokens, NULL, 0, B, T}, C, &cpu);
 }
-void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, double dscale, int N, int V) {
-    cross_entropy(losses, logits, targets, dscale, N, V, &cpu);
+void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, const double *weights, double dscale,
+                       int N, int V) {
+    cross_entropy(losses, logits, targets, weights, dscale, N, V, &cpu);
 }
 double ref_sum_of_squares(const double *x, size_t n) { return sum_of_squares(x, n, &cpu); }
 void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, double lr, double beta1, double beta2,

@@ -43,7 +43,7 @@ void ref_qk_backward(double *, double *, double *, const double *, const double 
                      const double *, const double *, int, int, int, int, int);
 void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
 void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
-void ref_cross_entropy(double *, double *, const int32_t *, double, int, int);
+void ref_cross_entropy(double *, double *, const int32_t *, const double *, double, int, int);
 double ref_sum_of_squares(const double *, size_t);
 void ref_muon(double *, double *, double *, const double *, int, int, MuonRule, double, double, double);
 void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t,
@@ -348,14 +348,14 @@ template <typename Real> static void test_loss(Test *t, int N, int V, double dsc
     Array<float> kept_losses(t, N);
     CUDA_CHECK(cudaMemcpy(kept.device, logits.device, sizeof(Real) * N * V, cudaMemcpyDeviceToDevice));
     t->gpu->loss_way = LOSS_AGAIN;
-    cross_entropy<Real>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    cross_entropy<Real>(losses.device, logits.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
     t->gpu->loss_way = LOSS_KEPT;
-    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
     expect(t,
            same_bits(t, logits.device, kept.device, (size_t)N * V) &&
                same_bits(t, losses.device, kept_losses.device, N),
            "kept in shared memory, the same bits");
-    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, dscale, N, V);
     losses.check("losses", FLOAT_BOUND);
     logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<Real>());
     double *total, host = 2.5, wanted = host;
@@ -386,9 +386,9 @@ template <typename Real> static void test_loss_rows(Test *t, int N, int V, int l
                                                                  : INFINITY);
     before = values;
     CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(Real) * values.size(), cudaMemcpyHostToDevice));
-    cross_entropy<Real>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
-    cross_entropy<Real>(again.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
-    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    cross_entropy<Real>(losses.device, wide.device, targets.device, NULL, (float)dscale, N, V, ld, t->gpu);
+    cross_entropy<Real>(again.device, logits.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, dscale, N, V);
     again.host = losses.host;
     losses.check("losses of rows apart", FLOAT_BOUND);
     again.check("losses of rows side by side", FLOAT_BOUND);
@@ -446,8 +446,8 @@ template <typename Real> static void test_loss_not_finite(Test *t, int V) {
             Array<float> losses(t, 3);
             Tokens targets(ids);
             std::vector<float> got(3);
-            cross_entropy<Real>(losses.device, logits.device, targets.device, 1.0f, 3, V, V, t->gpu);
-            ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), 1.0, 3, V);
+            cross_entropy<Real>(losses.device, logits.device, targets.device, NULL, 1.0f, 3, V, V, t->gpu);
+            ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, 1.0, 3, V);
             device_synchronize(t->gpu);
             CUDA_CHECK(cudaMemcpy(got.data(), losses.device, sizeof(float) * 3, cudaMemcpyDeviceToHost));
             expect(t, isfinite(got[0]) && isfinite(got[2]) && isfinite(got[1]) == (kind == 6), names[kind]);

@@ -783,12 +783,12 @@ static void loss_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 ignored ? 0 : (p * (1 + fabs(m - (double)x[(size_t)i * V + v])) + (v == targets[i])) * dscale;
         }
     }
-    cross_entropy(losses, x, targets, 0, N, V, cpu);
+    cross_entropy(losses, x, targets, NULL, 0, N, V, cpu);
     kernel_compare("cross_entropy, loss", losses, want_l, size_l, (size_t)N, 8);
     CHECK(memcmp(kept, x, n * sizeof(real)) == 0, "cross_entropy changed the logits although dscale is 0");
     real *first = kernel_garbage((size_t)N);
     memcpy(first, losses, sizeof(real) * (size_t)N);
-    cross_entropy(losses, x, targets, (real)dscale, N, V, cpu);
+    cross_entropy(losses, x, targets, NULL, (real)dscale, N, V, cpu);
     CHECK(memcmp(first, losses, sizeof(real) * (size_t)N) == 0,
           "cross_entropy: the loss depends on whether the gradient is wanted");
     kernel_compare("cross_entropy, gradient", x, want, size, n, 8 + 0.1 * sqrt(V));

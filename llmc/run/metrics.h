@@ -22,7 +22,7 @@ typedef struct {
     double val_loss, val_bits; // the newest; NAN: none yet, or not known
     int64_t val_tokens;        // that it is the mean over
     SpikeEvent event;
-    const char *more, *scores; // further `, "name": value` pairs of this line, or NULL
+    const char *more, *scores, *pairs; // further `, "name": value` pairs of this line, or NULL
 } StepMetrics;
 
 // Appends `"name": value`; JSON knows neither NaN nor infinities.
@@ -77,6 +77,7 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
                 {"gpu_energy_kwh", isfinite(d->energy_kwh), d->energy_kwh}};
     for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
         if (more[i].said) str_puts(s, ", "), metrics_number(s, more[i].name, more[i].value);
+    if (m->pairs) str_puts(s, m->pairs);
     if (m->more) str_puts(s, m->more);
     if (m->scores) str_puts(s, m->scores);
     str_puts(s, "}\n");

@@ -63,7 +63,8 @@ static const Verb verbs[VERB_COUNT] = {
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
 #define FORMATS(X)                                                                                                     \
     X(FORMAT_USUAL, "usual")                                                                                           \
-    X(FORMAT_TEXT, "text") X(FORMAT_CHAT, "chat") X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
+    X(FORMAT_TEXT, "text")                                                                                             \
+    X(FORMAT_CHAT, "chat") X(FORMAT_PREFERENCES, "preferences") X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
 #define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
 enum { FORMATS(CHOICE_ENUM) };
@@ -225,6 +226,14 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, adam_eps, "1e-8", 1e-30, 1, "", O_TRAIN | O_DUMP, "AdamW: added to the root of the second moment")         \
     X(CHOICE, optimizer, "adamw", 0, 0, CHOICES(OPTIMIZERS), O_TRAIN | O_DUMP | O_INFO,                                \
       "what moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them")               \
+    X(CHOICE, objective, "next", 0, 0, CHOICES(OBJECTIVES), O_TRAIN,                                                   \
+      "what is learnt: next: the next token; of pairs of answers (tokenize --format=preferences) dpo, ipo (both beside " \
+      "the model as it was, whose log-probabilities are stored beside the shards), simpo or orpo")                     \
+    X(REAL, beta, "0.1", 1e-9, 1e9, "", O_TRAIN,                                                                       \
+      "dpo, ipo, simpo: how much a log-probability is worth, and so how near the model stays to its reference; orpo: " \
+      "how much the pairs weigh beside the chosen answers")                                                            \
+    X(REAL, label_smoothing, "0", 0, 0.5, "", O_TRAIN, "dpo, simpo: the share of pairs that may be the wrong way round") \
+    X(REAL, simpo_gamma, "0.5", 0, 1e9, "", O_TRAIN, "simpo: by how much the chosen answer should be ahead")            \
     X(REAL, muon_lr, "0", 0, 10, "", O_TRAIN | O_DUMP, "Muon: peak learning rate of its matrices (0: --lr)")           \
     X(CHOICE, muon_scale, "rms", 0, 0, CHOICES(MUON_SCALES), O_TRAIN | O_DUMP,                                         \
       "Muon: its updates are as long as AdamW's, so that --lr and --weight_decay carry over (rms), or as its authors "  \
@@ -312,7 +321,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "export: the file's: gguf, or folder: a Hugging Face model folder, of a model with its adapter merged; "          \
       "tokenize: the input's: text, or chat: JSON lines {messages: [{role, content}]}, also "                           \
       "{conversations: [{from, value}]} and {instruction, input, output}, by the chat template of the tokenizer's "     \
-      "folder (ChatML where it has none); usual: gguf, text")                                                           \
+      "folder (ChatML where it has none); preferences: pairs of answers, {prompt, chosen, rejected} as texts or lists " \
+      "of messages, by the same template; usual: gguf, text")                                                           \
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_CHAT | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \

@@ -15,6 +15,7 @@ checkpoint that the run goes on from.
 #include "followers.h"
 #include "inputs.h"
 #include "metrics.h"
+#include "objectives.h"
 #include "preflight.h"
 #include "room.h"
 #include "rule.h"
@@ -66,6 +67,8 @@ typedef struct {
     int32_t *inputs, *targets; // (micro_batches, B, T) each: of the step that comes
     int32_t *starts;           // (micro_batches, B, T), of conversations; else NULL
     double step_targets;       // that count in it, on all ranks
+    double step_items;         // that its loss is the mean of: those targets, or pairs
+    PairPasses pairs;          // of --objective
     double data_seconds;       // to read them
     bool data_ok;              // they could be read
     Error data_err;            // why not
@@ -134,9 +137,26 @@ static inline bool trainer_load_start(Trainer *t) {
     return weights;
 }
 
+// The references of pairs that are missing, by the weights that the run begins with, which the model has.
+static inline void trainer_references(Trainer *t) {
+    References *r = &t->pairs.references;
+    double start = clock_seconds();
+    int64_t missing = r->missing;
+    if (!r->count) return;
+    if (missing) {
+        Evaluation e = {t->model, t->source, NULL, t->dist, t->B, 0, NULL, NULL};
+        const char *numbers = model_precision(t->model) == PRECISION_BF16 ? "bf16" : "fp32";
+        references_compute(r, &e, path_of("%s, %s", engine_name(), numbers).text);
+    }
+    log_line(&t->log, "references: %lld pairs by the model of hash %016" PRIx64 ", %lld of them stored; %.1f s",
+             (long long)(r->stored + missing), r->model, (long long)r->stored, clock_seconds() - start);
+}
+
 static inline void trainer_load(Trainer *t, const char *checkpoint) {
     trainer_load_base(t);
+    if (*checkpoint && t->pairs.references.missing && !t->in.config.lora.rank) trainer_load_start(t);
     if (*checkpoint) {
+        trainer_references(t);
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
         log_notes(&t->log, &t->notes);
@@ -151,6 +171,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     } else {
         log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
     }
+    if (!*checkpoint) trainer_references(t);
 }
 
 // Has the run made its last step?
@@ -195,6 +216,10 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     log_text(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);
+    if (o->objective != OBJECTIVE_NEXT)
+        log_line(log,
+                 "objective: %s, beta %g, label smoothing %g, gamma %g; the loss is the mean over pairs of answers",
+                 objective_name(o->objective), o->beta, o->label_smoothing, o->simpo_gamma);
     double epochs = (double)o->steps * ((double)t->step_tokens / t->T) / (double)t->source.sequences;
     char steps[64];
     if (o->time_budget > 0) snprintf(steps, sizeof steps, "as many steps as fit into %g minutes", o->time_budget);
@@ -223,7 +248,8 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
 // An option that changes nothing beside the others is an error: whoever gave it expects something of it.
 static inline bool trainer_options_effective(const Options *o, Error *err) {
     const bool muon = o->optimizer != OPTIMIZER_ADAMW, normuon = o->optimizer == OPTIMIZER_NORMUON,
-               samples = o->sample_every > 0;
+               samples = o->sample_every > 0, pairs = o->objective != OBJECTIVE_NEXT,
+               smoothed = o->objective == OBJECTIVE_DPO || o->objective == OBJECTIVE_SIMPO;
     const struct {
         const char *name, *needs;
         bool met;
@@ -240,6 +266,9 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"lora_dropout", "--lora_rank", o->lora_rank > 0},
                  {"lora_rs", "--lora_rank", o->lora_rank > 0},
                  {"lora_plus", "--lora_rank", o->lora_rank > 0},
+                 {"beta", "--objective=dpo, ipo, simpo or orpo", pairs},
+                 {"label_smoothing", "--objective=dpo or simpo", smoothed},
+                 {"simpo_gamma", "--objective=simpo", o->objective == OBJECTIVE_SIMPO},
                  {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"sample_prompt", "--sample_every", samples},
@@ -457,7 +486,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Error err;
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
     dist_agree(dist,
-               trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) &&
+               trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) && objective_check(&t->in, o, &err) &&
                    (o->batch_size == INT_AUTO ? trainer_batches_free(t, &err) : trainer_batches(t, &err)),
                &err);
     Str s;
@@ -496,7 +525,12 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     if (!t->finished && weights)
         dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&there, from, &err), &err);
     if (t->finished) return;
-    dist_agree(dist, dist->rank > 0 || !o->lora_rank || adapter_base(&t->in.base, o->model, &err), &err);
+    bool reference = objective_has_reference(o->objective);
+    dist_agree(dist, dist->rank > 0 || !(o->lora_rank || reference) || adapter_base(&t->in.base, o->model, &err), &err);
+    References *r = &t->pairs.references;
+    if (reference) r->sets[r->count++] = &t->in.train;
+    if (reference && o->val_every > 0) r->sets[r->count++] = &t->in.val;
+    references_open(r, t->in.base, dist);
     dist_agree(dist, engine_preflight(dist, &err), &err);
     dist_agree(dist, trainer_fit(t, &err), &err);
 }
@@ -515,6 +549,7 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
     Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
     t->budget.limit = 60 * o->time_budget;
+    t->pairs.rule = objective_of_options(o);
     t->budget.clock = clock_seconds;
     t->spikes = spikes;
     t->stop = stop;
@@ -653,6 +688,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     if (t->source.documents) t->starts = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    pair_passes_open(&t->pairs, t->micro_batches, t->B, t->T);
     Evaluation v =
         {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
@@ -693,6 +729,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->inputs);
     free(t->targets);
     free(t->starts);
+    pair_passes_free(&t->pairs);
     if (t->lock > 0) close(t->lock);
     free(t->notes.data);
     t->dist->watchdog = NULL;

@@ -201,8 +201,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     memset(&told, 0, sizeof told);
     options_line(&told, o);
     if (o->format == FORMAT_GGUF || o->format == FORMAT_FOLDER)
-        fail("--format=gguf and folder are for export; the input of tokenize is text or chat");
-    if (o->format == FORMAT_CHAT) {
+        fail("--format=gguf and folder are for export; the input of tokenize is text, chat or preferences");
+    if (o->format == FORMAT_CHAT || o->format == FORMAT_PREFERENCES) {
         int code = tokenize_chat(o, program.text, told.data);
         free(told.data);
         return code;
@@ -398,8 +398,8 @@ static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     bool folder;
-    if (o->format == FORMAT_TEXT || o->format == FORMAT_CHAT)
-        fail("--format=text and chat are for tokenize; export writes gguf, or a folder");
+    if (o->format == FORMAT_TEXT || o->format == FORMAT_CHAT || o->format == FORMAT_PREFERENCES)
+        fail("--format=text, chat and preferences are for tokenize; export writes gguf, or a folder");
     if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
     Config preset;
     if (!folder && config_of_preset(&preset, o->model, &err))

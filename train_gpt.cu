@@ -335,8 +335,8 @@ static real *layer_input_gradient(const Model *m, int layer) {
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
 
-// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the pairs'
-// losses to the model's. A chunk of all rows is still there as logits then.
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the
+// pairs' losses to the model's. A chunk of all rows is still there as logits then.
 static const float *pair_losses(Model *m, const real *head, int N) {
     Device *gpu = &m->gpu;
     int C = m->config.channels, V = m->config.vocab_size, W = m->logits_width;

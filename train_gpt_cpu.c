@@ -298,8 +298,8 @@ static void model_share(Model *m, bool keep, const int32_t *row_of) {
     m->keep = keep, m->row_of = row_of;
 }
 
-// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the pairs'
-// losses to the model's. A chunk of all rows is still there as logits then.
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the
+// pairs' losses to the model's. A chunk of all rows is still there as logits then.
 static const real *pair_losses(Model *m, Matrix head, double grad_scale, int N) {
     const ModelBatch *b = &m->batch;
     int C = m->config.channels, V = m->config.vocab_size;

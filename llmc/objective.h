@@ -49,7 +49,7 @@ static inline bool objective_has_reference(int objective) {
 // answers' targets are at [chosen_answer, rejected) and [rejected_answer, end).
 typedef struct {
     int32_t chosen, rejected, end, chosen_answer, rejected_answer;
-    float chosen_reference, rejected_reference; // log-probabilities; 0 where there is no reference
+    double chosen_reference, rejected_reference; // log-probabilities; 0 where there is no reference
 } ModelPair;
 
 // The pairs of a pass.
@@ -109,7 +109,7 @@ HD static inline void pair_numbers(PairNumbers *p, const ObjectiveRule *rule, co
     p->nll_weight = 0;
     if (rule->objective == OBJECTIVE_DPO || rule->objective == OBJECTIVE_IPO) {
         told_c = c, told_r = r;
-        c -= (double)pair->chosen_reference, r -= (double)pair->rejected_reference;
+        c -= pair->chosen_reference, r -= pair->rejected_reference;
     } else told_c = c /= nc, told_r = r /= nr;
     if (rule->objective == OBJECTIVE_IPO) {
         double off = c / nc - r / nr - 1 / (2 * b);

@@ -153,7 +153,8 @@ template <typename Real> static inline size_t loss_row_bytes(int V) {
 
 // losses (N). logits (N, V), rows ld >= V apart: in logits, out dlogits = (softmax - onehot) * dscale, and zeros in the
 // columns from V on, whatever was there; left as they are when dscale == 0. targets (N) on the device: in [0, V), or
-// -1: ignored, loss 0 and gradient 0. weights (N) on the device: a row's own dscale; NULL: all have the same. A row with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
+// -1: ignored, loss 0 and gradient 0. weights (N) on the device: a row's own dscale; NULL: all have the same. A row
+// with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
 template <typename Real>
 static inline void cross_entropy(float *losses, Real *logits, const int32_t *targets, const float *weights,
                                  float dscale, int N, int V, int ld, Device *d) {

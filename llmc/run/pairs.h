@@ -11,7 +11,7 @@ A row holds whole pairs (chat_rows.h), so that every pass has both sides of each
 
 #include "evaluate.h"
 
-// Appends the pairs of a row that was read into rows, whose first token is number `first` of its pass; returns how many.
+// items: the pairs of a row that was read into rows, whose first token is number `first` of its pass; returns how many.
 // ORPO's targets are all tokens of the chosen side: they are put in.
 static inline int pairs_of_row(ModelPair *items, const Dataset *d, int64_t sequence, int32_t first, SourceRows rows,
                                int objective) {
@@ -24,9 +24,9 @@ static inline int pairs_of_row(ModelPair *items, const Dataset *d, int64_t seque
         while (rows.targets[answer[0]] < 0) answer[0]++;
         while (rows.targets[answer[1]] < 0) answer[1]++;
         for (int32_t k = t; objective == OBJECTIVE_ORPO && k < answer[0]; k++) rows.targets[k] = rows.inputs[k + 1];
-        const float *r = s->references ? s->references + 2 * (int64_t)all[i].number : NULL;
+        const double *r = s->references ? s->references + 2 * (int64_t)all[i].number : NULL;
         ModelPair pair = {first + t,         first + other,   first + end,    first + answer[0],
-                          first + answer[1], r ? r[0] : 0.0f, r ? r[1] : 0.0f};
+                          first + answer[1], r ? r[0] : 0, r ? r[1] : 0};
         items[i] = pair;
     }
     return (int)n;
@@ -68,8 +68,8 @@ static inline bool pairs_sweep_batch(const Evaluation *e, int objective, int64_t
 }
 
 // Visits the first `sequences` rows of a source, which is a data set in its own order. Called by all ranks, which share
-// the rows. False on those that could not read theirs: the passes went on for the others. *whole: e->go_on has not ended
-// it.
+// the rows. False on those that could not read theirs: the passes went on for the others. *whole: e->go_on has not
+// ended it.
 static inline bool pairs_sweep(const Evaluation *e, int objective, int64_t sequences, PairVisit *visit, void *context,
                                bool *whole, Error *err) {
     int B = e->batch_size, ranks = e->dist->size;

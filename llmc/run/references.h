@@ -4,13 +4,13 @@ references.h: the reference of DPO and IPO: what the model made of each answer b
     references_open(&r, data, count, hash, dist, err)      what is stored beside the shards of each data set
     references_compute(&r, &evaluation)                    what is missing, by the model as it is now; and stores it
 
-The log-probabilities of a shard's pairs are a file beside it, with .ref for .bin: the first run on a base computes them,
-all ranks together, and every further one (another beta, another rate, a resumed one) reads them. The file names the shard
-by its checksum and the model by its hash. Of another model it is an error: whose reference it is cannot be told from the
-numbers. Of another shard it is replaced. A pair that had no room in the rows of the run that wrote it is computed when
-rows are longer; numbers that are there stay, so that a run that goes on reads what it began with.
+The log-probabilities of a shard's pairs are a file beside it, with .ref for .bin: the first run on a base computes
+them, all ranks together, and every further one (another beta, another rate, a resumed one) reads them. The file names
+the shard by its checksum and the model by its hash. Of another model it is an error: whose reference it is cannot be
+told from the numbers. Of another shard it is replaced. A pair that had no room in the rows of the run that wrote it is
+computed when rows are longer; numbers that are there stay, so that a run that goes on reads what it began with.
 
-    ReferenceHeader, then float (pairs, 2): chosen, rejected; NaN: not known
+    ReferenceHeader, then double (pairs, 2): chosen, rejected; NaN: not known
 
 With an adapter the reference is the base without it, as it is before the first step, when B is 0.
 */
@@ -47,11 +47,11 @@ static inline Path reference_path(const Shard *s) {
     return path_of("%.*s" SHARD_REFERENCES, (int)n, s->path);
 }
 
-static inline uint64_t reference_sum(const ReferenceHeader *h, const float *numbers) {
+static inline uint64_t reference_sum(const ReferenceHeader *h, const double *numbers) {
     Xxh64 x;
     xxh64_init(&x, 0);
     xxh64_update(&x, h, offsetof(ReferenceHeader, sum));
-    xxh64_update(&x, numbers, sizeof(float) * 2 * (size_t)h->pairs);
+    xxh64_update(&x, numbers, sizeof(double) * 2 * (size_t)h->pairs);
     return xxh64_value(&x);
 }
 
@@ -61,7 +61,7 @@ static inline bool reference_read(Shard *s, uint64_t model, Error *err) {
     FileKind kind;
     Str text;
     ReferenceHeader h;
-    size_t numbers = sizeof(float) * 2 * (size_t)reference_pairs(s);
+    size_t numbers = sizeof(double) * 2 * (size_t)reference_pairs(s);
     memset(&text, 0, sizeof text);
     if (!path_look(path.text, &kind, err)) return false;
     if (kind == FILE_ABSENT) return true;
@@ -72,7 +72,7 @@ static inline bool reference_read(Shard *s, uint64_t model, Error *err) {
         ok = error_set(err, "%s holds no references of pairs; remove it, and they are computed anew", path.text);
     else if (h.shard == s->header.checksum &&
              (text.size != sizeof h + numbers || h.pairs != reference_pairs(s) ||
-              h.sum != reference_sum(&h, (const float *)(const void *)(text.data + sizeof h))))
+              h.sum != reference_sum(&h, (const double *)(const void *)(text.data + sizeof h))))
         ok = error_set(err, "%s is damaged; remove it, and the references are computed anew", path.text);
     else if (h.shard == s->header.checksum && h.model != model)
         ok = error_set(err,
@@ -93,7 +93,7 @@ static inline bool reference_write(const Shard *s, uint64_t model, const char *p
     snprintf(h.program, sizeof h.program, "%s", program);
     h.sum = reference_sum(&h, s->references);
     str_add(&text, (const char *)&h, sizeof h);
-    str_add(&text, (const char *)s->references, sizeof(float) * 2 * (size_t)h.pairs);
+    str_add(&text, (const char *)s->references, sizeof(double) * 2 * (size_t)h.pairs);
     bool ok = file_write_all(reference_path(s).text, text.data, text.size, err);
     free(text.data);
     return ok;
@@ -103,7 +103,7 @@ static inline bool reference_write(const Shard *s, uint64_t model, const char *p
 static inline int64_t reference_missing(const Shard *s) {
     int64_t missing = 0;
     for (int64_t i = 0; i < s->rows.conversations; i++) {
-        const float *r = s->references + 2 * (int64_t)s->rows.items[i].number;
+        const double *r = s->references + 2 * (int64_t)s->rows.items[i].number;
         missing += isnan(r[0]) || isnan(r[1]);
     }
     return missing;
@@ -119,15 +119,15 @@ static inline void references_open(References *r, uint64_t model, const Dist *di
         for (int i = 0; i < r->sets[k]->count; i++) {
             Shard *s = &r->sets[k]->shards[i];
             size_t n = 2 * (size_t)reference_pairs(s);
-            s->references = (float *)mem_alloc(sizeof(float) * (n ? n : 1));
-            for (size_t j = 0; j < n; j++) s->references[j] = NAN;
+            s->references = (double *)mem_alloc(sizeof(double) * (n ? n : 1));
+            for (size_t j = 0; j < n; j++) s->references[j] = (double)NAN;
             ok = ok && (dist->rank > 0 || reference_read(s, r->model, &err));
         }
     dist_agree(dist, ok, &err);
     for (int k = 0; k < r->count; k++)
         for (int i = 0; i < r->sets[k]->count; i++) {
             Shard *s = &r->sets[k]->shards[i];
-            size_t left = sizeof(float) * 2 * (size_t)reference_pairs(s), most = (size_t)1 << 30;
+            size_t left = sizeof(double) * 2 * (size_t)reference_pairs(s), most = (size_t)1 << 30;
             for (size_t at = 0; at < left; at += most)
                 dist_broadcast(dist, (char *)s->references + at, left - at < most ? left - at : most);
             r->missing += reference_missing(s);
@@ -185,7 +185,7 @@ static inline void references_compute(References *r, const Evaluation *e, const 
             for (int64_t j = 0; j < s->rows.conversations; j++) {
                 int64_t at = 2 * (int64_t)s->rows.items[j].number;
                 if (isnan(s->references[at]) || isnan(s->references[at + 1]))
-                    for (int side = 0; side < 2; side++) s->references[at + side] = (float)values[at + side];
+                    for (int side = 0; side < 2; side++) s->references[at + side] = values[at + side];
             }
             ok = ok && (!here || e->dist->rank > 0 || reference_write(s, r->model, program, &err));
         }

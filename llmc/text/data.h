@@ -102,7 +102,7 @@ typedef struct {
     ShardHeader header;  // of a shard of llm.c: what is known, the rest 0
     bool checked;        // has checksums of its own
     ChatRows rows;       // of conversations; else empty
-    float *references;   // (pairs, 2): log-probabilities of their answers, where somebody has put them; else NULL
+    double *references;  // (pairs, 2): log-probabilities of their answers, where somebody has put them; else NULL
     int64_t first;       // number of its first sequence
     int64_t sequences;
 } Shard;

@@ -6,8 +6,8 @@ pair_lines.h: a pair of answers from a line of JSON, in the forms of TRL's prefe
     {"chosen": [messages], "rejected": [messages]}                        what both begin with is the prompt
 
 A message is {"role", "content"}. Mixtures are read, too: a list as prompt of two texts; a text as prompt of two lists,
-which hold it themselves or begin with the answer. The two sides differ in one answer of the assistant, the last message of
-each; what comes before it is the same. Texts are rendered by the chat template as messages are, unlike TRL's plain
+which hold it themselves or begin with the answer. The two sides differ in one answer of the assistant, the last message
+of each; what comes before it is the same. Texts are rendered by the chat template as messages are, unlike TRL's plain
 texts: what is learnt is what a server asks for.
 */
 #ifndef LLMC_PAIR_LINES_H

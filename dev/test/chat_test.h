@@ -357,7 +357,7 @@ static void test_chat_shards(void) {
     for (int shards = 0; shards < 2; shards++) {
         ChatStats stats;
         memset(&stats, 0, sizeof stats);
-        ChatJob job = {&tok, input.text, 0, shards ? 1024 : 0, false, "test", NULL};
+        ChatJob job = {&tok, input.text, 0, shards ? 1024 : 0, false, "test", NULL, false};
         CHECK(chat_tokenize_files(&job, test_temp("chat").text, &stats, &err), "%s", err.text);
         CHECK(stats.conversations[0] == 200 && stats.answers[0] == 794 && stats.lines == 200, "%lld conversations",
               (long long)stats.conversations[0]);
@@ -380,7 +380,7 @@ static void test_chat_shards(void) {
         ChatStats stats;
         memset(&stats, 0, sizeof stats);
         chat_test_file(&text, lines);
-        ChatJob job = {&tok, input.text, 0.001, 0, false, "test", NULL};
+        ChatJob job = {&tok, input.text, 0.001, 0, false, "test", NULL, false};
         CHECK(file_write_all(input.text, text.data, text.size, &err) &&
                   chat_tokenize_files(&job, test_temp("chat").text, &stats, &err) &&
                   stats.conversations[0] + stats.conversations[1] == lines && stats.conversations[1] == (lines > 1),
@@ -405,7 +405,7 @@ static void test_chat_refusals(void) {
     chat_test_file(&text, 3);
     str_puts(&text, "\n{\"instruction\": \"a\", \"output\": \"\\nb\"}\n{\"messages\": 3}\n{\"messages\": 4}\n");
     Path input = test_temp("bad.jsonl");
-    ChatJob job = {&tok, input.text, 0, 0, false, "test", NULL};
+    ChatJob job = {&tok, input.text, 0, 0, false, "test", NULL, false};
     CHECK(file_write_all(input.text, text.data, text.size, &err) &&
               chat_tokenize_files(&job, test_temp("bad").text, &stats, &err),
           "%s", err.text);

@@ -1064,21 +1064,25 @@ static void test_model_folders(void) {
 
 #ifdef REAL_DOUBLE
 
-enum { FD_T = 13, FD_PASSES = 2 };
+enum { FD_T = 13, FD_PASSES = 2, FD_PAIRS = 3 };
 
 typedef struct {
     Model *m;
     int passes; // micro-batches of 2 and of 1 sequences
     int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T], starts[2 * FD_T];
-    bool documents; // rows hold several
-    bool drops;     // the loss has dropout, which passes of training alone have
+    bool documents;  // rows hold several
+    bool drops;      // the loss has dropout, which passes of training alone have
+    PairBatch pairs; // of both rows, of which the first FD_PAIRS - 1 lie in the first; rule OBJECTIVE_NEXT: none are
 } FiniteDifference;
 
 static double fd_loss(FiniteDifference *f, double scale) {
     double loss = 0;
     for (int i = 0; i < f->passes; i++) {
         ModelBatch batch = {f->tokens[i], f->targets[i], f->documents ? f->starts : NULL, 2 - i, FD_T};
-        loss += model_pass_of(f->m, batch, scale, NULL);
+        PairBatch pairs = f->pairs;
+        pairs.count -= i;
+        if (pairs.count) model_pairs(f->m, &pairs);
+        loss += model_pass_of(f->m, batch, pairs.count ? 1 : scale, NULL);
     }
     return loss;
 }
@@ -1109,7 +1113,13 @@ static void fd_check(const char *what, const Param *p, const char *where, double
           what, p->name, where, ours, theirs, error);
 }
 
-static void fd_config(const char *what, Config c, int recompute, bool accumulate, bool documents) {
+// rule: NULL, or of pairs of answers, whose sides are documents of the rows.
+static void fd_config_of(const char *what, Config c, int recompute, bool accumulate, bool documents,
+                         const ObjectiveRule *rule) {
+    // Sides of one token and of several, with and without a prompt; references as a model might have had them.
+    static const ModelPair pairs[FD_PAIRS] = {{0, 3, 4, 1, 3, -9, -5},
+                                              {4, 8, 11, 6, 9, -8, -11},
+                                              {FD_T, FD_T + 1, FD_T + 6, FD_T, FD_T + 3, -4, -13}};
     static const int32_t starts[2][FD_T] = {{0, 0, 0, 3, 4, 4, 4, 4, 8, 8, 8, 11, 11}, {0, 1, 1, 1, 1, 1, 6, 6, 6, 6}};
     FiniteDifference f;
     memset(&f, 0, sizeof f);
@@ -1126,8 +1136,9 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
     for (int i = 0; i < FD_PASSES; i++) {
         model_random_ids(f.tokens[i], 2 * FD_T, c.vocab_size, 10 + (uint64_t)i);
         model_random_ids(f.targets[i], 2 * FD_T, c.vocab_size, 20 + (uint64_t)i);
-        f.targets[i][3] = -1; // not counted
+        f.targets[i][11] = -1; // not counted
     }
+    if (rule) f.pairs.items = pairs, f.pairs.count = FD_PAIRS, f.pairs.rule = *rule;
     fd_loss(&f, 1);
     size_t gradients = m->shards.gradient_start[m->shards.table.segments];
     real *kept = (real *)mem_alloc(sizeof(real) * gradients); // passes with dropout add to the model's
@@ -1168,6 +1179,10 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
     }
     free(kept);
     model_destroy(m);
+}
+
+static void fd_config(const char *what, Config c, int recompute, bool accumulate, bool documents) {
+    fd_config_of(what, c, recompute, accumulate, documents, NULL);
 }
 
 static void test_model_finite_differences(void) {

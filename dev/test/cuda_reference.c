@@ -12,6 +12,7 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #include "../../llmc/cpu/mlp.h"
 #include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
+#include "../../llmc/cpu/objective.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/rope.h"
 
@@ -74,6 +75,9 @@ void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const 
 void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, const double *weights, double dscale,
                        int N, int V) {
     cross_entropy(losses, logits, targets, weights, dscale, N, V, &cpu);
+}
+double ref_objective_weights(double *weights, double *figures, const double *losses, const PairBatch *pairs, int N) {
+    return objective_weights(weights, figures, losses, pairs, N, &cpu);
 }
 double ref_sum_of_squares(const double *x, size_t n) { return sum_of_squares(x, n, &cpu); }
 void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, double lr, double beta1, double beta2,

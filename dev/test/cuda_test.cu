@@ -20,6 +20,7 @@ Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 i
 #include "../../llmc/cuda/mlp.h"
 #include "../../llmc/cuda/norm.h"
 #include "../../llmc/cuda/muon.h"
+#include "../../llmc/cuda/objective.h"
 #include "../../llmc/cuda/optimizer.h"
 #include "../../llmc/cuda/rope.h"
 #include <string>
@@ -44,6 +45,7 @@ void ref_qk_backward(double *, double *, double *, const double *, const double 
 void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
 void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
 void ref_cross_entropy(double *, double *, const int32_t *, const double *, double, int, int);
+double ref_objective_weights(double *, double *, const double *, const PairBatch *, int);
 double ref_sum_of_squares(const double *, size_t);
 void ref_muon(double *, double *, double *, const double *, int, int, MuonRule, double, double, double);
 void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t,
@@ -458,6 +460,67 @@ template <typename Real> static void test_loss_not_finite(Test *t, int V) {
         }
 }
 
+// Rows with weights of their own, of which one is 0; both ways have the same bits.
+template <typename Real> static void test_loss_weights(Test *t, int N, int V) {
+    Array<Real> logits(t, (size_t)N * V, 8), kept(t, (size_t)N * V);
+    Array<float> losses(t, N), kept_losses(t, N), weights(t, N);
+    std::vector<int32_t> ids(N);
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    weights.host[N / 2] = 0;
+    CUDA_CHECK(cudaMemsetAsync(weights.device + N / 2, 0, sizeof(float), t->gpu->stream));
+    CUDA_CHECK(cudaMemcpy(kept.device, logits.device, sizeof(Real) * N * V, cudaMemcpyDeviceToDevice));
+    t->gpu->loss_way = LOSS_AGAIN;
+    cross_entropy<Real>(losses.device, logits.device, targets.device, weights.device, 1.0f, N, V, V, t->gpu);
+    t->gpu->loss_way = LOSS_KEPT;
+    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, weights.device, 1.0f, N, V, V, t->gpu);
+    expect(t,
+           same_bits(t, logits.device, kept.device, (size_t)N * V) &&
+               same_bits(t, losses.device, kept_losses.device, N),
+           "kept in shared memory, the same bits");
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), weights.ref(), 1, N, V);
+    losses.check("losses of rows with weights", FLOAT_BOUND);
+    logits.check("gradient of rows with weights", bound_of<Real>());
+}
+
+// Pairs with and without prompts, of one token and of many; more of them than thread blocks. Twice, since figures add up.
+static void test_objective(Test *t, int objective, int count, int length) {
+    int N = 2 * count * length + 3;
+    Array<float> losses(t, N, 3, 3.5), weights(t, N);
+    std::vector<ModelPair> items(count);
+    for (int i = 0; i < count; i++) {
+        int first = 2 * i * length, other = first + 1 + (int)(next_random(t) % (uint32_t)(2 * length - 1)),
+            end = first + 2 * length;
+        items[i] = {first,
+                    other,
+                    end,
+                    first + (int)(next_random(t) % (uint32_t)(other - first)),
+                    other + (int)(next_random(t) % (uint32_t)(end - other)),
+                    -3.0 * length,
+                    -3.5 * length};
+    }
+    PairBatch pairs = {items.data(), count, {objective, 0.3, 0.1, 0.4, 0.7}, 0.25};
+    double *totals, host[PAIR_FIGURE_COUNT + 1], wanted[PAIR_FIGURE_COUNT] = {0};
+    DevicePairs device;
+    CUDA_CHECK(cudaMalloc((void **)&totals, sizeof host));
+    CUDA_CHECK(cudaMemsetAsync(totals, 0, sizeof host, t->gpu->stream));
+    pairs_open(&device, totals + PAIR_FIGURE_COUNT, (size_t)N, t->gpu);
+    pairs_upload(&device, &pairs, t->gpu);
+    double loss = 0;
+    for (int twice = 0; twice < 2; twice++) {
+        objective_weights(weights.device, totals, losses.device, &device, N, t->gpu);
+        loss += ref_objective_weights(weights.ref(), wanted, losses.ref(), &pairs, N);
+    }
+    weights.check("weights of pairs", FLOAT_BOUND);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(host, totals, sizeof host, cudaMemcpyDeviceToHost));
+    for (int k = 0; k < PAIR_FIGURE_COUNT; k++)
+        expect(t, fabs(host[k] - wanted[k]) <= 1e-9 * (count + fabs(wanted[k])), "figures of pairs");
+    expect(t, fabs(host[PAIR_FIGURE_COUNT] - loss) <= 1e-9 * (count + fabs(loss)), "the loss of pairs");
+    pairs_close(&device);
+    cudaFree(totals);
+}
+
 // kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite, 3 it is above its bound, 4 the norm is
 template <typename Real> static void test_adamw(Test *t, size_t n, bool master, int kind, double clip) {
     Array<Real> w(t, n);
@@ -719,6 +782,13 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
         for (int k = 0; k < 2; k++)
             three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
                         [&]() { test_loss<Real>(t, s[0], s[1], k ? 0.01 : 0); });
+    for (auto &s : losses)
+        three_times(t, type + " loss with weights " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
+                    [&]() { test_loss_weights<Real>(t, s[0], s[1]); });
+    for (int objective = OBJECTIVE_DPO; objective <= OBJECTIVE_ORPO; objective++)
+        for (int k = 0; k < 3; k++)
+            three_times(t, type + " objective " + std::to_string(objective) + ", " + std::to_string(k),
+                        [&]() { test_objective(t, objective, k == 2 ? 600 : 2 * k + 1, k ? k == 2 ? 3 : 9 : 300); });
     static const int wide[][3] = {{6, 5, 6},       {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024},
                                   {4, 4097, 4104}, {7, 3, 160},   {6, 77, 79}};
     for (auto &s : wide)

@@ -209,6 +209,31 @@ check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[
 rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
 check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto
 check "a resumed adapter has the same weights" cmp "$work/lora_bf16/step_00000008/adapter_model.safetensors" "$work/lora_resumed/step_00000008/adapter_model.safetensors"
+# Pairs of answers: their references, and objectives with weights of a row; in bf16 the losses of a few dozen tokens each
+# round by 2^-9 of logits of about 5, and a pair's margin is a tenth of their sum.
+pairs=dev/test/fixtures/preferences
+check "tokenize pairs" "$cpu" tokenize --format=preferences --tokenizer="$pairs/tokenizer.json" --input="$pairs/pairs.jsonl" --out="$work/p" --val_fraction=0
+prefer() { # prefer PROGRAM RUN OPTION...
+    rm -f "$work"/p_*.ref
+    train "$1" "$2" --train_data="$work/p_train_*.bin" --val_data="$work/p_train_*.bin" --tokenizer="$pairs/tokenizer.json" --model="$pairs" --seq_len=144 \
+        --lr=1e-4 --total_batch_tokens=576 --steps=4 --val_every=0 "${@:3}"
+}
+for objective in dpo orpo; do
+    check "$objective on the CPU" prefer "$cpu" $objective --objective=$objective
+    check "$objective in fp32" prefer "$fp32" ${objective}_fp32 --objective=$objective
+    for number in loss grad_norm logps/chosen logps/rejected; do
+        check "$objective in fp32: $number follows the CPU's" close $objective ${objective}_fp32 $number 1e-5
+    done
+done
+check "dpo in bf16" prefer "$bf16" dpo_bf16 --objective=dpo
+check "dpo in bf16: the loss follows the CPU's" close dpo dpo_bf16 loss 3e-2
+check "dpo in bf16: log-probabilities follow the CPU's" close dpo dpo_bf16 logps/chosen 1e-2
+LLMC_GRAPHS=0 check "dpo in bf16 without graphs" prefer "$bf16" dpo_eager --objective=dpo
+check "graphs do not change the bits of pairs" same_metrics dpo_bf16 dpo_eager
+check "dpo of an adapter on the CPU" prefer "$cpu" dpo_lora --objective=dpo --lora_rank=4 --lr=1e-3 --val_every=4
+check "dpo of an adapter in fp32" prefer "$fp32" dpo_lora_fp32 --objective=dpo --lora_rank=4 --lr=1e-3 --val_every=4
+check "dpo of an adapter: the loss follows the CPU's" close dpo_lora dpo_lora_fp32 loss 1e-5
+check "dpo of an adapter: the gradient norm follows the CPU's" close dpo_lora dpo_lora_fp32 grad_norm 1e-4
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
 

@@ -238,6 +238,12 @@ static inline void trainer_validate_pairs(Trainer *t, const UpdateResult *r, con
     if (!read) t->data_ok = !*t->data_err.text; // the run stops for it
     m->validated = read && v.whole;
     if (!m->validated) return;
+    Error err;
+    error_set(&err,
+              "the loss of the validation pairs, at step %lld, is %g, although all weights are finite: they are too "
+              "large for its activations; take an earlier checkpoint",
+              (long long)t->state.step, v.figures[PAIR_LOSS]);
+    dist_agree(t->dist, isfinite(v.figures[PAIR_LOSS]), &err);
     m->val_loss = v.figures[PAIR_LOSS], m->val_bits = (double)NAN, m->val_tokens = (int64_t)v.tokens;
     pairs_json(&t->pairs.said, "val_", v.figures);
     t->account.flops += (double)evaluate_sequences(&e) * t->T * t->flops_per_token / 3; // the forward pass

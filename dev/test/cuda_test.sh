@@ -216,7 +216,7 @@ check "tokenize pairs" "$cpu" tokenize --format=preferences --tokenizer="$pairs/
 prefer() { # prefer PROGRAM RUN OPTION...
     rm -f "$work"/p_*.ref
     train "$1" "$2" --train_data="$work/p_train_*.bin" --val_data="$work/p_train_*.bin" --tokenizer="$pairs/tokenizer.json" --model="$pairs" --seq_len=144 \
-        --lr=1e-4 --total_batch_tokens=576 --steps=4 --val_every=0 "${@:3}"
+        --lr=1e-4 --total_batch_tokens=576 --steps=3 --val_every=0 "${@:3}"
 }
 for objective in dpo orpo; do
     check "$objective on the CPU" prefer "$cpu" $objective --objective=$objective
@@ -230,8 +230,8 @@ check "dpo in bf16: the loss follows the CPU's" close dpo dpo_bf16 loss 3e-2
 check "dpo in bf16: log-probabilities follow the CPU's" close dpo dpo_bf16 logps/chosen 1e-2
 LLMC_GRAPHS=0 check "dpo in bf16 without graphs" prefer "$bf16" dpo_eager --objective=dpo
 check "graphs do not change the bits of pairs" same_metrics dpo_bf16 dpo_eager
-check "dpo of an adapter on the CPU" prefer "$cpu" dpo_lora --objective=dpo --lora_rank=4 --lr=1e-3 --val_every=4
-check "dpo of an adapter in fp32" prefer "$fp32" dpo_lora_fp32 --objective=dpo --lora_rank=4 --lr=1e-3 --val_every=4
+check "dpo of an adapter on the CPU" prefer "$cpu" dpo_lora --objective=dpo --lora_rank=4 --lr=1e-3
+check "dpo of an adapter in fp32" prefer "$fp32" dpo_lora_fp32 --objective=dpo --lora_rank=4 --lr=1e-3
 check "dpo of an adapter: the loss follows the CPU's" close dpo_lora dpo_lora_fp32 loss 1e-5
 check "dpo of an adapter: the gradient norm follows the CPU's" close dpo_lora dpo_lora_fp32 grad_norm 1e-4
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \

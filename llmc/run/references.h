@@ -90,7 +90,7 @@ static inline bool reference_write(const Shard *s, uint64_t model, const char *p
     memset(&h, 0, sizeof h);
     memset(&text, 0, sizeof text);
     h.magic = REFERENCE_MAGIC, h.shard = s->header.checksum, h.model = model, h.pairs = reference_pairs(s);
-    snprintf(h.program, sizeof h.program, "%s", program);
+    snprintf(h.program, sizeof h.program, "%.60s", program);
     h.sum = reference_sum(&h, s->references);
     str_add(&text, (const char *)&h, sizeof h);
     str_add(&text, (const char *)s->references, sizeof(double) * 2 * (size_t)h.pairs);

@@ -483,7 +483,7 @@ template <typename Real> static void test_loss_weights(Test *t, int N, int V) {
     logits.check("gradient of rows with weights", bound_of<Real>());
 }
 
-// Pairs with and without prompts, of one token and of many; more of them than thread blocks. Twice, since figures add up.
+// Pairs with and without prompts, of one token and of many; more of them than thread blocks. Twice: figures add up.
 static void test_objective(Test *t, int objective, int count, int length) {
     int N = 2 * count * length + 3;
     Array<float> losses(t, N, 3, 3.5), weights(t, N);

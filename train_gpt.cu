@@ -70,13 +70,13 @@ struct Model {
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of decoding; NULL until it is called
     real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
     int32_t *rows;       // (batch_size): the rows of row_of
     PrefixShape prefix;  // G and P of what was kept
     bool keep;           // for the next forward pass, as model_share said
     const int32_t *row_of;
-    float *logits_host; // (V) host
+    float *logits_host; // (min(DECODE_ROWS, B T), V) host
     int B, T;           // of the last forward pass
     double grad_scale;  // and of its loss
     uint64_t seed;      // of dropout
@@ -200,7 +200,7 @@ static bool adapted(const Model *m, int matrix) {
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
-// a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
+// a.residual2 = block(x), x: (N, C). With a cache (model_decode_rows) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
@@ -519,30 +519,36 @@ static void model_send(Model *m, const ModelBatch *batch) { batch_send(&m->batch
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
 
-// The logits, on the device, of one row x (C) behind the last norm. The head's weights are there.
-static void head_row(Model *m, const real *x) {
+// The logits, on the device, of rows x (rows, C) behind the last norm. The head's weights are there.
+static void head_rows(Model *m, const real *x, int rows) {
     const Config *c = &m->config;
     Weights w = shards_weights(&m->shards, 0);
-    linear_forward<real>(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, {1, c->channels, m->logits_width},
+    linear_forward<real>(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, {rows, c->channels, m->logits_width},
                          &m->gpu);
+}
+
+// These as floats on the host, (rows, V).
+static const float *rows_to_host(Model *m, int rows) {
+    size_t V = (size_t)m->config.vocab_size;
+    for (int i = 0; i < rows; i++)
+        device_floats(&m->gpu, m->logits_host + (size_t)i * V, m->logits + (size_t)i * (size_t)m->logits_width, V);
+    return m->logits_host;
 }
 
 static const float *model_logits(Model *m, int row) {
     const Config *c = &m->config;
-    Device *gpu = &m->gpu;
     catch_up(m);
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, c->tied ? 0 : 1 + c->layers, -1);
-    head_row(m, activations_of(m, 0).normf + (size_t)row * (size_t)c->channels);
+    head_rows(m, activations_of(m, 0).normf + (size_t)row * (size_t)c->channels, 1);
     shards_end_pass(&m->shards);
-    device_floats(gpu, m->logits_host, m->logits, (size_t)c->vocab_size);
-    return m->logits_host;
+    return rows_to_host(m, 1);
 }
 
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
+    int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
     catch_up(m);
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
     if (!m->cache)
@@ -565,19 +571,18 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);
         }
-        x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
+        x = layer_input(m, c->layers) + (size_t)(T - rows) * (size_t)C;
     }
     shards_use(&m->shards, 1 + c->layers, -1);
-    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (float)c->norm_eps};
+    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, rows, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
-    head_row(m, a.normf);
+    head_rows(m, a.normf, rows);
     if (m->shards.ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
         ranks_fork(&m->shards.ranks, gpu->stream);
-        ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)V);
+        ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)rows * (size_t)m->logits_width);
     }
     shards_end_pass(&m->shards);
-    device_floats(gpu, m->logits_host, m->logits, (size_t)V);
-    return m->logits_host;
+    return rows_to_host(m, rows);
 }
 
 // ---------------------------------------------------------------- the program and its memory
@@ -682,7 +687,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     batch_open(&m->batch, N, c->vocab_size, gpu);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
     m->place = (uint64_t *)device_alloc(gpu, sizeof(uint64_t), "the place in the run");
-    m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
+    m->logits_host = (float *)mem_alloc(sizeof(float) * (N < DECODE_ROWS ? N : DECODE_ROWS) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));

@@ -57,7 +57,7 @@ struct Model {
     real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
+    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of decoding; NULL until it is called
     real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
     PrefixShape prefix;  // G and P of what was kept
     bool keep;           // for the next forward pass, as model_share said
@@ -171,7 +171,7 @@ static void adapters_backward(real *dx, const real *dy, const real *x, Model *m,
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
-// a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
+// a.residual2 = block(x), x: (N, C). With a cache (model_decode_rows) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
@@ -398,16 +398,15 @@ static void model_send(Model *m, const ModelBatch *batch) { (void)m, (void)batch
 
 static double model_muon_seconds(const Model *m) { return m->shards.muon_seconds; }
 
-static const float *model_logits(Model *m, int row) {
+// The logits (rows, V), as floats, of rows x (rows, C) behind the last norm.
+static const float *head_rows(Model *m, const real *x, int rows) {
     const Config *c = &m->config;
-    int C = c->channels, V = c->vocab_size;
     Weights w = shards_weights(&m->shards, 0);
-    LinearShape head = {1, C, V};
-    linear_forward(m->logits, activations_of(m, 0).normf + (size_t)row * (size_t)C, c->tied ? w.wte : w.head_w, NULL,
-                   NULL, head, &m->cpu);
+    LinearShape head = {rows, c->channels, c->vocab_size};
+    linear_forward(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, head, &m->cpu);
 #ifdef REAL_DOUBLE
     float *out = (float *)m->logits; // narrowed in place, front to back: each write lies behind the reads
-    for (int i = 0; i < V; i++) {
+    for (size_t i = 0; i < (size_t)rows * (size_t)c->vocab_size; i++) {
         float value = (float)m->logits[i];
         memcpy(out + i, &value, sizeof value);
     }
@@ -417,7 +416,11 @@ static const float *model_logits(Model *m, int row) {
 #endif
 }
 
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+static const float *model_logits(Model *m, int row) {
+    return head_rows(m, activations_of(m, 0).normf + (size_t)row * (size_t)m->config.channels, 1);
+}
+
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
     int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
@@ -425,7 +428,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     if (!m->cache) m->cache = (real *)cpu_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
-    Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (real)c->norm_eps};
+    Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, rows, C, (real)c->norm_eps};
     const real *x = NULL;
     m->drops = false;
     int T = 0;
@@ -435,10 +438,10 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         for (int l = 0; l < c->layers; l++)
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);
-        x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
+        x = layer_input(m, c->layers) + (size_t)(T - rows) * (size_t)C;
     }
     norm_forward(a.normf, x, normf, cpu);
-    return model_logits(m, 0);
+    return head_rows(m, a.normf, rows);
 }
 
 // ---------------------------------------------------------------- the program and its memory

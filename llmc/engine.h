@@ -157,7 +157,7 @@ static void model_share(Model *m, bool keep, const int32_t *row_of);
 // grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
-// Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode.
+// Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode_rows.
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out);
 
 // Which token of the run the next training pass begins with, counted over all ranks: what dropout leaves out of an
@@ -192,9 +192,16 @@ static double model_muon_seconds(const Model *m);
 static const float *model_logits(Model *m, int row);
 
 // Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
-// logits (V) that follow the last one. Keys and values of earlier positions come from the KV cache,
-// which earlier calls filled; position 0 starts anew. The pointer is good until the next call.
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
+// logits (rows, V) that follow each of the last `rows`, 1 to n and at most DECODE_ROWS. Keys and values of earlier
+// positions come from the KV cache, which earlier calls filled; what they put at `position` and behind it is forgotten.
+// The pointer is good until the next call.
+enum { DECODE_ROWS = 64 };
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows);
+
+// The logits (V) that follow the last one.
+static inline const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+    return model_decode_rows(m, tokens, n, position, 1);
+}
 
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
 static const char *engine_name(void);

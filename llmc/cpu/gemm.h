@@ -39,7 +39,7 @@ nothing trains them (Matrix), since memory is what limits it.
 
 // Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
 enum { HALF_AHEAD = 2048 };
-enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
+enum { LINEAR_FEW_ROWS = 8, LINEAR_ROWS = 4 }; // linear_forward: bound by reading w up to here; rows at a time
 
 // ---------------------------------------------------------------- the micro-kernel
 
@@ -336,7 +336,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                  int o, int rows, bool half) {
     size_t C = (size_t)s.C, wr = (size_t)o * C, c = 0;
-    vreal sums[LINEAR_FEW_ROWS][4];
+    vreal sums[LINEAR_ROWS][4];
     UNROLL
     for (int n = 0; n < rows; n++) {
         UNROLL
@@ -365,12 +365,16 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b
         y[at] = residual ? residual[at] + sum : sum;
     }
 }
+// The same of all rows. A row of w comes from L1 the second time; sums of a row of x are the same beside any others.
 ALWAYS_INLINE void few_rows_output(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                    int o, bool half) {
-    if (s.N == 1) few_rows_dots(y, x, w, b, residual, s, o, 1, half);
-    else if (s.N == 2) few_rows_dots(y, x, w, b, residual, s, o, 2, half);
-    else if (s.N == 3) few_rows_dots(y, x, w, b, residual, s, o, 3, half);
-    else few_rows_dots(y, x, w, b, residual, s, o, 4, half);
+    for (int n = 0; n < s.N; n += LINEAR_ROWS, x += LINEAR_ROWS * (size_t)s.C, y += LINEAR_ROWS * (size_t)s.OC) {
+        const real *add = residual ? residual + (size_t)n * (size_t)s.OC : NULL;
+        if (s.N - n == 1) few_rows_dots(y, x, w, b, add, s, o, 1, half);
+        else if (s.N - n == 2) few_rows_dots(y, x, w, b, add, s, o, 2, half);
+        else if (s.N - n == 3) few_rows_dots(y, x, w, b, add, s, o, 3, half);
+        else few_rows_dots(y, x, w, b, add, s, o, LINEAR_ROWS, half);
+    }
 }
 
 // N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. x and sums are fp32

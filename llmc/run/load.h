@@ -55,11 +55,14 @@ static inline bool model_take_run(const char **model, Options *o, const char *op
 // a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
 static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
     bool named = false, ok = model_take_run(&o->model, o, "model", "config.json", dist, err) &&
-                             model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err);
+                             model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err) &&
+                             model_take_run(&o->draft, o, "draft", "config.json", dist, err);
     if (!ok || !o->verify) return ok;
     if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
     if (!*o->model || o->verb == VERB_TRAIN) return true;
-    if (*o->adapter && !checkpoint_verify_model(o->adapter, dist->rank, dist->size, err)) return false;
+    const char *beside[] = {o->adapter, o->draft};
+    for (int i = 0; i < 2; i++)
+        if (*beside[i] && !checkpoint_verify_model(beside[i], dist->rank, dist->size, err)) return false;
     return model_is_folder(&named, o->model, err) &&
            (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
 }

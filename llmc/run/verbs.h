@@ -365,8 +365,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
     LoadedModel l;
+    Draft draft;
     memset(&l, 0, sizeof l);
-    dist_agree(dist, generate_open(&l.config, &tok, o, &err), &err);
+    dist_agree(dist, draft_options(o, &err) && generate_open(&l.config, &tok, o, &err), &err);
     if (tok.note.text[0] && dist->rank == 0) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
     g.echo = dist->rank == 0 ? stdout : NULL;
@@ -378,6 +379,7 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     g.model = l.model;
+    if (*o->draft) draft_open(g.draft = &draft, o, &tok, g.context_length, dist);
     for (int64_t i = 0, deaf = 0; i < o->samples && !deaf; i++) { // deaf: nobody reads what rank 0 prints
         Str text;
         if (dist->rank == 0) fputs(o->prompt, stdout);
@@ -386,6 +388,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
         free(text.data);
         deaf = dist_max(dist, ferror(stdout) != 0);
     }
+    fflush(stdout);
+    if (g.draft && dist->rank == 0) fprintf(stderr, "%s\n", draft_said(&draft).text);
+    if (g.draft) draft_close(&draft);
     generator_free(&g);
     tokenizer_free(&tok);
     model_unload(&l);

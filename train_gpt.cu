@@ -24,6 +24,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/cuda.h"
 
 #include "llmc/cuda/attention.h"
+#include "llmc/cuda/distill.h"
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
 #include "llmc/cuda/graph.h"
@@ -89,7 +90,13 @@ struct Model {
     bool begun;          // by model_begin_update
     cudaStream_t copies; // of a checkpoint's numbers, on their way to the host
     cudaEvent_t copied;
-    bool copying; // the host has not waited for them, nor has an update
+    bool copying;            // the host has not waited for them, nor has an update
+    Model *teacher;          // NULL: none
+    bool teaches;            // this is one: what it makes ends with the last norm
+    cudaStream_t own_stream; // a teacher's; it works on its student's
+    DistillRule rule;
+    float *parts;   // (2, B T): cross entropy and divergence
+    double *taught; // (2): their sums since they were last read, on the device
 };
 
 static Activations tensors_at(const ActTable *table, char *memory, int layer) {
@@ -329,6 +336,34 @@ static real *layer_input_gradient(const Model *m, int layer) {
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
 
+static void forward_pass(Model *m, float *logits_out);
+
+// The teacher's pass over the model's batch, on the model's stream, up to its last norm.
+static void teacher_pass(Model *m) {
+    Model *t = m->teacher;
+    Batch own = t->batch;
+    t->batch = m->batch;
+    t->B = m->B, t->T = m->T, t->grad_scale = 0;
+    forward_pass(t, NULL);
+    t->batch = own;
+}
+
+// losses and gradients of the logits of `rows` rows, which take the place of them, beside those of the teacher. With
+// alpha 0 the teacher is only looked at: the gradient is the ordinary one, to the bit.
+static void learn(Model *m, int row, int rows, float grad_scale) {
+    Model *t = m->teacher;
+    Weights w = shards_weights(&t->shards, 0);
+    int C = t->config.channels, V = t->config.vocab_size, W = t->logits_width, N = m->B * m->T;
+    float *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
+    const int32_t *targets = m->batch.targets + row;
+    bool weighs = m->rule.alpha > 0;
+    DistillShape s = {rows, V, W, weighs ? grad_scale : 0, (float)m->rule.alpha, (float)m->rule.temperature};
+    linear_forward<real>(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C,
+                         t->config.tied ? w.wte : w.head_w, NULL, NULL, {rows, C, W}, &t->gpu);
+    distill<real>(losses, ce, kl, m->logits, t->logits, targets, s, &m->gpu);
+    if (!weighs) cross_entropy<real>(losses, m->logits, targets, grad_scale, rows, V, W, &m->gpu);
+}
+
 static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -354,6 +389,9 @@ static void forward_pass(Model *m, float *logits_out) {
     const real *x = layer_input(m, c->layers);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
+    if (m->teaches) return;
+    bool learns = m->teacher && grad_scale != 0;
+    if (learns) teacher_pass(m);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = NULL;
@@ -369,12 +407,14 @@ static void forward_pass(Model *m, float *logits_out) {
         for (int i = 0; logits_out && i < rows; i++)
             device_floats(gpu, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W,
                           (size_t)V);
-        cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
+        if (learns) learn(m, row, rows, (float)grad_scale);
+        else cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
         linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, {rows, C, W}, gpu);
         linear_backward_input<real>(d.normf + (size_t)row * (size_t)C, m->logits, head, {rows, C, W}, gpu);
     }
     sum_losses(m->loss, a.losses, N, gpu);
+    for (int i = 0; learns && i < 2; i++) sum_losses(m->taught + i, m->parts + i * N, N, gpu);
     shards_end_pass(&m->shards);
 }
 
@@ -471,6 +511,27 @@ static double model_loss(Model *m) {
     device_read(&m->gpu, &loss, m->loss, sizeof loss);
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof loss, m->gpu.stream));
     return loss;
+}
+
+static void model_teach(Model *m, Model *teacher, DistillRule rule) {
+    Device *gpu = &m->gpu;
+    m->teacher = teacher, m->rule = rule;
+    device_synchronize(&teacher->gpu);
+    teacher->teaches = true;
+    teacher->own_stream = teacher->gpu.stream, teacher->gpu.stream = gpu->stream;
+    m->parts = (float *)device_alloc(gpu, sizeof(float) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len,
+                                     "the parts of the loss");
+    m->taught = (double *)device_alloc(gpu, sizeof(double) * 2, "the sums of the parts of the loss");
+    CUDA_CHECK(cudaMemsetAsync(m->taught, 0, sizeof(double) * 2, gpu->stream));
+}
+
+static DistillSum model_taught(Model *m) {
+    DistillSum sum = {0, 0};
+    if (!m->teacher) return sum;
+    catch_up(m);
+    device_read(&m->gpu, &sum, m->taught, sizeof sum);
+    CUDA_CHECK(cudaMemsetAsync(m->taught, 0, sizeof sum, m->gpu.stream));
+    return sum;
 }
 
 static void update_pass(Model *m) {
@@ -708,13 +769,15 @@ static void model_destroy(Model *m) {
     if (!m) return;
     model_copied(m);
     device_synchronize(&m->gpu);
+    if (m->teacher) m->teacher->gpu.stream = m->teacher->own_stream;
+    model_destroy(m->teacher);
     cudaEventDestroy(m->copied);
     cudaStreamDestroy(m->copies);
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss,   m->place,
-                   m->rule,        m->result,   m->cache, m->kept,   m->joined, m->rows};
+    void *all[] = {m->activations, m->backward, m->rope, m->logits, m->loss, m->place, m->rule,
+                   m->result,      m->cache,    m->kept, m->joined, m->rows, m->parts, m->taught};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);

@@ -18,6 +18,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/cpu.h"
 
 #include "llmc/cpu/attention.h"
+#include "llmc/cpu/distill.h"
 #include "llmc/cpu/embedding.h"
 #include "llmc/cpu/gemm.h"
 #include "llmc/cpu/lora.h"
@@ -67,6 +68,11 @@ struct Model {
     int64_t token;
     bool drops; // the last forward pass was one of training
     double loss;
+    Model *teacher; // NULL: none
+    bool teaches;   // this is one: what it makes ends with the last norm
+    DistillRule rule;
+    DistillSum taught;
+    real *parts; // (2, B T): cross entropy and divergence
 };
 
 static Activations tensors_at(const ActTable *t, char *base, int layer) {
@@ -294,6 +300,23 @@ static void model_share(Model *m, bool keep, const int32_t *row_of) {
     m->keep = keep, m->row_of = row_of;
 }
 
+// losses and gradients of the logits of `rows` rows, which take the place of them, beside those of the teacher. With
+// alpha 0 the teacher is only looked at: the gradient is the ordinary one, to the bit.
+static void learn(Model *m, int row, int rows, real grad_scale) {
+    Model *t = m->teacher;
+    Weights w = shards_weights(&t->shards, 0);
+    int C = t->config.channels, V = t->config.vocab_size, N = m->batch.B * m->batch.T;
+    real *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
+    const int32_t *targets = m->batch.targets + row;
+    bool weighs = m->rule.alpha > 0;
+    DistillShape s = {rows, V, weighs ? grad_scale : 0, (real)m->rule.alpha, (real)m->rule.temperature};
+    linear_forward(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C, t->config.tied ? w.wte : w.head_w,
+                   NULL, NULL, (LinearShape){rows, C, V}, &t->cpu);
+    distill(losses, ce, kl, m->logits, t->logits, targets, s, &m->cpu);
+    if (!weighs) cross_entropy(losses, m->logits, targets, grad_scale, rows, V, &m->cpu);
+    for (int i = 0; i < rows; i++) m->taught.ce += (double)ce[i], m->taught.kl += (double)kl[i];
+}
+
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
@@ -314,6 +337,9 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     m->keep = false, m->row_of = NULL;
     // 3. the last norm
     norm_forward(a.normf, layer_input(m, c->layers), normf, cpu);
+    if (m->teaches) return;
+    bool learns = m->teacher && grad_scale != 0;
+    if (learns) model_forward(m->teacher, batch, 0, NULL);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
     Matrix head = c->tied ? w.wte : w.head_w;
     real *dhead = NULL, *dnormf = NULL;
@@ -329,7 +355,8 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
         linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
         for (size_t i = 0; logits_out && i < (size_t)rows * (size_t)V; i++)
             logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
-        cross_entropy(a.losses + row, m->logits, batch->targets + row, (real)grad_scale, rows, V, cpu);
+        if (learns) learn(m, row, rows, (real)grad_scale);
+        else cross_entropy(a.losses + row, m->logits, batch->targets + row, (real)grad_scale, rows, V, cpu);
         if (grad_scale == 0) continue;
         linear_backward_weight(dhead, NULL, m->logits, a.normf + at, chunk, cpu);
         linear_backward_input(dnormf + at, m->logits, head, chunk, cpu);
@@ -370,6 +397,18 @@ static double model_loss(Model *m) {
     double loss = m->loss;
     m->loss = 0;
     return loss;
+}
+
+static void model_teach(Model *m, Model *teacher, DistillRule rule) {
+    m->teacher = teacher, m->rule = rule;
+    teacher->teaches = true;
+    m->parts = (real *)cpu_alloc(sizeof(real) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
+}
+
+static DistillSum model_taught(Model *m) {
+    DistillSum sum = m->taught;
+    m->taught.ce = m->taught.kl = 0;
+    return sum;
 }
 
 // Here all is computed before model_update returns, so there is no time for anything else.
@@ -568,6 +607,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 
 static void model_destroy(Model *m) {
     if (!m) return;
+    model_destroy(m->teacher);
+    free(m->parts);
     shards_close(&m->shards);
     free(m->activations);
     free(m->backward);

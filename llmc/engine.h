@@ -43,12 +43,25 @@ typedef struct {
     int threads;             // CPU threads, 0: all
     MuonRule muon;           // its optimizer also says which state there is, and how it is shared out
     bool gradients;          // backward and update will be called
-    bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
-    bool no_master;       // no float copy of weights that are stored in 16 bits
-    const bool *frozen;   // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
-    int zero, zero_group; // ZeRO's stage: what is sharded; over how many ranks, 0: all
+    bool keep_backward;    // every gradient of an activation has a place of its own: for model_get_activation_gradient
+    bool no_master;        // no float copy of weights that are stored in 16 bits
+    const bool *frozen;    // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
+    int zero, zero_group;  // ZeRO's stage: what is sharded; over how many ranks, 0: all
+    const Config *teacher; // that model_teach will bring, and that model_memory does not count; NULL: none
     const Dist *dist;
 } ModelSetup;
+
+// Of the teacher: forward passes alone, whole on every rank.
+static inline ModelSetup setup_of_teacher(const ModelSetup *model) {
+    ModelSetup s;
+    memset(&s, 0, sizeof s);
+    s.config = *model->teacher;
+    s.batch_size = model->batch_size, s.seq_len = model->seq_len;
+    s.precision = model->precision, s.kernels = model->kernels;
+    s.no_master = model->no_master, s.threads = model->threads;
+    s.dist = model->dist;
+    return s;
+}
 
 // Numbers of the optimizer's state of all trained parameters.
 static inline double state_numbers(const ParamTable *t, int optimizer) {
@@ -171,6 +184,22 @@ static void model_zero_gradients(Model *m);
 
 // The sum of losses since the last call of this or of model_update, on this rank, nats.
 static double model_loss(Model *m);
+
+// From now on a teacher stands beside the model, which owns it: in passes of training the loss is (1 - alpha) times the
+// cross entropy and alpha temperature^2 times the Kullback-Leibler divergence from the teacher's softmax to the model's,
+// both at that temperature (llmc/cpu/distill.h), and its gradient is that. The teacher has the model's vocabulary, was
+// made for as many tokens, without gradients, and can no longer be used by itself; its logits exist for a chunk of rows.
+typedef struct {
+    double alpha, temperature;
+} DistillRule;
+static void model_teach(Model *m, Model *teacher, DistillRule rule);
+
+// The sums of the two over the targets of training passes since the last call, on this rank, in nats: without alpha and
+// temperature^2. Zeros without a teacher.
+typedef struct {
+    double ce, kl;
+} DistillSum;
+static DistillSum model_taught(Model *m);
 
 // Begins what model_update does, which then waits for it. True: the device is at the step, its batches are no longer
 // needed, and the caller has time until then, in which model_send may be called and nothing else. False: nothing was

@@ -125,9 +125,20 @@ static inline void info_device(Str *s, bool json, ModelSetup *setup, const Optio
     str_puts(s, json ? "}}" : "\n");
 }
 
+// The config of --teacher.
+static inline void info_teacher(Config *teacher, const Config *c, const Options *o) {
+    Error err;
+    if (!folder_read_config(teacher, o->teacher, &err)) fail("--teacher=%s: %s", o->teacher, err.text);
+    if (teacher->vocab_size != c->vocab_size)
+        fail("--teacher=%s has a vocabulary of %d, the model %s of %d: both must have the same", o->teacher,
+             teacher->vocab_size, o->model, c->vocab_size);
+}
+
 static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
     ModelSetup setup = info_setup(c, o, dist);
+    Config teacher;
+    if (*o->teacher) info_teacher(&teacher, c, o), setup.teacher = &teacher;
     Str device;
     memset(&device, 0, sizeof device);
     if (*o->device) info_device(&device, json != NULL, &setup, o);
@@ -152,17 +163,17 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     }
     ModelMemory m = model_memory(&setup);
     CheckpointTables tables = checkpoint_tables(c, setup.muon.optimizer);
-    double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true),
-           all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
+    double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true), taught = fit_teacher(&setup, 0),
+           all = model_memory_sum(&m) + taught + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
            flops = config_flops_per_token(c, T);
     if (json) {
         str_printf(json,
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
                    "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
-                   "%.0f}%s}",
+                   "%.0f, \"teacher\": %.0f}%s}",
                    products, B, T, flops, flops_formula(c), m.weights, m.gradients, m.moments, m.activations, m.buffers,
-                   copy, scratch, all, device.size ? device.data : "");
+                   copy, scratch, all, taught, device.size ? device.data : "");
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         if (c->lora.rank)
@@ -174,6 +185,7 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
                B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
                m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
                m.host ? "" : " but copy and scratch, which the host holds");
+        if (*o->teacher) printf("of it the teacher %s: %.3f GiB\n", o->teacher, taught / MEM_GIB);
         if (device.size) fputs(device.data, stdout);
     }
     free(device.data);

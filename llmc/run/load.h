@@ -56,7 +56,8 @@ static inline bool model_take_run(const char **model, Options *o, const char *op
 static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
     bool named = false, ok = model_take_run(&o->model, o, "model", "config.json", dist, err) &&
                              model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err) &&
-                             model_take_run(&o->draft, o, "draft", "config.json", dist, err);
+                             model_take_run(&o->draft, o, "draft", "config.json", dist, err) &&
+                             model_take_run(&o->teacher, o, "teacher", "config.json", dist, err);
     if (!ok || !o->verify) return ok;
     if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
     if (!*o->model || o->verb == VERB_TRAIN) return true;

@@ -215,6 +215,11 @@ enum { MASTERS(CHOICE_ENUM) };
       "share of the adapter's input that is left out in training")                                                     \
     X(FLAG, lora_rs, "off", 0, 0, "off|on", O_TRAIN | O_INFO, "scale by lora_alpha / sqrt(lora_rank) (rsLoRA)")        \
     X(REAL, lora_plus, "1", 0, 1e6, "", O_TRAIN, "learning rate of B as a multiple of that of A (LoRA+)")              \
+    X(PATH, teacher, "", 0, 0, "", O_TRAIN | O_INFO,                                                                   \
+      "a folder with a larger model of the same tokenizer: the loss is also how far the model's distributions are from " \
+      "its own (distillation); info: what memory it takes")                                                            \
+    X(REAL, distill_alpha, "0.5", 0, 1, "", O_TRAIN, "the share of that in the loss; the rest is cross entropy")       \
+    X(REAL, distill_temperature, "2", 0.01, 100, "", O_TRAIN, "at which both distributions are compared")              \
     X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_CHAT | O_EVAL | O_DUMP | O_EXPORT,                                          \
       "a folder with an adapter of --model: of PEFT, a checkpoint, or a run's folder (its newest checkpoint)")         \
     X(FLAG, merge, "off", 0, 0, "off|on", O_EXPORT,                                                                    \

@@ -23,6 +23,7 @@ checkpoint that the run goes on from.
 #include "score.h"
 #include "scores.h"
 #include "stop.h"
+#include "teach.h"
 
 typedef struct {
     const Options *o;
@@ -58,6 +59,9 @@ typedef struct {
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     EmbeddingCounts embeddings; // of --init_embeddings
+    Teacher teacher;
+    Str taught;           // its line of run.json
+    double teacher_flops; // a token; 0: there is none
 
     int B, T, recompute;
     Str fit;                   // what was chosen by the memory, for the log
@@ -215,6 +219,12 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
                  (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, flops_formula(&t->in.config),
              t->peak_flops / 1e9);
+    if (*o->teacher)
+        log_line(log,
+                 "teacher: %s, %.2fM parameters, hash %016" PRIx64 "; the loss is %g of cross entropy and %g x %g^2 of "
+                 "the divergence from its distribution, at temperature %g; its pass: %.3e FLOPs a token",
+                 o->teacher, teacher_parameters(&t->teacher) / 1e6, t->teacher.hash, 1 - o->distill_alpha,
+                 o->distill_alpha, o->distill_temperature, o->distill_temperature, t->teacher_flops);
     if (o->by_size.size) log_line(&t->log, "by the preset's size: %s", o->by_size.data);
     if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
     if (!trainer_lr_open(t)) trainer_log_schedule(t);
@@ -245,6 +255,8 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"sample_prompt", "--sample_every", samples},
                  {"eval_every", "--eval_tasks", *o->eval_tasks != 0},
                  {"truncate", "--eval_tasks", *o->eval_tasks != 0},
+                 {"distill_alpha", "--teacher", *o->teacher != 0},
+                 {"distill_temperature", "--teacher", *o->teacher != 0},
                  {"spike_limit", "--spike_action=skip or rollback", o->spike_action != SPIKE_NONE}};
     Options usual;
     Str was, is;
@@ -352,6 +364,7 @@ static inline ModelSetup trainer_setup(const Trainer *t) {
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.muon = muon_rule(o);
+    setup.teacher = *o->teacher ? &t->teacher.config : NULL;
     setup.dist = t->dist;
     return setup;
 }
@@ -458,6 +471,7 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
     dist_agree(dist,
                trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) &&
+                   teacher_open(&t->teacher, &t->in, o, &err) &&
                    (o->batch_size == INT_AUTO ? trainer_batches_free(t, &err) : trainer_batches(t, &err)),
                &err);
     Str s;
@@ -470,9 +484,10 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
-    bool ok = dist->rank > 0 ||
-              (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
-               trainer_same_tokenizer(t, checkpoint->text, &err));
+    bool ok =
+        dist->rank > 0 ||
+        (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
+         trainer_same_tokenizer(t, checkpoint->text, &err) && teacher_same(&t->teacher, checkpoint->text, o, &err));
     t->finished = trainer_over(t);
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.tables), t->state.step, o->steps, &err));
@@ -511,7 +526,7 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->data_ok = true;
     t->ahead = -1;
     t->metrics.steps = o->steps;
-    t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
+    t->metrics.val_loss = t->metrics.val_bits = t->metrics.ce = t->metrics.kl = (double)NAN;
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
     Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
     t->budget.limit = 60 * o->time_budget;
@@ -533,6 +548,7 @@ static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
     param_table_free(&all);
     double kv = (double)c->kv_heads * c->head_size * c->layers;
     if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
+    if (need.model.host) need.other += fit_teacher(setup, 0);
     dist_agree(t->dist,
                room_check(&t->memory, &need, "training",
                           "take a smaller --batch_size or --seq_len, --recompute=block, --background_checkpoints=off "
@@ -555,6 +571,9 @@ static inline void trainer_make_model(Trainer *t) {
     t->state.recompute = t->recompute;
     t->state.batch_size = t->B;
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
+    if (!setup.teacher) return;
+    teacher_load(&t->teacher, t->model, &setup, o);
+    t->teacher_flops = config_flops_per_token(setup.teacher, t->T) / 3; // the forward pass
 }
 
 static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
@@ -574,6 +593,8 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     t->saving.log = &t->log;
     t->saving.mix = &t->in.mix;
     t->saving.base = o->lora_rank ? t->in.base : 0;
+    if (*o->teacher) teacher_json(&t->taught, &t->teacher, o);
+    t->saving.more = t->taught.data;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
 }
@@ -688,6 +709,7 @@ static inline void trainer_close(Trainer *t) {
     free(t->memory.data);
     free(t->fit.data);
     free(t->lr_test.data);
+    free(t->taught.data);
     account_free(&t->account);
     free(t->line.data);
     free(t->inputs);

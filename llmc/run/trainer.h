@@ -59,6 +59,12 @@ static inline UpdateResult trainer_step(Trainer *t) {
     if (model_begin_update(t->model, &rule)) trainer_read_ahead(t);
     UpdateResult r = model_update(t->model, &rule);
     r.loss /= t->step_targets;
+    if (*t->o->teacher) {
+        DistillSum sum = model_taught(t->model);
+        double parts[2] = {sum.ce, sum.kl};
+        dist_sum(t->dist, parts, 2);
+        t->metrics.ce = parts[0] / t->step_targets, t->metrics.kl = parts[1] / t->step_targets;
+    }
     if (t->budget.limit) {
         if (t->dist->rank == 0) budget_end(&t->budget, t->mark);
         t->state.seconds = t->mark;
@@ -246,8 +252,10 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
     m->val_loss = v.loss, m->val_bits = v.bits_per_byte, m->val_tokens = v.tokens;
     t->account.flops += (double)v.tokens * t->flops_per_token / 3; // the forward pass
     accounting_validation(&t->account, t->state.step, v.loss, v.bits_per_byte, v.tokens);
-    log_line(&t->log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
-             (long long)t->state.step, r->loss, m->val_loss, m->val_bits,
+    char parts[64] = "";
+    if (isfinite(m->kl)) snprintf(parts, sizeof parts, " (ce %.4f, kl %.4f)", m->ce, m->kl);
+    log_line(&t->log, "step %lld: train %.4f%s, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
+             (long long)t->state.step, r->loss, parts, m->val_loss, m->val_bits,
              last && e.source.sequences == evaluate_sequences(&e) ? "all " : "", (long long)v.tokens,
              clock_seconds() - start);
 }
@@ -370,7 +378,7 @@ static inline int verb_train(const Options *o, Dist *dist) {
         double start = clock_seconds() - t->data_seconds;
         UpdateResult r = trainer_step(t);
         double seconds = clock_seconds() - start;
-        account_step(&t->account, (double)t->step_tokens * t->flops_per_token + t->update_flops);
+        account_step(&t->account, (double)t->step_tokens * (t->flops_per_token + t->teacher_flops) + t->update_flops);
         StepOutcome outcome = trainer_judge(t, &r);
         if (outcome == STEP_UNDONE) continue;
         t->state.step++;

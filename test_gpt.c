@@ -34,6 +34,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/language_test.h"
 #include "dev/test/draft_test.h"
 #include "dev/test/lora_test.h"
+#include "dev/test/distill_test.h"
 #include "dev/test/masks_test.h"
 #include "dev/test/memory_test.h"
 #include "dev/test/mix_test.h"
@@ -62,7 +63,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(bpe_training) X(data) X(mix) X(remove) X(documents) X(clean) X(personal)           \
-    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(draft) X(lora) X(masks) X(gguf)         \
+    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(draft) X(lora) X(distill) X(masks) X(gguf)         \
     X(convert)                                                                                                         \
     X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on

@@ -94,7 +94,7 @@ struct Model {
     Model *teacher;          // NULL: none
     bool teaches;            // this is one: what it makes ends with the last norm
     cudaStream_t own_stream; // a teacher's; it works on its student's
-    DistillRule rule;
+    DistillRule lesson;
     float *parts;   // (2, B T): cross entropy and divergence
     double *taught; // (2): their sums since they were last read, on the device
 };
@@ -356,8 +356,8 @@ static void learn(Model *m, int row, int rows, float grad_scale) {
     int C = t->config.channels, V = t->config.vocab_size, W = t->logits_width, N = m->B * m->T;
     float *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
     const int32_t *targets = m->batch.targets + row;
-    bool weighs = m->rule.alpha > 0;
-    DistillShape s = {rows, V, W, weighs ? grad_scale : 0, (float)m->rule.alpha, (float)m->rule.temperature};
+    bool weighs = m->lesson.alpha > 0;
+    DistillShape s = {rows, V, W, weighs ? grad_scale : 0, (float)m->lesson.alpha, (float)m->lesson.temperature};
     linear_forward<real>(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C,
                          t->config.tied ? w.wte : w.head_w, NULL, NULL, {rows, C, W}, &t->gpu);
     distill<real>(losses, ce, kl, m->logits, t->logits, targets, s, &m->gpu);
@@ -515,7 +515,7 @@ static double model_loss(Model *m) {
 
 static void model_teach(Model *m, Model *teacher, DistillRule rule) {
     Device *gpu = &m->gpu;
-    m->teacher = teacher, m->rule = rule;
+    m->teacher = teacher, m->lesson = rule;
     device_synchronize(&teacher->gpu);
     teacher->teaches = true;
     teacher->own_stream = teacher->gpu.stream, teacher->gpu.stream = gpu->stream;
@@ -623,8 +623,8 @@ static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, in
     shards_begin_pass(&m->shards, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
-        ModelBatch rows = {tokens + done, NULL, NULL, 1, T};
-        batch_upload(&m->batch, &rows, false, gpu);
+        ModelBatch batch = {tokens + done, NULL, NULL, 1, T};
+        batch_upload(&m->batch, &batch, false, gpu);
         shards_use(&m->shards, 0, 1);
         embedding_forward<real>(a.embedding, {m->batch.inputs, NULL, position + done, 1, T}, w.wte, w.wpe, C, gpu);
         for (int l = 0; l < c->layers; l++) {
@@ -748,7 +748,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     batch_open(&m->batch, N, c->vocab_size, gpu);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
     m->place = (uint64_t *)device_alloc(gpu, sizeof(uint64_t), "the place in the run");
-    m->logits_host = (float *)mem_alloc(sizeof(float) * (N < DECODE_ROWS ? N : DECODE_ROWS) * (size_t)c->vocab_size);
+    m->logits_host =
+        (float *)mem_alloc(sizeof(float) * (N < (size_t)DECODE_ROWS ? N : (size_t)DECODE_ROWS) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));

@@ -70,7 +70,7 @@ struct Model {
     double loss;
     Model *teacher; // NULL: none
     bool teaches;   // this is one: what it makes ends with the last norm
-    DistillRule rule;
+    DistillRule lesson;
     DistillSum taught;
     real *parts; // (2, B T): cross entropy and divergence
 };
@@ -308,8 +308,8 @@ static void learn(Model *m, int row, int rows, real grad_scale) {
     int C = t->config.channels, V = t->config.vocab_size, N = m->batch.B * m->batch.T;
     real *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
     const int32_t *targets = m->batch.targets + row;
-    bool weighs = m->rule.alpha > 0;
-    DistillShape s = {rows, V, weighs ? grad_scale : 0, (real)m->rule.alpha, (real)m->rule.temperature};
+    bool weighs = m->lesson.alpha > 0;
+    DistillShape s = {rows, V, weighs ? grad_scale : 0, (real)m->lesson.alpha, (real)m->lesson.temperature};
     linear_forward(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C, t->config.tied ? w.wte : w.head_w,
                    NULL, NULL, (LinearShape){rows, C, V}, &t->cpu);
     distill(losses, ce, kl, m->logits, t->logits, targets, s, &m->cpu);
@@ -400,7 +400,7 @@ static double model_loss(Model *m) {
 }
 
 static void model_teach(Model *m, Model *teacher, DistillRule rule) {
-    m->teacher = teacher, m->rule = rule;
+    m->teacher = teacher, m->lesson = rule;
     teacher->teaches = true;
     m->parts = (real *)cpu_alloc(sizeof(real) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
 }

@@ -6,6 +6,7 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #error "the reference is built with -DREAL_DOUBLE"
 #endif
 #include "../../llmc/cpu/attention.h"
+#include "../../llmc/cpu/distill.h"
 #include "../../llmc/cpu/embedding.h"
 #include "../../llmc/cpu/gemm.h"
 #include "../../llmc/cpu/loss.h"
@@ -73,6 +74,12 @@ void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const 
 }
 void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, double dscale, int N, int V) {
     cross_entropy(losses, logits, targets, dscale, N, V, &cpu);
+}
+// rule: scale, alpha, temperature. parts (2, N): cross entropy and divergence
+void ref_distill(double *losses, double *parts, double *logits, const double *teacher, const int32_t *targets,
+                 const double *rule, int N, int V) {
+    DistillShape shape = {N, V, rule[0], rule[1], rule[2]};
+    distill(losses, parts, parts + N, logits, teacher, targets, shape, &cpu);
 }
 double ref_sum_of_squares(const double *x, size_t n) { return sum_of_squares(x, n, &cpu); }
 void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, double lr, double beta1, double beta2,

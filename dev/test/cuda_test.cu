@@ -16,6 +16,7 @@ Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 i
 #include "../../llmc/cuda/cuda.h"
 #include "../../llmc/cuda/embedding.h"
 #include "../../llmc/cuda/gemm.h"
+#include "../../llmc/cuda/distill.h"
 #include "../../llmc/cuda/loss.h"
 #include "../../llmc/cuda/mlp.h"
 #include "../../llmc/cuda/norm.h"
@@ -44,6 +45,7 @@ void ref_qk_backward(double *, double *, double *, const double *, const double 
 void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
 void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
 void ref_cross_entropy(double *, double *, const int32_t *, double, int, int);
+void ref_distill(double *, double *, double *, const double *, const int32_t *, const double *, int, int);
 double ref_sum_of_squares(const double *, size_t);
 void ref_muon(double *, double *, double *, const double *, int, int, MuonRule, double, double, double);
 void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t,
@@ -367,6 +369,26 @@ template <typename Real> static void test_loss(Test *t, int N, int V, double dsc
     for (int i = 0; i < N; i++) wanted += 2 * losses.host[i];
     expect(t, fabs(host - wanted) <= 1e-5 * fabs(wanted), "sum_losses adds");
     cudaFree(total);
+}
+
+// rule: scale of the gradient, alpha, temperature. What lies behind a row of logits is zero after a gradient.
+template <typename Real> static void test_distill(Test *t, int N, int V, int ld, const double *rule) {
+    Array<Real> logits(t, (size_t)N * ld, 8), teacher(t, (size_t)N * ld, 8);
+    Array<float> losses(t, N), parts(t, 2 * (size_t)N);
+    std::vector<int32_t> ids(N);
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    Numbers x((size_t)N * V), y((size_t)N * V);
+    for (int i = 0; i < N * V; i++) x[i] = logits.host[i / V * ld + i % V], y[i] = teacher.host[i / V * ld + i % V];
+    DistillShape shape = {N, V, ld, (float)rule[0], (float)rule[1], (float)rule[2]};
+    distill<Real>(losses.device, parts.device, parts.device + N, logits.device, teacher.device, targets.device, shape,
+                  t->gpu);
+    ref_distill(losses.ref(), parts.ref(), x.data(), y.data(), ids.data(), rule, N, V);
+    for (int i = 0; rule[0] != 0 && i < N * ld; i++) logits.host[i] = i % ld < V ? x[i / ld * V + i % ld] : 0;
+    losses.check("losses", FLOAT_BOUND);
+    parts.check("cross entropy and divergence", FLOAT_BOUND);
+    logits.check(rule[0] == 0 ? "logits untouched" : "gradient", bound_of<Real>());
+    teacher.check("the teacher's logits untouched", 0);
 }
 
 // Rows ld apart: what lies behind a row is not read, and is zero after a gradient. And what is not finite: where it
@@ -732,6 +754,13 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                                 test_loss_rows<Real>(t, s[0], s[1], s[2], k ? 0.01 : 0);
                             }
                         });
+    static const double rules[][3] = {{0.01, 0.5, 2}, {0.01, 0, 1}, {0.01, 1, 3}, {0, 0.7, 0.5}};
+    for (auto &s : wide)
+        for (auto &rule : rules)
+            three_times(t,
+                        type + " distillation " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", alpha " +
+                            std::to_string(rule[1]),
+                        [&]() { test_distill<Real>(t, s[0], s[1], s[2], rule); });
     for (int V : {3, 129, 400})
         three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() {
             for (int way : {LOSS_AGAIN, LOSS_KEPT}) {

@@ -205,6 +205,24 @@ check "$name: tokenize" "$cpu" tokenize --tokenizer="$work/tokenizer.json" --inp
 check "$name: dump on the CPU" dump "$cpu" "$base" cpu --adapter="$work/lora_cpu"
 against "$base" "$fp32" "" --adapter="$work/lora_cpu" --recompute=cheap
 against "$base" "$bf16" bf16 --adapter="$work/lora_cpu"
+# Beside a teacher: what the CPU trained, of another family. Its numbers come apart, too; the graph of a step holds its pass.
+teacher=(--model=gpt2-nano --teacher="$work/cpu/step_00000008" --distill_alpha=0.6 --distill_temperature=3 --val_every=4)
+check "train beside a teacher on the CPU" train "$cpu" taught_cpu "${teacher[@]}"
+check "train beside a teacher in fp32" train "$fp32" taught_fp32 "${teacher[@]}"
+check "train beside a teacher in bf16" train "$bf16" taught_bf16 "${teacher[@]}"
+for number in loss ce; do
+    check "beside a teacher in fp32: $number follows the CPU's" close taught_cpu taught_fp32 $number 1e-5
+    check "beside a teacher in bf16: $number follows the CPU's" close taught_cpu taught_bf16 $number 1e-2
+done
+check "beside a teacher in fp32: kl follows the CPU's" close taught_cpu taught_fp32 kl 1e-4
+check "beside a teacher in fp32: the gradient norm follows the CPU's" close taught_cpu taught_fp32 grad_norm 1e-4
+export LLMC_GRAPHS=0
+check "train beside a teacher without graphs" train "$bf16" taught_direct "${teacher[@]}"
+unset LLMC_GRAPHS
+check "the same weights" cmp "$work/taught_bf16/step_00000008/model.safetensors" "$work/taught_direct/step_00000008/model.safetensors"
+check "train a model beside nobody" train "$bf16" untaught --model=gpt2-nano --val_every=4
+check "train one beside a teacher that does not count" train "$bf16" looked "${teacher[@]}" --distill_alpha=0
+check "the same weights, alpha 0" cmp "$work/untaught/step_00000008/model.safetensors" "$work/looked/step_00000008/model.safetensors"
 check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[@]}" --checkpoint_every=3
 rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
 check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto
@@ -345,11 +363,12 @@ export LLMC_CACHE=$work/cache
 
 # The other verbs, from a checkpoint.
 model=$work/cpu/step_00000008
-for verb in "generate --prompt=Der --tokens=20 --temperature=0" "eval --data=$work/d_val_*.bin --seq_len=24 --batch_size=4"; do
+for verb in "generate --prompt=Der --tokens=20 --temperature=0" \
+    "generate --prompt=Der --tokens=20 --temperature=0 --draft=$work/fp32" "eval --data=$work/d_val_*.bin --seq_len=24 --batch_size=4"; do
     # shellcheck disable=SC2086
-    "$cpu" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/a"
+    "$cpu" $verb --model="$model" 2>&1 | sed '/^draft:/d; s/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/a"
     # shellcheck disable=SC2086
-    "$fp32" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/b"
+    "$fp32" $verb --model="$model" 2>&1 | sed '/^draft:/d; s/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/b"
     check "${verb%% *} in fp32 as on the CPU" cmp "$work/a" "$work/b"
     # shellcheck disable=SC2086
     check "${verb%% *} in bf16" "$bf16" $verb --model="$model"

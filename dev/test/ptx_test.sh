@@ -131,6 +131,14 @@ for program in train_gpt train_gpt_fp32; do
     check "$program: the choices' numbers follow the CPU's: $(cat "$work/numbers.cpu" "$work/numbers")" \
         jq -en --argjson bound $bound '[inputs] | .[0] as $a | .[1] as $b | ($a | length > 3) and ($b | length) == ($a | length) and all(range($a | length); ($a[.] - $b[.] | fabs) <= $bound * (1 + ($a[.] | fabs)))' "$work/numbers.cpu" "$work/numbers"
 done
+options=(--teacher="$work/long" --seq_len=24)
+check "beside a teacher on the CPU" train taught.cpu gpt2-nano "$cpu"
+for program in train_gpt train_gpt_fp32; do
+    bound=1e-2
+    [ $program = train_gpt_fp32 ] && bound=1e-5
+    check "$program: beside a teacher" train taught.$program gpt2-nano on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    for number in loss kl; do check "$program: its $number follows the CPU's" close taught.cpu taught.$program $number $bound; done
+done
 options=()
 
 # Two ranks, each ZeRO stage, two micro-batches; in bf16 one stage.

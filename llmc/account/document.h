@@ -103,6 +103,14 @@ static inline bool piece_dependencies(Doc *d) {
                        (long long)(json_integer(json_get(rows, "means"), 0) +
                                    json_integer(json_get(rows, "mean_of_all"), 0)));
     }
+    const Json *teacher = json_get(d->v->root, "teacher");
+    if (teacher) {
+        str_puts(&d->s, said(d, "; trained beside the distribution of the model in ",
+                             "; trainiert neben der Verteilung des Modells in "));
+        doc_text(d, json_string(json_get(teacher, "path"), "?"));
+        str_printf(&d->s, said(d, ", weights of hash %s", ", Gewichte mit der Prüfsumme %s"),
+                   json_string(json_get(teacher, "xxh64"), "?"));
+    }
     str_puts(&d->s, ".");
     return true;
 }

@@ -311,7 +311,7 @@ enum { MASTERS(CHOICE_ENUM) };
     X(PATH, draft, "", 0, 0, "", O_GENERATE | O_CHAT,                                                                  \
       "a folder with a small model of the same tokenizer, which proposes tokens: the model looks at several in a pass, " \
       "and the text has the distribution that it has without (speculative decoding)")                                  \
-    X(INT, draft_tokens, "4", 1, 32, "", O_GENERATE | O_CHAT, "tokens that --draft proposes at a time")                \
+    X(INT, draft_tokens, "3", 1, 32, "", O_GENERATE | O_CHAT, "tokens that --draft proposes at a time")                \
     X(INT, samples, "1", 1, 1 << 20, "", O_GENERATE, "how many continuations to print")                                \
     X(REAL, temperature, "0.8", 0, 100, "", O_GENERATE | O_CHAT | O_TRAIN, "of sampling; 0 takes the likeliest token")          \
     X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_CHAT | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \

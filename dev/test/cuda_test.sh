@@ -206,7 +206,7 @@ check "$name: dump on the CPU" dump "$cpu" "$base" cpu --adapter="$work/lora_cpu
 against "$base" "$fp32" "" --adapter="$work/lora_cpu" --recompute=cheap
 against "$base" "$bf16" bf16 --adapter="$work/lora_cpu"
 # Beside a teacher: what the CPU trained, of another family. Its numbers come apart, too; the graph of a step holds its pass.
-teacher=(--model=gpt2-nano --teacher="$work/cpu/step_00000008" --distill_alpha=0.6 --distill_temperature=3 --val_every=4)
+teacher=(--model=gpt2-nano --teacher="$work/cpu/step_00000008" --distill_alpha=0.6 --distill_temperature=3 --val_every=0 --steps=3)
 check "train beside a teacher on the CPU" train "$cpu" taught_cpu "${teacher[@]}"
 check "train beside a teacher in fp32" train "$fp32" taught_fp32 "${teacher[@]}"
 check "train beside a teacher in bf16" train "$bf16" taught_bf16 "${teacher[@]}"
@@ -219,10 +219,10 @@ check "beside a teacher in fp32: the gradient norm follows the CPU's" close taug
 export LLMC_GRAPHS=0
 check "train beside a teacher without graphs" train "$bf16" taught_direct "${teacher[@]}"
 unset LLMC_GRAPHS
-check "the same weights" cmp "$work/taught_bf16/step_00000008/model.safetensors" "$work/taught_direct/step_00000008/model.safetensors"
-check "train a model beside nobody" train "$bf16" untaught --model=gpt2-nano --val_every=4
+check "the same weights" cmp "$work/taught_bf16/step_00000003/model.safetensors" "$work/taught_direct/step_00000003/model.safetensors"
+check "train a model beside nobody" train "$bf16" untaught --model=gpt2-nano --val_every=0 --steps=3
 check "train one beside a teacher that does not count" train "$bf16" looked "${teacher[@]}" --distill_alpha=0
-check "the same weights, alpha 0" cmp "$work/untaught/step_00000008/model.safetensors" "$work/looked/step_00000008/model.safetensors"
+check "the same weights, alpha 0" cmp "$work/untaught/step_00000003/model.safetensors" "$work/looked/step_00000003/model.safetensors"
 check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[@]}" --checkpoint_every=3
 rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
 check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto

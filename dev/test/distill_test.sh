@@ -71,6 +71,7 @@ check 'run.log tells the parts' grep -Eq '^step 4: train [0-9.]+ \(ce [0-9.]+, k
 check 'the loss at the start is told apart' jq -en --argjson a "$(head -n 1 plain/metrics.jsonl)" --argjson b "$(head -n 1 whole/metrics.jsonl)" '($a.loss - $b.ce | fabs) < 1e-5'
 cp -r $taught card && run report --model=card
 check "the model card names it: $(said)" grep -q "trained beside the distribution of the model in .*hash $hash" card/README.md
+refused 'was trained beside the model' reproduce --model=$taught
 run eval --model=$taught --data='s_val_*.bin' --seq_len=48
 check "eval is cross entropy: $(said)" jq -e --argjson v "$(last whole)" '(.loss - $v.val_loss | fabs) < 1e-4' out
 train looked --teacher=large --distill_alpha=0

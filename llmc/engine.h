@@ -185,10 +185,11 @@ static void model_zero_gradients(Model *m);
 // The sum of losses since the last call of this or of model_update, on this rank, nats.
 static double model_loss(Model *m);
 
-// From now on a teacher stands beside the model, which owns it: in passes of training the loss is (1 - alpha) times the
-// cross entropy and alpha temperature^2 times the Kullback-Leibler divergence from the teacher's softmax to the model's,
-// both at that temperature (llmc/cpu/distill.h), and its gradient is that. The teacher has the model's vocabulary, was
-// made for as many tokens, without gradients, and can no longer be used by itself; its logits exist for a chunk of rows.
+// From now on a teacher stands beside the model, which owns it: in passes of training the loss is (1 - alpha) times
+// the cross entropy and alpha temperature^2 times the Kullback-Leibler divergence from the teacher's softmax to the
+// model's, both at that temperature (llmc/cpu/distill.h), and its gradient is that. The teacher has the model's
+// vocabulary, was made for as many tokens, without gradients, and can no longer be used by itself; of its logits one
+// chunk of rows exists at a time.
 typedef struct {
     double alpha, temperature;
 } DistillRule;

@@ -1,8 +1,8 @@
 /*
 distill_test.h: training beside a teacher on the CPU.
 
-  the kernel     losses, their parts and the gradient against a plain version in double: vocabularies on and beside whole
-                 vectors, temperatures, shares, targets that do not count; numbers that are not finite
+  the kernel     losses, their parts and the gradient against a plain version in double: vocabularies on and beside
+                 whole vectors, temperatures, shares, targets that do not count; numbers that are not finite
   the model      with -DREAL_DOUBLE finite differences of every tensor; alpha 0 is the ordinary step, to the bit; a
                  teacher that is the model itself: no divergence, and the gradient is a share of that of cross entropy;
                  micro-batches, chunks of logits, documents, adapters
@@ -40,8 +40,7 @@ static void distill_plain(DistillPlain *out, double *p, const real *x, const rea
         if (teacher[v] > 0) out->kl += teacher[v] * (log(teacher[v]) - log(student[v]));
     out->loss = (1 - a) * out->ce + a * T * T * out->kl;
     for (int v = 0; v < V; v++)
-        out->gradient[v] =
-            (double)s.scale * ((1 - a) * (one[v] - (v == target)) + a * T * (student[v] - teacher[v]));
+        out->gradient[v] = (double)s.scale * ((1 - a) * (one[v] - (v == target)) + a * T * (student[v] - teacher[v]));
 }
 
 static void distill_kernel_case(int V, double alpha, double temperature, Cpu *cpu) {
@@ -80,8 +79,8 @@ static void distill_kernel_case(int V, double alpha, double temperature, Cpu *cp
                   "V %d, T %g, row %d: loss %g, expected %g", V, temperature, i, (double)losses[i], want.loss);
             double most = 0;
             for (int v = 0; made && v < V; v++) { // the size of what is added and taken away there
-                double parts = (1 - alpha) * (p[v] + (v == targets[i])) +
-                               alpha * temperature * (p[V + v] + p[2 * V + v]) + 1e-30;
+                double parts =
+                    (1 - alpha) * (p[v] + (v == targets[i])) + alpha * temperature * (p[V + v] + p[2 * V + v]) + 1e-30;
                 most = fmax(most, fabs((double)got[v] - want.gradient[v]) / ((double)s.scale * parts));
             }
             CHECK(most <= bound, "V %d, alpha %g, T %g, row %d: the gradient is off by %.2e of its parts", V, alpha,

@@ -205,7 +205,8 @@ typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = shards_weights(&m->shards, layer);
+    const Shards *s = &m->shards;
+    Weights w = shards_weights(s, layer);
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     float eps = (float)c->norm_eps;
@@ -220,7 +221,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 1. norm1 = norm(x)
     norm_forward<real>(a.norm1, x, norm1, gpu);
     // 2. qkv = norm1 Wqkv^T + b, and here as in 5, 7 and 9 what adapters add: u = scale x A^T, y += u B^T
-    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, gpu);
+    if (products) linear_forward<real>(a.qkv, a.norm1, shards_matrix(s, PARAM_qkv_w, layer), w.qkv_b, NULL, qkv, gpu);
     if (products) adapters_forward(a.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward<real>(a.qk, a.qkv, rotation, gpu);
@@ -235,20 +236,22 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 5. residual1 = x + attention Wproj^T + b
     //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that
     //    added it would make it five, and round the product before the sum.
-    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu);
+    if (products)
+        linear_forward<real>(a.residual1, a.attention, shards_matrix(s, PARAM_proj_w, layer), w.proj_b, x, proj, gpu);
     if (products) adapters_forward(a.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = f(fc), or f(gate) up
     bool fused = products && !adapted(m, PARAM_fc_w);
-    if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu);
-    else if (products) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, gpu);
+    if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, mlp, gpu);
+    else if (products) linear_forward<real>(a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, NULL, fc, gpu);
     if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
     if (!fused) mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
-        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, gpu);
+        linear_forward<real>(a.residual2, a.mlp, shards_matrix(s, PARAM_fcproj_w, layer), w.fcproj_b, a.residual1,
+                             fcproj, gpu);
     if (products) adapters_forward(extent == EXTENT_ALL ? a.residual2 : NULL, a.mlp, m, layer, PARAM_fcproj_w, N);
 }
 
@@ -262,7 +265,8 @@ static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = shards_weights(&m->shards, layer);
+    const Shards *s = &m->shards;
+    Weights w = shards_weights(s, layer);
     Gradients dw = shards_gradients(&m->shards, layer);
     Activations a = activations_of(m, layer), d = backward_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
@@ -283,22 +287,22 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 8. dfc = dmlp f'(fc), or of gate and up
     linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, gpu);
     if (adapted(m, PARAM_fcproj_w)) {
-        linear_backward_input<real>(d.mlp, d.residual2, w.fcproj_w, fcproj, gpu);
+        linear_backward_input<real>(d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), fcproj, gpu);
         adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
         mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     } else {
-        linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, w.fcproj_w, a.fc, mlp, gpu);
+        linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), a.fc, mlp, gpu);
     }
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight<real>(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, gpu);
-    linear_backward_input<real>(d.norm2, d.fc, w.fc_w, fc, gpu);
+    linear_backward_input<real>(d.norm2, d.fc, shards_matrix(s, PARAM_fc_w, layer), fc, gpu);
     adapters_backward(d.norm2, d.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 6. dresidual1 = dresidual2 + norm2 backward
     pass_on(d.residual1, d.residual2, NC, gpu);
     norm_backward<real>(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, gpu);
     // 5. dattention = dresidual1 Wproj
     linear_backward_weight<real>(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, gpu);
-    linear_backward_input<real>(d.attention, d.residual1, w.proj_w, proj, gpu);
+    linear_backward_input<real>(d.attention, d.residual1, shards_matrix(s, PARAM_proj_w, layer), proj, gpu);
     adapters_backward(d.attention, d.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 4. dq, dk, dv
     attention_backward<real>(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, gpu);
@@ -306,7 +310,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     if (c->rope) qk_backward<real>(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, gpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, gpu);
-    if (dx) linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu);
+    if (dx) linear_backward_input<real>(d.norm1, d.qkv, shards_matrix(s, PARAM_qkv_w, layer), qkv, gpu);
     adapters_backward(dx ? d.norm1 : NULL, d.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     if (!dx) return;
     // 1. dx = dresidual1 + norm1 backward

@@ -470,10 +470,9 @@ static size_t logits_rows(const ModelSetup *setup) {
 }
 
 static ModelMemory model_memory(const ModelSetup *setup) {
-    static const bool none[PARAM_KINDS] = {false};
     const Config *c = &setup->config;
     int B = setup->batch_size, T = setup->seq_len, R = setup->dist->size;
-    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    ParamTable t = setup_table(setup);
     double trained = 0, size = sizeof(real);
     for (int i = 0; i < t.segments && setup->gradients; i++)
         trained += (double)(t.segment_trained[i] - t.segment_start[i]);

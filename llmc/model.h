@@ -601,6 +601,7 @@ typedef struct {
     int rows, cols; // (rows, cols), or (rows) where is_vector
     int is_vector, init, group;
     bool trained;
+    bool coded;           // kept as codes (--base): outside the flat allocation, behind whose end its offset lies
     size_t offset, count; // in elements of the flat allocation
     size_t first;         // 0; of a piece: the element of the whole parameter that it begins with
 } Param;

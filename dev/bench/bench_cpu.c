@@ -172,7 +172,7 @@ static void linear_work(void *context, int turn) {
     Linear *l = (Linear *)context;
     size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
     LinearShape s = {l->N, l->shape->C, l->shape->OC};
-    Matrix w = {l->half ? NULL : l->w + at, l->half ? l->half + at : NULL};
+    Matrix w = {l->half ? NULL : l->w + at, l->half ? l->half + at : NULL, NULL};
     if (l->form == 0) linear_forward(l->y, l->x, w, l->db, NULL, s, l->cpu);
     else if (l->form == 1) linear_backward_input(l->x, l->y, w, s, l->cpu);
     else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, s, l->cpu);

@@ -255,7 +255,7 @@ static void half_case(Cpu *cpu, KernelOutputs *out, int variant) {
         want[i] += (double)b[i % OC] + (double)res[i];
         size[i] += fabs((double)b[i % OC]) + fabs((double)res[i]);
     }
-    Matrix halved = {NULL, half};
+    Matrix halved = {NULL, half, NULL};
     linear_forward(y, x, halved, b, res, shape, cpu);
     kernel_compare("linear_forward, weights in bf16", y, want, size, ny, 2 + 0.5 * sqrt(C));
     linear_forward(same, x, matrix_of(w), b, res, shape, cpu);

@@ -28,6 +28,8 @@ sums over k in order, and KC is a constant of the build.
 
 With cpu->bf16, packing rounds both operands to bf16 (to nearest even) in pairs along K, and the
 innermost loop uses the CPU's dot product of pairs with fp32 sums; everything else is the same code.
+Weights that are kept as codes (--base) become numbers while they are packed: the same bits as of a matrix of those
+numbers.
 Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie: as bf16 where
 nothing trains them (Matrix), since memory is what limits it.
 */
@@ -377,9 +379,15 @@ ALWAYS_INLINE void few_rows_output(real *y, const real *x, Matrix w, const real 
 // even with bf16 products: it is bound by memory, by reading w.
 static inline void linear_few_rows(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                    Cpu *cpu) {
+    size_t C = cpu_align((size_t)s.C);
+    real *rows = w.codes ? (real *)cpu_workspace(cpu, sizeof(real) * C * (size_t)cpu->threads) : NULL;
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
     for (int o = 0; o < s.OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
-        if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
+        if (w.codes) {               // a row of codes becomes numbers, and the one row of a matrix
+            real *row = rows + C * (size_t)this_thread();
+            codes_read(row, w.codes, (size_t)o * (size_t)s.C, (size_t)s.C);
+            few_rows_output(y + o, x, matrix_of(row), b ? b + o : NULL, residual ? residual + o : NULL, s, 0, false);
+        } else if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
         else few_rows_output(y, x, w, b, residual, s, o, false);
     }
     (void)cpu;
@@ -402,7 +410,7 @@ static inline void linear_forward(real *y, const real *x, Matrix w, const real *
 // dx (N, C) = dy (N, OC) w (OC, C), which must not be bf16
 static inline void linear_backward_input(real *dx, const real *dy, Matrix w, LinearShape s, Cpu *cpu) {
     Target to = {dx, NULL, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)s.OC, LAYOUT_ALONG_K}, B = {w.full, (size_t)s.C, LAYOUT_ACROSS_K};
+    Operand A = {dy, (size_t)s.OC, LAYOUT_ALONG_K}, B = operand_across(w, (size_t)s.C);
     gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 

@@ -48,8 +48,8 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 #define GGUF_MAGIC 0x46554747u // "GGUF"
 #define GGUF_VERSION 3
 #define GGUF_ALIGNMENT 32
-#define GGUF_Q8_BLOCK 32              // numbers of a q8_0 block
-#define GGUF_Q8_BYTES 34              // f16 scale, 32 int8
+#define GGUF_Q8_BLOCK Q8_BLOCK // numbers of a q8_0 block
+#define GGUF_Q8_BYTES Q8_BYTES
 #define GGUF_CHUNK ((int64_t)1 << 18) // numbers read at a time; may be tuned
 
 // ggml's numbers of types, of metadata values, and of kinds of token.
@@ -419,29 +419,9 @@ static inline bool gguf_read_rows(float *out, float *strip, const GgufTensor *t,
     return true;
 }
 
-// Blocks of 32 numbers x[i] = d q[i]: d, the largest size / 127, as f16, then q as int8.
-// False if a number is not finite or d is too large for f16.
-static inline bool gguf_q8_0(uint8_t *out, const float *x, size_t n) {
-    for (; n > 0; n -= GGUF_Q8_BLOCK, x += GGUF_Q8_BLOCK, out += GGUF_Q8_BYTES) {
-        float most = 0, sum = 0;
-        for (int i = 0; i < GGUF_Q8_BLOCK; i++) {
-            most = fmaxf(most, fabsf(x[i]));
-            sum += x[i] - x[i]; // NaN if one is not finite
-        }
-        float d = most / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
-        uint16_t h = float_to_f16(d);
-        // Below 2^-128 the inverse would be infinite; such a block is zero in any case, as d is in f16.
-        if (!isfinite(inverse)) inverse = 0;
-        if (sum != 0 || (h & 0x7c00) == 0x7c00) return false;
-        memcpy(out, &h, 2);
-        for (int i = 0; i < GGUF_Q8_BLOCK; i++) out[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
-    }
-    return true;
-}
-
 // out = n numbers in a type; q8_0: n is a multiple of 32. False if one is not finite in it.
 static inline bool gguf_encode(uint8_t *out, const float *x, size_t n, int type) {
-    if (type == GGML_Q8_0) return gguf_q8_0(out, x, n);
+    if (type == GGML_Q8_0) return q8_encode(out, x, n);
     uint32_t bad = 0;
     if (type == GGML_F32) {
         for (size_t i = 0; i < n; i++) bad |= (bits_of_float(x[i]) & 0x7f800000) == 0x7f800000;

@@ -130,7 +130,7 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
          "scale_emb|residual_scale|attn_scale|route_scale",
          "1"},
         {-1, NEUTRAL_OFF,
-         "add_cross_attention|is_encoder_decoder|quantization_config|compression_config|pruned_heads|per_layer_config|"
+         "add_cross_attention|is_encoder_decoder|pruned_heads|per_layer_config|"
          "use_parallel_residual|parallel_attn|use_qk_norm|qk_norm|qk_layernorm|qkv_bias|use_qkv_bias|use_bias|bias|"
          "attention_out_bias|clip_qkv|attention_chunk_size|attention_window|window_size|sliding_window_size|"
          "original_max_position_embeddings|sliding_window_pattern|global_attn_every_n_layers|no_rope_layers|no_rope_"
@@ -139,6 +139,9 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
          "dim_model_base|rotary_dim|rope_interleave|use_post_norm|norm_after|norm_type|hidden_size_per_layer_input|"
          "num_kv_shared_layers|mlp_layer_types|swiglu_limit|scale_embedding|attn_temperature_tuning|attn_config",
          "none"},
+        {-1, NEUTRAL_OFF, "quantization_config|compression_config",
+         "weights of 16 or 32 bits: take the folder that this one was made from (train --lora_rank=N --base=nf4 or q8 "
+         "makes codes of it in memory)"},
     };
     static const struct {
         Neutral neutral;

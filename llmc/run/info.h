@@ -93,7 +93,7 @@ static inline ModelSetup info_setup(const Config *c, const Options *o, const Dis
     setup.config = *c;
     setup.batch_size = o->batch_size == INT_AUTO ? 0 : (int)o->batch_size, setup.seq_len = (int)o->seq_len;
     setup.recompute = o->recompute, setup.gradients = true;
-    setup.dist = dist, setup.muon.optimizer = o->optimizer;
+    setup.dist = dist, setup.muon.optimizer = o->optimizer, setup.base = o->base;
     return setup;
 }
 
@@ -166,8 +166,8 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         if (c->lora.rank)
-            printf("trained: %.3fM, the adapter's alone; all else stays as it is, without gradients and moments\n",
-                   (double)tables.array[0].parameters / 1e6);
+            printf("trained: %.3fM, the adapter's alone; all else stays as it is, without gradients and moments%s\n",
+                   (double)tables.array[0].parameters / 1e6, base_said(c, o->base).text);
         printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, flops_formula(c));
         printf("memory for training at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f, "
                "buffers %.3f, copy for checkpoints %.3f, scratch %.3f GiB; %.3f GiB in all%s\n",

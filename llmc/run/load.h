@@ -68,11 +68,11 @@ static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
 static inline bool lora_of_options(Config *c, const Options *o, Error *err) {
     Lora lora = {(int)o->lora_rank, 0, o->lora_rs, o->lora_alpha, o->lora_dropout};
     Error why;
-    if (!o->lora_rank) return true;
+    if (!o->lora_rank) return base_check(c, o->base, err);
     if (!lora_targets_named(&lora.targets, c, o->lora_targets, &why))
         return error_set(err, "--lora_targets=%.200s: %.800s", o->lora_targets, why.text);
     c->lora = lora;
-    return true;
+    return base_check(c, o->base, err);
 }
 
 // c->lora as the folder of --adapter has it.

@@ -214,6 +214,9 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, lora_dropout, "0", 0, 0.99, "", O_TRAIN | O_INFO,                                                          \
       "share of the adapter's input that is left out in training")                                                     \
     X(FLAG, lora_rs, "off", 0, 0, "off|on", O_TRAIN | O_INFO, "scale by lora_alpha / sqrt(lora_rank) (rsLoRA)")        \
+    X(CHOICE, base, "full", 0, 0, CHOICES(BASES), O_TRAIN | O_INFO,                                                    \
+      "how the matrices inside blocks, which stay as they are with --lora_rank, are kept in memory: full: as they are "\
+      "read; nf4: 4 bits a number, as bitsandbytes has them (QLoRA); q8: 8 bits, as GGUF's Q8_0")                      \
     X(REAL, lora_plus, "1", 0, 1e6, "", O_TRAIN, "learning rate of B as a multiple of that of A (LoRA+)")              \
     X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_CHAT | O_EVAL | O_DUMP | O_EXPORT,                                          \
       "a folder with an adapter of --model: of PEFT, a checkpoint, or a run's folder (its newest checkpoint)")         \

@@ -99,13 +99,39 @@ static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
                &err);
 }
 
+// Could all numbers become codes? The scales of q8 are f16: from 8.3 million on, a block's numbers are not.
+static inline bool trainer_base_fits(const Trainer *t, Error *err) {
+    const Config *c = &t->in.config;
+    if (t->o->base != BASE_Q8) return true;
+    ParamTable table = param_table(c);
+    float *values = (float *)mem_alloc(sizeof(float) * DISK_PIECE);
+    bool ok = true;
+    for (int i = 0; ok && i < table.count; i++) {
+        const Param *p = &table.items[i];
+        if (p->group != GROUP_MATRIX) continue;
+        for (size_t at = 0; ok && at < p->count; at += DISK_PIECE) {
+            Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
+            model_get(t->model, MODEL_WEIGHT, &piece, values, t->dist->rank);
+            ok = all_finite(values, piece.count);
+        }
+        if (!ok)
+            error_set(err, "--base=q8: numbers of %s in %s are above 8.3 million, more than Q8_0 can hold: take nf4",
+                      p->name, t->o->model);
+    }
+    free(values);
+    param_table_free(&table);
+    return ok;
+}
+
 // The frozen weights that an adapter stands on, which no checkpoint holds.
 static inline void trainer_load_base(Trainer *t) {
     const RunInputs *in = &t->in;
     Error err;
     if (!in->config.lora.rank) return;
     dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, t->o->model, &err), &err);
-    log_line(&t->log, "the adapter stands on the weights of %s", t->o->model);
+    dist_agree(t->dist, trainer_base_fits(t, &err), &err);
+    log_line(&t->log, "the adapter stands on the weights of %s%s", t->o->model,
+             base_said(&in->config, t->o->base).text);
 }
 
 // The weights of --model, whose vocabulary may be smaller; tokens that nobody has trained begin as the mean of others.
@@ -240,6 +266,7 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"lora_dropout", "--lora_rank", o->lora_rank > 0},
                  {"lora_rs", "--lora_rank", o->lora_rank > 0},
                  {"lora_plus", "--lora_rank", o->lora_rank > 0},
+                 {"base", "--lora_rank", o->lora_rank > 0},
                  {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"sample_prompt", "--sample_every", samples},
@@ -349,6 +376,7 @@ static inline ModelSetup trainer_setup(const Trainer *t) {
     setup.no_master = o->master_weights == MASTER_NONE;
     setup.zero = (int)o->zero;
     setup.zero_group = (int)o->zero_group;
+    setup.base = o->base;
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.muon = muon_rule(o);

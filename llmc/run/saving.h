@@ -74,7 +74,7 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     memset(&run, 0, sizeof run);
     run_state_json(&run, state);
     mix_json(&run, s->mix, state->position);
-    if (w->config->lora.rank) adapter_base_json(&run, w->base, s->base);
+    if (w->config->lora.rank) adapter_base_json(&run, w->base, s->base, o->base);
     if (s->account) {
         AccountNow now = account_now(s->account, w->model, w->dist);
         if (w->dist->rank == 0) account_json(&run, s->account, &now, model_device(w->model));

@@ -42,6 +42,7 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/numbers_test.h"
 #include "dev/test/personal_test.h"
 #include "dev/test/process_test.h"
+#include "dev/test/quantise_test.h"
 #include "dev/test/remove_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/bpe_test.h"
@@ -61,7 +62,7 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(bpe_training) X(data) X(mix) X(remove) X(documents) X(clean) X(personal)           \
-    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(lora) X(masks) X(gguf)         \
+    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(lora) X(quantise) X(masks) X(gguf)         \
     X(convert)                                                                                                         \
     X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on

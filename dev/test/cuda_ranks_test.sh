@@ -177,6 +177,11 @@ rm -rf resumed
 # An adapter: nothing is trained in the segments of embedding and head.
 adapter=(--model="$(last one_llama)" --lora_rank=3 --lora_dropout=0.1 --sample_every=0)
 train llama 1 1 one_adapter "${adapter[@]}"
+train llama 1 1 one_nf4 "${adapter[@]}" --base=nf4
+rm -rf new
+CUDA_EMU_STREAMS=shuffle:3 train llama 2 2 new --zero=2 "${adapter[@]}" --base=nf4
+away=$(distance one_nf4 new)
+check "an adapter on nf4, 2 ranks, zero 2: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
 for zero in $([ "$mode" = few ] || echo 0 1) 2; do
     rm -rf new
     CUDA_EMU_STREAMS=shuffle:3 train llama 2 2 new --zero="$zero" "${adapter[@]}"

@@ -13,6 +13,7 @@ the same.
 
 Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails, or nothing was run.
 */
+#include "../../llmc/cuda/codes.h"
 #include "../../llmc/cuda/cuda.h"
 #include "../../llmc/cuda/embedding.h"
 #include "../../llmc/cuda/gemm.h"
@@ -671,6 +672,46 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
     }
 }
 
+// A matrix of codes in so many parts: the numbers of coded_read, rounded to the type, bit by bit.
+template <typename Real> static void test_codes(Test *t, int format, int rows, int cols, int parts) {
+    size_t n = (size_t)rows * (size_t)cols;
+    QuantTables tables, *tables_device;
+    Coded c;
+    int done;
+    memset(&c, 0, sizeof c);
+    quant_tables(&tables);
+    c.count = parts, c.tables = &tables;
+    for (int i = 0; i < parts; i++) {
+        c.parts[i].format = format;
+        c.parts[i].count = (size_t)(rows * (i + 1) / parts - rows * i / parts) * (size_t)cols;
+        c.start[i + 1] = c.start[i] + c.parts[i].count;
+    }
+    std::vector<float> x(n), largest(nf4_blocks(n));
+    std::vector<uint64_t> bytes(coded_bytes(&c) / sizeof(uint64_t));
+    for (float &v : x) v = 0.03f * ((float)next_random(t) / 1073741824.0f - 1);
+    coded_place(&c, (uint8_t *)bytes.data());
+    CodedFill fill = {largest.data(), NULL, 0};
+    for (size_t at = 0; at < n;) at += coded_take(&fill, &c, at, x.data() + at, n - at, &done);
+    coded_read(x.data(), &c, 0, n);
+    Array<Real> out(t, n);
+    for (size_t i = 0; i < n; i++) {
+        Real rounded;
+        from_float(&rounded, x[i]);
+        out.host[i] = (double)to_float(rounded);
+    }
+    uint8_t *device = NULL;
+    CUDA_CHECK(cudaMalloc((void **)&device, coded_bytes(&c)));
+    CUDA_CHECK(cudaMalloc((void **)&tables_device, sizeof tables));
+    device_write(t->gpu, device, bytes.data(), coded_bytes(&c));
+    device_write(t->gpu, tables_device, &tables, sizeof tables);
+    coded_place(&c, device);
+    c.tables = tables_device;
+    codes_decode<Real>(out.device, &c, t->gpu);
+    out.check("numbers", 0);
+    cudaFree(device);
+    cudaFree(tables_device);
+}
+
 template <typename Real> static void test_type(Test *t, const std::string &type) {
     static const int rows[][2] =
         {{1, 1},    {3, 7},    {37, 40},  {5, 130},  {70, 64},   {2, 1100},
@@ -690,6 +731,14 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                         type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " +
                             std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
                         [&]() { test_linear<Real>(t, s[0], s[1], s[2], k & 1, k & 2); });
+    static const int codes[][4] = {{BASE_NF4, 1, 64, 1},   {BASE_NF4, 48, 1100, 3}, {BASE_NF4, 6, 37, 2},
+                                   {BASE_NF4, 5, 129, 1},  {BASE_NF4, 1, 1, 1},     {BASE_Q8, 1, 32, 1},
+                                   {BASE_Q8, 300, 160, 3}, {BASE_Q8, 7, 96, 2}};
+    for (auto &s : codes)
+        three_times(t,
+                    type + " codes " + base_name(s[0]) + " " + std::to_string(s[1]) + " x " + std::to_string(s[2]) +
+                        " in " + std::to_string(s[3]),
+                    [&]() { test_codes<Real>(t, s[0], s[1], s[2], s[3]); });
     static const int biases[][2] = {{1, 5}, {31, 8}, {33, 600}, {8229, 8}, {8195, 5}}; // the last two: two turns
     for (auto &s : biases)
         three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]),

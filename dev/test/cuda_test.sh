@@ -209,6 +209,16 @@ check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[
 rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
 check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto
 check "a resumed adapter has the same weights" cmp "$work/lora_bf16/step_00000008/adapter_model.safetensors" "$work/lora_resumed/step_00000008/adapter_model.safetensors"
+# The same beside codes, which both make of the same weights.
+adapter+=(--base=nf4)
+check "train an adapter on nf4 on the CPU" train "$cpu" nf4_cpu "${adapter[@]}"
+check "train an adapter on nf4 in fp32" train "$fp32" nf4_fp32 "${adapter[@]}"
+check "train an adapter on nf4 in bf16" train "$bf16" nf4_bf16 "${adapter[@]}"
+check "an adapter on nf4 in fp32: the loss follows the CPU's" close nf4_cpu nf4_fp32 loss 1e-5
+check "an adapter on nf4 in fp32: the gradient norm follows the CPU's" close nf4_cpu nf4_fp32 grad_norm 1e-4
+check "an adapter on nf4 in bf16: the loss follows the CPU's" close nf4_cpu nf4_bf16 loss 1e-2
+losses() { grep -o '"loss": [0-9.]*' "$work/$1/metrics.jsonl"; }
+check "codes change no loss" test "$(losses lora_fp32)" != "$(losses nf4_fp32)"
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
 

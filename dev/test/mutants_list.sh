@@ -8,6 +8,11 @@ mutant "Philox has 9 rounds" llmc/base/rng.h 'round < 10' 'round < 9' "gpt base"
 mutant "bf16 is cut off, not rounded" llmc/base/half.h 'bits + 0x7fff + (bits >> 16 & 1)' 'bits' "gpt gguf files"
 mutant "keys may stand twice" llmc/base/json.h 'return i == n;' 'return true;' "gpt base"
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
+mutant "the mean of nf4's largest is not taken off" llmc/base/quantise.h 'x[i] -= mean;' 'x[i] -= 0;' "gpt quantise"
+mutant "a level of nf4 ends at the next one" llmc/base/quantise.h '(nf4_level(i) + nf4_level(i + 1)) / 2.0f' 'nf4_level(i + 1)' "gpt quantise"
+mutant "parts of a matrix of codes share one mean" llmc/engine.h 'bool whole = family_of(c->family)->naming == NAMING_GPT2;' 'bool whole = true;' "gpt quantise"
+mutant "a row of codes begins a number early" llmc/cpu/pack.h '(size_t)(i + r) * from.ld + (size_t)(k0 + k)' '(size_t)(i + r) * from.ld + (size_t)(k0 + k) - (size_t)(k > 0)' "gpt quantise"
+mutant "a run goes on with another --base" llmc/run/run_folder.h 'if (strcmp(base.text, base_name(o->base)) != 0)' 'if (0)' "lora_test"
 
 # ---- text
 mutant "JSON strings end a byte early" llmc/text/json_line.h 'return p + __builtin_ctzll(special) / 8;' 'return p;' "gpt documents"

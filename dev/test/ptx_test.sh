@@ -131,6 +131,14 @@ for program in train_gpt train_gpt_fp32; do
     check "$program: the choices' numbers follow the CPU's: $(cat "$work/numbers.cpu" "$work/numbers")" \
         jq -en --argjson bound $bound '[inputs] | .[0] as $a | .[1] as $b | ($a | length > 3) and ($b | length) == ($a | length) and all(range($a | length); ($a[.] - $b[.] | fabs) <= $bound * (1 + ($a[.] | fabs)))' "$work/numbers.cpu" "$work/numbers"
 done
+options=(--lora_rank=4 --base=nf4)
+check "an adapter on nf4 on the CPU" train nf4.cpu "$work/long" "$cpu"
+for program in train_gpt train_gpt_fp32; do
+    bound=2e-2
+    [ $program = train_gpt_fp32 ] && bound=1e-5
+    check "$program: an adapter on nf4" train nf4.$program "$work/long" on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    check "$program: the loss on nf4 follows the CPU's" close nf4.cpu nf4.$program loss $bound
+done
 options=()
 
 # Two ranks, each ZeRO stage, two micro-batches; in bf16 one stage.

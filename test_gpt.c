@@ -32,7 +32,9 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/amx_test.h"
 #include "dev/test/kernels_test.h"
 #include "dev/test/language_test.h"
+#include "dev/test/draft_test.h"
 #include "dev/test/lora_test.h"
+#include "dev/test/distill_test.h"
 #include "dev/test/masks_test.h"
 #include "dev/test/memory_test.h"
 #include "dev/test/mix_test.h"
@@ -41,7 +43,9 @@ Exits with 1 if a check failed. Every tolerance stands beside its reason.
 #include "dev/test/near_test.h"
 #include "dev/test/numbers_test.h"
 #include "dev/test/personal_test.h"
+#include "dev/test/preferences_test.h"
 #include "dev/test/process_test.h"
+#include "dev/test/quantise_test.h"
 #include "dev/test/remove_test.h"
 #include "dev/test/tokenizer_test.h"
 #include "dev/test/bpe_test.h"
@@ -61,7 +65,8 @@ int main(int argc, char **argv) {
 #define AREAS(X)                                                                                                       \
     X(watchdog) X(process) X(signals)                                                                                  \
     X(base) X(files) X(tokenizer) X(bpe_training) X(data) X(mix) X(remove) X(documents) X(clean) X(personal)           \
-    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(lora) X(masks) X(gguf)         \
+    X(language) X(near) X(chat) X(contamination) X(kernels) X(amx) X(mmla) X(memory) X(model) X(draft) X(lora)         \
+    X(quantise) X(distill) X(masks) X(preferences) X(gguf)                                                             \
     X(convert)                                                                                                         \
     X(embeddings) X(follow) X(trainer) X(numbers) X(account)
     // clang-format on

@@ -24,6 +24,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/cuda.h"
 
 #include "llmc/cuda/attention.h"
+#include "llmc/cuda/distill.h"
 #include "llmc/cuda/embedding.h"
 #include "llmc/cuda/gemm.h"
 #include "llmc/cuda/graph.h"
@@ -32,6 +33,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/mlp.h"
 #include "llmc/cuda/norm.h"
 #include "llmc/cuda/nvml.h"
+#include "llmc/cuda/objective.h"
 #include "llmc/cuda/optimizer.h"
 #include "llmc/cuda/peak.h"
 #include "llmc/cuda/prefix.h"
@@ -61,7 +63,7 @@ struct Model {
     Str description;
     ActTable acts, backs;
     char *activations, *backward;  // (acts.bytes), (backs.bytes): their gradients; only for training
-    float *rope;                   // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    float *rope;                   // (T + 1, HS/2, 2) of rope_table: cosines and sines; NULL with learned positions
     real *logits;                  // (logits_rows, logits_width): one chunk
     int logits_rows, logits_width; // width: V, filled up to GPU_VOCAB_ALIGN
 
@@ -70,26 +72,38 @@ struct Model {
     AdamRule *rule, *rule_host;
     AdamResult *result, *result_host;
 
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
-    int32_t *rows;       // (batch_size): the rows of row_of
-    PrefixShape prefix;  // G and P of what was kept
-    bool keep;           // for the next forward pass, as model_share said
+    real *cache;                     // (L, 2, seq_len, NKV HS): keys and values of decoding; NULL until it is called
+    real *kept[SHARE_SLOTS];         // (L, 2, G, P, NKV HS) at most: of model_share; NULL likewise
+    real *joined;                    // (2, B, P + T, NKV HS) at most: what a layer reads behind a slot
+    int32_t *rows;                   // (batch_size): the rows of row_of
+    PrefixShape prefix[SHARE_SLOTS]; // G and P of what was kept
+    int keep, behind;                // ShareSlot, for the next forward pass
     const int32_t *row_of;
-    float *logits_host; // (V) host
+    float *logits_host; // (min(DECODE_ROWS, B T), V) host
     int B, T;           // of the last forward pass
     double grad_scale;  // and of its loss
     uint64_t seed;      // of dropout
     int64_t token;      // the run's number of the first token of the next training pass
     uint64_t *place;    // and of the last one, on the device
     bool drops;         // the pass that is put on the stream is one of training
-    int pending;        // of enum Pass; a backward pass among them is a step's last
+    PairBatch pairs;    // of the next pass, as model_pairs said; items NULL: there are none
+    bool paired;        // the last one had some, which are in device_pairs
+    DevicePairs device_pairs;
+    float *weights;  // (N) of tokens in the gradient of pairs; NULL, as device_pairs, until there are any
+    double *figures; // (PAIR_FIGURE_COUNT), on the device
+    int pending;     // of enum Pass; a backward pass among them is a step's last
     Graph eval_graph, micro_graph,
         step_graph;      // a loss; a micro-batch before a step's last; the last one and the update
     bool begun;          // by model_begin_update
     cudaStream_t copies; // of a checkpoint's numbers, on their way to the host
     cudaEvent_t copied;
-    bool copying; // the host has not waited for them, nor has an update
+    bool copying;            // the host has not waited for them, nor has an update
+    Model *teacher;          // NULL: none
+    bool teaches;            // this is one: what it makes ends with the last norm
+    cudaStream_t own_stream; // a teacher's; it works on its student's
+    DistillRule lesson;
+    float *parts;   // (2, B T): cross entropy and divergence
+    double *taught; // (2): their sums since they were last read, on the device
 };
 
 static Activations tensors_at(const ActTable *table, char *memory, int layer) {
@@ -120,6 +134,14 @@ static void cache_append(Model *m, Heads<real> *h, real *cache, int T, int first
     }
 }
 
+// How a layer's queries and keys are normalised and rotated; first: the position of a document's first token.
+static Rotation<real> rotation_of(const Model *m, int layer, const Weights *w, const Activations *a, int first,
+                                  AttentionShape shape) {
+    const Config *c = &m->config;
+    const float *rope = m->rope ? m->rope + rope_first(c, layer, m->setup.seq_len) : NULL;
+    return {w->qnorm_w, w->knorm_w, a->qk_rstd, rope, rope_step(c, layer), first, (float)c->norm_eps, shape};
+}
+
 // Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
 static Heads<real> heads_of(const Config *c, const Activations *a) {
     int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size, QKV = config_qkv(c);
@@ -134,10 +156,15 @@ static size_t prefix_layer(const Model *m, int layer, int N) {
 
 // Keys and values of B sequences of T tokens become those of their prefixes and their own.
 static void behind_prefix(Model *m, int layer, Heads<real> *h, int B, int T) {
-    PrefixShape s = m->prefix;
+    PrefixShape s = m->prefix[m->behind];
     s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
-    prefix_join<real>(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->rows, s, &m->gpu);
+    prefix_join<real>(m->joined, m->kept[m->behind] + prefix_layer(m, layer, s.G * s.P), *h, m->rows, s, &m->gpu);
     h->k = {m->joined, s.NK}, h->v = {m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK, s.NK};
+}
+
+// The keys and values of N tokens of a layer, into the slot that model_share named.
+static void keep_prefix(Model *m, int layer, Heads<real> h, int N) {
+    prefix_keep(m->kept[m->keep] + prefix_layer(m, layer, N), h, N, m->config.kv_heads * m->config.head_size, &m->gpu);
 }
 
 // The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
@@ -200,19 +227,20 @@ static bool adapted(const Model *m, int matrix) {
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
-// a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
+// a.residual2 = block(x), x: (N, C). With a cache (model_decode_rows) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = shards_weights(&m->shards, layer);
+    const Shards *s = &m->shards;
+    Weights w = shards_weights(s, layer);
     Activations a = activations_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
     float eps = (float)c->norm_eps;
     AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    Rotation<real> rotation = rotation_of(m, layer, &w, &a, first, shape);
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     bool products = extent != EXTENT_CHEAP;
@@ -220,7 +248,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     // 1. norm1 = norm(x)
     norm_forward<real>(a.norm1, x, norm1, gpu);
     // 2. qkv = norm1 Wqkv^T + b, and here as in 5, 7 and 9 what adapters add: u = scale x A^T, y += u B^T
-    if (products) linear_forward<real>(a.qkv, a.norm1, w.qkv_w, w.qkv_b, NULL, qkv, gpu);
+    if (products) linear_forward<real>(a.qkv, a.norm1, shards_matrix(s, PARAM_qkv_w, layer), w.qkv_b, NULL, qkv, gpu);
     if (products) adapters_forward(a.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     // 3. qk = rotate(norm(q), norm(k))
     if (c->rope) qk_forward<real>(a.qk, a.qkv, rotation, gpu);
@@ -228,27 +256,29 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads<real> h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
-        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, gpu);
-        if (m->row_of) behind_prefix(m, layer, &h, B, T);
+        if (m->behind) behind_prefix(m, layer, &h, B, T);
+        if (m->keep) keep_prefix(m, layer, h, B * (first + T));
         attention_forward<real>(a.attention, a.attention_lse, h, shape, gpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
     //    The product adds x: it and the norm behind it then read and write (N, C) four times in all; a norm that
     //    added it would make it five, and round the product before the sum.
-    if (products) linear_forward<real>(a.residual1, a.attention, w.proj_w, w.proj_b, x, proj, gpu);
+    if (products)
+        linear_forward<real>(a.residual1, a.attention, shards_matrix(s, PARAM_proj_w, layer), w.proj_b, x, proj, gpu);
     if (products) adapters_forward(a.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 6. norm2 = norm(residual1)
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = f(fc), or f(gate) up
     bool fused = products && !adapted(m, PARAM_fc_w);
-    if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, w.fc_w, w.fc_b, mlp, gpu);
-    else if (products) linear_forward<real>(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, gpu);
+    if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, mlp, gpu);
+    else if (products) linear_forward<real>(a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, NULL, fc, gpu);
     if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
     if (!fused) mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
-        linear_forward<real>(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, gpu);
+        linear_forward<real>(a.residual2, a.mlp, shards_matrix(s, PARAM_fcproj_w, layer), w.fcproj_b, a.residual1,
+                             fcproj, gpu);
     if (products) adapters_forward(extent == EXTENT_ALL ? a.residual2 : NULL, a.mlp, m, layer, PARAM_fcproj_w, N);
 }
 
@@ -262,7 +292,8 @@ static void pass_on(real *to, const real *from, size_t n, Device *gpu) {
 static void block_backward(Model *m, int layer, const real *x, real *dx, int B, int T) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    Weights w = shards_weights(&m->shards, layer);
+    const Shards *s = &m->shards;
+    Weights w = shards_weights(s, layer);
     Gradients dw = shards_gradients(&m->shards, layer);
     Activations a = activations_of(m, layer), d = backward_of(m, layer);
     int N = B * T, C = c->channels, F = c->hidden, NQ = c->heads * c->head_size;
@@ -271,7 +302,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm<real> norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps},
                norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
+    Rotation<real> rotation = rotation_of(m, layer, &w, &a, 0, shape);
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     LinearShape qkv = {N, C, config_qkv(c)}, proj = {N, NQ, C}, fc = {N, C, config_fc(c)}, fcproj = {N, F, C};
 
@@ -283,22 +314,22 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 8. dfc = dmlp f'(fc), or of gate and up
     linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, gpu);
     if (adapted(m, PARAM_fcproj_w)) {
-        linear_backward_input<real>(d.mlp, d.residual2, w.fcproj_w, fcproj, gpu);
+        linear_backward_input<real>(d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), fcproj, gpu);
         adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
         mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     } else {
-        linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, w.fcproj_w, a.fc, mlp, gpu);
+        linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), a.fc, mlp, gpu);
     }
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight<real>(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, gpu);
-    linear_backward_input<real>(d.norm2, d.fc, w.fc_w, fc, gpu);
+    linear_backward_input<real>(d.norm2, d.fc, shards_matrix(s, PARAM_fc_w, layer), fc, gpu);
     adapters_backward(d.norm2, d.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 6. dresidual1 = dresidual2 + norm2 backward
     pass_on(d.residual1, d.residual2, NC, gpu);
     norm_backward<real>(d.residual1, dw.norm2_w, dw.norm2_b, d.norm2, a.residual1, norm2, gpu);
     // 5. dattention = dresidual1 Wproj
     linear_backward_weight<real>(dw.proj_w, dw.proj_b, d.residual1, a.attention, proj, gpu);
-    linear_backward_input<real>(d.attention, d.residual1, w.proj_w, proj, gpu);
+    linear_backward_input<real>(d.attention, d.residual1, shards_matrix(s, PARAM_proj_w, layer), proj, gpu);
     adapters_backward(d.attention, d.residual1, a.attention, m, layer, PARAM_proj_w, N);
     // 4. dq, dk, dv
     attention_backward<real>(heads_of(c, &d), d.attention, a.attention, a.attention_lse, heads_of(c, &a), shape, gpu);
@@ -306,7 +337,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     if (c->rope) qk_backward<real>(d.qkv, dw.qnorm_w, dw.knorm_w, d.qk, a.qkv, rotation, gpu);
     // 2. dnorm1 = dqkv Wqkv
     linear_backward_weight<real>(dw.qkv_w, dw.qkv_b, d.qkv, a.norm1, qkv, gpu);
-    if (dx) linear_backward_input<real>(d.norm1, d.qkv, w.qkv_w, qkv, gpu);
+    if (dx) linear_backward_input<real>(d.norm1, d.qkv, shards_matrix(s, PARAM_qkv_w, layer), qkv, gpu);
     adapters_backward(dx ? d.norm1 : NULL, d.qkv, a.norm1, m, layer, PARAM_qkv_w, N);
     if (!dx) return;
     // 1. dx = dresidual1 + norm1 backward
@@ -329,6 +360,49 @@ static real *layer_input_gradient(const Model *m, int layer) {
 // Puts the passes that are pending on the stream, for whoever looks at the device in the middle of a step.
 static void catch_up(Model *m);
 
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the
+// pairs' losses to the model's. A chunk of all rows is still there as logits then.
+static const float *pair_losses(Model *m, const real *head, int N) {
+    Device *gpu = &m->gpu;
+    int C = m->config.channels, V = m->config.vocab_size, W = m->logits_width;
+    Activations a = activations_of(m, 0);
+    for (int row = 0; row < N; row += m->logits_rows) {
+        int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
+        linear_forward<real>(m->logits, a.normf + (size_t)row * (size_t)C, head, NULL, NULL, {rows, C, W}, gpu);
+        cross_entropy<real>(a.losses + row, m->logits, m->batch.targets + row, NULL, 0, rows, V, W, gpu);
+    }
+    objective_weights(m->weights, m->figures, a.losses, &m->device_pairs, N, gpu);
+    return m->weights;
+}
+
+static void forward_pass(Model *m, float *logits_out);
+
+// The teacher's pass over the model's batch, on the model's stream, up to its last norm.
+static void teacher_pass(Model *m) {
+    Model *t = m->teacher;
+    Batch own = t->batch;
+    t->batch = m->batch;
+    t->B = m->B, t->T = m->T, t->grad_scale = 0;
+    forward_pass(t, NULL);
+    t->batch = own;
+}
+
+// losses and gradients of the logits of `rows` rows, which take the place of them, beside those of the teacher. With
+// alpha 0 the teacher is only looked at: the gradient is the ordinary one, to the bit.
+static void learn(Model *m, int row, int rows, float grad_scale) {
+    Model *t = m->teacher;
+    Weights w = shards_weights(&t->shards, 0);
+    int C = t->config.channels, V = t->config.vocab_size, W = t->logits_width, N = m->B * m->T;
+    float *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
+    const int32_t *targets = m->batch.targets + row;
+    bool weighs = m->lesson.alpha > 0;
+    DistillShape s = {rows, V, W, weighs ? grad_scale : 0, (float)m->lesson.alpha, (float)m->lesson.temperature};
+    linear_forward<real>(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C,
+                         t->config.tied ? w.wte : w.head_w, NULL, NULL, {rows, C, W}, &t->gpu);
+    distill<real>(losses, ce, kl, m->logits, t->logits, targets, s, &m->gpu);
+    if (!weighs) cross_entropy<real>(losses, m->logits, targets, NULL, grad_scale, rows, V, W, &m->gpu);
+}
+
 static void forward_pass(Model *m, float *logits_out) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
@@ -342,7 +416,7 @@ static void forward_pass(Model *m, float *logits_out) {
     // 1. token and position embedding
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, 0, 1);
-    int first = m->row_of ? m->prefix.P : 0;
+    int first = m->behind ? m->prefix[m->behind].P : 0;
     embedding_forward<real>(a.embedding, {m->batch.inputs, m->batch.starts, first, B, T}, w.wte, w.wpe, C, gpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) {
@@ -354,6 +428,9 @@ static void forward_pass(Model *m, float *logits_out) {
     const real *x = layer_input(m, c->layers);
     Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
+    if (m->teaches) return;
+    bool learns = m->teacher && grad_scale != 0;
+    if (learns) teacher_pass(m);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
     const real *head = c->tied ? w.wte : w.head_w;
     float *dhead = NULL;
@@ -362,31 +439,35 @@ static void forward_pass(Model *m, float *logits_out) {
         shards_begin(&m->shards, c->tied ? 0 : 1 + c->layers);
         dhead = c->tied ? dw.wte : dw.head_w;
     }
+    const float *weights = m->paired ? pair_losses(m, head, N) : NULL;
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         const real *x_chunk = a.normf + (size_t)row * (size_t)C;
-        linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
+        if (!weights || rows < N) linear_forward<real>(m->logits, x_chunk, head, NULL, NULL, {rows, C, W}, gpu);
         for (int i = 0; logits_out && i < rows; i++)
             device_floats(gpu, logits_out + (size_t)(row + i) * (size_t)V, m->logits + (size_t)i * (size_t)W,
                           (size_t)V);
-        cross_entropy<real>(a.losses + row, m->logits, targets + row, (float)grad_scale, rows, V, W, gpu);
+        const float *own = weights ? weights + row : NULL;
+        if (learns) learn(m, row, rows, (float)grad_scale);
+        else cross_entropy<real>(a.losses + row, m->logits, targets + row, own, (float)grad_scale, rows, V, W, gpu);
         if (grad_scale == 0) continue;
         linear_backward_weight<real>(dhead, NULL, m->logits, x_chunk, {rows, C, W}, gpu);
         linear_backward_input<real>(d.normf + (size_t)row * (size_t)C, m->logits, head, {rows, C, W}, gpu);
     }
-    sum_losses(m->loss, a.losses, N, gpu);
+    if (!weights) sum_losses(m->loss, a.losses, N, gpu);
+    for (int i = 0; learns && i < 2; i++) sum_losses(m->taught + i, m->parts + i * N, N, gpu);
     shards_end_pass(&m->shards);
 }
 
-static void model_share(Model *m, bool keep, const int32_t *row_of) {
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of) {
     const Config *c = &m->config;
-    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup, keep);
     const char *what = "the keys and values of what tasks begin with";
-    if (!m->kept) m->kept = (real *)device_alloc(&m->gpu, row * most * (size_t)c->layers, what);
+    if (keep && !m->kept[keep]) m->kept[keep] = (real *)device_alloc(&m->gpu, row * most * (size_t)c->layers, what);
     if (!m->joined)
         m->joined = (real *)device_alloc(&m->gpu, row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len, what);
     if (!m->rows) m->rows = (int32_t *)device_alloc(&m->gpu, sizeof(int32_t) * (size_t)m->setup.batch_size, what);
-    m->keep = keep, m->row_of = row_of;
+    m->keep = keep, m->behind = behind, m->row_of = row_of;
 }
 
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
@@ -394,15 +475,20 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     m->B = batch->B, m->T = batch->T, m->grad_scale = grad_scale;
     model_batch_check(batch);
     batch_upload(&m->batch, batch, grad_scale != 0, &m->gpu);
+    m->paired = m->pairs.items && grad_scale != 0;
+    m->pairs.scale = grad_scale;
+    if (m->paired) pairs_upload(&m->device_pairs, &m->pairs, &m->gpu);
+    m->pairs.items = NULL;
     if (grad_scale != 0 && m->config.lora.dropout > 0) lora_place(m->place, (uint64_t)m->token, &m->gpu);
-    GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL};
-    if (m->keep) m->prefix.G = m->B, m->prefix.P = m->T;
-    if (m->row_of) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
+    GraphKey key = {m->B, m->T, 0, PASS_FORWARD, batch->starts != NULL, false};
+    int first = m->behind ? m->prefix[m->behind].P : 0;
+    if (m->keep) m->prefix[m->keep].G = m->B, m->prefix[m->keep].P = first + m->T;
+    if (m->behind) device_write(&m->gpu, m->rows, m->row_of, sizeof(int32_t) * (size_t)m->B);
     // Copies to the host no graph can, and sizes of prefixes are no part of its key.
-    if (logits_out || m->keep || m->row_of) forward_pass(m, logits_out);
+    if (logits_out || m->keep || m->behind) forward_pass(m, logits_out);
     else if (grad_scale != 0) m->pending = PASS_FORWARD;
     else graph_run(&m->eval_graph, key, &m->gpu, [=]() { forward_pass(m, NULL); });
-    m->keep = false, m->row_of = NULL;
+    m->keep = m->behind = SHARE_NONE;
 }
 
 static void backward_pass(Model *m, bool last) {
@@ -444,7 +530,8 @@ static void run_passes(Model *m, int passes, bool last) {
 
 // What was pending, for a graph that does it.
 static GraphKey take_pending(Model *m) {
-    GraphKey key = {m->B, m->T, m->grad_scale, m->pending, m->batch.starts != NULL};
+    double grad_scale = m->paired ? 1 : m->grad_scale; // that of pairs lies on the device
+    GraphKey key = {m->B, m->T, grad_scale, m->pending, m->batch.starts != NULL, m->paired};
     m->pending = 0;
     return key;
 }
@@ -452,6 +539,22 @@ static GraphKey take_pending(Model *m) {
 static void catch_up(Model *m) { run_passes(m, take_pending(m).passes, true); }
 
 static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
+
+static void model_pairs(Model *m, const PairBatch *pairs) {
+    size_t N = (size_t)m->setup.batch_size * (size_t)m->setup.seq_len;
+    if (!m->weights) {
+        pairs_open(&m->device_pairs, m->loss, N, &m->gpu);
+        m->weights = (float *)device_alloc(&m->gpu, sizeof(float) * N, "the weights of pairs");
+        m->figures = (double *)device_alloc(&m->gpu, sizeof(double) * PAIR_FIGURE_COUNT, "the figures of pairs");
+    }
+    m->pairs = *pairs;
+}
+
+static void model_figures(Model *m, double *figures) {
+    catch_up(m);
+    device_read(&m->gpu, figures, m->figures, sizeof(double) * PAIR_FIGURE_COUNT);
+    CUDA_CHECK(cudaMemsetAsync(m->figures, 0, sizeof(double) * PAIR_FIGURE_COUNT, m->gpu.stream));
+}
 
 static void model_backward(Model *m, bool last) {
     m->pending |= PASS_BACKWARD;
@@ -471,6 +574,27 @@ static double model_loss(Model *m) {
     device_read(&m->gpu, &loss, m->loss, sizeof loss);
     CUDA_CHECK(cudaMemsetAsync(m->loss, 0, sizeof loss, m->gpu.stream));
     return loss;
+}
+
+static void model_teach(Model *m, Model *teacher, DistillRule rule) {
+    Device *gpu = &m->gpu;
+    m->teacher = teacher, m->lesson = rule;
+    device_synchronize(&teacher->gpu);
+    teacher->teaches = true;
+    teacher->own_stream = teacher->gpu.stream, teacher->gpu.stream = gpu->stream;
+    m->parts = (float *)device_alloc(gpu, sizeof(float) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len,
+                                     "the parts of the loss");
+    m->taught = (double *)device_alloc(gpu, sizeof(double) * 2, "the sums of the parts of the loss");
+    CUDA_CHECK(cudaMemsetAsync(m->taught, 0, sizeof(double) * 2, gpu->stream));
+}
+
+static DistillSum model_taught(Model *m) {
+    DistillSum sum = {0, 0};
+    if (!m->teacher) return sum;
+    catch_up(m);
+    device_read(&m->gpu, &sum, m->taught, sizeof sum);
+    CUDA_CHECK(cudaMemsetAsync(m->taught, 0, sizeof sum, m->gpu.stream));
+    return sum;
 }
 
 static void update_pass(Model *m) {
@@ -519,30 +643,36 @@ static void model_send(Model *m, const ModelBatch *batch) { batch_send(&m->batch
 
 static double model_muon_seconds(const Model *m) { return (void)m, (double)NAN; }
 
-// The logits, on the device, of one row x (C) behind the last norm. The head's weights are there.
-static void head_row(Model *m, const real *x) {
+// The logits, on the device, of rows x (rows, C) behind the last norm. The head's weights are there.
+static void head_rows(Model *m, const real *x, int rows) {
     const Config *c = &m->config;
     Weights w = shards_weights(&m->shards, 0);
-    linear_forward<real>(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, {1, c->channels, m->logits_width},
+    linear_forward<real>(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, {rows, c->channels, m->logits_width},
                          &m->gpu);
+}
+
+// These as floats on the host, (rows, V).
+static const float *rows_to_host(Model *m, int rows) {
+    size_t V = (size_t)m->config.vocab_size;
+    for (int i = 0; i < rows; i++)
+        device_floats(&m->gpu, m->logits_host + (size_t)i * V, m->logits + (size_t)i * (size_t)m->logits_width, V);
+    return m->logits_host;
 }
 
 static const float *model_logits(Model *m, int row) {
     const Config *c = &m->config;
-    Device *gpu = &m->gpu;
     catch_up(m);
     shards_begin_pass(&m->shards, true);
     shards_use(&m->shards, c->tied ? 0 : 1 + c->layers, -1);
-    head_row(m, activations_of(m, 0).normf + (size_t)row * (size_t)c->channels);
+    head_rows(m, activations_of(m, 0).normf + (size_t)row * (size_t)c->channels, 1);
     shards_end_pass(&m->shards);
-    device_floats(gpu, m->logits_host, m->logits, (size_t)c->vocab_size);
-    return m->logits_host;
+    return rows_to_host(m, 1);
 }
 
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows) {
     const Config *c = &m->config;
     Device *gpu = &m->gpu;
-    int C = c->channels, V = c->vocab_size, most = m->setup.batch_size * m->setup.seq_len;
+    int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
     catch_up(m);
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
     if (!m->cache)
@@ -556,8 +686,8 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     shards_begin_pass(&m->shards, true);
     for (int done = 0; done < n; done += T) {
         T = n - done < most ? n - done : most;
-        ModelBatch rows = {tokens + done, NULL, NULL, 1, T};
-        batch_upload(&m->batch, &rows, false, gpu);
+        ModelBatch batch = {tokens + done, NULL, NULL, 1, T};
+        batch_upload(&m->batch, &batch, false, gpu);
         shards_use(&m->shards, 0, 1);
         embedding_forward<real>(a.embedding, {m->batch.inputs, NULL, position + done, 1, T}, w.wte, w.wpe, C, gpu);
         for (int l = 0; l < c->layers; l++) {
@@ -565,19 +695,18 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);
         }
-        x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
+        x = layer_input(m, c->layers) + (size_t)(T - rows) * (size_t)C;
     }
     shards_use(&m->shards, 1 + c->layers, -1);
-    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (float)c->norm_eps};
+    Norm<real> normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, rows, C, (float)c->norm_eps};
     norm_forward<real>(a.normf, x, normf, gpu);
-    head_row(m, a.normf);
+    head_rows(m, a.normf, rows);
     if (m->shards.ranks.zero == 3) { // the ranks must go on together: with the same bits they choose the same tokens
         ranks_fork(&m->shards.ranks, gpu->stream);
-        ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)V);
+        ranks_broadcast(&m->shards.ranks, m->logits, sizeof(real) * (size_t)rows * (size_t)m->logits_width);
     }
     shards_end_pass(&m->shards);
-    device_floats(gpu, m->logits_host, m->logits, (size_t)V);
-    return m->logits_host;
+    return rows_to_host(m, rows);
 }
 
 // ---------------------------------------------------------------- the program and its memory
@@ -682,7 +811,8 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     batch_open(&m->batch, N, c->vocab_size, gpu);
     m->loss = (double *)device_alloc(gpu, sizeof(double), "the loss");
     m->place = (uint64_t *)device_alloc(gpu, sizeof(uint64_t), "the place in the run");
-    m->logits_host = (float *)mem_alloc(sizeof(float) * (size_t)c->vocab_size);
+    m->logits_host =
+        (float *)mem_alloc(sizeof(float) * (N < (size_t)DECODE_ROWS ? N : (size_t)DECODE_ROWS) * (size_t)c->vocab_size);
     m->rule = (AdamRule *)device_alloc(gpu, sizeof(AdamRule), "the update rule");
     m->result = (AdamResult *)device_alloc(gpu, sizeof(AdamResult), "the update's result");
     CUDA_CHECK(cudaMallocHost((void **)&m->rule_host, sizeof(AdamRule)));
@@ -703,19 +833,23 @@ static void model_destroy(Model *m) {
     if (!m) return;
     model_copied(m);
     device_synchronize(&m->gpu);
+    if (m->teacher) m->teacher->gpu.stream = m->teacher->own_stream;
+    model_destroy(m->teacher);
     cudaEventDestroy(m->copied);
     cudaStreamDestroy(m->copies);
     graph_close(&m->eval_graph);
     graph_close(&m->micro_graph);
     graph_close(&m->step_graph);
-    void *all[] = {m->activations, m->backward, m->rope,  m->logits, m->loss,   m->place,
-                   m->rule,        m->result,   m->cache, m->kept,   m->joined, m->rows};
+    void *all[] = {m->activations, m->backward, m->rope, m->logits,  m->loss,    m->place, m->rule,  m->result,
+                   m->cache,       m->joined,   m->rows, m->weights, m->figures, m->parts, m->taught};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    for (real *kept : m->kept) cudaFree(kept);
     cudaFreeHost(m->rule_host);
     cudaFreeHost(m->result_host);
     free(m->logits_host);
     free(m->description.data);
     batch_close(&m->batch);
+    pairs_close(&m->device_pairs);
     nvml_close(&m->nvml);
     shards_close(&m->shards);
     gemm_close(&m->gpu);

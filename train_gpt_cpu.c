@@ -18,12 +18,14 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/cpu.h"
 
 #include "llmc/cpu/attention.h"
+#include "llmc/cpu/distill.h"
 #include "llmc/cpu/embedding.h"
 #include "llmc/cpu/gemm.h"
 #include "llmc/cpu/lora.h"
 #include "llmc/cpu/loss.h"
 #include "llmc/cpu/mlp.h"
 #include "llmc/cpu/norm.h"
+#include "llmc/cpu/objective.h"
 #include "llmc/cpu/peak.h"
 #include "llmc/cpu/prefix.h"
 #include "llmc/cpu/rope.h"
@@ -54,19 +56,28 @@ struct Model {
     ActTable acts, backs;
     char *activations; // (acts.bytes)
     char *backward;    // (backs.bytes): gradients of activations; only for training
-    real *rope;        // (T, HS/2, 2) cosines and sines; NULL with learned positions
+    real *rope;        // (T + 1, HS/2, 2) of rope_table: cosines and sines; NULL with learned positions
     real *logits;      // (logits_rows, V): one chunk
     int logits_rows;
-    real *cache;         // (L, 2, seq_len, NKV HS): keys and values of model_decode; NULL until it is called
-    real *kept, *joined; // (L, 2, G, P, NKV HS), (2, B, P + T, NKV HS) at most: of model_share; NULL likewise
-    PrefixShape prefix;  // G and P of what was kept
-    bool keep;           // for the next forward pass, as model_share said
+    real *cache;                     // (L, 2, seq_len, NKV HS): keys and values of decoding; NULL until it is called
+    real *kept[SHARE_SLOTS];         // (L, 2, G, P, NKV HS) at most: of model_share; NULL likewise
+    real *joined;                    // (2, B, P + T, NKV HS) at most: what a layer reads behind a slot
+    PrefixShape prefix[SHARE_SLOTS]; // G and P of what was kept
+    int keep, behind;                // ShareSlot, for the next forward pass
     const int32_t *row_of;
     ModelBatch batch; // of the last forward pass
     uint64_t seed;    // of dropout, and the run's number of the first token of a training pass
     int64_t token;
-    bool drops; // the last forward pass was one of training
+    bool drops;      // the last forward pass was one of training
+    PairBatch pairs; // of the next pass, as model_pairs said; items NULL: there are none
+    real *weights;   // (N) of its tokens, NULL until there are pairs
+    double figures[PAIR_FIGURE_COUNT];
     double loss;
+    Model *teacher; // NULL: none
+    bool teaches;   // this is one: what it makes ends with the last norm
+    DistillRule lesson;
+    DistillSum taught;
+    real *parts; // (2, B T): cross entropy and divergence
 };
 
 static Activations tensors_at(const ActTable *t, char *base, int layer) {
@@ -95,6 +106,15 @@ static void cache_append(Model *m, Heads *h, real *cache, int T, int first) {
     }
 }
 
+// How a layer's queries and keys are normalised and rotated; first: the position of a document's first token.
+static Rotation rotation_of(const Model *m, int layer, const Weights *w, const Activations *a, int first,
+                            AttentionShape shape) {
+    const Config *c = &m->config;
+    const real *rope = m->rope ? m->rope + rope_first(c, layer, m->setup.seq_len) : NULL;
+    Rotation r = {w->qnorm_w, w->knorm_w, a->qk_rstd, rope, rope_step(c, layer), first, (real)c->norm_eps, shape};
+    return r;
+}
+
 // Queries, keys and values (or their gradients) as columns of qkv, and of qk once rotated.
 static Heads heads_of(const Config *c, const Activations *a) {
     int NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size, QKV = config_qkv(c);
@@ -110,11 +130,16 @@ static size_t prefix_layer(const Model *m, int layer, int N) {
 
 // Keys and values of B sequences of T tokens become those of their prefixes and their own.
 static void behind_prefix(Model *m, int layer, Heads *h, int B, int T) {
-    PrefixShape s = m->prefix;
+    PrefixShape s = m->prefix[m->behind];
     s.B = B, s.T = T, s.NK = m->config.kv_heads * m->config.head_size;
-    prefix_join(m->joined, m->kept + prefix_layer(m, layer, s.G * s.P), *h, m->row_of, s, &m->cpu);
+    prefix_join(m->joined, m->kept[m->behind] + prefix_layer(m, layer, s.G * s.P), *h, m->row_of, s, &m->cpu);
     h->k.at = m->joined, h->v.at = m->joined + (size_t)B * (size_t)(s.P + T) * (size_t)s.NK;
     h->k.ld = h->v.ld = s.NK;
+}
+
+// The keys and values of N tokens of a layer, into the slot that model_share named.
+static void keep_prefix(Model *m, int layer, Heads h, int N) {
+    prefix_keep(m->kept[m->keep] + prefix_layer(m, layer, N), h, N, m->config.kv_heads * m->config.head_size, &m->cpu);
 }
 
 // The adapters beside a matrix in a layer, in the order of its rows; returns how many there are.
@@ -171,7 +196,7 @@ static void adapters_backward(real *dx, const real *dy, const real *x, Model *m,
 // What of a block's forward pass is wanted: all of it, or what the backward pass needs and does not have.
 typedef enum { EXTENT_ALL, EXTENT_CHEAP, EXTENT_AGAIN } Extent;
 
-// a.residual2 = block(x), x: (N, C). With a cache (model_decode) B is 1, the tokens stand at positions
+// a.residual2 = block(x), x: (N, C). With a cache (model_decode_rows) B is 1, the tokens stand at positions
 // first .. first + T - 1, and attention reaches back over all positions before.
 static void block_forward(Model *m, int layer, const real *x, int B, int T, Extent extent, real *cache, int first) {
     const Config *c = &m->config;
@@ -184,7 +209,7 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     AttentionShape shape = attention_shape(c, layer, B, T, first + T, cache ? NULL : m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, first, eps, shape};
+    Rotation rotation = rotation_of(m, layer, &w, &a, first, shape);
     bool products = extent != EXTENT_CHEAP;
 
     // 1. norm1 = norm(x)
@@ -198,8 +223,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) {
         Heads h = heads_of(c, &a);
         if (cache) cache_append(m, &h, cache, T, first);
-        if (m->keep) prefix_keep(m->kept + prefix_layer(m, layer, N), h, N, c->kv_heads * c->head_size, cpu);
-        if (m->row_of) behind_prefix(m, layer, &h, B, T);
+        if (m->behind) behind_prefix(m, layer, &h, B, T);
+        if (m->keep) keep_prefix(m, layer, h, B * (first + T));
         attention_forward(a.attention, a.attention_lse, h, shape, cpu);
     }
     // 5. residual1 = x + attention Wproj^T + b
@@ -237,7 +262,7 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     AttentionShape shape = attention_shape(c, layer, B, T, T, m->batch.starts);
     Norm norm1 = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, eps};
     Norm norm2 = {w.norm2_w, w.norm2_b, a.norm2_mean, a.norm2_rstd, N, C, eps};
-    Rotation rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, eps, shape};
+    Rotation rotation = rotation_of(m, layer, &w, &a, 0, shape);
 
     // What was not kept is computed again (activation checkpointing).
     if (m->setup.recompute == RECOMPUTE_CHEAP) block_forward(m, layer, x, B, T, EXTENT_CHEAP, NULL, 0);
@@ -286,12 +311,47 @@ static real *layer_input_gradient(const Model *m, int layer) {
     return layer > 0 ? d.residual2 : d.embedding;
 }
 
-static void model_share(Model *m, bool keep, const int32_t *row_of) {
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of) {
     const Config *c = &m->config;
-    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup);
-    if (!m->kept) m->kept = (real *)cpu_alloc(row * most * (size_t)c->layers);
+    size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup, keep);
+    if (keep && !m->kept[keep]) m->kept[keep] = (real *)cpu_alloc(row * most * (size_t)c->layers);
     if (!m->joined) m->joined = (real *)cpu_alloc(row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
-    m->keep = keep, m->row_of = row_of;
+    m->keep = keep, m->behind = behind, m->row_of = row_of;
+}
+
+// The losses of a pass, for those of its pairs: returns the weights (N) of its tokens in the gradient, and adds the
+// pairs' losses to the model's. A chunk of all rows is still there as logits then.
+static const real *pair_losses(Model *m, Matrix head, double grad_scale, int N) {
+    const ModelBatch *b = &m->batch;
+    int C = m->config.channels, V = m->config.vocab_size;
+    Activations a = activations_of(m, 0);
+    for (int row = 0; row < N; row += m->logits_rows) {
+        int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
+        LinearShape chunk = {rows, C, V};
+        linear_forward(m->logits, a.normf + (size_t)row * (size_t)C, head, NULL, NULL, chunk, &m->cpu);
+        cross_entropy(a.losses + row, m->logits, b->targets + row, NULL, 0, rows, V, &m->cpu);
+    }
+    if (!m->weights) m->weights = (real *)cpu_alloc(sizeof(real) * (size_t)(m->setup.batch_size * m->setup.seq_len));
+    m->pairs.scale = grad_scale;
+    m->loss += objective_weights(m->weights, m->figures, a.losses, &m->pairs, N, &m->cpu);
+    return m->weights;
+}
+
+// losses and gradients of the logits of `rows` rows, which take the place of them, beside those of the teacher. With
+// alpha 0 the teacher is only looked at: the gradient is the ordinary one, to the bit.
+static void learn(Model *m, int row, int rows, real grad_scale) {
+    Model *t = m->teacher;
+    Weights w = shards_weights(&t->shards, 0);
+    int C = t->config.channels, V = t->config.vocab_size, N = m->batch.B * m->batch.T;
+    real *losses = activations_of(m, 0).losses + row, *ce = m->parts + row, *kl = m->parts + N + row;
+    const int32_t *targets = m->batch.targets + row;
+    bool weighs = m->lesson.alpha > 0;
+    DistillShape s = {rows, V, weighs ? grad_scale : 0, (real)m->lesson.alpha, (real)m->lesson.temperature};
+    linear_forward(t->logits, activations_of(t, 0).normf + (size_t)row * (size_t)C, t->config.tied ? w.wte : w.head_w,
+                   NULL, NULL, (LinearShape){rows, C, V}, &t->cpu);
+    distill(losses, ce, kl, m->logits, t->logits, targets, s, &m->cpu);
+    if (!weighs) cross_entropy(losses, m->logits, targets, NULL, grad_scale, rows, V, &m->cpu);
+    for (int i = 0; i < rows; i++) m->taught.ce += (double)ce[i], m->taught.kl += (double)kl[i];
 }
 
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out) {
@@ -301,19 +361,22 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, N, C, (real)c->norm_eps};
-    int first = m->row_of ? m->prefix.P : 0;
+    int first = m->behind ? m->prefix[m->behind].P : 0;
     model_batch_check(batch);
     m->batch = *batch;
-    if (m->keep) m->prefix.G = B, m->prefix.P = T;
+    if (m->keep) m->prefix[m->keep].G = B, m->prefix[m->keep].P = first + T;
     m->drops = c->lora.dropout > 0 && grad_scale != 0;
 
     // 1. token and position embedding
     embedding_forward(a.embedding, (TokenRows){batch->inputs, batch->starts, first, B, T}, w.wte, w.wpe, C, cpu);
     // 2. the blocks
     for (int l = 0; l < c->layers; l++) block_forward(m, l, layer_input(m, l), B, T, EXTENT_ALL, NULL, first);
-    m->keep = false, m->row_of = NULL;
+    m->keep = m->behind = SHARE_NONE;
     // 3. the last norm
     norm_forward(a.normf, layer_input(m, c->layers), normf, cpu);
+    if (m->teaches) return;
+    bool learns = m->teacher && grad_scale != 0;
+    if (learns) model_forward(m->teacher, batch, 0, NULL);
     // 4. head and loss, a chunk of rows at a time; with their backward, since the logits go away
     Matrix head = c->tied ? w.wte : w.head_w;
     real *dhead = NULL, *dnormf = NULL;
@@ -322,22 +385,33 @@ static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, 
         dhead = c->tied ? dw.wte : dw.head_w;
         dnormf = backward_of(m, 0).normf;
     }
+    const real *weights = m->pairs.items && grad_scale != 0 ? pair_losses(m, head, grad_scale, N) : NULL;
     for (int row = 0; row < N; row += m->logits_rows) {
         int rows = N - row < m->logits_rows ? N - row : m->logits_rows;
         size_t at = (size_t)row * (size_t)C;
         LinearShape chunk = {rows, C, V};
-        linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
+        if (!weights || rows < N) linear_forward(m->logits, a.normf + at, head, NULL, NULL, chunk, cpu);
         for (size_t i = 0; logits_out && i < (size_t)rows * (size_t)V; i++)
             logits_out[(size_t)row * (size_t)V + i] = (float)m->logits[i];
-        cross_entropy(a.losses + row, m->logits, batch->targets + row, (real)grad_scale, rows, V, cpu);
+        const real *own = weights ? weights + row : NULL;
+        if (learns) learn(m, row, rows, (real)grad_scale);
+        else cross_entropy(a.losses + row, m->logits, batch->targets + row, own, (real)grad_scale, rows, V, cpu);
         if (grad_scale == 0) continue;
         linear_backward_weight(dhead, NULL, m->logits, a.normf + at, chunk, cpu);
         linear_backward_input(dnormf + at, m->logits, head, chunk, cpu);
     }
-    for (int i = 0; i < N; i++) m->loss += (double)a.losses[i];
+    for (int i = 0; i < N && !weights; i++) m->loss += (double)a.losses[i];
+    m->pairs.items = NULL;
 }
 
 static void model_place(Model *m, uint64_t seed, int64_t token) { m->seed = seed, m->token = token; }
+
+static void model_pairs(Model *m, const PairBatch *pairs) { m->pairs = *pairs; }
+
+static void model_figures(Model *m, double *figures) {
+    memcpy(figures, m->figures, sizeof m->figures);
+    memset(m->figures, 0, sizeof m->figures);
+}
 
 static void model_backward(Model *m, bool last) {
     const Config *c = &m->config;
@@ -372,6 +446,18 @@ static double model_loss(Model *m) {
     return loss;
 }
 
+static void model_teach(Model *m, Model *teacher, DistillRule rule) {
+    m->teacher = teacher, m->lesson = rule;
+    teacher->teaches = true;
+    m->parts = (real *)cpu_alloc(sizeof(real) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
+}
+
+static DistillSum model_taught(Model *m) {
+    DistillSum sum = m->taught;
+    m->taught.ce = m->taught.kl = 0;
+    return sum;
+}
+
 // Here all is computed before model_update returns, so there is no time for anything else.
 static bool model_begin_update(Model *m, const UpdateRule *rule) { return (void)m, (void)rule, false; }
 
@@ -398,16 +484,15 @@ static void model_send(Model *m, const ModelBatch *batch) { (void)m, (void)batch
 
 static double model_muon_seconds(const Model *m) { return m->shards.muon_seconds; }
 
-static const float *model_logits(Model *m, int row) {
+// The logits (rows, V), as floats, of rows x (rows, C) behind the last norm.
+static const float *head_rows(Model *m, const real *x, int rows) {
     const Config *c = &m->config;
-    int C = c->channels, V = c->vocab_size;
     Weights w = shards_weights(&m->shards, 0);
-    LinearShape head = {1, C, V};
-    linear_forward(m->logits, activations_of(m, 0).normf + (size_t)row * (size_t)C, c->tied ? w.wte : w.head_w, NULL,
-                   NULL, head, &m->cpu);
+    LinearShape head = {rows, c->channels, c->vocab_size};
+    linear_forward(m->logits, x, c->tied ? w.wte : w.head_w, NULL, NULL, head, &m->cpu);
 #ifdef REAL_DOUBLE
     float *out = (float *)m->logits; // narrowed in place, front to back: each write lies behind the reads
-    for (int i = 0; i < V; i++) {
+    for (size_t i = 0; i < (size_t)rows * (size_t)c->vocab_size; i++) {
         float value = (float)m->logits[i];
         memcpy(out + i, &value, sizeof value);
     }
@@ -417,7 +502,11 @@ static const float *model_logits(Model *m, int row) {
 #endif
 }
 
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+static const float *model_logits(Model *m, int row) {
+    return head_rows(m, activations_of(m, 0).normf + (size_t)row * (size_t)m->config.channels, 1);
+}
+
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows) {
     const Config *c = &m->config;
     Cpu *cpu = &m->cpu;
     int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
@@ -425,7 +514,7 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
     if (!m->cache) m->cache = (real *)cpu_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
-    Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, 1, C, (real)c->norm_eps};
+    Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, rows, C, (real)c->norm_eps};
     const real *x = NULL;
     m->drops = false;
     int T = 0;
@@ -435,10 +524,10 @@ static const float *model_decode(Model *m, const int32_t *tokens, int n, int pos
         for (int l = 0; l < c->layers; l++)
             block_forward(m, l, layer_input(m, l), 1, T, EXTENT_ALL, m->cache + layer_cache * (size_t)l,
                           position + done);
-        x = layer_input(m, c->layers) + (size_t)(T - 1) * (size_t)C;
+        x = layer_input(m, c->layers) + (size_t)(T - rows) * (size_t)C;
     }
     norm_forward(a.normf, x, normf, cpu);
-    return model_logits(m, 0);
+    return head_rows(m, a.normf, rows);
 }
 
 // ---------------------------------------------------------------- the program and its memory
@@ -470,10 +559,9 @@ static size_t logits_rows(const ModelSetup *setup) {
 }
 
 static ModelMemory model_memory(const ModelSetup *setup) {
-    static const bool none[PARAM_KINDS] = {false};
     const Config *c = &setup->config;
     int B = setup->batch_size, T = setup->seq_len, R = setup->dist->size;
-    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    ParamTable t = setup_table(setup);
     double trained = 0, size = sizeof(real);
     for (int i = 0; i < t.segments && setup->gradients; i++)
         trained += (double)(t.segment_trained[i] - t.segment_start[i]);
@@ -484,10 +572,11 @@ static ModelMemory model_memory(const ModelSetup *setup) {
                      setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / (setup->zero ? R : 1) : 0,
                      (double)acts.bytes,
                      0,
+                     setup->shares ? model_share_bytes(setup, sizeof(real)) : 0,
                      true};
     m.buffers = size * (double)logits_rows(setup) * c->vocab_size;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, sizeof(real)).bytes;
-    if (c->rope) m.buffers += size * T * (double)(c->head_size / 2 * 2);
+    if (c->rope) m.buffers += size * (T + 1) * (double)c->head_size;
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
     if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
     param_table_free(&t);
@@ -542,7 +631,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         return NULL;
     }
     int B = setup->batch_size, T = setup->seq_len;
-    size_t angles = (size_t)T * (size_t)(c->head_size / 2 * 2);
+    size_t angles = (size_t)(T + 1) * (size_t)c->head_size;
     shards_open(&m->shards, setup, deal, &m->cpu);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
@@ -565,14 +654,17 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
 
 static void model_destroy(Model *m) {
     if (!m) return;
+    model_destroy(m->teacher);
+    free(m->parts);
     shards_close(&m->shards);
     free(m->activations);
     free(m->backward);
     free(m->rope);
     free(m->logits);
     free(m->cache);
-    free(m->kept);
+    for (int i = 0; i < SHARE_SLOTS; i++) free(m->kept[i]);
     free(m->joined);
+    free(m->weights);
     cpu_close(&m->cpu);
     free(m);
 }

@@ -7,10 +7,10 @@ outside those two files does arithmetic on a model. All functions are called fro
 #ifndef LLMC_ENGINE_H
 #define LLMC_ENGINE_H
 
-#include "base/half.h"
-#include "base/threads.h"
+#include "base/quantise.h"
 #include "ranks/dist.h"
 #include "model.h"
+#include "objective.h"
 #include <math.h>
 
 typedef struct Model Model;
@@ -43,12 +43,128 @@ typedef struct {
     int threads;             // CPU threads, 0: all
     MuonRule muon;           // its optimizer also says which state there is, and how it is shared out
     bool gradients;          // backward and update will be called
-    bool keep_backward;   // every gradient of an activation has a place of its own: for model_get_activation_gradient
-    bool no_master;       // no float copy of weights that are stored in 16 bits
-    const bool *frozen;   // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
-    int zero, zero_group; // ZeRO's stage: what is sharded; over how many ranks, 0: all
+    bool keep_backward;    // every gradient of an activation has a place of its own: for model_get_activation_gradient
+    bool no_master;        // no float copy of weights that are stored in 16 bits
+    const bool *frozen;    // (PARAM_KINDS): the kinds of parameters that are not trained; NULL: none
+    int base;              // Base: how the frozen matrices inside blocks are kept
+    int zero, zero_group;  // ZeRO's stage: what is sharded; over how many ranks, 0: all
+    bool shares;           // model_share will be called
+    const Config *teacher; // that model_teach will bring, and that model_memory does not count; NULL: none
     const Dist *dist;
 } ModelSetup;
+
+// Of the teacher: forward passes alone, whole on every rank.
+static inline ModelSetup setup_of_teacher(const ModelSetup *model) {
+    ModelSetup s;
+    memset(&s, 0, sizeof s);
+    s.config = *model->teacher;
+    s.batch_size = model->batch_size, s.seq_len = model->seq_len;
+    s.precision = model->precision, s.kernels = model->kernels;
+    s.no_master = model->no_master, s.threads = model->threads;
+    s.dist = model->dist;
+    return s;
+}
+
+// ---------------------------------------------------------------- frozen matrices as codes (--base)
+
+// Can the matrices inside blocks be kept so?
+static inline bool base_check(const Config *c, int base, Error *err) {
+    if (base == BASE_FULL) return true;
+    if (!c->lora.rank)
+        return error_set(err, "--base=%s keeps weights that stay as they are: it needs --lora_rank", base_name(base));
+    ParamTable t = param_table(c);
+    bool ok = true;
+    for (int i = 0; ok && i < t.count; i++) {
+        const Param *p = &t.items[i];
+        if (base == BASE_Q8 && p->group == GROUP_MATRIX && p->cols % Q8_BLOCK)
+            ok = error_set(err,
+                           "--base=q8 keeps blocks of %d numbers of a row, and %s has rows of %d: take --base=nf4, "
+                           "whose blocks may begin anywhere",
+                           Q8_BLOCK, p->name, p->cols);
+    }
+    param_table_free(&t);
+    return ok;
+}
+
+// The table of a program's weights. Those that are kept as codes have no room in the flat allocation.
+static inline ParamTable setup_table(const ModelSetup *s) {
+    static const bool none[PARAM_KINDS] = {false};
+    ParamTable t = param_table_frozen(&s->config, s->frozen ? s->frozen : none);
+    size_t at = 0;
+    if (s->base == BASE_FULL) return t;
+    for (int segment = 0, i = 0; segment < t.segments; segment++) {
+        t.segment_start[segment] = at;
+        for (int frozen = 0; frozen < 2; frozen++) {
+            if (frozen) t.segment_trained[segment] = at;
+            for (; i < t.count && t.items[i].segment == segment && t.items[i].trained == !frozen; i++) {
+                Param *p = &t.items[i];
+                p->coded = p->group == GROUP_MATRIX && !p->trained;
+                p->offset = at;
+                if (!p->coded) at += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+            }
+        }
+    }
+    t.segment_start[t.segments] = t.elements = at;
+    for (int i = 0; i < t.count; i++) {
+        if (!t.items[i].coded) continue;
+        t.items[i].offset = at;
+        at += t.items[i].count;
+    }
+    return t;
+}
+
+// A matrix's codes, whose place is still to be given. gpt2's queries, keys and values are one tensor in folders.
+static inline Coded coded_of(const Param *p, const Config *c, int base, const QuantTables *tables) {
+    Coded coded;
+    int starts[4] = {0, p->rows};
+    bool whole = family_of(c->family)->naming == NAMING_GPT2;
+    memset(&coded, 0, sizeof coded);
+    coded.count = whole ? 1 : param_matrices(starts, p, c), coded.tables = tables;
+    for (int i = 0; i < coded.count; i++) {
+        coded.parts[i].format = base;
+        coded.parts[i].count = (size_t)(starts[i + 1] - starts[i]) * (size_t)p->cols;
+        coded.start[i + 1] = coded.start[i] + coded.parts[i].count;
+    }
+    return coded;
+}
+
+// What codes take, in all; the numbers of the largest matrix and the bytes of the largest part's codes.
+typedef struct {
+    size_t bytes, matrix, part, part_blocks;
+} CodedSizes;
+
+static inline CodedSizes coded_sizes(const ParamTable *t, const Config *c, int base) {
+    CodedSizes s = {0, 0, 0, 0};
+    for (int i = 0; i < t->count; i++) {
+        if (!t->items[i].coded) continue;
+        Coded coded = coded_of(&t->items[i], c, base, NULL);
+        s.bytes += coded_bytes(&coded);
+        if (t->items[i].count > s.matrix) s.matrix = t->items[i].count;
+        for (int k = 0; k < coded.count; k++) {
+            size_t n = coded.parts[k].count, bytes = quant_bytes(base, n), blocks = nf4_blocks(n);
+            if (bytes > s.part) s.part = bytes;
+            if (blocks > s.part_blocks) s.part_blocks = blocks;
+        }
+    }
+    return s;
+}
+
+// For people, behind what is said of a model: how much is kept as codes; or nothing.
+static inline Path base_said(const Config *c, int base) {
+    ParamTable t = param_table(c);
+    double numbers = 0, bytes = 0;
+    for (int i = 0; i < t.count; i++) {
+        if (t.items[i].group != GROUP_MATRIX) continue;
+        Coded coded = coded_of(&t.items[i], c, base, NULL);
+        numbers += (double)t.items[i].count, bytes += (double)coded_bytes(&coded);
+    }
+    param_table_free(&t);
+    return base == BASE_FULL ? path_of("%s", "")
+                             : path_of("; %.2fM of its numbers, the matrices inside blocks, are kept as %s: %.3f GiB",
+                                       numbers / 1e6, base_name(base), bytes / MEM_GIB);
+}
+
+// ---------------------------------------------------------------- what is computed with a setup
 
 // Numbers of the optimizer's state of all trained parameters.
 static inline double state_numbers(const ParamTable *t, int optimizer) {
@@ -119,9 +235,23 @@ static inline void shards_deal_segment(Range *parts, double *load, const ParamTa
     free(runs);
 }
 
-// Tokens of prefixes that model_share keeps at most: two or more of a batch's sequences share one.
-static inline size_t model_share_rows(const ModelSetup *s) {
-    return (size_t)(s->batch_size > 1 ? s->batch_size / 2 : 1) * (size_t)s->seq_len;
+// Whose keys and values model_share keeps. ROOT: of one beginning that many batches go on behind. FAMILIES: of several,
+// each shared by two or more sequences of a batch.
+typedef enum { SHARE_NONE, SHARE_ROOT, SHARE_FAMILIES, SHARE_SLOTS } ShareSlot;
+
+// Tokens that a slot holds at most.
+static inline size_t model_share_rows(const ModelSetup *s, int slot) {
+    int most = slot == SHARE_FAMILIES && s->batch_size > 1 ? s->batch_size / 2 : 1;
+    return slot == SHARE_NONE ? 0 : (size_t)most * (size_t)s->seq_len;
+}
+
+// What model_share takes, in bytes: both slots, of all layers, and one layer's keys and values of a batch that goes on
+// behind them.
+static inline double model_share_bytes(const ModelSetup *s, size_t real_bytes) {
+    const Config *c = &s->config;
+    double kept = (double)model_share_rows(s, SHARE_ROOT) + (double)model_share_rows(s, SHARE_FAMILIES);
+    return 2.0 * (double)real_bytes * c->kv_heads * c->head_size *
+           (kept * c->layers + (double)s->batch_size * s->seq_len);
 }
 
 // The stream of random numbers of a target's dropout. Number n ceil(C / 4) + c / 4 is that of the elements c .. c + 3
@@ -134,7 +264,8 @@ static inline RngStream lora_stream(uint64_t seed, int layer, const char *target
 
 // What model_create looks at first, in either program.
 static inline bool setup_check(const ModelSetup *s, Error *err) {
-    return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err);
+    return config_check(&s->config, err) && config_check_batch(&s->config, s->batch_size, s->seq_len, err) &&
+           base_check(&s->config, s->base, err);
 }
 
 // Which numbers of the parameters model_get and model_set mean: MODEL_STATE + a StateKind is a row of the optimizer's.
@@ -147,22 +278,31 @@ typedef struct {
     bool finite;  // false: the update made a weight, or a moment that weights depend on, that is not, on any rank
 } UpdateResult;
 
-// Of the next model_forward, which must be none of training. keep: the keys and values of its sequences (G, P) are
-// kept. row_of (B): each of its sequences goes on, at position P, behind sequence row_of[b] of those that were kept
-// last; P + T <= seq_len. NULL: they begin at position 0.
-static void model_share(Model *m, bool keep, const int32_t *row_of);
+// Of the next model_forward, which must be none of training. keep: the slot in which the keys and values of its
+// sequences (G, P) are kept, with those that they go on behind, if there are any. behind: another slot, of which each
+// sequence goes on, at position P, behind sequence row_of[b] (B); P + T <= seq_len. SHARE_NONE: nothing is kept; they
+// begin at position 0.
+static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of);
 
 // Forward over a batch, adding the sum of the losses (nats) to what model_loss() and model_update() report. The caller
 // keeps the batch's tokens until after model_backward.
 // grad_scale != 0 prepares model_backward: the gradient will be that of grad_scale x the loss sum. The
 // head's own gradients are already added here, chunk by chunk, because logits are not kept.
 // logits_out: NULL, or (B, T, V) floats to write all logits to (for `dump`).
-// Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode.
+// Weights may be sharded (--zero=3): then all ranks must make as many passes; so with model_decode_rows.
 static void model_forward(Model *m, const ModelBatch *batch, double grad_scale, float *logits_out);
 
 // Which token of the run the next training pass begins with, counted over all ranks: what dropout leaves out of an
 // adapter's input is a function of it and the seed. Without such a call: token 0, seed 0.
 static void model_place(Model *m, uint64_t seed, int64_t token);
+
+// Of the next model_forward, if it is one of training (grad_scale != 0): its targets are those of pairs of answers. Its
+// loss, of which the gradient will be and which model_loss and model_update report, is the sum of the pairs' losses
+// (objective.h). The caller keeps the items until model_forward has returned.
+static void model_pairs(Model *m, const PairBatch *pairs);
+
+// What is told of the pairs (PAIR_FIGURE_COUNT), summed since the last call, on this rank.
+static void model_figures(Model *m, double *figures);
 
 // Backward through the last forward pass; gradients accumulate until model_update or model_zero_gradients.
 // last: no further pass adds to this step, so ranks may start to sum their gradients.
@@ -171,6 +311,23 @@ static void model_zero_gradients(Model *m);
 
 // The sum of losses since the last call of this or of model_update, on this rank, nats.
 static double model_loss(Model *m);
+
+// From now on a teacher stands beside the model, which owns it: in passes of training the loss is (1 - alpha) times
+// the cross entropy and alpha temperature^2 times the Kullback-Leibler divergence from the teacher's softmax to the
+// model's, both at that temperature (llmc/cpu/distill.h), and its gradient is that. The teacher has the model's
+// vocabulary, was made for as many tokens, without gradients, and can no longer be used by itself; of its logits one
+// chunk of rows exists at a time.
+typedef struct {
+    double alpha, temperature;
+} DistillRule;
+static void model_teach(Model *m, Model *teacher, DistillRule rule);
+
+// The sums of the two over the targets of training passes since the last call, on this rank, in nats: without alpha and
+// temperature^2. Zeros without a teacher.
+typedef struct {
+    double ce, kl;
+} DistillSum;
+static DistillSum model_taught(Model *m);
 
 // Begins what model_update does, which then waits for it. True: the device is at the step, its batches are no longer
 // needed, and the caller has time until then, in which model_send may be called and nothing else. False: nothing was
@@ -192,9 +349,16 @@ static double model_muon_seconds(const Model *m);
 static const float *model_logits(Model *m, int row);
 
 // Feeds n tokens at positions position .. position + n - 1 (position + n <= seq_len) and returns the
-// logits (V) that follow the last one. Keys and values of earlier positions come from the KV cache,
-// which earlier calls filled; position 0 starts anew. The pointer is good until the next call.
-static const float *model_decode(Model *m, const int32_t *tokens, int n, int position);
+// logits (rows, V) that follow each of the last `rows`, 1 to n and at most DECODE_ROWS. Keys and values of earlier
+// positions come from the KV cache, which earlier calls filled; what they put at `position` and behind it is forgotten.
+// The pointer is good until the next call.
+enum { DECODE_ROWS = 64 };
+static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, int position, int rows);
+
+// The logits (V) that follow the last one.
+static inline const float *model_decode(Model *m, const int32_t *tokens, int n, int position) {
+    return model_decode_rows(m, tokens, n, position, 1);
+}
 
 // What the program is called in messages, and one line on the device: "2 threads, AVX-512".
 static const char *engine_name(void);
@@ -208,9 +372,9 @@ static void *engine_host_alloc(size_t bytes);
 static void engine_host_free(void *memory);
 
 // What model_create and the passes after it take on a rank, in bytes: all but some scratch of kernels. buffers:
-// gradients of activations, logits, tables.
+// gradients of activations, logits, tables; shared: the keys and values of model_share.
 typedef struct {
-    double weights, gradients, moments, activations, buffers;
+    double weights, gradients, moments, activations, buffers, shared;
     bool host; // of the host's memory, not of a device's
 } ModelMemory;
 static ModelMemory model_memory(const ModelSetup *setup);
@@ -299,14 +463,14 @@ static inline double gpu_slots(const ParamTable *t) {
 
 // real_bytes: of the numbers that weights and activations are kept in; statistics, gradients and states are floats.
 static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_bytes) {
-    static const bool none[PARAM_KINDS] = {false};
     const Config *c = &setup->config;
     int B = setup->batch_size, T = setup->seq_len, ranks = setup->dist->size,
         group = setup->zero == 0        ? 1
                 : setup->zero_group > 0 ? setup->zero_group
                                         : ranks,
         zero = group > 1 && setup->gradients ? setup->zero : 0;
-    ParamTable t = param_table_frozen(c, setup->frozen ? setup->frozen : none);
+    ParamTable t = setup_table(setup);
+    CodedSizes codes = coded_sizes(&t, c, setup->base);
     double trained = 0, own, size = sizeof(float), real_size = (double)real_bytes, all = (double)t.elements,
            slots = gpu_slots(&t);
     for (int i = 0; i < t.segments && setup->gradients; i++)
@@ -319,10 +483,12 @@ static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_
                      setup->gradients ? size * state_numbers(&t, setup->muon.optimizer) / group : 0,
                      (double)acts.bytes,
                      0,
+                     setup->shares ? model_share_bytes(setup, real_bytes) : 0,
                      false};
     if (real_bytes != sizeof(float) && !setup->no_master) m.weights += size * own;
+    m.weights += (double)codes.bytes;
     double logits = real_size * B * T * gpu_head_rows(c);
-    m.buffers = fmin(logits, (double)GPU_LOGITS_BYTES);
+    m.buffers = fmin(logits, (double)GPU_LOGITS_BYTES) + real_size * (double)codes.matrix;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, real_bytes).bytes;
     if (setup->gradients) m.buffers += real_size * (double)muon_scratch_most(&t, &setup->muon, GPU_MUON_SQUARES);
     param_table_free(&t);

@@ -21,6 +21,7 @@ The families differ by switches in Config, never by copies of code:
   qwen2  llama with biases of queries, keys and values                        Qwen team 2024
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
   mistral  llama with a window of attention                                   Jiang et al. 2023
+  smollm3  llama with layers without positions                                Bakouch et al. 2025
 
 Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
 (gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
@@ -41,11 +42,32 @@ Adding a field, a tensor or a family is adding a row.
 #define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu")
 
 // How rotary positions reach beyond the length that a model was trained with first. X(id, rope_type in config.json)
-#define ROPE_SCALINGS(X) X(ROPE_PLAIN, "default") X(ROPE_LINEAR, "linear") X(ROPE_YARN, "yarn") X(ROPE_LLAMA3, "llama3")
-typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
+#define ROPE_SCALINGS(X)                                                                                               \
+    X(ROPE_PLAIN, "default")                                                                                           \
+    X(ROPE_LINEAR, "linear") X(ROPE_YARN, "yarn") X(ROPE_LLAMA3, "llama3") X(ROPE_DYNAMIC, "dynamic")
+typedef enum { ROPE_SCALINGS(CHOICE_ENUM) ROPE_SCALING_KINDS } RopeScaling;
+
+// Some of the layers, as bits: the first layer is the lowest of the first word.
+enum { LAYERS_MOST = 1024 };
+typedef struct {
+    uint64_t bits[LAYERS_MOST / 64];
+} Layers;
+
+static inline bool layers_have(const Layers *l, int layer) { return l->bits[layer / 64] >> layer % 64 & 1; }
+static inline void layers_add(Layers *l, int layer) { l->bits[layer / 64] |= (uint64_t)1 << layer % 64; }
+
+// Each step-th of the first `layers`; step 0: none.
+static inline Layers layers_each(int step, int layers) {
+    Layers l;
+    memset(&l, 0, sizeof l);
+    for (int layer = step - 1; step > 0 && layer < layers; layer += step) layers_add(&l, layer);
+    return l;
+}
+
+static inline bool layers_equal(const Layers *a, const Layers *b) { return memcmp(a, b, sizeof *a) == 0; }
 
 // X(type, id, words for people, least, most, close, gpt2 keys, llama keys, place, GGUF key): the fields of Config.
-//   type         SIZE, SWITCH (0 or 1), CHOICE (of a table) or REAL
+//   type         SIZE, SWITCH (0 or 1), CHOICE (of a table), REAL or LAYERS
 //   least, most  bounds, of a REAL both outside; both 0: none that hold for every model
 //   close        a run resumes with a value so close, relatively; 0: with this one alone; -1: with any
 //   keys         in config.json, in this order, by the two vocabularies of Transformers; "" where a family fixes the
@@ -57,7 +79,7 @@ typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
     X(SIZE, vocab_size, "vocab_size", 1, 1 << 24, 0, "vocab_size", "vocab_size", 1, ".vocab_size")                     \
     X(SIZE, max_seq_len, "max_seq_len", 1, 1 << 24, 0, "n_positions", "max_position_embeddings", 2, ".context_length") \
     X(SIZE, channels, "hidden size (channels)", 1, 1 << 17, 0, "n_embd", "hidden_size", 3, ".embedding_length")        \
-    X(SIZE, layers, "number of layers", 1, 1024, 0, "n_layer", "num_hidden_layers", 4, ".block_count")                 \
+    X(SIZE, layers, "number of layers", 1, LAYERS_MOST, 0, "n_layer", "num_hidden_layers", 4, ".block_count")                 \
     X(SIZE, heads, "number of heads", 1, 1024, 0, "n_head", "num_attention_heads", 6, ".attention.head_count")         \
     X(SIZE, kv_heads, "key/value heads", 1, 1024, 0, "", "num_key_value_heads", 7, ".attention.head_count_kv")         \
     X(SIZE, head_size, "head size", 1, 512, 0, "", "head_dim", 9,                                                      \
@@ -75,7 +97,7 @@ typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
     X(SWITCH, gated, "gated MLP", 0, 1, 0, "", "", 0, "")                                                              \
     X(SWITCH, qk_norm, "QK-norm", 0, 1, 0, "", "", 0, "")                                                              \
     X(SWITCH, qkv_bias, "biases of queries, keys and values", 0, 1, 0, "", "", 0, "")                                  \
-    X(CHOICE, rope_scaling, "scaling of rotary positions", 0, ROPE_LLAMA3, 0, "", "", 11,                              \
+    X(CHOICE, rope_scaling, "scaling of rotary positions", 0, ROPE_SCALING_KINDS - 1, 0, "", "", 11,                              \
       c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.type" : "")                      \
     X(REAL, rope_factor, "factor of rotary positions", 0, 0, 1e-5, "", "", 12,                                         \
       c->rope_scaling == ROPE_LINEAR || c->rope_scaling == ROPE_YARN ? ".rope.scaling.factor" : "")                    \
@@ -87,30 +109,35 @@ typedef enum { ROPE_SCALINGS(CHOICE_ENUM) } RopeScaling;
       c->rope_scaling == ROPE_YARN ? ".rope.scaling.attn_factor" : "")                                                 \
     X(SWITCH, rope_between, "scaling of rotary positions that begins between two pairs", 0, 1, 0, "", "", 0, "")       \
     X(SIZE, window, "window of attention", 0, 1 << 24, 0, "", "", 0, "")                                               \
-    X(SIZE, window_from, "layers before those with a window", 0, 1024, 0, "", "", 0, "")                               \
-    X(SIZE, window_step, "step from one layer without a window to the next", 0, 1024, 0, "", "", 0, "")
+    X(LAYERS, whole, "layers without the window", 0, 0, 0, "", "", 0, "")                                              \
+    X(LAYERS, unrotated, "layers without rotary positions", 0, 0, 0, "", "", 0, "")
 
 // X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors
-//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), keys that its class lacks,
-//   its lines of config.json that never differ, norm_eps of new models,
+//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), what of "bias" and
+//   "rope_freqs" llama.cpp lacks in this architecture, each so manieth layer is without rotary positions if no list says
+//   otherwise (0: none is; llama.cpp's always), keys that its class lacks, its lines of config.json that never differ,
+//   norm_eps of new models,
 //   and what a config.json means that leaves out what its class has a default for, in the order of CONFIG: vocab_size,
 //   max_seq_len, channels, layers, heads, kv_heads (0: heads), head_size (0: channels / heads), hidden (0: 4 channels),
 //   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm, qkv_bias; no scaling).
 #define FAMILIES(X)                                                                                                    \
-    X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "",                        \
+    X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "", 0, "",                        \
       "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n", 1e-5,                               \
       50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0, 0)                    \
-    X(LLAMA, "llama", "LlamaForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", "", 1e-5,       \
+    X(LLAMA, "llama", "LlamaForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", 0, "", "", 1e-5,       \
       32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)                    \
-    X(QWEN3, "qwen3", "Qwen3ForCausalLM", "qwen3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "mlp_bias",         \
+    X(QWEN3, "qwen3", "Qwen3ForCausalLM", "qwen3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "", 0, "mlp_bias",         \
       "  \"use_sliding_window\": false,\n", 1e-6,                                                                      \
       151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1, 0)              \
-    X(QWEN2, "qwen2", "Qwen2ForCausalLM", "qwen2", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0,                     \
+    X(QWEN2, "qwen2", "Qwen2ForCausalLM", "qwen2", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "", 0,              \
       "attention_bias|mlp_bias", "  \"use_sliding_window\": false,\n", 1e-6,                                          \
       151936, 32768, 4096, 32, 32, 32, 0, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 1)                \
-    X(MISTRAL, "mistral", "MistralForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1,               \
+    X(MISTRAL, "mistral", "MistralForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", 0,        \
       "attention_bias|mlp_bias", "  \"sliding_window\": null,\n", 1e-5,                                               \
-      32000, 131072, 4096, 32, 32, 8, 0, 14336, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)
+      32000, 131072, 4096, 32, 32, 8, 0, 14336, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)                  \
+    X(SMOLLM3, "smollm3", "SmolLM3ForCausalLM", "smollm3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1,             \
+      "bias|rope_freqs", 4, "", "  \"use_sliding_window\": false,\n", 1e-6,                                            \
+      128256, 32768, 2048, 36, 16, 4, 0, 11008, ACTIVATION_SILU, 1e-6, 2e6, 0, 0.02, 1, 1, 1, 1, 0, 0)
 // clang-format on
 
 typedef enum {
@@ -134,9 +161,10 @@ typedef enum {
         CONFIG_KINDS
 } ConfigKind;
 
-typedef enum { FIELD_SIZE, FIELD_SWITCH, FIELD_CHOICE, FIELD_REAL } ConfigType;
+typedef enum { FIELD_SIZE, FIELD_SWITCH, FIELD_CHOICE, FIELD_REAL, FIELD_LAYERS } ConfigType;
 typedef int ConfigSIZE, ConfigSWITCH, ConfigCHOICE;
 typedef double ConfigREAL;
+typedef Layers ConfigLAYERS;
 
 // A low-rank adapter (LoRA, Hu et al. 2021, arXiv:2106.09685) beside frozen weights: products of its targets, which are
 // ranges of rows of a matrix, are x W^T + scale (x A^T) B^T, A (rank, in), B (out, rank). No config.json says it:
@@ -163,6 +191,8 @@ typedef enum { NAMING_GPT2 = 1, NAMING_LLAMA = 2, NAMING_GGUF_GPT2 = 4, NAMING_G
 typedef struct {
     const char *name, *class_name, *gguf;
     int keys, naming, gguf_naming, gguf_pairs;
+    const char *gguf_lacks;
+    int unrotated_step;
     const char *absent, *fixed;
     double norm_eps;
     Config config;
@@ -170,9 +200,21 @@ typedef struct {
 
 static inline const Family *family_of(int family) {
     static const Family table[] = {
-#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0, 0, 0}
-#define X(id, name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, ...)                             \
-    {name, class_name, gguf, keys, naming, named, pairs, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__, UNSCALED}},
+#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, {{0}}, {{0}}, {0, 0, 0, 0, 0}
+#define X(id, name, class_name, gguf, keys, naming, named, pairs, lacks, step, absent, fixed, eps, ...)                \
+    {name,                                                                                                             \
+     class_name,                                                                                                       \
+     gguf,                                                                                                             \
+     keys,                                                                                                             \
+     naming,                                                                                                           \
+     named,                                                                                                            \
+     pairs,                                                                                                            \
+     lacks,                                                                                                            \
+     step,                                                                                                             \
+     absent,                                                                                                           \
+     fixed,                                                                                                            \
+     eps,                                                                                                              \
+     {FAMILY_##id, __VA_ARGS__, UNSCALED}},
         FAMILIES(X)
 #undef X
 #undef UNSCALED
@@ -228,7 +270,12 @@ static inline const ConfigField *config_field(int kind) {
     return &fields[kind];
 }
 
-// A field's value, of whatever type.
+// A field of the type LAYERS.
+static inline const Layers *config_layers(const Config *c, int kind) {
+    return (const Layers *)(const void *)((const char *)c + config_field(kind)->at);
+}
+
+// Any other field's value.
 static inline double config_value(const Config *c, int kind) {
     const char *at = (const char *)c + config_field(kind)->at;
     return config_field(kind)->type == FIELD_REAL ? *(const double *)(const void *)at : *(const int *)(const void *)at;
@@ -242,12 +289,10 @@ static inline void config_set(Config *c, int kind, double value) {
 
 static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
 static inline int config_qkv_bias(const Config *c) { return c->bias || c->qkv_bias; }
-// Of how many positions a layer's queries see the keys, their own among them; 0: of all before. Layers from window_from
-// on have a window, but for each window_step-th of all layers (0: for none).
-static inline int config_window(const Config *c, int layer) {
-    bool whole = layer < c->window_from || (c->window_step > 0 && (layer + 1) % c->window_step == 0);
-    return whole ? 0 : c->window;
-}
+// Of how many positions a layer's queries see the keys, their own among them; 0: of all before.
+static inline int config_window(const Config *c, int layer) { return layers_have(&c->whole, layer) ? 0 : c->window; }
+// Whether a layer's queries and keys are rotated.
+static inline bool config_rotates(const Config *c, int layer) { return c->rope && !layers_have(&c->unrotated, layer); }
 static inline int config_fc(const Config *c) { return c->gated ? 2 * c->hidden : c->hidden; }
 
 // X(id, parameter, first of its rows, number of its rows): what an adapter can stand beside. `qkv` is for families
@@ -303,6 +348,10 @@ static inline Config config_of_family(int family) {
 static inline bool config_check(const Config *c, Error *err) {
     for (int i = 0; i < CONFIG_KINDS; i++) {
         const ConfigField *f = config_field(i);
+        for (int layer = c->layers; f->type == FIELD_LAYERS && layer < LAYERS_MOST; layer++)
+            if (layers_have(config_layers(c, i), layer))
+                return error_set(err, "model config: %s: number %d, of %d layers", f->words, layer, c->layers);
+        if (f->type == FIELD_LAYERS) continue;
         double value = config_value(c, i);
         if (f->type == FIELD_REAL && f->least < f->most && !(value > f->least && value < f->most))
             return error_set(err, "model config: %s %g, expected above %g and below %g", f->words, value, f->least,
@@ -317,7 +366,7 @@ static inline bool config_check(const Config *c, Error *err) {
         return error_set(err, "model config: rotary positions need an even head size, not %d", c->head_size);
     if (c->rope_scaling && !(c->rope_factor >= 1 && c->rope_factor < 1e9))
         return error_set(err, "model config: factor of rotary positions %g, expected 1 or more", c->rope_factor);
-    if (c->rope_scaling > ROPE_LINEAR &&
+    if ((c->rope_scaling == ROPE_YARN || c->rope_scaling == ROPE_LLAMA3) &&
         !(c->rope_original > 0 && c->rope_slow > 0 && c->rope_fast > c->rope_slow && c->rope_fast < 1e9))
         return error_set(err, "model config: rotary positions scaled from %g to %g turns over %d positions",
                          c->rope_slow, c->rope_fast, c->rope_original);
@@ -331,16 +380,32 @@ static inline bool config_check(const Config *c, Error *err) {
 // another program wrote, makes no other model.
 static inline const char *config_difference(const Config *a, const Config *b) {
     for (int i = 0; i < CONFIG_KINDS; i++) {
+        if (config_field(i)->type == FIELD_LAYERS) {
+            if (!layers_equal(config_layers(a, i), config_layers(b, i))) return config_field(i)->name;
+            continue;
+        }
         double x = config_value(a, i), y = config_value(b, i), close = config_field(i)->close;
         if (close >= 0 && !(fabs(x - y) <= close * fmax(fabs(x), fabs(y)))) return config_field(i)->name;
     }
     return NULL;
 }
 
+// The numbers of some of `layers` layers, as an array of JSON.
+static inline void layers_list(Str *s, const Layers *l, int layers) {
+    const char *comma = "";
+    str_puts(s, "[");
+    for (int layer = 0; layer < layers; layer++)
+        if (layers_have(l, layer)) str_printf(s, "%s%d", comma, layer), comma = ", ";
+    str_puts(s, "]");
+}
+
 // All fields on one line, for machines to compare.
 static inline void config_describe(Str *s, const Config *c) {
-    for (int i = 0; i < CONFIG_KINDS; i++)
-        str_printf(s, "%s%s %.9g", i ? ", " : "", config_field(i)->name, config_value(c, i));
+    for (int i = 0; i < CONFIG_KINDS; i++) {
+        str_printf(s, "%s%s ", i ? ", " : "", config_field(i)->name);
+        if (config_field(i)->type == FIELD_LAYERS) layers_list(s, config_layers(c, i), c->layers);
+        else str_printf(s, "%.9g", config_value(c, i));
+    }
 }
 
 // The shape in words, for people.
@@ -419,10 +484,12 @@ static inline double rope_yarn_pair(const Config *c, double turns) {
 }
 
 // What pair i of a head turns by from one position to the next: theta^(-2i/HS) (Su et al. 2021, arXiv:2104.09864), or,
-// scaled, a mixture of that and of its part by the factor, as Transformers' modeling_rope_utils mixes them.
+// scaled, a mixture of that and of its part by the factor, as Transformers' modeling_rope_utils mixes them. Dynamic
+// scaling (NTK) has theta (factor T / max_seq_len - factor + 1)^(HS / (HS - 2)) for texts of T > max_seq_len tokens: up
+// to there it is plain, and no model is longer here.
 static inline double rope_frequency(const Config *c, int i) {
     double plain = pow(c->rope_theta, -2.0 * i / c->head_size), slower = plain / c->rope_factor, share = 0; // of plain
-    if (c->rope_scaling == ROPE_PLAIN) return plain;
+    if (c->rope_scaling == ROPE_PLAIN || c->rope_scaling == ROPE_DYNAMIC) return plain;
     if (c->rope_scaling == ROPE_LLAMA3) {
         double turns = c->rope_original * plain / (2 * acos(-1.0));
         share = (turns - c->rope_slow) / (c->rope_fast - c->rope_slow);
@@ -440,15 +507,25 @@ static inline double rope_frequency(const Config *c, int i) {
 // YaRN's factor of queries and keys where nothing else is said.
 static inline double rope_yarn_attention(double factor) { return factor > 1 ? 0.1 * log(factor) + 1 : 1; }
 
-// rope (T, HS/2, 2): cos and sin of position * frequency, times YaRN's factor.
+// rope (T + 1, HS/2, 2): cos and sin of position * frequency, times YaRN's factor; the last row turns nothing, and is
+// that of layers without rotary positions.
 static inline void rope_table(double *rope, int T, const Config *c) {
     double size = c->rope_scaling == ROPE_YARN ? c->rope_attention : 1;
     for (int i = 0; i < c->head_size / 2; i++) {
         double frequency = rope_frequency(c, i), *at = rope + 2 * i;
         for (int t = 0; t < T; t++, at += c->head_size)
             at[0] = size * cos(t * frequency), at[1] = size * sin(t * frequency);
+        at[0] = 1, at[1] = 0;
     }
 }
+
+// Where in a table of T positions a layer's first row stands, in numbers.
+static inline size_t rope_first(const Config *c, int layer, int T) {
+    return config_rotates(c, layer) ? 0 : (size_t)T * (size_t)c->head_size;
+}
+
+// How many numbers further the row of the next position is.
+static inline int rope_step(const Config *c, int layer) { return config_rotates(c, layer) ? c->head_size : 0; }
 
 // ---------------------------------------------------------------- presets
 
@@ -456,7 +533,7 @@ static inline void rope_table(double *rope, int T, const Config *c) {
 // shapes: gpt2 124M-1.5B Radford et al. 2019; 350M and 7B (6.7B) Brown et al. 2020, table 2.1. llama and
 // qwen3 have the depth and width of gpt2 up to 774M, and F between 8/3 C and 3 C: a gated MLP has three
 // matrices where gpt2 has two, and F = 8/3 C gives it as many weights. 1.5B has the depth, width and heads of
-// published models of that size, 7B those of Llama 3 8B (Dubey et al. 2024).
+// published models of that size, 7B those of Llama 3 8B (Dubey et al. 2024). smollm3-3B has the shape of SmolLM3-3B.
 // clang-format off
 #define PRESETS(X)                                                                                                     \
     X("nano", FAMILY_GPT2, 2, 64, 4, 4, 16, 256, 512, 256, 1)                                                          \
@@ -485,7 +562,8 @@ static inline void rope_table(double *rope, int T, const Config *c) {
     X("1.5B", FAMILY_QWEN3, 28, 2048, 16, 4, 128, 5888, 50304, 4096, 0)                                                \
     X("7B", FAMILY_GPT2, 32, 4096, 32, 32, 128, 16384, 50304, 2048, 1)                                                 \
     X("7B", FAMILY_LLAMA, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)                                                 \
-    X("7B", FAMILY_QWEN3, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)
+    X("7B", FAMILY_QWEN3, 32, 4096, 32, 8, 128, 14336, 50304, 4096, 0)                                                 \
+    X("3B", FAMILY_SMOLLM3, 36, 2048, 16, 4, 128, 11008, 128256, 4096, 1)
 // clang-format on
 
 // The families that have presets, as family_list.
@@ -515,13 +593,14 @@ static inline bool config_of_preset(Config *out, const char *name, Error *err) {
             out->layers = l, out->channels = c, out->heads = nh, out->kv_heads = nkv, out->head_size = hs;             \
             out->hidden = f, out->vocab_size = v, out->max_seq_len = t;                                                \
             out->tied = tie;                                                                                           \
+            out->unrotated = layers_each(family_of(fam)->unrotated_step, l);                                           \
             return true;                                                                                               \
         }                                                                                                              \
     }
     PRESETS(X)
 #undef X
-    return error_set(err, "no model preset named %s; sizes: nano 3M 5M 30M 124M 350M 774M 1.5B 7B, as %s", name,
-                     preset_list("-SIZE", " or ").text);
+    return error_set(err, "no model preset named %s; sizes: nano 3M 5M 30M 124M 350M 774M 1.5B 7B (smollm3: 3B), as %s",
+                     name, preset_list("-SIZE", " or ").text);
 }
 
 // ---------------------------------------------------------------- parameters
@@ -601,6 +680,7 @@ typedef struct {
     int rows, cols; // (rows, cols), or (rows) where is_vector
     int is_vector, init, group;
     bool trained;
+    bool coded;           // kept as codes (--base): outside the flat allocation, behind whose end its offset lies
     size_t offset, count; // in elements of the flat allocation
     size_t first;         // 0; of a piece: the element of the whole parameter that it begins with
 } Param;

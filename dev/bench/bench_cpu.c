@@ -172,7 +172,7 @@ static void linear_work(void *context, int turn) {
     Linear *l = (Linear *)context;
     size_t at = (size_t)(turn % l->shape->layers) * (size_t)l->shape->C * (size_t)l->shape->OC;
     LinearShape s = {l->N, l->shape->C, l->shape->OC};
-    Matrix w = {l->half ? NULL : l->w + at, l->half ? l->half + at : NULL};
+    Matrix w = {l->half ? NULL : l->w + at, l->half ? l->half + at : NULL, NULL};
     if (l->form == 0) linear_forward(l->y, l->x, w, l->db, NULL, s, l->cpu);
     else if (l->form == 1) linear_backward_input(l->x, l->y, w, s, l->cpu);
     else linear_backward_weight(l->dw + at, l->shape->layers > 1 ? l->db : NULL, l->y, l->x, s, l->cpu);
@@ -385,7 +385,7 @@ static void norm_backward_work(void *context, int turn) {
 }
 static void loss_work(void *context, int turn) {
     Streams *s = (Streams *)context;
-    cross_entropy(s->d, s->a, s->targets, (real)0.001, s->N, s->C, s->cpu);
+    cross_entropy(s->d, s->a, s->targets, NULL, (real)0.001, s->N, s->C, s->cpu);
     (void)turn;
 }
 static void embedding_forward_work(void *context, int turn) {

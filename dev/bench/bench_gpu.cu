@@ -160,7 +160,7 @@ static void bench_kernels(Bench *b) {
     real *x = a.embedding, *dx = d.residual2;
     AttentionShape shape = attention_shape(c, 0, B, T, T, NULL);
     Norm<real> norm = {w.norm1_w, w.norm1_b, a.norm1_mean, a.norm1_rstd, N, C, (float)c->norm_eps};
-    Rotation<real> rotation = {w.qnorm_w, w.knorm_w, a.qk_rstd, m->rope, 0, (float)c->norm_eps, shape};
+    Rotation<real> rotation = rotation_of(m, 0, &w, &a, 0, shape);
     MlpShape mlp = {N, C, F, c->activation, c->gated != 0};
     LinearShape qkv = {N, C, QKV}, proj = {N, NH * HS, C}, fc = {N, C, FC}, fcproj = {N, F, C}, vocab = {rows, C, W};
     printf(
@@ -204,7 +204,7 @@ static void bench_kernels(Bench *b) {
     row(b, "embedding", [=]() { embedding_forward<real>(x, {m->batch.inputs, NULL, 0, B, T}, w.wte, w.wpe, C, gpu); });
     row(b, "embedding: backward", [=]() { embedding_backward<real>(dw.wte, dw.wpe, dx, m->batch.groups, C, V, gpu); });
     row(b, "softmax, loss, gradient",
-        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.targets, 1e-6f, rows, V, W, gpu); });
+        [=]() { cross_entropy<real>(a.losses, m->logits, m->batch.targets, NULL, 1e-6f, rows, V, W, gpu); });
     row(b, "gradient norm + AdamW", [=]() { update_pass(m); });
     for (int i = 0; i < b->work.count; i++)
         if (b->work.items[i].ms < 0) fail("bench_gpu: nothing measures \"%s\"", b->work.items[i].name);

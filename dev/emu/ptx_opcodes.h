@@ -189,6 +189,20 @@ static void fma_down(Warp &w, const Inst &i, uint32_t m) {
 }
 
 static inline float flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+// "rcp.approx.ftz.f64": of the upper 32 bits of a, with zeros below the upper 32 bits of the result
+static void rcp_rough(Warp &w, const Inst &i, uint32_t m) {
+    double *d = w.at<double>(i.r[0]);
+    const double *a = w.at<double>(i.r[1]);
+    auto upper = [](double x) {
+        uint64_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        bits &= 0xffffffff00000000ull;
+        memcpy(&x, &bits, sizeof x);
+        return std::fabs(x) < 0x1p-1022 ? std::copysign(0.0, x) : x;
+    };
+    lanes(m, [&](int l) { d[l] = upper(1 / upper(a[l])); });
+    w.know(i.r[0], m, w.knows(i.r[1]));
+}
 // "ex2": 2^x to 2 ulp; .ftz takes and gives no subnormal numbers
 template <bool ftz> static void ex2(Warp &w, const Inst &i, uint32_t m) {
     float *d = w.at<float>(i.r[0]);
@@ -551,8 +565,10 @@ static const std::vector<Row> OPCODES = {
     {"prmt", "b32", "T T T w", only<prmt>},
     // "Floating-Point Instructions"
     {"add", "f32 f64", "T T T", floats<Add>},
+    {"add.rn", "f32 f64", "T T T", floats<Add>},
     {"sub", "f32 f64", "T T T", floats<Sub>},
     {"mul", "f32 f64", "T T T", floats<Mul>},
+    {"mul.rn", "f32", "T T T", floats<Mul>},
     {"fma.rn", "f32 f64", "T T T T", floats<Fma>},
     {"fma.rm", "f32", "T T T T", only<fma_down>},
     {"div.rn", "f32 f64", "T T T", floats<DivFloat>},
@@ -561,6 +577,7 @@ static const std::vector<Row> OPCODES = {
     {"min", "f32 f64", "T T T", floats<MinFloat>},
     {"max", "f32 f64", "T T T", floats<MaxFloat>},
     {"rcp.rn", "f32 f64", "T T", floats<Rcp>},
+    {"rcp.approx.ftz", "f64", "T T", only<rcp_rough>},
     {"sqrt.rn", "f32 f64", "T T", floats<Sqrt>},
     {"ex2.approx", "f32", "T T", only<ex2<false>>},
     {"ex2.approx.ftz", "f32", "T T", only<ex2<true>>},
@@ -590,8 +607,10 @@ static const std::vector<Row> OPCODES = {
     {"mov", "pred b16 u16 s16 b32 u32 s32 f32 b64 u64 s64 f64", "T T", moves},
     {"mov", "b32", "T {hh}", only<pack<uint32_t, uint16_t>>},
     {"mov", "b32", "{hh} T", only<unpack<uint16_t, uint32_t>>},
+    {"mov", "b64", "T {ww}", only<pack<uint64_t, uint32_t>>},
+    {"mov", "b64", "{ww} T", only<unpack<uint32_t, uint64_t>>},
     {"cvta.to.global", "u64", "T T", moves},
-    {"cvt.rn.f32", "s32 u32 s64 u64 f64", "w x", converts<float>},
+    {"cvt.rn.f32", "u16 s16 s32 u32 s64 u64 f64", "w x", converts<float>},
     {"cvt.f64", "f32", "d x", converts<double>},
     {"cvt.rn.f64", "s32 u32 s64 u64", "d x", converts<double>},
     {"cvt.u16", "u32 u64", "h x", converts<uint16_t>},

@@ -9,12 +9,12 @@ for the tokenizers in dev/test/fixtures/tokenizer, the first byte chooses which.
 #include "../../llmc/text/tokenizer.h"
 #include "fuzz.h"
 
-static Tokenizer tokenizers[6];
+static Tokenizer tokenizers[7];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    static const char *const names[6] = {"trained", "gpt2", "llama3", "qwen2", "o200k", "added"};
+    static const char *const names[7] = {"trained", "gpt2", "llama3", "qwen2", "o200k", "added", "tekken"};
     (void)argc, (void)argv;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         Error err;
         Path path = path_of("dev/test/fixtures/tokenizer/%s.json", names[i]);
         if (!tokenizer_load(&tokenizers[i], path.text, &err)) fail("%s", err.text);
@@ -87,7 +87,7 @@ static void fuzz_encode(const Tokenizer *tok, const uint8_t *data, size_t n) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     if (n == 0) return 0;
     if (data[0] != '{') {
-        fuzz_encode(&tokenizers[data[0] % 6], data + 1, n - 1);
+        fuzz_encode(&tokenizers[data[0] % 7], data + 1, n - 1);
         return 0;
     }
     Tokenizer tok;

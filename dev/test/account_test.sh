@@ -101,6 +101,12 @@ for language in 'en OPEN' 'de OFFEN'; do
         check "the form has section $section, ${language% *}" grep -q "^## $section\. " $last/model_documentation."${language% *}".md
     done
     check "gaps are marked, ${language% *}" test "$(grep -c "\[${language#* }: " "$last/eu_training_summary.${language% *}.md")" -gt 20
+    form=$last/model_documentation.${language% *}.md
+    check "the form: for whom, ${language% *}" grep -q ' NCA .*2024/1689.* DP .*`?`' "$form"
+    check "each item of its sections, ${language% *}: $(grep -c '^- `' "$form") of $(sed -n '/^## 1/,$p' "$form" | grep -c '^- ')" \
+        test "$(sed -n '/^## 1/,$p' "$form" | grep -Ec '^- `(AIO NCA DP|AIO NCA|\?)` \*\*')" -eq "$(sed -n '/^## 1/,$p' "$form" | grep -c '^- ')"
+    check "energy is for authorities alone, ${language% *}" test "$(sed -n '/^## 8/,$p' "$form" | grep '^- ' | grep -vc '^- `AIO NCA` ')" -eq 0
+    check "the data sheet's items are for anybody, ${language% *}" test "$(grep -c '^- `' "$last/datasheet.${language% *}.md")" -eq 0
     check "no gap is filled, ${language% *}" grep -q "provider = \.\.\." $last/model_documentation."${language% *}".md
 done
 check 'the size class' grep -q 'less than 1 billion tokens' $last/eu_training_summary.en.md
@@ -136,7 +142,7 @@ check 'with facts' run report --model=whole --facts=facts.conf
 check 'answers stand in the card' grep -q '^license: apache-2.0$' $last/README.md
 check 'and in the form' grep -q 'Stadtwerke "Nord" \\<GmbH\\>' $last/model_documentation.de.md
 check 'CO2 is energy by intensity' test "$(awk '$1 == "emissions:" { print $2 }' $last/README.md)" = "$(jq -n "$kwh * 400")"
-check 'they count' grep -q '^69 of 75 questions' out
+check 'they count' grep -q '^70 of 76 questions' out
 check 'SPDX: what is known now' jq -e '.["@graph"] | (map(select(.type == "ai_AIPackage"))[0] as $m | map(select(.spdxId == $m.suppliedBy))[0].type == "Organization"
     and $m.releaseTime == "2026-11-01T00:00:00Z" and $m.software_downloadLocation == "https://example.org/nord") and (map(select(.type == "SpdxDocument"))[0].profileConformance | index("ai") != null)' $last/bom.spdx.json
 check 'a foreign README stays' bash -c "cp $last/README.md kept && echo mine >$last/README.md"
@@ -167,7 +173,7 @@ check 'report --check' run report --model=$last --check
 check 'three classes and what is missing for them' test "$(grep -c '    -> ' out)" -eq 3
 check 'fourteen points' grep -q '^  3 of 14 points are there' out
 check 'with reasons' grep -q 'missing  technical report: nobody has said: .*technical_report = ' out
-check 'and the open questions' test "$(grep -c '^[a-z_0-9]* =$' out)" -eq 75
+check 'and the open questions' test "$(grep -c '^[a-z_0-9]* =$' out)" -eq 76
 check 'info shows the record' run info --model=$last
 check 'info: its figures' grep -q "^energy .*$(printf '%.6g' "$kwh") kWh" out
 check 'info: as JSON' bash -c "'${program[0]}' info --model=$last --json | jq -e '.account.totals.steps == 30'"

@@ -42,7 +42,22 @@ static void chat_test_conversation(const ChatFormat *f, const Json *said, const 
         messages[n].role = (ChatRole)chat_role_of(j->child->text, false);
         messages[n].text = j->child->next->text, messages[n].size = j->child->next->size;
     }
+    const Json *asked = json_get(expected, "asked"), *token = asked ? asked->child : NULL;
+    if (asked) { // the messages before the last, and the beginning of an answer
+        const char *why = chat_render(&ids, f, &cache, messages, n - 1, true);
+        bool same = !why && ids.count == asked->size;
+        for (size_t i = 0; same && i < ids.count; i++, token = token->next)
+            same = token->integer == ((uint32_t)ids.items[i] & CHAT_ID);
+        CHECK(same, "%s: an answer is asked for with other tokens: %s", name, why ? why : "");
+        ids.count = 0;
+    }
     const char *why = chat_render(&ids, f, &cache, messages, n, false);
+    if (json_bool(json_get(expected, "refused"), false)) {
+        CHECK(why, "%s: rendered what the template refuses, or gives in serving with other tokens", name);
+        tokenizer_cache_free(&cache);
+        free(ids.items);
+        return;
+    }
     CHECK(!why, "%s: %s", name, why);
     const Json *list = json_get(expected, "ids"), *spans = json_get(expected, "spans"), *id = list->child;
     CHECK(ids.count == list->size, "%s: %zu tokens, Transformers gives %u", name, ids.count, list->size);
@@ -69,6 +84,10 @@ static void test_chat_templates(void) {
         Tokenizer tok;
         CHECK(chat_test_tokenizer(&tok, json_string(json_get(g, "tokenizer"), ""), json_get(g, "special"), &err), "%s",
               err.text);
+        if (json_get(g, "eos")) { // what tokenizer_config.json would say
+            tok.eot = tokenizer_special(&tok, json_string(json_get(g, "eos"), ""));
+            tok.bos_named = tokenizer_special(&tok, json_string(json_get(g, "bos"), ""));
+        }
         for (const Json *t = json_get(g, "templates")->child; t; t = t->next) {
             ChatFormat f;
             const ChatTemplate *row = NULL;
@@ -77,7 +96,7 @@ static void test_chat_templates(void) {
                     row = &chat_templates[i];
             const char *name = json_string(json_get(t, "name"), "");
             CHECK(row && chat_format_of(&f, row, &tok, &err), "%s: %s", name, row ? err.text : "not in the table");
-            const Json *said = json_get(root, "messages")->child;
+            const Json *said = json_get(json_get(g, "messages") ? g : root, "messages")->child;
             for (const Json *c = json_get(t, "conversations")->child; row && c; c = c->next, said = said->next)
                 chat_test_conversation(&f, said, c, name);
             seen++;
@@ -86,6 +105,36 @@ static void test_chat_templates(void) {
     }
     CHECK(seen >= CHAT_TEMPLATE_COUNT, "%d templates were compared, the table has %d", seen, CHAT_TEMPLATE_COUNT);
     json_free(&doc);
+}
+
+// Qwen3's template renders the last answer with a <think> block: of two at the end the first has it where the second is
+// asked for, and not in the whole.
+static void test_chat_two_answers(void) {
+    static const ChatMessage messages[4] = {{CHAT_USER, "a", 1},
+                                            {CHAT_ASSISTANT, "b", 1},
+                                            {CHAT_SYSTEM, "c", 1},
+                                            {CHAT_ASSISTANT, "d", 1}};
+    const ChatMessage twice[3] = {messages[0], messages[1], messages[3]};
+    Error err;
+    Tokenizer tok;
+    ChatFormat f;
+    IdList ids;
+    int seen = 0;
+    memset(&ids, 0, sizeof ids);
+    CHECK(chat_test_tokenizer(&tok, "qwen2", NULL, &err), "%s", err.text);
+    for (int i = 0; i < CHAT_TEMPLATE_COUNT; i++) {
+        if (strcmp(chat_templates[i].close ? chat_templates[i].close : "", "<|im_end|>") != 0 || chat_templates[i].bos)
+            continue;
+        CHECK(chat_format_of(&f, &chat_templates[i], &tok, &err), "%s", err.text);
+        const char *why = chat_render(&ids, &f, NULL, twice, 3, false);
+        CHECK((why != NULL) == f.row->think, "%s: two answers at the end: %s", f.row->name, why ? why : "rendered");
+        seen += f.row->think;
+        why = chat_render(&ids, &f, NULL, messages, 4, false);
+        CHECK(!why, "%s: two answers with a message between: %s", f.row->name, why);
+    }
+    CHECK(seen == 1, "%d templates think", seen);
+    free(ids.items);
+    tokenizer_free(&tok);
 }
 
 // Texts that render the same are known, others are not.
@@ -357,7 +406,7 @@ static void test_chat_shards(void) {
     for (int shards = 0; shards < 2; shards++) {
         ChatStats stats;
         memset(&stats, 0, sizeof stats);
-        ChatJob job = {&tok, input.text, 0, shards ? 1024 : 0, false, "test", NULL};
+        ChatJob job = {&tok, input.text, 0, shards ? 1024 : 0, false, "test", NULL, false};
         CHECK(chat_tokenize_files(&job, test_temp("chat").text, &stats, &err), "%s", err.text);
         CHECK(stats.conversations[0] == 200 && stats.answers[0] == 794 && stats.lines == 200, "%lld conversations",
               (long long)stats.conversations[0]);
@@ -380,7 +429,7 @@ static void test_chat_shards(void) {
         ChatStats stats;
         memset(&stats, 0, sizeof stats);
         chat_test_file(&text, lines);
-        ChatJob job = {&tok, input.text, 0.001, 0, false, "test", NULL};
+        ChatJob job = {&tok, input.text, 0.001, 0, false, "test", NULL, false};
         CHECK(file_write_all(input.text, text.data, text.size, &err) &&
                   chat_tokenize_files(&job, test_temp("chat").text, &stats, &err) &&
                   stats.conversations[0] + stats.conversations[1] == lines && stats.conversations[1] == (lines > 1),
@@ -405,7 +454,7 @@ static void test_chat_refusals(void) {
     chat_test_file(&text, 3);
     str_puts(&text, "\n{\"instruction\": \"a\", \"output\": \"\\nb\"}\n{\"messages\": 3}\n{\"messages\": 4}\n");
     Path input = test_temp("bad.jsonl");
-    ChatJob job = {&tok, input.text, 0, 0, false, "test", NULL};
+    ChatJob job = {&tok, input.text, 0, 0, false, "test", NULL, false};
     CHECK(file_write_all(input.text, text.data, text.size, &err) &&
               chat_tokenize_files(&job, test_temp("bad").text, &stats, &err),
           "%s", err.text);
@@ -509,6 +558,7 @@ static void test_chat_prepare(void) {
 
 static void test_chat(void) {
     test_chat_templates();
+    test_chat_two_answers();
     test_chat_known();
     test_chat_lines();
     test_chat_serving();

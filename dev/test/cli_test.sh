@@ -301,7 +301,7 @@ rm big.txt
 refused 'no model preset' train "${data[@]}" "${small[@]}" --model=gpt5 --out=unmade
 refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=unmade
 mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
-refused 'model_type.*bert.*gpt2, llama, qwen3, qwen2 and mistral' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
+refused 'model_type.*bert.*gpt2, llama, qwen3, qwen2, mistral and smollm3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
 refused 'model_type' generate --model=bert
 refused 'preset, which has no weights' generate --model=llama-nano --prompt=x
 # A folder that has a preset's name. A run's folder is in nobody's way; a model is named by a path.
@@ -361,6 +361,11 @@ cp -r run_gpt2/step_00000006 lost && rm lost/tokenizer.json
 refused 'tokenizer.json' generate --model=lost --prompt=x
 refused 'learned positions|positions' train "${data[@]}" --batch_size=1 --seq_len=64 --model=run_gpt2/step_00000006 --out=unmade
 refused 'positions' eval --model=run_gpt2/step_00000006 --data='s_val_*.bin' --seq_len=64
+cp -r run_llama/step_00000006 dynamic && rm dynamic/run.json
+sed -i 's/"rope_type": "default"/"rope_type": "dynamic", "factor": 2.0/' dynamic/config.json
+refused 'rope_type "dynamic" turns by angles' train "${data[@]}" --batch_size=1 --seq_len=64 --model=dynamic --out=unmade
+good train "${data[@]}" "${small[@]}" --steps=1 --model=dynamic --out=run_dynamic
+if grep -q '"dynamic", "factor": 2' run_dynamic/step_00000001/config.json; then ok; else bad "a model with dynamic scaling loses it"; fi
 
 # ---- shards
 refused 'no such file' train --train_data='none*.bin' --val_data='s_val_*.bin' --tokenizer=tok/tokenizer.json "${small[@]}" --model=llama-nano --out=unmade

@@ -177,11 +177,30 @@ rm -rf resumed
 # An adapter: nothing is trained in the segments of embedding and head.
 adapter=(--model="$(last one_llama)" --lora_rank=3 --lora_dropout=0.1 --sample_every=0)
 train llama 1 1 one_adapter "${adapter[@]}"
+train llama 1 1 one_nf4 "${adapter[@]}" --base=nf4
+rm -rf new
+CUDA_EMU_STREAMS=shuffle:3 train llama 2 2 new --zero=2 "${adapter[@]}" --base=nf4
+away=$(distance one_nf4 new)
+check "an adapter on nf4, 2 ranks, zero 2: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
 for zero in $([ "$mode" = few ] || echo 0 1) 2; do
     rm -rf new
     CUDA_EMU_STREAMS=shuffle:3 train llama 2 2 new --zero="$zero" "${adapter[@]}"
     away=$(distance one_adapter new)
     check "an adapter on 2 ranks, zero $zero: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
+done
+# Pairs of answers, whose references the ranks compute together: the loss is a mean over those of all ranks.
+pairs=${sample%/sample_de.txt}/fixtures/preferences
+"${program[@]}" tokenize --format=preferences --tokenizer="$pairs/tokenizer.json" --input="$pairs/pairs.jsonl" --out=p --val_fraction=0 >said 2>&1
+prefer() { # prefer RANKS OUT OPTION...
+    rm -rf p_*.ref "$2"
+    "${launch[@]}" -n "$1" "${program[@]}" train --model="$pairs" --tokenizer="$pairs/tokenizer.json" --train_data='p_train_*.bin' --val_data='p_train_*.bin' --out="$2" \
+        --objective=dpo --batch_size=2 --seq_len=144 --total_batch_tokens=576 --steps="$steps" --lr=1e-4 --val_every=0 --progress=off "${@:3}" >said 2>&1
+}
+prefer 1 one_dpo
+for zero in $([ "$mode" = few ] || echo 0 1 3) 2; do
+    prefer 2 new --zero="$zero"
+    away=$(distance one_dpo new)
+    check "dpo on 2 ranks, zero $zero: $away away from one rank, expected 1e-5 at most: $(grep -m 1 error said)" jq -en "$away <= 1e-5"
 done
 "${launch[@]}" -n 2 "${program[0]%train_gpt_emu_fp32}cuda_model_test_emu" "$mode" >said 2>&1
 check "frozen tensors on 2 ranks: $(grep -m 1 FAILED said)" grep -q '^[1-9][0-9]* passed, 0 failed' said

@@ -6,12 +6,14 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #error "the reference is built with -DREAL_DOUBLE"
 #endif
 #include "../../llmc/cpu/attention.h"
+#include "../../llmc/cpu/distill.h"
 #include "../../llmc/cpu/embedding.h"
 #include "../../llmc/cpu/gemm.h"
 #include "../../llmc/cpu/loss.h"
 #include "../../llmc/cpu/mlp.h"
 #include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
+#include "../../llmc/cpu/objective.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/rope.h"
 
@@ -54,12 +56,12 @@ void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, 
 void ref_rope_table(double *rope, int T, const Config *c) { rope_table(rope, T, c); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,
                     int first, int B, int T, int NH, int NKV, int HS, double eps) {
-    Rotation r = {qw, kw, rstd, rope, first, eps, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
+    Rotation r = {qw, kw, rstd, rope, HS, first, eps, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_forward(qk, qkv, r, &cpu);
 }
 void ref_qk_backward(double *dqkv, double *dqw, double *dkw, const double *dqk, const double *qkv, const double *rstd,
                      const double *qw, const double *kw, const double *rope, int B, int T, int NH, int NKV, int HS) {
-    Rotation r = {qw, kw, (double *)rstd, rope, 0, 0, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
+    Rotation r = {qw, kw, (double *)rstd, rope, HS, 0, 0, {B, T, T, NH, NKV, HS, 1, 0, NULL}};
     qk_backward(dqkv, dqw, dkw, dqk, qkv, r, &cpu);
 }
 void ref_embedding_forward(double *x, const int32_t *tokens, const double *wte, const double *wpe, int first, int B,
@@ -71,8 +73,18 @@ void ref_embedding_backward(double *dwte, double *dwpe, const double *dx, const 
     (void)V;
     embedding_backward(dwte, dwpe, dx, (TokenRows){tokens, NULL, 0, B, T}, C, &cpu);
 }
-void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, double dscale, int N, int V) {
-    cross_entropy(losses, logits, targets, dscale, N, V, &cpu);
+void ref_cross_entropy(double *losses, double *logits, const int32_t *targets, const double *weights, double dscale,
+                       int N, int V) {
+    cross_entropy(losses, logits, targets, weights, dscale, N, V, &cpu);
+}
+double ref_objective_weights(double *weights, double *figures, const double *losses, const PairBatch *pairs, int N) {
+    return objective_weights(weights, figures, losses, pairs, N, &cpu);
+}
+// rule: scale, alpha, temperature. parts (2, N): cross entropy and divergence
+void ref_distill(double *losses, double *parts, double *logits, const double *teacher, const int32_t *targets,
+                 const double *rule, int N, int V) {
+    DistillShape shape = {N, V, rule[0], rule[1], rule[2]};
+    distill(losses, parts, parts + N, logits, teacher, targets, shape, &cpu);
 }
 double ref_sum_of_squares(const double *x, size_t n) { return sum_of_squares(x, n, &cpu); }
 void ref_adamw(double *w, double *m, double *v, const double *g, size_t n, double lr, double beta1, double beta2,

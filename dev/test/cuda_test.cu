@@ -13,13 +13,16 @@ the same.
 
 Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 if anything fails, or nothing was run.
 */
+#include "../../llmc/cuda/codes.h"
 #include "../../llmc/cuda/cuda.h"
 #include "../../llmc/cuda/embedding.h"
 #include "../../llmc/cuda/gemm.h"
+#include "../../llmc/cuda/distill.h"
 #include "../../llmc/cuda/loss.h"
 #include "../../llmc/cuda/mlp.h"
 #include "../../llmc/cuda/norm.h"
 #include "../../llmc/cuda/muon.h"
+#include "../../llmc/cuda/objective.h"
 #include "../../llmc/cuda/optimizer.h"
 #include "../../llmc/cuda/rope.h"
 #include <string>
@@ -43,7 +46,9 @@ void ref_qk_backward(double *, double *, double *, const double *, const double 
                      const double *, const double *, int, int, int, int, int);
 void ref_embedding_forward(double *, const int32_t *, const double *, const double *, int, int, int, int);
 void ref_embedding_backward(double *, double *, const double *, const int32_t *, int, int, int, int);
-void ref_cross_entropy(double *, double *, const int32_t *, double, int, int);
+void ref_cross_entropy(double *, double *, const int32_t *, const double *, double, int, int);
+double ref_objective_weights(double *, double *, const double *, const PairBatch *, int);
+void ref_distill(double *, double *, double *, const double *, const int32_t *, const double *, int, int);
 double ref_sum_of_squares(const double *, size_t);
 void ref_muon(double *, double *, double *, const double *, int, int, MuonRule, double, double, double);
 void ref_adamw(double *, double *, double *, const double *, size_t, double, double, double, double, double, int64_t,
@@ -245,7 +250,7 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
     size_t N = (size_t)B * T, heads = NH + NKV, wide = NH + 2 * NKV;
     Array<Real> qkv(t, N * wide * HS), qk(t, N * heads * HS), qw(t, HS, 0.5, 1), kw(t, HS, 0.5, 1),
         dqk(t, N * heads * HS), dqkv(t, N * wide * HS);
-    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T) * HS);
+    Array<float> rstd(t, N * heads), dqw(t, HS), dkw(t, HS), rope(t, (size_t)(first + T + 1) * HS);
     Numbers r(N * heads);
     Config sizes;
     memset(&sizes, 0, sizeof sizes);
@@ -258,6 +263,7 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
                                norm ? kw.device : NULL,
                                rstd.device,
                                rope.device,
+                               HS,
                                first,
                                1e-6f,
                                attention_shape(&sizes, 0, B, T, first + T, NULL)};
@@ -279,6 +285,20 @@ template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int 
     dqkv.check("backward; values untouched", norm && HS == 2 ? 2 * bound_of<Real>() : bound_of<Real>());
     dqw.check("backward, query weight, twice", FLOAT_BOUND);
     dkw.check("backward, key weight, twice", FLOAT_BOUND);
+    if (norm) return;
+    // A layer without positions: the row behind the last turns nothing, at any position.
+    layers_add(&sizes.unrotated, 0);
+    rotation.rope = rope.device + rope_first(&sizes, 0, first + T), rotation.step = rope_step(&sizes, 0);
+    rotation.first = first;
+    qk_forward<Real>(qk.device, qkv.device, rotation, t->gpu);
+    qk_backward<Real>(dqkv.device, NULL, NULL, dqk.device, qkv.device, rotation, t->gpu);
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < heads * HS; i++) {
+            qk.ref()[n * heads * HS + i] = qkv.ref()[n * wide * HS + i];
+            dqkv.ref()[n * wide * HS + i] = dqk.ref()[n * heads * HS + i];
+        }
+    qk.check("forward, without positions", 0);
+    dqkv.check("backward, without positions", 0);
 }
 
 template <typename Real>
@@ -348,14 +368,14 @@ template <typename Real> static void test_loss(Test *t, int N, int V, double dsc
     Array<float> kept_losses(t, N);
     CUDA_CHECK(cudaMemcpy(kept.device, logits.device, sizeof(Real) * N * V, cudaMemcpyDeviceToDevice));
     t->gpu->loss_way = LOSS_AGAIN;
-    cross_entropy<Real>(losses.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    cross_entropy<Real>(losses.device, logits.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
     t->gpu->loss_way = LOSS_KEPT;
-    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, (float)dscale, N, V, V, t->gpu);
+    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
     expect(t,
            same_bits(t, logits.device, kept.device, (size_t)N * V) &&
                same_bits(t, losses.device, kept_losses.device, N),
            "kept in shared memory, the same bits");
-    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, dscale, N, V);
     losses.check("losses", FLOAT_BOUND);
     logits.check(dscale == 0 ? "logits untouched" : "gradient", V == 1 ? 1e-5 : bound_of<Real>());
     double *total, host = 2.5, wanted = host;
@@ -367,6 +387,26 @@ template <typename Real> static void test_loss(Test *t, int N, int V, double dsc
     for (int i = 0; i < N; i++) wanted += 2 * losses.host[i];
     expect(t, fabs(host - wanted) <= 1e-5 * fabs(wanted), "sum_losses adds");
     cudaFree(total);
+}
+
+// rule: scale of the gradient, alpha, temperature. What lies behind a row of logits is zero after a gradient.
+template <typename Real> static void test_distill(Test *t, int N, int V, int ld, const double *rule) {
+    Array<Real> logits(t, (size_t)N * ld, 8), teacher(t, (size_t)N * ld, 8);
+    Array<float> losses(t, N), parts(t, 2 * (size_t)N);
+    std::vector<int32_t> ids(N);
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    Numbers x((size_t)N * V), y((size_t)N * V);
+    for (int i = 0; i < N * V; i++) x[i] = logits.host[i / V * ld + i % V], y[i] = teacher.host[i / V * ld + i % V];
+    DistillShape shape = {N, V, ld, (float)rule[0], (float)rule[1], (float)rule[2]};
+    distill<Real>(losses.device, parts.device, parts.device + N, logits.device, teacher.device, targets.device, shape,
+                  t->gpu);
+    ref_distill(losses.ref(), parts.ref(), x.data(), y.data(), ids.data(), rule, N, V);
+    for (int i = 0; rule[0] != 0 && i < N * ld; i++) logits.host[i] = i % ld < V ? x[i / ld * V + i % ld] : 0;
+    losses.check("losses", FLOAT_BOUND);
+    parts.check("cross entropy and divergence", FLOAT_BOUND);
+    logits.check(rule[0] == 0 ? "logits untouched" : "gradient", bound_of<Real>());
+    teacher.check("the teacher's logits untouched", 0);
 }
 
 // Rows ld apart: what lies behind a row is not read, and is zero after a gradient. And what is not finite: where it
@@ -386,9 +426,9 @@ template <typename Real> static void test_loss_rows(Test *t, int N, int V, int l
                                                                  : INFINITY);
     before = values;
     CUDA_CHECK(cudaMemcpy(wide.device, values.data(), sizeof(Real) * values.size(), cudaMemcpyHostToDevice));
-    cross_entropy<Real>(losses.device, wide.device, targets.device, (float)dscale, N, V, ld, t->gpu);
-    cross_entropy<Real>(again.device, logits.device, targets.device, (float)dscale, N, V, V, t->gpu);
-    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), dscale, N, V);
+    cross_entropy<Real>(losses.device, wide.device, targets.device, NULL, (float)dscale, N, V, ld, t->gpu);
+    cross_entropy<Real>(again.device, logits.device, targets.device, NULL, (float)dscale, N, V, V, t->gpu);
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, dscale, N, V);
     again.host = losses.host;
     losses.check("losses of rows apart", FLOAT_BOUND);
     again.check("losses of rows side by side", FLOAT_BOUND);
@@ -446,8 +486,8 @@ template <typename Real> static void test_loss_not_finite(Test *t, int V) {
             Array<float> losses(t, 3);
             Tokens targets(ids);
             std::vector<float> got(3);
-            cross_entropy<Real>(losses.device, logits.device, targets.device, 1.0f, 3, V, V, t->gpu);
-            ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), 1.0, 3, V);
+            cross_entropy<Real>(losses.device, logits.device, targets.device, NULL, 1.0f, 3, V, V, t->gpu);
+            ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), NULL, 1.0, 3, V);
             device_synchronize(t->gpu);
             CUDA_CHECK(cudaMemcpy(got.data(), losses.device, sizeof(float) * 3, cudaMemcpyDeviceToHost));
             expect(t, isfinite(got[0]) && isfinite(got[2]) && isfinite(got[1]) == (kind == 6), names[kind]);
@@ -456,6 +496,67 @@ template <typename Real> static void test_loss_not_finite(Test *t, int V) {
                 logits.check(names[kind], bound_of<Real>());
             }
         }
+}
+
+// Rows with weights of their own, of which one is 0; both ways have the same bits.
+template <typename Real> static void test_loss_weights(Test *t, int N, int V) {
+    Array<Real> logits(t, (size_t)N * V, 8), kept(t, (size_t)N * V);
+    Array<float> losses(t, N), kept_losses(t, N), weights(t, N);
+    std::vector<int32_t> ids(N);
+    for (int i = 0; i < N; i++) ids[i] = i % 5 == 3 ? -1 : (int32_t)(next_random(t) % (uint32_t)V);
+    Tokens targets(ids);
+    weights.host[N / 2] = 0;
+    CUDA_CHECK(cudaMemsetAsync(weights.device + N / 2, 0, sizeof(float), t->gpu->stream));
+    CUDA_CHECK(cudaMemcpy(kept.device, logits.device, sizeof(Real) * N * V, cudaMemcpyDeviceToDevice));
+    t->gpu->loss_way = LOSS_AGAIN;
+    cross_entropy<Real>(losses.device, logits.device, targets.device, weights.device, 1.0f, N, V, V, t->gpu);
+    t->gpu->loss_way = LOSS_KEPT;
+    cross_entropy<Real>(kept_losses.device, kept.device, targets.device, weights.device, 1.0f, N, V, V, t->gpu);
+    expect(t,
+           same_bits(t, logits.device, kept.device, (size_t)N * V) &&
+               same_bits(t, losses.device, kept_losses.device, N),
+           "kept in shared memory, the same bits");
+    ref_cross_entropy(losses.ref(), logits.ref(), ids.data(), weights.ref(), 1, N, V);
+    losses.check("losses of rows with weights", FLOAT_BOUND);
+    logits.check("gradient of rows with weights", bound_of<Real>());
+}
+
+// Pairs with and without prompts, of one token and of many; more of them than thread blocks. Twice: figures add up.
+static void test_objective(Test *t, int objective, int count, int length) {
+    int N = 2 * count * length + 3;
+    Array<float> losses(t, N, 3, 3.5), weights(t, N);
+    std::vector<ModelPair> items(count);
+    for (int i = 0; i < count; i++) {
+        int first = 2 * i * length, other = first + 1 + (int)(next_random(t) % (uint32_t)(2 * length - 1)),
+            end = first + 2 * length;
+        items[i] = {first,
+                    other,
+                    end,
+                    first + (int)(next_random(t) % (uint32_t)(other - first)),
+                    other + (int)(next_random(t) % (uint32_t)(end - other)),
+                    -3.0 * length,
+                    -3.5 * length};
+    }
+    PairBatch pairs = {items.data(), count, {objective, 0.3, 0.1, 0.4, 0.7}, 0.25};
+    double *totals, host[PAIR_FIGURE_COUNT + 1], wanted[PAIR_FIGURE_COUNT] = {0};
+    DevicePairs device;
+    CUDA_CHECK(cudaMalloc((void **)&totals, sizeof host));
+    CUDA_CHECK(cudaMemsetAsync(totals, 0, sizeof host, t->gpu->stream));
+    pairs_open(&device, totals + PAIR_FIGURE_COUNT, (size_t)N, t->gpu);
+    pairs_upload(&device, &pairs, t->gpu);
+    double loss = 0;
+    for (int twice = 0; twice < 2; twice++) {
+        objective_weights(weights.device, totals, losses.device, &device, N, t->gpu);
+        loss += ref_objective_weights(weights.ref(), wanted, losses.ref(), &pairs, N);
+    }
+    weights.check("weights of pairs", FLOAT_BOUND);
+    device_synchronize(t->gpu);
+    CUDA_CHECK(cudaMemcpy(host, totals, sizeof host, cudaMemcpyDeviceToHost));
+    for (int k = 0; k < PAIR_FIGURE_COUNT; k++)
+        expect(t, fabs(host[k] - wanted[k]) <= 1e-9 * (count + fabs(wanted[k])), "figures of pairs");
+    expect(t, fabs(host[PAIR_FIGURE_COUNT] - loss) <= 1e-9 * (count + fabs(loss)), "the loss of pairs");
+    pairs_close(&device);
+    cudaFree(totals);
 }
 
 // kind: 0 as it should be, 1 a gradient is NaN, 2 the loss is infinite, 3 it is above its bound, 4 the norm is
@@ -671,6 +772,46 @@ template <typename Work> static void three_times(Test *t, const std::string &nam
     }
 }
 
+// A matrix of codes in so many parts: the numbers of coded_read, rounded to the type, bit by bit.
+template <typename Real> static void test_codes(Test *t, int format, int rows, int cols, int parts) {
+    size_t n = (size_t)rows * (size_t)cols;
+    QuantTables tables, *tables_device;
+    Coded c;
+    int done;
+    memset(&c, 0, sizeof c);
+    quant_tables(&tables);
+    c.count = parts, c.tables = &tables;
+    for (int i = 0; i < parts; i++) {
+        c.parts[i].format = format;
+        c.parts[i].count = (size_t)(rows * (i + 1) / parts - rows * i / parts) * (size_t)cols;
+        c.start[i + 1] = c.start[i] + c.parts[i].count;
+    }
+    std::vector<float> x(n), largest(nf4_blocks(n));
+    std::vector<uint64_t> bytes(coded_bytes(&c) / sizeof(uint64_t));
+    for (float &v : x) v = 0.03f * ((float)next_random(t) / 1073741824.0f - 1);
+    coded_place(&c, (uint8_t *)bytes.data());
+    CodedFill fill = {largest.data(), NULL, 0};
+    for (size_t at = 0; at < n;) at += coded_take(&fill, &c, at, x.data() + at, n - at, &done);
+    coded_read(x.data(), &c, 0, n);
+    Array<Real> out(t, n);
+    for (size_t i = 0; i < n; i++) {
+        Real rounded;
+        from_float(&rounded, x[i]);
+        out.host[i] = (double)to_float(rounded);
+    }
+    uint8_t *device = NULL;
+    CUDA_CHECK(cudaMalloc((void **)&device, coded_bytes(&c)));
+    CUDA_CHECK(cudaMalloc((void **)&tables_device, sizeof tables));
+    device_write(t->gpu, device, bytes.data(), coded_bytes(&c));
+    device_write(t->gpu, tables_device, &tables, sizeof tables);
+    coded_place(&c, device);
+    c.tables = tables_device;
+    codes_decode<Real>(out.device, &c, t->gpu);
+    out.check("numbers", 0);
+    cudaFree(device);
+    cudaFree(tables_device);
+}
+
 template <typename Real> static void test_type(Test *t, const std::string &type) {
     static const int rows[][2] =
         {{1, 1},    {3, 7},    {37, 40},  {5, 130},  {70, 64},   {2, 1100},
@@ -690,6 +831,14 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                         type + " linear " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + " x " +
                             std::to_string(s[2]) + (k & 1 ? " bias" : "") + (k & 2 ? " residual" : ""),
                         [&]() { test_linear<Real>(t, s[0], s[1], s[2], k & 1, k & 2); });
+    static const int codes[][4] = {{BASE_NF4, 1, 64, 1},   {BASE_NF4, 48, 1100, 3}, {BASE_NF4, 6, 37, 2},
+                                   {BASE_NF4, 5, 129, 1},  {BASE_NF4, 1, 1, 1},     {BASE_Q8, 1, 32, 1},
+                                   {BASE_Q8, 300, 160, 3}, {BASE_Q8, 7, 96, 2}};
+    for (auto &s : codes)
+        three_times(t,
+                    type + " codes " + base_name(s[0]) + " " + std::to_string(s[1]) + " x " + std::to_string(s[2]) +
+                        " in " + std::to_string(s[3]),
+                    [&]() { test_codes<Real>(t, s[0], s[1], s[2], s[3]); });
     static const int biases[][2] = {{1, 5}, {31, 8}, {33, 600}, {8229, 8}, {8195, 5}}; // the last two: two turns
     for (auto &s : biases)
         three_times(t, type + " bias " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
@@ -719,6 +868,13 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
         for (int k = 0; k < 2; k++)
             three_times(t, type + " loss " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
                         [&]() { test_loss<Real>(t, s[0], s[1], k ? 0.01 : 0); });
+    for (auto &s : losses)
+        three_times(t, type + " loss with weights " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
+                    [&]() { test_loss_weights<Real>(t, s[0], s[1]); });
+    for (int objective = OBJECTIVE_DPO; objective <= OBJECTIVE_ORPO; objective++)
+        for (int k = 0; k < 3; k++)
+            three_times(t, type + " objective " + std::to_string(objective) + ", " + std::to_string(k),
+                        [&]() { test_objective(t, objective, k == 2 ? 600 : 2 * k + 1, k ? k == 2 ? 3 : 9 : 300); });
     static const int wide[][3] = {{6, 5, 6},       {9, 130, 200}, {5, 264, 320}, {2, 9000, 9024},
                                   {4, 4097, 4104}, {7, 3, 160},   {6, 77, 79}};
     for (auto &s : wide)
@@ -732,6 +888,13 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
                                 test_loss_rows<Real>(t, s[0], s[1], s[2], k ? 0.01 : 0);
                             }
                         });
+    static const double rules[][3] = {{0.01, 0.5, 2}, {0.01, 0, 1}, {0.01, 1, 3}, {0, 0.7, 0.5}};
+    for (auto &s : wide)
+        for (auto &rule : rules)
+            three_times(t,
+                        type + " distillation " + std::to_string(s[0]) + " x " + std::to_string(s[1]) + ", alpha " +
+                            std::to_string(rule[1]),
+                        [&]() { test_distill<Real>(t, s[0], s[1], s[2], rule); });
     for (int V : {3, 129, 400})
         three_times(t, type + " loss, not finite, " + std::to_string(V), [&]() {
             for (int way : {LOSS_AGAIN, LOSS_KEPT}) {

@@ -205,10 +205,63 @@ check "$name: tokenize" "$cpu" tokenize --tokenizer="$work/tokenizer.json" --inp
 check "$name: dump on the CPU" dump "$cpu" "$base" cpu --adapter="$work/lora_cpu"
 against "$base" "$fp32" "" --adapter="$work/lora_cpu" --recompute=cheap
 against "$base" "$bf16" bf16 --adapter="$work/lora_cpu"
+# Beside a teacher: what the CPU trained, of another family. Its numbers come apart, too; the graph of a step holds its pass.
+teacher=(--model=gpt2-nano --teacher="$work/cpu/step_00000008" --distill_alpha=0.6 --distill_temperature=3 --val_every=0 --steps=3)
+check "train beside a teacher on the CPU" train "$cpu" taught_cpu "${teacher[@]}"
+check "train beside a teacher in fp32" train "$fp32" taught_fp32 "${teacher[@]}"
+check "train beside a teacher in bf16" train "$bf16" taught_bf16 "${teacher[@]}"
+for number in loss ce; do
+    check "beside a teacher in fp32: $number follows the CPU's" close taught_cpu taught_fp32 $number 1e-5
+    check "beside a teacher in bf16: $number follows the CPU's" close taught_cpu taught_bf16 $number 1e-2
+done
+check "beside a teacher in fp32: kl follows the CPU's" close taught_cpu taught_fp32 kl 1e-4
+check "beside a teacher in fp32: the gradient norm follows the CPU's" close taught_cpu taught_fp32 grad_norm 1e-4
+export LLMC_GRAPHS=0
+check "train beside a teacher without graphs" train "$bf16" taught_direct "${teacher[@]}"
+unset LLMC_GRAPHS
+check "the same weights" cmp "$work/taught_bf16/step_00000003/model.safetensors" "$work/taught_direct/step_00000003/model.safetensors"
+check "train a model beside nobody" train "$bf16" untaught --model=gpt2-nano --val_every=0 --steps=3
+check "train one beside a teacher that does not count" train "$bf16" looked "${teacher[@]}" --distill_alpha=0
+check "the same weights, alpha 0" cmp "$work/untaught/step_00000003/model.safetensors" "$work/looked/step_00000003/model.safetensors"
 check "train an adapter 3 steps and stop" train "$bf16" lora_resumed "${adapter[@]}" --checkpoint_every=3
 rm -rf "$work/lora_resumed/step_00000006" "$work/lora_resumed/step_00000008"
 check "resume an adapter" train "$bf16" lora_resumed "${adapter[@]}" --resume=auto
 check "a resumed adapter has the same weights" cmp "$work/lora_bf16/step_00000008/adapter_model.safetensors" "$work/lora_resumed/step_00000008/adapter_model.safetensors"
+# The same beside codes, which both make of the same weights.
+adapter+=(--base=nf4)
+check "train an adapter on nf4 on the CPU" train "$cpu" nf4_cpu "${adapter[@]}"
+check "train an adapter on nf4 in fp32" train "$fp32" nf4_fp32 "${adapter[@]}"
+check "train an adapter on nf4 in bf16" train "$bf16" nf4_bf16 "${adapter[@]}"
+check "an adapter on nf4 in fp32: the loss follows the CPU's" close nf4_cpu nf4_fp32 loss 1e-5
+check "an adapter on nf4 in fp32: the gradient norm follows the CPU's" close nf4_cpu nf4_fp32 grad_norm 1e-4
+check "an adapter on nf4 in bf16: the loss follows the CPU's" close nf4_cpu nf4_bf16 loss 1e-2
+losses() { grep -o '"loss": [0-9.]*' "$work/$1/metrics.jsonl"; }
+check "codes change no loss" test "$(losses lora_fp32)" != "$(losses nf4_fp32)"
+# Pairs of answers: their references, and objectives with weights of a row; in bf16 the losses of a few dozen tokens each
+# round by 2^-9 of logits of about 5, and a pair's margin is a tenth of their sum.
+pairs=dev/test/fixtures/preferences
+check "tokenize pairs" "$cpu" tokenize --format=preferences --tokenizer="$pairs/tokenizer.json" --input="$pairs/pairs.jsonl" --out="$work/p" --val_fraction=0
+prefer() { # prefer PROGRAM RUN OPTION...
+    rm -f "$work"/p_*.ref
+    train "$1" "$2" --train_data="$work/p_train_*.bin" --val_data="$work/p_train_*.bin" --tokenizer="$pairs/tokenizer.json" --model="$pairs" --seq_len=144 \
+        --lr=1e-4 --total_batch_tokens=576 --steps=3 --val_every=0 "${@:3}"
+}
+for objective in dpo orpo; do
+    check "$objective on the CPU" prefer "$cpu" $objective --objective=$objective
+    check "$objective in fp32" prefer "$fp32" ${objective}_fp32 --objective=$objective
+    for number in loss grad_norm logps/chosen logps/rejected; do
+        check "$objective in fp32: $number follows the CPU's" close $objective ${objective}_fp32 $number 1e-5
+    done
+done
+check "dpo in bf16" prefer "$bf16" dpo_bf16 --objective=dpo
+check "dpo in bf16: the loss follows the CPU's" close dpo dpo_bf16 loss 3e-2
+check "dpo in bf16: log-probabilities follow the CPU's" close dpo dpo_bf16 logps/chosen 1e-2
+LLMC_GRAPHS=0 check "dpo in bf16 without graphs" prefer "$bf16" dpo_eager --objective=dpo
+check "graphs do not change the bits of pairs" same_metrics dpo_bf16 dpo_eager
+check "dpo of an adapter on the CPU" prefer "$cpu" dpo_lora --objective=dpo --lora_rank=4 --lr=1e-3
+check "dpo of an adapter in fp32" prefer "$fp32" dpo_lora_fp32 --objective=dpo --lora_rank=4 --lr=1e-3
+check "dpo of an adapter: the loss follows the CPU's" close dpo_lora dpo_lora_fp32 loss 1e-5
+check "dpo of an adapter: the gradient norm follows the CPU's" close dpo_lora dpo_lora_fp32 grad_norm 1e-4
 check "a rate that breaks everything" "$BASH" -c '! "$@"' - "$bf16" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" \
     --model=gpt2-nano --seq_len=24 --lr=1e30 --batch_size=2 --steps=8 --val_every=0 --out="$work/broken"
 
@@ -345,11 +398,12 @@ export LLMC_CACHE=$work/cache
 
 # The other verbs, from a checkpoint.
 model=$work/cpu/step_00000008
-for verb in "generate --prompt=Der --tokens=20 --temperature=0" "eval --data=$work/d_val_*.bin --seq_len=24 --batch_size=4"; do
+for verb in "generate --prompt=Der --tokens=20 --temperature=0" \
+    "generate --prompt=Der --tokens=20 --temperature=0 --draft=$work/fp32" "eval --data=$work/d_val_*.bin --seq_len=24 --batch_size=4"; do
     # shellcheck disable=SC2086
-    "$cpu" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/a"
+    "$cpu" $verb --model="$model" 2>&1 | sed '/^draft:/d; s/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/a"
     # shellcheck disable=SC2086
-    "$fp32" $verb --model="$model" 2>&1 | sed 's/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/b"
+    "$fp32" $verb --model="$model" 2>&1 | sed '/^draft:/d; s/, "tokens_per_s.*//; s/\("loss": [0-9]*\.[0-9]\{4\}\)[0-9]*.*/\1/' >"$work/b"
     check "${verb%% *} in fp32 as on the CPU" cmp "$work/a" "$work/b"
     # shellcheck disable=SC2086
     check "${verb%% *} in bf16" "$bf16" $verb --model="$model"

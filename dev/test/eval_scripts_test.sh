@@ -58,8 +58,9 @@ if ! command -v duckdb >/dev/null; then
     mkdir bin
     cat >bin/duckdb <<'END'
 #!/usr/bin/env bash
-# duckdb -json -c "SELECT * FROM read_parquet('FILE')"
-[[ $* =~ ^-json\ -c\ SELECT\ \*\ FROM\ read_parquet\(\'([^\']*)\'\)$ ]] && jq -s . "${BASH_REMATCH[1]}"
+# duckdb -json -c "SELECT * FROM read_parquet('FILE') [LIMIT N]"
+[[ $* =~ ^-json\ -c\ SELECT\ \*\ FROM\ read_parquet\(\'([^\']*)\'\)(\ LIMIT\ ([0-9]+))?$ ]] || exit 1
+jq -s ".[:${BASH_REMATCH[3]:-1000000}]" "${BASH_REMATCH[1]}"
 END
     chmod +x bin/duckdb
     PATH=$PWD/bin:$PATH
@@ -74,8 +75,8 @@ while read -r set; do
     folder=$hub/api/datasets/$repo/parquet/$config
     mkdir -p "$folder/files"
     for part in 0 1; do
-        jq -c --argjson part $part '.rows | .[:(length / 2 | ceil)] as $first | if $part == 0 then $first else .[($first | length):] end | .[]' <<<"$set" >"$folder/files/$part.json"
-        if [ -s "$folder/files/$part.json" ]; then parquet "$folder/files/$part.json" "$folder/files/$part.parquet" && echo "file://$folder/files/$part.parquet"; fi
+        jq -c --argjson part $part '.rows | .[:(length / 2 | ceil)] as $first | if $part == 0 then $first else .[($first | length):] end | .[]' <<<"$set" >"$folder/files/$split$part.json"
+        if [ -s "$folder/files/$split$part.json" ]; then parquet "$folder/files/$split$part.json" "$folder/files/$split$part.parquet" && echo "file://$folder/files/$split$part.parquet"; fi
     done | jq -R . | jq -s . >"$folder/$split"
 done <"$sets/rows.jsonl"
 export HF_ENDPOINT=file://$hub
@@ -83,8 +84,26 @@ for script in hellaswag_de arc_de global_mmlu_full_de belebele_deu_Latn lambada_
     "$root/scripts/eval/$script.sh" --out=tasks >out 2>&1
     check "$script.sh: exit code $?: $(tail -n 1 out)" grep -Eq "^tasks/.*\.jsonl: [0-9]+ items$" out
 done
+for script in arc_de global_mmlu_full_de belebele_deu_Latn paws_de xnli_de; do
+    "$root/scripts/eval/$script.sh" --out=tasks --shots=2 >out 2>&1
+    check "$script.sh --shots=2: $(tail -n 1 out)" grep -Eq "^tasks/${script}_2shot\.jsonl: [0-9]+ items$" out
+done
 for file in "$sets"/*_*.jsonl; do check "${file##*/} is another" cmp "$file" "tasks/${file##*/}"; done
-check "files: $(ls tasks)" test "$(find tasks -name '*.jsonl' | wc -l)" -eq 10
+check "files: $(ls tasks)" test "$(find tasks -name '*.jsonl' | wc -l)" -eq 15
+# shots TEXT SCRIPT OPTION: refused, with this text
+shots() {
+    "$root/scripts/eval/$2.sh" --out=none "$3" >out 2>err
+    check "$2.sh $3: exit code $?: $(tail -n 1 err)" grep -q "^$2.sh: .*$1" err
+}
+shots 'no examples for lambada_openai_mt_de.sh: the set has no split but the one that is asked' lambada_openai_mt_de --shots=1
+shots 'no examples' hellaswag_de --shots=1
+shots 'there are not 3 examples for every question' belebele_deu_Latn --shots=3
+check "of how many: $(head -n 1 err)" grep -q 'only 2 examples' err
+shots 'there are not 3 examples' global_mmlu_full_de --shots=3
+check "of which group: $(head -n 1 err)" grep -q 'only 2 examples of astronomy' err
+shots 'expected a whole number from 0 to 100' xnli_de --shots=two
+shots 'expected a whole number from 0 to 100' xnli_de --shots=101
+check 'nothing was made of them' test -z "$(find none -name '*.jsonl')"
 
 # refuse MESSAGE TEXT: hellaswag_de.sh must fail with 1 and one line of its own with TEXT, and leave what was there
 refuse() {

@@ -158,6 +158,22 @@ for text in 'class="badge good">finished' '14</b><small>of 14' '2 starts' 'Train
     'Samples over time' 'Tokenizer and data' 'bytes a token' 'Parameters' 'Memory of a rank' 'Restarts and events' 'resumed' 'What it cost' 'All options' 'prefers-color-scheme:dark'; do
     check "report.html lacks $text" grep -qF -- "$text" run/report.html
 done
+# What it cost, as the newest checkpoint's record has it; the last step's point is not at the edge.
+cost() { sed -n '/What it cost/,/<\/section>/p' "$1" | sed 's/<[^>]*>/ /g'; }
+kwh=$(jq -r '.account.totals.energy_kwh' run/step_00000014/run.json) method=$(jq -r '.account.totals.energy_method' run/step_00000014/run.json)
+check "energy: $(cost run/report.html | grep energy)" grep -Eq "energy +$(printf '%.4g' "$kwh" | sed 's/[.+]/\\&/g') kWh, $method: " <(cost run/report.html)
+check 'device hours' grep -Eq "device hours +$(printf '%.4g' "$(jq -r '.account.totals.device_hours' run/step_00000014/run.json)" | sed 's/[.+]/\\&/g') CPU thread hours, measured" <(cost run/report.html)
+check 'computation' grep -Eq "computation +$(printf '%.3e' "$(jq -r '.account.totals.flops' run/step_00000014/run.json)" | sed 's/[.+]/\\&/g') FLOP, counted" <(cost run/report.html)
+check 'what only a person knows is open' test "$(cost run/report.html | grep -Ec '(CO2 equivalent|money) +open: ')" -eq 2
+check 'room behind the last step' grep -q 'data-x1="14\.2[78]' run/report.html
+# shellcheck disable=SC2016  # a program of awk
+check "no point at the edge: $(grep -o 'class="[ld] c0" d="[^"]*' run/report.html | grep -oE '[ML][0-9.]+ ' | tr -d 'ML ' | sort -g | tail -n 1)" \
+    awk '$1 > 985 { exit 1 }' <(grep -o 'class="[ld] c0" d="[^"]*' run/report.html | grep -oE '[ML][0-9.]+ ' | tr -d 'ML ')
+printf 'grid_intensity = 380\ntraining_cost = 2 EUR <Strom>\n' >facts.conf
+"${program[@]}" report --run=run --facts=facts.conf --out=facts.html >out 2>err
+check "CO2: $(cat err) $(cost facts.html | grep CO2)" grep -Eq "CO2 equivalent +$(awk -v k="$kwh" 'BEGIN { printf "%.4g", 380 * k }' | sed 's/[.+]/\\&/g') g, $method: .* kWh x 380 g/kWh" <(cost facts.html)
+check 'money' grep -q '2 EUR &lt;Strom&gt;' facts.html
+check "the page with facts: $(page facts.html 2>&1)" page facts.html
 cp run/report.html before.html && rm run/report.html
 "${program[@]}" report --run=run >out 2>err
 check "made again: $(cat err)" page run/report.html
@@ -174,6 +190,10 @@ refused() { # refused WHAT WORDS...: exit code 1 and one line that says it
 refused 'needs --run' report
 refused 'no run' report --run=ml
 refused 'no such file' report --run=nowhere
+echo 'grid_intensity = viel' >bad.conf
+refused 'bad.conf: line 1: grid_intensity = viel: expected a number' report --run=run --facts=bad.conf
+refused 'facts are of one run, and --run names 2' report --run=run,other --facts=facts.conf
+refused 'check is for report --model' report --run=run --check
 refused 'no report' report --run=run --out=run/metrics.jsonl
 refused 'is a folder' report --run=run --out=run
 refused 'no run' watch --run=nowhere

@@ -249,7 +249,7 @@ static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const Saf
     bool read = gguf_values(values, g, t, count) && safetensors_to_f32(original, from, 0, from->elements, &err);
     CHECK(read, "%s: its bytes are not in the file", t->name);
     // Rotary pairs: llama.cpp turns rows 2i and 2i + 1 of a head, Hugging Face rows i and i + HS/2.
-    bool rotary = (c->family == FAMILY_LLAMA || c->family == FAMILY_MISTRAL) &&
+    bool rotary = (c->family == FAMILY_LLAMA || c->family == FAMILY_MISTRAL || c->family == FAMILY_SMOLLM3) &&
                   (strstr(t->name, ".attn_q.") || strstr(t->name, ".attn_k."));
     size_t wrong = 0, zero = 0;
     for (size_t i = 0; read && i < count; i++) {
@@ -369,7 +369,7 @@ static void gguf_compare_keys(const GgufFile *g, const Config *c, int dtype) {
           "alignment or file type");
     CHECK(gguf_is_text(g, "tokenizer.ggml.model", "gpt2") && gguf_is_text(g, "tokenizer.ggml.pre",
                                                                           gpt2               ? "gpt-2"
-                                                                          : family[0] == 'l' ? "llama-bpe"
+                                                                          : family[0] != 'q' ? "llama-bpe"
                                                                                              : "qwen2"),
           "tokenizer");
     CHECK(gguf_number(g, "tokenizer.ggml.", "eos_token_id", 4) == 0 &&
@@ -804,6 +804,43 @@ static void test_gguf_windows(void) {
     }
 }
 
+// Layers without positions, which llama.cpp has in smollm3 at places of its own; what else it does not look at there.
+static void test_gguf_positions(void) {
+    static const char *const files[] = {"tokenizer.json", "model.safetensors", "config.json"};
+    static const char *const cases[][3] =
+        {{"\"model_type\": \"smollm3\"", "\"model_type\": \"smollm3\"", NULL},
+         {"\"no_rope_layers\": [", "\"no_rope_layers\": null, \"x\": [", NULL},
+         {"\"no_rope_layers\": [", "\"no_rope_layers\": [1, 0, 1, 0], \"x\": [",
+          "\"no_rope_layers\" says something else"},
+         {"\"no_rope_layers\": [", "\"no_rope_layers\": [1, 1, 1, 1], \"x\": [",
+          "each layer of smollm3 whose number 4"},
+         {"\"rope_type\": \"default\"", "\"rope_type\": \"yarn\", \"factor\": 4.0", NULL},
+         {"\"rope_type\": \"default\"",
+          "\"rope_type\": \"llama3\", \"factor\": 4.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+          "\"original_max_position_embeddings\": 16",
+          "no scaling of Llama 3 for smollm3"}};
+    Path folder = test_temp("positions"), out = test_temp("positions.gguf");
+    Error err;
+    CHECK(path_make_folder(folder.text, &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int k = 0; k < 3; k++) {
+            Str text;
+            memset(&text, 0, sizeof text);
+            Path from = path_of(GGUF_FIXTURES "smollm3/%s", files[k]), to = path_of("%s/%s", folder.text, files[k]);
+            CHECK(file_read(&text, from.text, 1 << 20, &err), "%s", err.text);
+            if (k == 2) gguf_replace(&text, cases[i][0], cases[i][1]);
+            CHECK(file_write_all(to.text, text.data, text.size, &err), "%s", err.text);
+            free(text.data);
+        }
+        if (cases[i][2]) CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F32, &err), cases[i][2]);
+        else CHECK(gguf_export(folder.text, out.text, DTYPE_F32, &err), "%s", err.text);
+    }
+    GgufFolder biased = gguf_folder(FAMILY_SMOLLM3, 32, 2, 1, 16, 32);
+    biased.bias = 1;
+    folder = gguf_make_folder("positions_biased", &biased, GGUF_FIXTURES "llama-untied/tokenizer.json");
+    CHECK_ERROR(gguf_export(folder.text, out.text, DTYPE_F32, &err), "llama.cpp has no biases for smollm3");
+}
+
 static void test_gguf_errors(void) {
     const char *tokenizer = GGUF_FIXTURES "llama-untied/tokenizer.json", *q = "model.layers.0.self_attn.q_proj.weight";
     Path place = test_temp("gguf_out"), out = path_of("%s/x.gguf", place.text), folder,
@@ -864,12 +901,13 @@ static void test_gguf_errors(void) {
     free(changed.data);
     test_gguf_yarn();
     test_gguf_windows();
+    test_gguf_positions();
 }
 
 static void test_gguf(void) {
-    static const char *const fixtures[] = {"gpt2",          "gpt2-untied",  "llama-untied", "llama-tied-bf16",
-                                           "qwen3-tied",    "qwen3-untied", "llama-llama3", "qwen2-yarn",
-                                           "mistral-linear"};
+    static const char *const fixtures[] = {"gpt2",           "gpt2-untied",  "llama-untied", "llama-tied-bf16",
+                                           "qwen3-tied",     "qwen3-untied", "llama-llama3", "qwen2-yarn",
+                                           "mistral-linear", "smollm3"};
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++)
         for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
             Path folder = path_of(GGUF_FIXTURES "%s", fixtures[i]);

@@ -255,7 +255,7 @@ static void half_case(Cpu *cpu, KernelOutputs *out, int variant) {
         want[i] += (double)b[i % OC] + (double)res[i];
         size[i] += fabs((double)b[i % OC]) + fabs((double)res[i]);
     }
-    Matrix halved = {NULL, half};
+    Matrix halved = {NULL, half, NULL};
     linear_forward(y, x, halved, b, res, shape, cpu);
     kernel_compare("linear_forward, weights in bf16", y, want, size, ny, 2 + 0.5 * sqrt(C));
     linear_forward(same, x, matrix_of(w), b, res, shape, cpu);
@@ -345,7 +345,7 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
     real eps = (real)1e-6;
     real *qkv = kernel_random((size_t)N * width, 21), *qw = kernel_random((size_t)HS, 22),
          *kw = kernel_random((size_t)HS, 23), *dqk = kernel_random((size_t)N * heads * HS, 24);
-    real *rope = kernel_garbage((size_t)(T + 3) * half * 2), *qk = kernel_garbage((size_t)N * heads * HS),
+    real *rope = kernel_garbage((size_t)(T + 4) * half * 2), *qk = kernel_garbage((size_t)N * heads * HS),
          *rstd = kernel_garbage((size_t)N * heads);
     real *dqkv = kernel_garbage((size_t)N * width), *dqw = kernel_zeros((size_t)HS), *dkw = kernel_zeros((size_t)HS);
     size_t n = (size_t)N * heads * HS;
@@ -353,14 +353,14 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
            *size_d = kernel_doubles(n);
     double *want_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)},
            *size_w[2] = {kernel_doubles((size_t)HS), kernel_doubles((size_t)HS)};
-    double *angles = kernel_doubles((size_t)(T + 3) * half * 2);
+    double *angles = kernel_doubles((size_t)(T + 4) * half * 2);
     Config plain = config_of_family(FAMILY_LLAMA);
     plain.head_size = HS, plain.rope_theta = 10000;
     rope_table(angles, T + 3, &plain);
-    for (int i = 0; i < (T + 3) * half * 2; i++) rope[i] = (real)angles[i];
+    for (int i = 0; i < (T + 4) * half * 2; i++) rope[i] = (real)angles[i];
     free(angles);
     AttentionShape heads_shape = {B, T, T, NH, NKV, HS, 1, 0, NULL};
-    Rotation rotation = {normed ? qw : NULL, normed ? kw : NULL, normed ? rstd : NULL, rope, 3, eps, heads_shape};
+    Rotation rotation = {normed ? qw : NULL, normed ? kw : NULL, normed ? rstd : NULL, rope, HS, 3, eps, heads_shape};
     CHECK(rope[0] == 1 && rope[1] == 0, "rope_table: position 0 is not the identity");
 
     // Forward at positions 3 .. T+2, as when a prompt is continued.
@@ -431,6 +431,19 @@ static void qk_case(Cpu *cpu, KernelOutputs *out, int variant) {
         }
     }
     kernel_keep(out, dqw, (size_t)HS), kernel_keep(out, dkw, (size_t)HS);
+    // A layer without positions: nothing is turned, at any of them.
+    layers_add(&plain.unrotated, 2);
+    rotation.rope = rope + rope_first(&plain, 2, T + 3), rotation.step = rope_step(&plain, 2), rotation.first = 3;
+    CHECK(rope_first(&plain, 1, T + 3) == 0 && rope_step(&plain, 1) == HS, "layers beside it turn");
+    if (!normed) {
+        qk_forward(qk, qkv, rotation, cpu), qk_backward(dqkv, NULL, NULL, dqk, qkv, rotation, cpu);
+        bool still = true;
+        for (int i = 0; i < N; i++)
+            for (int d = 0; d < heads * HS; d++)
+                still = still && qk[i * heads * HS + d] == qkv[i * width + d] &&
+                        dqkv[i * width + d] == dqk[i * heads * HS + d];
+        CHECK(still, "queries and keys of a layer without positions are turned");
+    }
     free(qkv), free(qw), free(kw), free(dqk), free(rope), free(qk), free(rstd), free(dqkv), free(dqw), free(dkw),
         free(want), free(size), free(want_d), free(size_d);
     for (int i = 0; i < 2; i++) free(want_w[i]), free(size_w[i]);
@@ -783,12 +796,12 @@ static void loss_case(Cpu *cpu, KernelOutputs *out, int variant) {
                 ignored ? 0 : (p * (1 + fabs(m - (double)x[(size_t)i * V + v])) + (v == targets[i])) * dscale;
         }
     }
-    cross_entropy(losses, x, targets, 0, N, V, cpu);
+    cross_entropy(losses, x, targets, NULL, 0, N, V, cpu);
     kernel_compare("cross_entropy, loss", losses, want_l, size_l, (size_t)N, 8);
     CHECK(memcmp(kept, x, n * sizeof(real)) == 0, "cross_entropy changed the logits although dscale is 0");
     real *first = kernel_garbage((size_t)N);
     memcpy(first, losses, sizeof(real) * (size_t)N);
-    cross_entropy(losses, x, targets, (real)dscale, N, V, cpu);
+    cross_entropy(losses, x, targets, NULL, (real)dscale, N, V, cpu);
     CHECK(memcmp(first, losses, sizeof(real) * (size_t)N) == 0,
           "cross_entropy: the loss depends on whether the gradient is wanted");
     kernel_compare("cross_entropy, gradient", x, want, size, n, 8 + 0.1 * sqrt(V));

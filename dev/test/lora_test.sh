@@ -47,6 +47,9 @@ run bpe --input=dev/test/sample_de.txt --vocab_size=512 --out="$work/tokenizer.j
         --out="$work/pre" --batch_size=2 --seq_len=48 --steps=6 --lr=3e-3 --val_every=0 --checkpoint_every=0 --threads=1
 check "preparing: $(said)" test -f "$work/pre/step_00000006/model.safetensors"
 cp -r "$work/pre/step_00000006" "$base"
+run train --model=gpt2-nano --train_data="$work/s_train_*.bin" --val_data="$work/s_val_*.bin" --tokenizer="$work/tokenizer.json" \
+    --out="$work/pre8" --batch_size=2 --seq_len=48 --steps=6 --lr=3e-3 --val_every=0 --checkpoint_every=0 --threads=1
+check "preparing gpt2: $(said)" cp -r "$work/pre8/step_00000006" "$work/base8"
 
 # A run, with dropout: its folder is PEFT's, small, and names its base.
 train "$work/whole" --lora_dropout=0.2 --lora_plus=4
@@ -116,11 +119,49 @@ check "export --merge to GGUF: $(said)" test -s "$work/merged.gguf"
 run info --model="$base" --lora_rank=4 --batch_size=2 --seq_len=48
 check "info --lora_rank: $(said)" grep -q 'trained: .* the adapter.s alone' "$work/out"
 
+# On codes: their own losses, near those of the weights; resumed and by other threads the same bits; in the run's records.
+for kind in nf4 q8; do
+    options=("--base=$kind" --lora_dropout=0.2 --lora_plus=4)
+    [ "$kind" = q8 ] && options+=(--model="$work/base8") # whose rows are of whole blocks
+    train "$work/$kind" "${options[@]}"
+    check "--base=$kind: $(said)" test -f "$work/$kind/step_00000008/adapter_model.safetensors"
+    check "--base=$kind: run.json does not say it" grep -qE "\"base\": \{.*\"kept_as\": \"$kind\"\}" "$work/$kind/step_00000008/run.json"
+    check "--base=$kind: run.log does not say it" grep -qE "kept as $kind: [0-9.]+ GiB" "$work/$kind/run.log"
+    train "$work/$kind.halves" "${options[@]}" --max_minutes=0.0001
+    check "--base=$kind: stopped: $(said)" test ! -d "$work/$kind.halves/step_00000008"
+    train "$work/$kind.halves" "${options[@]}" --resume=auto --threads=2
+    check "--base=$kind: resumed with other threads: $(said)" test "$(bits "$work/$kind.halves")" = "$(bits "$work/$kind")"
+done
+check "--base=nf4 has the losses of --base=full" test "$(bits "$work/nf4")" != "$whole"
+check "--base=nf4 is far from --base=full" close nf4 whole loss 1e-2
+check "PEFT's file says something of the codes" cmp -s "$work/nf4/step_00000008/adapter_config.json" "$last/adapter_config.json"
+if [ -z "$why" ]; then
+    set_command "$work/nf4.ranks" --base=nf4 --lora_dropout=0.2 --lora_plus=4 --zero=1
+    mpirun --oversubscribe --bind-to none -n 2 "${command[@]}" >"$work/out" 2>"$work/err"
+    check "2 ranks on codes have other losses than one: $(said)" close nf4.ranks nf4 loss 1e-5
+fi
+run eval --model="$base" --data="$work/s_val_*.bin" --seq_len=48 --batch_size=2 --adapter="$work/nf4"
+check "eval of an adapter made on codes, on the weights: $(evaluated), one made on the weights: $with" awk -v a="$(evaluated)" -v b="$with" 'BEGIN { exit !(a > 0 && a - b < 0.01 && b - a < 0.01) }'
+memory() { run info --model="$1" --lora_rank=4 --batch_size=2 --seq_len=48 --json=on "${@:2}" && jq '.model.memory.weights' "$work/out"; }
+full=$(memory llama-3M) nf4=$(memory llama-3M --base=nf4) q8=$(memory llama-3M --base=q8)
+# Of each of the 1,720,320 numbers in blocks 4 bytes go, and 0.516 or 1.0625 come; parts begin at multiples of 64 bytes.
+check "info: the weights take $full bytes, of nf4 $nf4, of q8 $q8" \
+    awk -v f="$full" -v n="$nf4" -v q="$q8" 'BEGIN { n = (f - n) / 1720320; q = (f - q) / 1720320; exit !(n > 3.483 && n < 3.484 && q > 2.937 && q < 2.938) }'
+
 # Refused.
 data=(--train_data="$work/s_train_*.bin" --val_data="$work/s_val_*.bin" --tokenizer="$work/tokenizer.json" --seq_len=48 --steps=2 --out="$work/none")
 refused "is no folder with weights" train --model=qwen3-nano --lora_rank=4 "${data[@]}"
 refused 'no module "c_attn"' train --model="$base" --lora_rank=4 --lora_targets=c_attn "${data[@]}"
 refused "has no effect without --lora_rank" train --model="$base" --lora_dropout=0.1 "${data[@]}"
+refused "has no effect without --lora_rank" train --model="$base" --base=nf4 "${data[@]}"
+refused "layer.0.fcproj_w has rows of 176" train --model="$base" --lora_rank=4 --base=q8 "${data[@]}"
+refused "it needs --lora_rank" info --model="$base" --base=nf4
+refused "not an option of eval" eval --model="$base" --base=nf4 --data="$work/s_val_*.bin"
+train "$work/nf4" --base=full --resume=auto --steps=9
+check "another --base in a run's folder: $(said)" grep -qF -- 'belongs to a run with --base=nf4, not full' "$work/err"
+cp -r "$base" "$work/quantised"
+sed -i 's/^{/{"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true},/' "$work/quantised/config.json"
+refused '"quantization_config" is an object; this program supports weights of 16 or 32 bits' train --model="$work/quantised" --verify=off --lora_rank=4 --base=nf4 "${data[@]}"
 refused "stay as they are with --lora_rank" train --model="$base" --lora_rank=4 --optimizer=muon "${data[@]}"
 train "$work/whole" --lora_rank=5 --resume=auto --steps=9
 check "another rank in a run's folder: $(said)" grep -qF -- '--lora_rank differs' "$work/err"

@@ -186,7 +186,7 @@ static void mask_documents_case(Cpu *cpu, KernelOutputs *out, int variant) {
             int t = borders[i], count = (apart ? borders[i + 1] : T) - t;
             if (count < 1) fail("an empty document");
             AttentionShape shape = {1, count, count, NH, NKV, HS, 1, 0, apart ? NULL : starts};
-            Rotation r = {w, w + HS, rstd, rope, 0, (real)1e-6, shape};
+            Rotation r = {w, w + HS, rstd, rope, HS, 0, (real)1e-6, shape};
             TokenRows tokens = {ids + t, apart ? NULL : starts, 0, 1, count};
             qk_forward(to + t * HEADS * HS, qkv + t * WIDTH, r, cpu);
             qk_backward(dqkv + t * WIDTH, NULL, NULL, dqk + t * HEADS * HS, qkv + t * WIDTH, r, cpu);
@@ -271,7 +271,8 @@ static void mask_models(void) {
             mask_decode_case(name, c);
             mask_model_case(name, c, RECOMPUTE_CHEAP);
         }
-        c.window = 2, c.layers = 4, c.window_from = 1, c.window_step = 3;
+        c.window = 2, c.layers = 4;
+        layers_add(&c.whole, 0), layers_add(&c.whole, 2);
         CHECK(config_window(&c, 0) == 0 && config_window(&c, 1) == 2 && config_window(&c, 2) == 0 &&
                   config_window(&c, 3) == 2,
               "which layers have a window");

@@ -175,7 +175,7 @@ static void test_memory_room(void) {
     memset(&note, 0, sizeof note);
     dist_single(&dist);
     Path root = memory_machine("memory_room", NULL, NULL); // 4 MiB
-    RoomNeed need = {{1 << 20, 1 << 20, 1 << 20, 0, 0, true}, 1 << 20, 0};
+    RoomNeed need = {{1 << 20, 1 << 20, 1 << 20, 0, 0, 0, true}, 1 << 20, 0};
     CHECK(room_check(&note, &need, "x", "y", &dist, root.text, &err), "exactly what there is: %s", err.text);
     CHECK(note.data && strstr(note.data, "memory: 0.004 GiB needed (weights 0.001, gradients 0.001, moments 0.001, the "
                                          "copy for checkpoints 0.001); 0.004 GiB left for 1 rank (MemAvailable"),

@@ -40,6 +40,13 @@ for shape in llama-30M:1:32 llama-5M:16:256 gpt2-nano:64:256; do
     mv run "run_$model"
 done
 
+# What eval --tasks keeps of what tasks begin with: keys and values of a root (T tokens) and of families (B / 2 times T) of
+# all layers, and one layer's of B T tokens.
+"$program" info --json --model="$work/run_llama-5M/step_00000002" --batch_size=16 --seq_len=256 >about
+# shellcheck disable=SC2016  # a program of jq
+check 'info: keys and values of shared beginnings' jq -e '.model as $c | $c.eval_memory
+    | .shared == 2 * 4 * $c.kv_heads * $c.head_size * (9 * 256 * $c.layers + 16 * 256) and .all == .weights + .activations + .buffers + .shared' about
+
 short() { # short MESSAGE PATTERN COMMAND...: one line of error with this in it, and exit code 1
     local message=$1 pattern=$2 code=0
     shift 2
@@ -55,6 +62,9 @@ short 'ulimit -v, train' '^error: training needs 0\.[4-9][0-9]* GiB of memory \(
 check 'nothing was written' test -z "$(find none -name 'step*' -o -name '*.log' 2>/dev/null)"
 short 'ulimit -v, dump' '^error: dump needs .* left \(.*ulimit -v\)' limited 300000 verb dump --model="$model" --data='s_val_*' --batch_size=2 --seq_len=32 --out=x
 short 'ulimit -v, eval' '^error: eval needs .* left \(.*ulimit -v\)' limited 450000 verb eval --model="$work/run_gpt2-nano/step_00000002" --data='s_val_*' --batch_size=4096 --seq_len=256
+sentence=$(printf 'Das Haus am Ufer %.0s' {1..20})
+printf '{"context": "%s", "choices": ["ja", "nein"], "answer": 0}\n' "$sentence" >tasks.jsonl
+short 'ulimit -v, eval --tasks' '^error: eval needs .*keys and values of what tasks begin with [0-9.]+.* left \(.*ulimit -v\)' limited 450000 verb eval --model="$work/run_gpt2-nano/step_00000002" --tasks=tasks.jsonl --batch_size=4096
 # Matrices and tables as bf16: 2 bytes a number.
 short 'ulimit -v, eval in bf16' '^error: eval needs .*\(weights 0\.03[34], ' limited 300000 verb eval --model="$model" --data='s_val_*' --batch_size=4096 --seq_len=32 --precision=bf16 --kernels=emulated
 LLMC_MEMORY_CHECK=off short 'no check' '^error: out of memory: [0-9.]+ GiB could not be allocated' limited 500000 train none --model=llama-30M --batch_size=4 --seq_len=32

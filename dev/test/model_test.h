@@ -113,6 +113,7 @@ static Config model_small_config(int family, int kv_heads, int head_size, bool t
     Config c = config_of_family(family);
     c.vocab_size = 67, c.channels = 24, c.layers = 2, c.heads = 3, c.kv_heads = kv_heads, c.head_size = head_size;
     c.hidden = 37, c.max_seq_len = 13, c.tied = tied;
+    if (family_of(family)->unrotated_step) layers_add(&c.unrotated, 1);
     return c;
 }
 
@@ -121,7 +122,7 @@ static void model_scale_rope(Config *c, RopeScaling scaling) {
     c->rope_scaling = scaling;
     if (scaling == ROPE_PLAIN) return;
     c->rope_factor = 10.0 / 3;
-    if (scaling == ROPE_LINEAR) return;
+    if (scaling == ROPE_LINEAR || scaling == ROPE_DYNAMIC) return;
     c->rope_original = 5, c->rope_slow = 1.0 / 7, c->rope_fast = 2.0 / 3;
     if (scaling == ROPE_YARN) c->rope_attention = 1.1, c->rope_between = 1;
 }
@@ -863,42 +864,72 @@ static void test_model_configs(void) {
                    {"{\"model_type\": \"qwen3\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}},
                    {"{\"model_type\": \"qwen2\"}", {151936, 32768, 4096, 32, 32, 32, 128, 22016}},
                    {"{\"model_type\": \"mistral\", \"sliding_window\": null}",
-                    {32000, 131072, 4096, 32, 32, 8, 128, 14336}}};
+                    {32000, 131072, 4096, 32, 32, 8, 128, 14336}},
+                   {"{\"model_type\": \"smollm3\"}", {128256, 32768, 2048, 36, 16, 4, 128, 11008}}};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         ok = config_of_text(&c, classes[i].text, &err);
         int found[8] = {c.vocab_size, c.max_seq_len, c.channels, c.layers, c.heads, c.kv_heads, c.head_size, c.hidden};
-        CHECK(ok && memcmp(found, classes[i].sizes, sizeof found) == 0 && c.init_std == 0.02 && c.tied == (i == 0) &&
-                  c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
+        CHECK(ok && memcmp(found, classes[i].sizes, sizeof found) == 0 && c.init_std == 0.02 &&
+                  c.tied == (i == 0 || i == 5) && c.bias == (i == 0) && c.norm_eps == (i ? 1e-6 : 1e-5),
               "defaults of %s: %s", classes[i].text, ok ? "other sizes" : err.text);
     }
+    Config plain = c;
+    model_scale_rope(&c, ROPE_DYNAMIC);
+    for (int i = 0; i < c.head_size / 2; i++)
+        CHECK(rope_frequency(&c, i) == rope_frequency(&plain, i), "dynamic scaling within a model's length, pair %d",
+              i);
     // Windows: which layers have one, whatever says so, and what is written says the same.
     static const struct {
         const char *text;
-        int window, from, step;
-    } windows[] =
-        {{"{\"model_type\": \"mistral\"}", 4096, 0, 0},
-         {"{\"model_type\": \"mistral\", \"sliding_window\": 9}", 9, 0, 0},
-         {"{\"model_type\": \"mistral\", \"sliding_window\": 131072}", 0, 0, 0},
-         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true}", 4096, 28, 0},
-         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0},
-         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"max_window_layers\": 32}", 0, 0, 0},
-         {"{\"model_type\": \"qwen3\", \"sliding_window\": 9}", 0, 0, 0},
-         {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 6, "
-          "\"layer_types\": [\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\", "
-          "\"sliding_attention\", \"full_attention\"]}",
-          9, 0, 3},
-         {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 3, "
-          "\"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"], \"max_window_layers\": 1}",
-          9, 2, 0}};
+        int window;
+        const char *whole, *unrotated; // layers
+    } windows[] = {
+        {"{\"model_type\": \"mistral\"}", 4096, "[]", "[]"},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 9}", 9, "[]", "[]"},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 131072}", 0, "[]", "[]"},
+        {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"num_hidden_layers\": 30, \"max_window_layers\": "
+         "3}",
+         4096, "[0, 1, 2]", "[]"},
+        {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"num_hidden_layers\": 28}", 0, "[]", "[]"},
+        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": null}", 0, "[]", "[]"},
+        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"max_window_layers\": 32}", 0, "[]", "[]"},
+        {"{\"model_type\": \"qwen3\", \"sliding_window\": 9}", 0, "[]", "[]"},
+        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 6, "
+         "\"layer_types\": [\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+         "\"sliding_attention\", \"full_attention\"]}",
+         9, "[2, 5]", "[]"},
+        {"{\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 5, "
+         "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\", \"full_attention\", "
+         "\"sliding_attention\"]}",
+         9, "[0, 2, 3]", "[]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 9}", 0, "[]", "[3, 7]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 3}", 0, "[]", "[]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 5, \"no_rope_layer_interval\": 2}", 0, "[]", "[1, 3]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 5, \"no_rope_layer_interval\": 4, "
+         "\"no_rope_layers\": [0, 1, 1, 0, 1, 0]}",
+         0, "[]", "[0, 3]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 9, \"use_sliding_window\": true, \"sliding_window\": 9}",
+         9, "[0, 1, 2, 4, 5, 6, 8]", "[3, 7]"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 2, \"use_sliding_window\": true, \"sliding_window\": 9, "
+         "\"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
+         9, "[1]", "[]"},
+        {"{\"model_type\": \"smollm3\", \"use_sliding_window\": true}", 0, "[]", "[3, 7, 11, 15, 19, 23, 27, 31, 35]"},
+        {"{\"model_type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 9, \"num_hidden_layers\": 3, "
+         "\"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"], \"max_window_layers\": 1}",
+         9, "[0, 1]", "[]"}};
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         Config back;
         Path folder = test_temp("windows");
         CHECK(path_make_folder(folder.text, &err), "%s", err.text);
         ok = config_of_text(&c, windows[i].text, &err);
-        CHECK(ok && c.window == windows[i].window && c.window_from == windows[i].from &&
-                  c.window_step == windows[i].step,
-              "%s: window %d from layer %d, step %d: %s", windows[i].text, c.window, c.window_from, c.window_step,
-              ok ? "" : err.text);
+        Str lists;
+        memset(&lists, 0, sizeof lists);
+        if (ok)
+            layers_list(&lists, &c.whole, c.layers), str_puts(&lists, " "), layers_list(&lists, &c.unrotated, c.layers);
+        Path want = path_of("%s %s", windows[i].whole, windows[i].unrotated);
+        CHECK(ok && c.window == windows[i].window && strcmp(lists.data, want.text) == 0, "%s: window %d, not in %s: %s",
+              windows[i].text, c.window, lists.data ? lists.data : "", ok ? "" : err.text);
+        free(lists.data);
         ok = folder_write_config(folder.text, &c, NULL, NULL, &err) && folder_read_config(&back, folder.text, &err);
         CHECK(ok && !config_difference(&c, &back), "%s: not as written: %s", windows[i].text, ok ? "" : err.text);
     }
@@ -1032,7 +1063,7 @@ static void test_model_folders(void) {
                                           tied != 0),
                    back;
             c.rope_theta = family == FAMILY_GPT2 ? c.rope_theta : 123456.0;
-            model_scale_rope(&c, family == FAMILY_GPT2 ? ROPE_PLAIN : 1 + (family + tied) % 3);
+            model_scale_rope(&c, family == FAMILY_GPT2 ? ROPE_PLAIN : 1 + (family + tied) % 4);
             Model *a = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false)),
                   *b = model_make(&c, model_shape(RECOMPUTE_NONE, 1, 1, 2, false));
             model_randomise(a, 3);
@@ -1064,21 +1095,25 @@ static void test_model_folders(void) {
 
 #ifdef REAL_DOUBLE
 
-enum { FD_T = 13, FD_PASSES = 2 };
+enum { FD_T = 13, FD_PASSES = 2, FD_PAIRS = 3 };
 
 typedef struct {
     Model *m;
     int passes; // micro-batches of 2 and of 1 sequences
     int32_t tokens[FD_PASSES][2 * FD_T], targets[FD_PASSES][2 * FD_T], starts[2 * FD_T];
-    bool documents; // rows hold several
-    bool drops;     // the loss has dropout, which passes of training alone have
+    bool documents;  // rows hold several
+    bool drops;      // the loss has dropout, which passes of training alone have
+    PairBatch pairs; // of both rows, of which the first FD_PAIRS - 1 lie in the first; rule OBJECTIVE_NEXT: none are
 } FiniteDifference;
 
 static double fd_loss(FiniteDifference *f, double scale) {
     double loss = 0;
     for (int i = 0; i < f->passes; i++) {
         ModelBatch batch = {f->tokens[i], f->targets[i], f->documents ? f->starts : NULL, 2 - i, FD_T};
-        loss += model_pass_of(f->m, batch, scale, NULL);
+        PairBatch pairs = f->pairs;
+        pairs.count -= i;
+        if (pairs.count) model_pairs(f->m, &pairs);
+        loss += model_pass_of(f->m, batch, pairs.count ? 1 : scale, NULL);
     }
     return loss;
 }
@@ -1109,7 +1144,13 @@ static void fd_check(const char *what, const Param *p, const char *where, double
           what, p->name, where, ours, theirs, error);
 }
 
-static void fd_config(const char *what, Config c, int recompute, bool accumulate, bool documents) {
+// rule: NULL, or of pairs of answers, whose sides are documents of the rows.
+static void fd_config_of(const char *what, Config c, int recompute, bool accumulate, bool documents,
+                         const ObjectiveRule *rule) {
+    // Sides of one token and of several, with and without a prompt; references as a model might have had them.
+    static const ModelPair pairs[FD_PAIRS] = {{0, 3, 4, 1, 3, -9, -5},
+                                              {4, 8, 11, 6, 9, -8, -11},
+                                              {FD_T, FD_T + 1, FD_T + 6, FD_T, FD_T + 3, -4, -13}};
     static const int32_t starts[2][FD_T] = {{0, 0, 0, 3, 4, 4, 4, 4, 8, 8, 8, 11, 11}, {0, 1, 1, 1, 1, 1, 6, 6, 6, 6}};
     FiniteDifference f;
     memset(&f, 0, sizeof f);
@@ -1126,8 +1167,9 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
     for (int i = 0; i < FD_PASSES; i++) {
         model_random_ids(f.tokens[i], 2 * FD_T, c.vocab_size, 10 + (uint64_t)i);
         model_random_ids(f.targets[i], 2 * FD_T, c.vocab_size, 20 + (uint64_t)i);
-        f.targets[i][3] = -1; // not counted
+        f.targets[i][11] = -1; // not counted
     }
+    if (rule) f.pairs.items = pairs, f.pairs.count = FD_PAIRS, f.pairs.rule = *rule;
     fd_loss(&f, 1);
     size_t gradients = m->shards.gradient_start[m->shards.table.segments];
     real *kept = (real *)mem_alloc(sizeof(real) * gradients); // passes with dropout add to the model's
@@ -1170,6 +1212,10 @@ static void fd_config(const char *what, Config c, int recompute, bool accumulate
     model_destroy(m);
 }
 
+static void fd_config(const char *what, Config c, int recompute, bool accumulate, bool documents) {
+    fd_config_of(what, c, recompute, accumulate, documents, NULL);
+}
+
 static void test_model_finite_differences(void) {
     fd_config("gpt2", model_small_config(FAMILY_GPT2, 3, 8, true), RECOMPUTE_NONE, false, false);
     fd_config("gpt2, own head, accumulated", model_small_config(FAMILY_GPT2, 3, 8, false), RECOMPUTE_BLOCK, true,
@@ -1195,8 +1241,13 @@ static void test_model_finite_differences(void) {
     window.window = 3;
     fd_config("mistral, a window", window, RECOMPUTE_NONE, true, false);
     window = model_small_config(FAMILY_QWEN3, 3, 8, true);
-    window.window = 4, window.window_from = 1;
+    window.window = 4, layers_add(&window.whole, 0);
     fd_config("qwen3, documents and a window in the last layer", window, RECOMPUTE_CHEAP, false, true);
+    fd_config("smollm3", model_small_config(FAMILY_SMOLLM3, 1, 10, true), RECOMPUTE_NONE, false, false);
+    window = model_small_config(FAMILY_SMOLLM3, 3, 8, false);
+    window.window = 3, layers_add(&window.whole, 0), model_scale_rope(&window, ROPE_YARN);
+    fd_config("smollm3, yarn, documents and a window in the layer without positions", window, RECOMPUTE_BLOCK, true,
+              true);
 }
 
 #endif
@@ -1225,7 +1276,8 @@ static void test_model_init(void) {
 static void test_model(void) {
     static const char *const folders[] = {"gpt2",           "gpt2-untied",    "llama-untied", "llama-tied-bf16",
                                           "qwen3-tied",     "qwen3-untied",   "llama-llama3", "qwen2-yarn",
-                                          "mistral-linear", "mistral-window", "qwen2-window", "qwen3-window"};
+                                          "mistral-linear", "mistral-window", "qwen2-window", "qwen3-window",
+                                          "smollm3",        "smollm3-bf16"};
     test_model_init();
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();

@@ -131,6 +131,34 @@ for program in train_gpt train_gpt_fp32; do
     check "$program: the choices' numbers follow the CPU's: $(cat "$work/numbers.cpu" "$work/numbers")" \
         jq -en --argjson bound $bound '[inputs] | .[0] as $a | .[1] as $b | ($a | length > 3) and ($b | length) == ($a | length) and all(range($a | length); ($a[.] - $b[.] | fabs) <= $bound * (1 + ($a[.] | fabs)))' "$work/numbers.cpu" "$work/numbers"
 done
+# Pairs of answers.
+pairs=dev/test/fixtures/preferences
+check "tokenize pairs" "$cpu" tokenize --format=preferences --tokenizer="$pairs/tokenizer.json" --input="$pairs/pairs.jsonl" --out="$work/p" --val_fraction=0
+options=(--train_data="$work/p_train_*.bin" --val_data="$work/p_train_*.bin" --tokenizer="$pairs/tokenizer.json" --objective=dpo --seq_len=144 --total_batch_tokens=576
+    --steps=2 --lr=1e-4 --val_every=0)
+check "dpo on the CPU" train dpo.cpu "$pairs" "$cpu"
+for arch in 80 90; do
+    check "dpo on sm_$arch" train dpo.$arch "$pairs" on $arch train_gpt_fp32 "$BUILD/train_gpt_emu_fp32"
+    check "dpo on sm_$arch: the loss follows the CPU's" close dpo.cpu dpo.$arch loss 1e-5
+    check "dpo on sm_$arch: the gradient norm follows the CPU's" close dpo.cpu dpo.$arch grad_norm 1e-4
+done
+check "dpo in bf16" train dpo.bf16 "$pairs" on 80 train_gpt "$BUILD/train_gpt_emu"
+options=(--teacher="$work/long" --seq_len=24)
+check "beside a teacher on the CPU" train taught.cpu gpt2-nano "$cpu"
+for program in train_gpt train_gpt_fp32; do
+    bound=1e-2
+    [ $program = train_gpt_fp32 ] && bound=1e-5
+    check "$program: beside a teacher" train taught.$program gpt2-nano on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    for number in loss kl; do check "$program: its $number follows the CPU's" close taught.cpu taught.$program $number $bound; done
+done
+options=(--lora_rank=4 --base=nf4)
+check "an adapter on nf4 on the CPU" train nf4.cpu "$work/long" "$cpu"
+for program in train_gpt train_gpt_fp32; do
+    bound=2e-2
+    [ $program = train_gpt_fp32 ] && bound=1e-5
+    check "$program: an adapter on nf4" train nf4.$program "$work/long" on 80 $program "$BUILD/${program/gpt/gpt_emu}"
+    check "$program: the loss on nf4 follows the CPU's" close nf4.cpu nf4.$program loss $bound
+done
 options=()
 
 # Two ranks, each ZeRO stage, two micro-batches; in bf16 one stage.

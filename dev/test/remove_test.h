@@ -10,6 +10,7 @@ after a removal are held against shards that are written without the documents.
 #define REMOVE_TEST_H
 
 #include "../../llmc/run/exposure.h"
+#include "chat_test.h"
 #include "check.h"
 #include "files_test.h"
 
@@ -389,10 +390,150 @@ static void test_remove_list(void) {
     free(text.data);
 }
 
+// A list that asks for the first lines of a text, and their tokens.
+static RemovalList remove_test_lines(IdList *ids, const ChatFormat *f, const char *text, int lines) {
+    RemovalList list;
+    Error err;
+    Str sums;
+    Path path = test_temp("remove_lines");
+    memset(&list, 0, sizeof list);
+    memset(&sums, 0, sizeof sums);
+    for (const char *line = text, *end; lines-- > 0; line = end + 1) {
+        Sha256 sum;
+        ChatLine l;
+        uint8_t digest[32];
+        char hex[65];
+        end = strchr(line, '\n');
+        memset(&l, 0, sizeof l);
+        l.line = (char *)(uintptr_t)line, l.n = (size_t)(end - line);
+        chat_encode_line(f, &l, NULL);
+        *ids++ = l.ids;
+        sha256_init(&sum);
+        sha256_update(&sum, line, l.n);
+        sha256_final(digest, &sum);
+        sha256_hex(hex, digest);
+        str_printf(&sums, "%s\n", hex);
+    }
+    CHECK(file_write_all(path.text, sums.data, sums.size, &err) && removal_list_read(&list, path.text, &err), "%s",
+          err.text);
+    free(sums.data);
+    return list;
+}
+
+// read[line][step]: brute force. What stands in a row between two borders is what of one conversation has room in it.
+static void remove_test_replay_chat(bool (*read)[64], const BatchSource *s, const IdList *ids,
+                                    const RemoveTestStep *steps, int count) {
+    Error err;
+    const int T = s->seq_len;
+    int64_t lengths[REMOVE_DOCS];
+    int32_t *in = (int32_t *)mem_alloc(sizeof(int32_t) * 3 * (size_t)T);
+    SourceRows rows = {in, in + T, in + 2 * T};
+    for (int k = 0; k < REMOVE_DOCS; k++)
+        lengths[k] = chat_test_length((const uint32_t *)ids[k].items, 0, (int64_t)ids[k].count, T);
+    for (int i = 0; i < count; i++)
+        for (int64_t p = 0; p < (int64_t)steps[i].ranks * steps[i].B * steps[i].micro; p++) {
+            CHECK(s->next(s, steps[i].from + p, 1, rows, &err), "%s", err.text);
+            for (int t = 0, end; t < T; t = end) {
+                for (end = t + 1; end < T && rows.starts[end] == t;) end++;
+                for (int k = 0; k < REMOVE_DOCS; k++) {
+                    bool same = end - t == lengths[k];
+                    for (int x = 0; same && x < end - t; x++)
+                        same = (int32_t)((uint32_t)ids[k].items[x] & CHAT_ID) == in[t + x];
+                    read[k][i] = read[k][i] || same;
+                }
+            }
+        }
+    free(in);
+}
+
+// Runs on conversations, in shards of some tokens: rows in which many have no place, rows behind whose end many
+// are cut, and rows that hold all of them.
+static void test_remove_conversations(void) {
+    Error err;
+    Tokenizer tok;
+    ChatFormat f;
+    ChatTokens fresh;
+    ChatStats stats;
+    Str text;
+    IdList ids[REMOVE_DOCS];
+    Path input = test_temp("remove_chat.jsonl"), prefix = test_temp("rc"), run = test_temp("rcrun"),
+         glob = path_of("%s_train_*.bin", prefix.text);
+    memset(&text, 0, sizeof text);
+    memset(&stats, 0, sizeof stats);
+    CHECK(chat_test_open(&tok, &f, &err) && chat_prepare(&tok, 0, &fresh, &err), "%s", err.text);
+    chat_test_file(&text, REMOVE_DOCS);
+    ChatJob job = {&tok, input.text, 0, 1024, false, "test", NULL, false};
+    bool ok =
+        file_write_all(input.text, text.data, text.size, &err) && chat_tokenize_files(&job, prefix.text, &stats, &err);
+    CHECK(ok, "%s", err.text);
+    RemovalList list = remove_test_lines(ids, &f, text.data, REMOVE_DOCS);
+    Mix *m = (Mix *)mem_alloc(sizeof(Mix));
+    static const int lengths[3] = {36, 165, 400};
+    for (int form = 0; ok && form < 3; form++) {
+        const int T = lengths[form];
+        Dataset d;
+        Exposure e;
+        RemoveTestStep steps[30];
+        bool read[REMOVE_DOCS][64];
+        int64_t position = 0;
+        int wrong = 0, known = 0, never = 0;
+        memset(read, 0, sizeof read);
+        CHECK(mix_open(m, &d, glob.text, T, &err) && d.count > 2, "%s", err.text);
+        BatchSource s = source_of_mix(m, 5);
+        for (int i = 0; i < 30; i++, position += 4) {
+            RemoveTestStep step = {2, 1, 2, position, i == 11};
+            steps[i] = step;
+        }
+        remove_test_run(run.text, glob.text, &s, 5, steps, 30);
+        remove_test_replay_chat(read, &s, ids, steps, 30);
+        ok = exposure_open(&e, run.text, &err) && exposure_read(&e, &list, &err);
+        CHECK(ok && e.doc_count == REMOVE_DOCS && e.sequences == d.sequences, "T %d: %zu conversations: %s", T,
+              e.doc_count, ok ? "" : err.text);
+        for (size_t k = 0; ok && k < e.doc_count; k++) {
+            bool said[64] = {false}, skipped[64] = {false};
+            int line = 0;
+            for (int64_t at = 0; at < e.docs[k].offset; at++) line += text.data[at] == '\n';
+            for (size_t h = 0; h < e.hit_count; h++)
+                if (e.hits[h].doc == (int64_t)k)
+                    said[e.hits[h].step - 1] = true, skipped[e.hits[h].step - 1] = e.hits[h].skipped;
+            for (int i = 0; i < 30; i++) {
+                wrong += said[i] != read[line][i] || (said[i] && skipped[i] != steps[i].skipped);
+                known += said[i];
+            }
+            never += e.docs[k].sequences == 0;
+        }
+        CHECK(wrong == 0, "T %d: %d steps are said to have read what they have not, or the reverse", T, wrong);
+        CHECK(known > 60 && (never > 0) == (form == 0), "T %d: %d readings, %d never", T, known, never);
+        exposure_free(&e);
+        mix_close(m);
+        dataset_close(&d);
+    }
+    // A removal later nobody knows where the answers of what is gone ended.
+    ShardName name;
+    RemovalSet set;
+    IdList first;
+    RemovalList one = remove_test_lines(&first, &f, text.data, 1);
+    Exposure e;
+    CHECK(shard_prefix_parse(&name, prefix.text, &err) && removal_set_open(&set, &name, &err) &&
+              removal_set_write(&set, &one, &tok, "\"at\": \"now\"", &err),
+          "%s", err.text);
+    removal_set_close(&set);
+    CHECK_ERROR(exposure_open(&e, run.text, &err), "of those that a removal has changed nobody can say");
+    exposure_free(&e);
+    removal_list_free(&list);
+    removal_list_free(&one);
+    free(first.items);
+    for (int k = 0; k < REMOVE_DOCS; k++) free(ids[k].items);
+    free(m);
+    free(text.data);
+    tokenizer_free(&tok);
+}
+
 static void test_remove(void) {
     test_remove_list();
     test_remove_shards();
     test_remove_exposure();
+    test_remove_conversations();
 }
 
 #endif

@@ -110,6 +110,8 @@ fi
 if [ -n "$RUNNER" ] || ! [ -x "$build/train_gpt_emu_fp32" ]; then skip 'tasks_test.sh, the emulated CUDA program' 'it was not built'; else
     "$build/train_gpt_emu_fp32" eval --model="$model" --tasks="$all" --truncate --out=other.jsonl --batch_size=16 >out 2>err
     equal "the CUDA program; $(head -n 2 err)" "$tasks/plain.json" other.jsonl 2e-5
+    CUDA_EMU_MEMORY=139000000 "$build/train_gpt_emu_fp32" eval --model="$model" --tasks="$all" --truncate --batch_size=64 >out 2>err
+    check "a device with little memory: $(cat err)" grep -Eq "^error: eval needs [0-9.]+ GiB of the device's memory \(.*keys and values of what tasks begin with [0-9.]+\), and .* may take [0-9.]+ GiB: take a smaller --batch_size" err
     check 'the CUDA program in bf16' "$build/train_gpt_emu" eval --model="$model" --tasks="$tasks/pairs.jsonl" --batch_size=16
 fi
 

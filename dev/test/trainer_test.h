@@ -246,10 +246,14 @@ static void test_config_difference(const Config *c) {
     for (int i = 0; i < CONFIG_KINDS; i++) {
         const ConfigField *f = config_field(i);
         d = *c;
-        config_set(&d, i,
-                   f->type == FIELD_REAL     ? config_value(c, i) * 1.01 + 1e-9
-                   : config_value(c, i) == 1 ? 0
-                                             : config_value(c, i) + 1);
+        Layers none = layers_each(0, 0), one = layers_each(c->layers, c->layers);
+        if (f->type == FIELD_LAYERS)
+            memcpy((char *)&d + f->at, layers_equal(config_layers(c, i), &none) ? &one : &none, sizeof none);
+        else
+            config_set(&d, i,
+                       f->type == FIELD_REAL     ? config_value(c, i) * 1.01 + 1e-9
+                       : config_value(c, i) == 1 ? 0
+                                                 : config_value(c, i) + 1);
         const char *named = config_difference(c, &d);
         if (i == CONFIG_init_std) CHECK(!named, "another init_std is another model");
         else CHECK(named && strcmp(named, f->name) == 0, "another %s: %s differs", f->name, named ? named : "nothing");
@@ -500,7 +504,9 @@ static void test_trainer(void) {
     test_lr_curve();
     test_refused_updates(&c);
     test_generate_end(&c);
+    test_stems();
     test_score_shared(&c);
+    test_score_shots(&c);
     for (int optimizer = 0; optimizer < 3; optimizer++) test_checkpoint_copy(&c, optimizer);
     test_prune();
     test_config_difference(&c);

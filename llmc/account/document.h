@@ -13,8 +13,11 @@ typedef struct {
     const View *v;
 } Doc;
 
-// A row: a heading of a level, or with level 0 an item. piece: writes what the record says, and returns whether it says
-// anything. fact: the question that only a person can answer, FACT_COUNT: none.
+// Who an item is for, in place of a heading's level. FOR_UNKNOWN: its source says so, but could not be looked up.
+typedef enum { FOR_ANYBODY = 0, FOR_ALL = -1, FOR_AUTHORITIES = -2, FOR_UNKNOWN = -3 } DocAudience;
+
+// A row: a heading of a level, or with a DocAudience an item. piece: writes what the record says, and returns whether
+// it says anything. fact: the question that only a person can answer, FACT_COUNT: none.
 typedef struct {
     int level;
     const char *en, *de;
@@ -44,13 +47,14 @@ static inline void doc_answer(Doc *d, int fact) {
 }
 
 static inline void doc_rows(Doc *d, const DocRow *rows, size_t count) {
+    static const char *const audiences[] = {"", "`AIO NCA DP` ", "`AIO NCA` ", "`?` "};
     for (const DocRow *row = rows; row < rows + count; row++) {
-        if (row->level) {
+        if (row->level > 0) {
             bool apart = d->s.size < 2 || memcmp(d->s.data + d->s.size - 2, "\n\n", 2) == 0;
             str_printf(&d->s, "%s%.*s %s\n\n", apart ? "" : "\n", row->level, "######", said(d, row->en, row->de));
             continue;
         }
-        str_printf(&d->s, "- **%s:** ", said(d, row->en, row->de));
+        str_printf(&d->s, "- %s**%s:** ", audiences[-row->level], said(d, row->en, row->de));
         bool told = row->piece && row->piece(d), asked = row->fact < FACT_COUNT;
         bool figure = row->fact == FACT_energy_kwh || row->fact == FACT_grid_intensity; // it stands in the piece
         if (told && asked && !figure && d->v->facts.values[row->fact]) str_puts(&d->s, "; "), doc_answer(d, row->fact);
@@ -103,6 +107,14 @@ static inline bool piece_dependencies(Doc *d) {
                        (long long)(json_integer(json_get(rows, "means"), 0) +
                                    json_integer(json_get(rows, "mean_of_all"), 0)));
     }
+    const Json *teacher = json_get(d->v->root, "teacher");
+    if (teacher) {
+        str_puts(&d->s, said(d, "; trained beside the distribution of the model in ",
+                             "; trainiert neben der Verteilung des Modells in "));
+        doc_text(d, json_string(json_get(teacher, "path"), "?"));
+        str_printf(&d->s, said(d, ", weights of hash %s", ", Gewichte mit der Prüfsumme %s"),
+                   json_string(json_get(teacher, "xxh64"), "?"));
+    }
     str_puts(&d->s, ".");
     return true;
 }
@@ -145,6 +157,19 @@ static inline bool piece_modality(Doc *d) {
                said(d, "text, at most %d tokens, of a vocabulary of %d",
                     "Text, höchstens %d Token, aus einem Vokabular von %d"),
                d->v->config.max_seq_len, d->v->config.vocab_size);
+    return true;
+}
+
+static inline bool piece_audience(Doc *d) {
+    str_puts(&d->s,
+             said(d,
+                  "AIO the AI Office and NCA national competent authorities, on request (Annex XI of Regulation (EU) "
+                  "2024/1689), DP downstream providers (Annex XII). `?`: neither annex names the item; look it up in "
+                  "the "
+                  "Commission's form before it is passed on",
+                  "AIO das Büro für Künstliche Intelligenz und NCA die zuständigen nationalen Behörden, auf Verlangen "
+                  "(Anhang XI der Verordnung (EU) 2024/1689), DP nachgelagerte Anbieter (Anhang XII). `?`: keiner der "
+                  "beiden Anhänge nennt die Angabe; vor der Weitergabe im Formular der Kommission nachsehen"));
     return true;
 }
 

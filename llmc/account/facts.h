@@ -86,6 +86,7 @@ that no document says what the run did not do.
     X(energy_kwh, "What did a meter show for the whole training (kWh, a number)?", "Was zeigte ein Zähler für das ganze Training (kWh, eine Zahl)?") \
     X(energy_method, "How was that energy measured?", "Wie wurde diese Energie gemessen?")                             \
     X(grid_intensity, "How much CO2 equivalent did a kWh cause (grams, a number), by which source?", "Wie viel CO2-Äquivalent verursachte eine kWh (Gramm, eine Zahl)?") \
+    X(training_cost, "What did the training cost (money, and what that includes)?", "Was kostete das Training (Geld, und was darin enthalten ist)?") \
     X(location, "Where did the machines stand?", "Wo standen die Rechner?")                                            \
     X(inference_compute, "How much computation was measured for inference (FLOP, for which task, on which hardware)?", "Wie viel Rechnung wurde für die Anwendung gemessen (FLOP, für welche Aufgabe, auf welcher Hardware)?") \
     X(technical_report, "Where is the technical report?", "Wo steht der technische Bericht?")                          \

@@ -323,6 +323,12 @@ static inline bool reproduce_write(Str *s, const View *v, Error *err) {
                          "%s/run.json is of an earlier version of the program, and does not say what the model was "
                          "made of",
                          v->folder.text);
+    const Json *teacher = json_get(v->root, "teacher");
+    if (teacher)
+        return error_set(err,
+                         "%s was trained beside the model %.500s: make that model first, and train with the options in "
+                         "run.json",
+                         v->folder.text, json_string(json_get(teacher, "path"), "?"));
     if (v->base)
         return error_set(err,
                          "%s began with the weights of %.500s: make that model first, and train it with the options in "

@@ -13,13 +13,13 @@ Written without branches, so that loops over them become vector code on any mach
 
 #include "common.h"
 
-static inline float float_of_bits(uint32_t bits) {
+HD static inline float float_of_bits(uint32_t bits) {
     float x;
     memcpy(&x, &bits, 4);
     return x;
 }
 
-static inline uint32_t bits_of_float(float x) {
+HD static inline uint32_t bits_of_float(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
     return bits;
@@ -34,7 +34,7 @@ static inline uint16_t float_to_bf16(float x) {
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 
-static inline float f16_to_float(uint16_t h) {
+HD static inline float f16_to_float(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, size = h & 0x7fff;
     uint32_t normal = (size << 13) + (112u << 23); // 112 = 127 - 15: the difference of the exponents' biases
     uint32_t special = normal + (112u << 23);      // infinity, NaN: exponent 255

@@ -717,8 +717,9 @@ static inline Corpus *corpus_open(const CorpusJob *job, CorpusStats *stats, Erro
 static inline bool corpus_make(Corpus *c, const char *folder, bool (*read)(Corpus *, Error *), Error *err) {
     CorpusStats *stats = c->stats;
     Str manifest;
-    SignalHold hold = {0};
+    SignalHold hold;
     memset(&manifest, 0, sizeof manifest);
+    memset(&hold, 0, sizeof hold);
     stats->output = corpus_output(folder, c->job->pack);
     bool ok = corpus_near_open(c, folder, err) && corpus_open_output(c, err);
     if (ok) {

@@ -18,7 +18,7 @@ Needs GCC >= 9 or clang >= 11; -fopenmp is optional. C11 only (vector extensions
 #define LLMC_CPU_H
 
 #include "../base/file.h"
-#include "../base/half.h"
+#include "../base/quantise.h"
 #include <limits.h>
 #include <math.h>
 #ifdef _OPENMP
@@ -290,12 +290,14 @@ static inline vreal bf16_merge(vreal even, vreal odd) { return bf16_merge_plain(
 
 // ---------------------------------------------------------------- matrices of weights
 
-// Numbers as they are trained, or as bf16 where nothing trains them (shards.h): one of both, the other is NULL.
+// Numbers as they are trained, or, where nothing trains them (shards.h), as bf16 or as codes: one of them, the others
+// are NULL.
 typedef struct {
     const real *full;
     const uint16_t *half;
+    const Coded *codes;
 } Matrix;
-static inline Matrix matrix_of(const real *full) { return (Matrix){full, NULL}; }
+static inline Matrix matrix_of(const real *full) { return (Matrix){full, NULL, NULL}; }
 
 // VL numbers of bf16, widened; the first `have` of them, zeros behind.
 #ifdef REAL_DOUBLE

@@ -28,6 +28,8 @@ sums over k in order, and KC is a constant of the build.
 
 With cpu->bf16, packing rounds both operands to bf16 (to nearest even) in pairs along K, and the
 innermost loop uses the CPU's dot product of pairs with fp32 sums; everything else is the same code.
+Weights that are kept as codes (--base) become numbers while they are packed: the same bits as of a matrix of those
+numbers.
 Few rows (generation) take another way, linear_few_rows, which reads the weights once, as they lie: as bf16 where
 nothing trains them (Matrix), since memory is what limits it.
 */
@@ -39,7 +41,7 @@ nothing trains them (Matrix), since memory is what limits it.
 
 // Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
 enum { HALF_AHEAD = 2048 };
-enum { LINEAR_FEW_ROWS = 4 }; // up to here linear_forward is bound by reading w
+enum { LINEAR_FEW_ROWS = 8, LINEAR_ROWS = 4 }; // linear_forward: bound by reading w up to here; rows at a time
 
 // ---------------------------------------------------------------- the micro-kernel
 
@@ -336,7 +338,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                  int o, int rows, bool half) {
     size_t C = (size_t)s.C, wr = (size_t)o * C, c = 0;
-    vreal sums[LINEAR_FEW_ROWS][4];
+    vreal sums[LINEAR_ROWS][4];
     UNROLL
     for (int n = 0; n < rows; n++) {
         UNROLL
@@ -365,21 +367,31 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b
         y[at] = residual ? residual[at] + sum : sum;
     }
 }
+// The same of all rows. A row of w comes from L1 the second time; sums of a row of x are the same beside any others.
 ALWAYS_INLINE void few_rows_output(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                    int o, bool half) {
-    if (s.N == 1) few_rows_dots(y, x, w, b, residual, s, o, 1, half);
-    else if (s.N == 2) few_rows_dots(y, x, w, b, residual, s, o, 2, half);
-    else if (s.N == 3) few_rows_dots(y, x, w, b, residual, s, o, 3, half);
-    else few_rows_dots(y, x, w, b, residual, s, o, 4, half);
+    for (int n = 0; n < s.N; n += LINEAR_ROWS, x += LINEAR_ROWS * (size_t)s.C, y += LINEAR_ROWS * (size_t)s.OC) {
+        const real *add = residual ? residual + (size_t)n * (size_t)s.OC : NULL;
+        if (s.N - n == 1) few_rows_dots(y, x, w, b, add, s, o, 1, half);
+        else if (s.N - n == 2) few_rows_dots(y, x, w, b, add, s, o, 2, half);
+        else if (s.N - n == 3) few_rows_dots(y, x, w, b, add, s, o, 3, half);
+        else few_rows_dots(y, x, w, b, add, s, o, LINEAR_ROWS, half);
+    }
 }
 
 // N <= LINEAR_FEW_ROWS (matrix-vector): w is read once, in its own order, and nothing is packed. x and sums are fp32
 // even with bf16 products: it is bound by memory, by reading w.
 static inline void linear_few_rows(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                    Cpu *cpu) {
+    size_t C = cpu_align((size_t)s.C);
+    real *rows = w.codes ? (real *)cpu_workspace(cpu, sizeof(real) * C * (size_t)cpu->threads) : NULL;
     OMP(parallel for num_threads(cpu->threads) schedule(dynamic, 32))
     for (int o = 0; o < s.OC; o++) { // dynamic: cores do not get equal shares of the memory's bandwidth
-        if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
+        if (w.codes) {               // a row of codes becomes numbers, and the one row of a matrix
+            real *row = rows + C * (size_t)this_thread();
+            codes_read(row, w.codes, (size_t)o * (size_t)s.C, (size_t)s.C);
+            few_rows_output(y + o, x, matrix_of(row), b ? b + o : NULL, residual ? residual + o : NULL, s, 0, false);
+        } else if (w.half) few_rows_output(y, x, w, b, residual, s, o, true);
         else few_rows_output(y, x, w, b, residual, s, o, false);
     }
     (void)cpu;
@@ -402,7 +414,7 @@ static inline void linear_forward(real *y, const real *x, Matrix w, const real *
 // dx (N, C) = dy (N, OC) w (OC, C), which must not be bf16
 static inline void linear_backward_input(real *dx, const real *dy, Matrix w, LinearShape s, Cpu *cpu) {
     Target to = {dx, NULL, NULL, (size_t)s.C};
-    Operand A = {dy, (size_t)s.OC, LAYOUT_ALONG_K}, B = {w.full, (size_t)s.C, LAYOUT_ACROSS_K};
+    Operand A = {dy, (size_t)s.OC, LAYOUT_ALONG_K}, B = operand_across(w, (size_t)s.C);
     gemm(to, A, B, s.N, s.C, s.OC, cpu);
 }
 

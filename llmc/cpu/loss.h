@@ -9,10 +9,11 @@ loss.h: cross entropy of the softmax of logits, in nats, and its gradient in pla
 enum { LOSS_RUN = 1024 }; // numbers that are summed as real, a multiple of VL
 
 // losses (N). logits (N, V): in logits, out dlogits = (softmax - onehot) * dscale; left as they are
-// when dscale == 0. targets (N): in [0, V), or -1: ignored, loss 0 and gradient 0.
+// when dscale == 0. targets (N): in [0, V), or -1: ignored, loss 0 and gradient 0. weights (N): a row's own dscale;
+// NULL: all have the same.
 // A row is read three times (maximum; exponentials and their sum; scaling), once from memory.
-static inline void cross_entropy(real *losses, real *logits, const int32_t *targets, real dscale, int N, int V,
-                                 Cpu *cpu) {
+static inline void cross_entropy(real *losses, real *logits, const int32_t *targets, const real *weights, real dscale,
+                                 int N, int V, Cpu *cpu) {
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
         real *x = logits + (size_t)n * V;
@@ -43,10 +44,10 @@ static inline void cross_entropy(real *losses, real *logits, const int32_t *targ
         if (dscale != 0) vstore_part(x + whole, last, rest);
         losses[n] = (real)(log(total) + (double)m - (double)wanted);
         if (dscale == 0) continue;
-        real scale = (real)((double)dscale / total);
+        real weight = weights ? weights[n] : dscale, scale = (real)((double)weight / total);
         for (int v = 0; v < whole; v += VL) vstore(x + v, vload(x + v) * scale);
         for (int v = whole; v < V; v++) x[v] *= scale;
-        x[target] -= dscale;
+        x[target] -= weight;
     }
     (void)cpu;
 }

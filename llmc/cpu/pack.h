@@ -3,12 +3,13 @@ pack.h: the operands of matrix products, copied ("packed") into the order in whi
 
 A panel holds TILE_M rows of A or TILE_N columns of B, k after k; for dot products of bf16 a pair of k stands for one;
 for the tile unit (amx.h) a panel is tiles, two side by side; for matrix products of vectors (mmla.h) it is vectors of
-two rows or columns by four k.
+two rows or columns by four k. Weights that are kept as codes become numbers piece by piece on their way into panels.
 */
 #ifndef LLMC_CPU_PACK_H
 #define LLMC_CPU_PACK_H
 
 #include "amx.h"
+#include "codes.h"
 #include "mmla.h"
 
 // ---------------------------------------------------------------- tile and cache blocking
@@ -54,17 +55,31 @@ ALWAYS_INLINE int unit_k_step(Unit unit) { return unit == UNIT_TILES ? AMX_K : u
 
 static inline int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
-// Where element (i, k) of an operand stands, i a row of A or a column of B: k*ld + i; i*ld + k; or there, as bf16.
-typedef enum { LAYOUT_ACROSS_K, LAYOUT_ALONG_K, LAYOUT_ALONG_K_BF16 } Layout;
+// Where element (i, k) of an operand stands, i a row of A or a column of B: k*ld + i; i*ld + k; there, as bf16; or in
+// either place of a matrix of codes, which only B can be.
+typedef enum {
+    LAYOUT_ACROSS_K,
+    LAYOUT_ALONG_K,
+    LAYOUT_ALONG_K_BF16,
+    LAYOUT_ALONG_K_CODES,
+    LAYOUT_ACROSS_K_CODES
+} Layout;
 
 typedef struct {
-    const real *data; // bf16: const uint16_t *
+    const real *data; // bf16: const uint16_t *; codes: const Coded *
     size_t ld;        // numbers from one row in memory to the next
     Layout layout;
 } Operand;
 
 static inline Operand operand_of(Matrix w, size_t ld) {
     Operand o = {w.half ? (const real *)w.half : w.full, ld, w.half ? LAYOUT_ALONG_K_BF16 : LAYOUT_ALONG_K};
+    if (w.codes) o.data = (const real *)(const void *)w.codes, o.layout = LAYOUT_ALONG_K_CODES;
+    return o;
+}
+// The same matrix transposed; it must not be bf16.
+static inline Operand operand_across(Matrix w, size_t ld) {
+    Operand o = {w.full, ld, LAYOUT_ACROSS_K};
+    if (w.codes) o.data = (const real *)(const void *)w.codes, o.layout = LAYOUT_ACROSS_K_CODES;
     return o;
 }
 ALWAYS_INLINE const char *operand_at(Operand from, size_t at) {
@@ -338,9 +353,43 @@ ALWAYS_INLINE void pack_unit(real *panel, size_t stride, Operand from, int i0, i
     else pack_panels(panel, stride, from, i0, i1, k0, kc, of_a ? TILE_M : TILE_N, unit == UNIT_DOTS);
 }
 
+// Tunable. Numbers of a row of codes that are read at a time; across k, rows of so many panels. Whole steps of every
+// unit, so that a panel can be packed in parts.
+enum { CODES_ALONG = 256, CODES_ACROSS = 64, CODES_PANELS = 4 };
+enum { CODES_WIDTH = (int)TILE_N > (int)AMX_BLOCK ? (int)TILE_N : (int)AMX_BLOCK };
+
+// pack_unit of a matrix of codes: the same panels as of its numbers.
+static __attribute__((noinline)) void pack_codes(real *panel, size_t stride, Operand from, int i0, int i1, int k0,
+                                                 int kc, Unit unit) {
+    const Coded *w = (const Coded *)(const void *)from.data;
+    bool along = from.layout == LAYOUT_ALONG_K_CODES;
+    int width = unit_columns(unit), wide = along ? width : CODES_PANELS * width,
+        run = along ? CODES_ALONG : CODES_ACROSS;
+    real numbers[CODES_WIDTH * CODES_ALONG];
+    for (int i = i0; i < i1; i += wide)
+        for (int k = 0; k < kc; k += run) {
+            int rows = i1 - i < wide ? i1 - i : wide, columns = kc - k < run ? kc - k : run;
+            for (int r = 0; r < (along ? rows : columns); r++) {
+                size_t at =
+                    along ? (size_t)(i + r) * from.ld + (size_t)(k0 + k) : (size_t)(k0 + k + r) * from.ld + (size_t)i;
+                codes_read(numbers + r * (along ? run : wide), w, at, (size_t)(along ? columns : rows));
+            }
+            Operand part = {numbers, (size_t)(along ? run : wide), along ? LAYOUT_ALONG_K : LAYOUT_ACROSS_K};
+            real *to = panel + (size_t)((i - i0) / width) * stride + (size_t)(k_units(k, unit) * width);
+            if (unit == UNIT_TILES) pack_unit(to, stride, part, 0, rows, 0, columns, false, UNIT_TILES);
+            else if (unit == UNIT_DOTS) pack_unit(to, stride, part, 0, rows, 0, columns, false, UNIT_DOTS);
+            else if (unit == UNIT_MMLA) pack_unit(to, stride, part, 0, rows, 0, columns, false, UNIT_MMLA);
+            else pack_unit(to, stride, part, 0, rows, 0, columns, false, UNIT_VECTORS);
+        }
+}
+
 // Of A, or of B, for what computes the product. bf16 (weights, which are B) has code of its own: no loop asks.
 ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0, int i1, int k0, int kc, bool of_a,
                                 Unit unit) {
+    if (!of_a && from.layout >= LAYOUT_ALONG_K_CODES) {
+        pack_codes(panel, stride, from, i0, i1, k0, kc, unit);
+        return;
+    }
     if (!of_a && unit != UNIT_VECTORS && from.layout == LAYOUT_ALONG_K_BF16) {
         pack_unit(panel, stride, from, i0, i1, k0, kc, of_a, unit);
         return;
@@ -350,8 +399,9 @@ ALWAYS_INLINE void pack_operand(real *panel, size_t stride, Operand from, int i0
 }
 
 // Prefetches part `part` of `parts` of what pack_operand will read for rows i0 .. i1 into L2: memory is then read
-// while the micro-kernels run, not between them.
+// while the micro-kernels run, not between them. Codes are few bytes, which hardware prefetches.
 ALWAYS_INLINE void prefetch_rows(Operand from, int i0, int i1, int k0, int kc, int part, int parts) {
+    if (from.layout >= LAYOUT_ALONG_K_CODES) return;
     const int line = 64 / (int)(from.layout == LAYOUT_ALONG_K_BF16 ? sizeof(uint16_t) : sizeof(real));
     bool along = from.layout != LAYOUT_ACROSS_K;
     int lines = along ? i1 - i0 : kc, length = along ? kc : i1 - i0;

@@ -13,7 +13,8 @@ Dimension i of a head pairs with i + HS/2, as in Hugging Face's models.
 typedef struct {
     const real *q_weight, *k_weight; // (HS) of QK-norm; NULL: none
     real *rstd;                      // (N, NH + NKV) 1 / RMS of each head, of the forward pass; with QK-norm
-    const real *rope;                // (T, HS/2, 2) of rope_table
+    const real *rope;                // (T, HS/2, 2) of rope_table, from the layer's rope_first on
+    int step;                        // from one position's row of it to the next: rope_step
     int first;                       // position of a document's first token
     real eps;
     AttentionShape shape; // N = B Tq tokens
@@ -25,7 +26,7 @@ static inline void qk_forward(real *qk, const real *qkv, Rotation r, Cpu *cpu) {
     int heads = NH + NKV, half = HS / 2;
     OMP(parallel for num_threads(cpu->threads) schedule(static))
     for (int n = 0; n < N; n++) {
-        const real *table = r.rope + (size_t)token_position(r.first, r.shape.starts, T, n) * half * 2;
+        const real *table = r.rope + (size_t)token_position(r.first, r.shape.starts, T, n) * (size_t)r.step;
         for (int h = 0; h < heads; h++) {
             const real *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS, *weight = h < NH ? r.q_weight : r.k_weight;
             real *out = qk + ((size_t)n * heads + h) * HS;
@@ -65,7 +66,7 @@ static inline void qk_backward(real *dqkv, real *dq_weight, real *dk_weight, con
         memset(pq, 0, sizeof(real) * 2 * (size_t)HS);
         int end = (int)cpu_chunk(N, 1, chunks, chunk + 1);
         for (int n = (int)cpu_chunk(N, 1, chunks, chunk); n < end; n++) {
-            const real *table = r.rope + (size_t)token_position(r.first, r.shape.starts, T, n) * half * 2;
+            const real *table = r.rope + (size_t)token_position(r.first, r.shape.starts, T, n) * (size_t)r.step;
             for (int h = 0; h < heads; h++) {
                 const real *dr = dqk + ((size_t)n * heads + h) * HS, *in = qkv + ((size_t)n * (NH + 2 * NKV) + h) * HS,
                            *weight = h < NH ? r.q_weight : r.k_weight;

@@ -12,6 +12,9 @@ Gradients and state exist for trained tensors alone; in a segment they stand bef
 
 Where nothing is trained and products are in bf16, matrices and tables are kept as bf16 alone: half the memory, and half
 of it to read for each token that is generated. Products of many rows round them anyway; they get the same bits.
+
+With --base=nf4 and q8 the frozen matrices inside blocks are kept as codes, which are made of pieces as these are read:
+no other copy of them is ever whole.
 */
 #ifndef LLMC_CPU_SHARDS_H
 #define LLMC_CPU_SHARDS_H
@@ -51,9 +54,13 @@ typedef struct {
     ParamTable table;
     int zero;
     Config config;
-    real *weights;          // (table.elements); with halves: the vectors alone, (vector_start[table.count])
-    uint16_t *halves;       // (table.elements): matrices and tables as bf16, in their places; or NULL
-    size_t *vector_start;   // (table.count + 1), with halves: where a parameter begins in weights
+    real *weights;        // (table.elements); with halves: the vectors alone, (vector_start[table.count])
+    uint16_t *halves;     // (table.elements): matrices and tables as bf16, in their places; or NULL
+    size_t *vector_start; // (table.count + 1), with halves: where a parameter begins in weights
+    uint8_t *codes;       // of matrices that are kept as codes; or NULL
+    Coded *coded;         // (table.count): where
+    QuantTables *tables;
+    CodedFill fill;
     real *gradients;        // (gradient_start[segments]), this and the rest only for training
     size_t *gradient_start; // (segments + 1): where those of a segment begin
     Range *parts;           // (segments, ranks): what each sums of a segment, from the segment's first element on
@@ -104,7 +111,8 @@ static inline void vector_starts(size_t *start, const ParamTable *t) {
 
 // Bytes of the weights.
 static inline double shards_weight_bytes(const ParamTable *t, const ModelSetup *setup) {
-    if (!weights_halved(setup)) return (double)sizeof(real) * (double)t->elements;
+    double codes = (double)coded_sizes(t, &setup->config, setup->base).bytes;
+    if (!weights_halved(setup)) return codes + (double)sizeof(real) * (double)t->elements;
     size_t *start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(t->count + 1));
     vector_starts(start, t);
     double bytes = (double)sizeof(real) * (double)start[t->count] + (double)sizeof(uint16_t) * (double)t->elements;
@@ -126,12 +134,29 @@ static inline void shards_open_state(Shards *s) {
     if (most) s->scratch = (real *)cpu_alloc(sizeof(real) * most);
 }
 
+static inline void shards_open_codes(Shards *s, const ModelSetup *setup) {
+    CodedSizes sizes = coded_sizes(&s->table, &s->config, setup->base);
+    if (!sizes.bytes) return;
+    s->codes = (uint8_t *)cpu_alloc(sizes.bytes);
+    s->coded = (Coded *)mem_alloc(sizeof(Coded) * (size_t)s->table.count);
+    s->tables = (QuantTables *)mem_alloc(sizeof(QuantTables));
+    s->fill.largest = (float *)mem_alloc(sizeof(float) * sizes.part_blocks);
+    quant_tables(s->tables);
+    uint8_t *at = s->codes;
+    for (int i = 0; i < s->table.count; i++) {
+        if (!s->table.items[i].coded) continue;
+        s->coded[i] = coded_of(&s->table.items[i], &s->config, setup->base, s->tables);
+        coded_place(&s->coded[i], at);
+        at += coded_bytes(&s->coded[i]);
+    }
+}
+
 static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu *cpu) {
-    static const bool none[PARAM_KINDS] = {false};
     memset(s, 0, sizeof *s);
     s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->muon = setup->muon;
     s->config = setup->config;
-    s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
+    s->table = setup_table(setup);
+    shards_open_codes(s, setup);
     size_t full = s->table.elements;
     if (weights_halved(setup)) {
         s->halves = (uint16_t *)cpu_alloc(sizeof(uint16_t) * s->table.elements);
@@ -164,7 +189,8 @@ static inline void shards_close(Shards *s) {
         free(s->state_start[k]);
         if (s->state_table[k].items) param_table_free(&s->state_table[k]);
     }
-    void *all[] = {s->weights, s->halves, s->vector_start, s->gradients, s->gradient_start, s->parts, s->scratch};
+    void *all[] = {s->weights,   s->halves,         s->vector_start, s->codes,   s->coded,       s->tables,
+                   s->gradients, s->gradient_start, s->parts,        s->scratch, s->fill.largest};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     param_table_free(&s->table);
 }
@@ -183,8 +209,9 @@ static inline real *shards_state_at(const Shards *s, int kind, const Param *of, 
 
 // Where a weight is: an element of a parameter, or of a piece of one.
 static inline Matrix shards_weight_at(const Shards *s, const Param *p, size_t element) {
+    if (p->coded) return (Matrix){NULL, NULL, &s->coded[param_find(&s->table, p->kind, p->layer) - s->table.items]};
     if (!s->halves) return matrix_of(s->weights + element);
-    if (p->group != GROUP_VECTOR) return (Matrix){NULL, s->halves + element};
+    if (p->group != GROUP_VECTOR) return (Matrix){NULL, s->halves + element, NULL};
     const Param *whole = param_find(&s->table, p->kind, p->layer);
     return matrix_of(s->weights + s->vector_start[whole - s->table.items] + (element - whole->offset));
 }
@@ -335,6 +362,12 @@ static inline real *shards_at(const Shards *s, int array, const Param *p, size_t
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
     Param own = shards_param(s, array, of), *p = &own;
     Range r = shards_held(s, array, p, s->dist->rank);
+    if (array == MODEL_WEIGHT && p->coded) {
+        const Coded *c = shards_weight_at(s, p, p->offset).codes;
+        int done;
+        for (size_t i = 0; i < p->count;) i += coded_take(&s->fill, c, p->first + i, values + i, p->count - i, &done);
+        return;
+    }
     if (array == MODEL_WEIGHT && s->halves && p->group != GROUP_VECTOR) {
         half_store(s->halves + p->offset, values, p->count);
         return;
@@ -347,6 +380,10 @@ static inline void shards_get(Shards *s, int array, const Param *of, float *valu
     Param own = shards_param(s, array, of), *p = &own;
     if (array == MODEL_WEIGHT && to != s->dist->rank) return;
     Range r = shards_held(s, array, p, s->dist->rank);
+    if (array == MODEL_WEIGHT && p->coded) {
+        coded_read(values, shards_weight_at(s, p, p->offset).codes, p->first, p->count);
+        return;
+    }
     if (array == MODEL_WEIGHT && s->halves && p->group != GROUP_VECTOR) {
         half_widen(values, s->halves + p->offset, p->count);
         return;

@@ -17,6 +17,7 @@ typedef struct {
     double grad_scale; // of the loss
     int passes;        // which of them, in the caller's bits
     bool documents;    // rows hold several
+    bool pairs;        // of answers, which the loss is of
 } GraphKey;
 
 typedef struct {
@@ -33,7 +34,7 @@ static inline void graph_close(Graph *g) {
 
 template <typename Work> static inline void graph_run(Graph *g, GraphKey key, Device *d, Work work) {
     if (g->key.B != key.B || g->key.T != key.T || g->key.grad_scale != key.grad_scale || g->key.passes != key.passes ||
-        g->key.documents != key.documents)
+        g->key.documents != key.documents || g->key.pairs != key.pairs)
         graph_close(g);
     g->key = key;
     g->runs++;

@@ -58,7 +58,8 @@ template <typename Real, int P> __device__ inline void loss_add(float *m, float 
 // a thread reads what it brought itself.
 template <typename Real, bool KEPT>
 __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
-    cross_entropy_kernel(float *losses, Real *logits, const int32_t *targets, float dscale, int V, int ld) {
+    cross_entropy_kernel(float *losses, Real *logits, const int32_t *targets, const float *weights, float dscale, int V,
+                         int ld) {
     const int P = PackOf<Real>::SIZE;
     typedef LossUnit<Real> Unit;
     __shared__ float maxima[32], sums[32];
@@ -120,6 +121,7 @@ __global__ void __launch_bounds__(LOSS_MAX_THREADS, 2)
     wanted = fmaf(wanted, Unit::TO, -top);
     if (thread == 0) losses[n] = logf(sum) - wanted * Unit::BACK;
     if (dscale == 0) return;
+    if (weights) dscale = weights[n];
 
     // 2. the gradient, from the end
     float scale = dscale / sum;
@@ -151,17 +153,19 @@ template <typename Real> static inline size_t loss_row_bytes(int V) {
 
 // losses (N). logits (N, V), rows ld >= V apart: in logits, out dlogits = (softmax - onehot) * dscale, and zeros in the
 // columns from V on, whatever was there; left as they are when dscale == 0. targets (N) on the device: in [0, V), or
-// -1: ignored, loss 0 and gradient 0. A row with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
+// -1: ignored, loss 0 and gradient 0. weights (N) on the device: a row's own dscale; NULL: all have the same. A row
+// with a NaN, +inf or nothing above -1e38 has a loss that is not finite.
 template <typename Real>
-static inline void cross_entropy(float *losses, Real *logits, const int32_t *targets, float dscale, int N, int V,
-                                 int ld, Device *d) {
+static inline void cross_entropy(float *losses, Real *logits, const int32_t *targets, const float *weights,
+                                 float dscale, int N, int V, int ld, Device *d) {
     const int P = PackOf<Real>::SIZE;
     int packs = V / P + 1, threads = packs < LOSS_MAX_THREADS ? (packs + 31) / 32 * 32 : LOSS_MAX_THREADS;
     bool kept = d->loss_way == LOSS_KEPT && dscale != 0; // a loss alone reads once
     size_t shared = kept ? loss_row_bytes<Real>(V) : 0;
     auto kernel = kept ? cross_entropy_kernel<Real, true> : cross_entropy_kernel<Real, false>;
     device_shared(kernel, shared);
-    kernel<<<blocks_for((size_t)N, 1), (unsigned)threads, shared, d->stream>>>(losses, logits, targets, dscale, V, ld);
+    kernel<<<blocks_for((size_t)N, 1), (unsigned)threads, shared, d->stream>>>(losses, logits, targets, weights, dscale,
+                                                                               V, ld);
     LAUNCH_CHECK();
 }
 
@@ -180,13 +184,14 @@ static inline void loss_choose(float *losses, Real *logits, const int32_t *targe
     CUDA_CHECK(cudaMemcpyAsync(logits + n, logits, sizeof(Real) * n, cudaMemcpyDeviceToDevice, d->stream));
     for (int way = LOSS_AGAIN; way <= LOSS_KEPT; way++) {
         d->loss_way = way;
-        cross_entropy<Real>(losses + rows * way, logits + n * (size_t)way, targets, 1.0f, rows, V, ld, d);
+        cross_entropy<Real>(losses + rows * way, logits + n * (size_t)way, targets, NULL, 1.0f, rows, V, ld, d);
     }
     bool same = !differs(logits, logits + n, n, d) && !differs(losses, losses + rows, (size_t)rows, d);
     for (int round = 0; round < LOSS_ROUNDS; round++)
         for (int way = LOSS_AGAIN; way <= LOSS_KEPT; way++) {
             d->loss_way = way;
-            float ms = device_time(d, 1, [&]() { cross_entropy<Real>(losses, logits, targets, 1.0f, rows, V, ld, d); });
+            float ms =
+                device_time(d, 1, [&]() { cross_entropy<Real>(losses, logits, targets, NULL, 1.0f, rows, V, ld, d); });
             if (round == 0 || ms < best[way]) best[way] = ms;
         }
     d->loss_way = !same ? LOSS_DIFFERS : best[LOSS_KEPT] <= best[LOSS_AGAIN] ? LOSS_KEPT : LOSS_AGAIN;

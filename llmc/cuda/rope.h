@@ -12,9 +12,9 @@ divides HS/2, otherwise 1. Bound by memory. Limit: HS <= 512.
 #include "../model.h"
 #include "cuda.h"
 
-// The table (T, HS/2, 2) on the device
+// The table (T + 1, HS/2, 2) on the device
 static inline float *rope_open(Device *d, int T, const Config *c) {
-    size_t n = (size_t)T * (size_t)c->head_size;
+    size_t n = ((size_t)T + 1) * (size_t)c->head_size;
     double *exact = (double *)mem_alloc(sizeof(double) * n);
     float *table = (float *)mem_alloc(sizeof(float) * n), *rope;
     rope_table(exact, T, c);
@@ -37,8 +37,8 @@ enum { ROPE_THREADS = 256 };
 
 template <typename Real, int V, int L>
 __global__ void qk_forward_kernel(Real *qk, float *rstd, const Real *qkv, const Real *q_weight, const Real *k_weight,
-                                  const float *rope, const int32_t *starts, int first_position, int N, int T, int NH,
-                                  int NKV, int HS, float eps, int G) {
+                                  const float *rope, int step, const int32_t *starts, int first_position, int N, int T,
+                                  int NH, int NKV, int HS, float eps, int G) {
     int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G;
     size_t item = ((size_t)blockIdx.x * ROPE_THREADS + threadIdx.x) / (unsigned)G, items = (size_t)N * (size_t)heads;
     bool active = item < items; // all lanes stay for the shuffles
@@ -47,7 +47,7 @@ __global__ void qk_forward_kernel(Real *qk, float *rstd, const Real *qkv, const 
     const Real *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS,
                *weight = h < NH ? q_weight : k_weight;
     Real *out = qk + (n * (size_t)heads + (size_t)h) * (size_t)HS;
-    const float *table = rope + (size_t)token_position(first_position, starts, T, (int)n) * (size_t)HS;
+    const float *table = rope + (size_t)token_position(first_position, starts, T, (int)n) * (size_t)step;
     float a[L][V], b[L][V], s = 0;
     for (int l = 0; l < L; l++) {
         int i = (j + l * G) * V;
@@ -87,7 +87,8 @@ __global__ void qk_forward_kernel(Real *qk, float *rstd, const Real *qkv, const 
 template <typename Real> struct Rotation {
     const Real *q_weight, *k_weight; // (HS) of QK-norm; NULL: none
     float *rstd;                     // (N, NH + NKV) 1 / RMS of each head, of the forward pass; with QK-norm
-    const float *rope;               // (T, HS/2, 2) of rope_table
+    const float *rope;               // (T, HS/2, 2) of rope_table, from the layer's rope_first on
+    int step;                        // from one position's row of it to the next: rope_step
     int first;                       // position of a document's first token
     float eps;
     AttentionShape shape; // N = B Tq tokens
@@ -100,8 +101,8 @@ template <typename Real> static inline void qk_forward(Real *qk, const Real *qkv
     int N = r.shape.B * T, G = rope_lanes(HS / 2, wide ? P : 1);
     unsigned blocks = blocks_for((size_t)N * (size_t)(NH + NKV) * (size_t)G, ROPE_THREADS);
     auto kernel = wide ? qk_forward_kernel<Real, P, 8 / P> : qk_forward_kernel<Real, 1, 8>;
-    kernel<<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, r.rstd, qkv, r.q_weight, r.k_weight, r.rope, r.shape.starts,
-                                                   r.first, N, T, NH, NKV, HS, r.eps, G);
+    kernel<<<blocks, ROPE_THREADS, 0, d->stream>>>(qk, r.rstd, qkv, r.q_weight, r.k_weight, r.rope, r.step,
+                                                   r.shape.starts, r.first, N, T, NH, NKV, HS, r.eps, G);
     LAUNCH_CHECK();
 }
 
@@ -109,8 +110,8 @@ template <typename Real> static inline void qk_forward(Real *qk, const Real *qkv
 // registers; at the end each thread block writes its sums: partial (gridDim.x, 2, HS).
 template <typename Real, int V, int L>
 __global__ void qk_backward_kernel(Real *dqkv, float *partial, const Real *dqk, const Real *qkv, const float *rstd,
-                                   const Real *q_weight, const Real *k_weight, const float *rope, const int32_t *starts,
-                                   int N, int T, int NH, int NKV, int HS, int G) {
+                                   const Real *q_weight, const Real *k_weight, const float *rope, int turns,
+                                   const int32_t *starts, int N, int T, int NH, int NKV, int HS, int G) {
     extern __shared__ __align__(16) float sums[]; // (warps, HS)
     int heads = NH + NKV, half = HS / 2, j = (int)threadIdx.x % G, groups = ROPE_THREADS / G;
     size_t items = (size_t)N * (size_t)heads, step = (size_t)gridDim.x * (size_t)groups;
@@ -128,7 +129,7 @@ __global__ void qk_backward_kernel(Real *dqkv, float *partial, const Real *dqk, 
                    *in = qkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
         const Real *weight = h < NH ? q_weight : k_weight;
         Real *out = dqkv + (n * (size_t)(NH + 2 * NKV) + (size_t)h) * (size_t)HS;
-        const float *table = rope + (size_t)token_position(0, starts, T, (int)n) * (size_t)HS;
+        const float *table = rope + (size_t)token_position(0, starts, T, (int)n) * (size_t)turns;
         float ga[L][V], gb[L][V], xa[L][V], xb[L][V], s = 0, rs = 1;
         if (q_weight && active) rs = rstd[item];
         for (int l = 0; l < L; l++) {
@@ -209,7 +210,7 @@ static inline void qk_backward(Real *dqkv, float *dq_weight, float *dk_weight, c
     if (r.q_weight && blocks > 512) blocks = 512; // a constant: the order of the sums must not depend on the device
     auto kernel = wide ? qk_backward_kernel<Real, P, 8 / P> : qk_backward_kernel<Real, 1, 8>;
     kernel<<<blocks, ROPE_THREADS, shared, d->stream>>>(dqkv, d->scratch, dqk, qkv, r.rstd, r.q_weight, r.k_weight,
-                                                        r.rope, r.shape.starts, N, T, NH, NKV, HS, G);
+                                                        r.rope, r.step, r.shape.starts, N, T, NH, NKV, HS, G);
     LAUNCH_CHECK();
     if (dq_weight || dk_weight) add_columns(dq_weight, dk_weight, d->scratch, (int)blocks, HS, 2 * HS, d);
 }

@@ -11,12 +11,16 @@ What a rank does not keep whole lies in a slot while a segment needs it. Two slo
 last one's gradients are summed, while the GPU works on this one. shards_use() and shards_begin() say which that is.
 
 Only trained tensors have gradients and state; in a segment they stand before the frozen ones, which ZeRO-3 keeps whole.
+
+With --base=nf4 and q8 the frozen matrices inside blocks are kept as codes. One at a time becomes numbers, in front of
+its product: shards_matrix().
 */
 #ifndef LLMC_CUDA_SHARDS_H
 #define LLMC_CUDA_SHARDS_H
 
 #include "../base/hash.h"
 #include "../engine.h"
+#include "codes.h"
 #include "cuda.h"
 #include "muon.h"
 #include "optimizer.h"
@@ -45,11 +49,17 @@ typedef struct {
     Ranks ranks;
     ParamTable table; // its segments are padded: see shards_lay_out
     Config config;
+    int base;   // Base
     bool check; // shards_check
 
     real *weights;    // (table.elements), with ZeRO-3 (own)
     float *gradients; // (trained), with ZeRO-2 and 3 (own); this and the rest only for training
     float *master;    // (own); NULL in a float build and where there are none
+    uint8_t *codes;   // of matrices that are kept as codes; or NULL
+    Coded *coded;     // (table.count): where, on the device
+    QuantTables *tables, *tables_host;
+    CodedFill fill;
+    real *matrix; // (the largest): the numbers of one of them
     // The optimizer's state of own elements; of a row whose shapes are not the weights' parameter by parameter.
     MuonRule muon;
     ParamTable state_table[STATE_KINDS];
@@ -139,7 +149,7 @@ static inline Tensors<Number> shards_tensors(const Shards *s, int layer, bool fr
 #define X(id, rows, cols, place, ...)                                                                                  \
     {                                                                                                                  \
         const Param *p = param_find(&s->table, PARAM_##id, place == PLACE_LAYER ? layer : -1);                         \
-        bool there = p && (p->trained || frozen_too);                                                                  \
+        bool there = p && !p->coded && (p->trained || frozen_too);                                                     \
         w.id = there ? segment_at(s, p->segment) + (p->offset - s->table.segment_start[p->segment]) : NULL;            \
     }
     PARAMETERS(X)
@@ -148,6 +158,14 @@ static inline Tensors<Number> shards_tensors(const Shards *s, int layer, bool fr
 }
 static inline Weights shards_weights(const Shards *s, int layer) {
     return shards_tensors<const real>(s, layer, true, shards_segment_weights);
+}
+// A matrix inside a block, for the product that is put on the stream next. Codes become its numbers; a rehearsal's are
+// random in any case.
+static inline const real *shards_matrix(const Shards *s, int kind, int layer) {
+    const Param *p = param_find(&s->table, kind, layer);
+    if (!p->coded) return shards_segment_weights(s, p->segment) + (p->offset - s->table.segment_start[p->segment]);
+    if (!s->ranks.quiet) codes_decode<real>(s->matrix, &s->coded[p - s->table.items], s->gpu);
+    return s->matrix;
 }
 static inline Gradients shards_gradients(const Shards *s, int layer) {
     return shards_tensors<float>(s, layer, false, shards_segment_gradients);
@@ -165,6 +183,7 @@ static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
             if (frozen) t->segment_trained[segment] = at;
             for (; i < t->count && t->items[i].segment == segment && t->items[i].trained == !frozen; i++) {
                 Param *p = &t->items[i];
+                if (p->coded) continue;
                 bool head = p->kind == (c->tied ? PARAM_wte : PARAM_head_w);
                 size_t count = head ? (size_t)gpu_head_rows(c) * (size_t)p->cols : p->count;
                 p->offset = at;
@@ -174,6 +193,32 @@ static inline void shards_lay_out(ParamTable *t, const Config *c, int group) {
         }
     }
     t->segment_start[t->segments] = t->elements = at;
+    for (int i = 0; i < t->count; i++) {
+        if (!t->items[i].coded) continue;
+        t->items[i].offset = at;
+        at += t->items[i].count;
+    }
+}
+
+static inline void shards_open_codes(Shards *s, const ModelSetup *setup) {
+    CodedSizes sizes = coded_sizes(&s->table, &s->config, setup->base);
+    if (!sizes.bytes) return;
+    s->codes = (uint8_t *)device_alloc(s->gpu, sizes.bytes, "the codes of the frozen matrices");
+    s->matrix = (real *)device_alloc(s->gpu, sizeof(real) * sizes.matrix, "the numbers of a frozen matrix");
+    s->tables = (QuantTables *)device_alloc(s->gpu, sizeof(QuantTables), "the levels of codes");
+    s->tables_host = (QuantTables *)mem_alloc(sizeof(QuantTables));
+    s->coded = (Coded *)mem_alloc(sizeof(Coded) * (size_t)s->table.count);
+    s->fill.largest = (float *)mem_alloc(sizeof(float) * sizes.part_blocks);
+    s->fill.bytes = (uint8_t *)mem_alloc(sizes.part);
+    quant_tables(s->tables_host);
+    device_write(s->gpu, s->tables, s->tables_host, sizeof(QuantTables));
+    uint8_t *at = s->codes;
+    for (int i = 0; i < s->table.count; i++) {
+        if (!s->table.items[i].coded) continue;
+        s->coded[i] = coded_of(&s->table.items[i], &s->config, setup->base, s->tables);
+        coded_place(&s->coded[i], at);
+        at += coded_bytes(&s->coded[i]);
+    }
 }
 
 static inline void shards_slots_open(Shards *s, Slots *slots, size_t bytes) {
@@ -245,13 +290,12 @@ static inline void shards_open_tables(Shards *s) {
 
 // Checks and settles who shares what with whom. Before the device is opened.
 static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
-    static const bool none[PARAM_KINDS] = {false};
     memset(s, 0, sizeof *s);
     dist_single(&s->alone);
     if (!ranks_plan(&s->ranks, setup->gradients ? setup->dist : &s->alone, setup->zero, setup->zero_group, err))
         return false;
-    s->config = setup->config, s->muon = setup->muon;
-    s->table = param_table_frozen(&setup->config, setup->frozen ? setup->frozen : none);
+    s->config = setup->config, s->muon = setup->muon, s->base = setup->base;
+    s->table = setup_table(setup);
     shards_lay_out(&s->table, &setup->config, s->ranks.group);
     for (int segment = 0; s->ranks.zero == 3 && segment < s->table.segments; segment++)
         if (s->table.segment_trained[segment] < s->table.segment_start[segment + 1])
@@ -299,6 +343,7 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Dev
     s->own = s->own_start[segments], s->trained = s->gradient_start[segments];
     size_t weights = s->ranks.zero == 3 ? s->own : s->table.elements;
     s->weights = (real *)device_alloc(gpu, sizeof(real) * weights, "the weights");
+    shards_open_codes(s, setup);
     if (s->ranks.zero == 3) shards_slots_open(s, &s->weight_slots, sizeof(real));
     s->sum_parts = deal == SHARDS_TENSORS ? s->table.count : 1;
     size_t sums = (size_t)(1 + s->sum_parts) * (size_t)s->ranks.dist->size;
@@ -314,9 +359,11 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Dev
 }
 
 static inline void shards_close(Shards *s) {
-    void *all[] = {s->weights, s->gradients, s->master, s->groups,
-                   s->second,  s->scratch,   s->sums,   (void *)s->owned.start};
+    void *all[] =
+        {s->weights, s->gradients,          s->master, s->groups, s->second, s->scratch, s->sums, s->codes, s->matrix,
+         s->tables,  (void *)s->owned.start};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    free(s->coded), free(s->tables_host), free(s->fill.largest), free(s->fill.bytes);
     for (int k = 0; k < STATE_KINDS; k++) {
         cudaFree(s->state[k]);
         free(s->state_start[k]);
@@ -539,6 +586,7 @@ static inline void shards_rehearse(Shards *s, bool on) {
     };
     s->ranks.quiet = on;
     if (on) fill(s->weights, n);
+    if (on && s->matrix) fill(s->matrix, coded_sizes(&s->table, &s->config, s->base).matrix);
     for (int segment = 0; on && s->ranks.zero == 3 && segment < s->table.segments; segment++)
         fill(shards_segment_weights(s, segment), shards_trained(&s->table, segment));
     if (on) return;
@@ -576,9 +624,37 @@ static inline bool shards_keeps(const Shards *s, int array, const Param *of) {
     return shards_held(s, array, &p, &at).count > 0;
 }
 
+// The part of a matrix that is complete goes to the device.
+static inline void shards_set_codes(Shards *s, const Param *p, const float *values) {
+    Coded c = s->coded[param_find(&s->table, p->kind, p->layer) - s->table.items];
+    int done;
+    c.tables = s->tables_host;
+    for (size_t i = 0; i < p->count;) {
+        i += coded_take(&s->fill, &c, p->first + i, values + i, p->count - i, &done);
+        if (done < 0) continue;
+        Quantised q = c.parts[done];
+        device_write(s->gpu, q.bytes, s->fill.bytes, quant_bytes(q.format, q.count));
+    }
+}
+
+static inline void shards_get_codes(Shards *s, const Param *p, float *values) {
+    Coded c = s->coded[param_find(&s->table, p->kind, p->layer) - s->table.items];
+    size_t bytes = coded_bytes(&c);
+    uint8_t *host = (uint8_t *)mem_alloc(bytes);
+    device_read(s->gpu, host, c.parts[0].bytes, bytes);
+    coded_place(&c, host);
+    c.tables = s->tables_host;
+    coded_read(values, &c, p->first, p->count);
+    free(host);
+}
+
 static inline void shards_set(Shards *s, int array, const Param *of, const float *values) {
     Param own = shards_param(s, array, of), *p = &own;
     size_t at;
+    if (array == MODEL_WEIGHT && p->coded) {
+        shards_set_codes(s, p, values);
+        return;
+    }
     Range r = shards_held(s, array, p, &at);
     if (array != MODEL_WEIGHT) {
         float *to = array == MODEL_GRADIENT ? s->gradients : s->state[array - MODEL_STATE];
@@ -630,6 +706,8 @@ static inline void shards_get(Shards *s, int array, const Param *of, float *valu
     bool weight = array == MODEL_WEIGHT, here = s->ranks.dist->rank == to;
     size_t at;
     if (!weight && !p->trained) memset(values, 0, sizeof(float) * p->count); // what it has not
+    else if (weight && p->coded && here) shards_get_codes(s, p, values);
+    else if (weight && p->coded) return;
     else if (array >= MODEL_STATE) shards_collect(s, s->state[array - MODEL_STATE], array - MODEL_STATE, p, values, to);
     else if (weight && s->master && p->trained) shards_collect(s, s->master, -1, p, values, to);
     else if (weight && s->ranks.zero == 3) shards_collect(s, s->weights, -1, p, values, to);

@@ -268,11 +268,13 @@ static inline bool adapter_base(uint64_t *hash, const char *folder, Error *err) 
     return ok;
 }
 
-// A line of run.json: on which base an adapter stands.
-static inline void adapter_base_json(Str *s, const char *path, uint64_t hash) {
+// A line of run.json: on which base an adapter stands, and as what codes its matrices were kept (Base).
+static inline void adapter_base_json(Str *s, const char *path, uint64_t hash, int kept) {
     str_puts(s, "  \"base\": {\"path\": ");
     json_escape(s, path, strlen(path));
-    str_printf(s, ", \"xxh64\": \"%016" PRIx64 "\"},\n", hash);
+    str_printf(s, ", \"xxh64\": \"%016" PRIx64 "\"", hash);
+    if (kept != BASE_FULL) str_printf(s, ", \"kept_as\": \"%s\"", base_name(kept));
+    str_puts(s, "},\n");
 }
 
 // Was the adapter of a folder made on this base, as far as it says?

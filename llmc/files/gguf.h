@@ -16,6 +16,9 @@ What is not a plain copy
           is divided by. llama.cpp has YaRN only from 32 turns to 1 and with truncate: all else is refused
   window  llama.cpp ignores windows of attention in these architectures (its src/models/llama.cpp, qwen2.cpp, qwen3.cpp
           make no mask of them): refused, unless no context is longer than the window
+          dynamic scaling is none up to the context's length, and is not said
+  layers  without positions: in smollm3 each fourth, which no key says; others are refused, and so are what its
+          src/models/smollm3.cpp does not look at, rope_freqs.weight and biases
   head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
@@ -23,7 +26,7 @@ What is not a plain copy
           llama.cpp may sample these, `generate` never does
 
 Tokenizer. llama.cpp knows the split patterns by name and has rules that hang on the name:
-"llama-bpe" puts a BOS token in front and takes a word that is in the vocabulary without merging
+"llama-bpe" and "tekken" put a BOS token in front and take a word that is in the vocabulary without merging
 (ignore_merges). The first is switched off by add_bos_token (unless the file's own post-processor does
 the same). The second changes nothing where every word that is in the vocabulary is also what its merges
 give, which holds for whatever bpe.h trains and is checked for every token; where it does not hold, the
@@ -48,8 +51,8 @@ The file is written tensor by tensor through about a megabyte of memory, and app
 #define GGUF_MAGIC 0x46554747u // "GGUF"
 #define GGUF_VERSION 3
 #define GGUF_ALIGNMENT 32
-#define GGUF_Q8_BLOCK 32              // numbers of a q8_0 block
-#define GGUF_Q8_BYTES 34              // f16 scale, 32 int8
+#define GGUF_Q8_BLOCK Q8_BLOCK // numbers of a q8_0 block
+#define GGUF_Q8_BYTES Q8_BYTES
 #define GGUF_CHUNK ((int64_t)1 << 18) // numbers read at a time; may be tuned
 
 // ggml's numbers of types, of metadata values, and of kinds of token.
@@ -176,15 +179,16 @@ static inline bool gguf_words_merge(const Tokenizer *tok, int *word) {
 
 // llama.cpp's name of the split pattern; NULL and an error where none gives the same ids.
 static inline const char *gguf_pattern_name(const Tokenizer *tok, Error *err) {
-    static const char *const names[TEXT_PATTERNS] = {"gpt-2", "llama-bpe", "qwen2", "gpt-4o"};
+    static const char *const names[TEXT_PATTERNS] = {"gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken"};
     int word = 0;
-    if (tok->ignore_merges == (tok->pattern == TEXT_LLAMA3)) return names[tok->pattern];
+    const bool whole = tok->pattern == TEXT_LLAMA3 || tok->pattern == TEXT_TEKKEN;
+    if (tok->ignore_merges == whole) return names[tok->pattern];
     if (gguf_words_merge(tok, &word)) return names[tok->pattern];
-    if (!tok->ignore_merges) return "dbrx";
+    if (tok->pattern == TEXT_LLAMA3) return "dbrx";
     error_set(err,
-              "the tokenizer ignores merges, which llama.cpp supports only with the split pattern of Llama 3, and "
-              "token %d (\"%.60s\") is not what its merges give",
-              word, tokenizer_name(tok, word));
+              "the tokenizer %s merges, which llama.cpp has %s the split patterns of Llama 3 and Tekken, and token %d "
+              "(\"%.60s\") is not what its merges give",
+              whole ? "does not ignore" : "ignores", whole ? "not with" : "only with", word, tokenizer_name(tok, word));
     return NULL;
 }
 
@@ -380,6 +384,19 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
                          "compute "
                          "something else; for a model of up to %d tokens set max_position_embeddings to %d",
                          folder, family->gguf, c->window, c->window, c->window);
+    Layers unrotated = layers_each(family->unrotated_step, c->layers);
+    if (!layers_equal(&unrotated, &c->unrotated))
+        return error_set(err,
+                         "%s/config.json: llama.cpp leaves each layer of %s whose number %d divides without positions, "
+                         "and no other: \"no_rope_layers\" says something else",
+                         folder, family->gguf, family->unrotated_step);
+    if (c->bias && key_among(family->gguf_lacks, "bias"))
+        return error_set(err, "%s/config.json: llama.cpp has no biases for %s", folder, family->gguf);
+    if (c->rope_scaling == ROPE_LLAMA3 && key_among(family->gguf_lacks, "rope_freqs"))
+        return error_set(err,
+                         "%s/config.json: llama.cpp has no scaling of Llama 3 for %s; take a model with yarn, or "
+                         "without scaling",
+                         folder, family->gguf);
     if (c->rope_scaling == ROPE_YARN && (c->rope_between || c->rope_slow != 1 || c->rope_fast != 32))
         return error_set(err, "%s/config.json: llama.cpp has YaRN only with beta_fast 32, beta_slow 1 and truncate",
                          folder);
@@ -419,29 +436,9 @@ static inline bool gguf_read_rows(float *out, float *strip, const GgufTensor *t,
     return true;
 }
 
-// Blocks of 32 numbers x[i] = d q[i]: d, the largest size / 127, as f16, then q as int8.
-// False if a number is not finite or d is too large for f16.
-static inline bool gguf_q8_0(uint8_t *out, const float *x, size_t n) {
-    for (; n > 0; n -= GGUF_Q8_BLOCK, x += GGUF_Q8_BLOCK, out += GGUF_Q8_BYTES) {
-        float most = 0, sum = 0;
-        for (int i = 0; i < GGUF_Q8_BLOCK; i++) {
-            most = fmaxf(most, fabsf(x[i]));
-            sum += x[i] - x[i]; // NaN if one is not finite
-        }
-        float d = most / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
-        uint16_t h = float_to_f16(d);
-        // Below 2^-128 the inverse would be infinite; such a block is zero in any case, as d is in f16.
-        if (!isfinite(inverse)) inverse = 0;
-        if (sum != 0 || (h & 0x7c00) == 0x7c00) return false;
-        memcpy(out, &h, 2);
-        for (int i = 0; i < GGUF_Q8_BLOCK; i++) out[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
-    }
-    return true;
-}
-
 // out = n numbers in a type; q8_0: n is a multiple of 32. False if one is not finite in it.
 static inline bool gguf_encode(uint8_t *out, const float *x, size_t n, int type) {
-    if (type == GGML_Q8_0) return gguf_q8_0(out, x, n);
+    if (type == GGML_Q8_0) return q8_encode(out, x, n);
     uint32_t bad = 0;
     if (type == GGML_F32) {
         for (size_t i = 0; i < n; i++) bad |= (bits_of_float(x[i]) & 0x7f800000) == 0x7f800000;

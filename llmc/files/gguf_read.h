@@ -491,7 +491,8 @@ static inline double gguf_divisor_length(const Config *c, const uint8_t *divisor
 
 // Llama 3's scaling from its tensor of divisors, rope_freqs.weight.
 static inline bool gguf_read_divisors(Config *c, const GgufInput *g, Error *err) {
-    GgufSource *t = c->rope ? gguf_tensor_find(g, "rope_freqs.weight") : NULL;
+    bool looked_at = c->rope && !key_among(family_of(c->family)->gguf_lacks, "rope_freqs");
+    GgufSource *t = looked_at ? gguf_tensor_find(g, "rope_freqs.weight") : NULL;
     if (!t) return true;
     t->used = true;
     float most = 1;
@@ -569,6 +570,7 @@ static inline bool gguf_read_config(Config *c, const GgufInput *g, Error *err) {
     if (c->heads * c->head_size != c->channels && !gguf_key_find(g, path_of("%s.attention.key_length", name).text))
         return error_set(err, "%s: %d heads do not divide %d channels", g->path, c->heads, c->channels);
     if (!gguf_read_switches(c, g, err)) return false;
+    c->unrotated = layers_each(family_of(family)->unrotated_step, c->layers);
     if (!config_check(c, &why)) return error_set(err, "%s: %.800s", g->path, why.text);
     return gguf_read_divisors(c, g, err) && gguf_check_keys(g, name, c, err);
 }

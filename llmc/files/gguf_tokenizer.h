@@ -22,7 +22,7 @@ typedef struct {
     int loose;        // from this id on added tokens need no entry in the vocabulary
     int bos, closing; // what is put around a text, or -1
     TextPattern pattern;
-    bool llama; // its pre-tokenizer is llama-bpe
+    bool llama; // its pre-tokenizer is llama-bpe, or has the same rules
 } GgufVocab;
 
 static inline void gguf_vocab_free(GgufVocab *v) {
@@ -40,7 +40,7 @@ static inline bool gguf_read_pattern(GgufVocab *v, const GgufInput *g, Error *er
         bool llama;
     } rows[] = {{"gpt-2", TEXT_GPT2, false},     {"llama-bpe", TEXT_LLAMA3, true}, {"llama3", TEXT_LLAMA3, true},
                 {"llama-v3", TEXT_LLAMA3, true}, {"dbrx", TEXT_LLAMA3, false},     {"smaug-bpe", TEXT_LLAMA3, false},
-                {"qwen2", TEXT_QWEN2, false},    {"gpt-4o", TEXT_O200K, false}};
+                {"qwen2", TEXT_QWEN2, false},    {"gpt-4o", TEXT_O200K, false},    {"tekken", TEXT_TEKKEN, true}};
     GgufText model = {"missing", 7}, name = {"missing", 7};
     gguf_text_of(&model, g, "tokenizer.ggml.model");
     gguf_text_of(&name, g, "tokenizer.ggml.pre");
@@ -57,7 +57,7 @@ static inline bool gguf_read_pattern(GgufVocab *v, const GgufInput *g, Error *er
     return error_set(err,
                      "%s: its tokenizer splits text as %s (tokenizer.ggml.pre); this program has gpt-2, llama-bpe, "
                      "dbrx, "
-                     "qwen2 and gpt-4o",
+                     "qwen2, gpt-4o and tekken",
                      g->path, gguf_shown(name).text);
 }
 
@@ -111,7 +111,7 @@ static inline bool gguf_vocab_id(int *id, const GgufVocab *v, const GgufInput *g
     return true;
 }
 
-// What llama.cpp puts around a text: a BOS token for llama-bpe, unless the file says otherwise.
+// What llama.cpp puts around a text: a BOS token for llama-bpe and tekken, unless the file says otherwise.
 static inline bool gguf_read_around(GgufVocab *v, const GgufInput *g, Error *err) {
     double first = v->llama, last = 0;
     bool there;

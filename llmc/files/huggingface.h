@@ -7,9 +7,9 @@ Defines
   folder_load_weights                        model.safetensors (one file or several) -> the model
 
 A config that would compute something else than this program does is refused, naming the field. The
-fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config and MistralConfig; files of
-Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names may lack the leading
-"transformer." or "model.", as in folders that the bare models were saved to.
+fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig and
+SmolLM3Config; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names
+may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
 */
 #ifndef LLMC_HUGGINGFACE_H
 #define LLMC_HUGGINGFACE_H
@@ -78,6 +78,7 @@ static inline bool folder_read_field(Config *c, int kind, const Json *root, Erro
     const ConfigField *f = config_field(kind);
     const Family *family = family_of(c->family);
     const char *keys = f->keys[family->keys];
+    if (f->type == FIELD_LAYERS) return true; // folder_read_unrotated, folder_read_windows
     Path first = name_part(keys, 0), second = name_part(keys, 1);
     double value = folder_default(c, kind), other = value;
     // What follows from other fields may be null; Transformers refuses null elsewhere, too.
@@ -130,15 +131,17 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
          "scale_emb|residual_scale|attn_scale|route_scale",
          "1"},
         {-1, NEUTRAL_OFF,
-         "add_cross_attention|is_encoder_decoder|quantization_config|compression_config|pruned_heads|per_layer_config|"
+         "add_cross_attention|is_encoder_decoder|pruned_heads|per_layer_config|"
          "use_parallel_residual|parallel_attn|use_qk_norm|qk_norm|qk_layernorm|qkv_bias|use_qkv_bias|use_bias|bias|"
          "attention_out_bias|clip_qkv|attention_chunk_size|attention_window|window_size|sliding_window_size|"
-         "original_max_position_embeddings|sliding_window_pattern|global_attn_every_n_layers|no_rope_layers|no_rope_"
-         "layer_interval|layer_rope_theta|"
+         "original_max_position_embeddings|sliding_window_pattern|global_attn_every_n_layers|layer_rope_theta|"
          "use_bidirectional_attention|position_embedding_type|hidden_activation|multi_query|scale_depth|"
          "dim_model_base|rotary_dim|rope_interleave|use_post_norm|norm_after|norm_type|hidden_size_per_layer_input|"
          "num_kv_shared_layers|mlp_layer_types|swiglu_limit|scale_embedding|attn_temperature_tuning|attn_config",
          "none"},
+        {-1, NEUTRAL_OFF, "quantization_config|compression_config",
+         "weights of 16 or 32 bits: take the folder that this one was made from (train --lora_rank=N --base=nf4 or q8 "
+         "makes codes of it in memory)"},
     };
     static const struct {
         Neutral neutral;
@@ -167,17 +170,50 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
     return true;
 }
 
-// Whether the layers of a list, strings of layer_types, have windows as config_window says.
-static inline bool folder_windows_are(const Config *c, const Json *types) {
-    int layer = 0;
-    for (const Json *j = types->child; j; j = j->next, layer++)
-        if ((config_window(c, layer) != 0) != (strcmp(j->text, "sliding_attention") == 0)) return false;
+// Layers without rotary positions: those of a list, 0 in it and not 1, or else each so manieth.
+static inline bool folder_read_unrotated(Config *c, const Json *root, Error *err) {
+    static const char *const keys[] = {"no_rope_layers", "no_rope_layer_interval"};
+    int64_t step = family_of(c->family)->unrotated_step, layer = 0;
+    const Json *list = json_present(root, keys[0]);
+    for (int i = 0; !step && i < 2; i++) {
+        const Json *j = json_present(root, keys[i]);
+        if (j && !json_is_neutral(j, NEUTRAL_OFF)) return folder_refuse(err, keys[i], json_shown(j).text, "none");
+    }
+    if (!step) return true;
+    if (!json_want_integer(&step, root, keys[1], 1, 1 << 24, err)) return false;
+    if (!list) {
+        c->unrotated = layers_each((int)step, c->layers);
+        return true;
+    }
+    if (list->type != JSON_ARRAY || list->size < (uint32_t)c->layers)
+        return json_unwanted(err, list, keys[0], path_of("an array of %d numbers", c->layers).text);
+    for (const Json *j = list->child; j && layer < c->layers; j = j->next, layer++) {
+        if (j->type != JSON_NUMBER || (j->number != 0 && j->number != 1))
+            return folder_refuse(err, keys[0], json_shown(j).text,
+                                 "1 for a layer with rotary positions, 0 for another");
+        if (j->number == 0) layers_add(&c->unrotated, (int)layer);
+    }
     return true;
 }
 
-// Which layers have a window: all from one on, all but each so manieth, or both. idle: windows change nothing.
+// The lines of config.json on layers without rotary positions, of a family that has them: the list, and where there is
+// one the interval, which some programs read.
+static inline void folder_write_unrotated(Str *s, const Config *c) {
+    if (!family_of(c->family)->unrotated_step) return;
+    str_puts(s, "  \"no_rope_layers\": [");
+    for (int l = 0; l < c->layers; l++) str_printf(s, "%s%d", l ? ", " : "", config_rotates(c, l));
+    str_puts(s, "],\n");
+    for (int step = 1; step <= c->layers; step++) {
+        Layers each = layers_each(step, c->layers);
+        if (!layers_equal(&each, &c->unrotated)) continue;
+        str_printf(s, "  \"no_rope_layer_interval\": %d,\n", step);
+        break;
+    }
+}
+
+// Which layers have a window, by the strings of layer_types. idle: windows change nothing.
 static inline bool folder_read_layer_types(Config *c, const Json *types, bool idle, Error *err) {
-    int from = c->layers, layer = 0;
+    int layer = 0;
     if (types->type != JSON_ARRAY || types->size != (uint32_t)c->layers)
         return json_unwanted(err, types, "layer_types", path_of("an array of %d strings", c->layers).text);
     for (const Json *j = types->child; j; j = j->next, layer++) {
@@ -187,28 +223,23 @@ static inline bool folder_read_layer_types(Config *c, const Json *types, bool id
         if (slides && !c->window && !idle)
             return folder_refuse(err, "layer_types", json_shown(j).text,
                                  "\"full_attention\" in every layer of a model without a window");
-        if (slides && from == c->layers) from = layer;
+        if (!slides) layers_add(&c->whole, layer);
     }
-    if (from == c->layers) c->window = 0; // none slides
-    if (!c->window) return true;
-    for (int whole = 0; whole < 2; whole++) // from the first layer on, with some left out; or from a later one
-        for (int step = 0; step <= c->layers; step++) {
-            c->window_from = whole ? from : 0, c->window_step = step;
-            if (step != 1 && (whole || step > 0 || from == 0) && folder_windows_are(c, types)) return true;
-        }
-    return error_set(err, "\"layer_types\": expected windows from one layer on, or in all layers but each so manieth");
+    return true;
 }
 
-// Windows of attention, as the family's class has them: mistral in every layer, of 4096 if nothing is said; qwen2 and
-// qwen3 if told so, in the layers of layer_types or from max_window_layers on; the others never, and a llama that says
-// no more than its window's length was not meant so. One as long as the model's positions changes nothing.
+// Windows of attention, as the family's class has them: mistral in every layer, of 4096 if nothing is said; qwen2,
+// qwen3 and smollm3 if told so, in the layers of layer_types; without it the first two from max_window_layers on, and
+// smollm3 in layers without rotary positions; the others never, and a llama that says no more than its window's length
+// was not meant so. One as long as the model's positions changes nothing.
 static inline bool folder_read_windows(Config *c, const Json *root, Error *err) {
     const char *fixed = family_of(c->family)->fixed;
+    const bool by_rotation = family_of(c->family)->unrotated_step > 0;
     const Json *window = json_present(root, "sliding_window"), *types = json_present(root, "layer_types"),
                *use = json_present(root, "use_sliding_window");
     bool always = strstr(fixed, "\"sliding_window\"") != NULL, can = strstr(fixed, "use_sliding_window") != NULL,
          on = always;
-    int64_t length = 4096, from = 28;
+    int64_t length = by_rotation ? 0 : 4096, from = 28;
     if (can && !json_want_bool(&on, root, "use_sliding_window", err)) return false;
     if (on && json_get(root, "sliding_window") && (!window || json_is_neutral(window, NEUTRAL_OFF))) length = 0;
     else if (on && !json_want_integer(&length, root, "sliding_window", 1, 1 << 24, err)) return false;
@@ -216,26 +247,32 @@ static inline bool folder_read_windows(Config *c, const Json *root, Error *err) 
         return folder_refuse(err, "use_sliding_window", json_shown(use).text,
                              always && length > 0 ? "windows, which its class has unless \"sliding_window\" is null"
                                                   : "full attention");
-    if (can && !json_want_integer(&from, root, "max_window_layers", 0, 1 << 24, err)) return false;
+    if (can && !by_rotation && !json_want_integer(&from, root, "max_window_layers", 0, 1 << 24, err)) return false;
     if (!always && !can && window && !use && !json_is_neutral(window, NEUTRAL_OFF) &&
         !(window->type == JSON_NUMBER && window->number >= c->max_seq_len))
         return folder_refuse(err, "sliding_window", json_shown(window).text, "full attention");
     c->window = on && length < c->max_seq_len ? (int)length : 0;
-    if (can && c->window && !types) c->window_from = (int)int64_min(from, c->layers);
-    if (c->window_from == c->layers) c->window = c->window_from = 0;
-    const Config said = *c;
     if (types && !folder_read_layer_types(c, types, on && length, err)) return false;
-    return !always || !config_difference(c, &said) ||
-           folder_refuse(err, "layer_types", "\"full_attention\" in some layers",
-                         "windows in all, as its class has them");
+    for (int l = 0; can && !types && l < c->layers; l++)
+        if (by_rotation ? config_rotates(c, l) : l < from) layers_add(&c->whole, l);
+    const Layers none = layers_each(0, 0), all = layers_each(1, c->layers);
+    if (always && c->window && !layers_equal(&c->whole, &none))
+        return folder_refuse(err, "layer_types", "\"full_attention\" in some layers",
+                             "windows in all, as its class has them");
+    if (layers_equal(&c->whole, &all)) c->window = 0;
+    if (!c->window) c->whole = none;
+    return true;
 }
 
 // The lines of config.json on windows, where a model has them.
 static inline void folder_write_windows(Str *s, const Config *c) {
     str_printf(s, "  \"sliding_window\": %d,\n", c->window);
     if (!strstr(family_of(c->family)->fixed, "use_sliding_window")) return;
-    str_printf(s, "  \"use_sliding_window\": true,\n  \"max_window_layers\": %d,\n  \"layer_types\": [",
-               c->window_from);
+    int first = 0;
+    while (!config_window(c, first)) first++;
+    str_puts(s, "  \"use_sliding_window\": true,\n");
+    if (!family_of(c->family)->unrotated_step) str_printf(s, "  \"max_window_layers\": %d,\n", first);
+    str_puts(s, "  \"layer_types\": [");
     for (int l = 0; l < c->layers; l++)
         str_printf(s, "%s\"%s\"", l ? ", " : "", config_window(c, l) ? "sliding_attention" : "full_attention");
     str_puts(s, "],\n");
@@ -266,7 +303,7 @@ typedef struct {
     double otherwise;            // 0: see folder_read_scaling
 } RopeKey;
 
-enum { ROPE_KEYS = 8, ROPE_BITS = 1 << ROPE_LINEAR | 1 << ROPE_YARN | 1 << ROPE_LLAMA3 };
+enum { ROPE_KEYS = 8, ROPE_BITS = 1 << ROPE_LINEAR | 1 << ROPE_YARN | 1 << ROPE_LLAMA3 | 1 << ROPE_DYNAMIC };
 static const RopeKey rope_keys[ROPE_KEYS] = {
     {"factor", CONFIG_rope_factor, ROPE_BITS, ROPE_BITS, 0},
     {"original_max_position_embeddings", CONFIG_rope_original, 1 << ROPE_YARN | 1 << ROPE_LLAMA3, 1 << ROPE_LLAMA3, 0},
@@ -286,11 +323,11 @@ static inline bool folder_read_scaling_name(int *scaling, const Json *object, co
         const Json *j = json_present(object, types[i]);
         int one = -1;
         if (!j) continue;
-        for (int k = 0; j->type == JSON_STRING && k <= ROPE_LLAMA3; k++)
+        for (int k = 0; j->type == JSON_STRING && k < ROPE_SCALING_KINDS; k++)
             if (strcmp(j->text, rope_scaling_name(k)) == 0) one = k;
         if (one < 0 || (found >= 0 && one != found))
             return folder_refuse(err, path_of("%s.%s", name, types[i]).text, json_shown(j).text,
-                                 found < 0 ? "default, linear, yarn and llama3" : "one rope_type");
+                                 found < 0 ? "default, linear, dynamic, yarn and llama3" : "one rope_type");
         found = one;
     }
     *scaling = found < 0 ? ROPE_PLAIN : found;
@@ -382,7 +419,8 @@ static inline bool folder_parse_config(Config *c, const Json *root, Error *err) 
     if (divides && c->channels % c->heads)
         return error_set(err, "\"%s\" %d does not divide \"%s\" %d", config_field(CONFIG_heads)->keys[family->keys],
                          c->heads, config_field(CONFIG_channels)->keys[family->keys], c->channels);
-    return folder_read_aliases(c, root, err) && folder_read_windows(c, root, err) && folder_read_others(c, root, err) &&
+    return folder_read_aliases(c, root, err) && folder_read_unrotated(c, root, err) &&
+           folder_read_windows(c, root, err) && folder_read_others(c, root, err) &&
            (!c->rope || folder_read_rope(c, root, err)) && config_check(c, err);
 }
 
@@ -402,7 +440,7 @@ static inline void folder_write_scaling(Str *s, const Config *c, const char *nam
 static inline void folder_write_field(Str *s, const Config *c, int kind) {
     const ConfigField *f = config_field(kind);
     const Family *family = family_of(c->family);
-    double value = config_value(c, kind);
+    double value = f->type == FIELD_LAYERS ? 0 : config_value(c, kind);
     for (int i = 0;; i++) {
         Path key = name_part(f->keys[family->keys], i);
         if (!key.text[0]) break;
@@ -423,6 +461,7 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
             str_puts(s, "},\n");
         }
     }
+    if (kind == CONFIG_bias) folder_write_unrotated(s, c);
     if (kind == CONFIG_bias && c->window) folder_write_windows(s, c);
     else if (kind == CONFIG_bias) str_puts(s, family->fixed);
 }
@@ -440,8 +479,11 @@ static inline bool folder_config_returns(const Config *c, Error *err) {
     const Json *root = json_parse(&doc, s.data, s.size, &why);
     bool ok = root && folder_parse_config(&back, root, &why);
     const char *field = NULL;
-    for (int i = 0; ok && !field && i < CONFIG_KINDS; i++)
-        if (config_value(c, i) != config_value(&back, i)) field = config_field(i)->words;
+    for (int i = 0; ok && !field && i < CONFIG_KINDS; i++) {
+        bool same = config_field(i)->type == FIELD_LAYERS ? layers_equal(config_layers(c, i), config_layers(&back, i))
+                                                          : config_value(c, i) == config_value(&back, i);
+        if (!same) field = config_field(i)->words;
+    }
     if (root) json_free(&doc);
     free(s.data);
     if (!ok) return error_set(err, "no config.json of a %s model says it: %.800s", family_name(c->family), why.text);

@@ -1,7 +1,7 @@
 /*
 chat.h: the verb `chat`: a conversation with a model in the terminal, or through pipes.
 
-    chat --model=FOLDER [--system=TEXT]
+    chat --model=FOLDER [--system=TEXT] [--draft=FOLDER]
 
 A line is a message; one that ends with a backslash goes on in the next. What begins with a slash is a command (/help
 lists them). The answer appears as it is made, in whole characters. The history is what the model's chat template makes
@@ -40,6 +40,7 @@ typedef struct {
 typedef struct {
     const Options *o;
     Model *model;
+    Draft *draft; // NULL: none
     ChatFormat format;
     Sampler sampler;
     TokenizerCache cache;
@@ -148,20 +149,35 @@ static inline bool chat_fit(IdList *ids, Chat *c) {
 
 // ---------------------------------------------------------------- an answer
 
-// Feeds what the model has not seen of ids. NULL: Ctrl-C.
-static inline const float *chat_feed(Chat *c, const IdList *ids) {
+// Feeds what the model has not seen of ids, but for the last token. False: Ctrl-C.
+static inline bool chat_feed(Chat *c, const IdList *ids) {
     size_t same = 0;
-    const float *logits = NULL;
     while (same < c->fed.count && same + 1 < ids->count && c->fed.items[same] == ids->items[same]) same++;
     c->fed.count = same;
-    while (c->fed.count < ids->count) {
-        if (chat_interrupted()) return NULL;
-        size_t n = ids->count - c->fed.count;
+    while (c->fed.count + 1 < ids->count) {
+        if (chat_interrupted()) return false;
+        size_t n = ids->count - 1 - c->fed.count;
         if (n > CHAT_PIECE) n = CHAT_PIECE;
-        logits = model_decode(c->model, ids->items + c->fed.count, (int)n, (int)c->fed.count);
+        model_decode(c->model, ids->items + c->fed.count, (int)n, (int)c->fed.count);
         for (size_t i = 0; i < n; i++) id_list_add(&c->fed, ids->items[c->fed.count]);
     }
-    return logits;
+    return true;
+}
+
+// Feeds all of ids and makes the answer's token i, with a draft also some behind it. False: Ctrl-C.
+static inline bool chat_next(DraftRound *r, Chat *c, const IdList *ids, int64_t i) {
+    if (!chat_feed(c, ids)) return false;
+    int64_t room = int64_min(c->o->tokens - i - 1, c->context - (int64_t)ids->count);
+    DraftPlace at = {ids->items,
+                     (int)ids->count,
+                     (int)c->fed.count,
+                     (int)int64_min(room, DRAFT_MOST),
+                     c->format.tok->vocab_size,
+                     (c->turn << 32) + (uint64_t)i};
+    if (!draft_round(r, c->draft, c->model, &c->sampler, &at, c->format.tok)) r->count = 0;
+    id_list_add(&c->fed, ids->items[ids->count - 1]);
+    for (int k = 0; k < r->fed - (int)ids->count; k++) id_list_add(&c->fed, r->tokens[k]);
+    return true;
 }
 
 typedef enum { CHAT_ENDED, CHAT_STOPPED, CHAT_FULL, CHAT_CUT, CHAT_BROKEN } ChatEnd;
@@ -172,15 +188,19 @@ static inline ChatEnd chat_answer(Chat *c, IdList *ids, Str *text) {
     Utf8Stream utf8;
     size_t shown = 0;
     ChatEnd end = CHAT_CUT;
+    DraftRound round;
+    int next = 0;
+    memset(&round, 0, sizeof round);
     memset(&utf8, 0, sizeof utf8);
     for (int64_t i = 0; i < c->o->tokens; i++) {
         int size;
-        const float *logits = chat_feed(c, ids);
-        if (!logits || chat_interrupted()) {
+        bool more = true;
+        if (next == round.count) next = 0, more = chat_next(&round, c, ids, i);
+        if (!more || chat_interrupted()) {
             end = CHAT_STOPPED;
             break;
         }
-        int token = sample_token(&c->sampler, logits, tok->vocab_size, (c->turn << 32) + (uint64_t)i);
+        int token = next < round.count ? round.tokens[next++] : -1;
         if (token < 0 || tokenizer_stops(tok, token)) {
             end = token < 0 ? CHAT_BROKEN : CHAT_ENDED;
             break;
@@ -205,13 +225,15 @@ static inline ChatEnd chat_answer(Chat *c, IdList *ids, Str *text) {
     return end;
 }
 
-// What of an answer stays in the history: Qwen3's template leaves out what was thought.
+// What of an answer stays in the history: Qwen3's template leaves out what was thought, Mistral's put a space in front.
 static inline void chat_keep(Chat *c, const Str *text) {
     static const char end[] = "</think>";
     const char *from = text->data, *to = text->data + text->size, *found;
+    const ChatInst *inst = c->format.row->inst;
+    if (inst && strncmp(from, inst->lead, strlen(inst->lead)) == 0) from += strlen(inst->lead);
     while (c->format.row->think && (found = (const char *)memmem(from, (size_t)(to - from), end, sizeof end - 1)))
         from = found + sizeof end - 1;
-    while (from > text->data && from < to && *from == '\n') from++;
+    while (!inst && from > text->data && from < to && *from == '\n') from++;
     chat_add(c, CHAT_ASSISTANT, from, (size_t)(to - from));
 }
 
@@ -228,7 +250,8 @@ static inline void chat_turn(Chat *c) {
     if (fits && end == CHAT_CUT && !ferror(stdout)) chat_note(c, "cut at --tokens=%lld", (long long)c->o->tokens);
     if (fits && end == CHAT_FULL) chat_note(c, "cut: the context of %d tokens is full", c->context);
     if (fits && end == CHAT_BROKEN)
-        chat_note(c, "the model's logits are not finite, though its weights are: take an earlier checkpoint");
+        chat_note(c, "logits of the model%s are not finite, though the weights are: take an earlier checkpoint",
+                  c->draft ? " or its draft" : "");
     if (text.size) chat_keep(c, &text);
     else chat_forget(c, c->count - 1); // there was no answer: as if nothing had been said
     free(text.data);
@@ -371,20 +394,23 @@ static inline int verb_chat(const Options *o, Dist *dist) {
     Tokenizer tok;
     LoadedModel l;
     Chat c;
+    Draft draft;
     ModelSetup setup;
     memset(&l, 0, sizeof l);
     memset(&c, 0, sizeof c);
     memset(&setup, 0, sizeof setup);
-    if (!chat_open(&c, &l.config, &tok, o, &err)) fail("%s", err.text);
+    if (!draft_options(o, &err) || !chat_open(&c, &l.config, &tok, o, &err)) fail("%s", err.text);
     setup.batch_size = 1;
     setup.seq_len = c.context;
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     c.model = l.model;
+    if (*o->draft) draft_open(c.draft = &draft, o, &tok, c.context, dist);
     if (c.terminal)
         chat_note(&c, "%s, template %s, context of %d tokens; /help lists the commands", o->model, c.format.row->name,
                   c.context);
     chat_loop(&c);
+    if (c.draft) chat_note(&c, "%s", draft_said(&draft).text), draft_close(&draft);
     chat_forget(&c, 0);
     free(c.said), free(c.system.data), free(c.input.data), free(c.fed.items);
     tokenizer_cache_free(&c.cache);

@@ -1,5 +1,6 @@
 /*
-chat_inputs.h: what the verbs do with conversations before they are trained on: `tokenize --format=chat`, and whether
+chat_inputs.h: what the verbs do with conversations, and pairs of answers, before they are trained on: `tokenize
+--format=chat` and `--format=preferences`, and whether
 shards of conversations and a model fit together.
 */
 #ifndef LLMC_CHAT_INPUTS_H
@@ -12,13 +13,14 @@ shards of conversations and a model fit together.
 
 // ---------------------------------------------------------------- tokenize
 
-static inline void chat_say(const ChatStats *s, const ChatFormat *f, const ChatTokens *fresh) {
+static inline void chat_say(const ChatStats *s, const ChatJob *job, const ChatFormat *f, const ChatTokens *fresh) {
+    const char *what = chat_job_words(job);
     static const char *const sides[2] = {"training", "validation"};
     for (int i = 0; i < 2; i++)
-        printf("%s: %lld conversations, %lld answers, %lld tokens, of which %lld (%.1f%%) count\n", sides[i],
-               (long long)s->conversations[i], (long long)s->answers[i], (long long)s->tokens[i],
+        printf("%s: %lld %ss, %lld answers, %lld tokens, of which %lld (%.1f%%) count\n", sides[i],
+               (long long)s->conversations[i], what, (long long)s->answers[i], (long long)s->tokens[i],
                (long long)s->targets[i], s->tokens[i] ? 100 * (double)s->targets[i] / (double)s->tokens[i] : 0.0);
-    printf("the longest conversation has %lld tokens; template: %s\n", (long long)s->longest, f->row->name);
+    printf("the longest %s has %lld tokens; template: %s\n", what, (long long)s->longest, f->row->name);
     for (int i = 0; i < fresh->count; i++)
         printf("%s is token %d\n", tokenizer_name(f->tok, fresh->ids[i]), (int)fresh->ids[i]);
     if (s->untrained)
@@ -29,10 +31,10 @@ static inline void chat_say(const ChatStats *s, const ChatFormat *f, const ChatT
             warn("left out: %lld line%s: %s; the first: %s", (long long)s->bad[i], s->bad[i] == 1 ? "" : "s",
                  chat_reason_words(i), s->first[i].text);
     for (int i = 0; i < s->damage.named.count && i < 5; i++) warn("left out: %s", s->damage.named.items[i]);
-    if (s->empty) warn("%d of the input files hold no conversation, %s for one", s->empty, s->without.text);
+    if (s->empty) warn("%d of the input files hold no %s, %s for one", s->empty, what, s->without.text);
     if (s->doubles)
-        warn("%d of the input files stand in the list twice, %s for one; their conversations are there twice",
-             s->doubles, s->doubled.text);
+        warn("%d of the input files stand in the list twice, %s for one; their %ss are there twice", s->doubles,
+             s->doubled.text, what);
 }
 
 // Options of text that conversations do not have.
@@ -45,7 +47,8 @@ static inline bool chat_options(const Options *o, Error *err) {
                   {"doc_split", o->doc_split != DOC_BLANK}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)
-            return error_set(err, "--%s has no effect with --format=chat: leave one of them out", others[i].name);
+            return error_set(err, "--%s has no effect with --format=%s: leave one of them out", others[i].name,
+                             o->format == FORMAT_CHAT ? "chat" : "preferences");
     return true;
 }
 
@@ -56,13 +59,21 @@ static inline int tokenize_chat(const Options *o, const char *program, const cha
     ChatFormat format;
     ChatStats stats;
     memset(&stats, 0, sizeof stats);
-    ChatJob job = {&tok, o->input, o->val_fraction, o->shard_tokens, o->strict != 0, program, told};
+    ChatJob job = {&tok,
+                   o->input,
+                   o->val_fraction,
+                   o->shard_tokens,
+                   o->strict != 0,
+                   program,
+                   told,
+                   o->format == FORMAT_PREFERENCES};
     if (!chat_options(o, &err) || !tokenizer_open(&tok, o->tokenizer, &err) || !chat_prepare(&tok, 0, &fresh, &err) ||
         !chat_format_open(&format, &tok, &err) || !chat_tokenize_files(&job, o->out, &stats, &err))
         fail("%s", err.text);
-    chat_say(&stats, &format, &fresh);
+    chat_say(&stats, &job, &format, &fresh);
     if (o->val_fraction > 0 && !stats.conversations[SIDE_VAL])
-        warn("there is no conversation for validation, although --val_fraction=%g: give more of them", o->val_fraction);
+        warn("there is no %s for validation, although --val_fraction=%g: give more of them", chat_job_words(&job),
+             o->val_fraction);
     str_list_free(&stats.damage.named);
     tokenizer_free(&tok);
     return EXIT_DONE;
@@ -95,11 +106,14 @@ static inline void chat_inputs_log(Log *log, const Dataset *d, const char *what)
         sum.tokens += r->tokens, sum.targets += r->targets;
     }
     if (!d->chat_template) return;
-    log_line(log, "%s: %lld conversations in %lld rows of %d tokens, which are %.1f%% full; %lld tokens (%.1f%%) count",
-             what, (long long)sum.conversations, (long long)sum.rows, d->seq_len,
+    log_line(log, "%s: %lld %s in %lld rows of %d tokens, which are %.1f%% full; %lld tokens (%.1f%%) count", what,
+             (long long)sum.conversations, d->pairs ? "pairs" : "conversations", (long long)sum.rows, d->seq_len,
              100 * (double)sum.tokens / fmax(1, (double)sum.rows * d->seq_len), (long long)sum.targets,
              100 * (double)sum.targets / fmax(1, (double)sum.tokens));
-    if (sum.cut || sum.left)
+    if (d->pairs && sum.left)
+        log_line(log, "%s: %lld pairs were left out, whose two sides together are longer than --seq_len=%d", what,
+                 (long long)sum.left, d->seq_len);
+    else if (sum.cut || sum.left)
         log_line(log,
                  "%s: %lld conversations longer than --seq_len=%d were cut behind an answer, and %lld left out, of "
                  "which "

@@ -34,6 +34,15 @@ static inline bool data_apart(const Dataset *train, const Dataset *val, const Op
     return true;
 }
 
+// Pairs of answers (--objective) have a loss that verbs other than train do not know.
+static inline bool data_no_pairs(const Dataset *d, const char *files, Error *err) {
+    return !d->pairs ? true
+                     : error_set(err,
+                                 "--data=%s holds pairs of answers, which only train reads, with --objective: it "
+                                 "measures them on --val_data",
+                                 files);
+}
+
 // A line on stderr, and in run.log.
 PRINTF_LIKE(2, 3) static inline void log_warn(Log *log, const char *format, ...) {
     Error line;

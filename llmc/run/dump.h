@@ -64,7 +64,9 @@ static inline int verb_dump(const Options *o, Dist *dist) {
     int B = (int)o->batch_size, T = (int)o->seq_len;
     if (dist->size > 1) fail("dump runs on one rank, not %d", dist->size);
     if (o->lr == LR_AUTO) fail("--lr=auto chooses for the many steps of train, and dump makes one: give --lr a number");
-    if (!dataset_open(&data, o->data, T, &err) || !data_verify(&data, o, dist, &err)) fail("%s", err.text);
+    if (!dataset_open(&data, o->data, T, &err) || !data_no_pairs(&data, o->data, &err) ||
+        !data_verify(&data, o, dist, &err))
+        fail("%s", err.text);
     if (!model_config(&l.config, o, (int)data.vocab_size, &err)) fail("%s", err.text);
     bool same = true;
     if (data.tokenizer_hash && !tokenizer_is_of(&same, data.tokenizer_hash, o->model, &err)) fail("%s", err.text);

@@ -29,7 +29,8 @@ static inline bool eval_open_data(EvalInputs *in, const Config *c, const Options
     if (o->seq_len > c->max_seq_len)
         return error_set(err, "--seq_len=%lld is longer than the model's %d positions; give --seq_len=%d or less",
                          (long long)o->seq_len, c->max_seq_len, c->max_seq_len);
-    if (!dataset_open(&in->data, o->data, (int)o->seq_len, err)) return false;
+    if (!dataset_open(&in->data, o->data, (int)o->seq_len, err) || !data_no_pairs(&in->data, o->data, err))
+        return false;
     in->data.vocab_size = c->vocab_size;
     return !in->text || !in->data.tokenizer_hash || in->data.tokenizer_hash == in->tok.hash
                ? true
@@ -178,6 +179,7 @@ static inline int verb_eval(const Options *o, Dist *dist) {
     memset(&setup, 0, sizeof setup);
     setup.batch_size = (int)o->batch_size;
     setup.seq_len = (int)int64_max(*o->data ? o->seq_len : 1, score_seq_len(&in.tasks, l.config.max_seq_len));
+    setup.shares = *o->tasks != 0;
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     if (*o->data) eval_data(&in, &l, o, dist);

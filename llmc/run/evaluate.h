@@ -47,14 +47,18 @@ static inline int64_t evaluate_sequences(const Evaluation *e) {
     return e->max_tokens > 0 ? int64_min(all, int64_max(1, e->max_tokens / e->source.seq_len)) : all;
 }
 
+// A row of a rank that has nothing left and makes its pass all the same: targets that count nothing.
+static inline void evaluate_nothing(SourceRows r, int T) {
+    size_t row = sizeof(int32_t) * (size_t)T;
+    memset(r.inputs, 0, row), memset(r.targets, 0xff, row);
+    if (r.starts) memset(r.starts, 0, row);
+}
+
 // One batch of a rank, of the sequences from `first` on: n, which may be none. r: room for (B, T).
 static inline bool evaluate_batch(const Evaluation *e, int64_t first, int n, SourceRows r, Error *err) {
     int T = e->source.seq_len;
-    size_t row = sizeof(int32_t) * (size_t)T;
     if (!e->source.next(&e->source, first, n, r, err)) return false;
-    // A rank with nothing left makes its pass all the same, over targets that count nothing.
-    if (n == 0) memset(r.inputs, 0, row), memset(r.targets, 0xff, row);
-    if (n == 0 && r.starts) memset(r.starts, 0, row);
+    if (n == 0) evaluate_nothing(r, T);
     ModelBatch batch = {r.inputs, r.targets, r.starts, n ? n : 1, T};
     model_forward(e->model, &batch, 0, NULL);
     return true;

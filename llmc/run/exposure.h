@@ -14,6 +14,11 @@ ranks, batches and resumes there were. Every position up to the last step is wal
 training itself asks. A step has read a document if a token of its text stood in one of the step's sequences, as an
 input or a target; the token that closes the document is none of its text.
 
+Of conversations a sequence is a row of whole ones (chat_rows.h), which the shard and the length of a row make. One that
+is longer than a row was read up to the answer behind which it is cut, and one that no row has was not read. Where an
+answer ends no list of documents says: a run on conversations is told from its shards as they were, and no more when a
+removal has changed them.
+
 The data must be those of the run: their fingerprint is held against that of run.json. Where a removal has changed the
 shards since, the lists of documents that it kept (removal_shards.h) take their place.
 
@@ -33,6 +38,7 @@ has read what it has read: that is for its own run to tell.
 // The lists of documents of one state of a set's side.
 typedef struct {
     ShardDocs *docs; // (count)
+    ChatRows *rows;  // (count) of conversations; of one state alone, that of today
     int count;
 } ExposureVersion;
 
@@ -90,8 +96,12 @@ typedef struct {
 static inline void exposure_free(Exposure *e) {
     for (int u = 0; u < e->unit_count; u++) {
         for (int v = 0; v < e->units[u].count; v++) {
-            for (int i = 0; i < e->units[u].versions[v].count; i++) shard_docs_close(&e->units[u].versions[v].docs[i]);
-            free(e->units[u].versions[v].docs);
+            ExposureVersion *version = &e->units[u].versions[v];
+            for (int i = 0; i < version->count; i++) {
+                shard_docs_close(&version->docs[i]);
+                if (version->rows) chat_rows_close(&version->rows[i]);
+            }
+            free(version->docs), free(version->rows);
         }
         free(e->units[u].versions);
     }
@@ -110,6 +120,28 @@ static inline bool exposure_add_docs(ExposureVersion *v, const char *path, Error
     if (!shard_docs_open(&v->docs[v->count], path, err)) return false;
     v->count++;
     return true;
+}
+
+// The rows of a shard of conversations, whose list was added last.
+static inline bool exposure_add_rows(ExposureVersion *v, const char *path, int seq_len, Error *err) {
+    Dataset d;
+    Xxh64 print;
+    memset(&d, 0, sizeof d);
+    xxh64_init(&print, 0);
+    v->rows = (ChatRows *)realloc(v->rows, sizeof(ChatRows) * (size_t)v->count);
+    if (!v->rows) fail("out of memory");
+    memset(&v->rows[v->count - 1], 0, sizeof(ChatRows));
+    d.seq_len = seq_len;
+    d.shards = (Shard *)mem_alloc(sizeof(Shard));
+    bool ok = dataset_add(&d, 0, path, &print, err);
+    if (ok && !removal_docs_of(&v->docs[v->count - 1], &d.shards[0].header))
+        ok = error_set(err, "the list of documents beside %s is of another shard", path);
+    if (ok) {
+        v->rows[v->count - 1] = d.shards[0].rows;
+        memset(&d.shards[0].rows, 0, sizeof(ChatRows));
+    }
+    dataset_close(&d);
+    return ok;
 }
 
 static inline ExposureVersion *exposure_add_version(ExposureUnit *u) {
@@ -171,19 +203,18 @@ static inline bool exposure_units(Exposure *e, Error *err) {
             bool chat = false;
             ok = shard_file_is_chat(&chat, paths.items[i], err) &&
                  exposure_add_docs(&u->versions[0], removal_docs_path(paths.items[i]).text, err);
-            if (ok && chat)
-                ok = error_set(err,
-                               "%s was trained on conversations (%.400s), of which nobody can say yet in which steps "
-                               "they were read; leave the run out of --runs",
-                               e->run.text, paths.items[i]);
+            ok = ok && (!chat || exposure_add_rows(&u->versions[0], paths.items[i], e->state.seq_len, err));
         }
         str_list_free(&paths);
     }
-    for (int u = 0; ok && u < e->unit_count; u++) ok = exposure_add_history(&e->units[u], err);
+    for (int u = 0; ok && u < e->unit_count; u++)
+        ok = e->units[u].versions[0].rows || exposure_add_history(&e->units[u], err);
     return ok;
 }
 
-static inline int64_t exposure_sequences(const Exposure *e, const ShardDocs *d) {
+static inline int64_t exposure_sequences(const Exposure *e, const ExposureVersion *v, int shard) {
+    const ShardDocs *d = &v->docs[shard];
+    if (v->rows) return v->rows[shard].rows;
     return d->header.tokens > 0 ? (d->header.tokens - 1) / e->state.seq_len : 0;
 }
 
@@ -201,8 +232,8 @@ static inline uint64_t exposure_fingerprint(Exposure *e) {
             const ShardDocsHeader *h = &v->docs[i].header;
             xxh64_update(&print, &h->tokens, sizeof h->tokens);
             xxh64_update(&print, &h->tokens_sum, sizeof h->tokens_sum);
-            source->sequences += exposure_sequences(e, &v->docs[i]);
-            e->sequences += exposure_sequences(e, &v->docs[i]);
+            source->sequences += exposure_sequences(e, v, i);
+            e->sequences += exposure_sequences(e, v, i);
         }
     }
     return mix_fingerprint(&e->mix, xxh64_value(&print));
@@ -221,6 +252,14 @@ static inline bool exposure_choose(Exposure *e, Error *err) {
         while (u < e->unit_count && ++e->units[u].chosen == e->units[u].count) e->units[u++].chosen = 0;
         if (u == e->unit_count) break;
     }
+    bool chat = false;
+    for (int u = 0; u < e->unit_count; u++) chat = chat || e->units[u].versions[0].rows;
+    if (chat)
+        return error_set(err,
+                         "%s was trained on other conversations than --train_data=%.400s names today; of those that a "
+                         "removal has changed nobody can say in which steps they were read: give it the shards that it "
+                         "had, or leave the run out of --runs",
+                         e->run.text, e->train_data);
     return error_set(err,
                      "%s was trained on other data than --train_data=%.400s names today (fingerprint %016" PRIx64
                      "), so that nobody can say what it has read; give it the shards that it had",
@@ -295,15 +334,52 @@ static inline bool exposure_check_steps(Exposure *e, const char *run_dir, Error 
 
 // ---------------------------------------------------------------- documents
 
+static inline void exposure_hold_row(Exposure *e, int64_t sequence, int64_t doc) {
+    e->holds = (ExposureHold *)mem_grow(e->holds, &e->hold_capacity, e->hold_count + 1, sizeof *e->holds);
+    e->holds[e->hold_count].sequence = sequence;
+    e->holds[e->hold_count++].doc = doc;
+    e->docs[doc].sequences++;
+}
+
+// at, end: the tokens of a document in a shard, whose sequences begin with number `first`.
 static inline void exposure_hold(Exposure *e, int64_t first, int64_t sequences, int64_t at, int64_t end, int64_t doc) {
     int64_t T = e->state.seq_len;
     // Sequence s holds the tokens s * T to s * T + T.
-    for (int64_t s = at > 0 ? (at - 1) / T : 0; at < end && s <= (end - 1) / T && s < sequences; s++) {
-        e->holds = (ExposureHold *)mem_grow(e->holds, &e->hold_capacity, e->hold_count + 1, sizeof *e->holds);
-        e->holds[e->hold_count].sequence = first + s;
-        e->holds[e->hold_count++].doc = doc;
-        e->docs[doc].sequences++;
+    for (int64_t s = at > 0 ? (at - 1) / T : 0; at < end && s <= (end - 1) / T && s < sequences; s++)
+        exposure_hold_row(e, first + s, doc);
+}
+
+// A document of the list, found in the data.
+static inline void exposure_add_doc(Exposure *e, const ShardDocs *d, ShardDoc doc) {
+    e->docs = (ExposureDoc *)mem_grow(e->docs, &e->doc_capacity, e->doc_count + 1, sizeof *e->docs);
+    ExposureDoc *x = &e->docs[e->doc_count++];
+    memcpy(x->sha256, doc.sha256, 32);
+    x->source = str_copy(d->names[doc.source]);
+    x->offset = doc.offset;
+    x->sequences = 0;
+}
+
+static inline int exposure_item_order(const void *a, const void *b) {
+    const ChatItem *x = (const ChatItem *)a, *y = (const ChatItem *)b;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+// The conversations of the list in a shard, and the rows that hold them.
+static inline void exposure_conversations(Exposure *e, const ShardDocs *d, const ChatRows *r, int64_t first,
+                                          const RemovalList *list) {
+    size_t bytes = sizeof(ChatItem) * (size_t)r->conversations;
+    ChatItem *items = (ChatItem *)mem_alloc(bytes);
+    if (bytes)
+        memcpy(items, r->items, bytes), qsort(items, (size_t)r->conversations, sizeof *items, exposure_item_order);
+    for (int64_t k = 0, i = 0; k < d->header.documents; k++) {
+        ShardDoc doc = shard_docs_item(d, k);
+        if (!removal_list_has(list, doc.sha256)) continue;
+        exposure_add_doc(e, d, doc);
+        while (i < r->conversations && items[i].at < doc.first) i++;
+        if (i == r->conversations || items[i].at != doc.first) continue;
+        exposure_hold_row(e, first + items[i].row, (int64_t)e->doc_count - 1);
     }
+    free(items);
 }
 
 // The documents of the list in the chosen data, and the sequences that hold them.
@@ -314,7 +390,12 @@ static inline bool exposure_documents(Exposure *e, const RemovalList *list, Erro
         int64_t open = -1; // the document that goes on at the beginning of the shard
         for (int i = 0; i < v->count; i++) {
             const ShardDocs *d = &v->docs[i];
-            int64_t sequences = exposure_sequences(e, d), n = d->header.documents, tokens = d->header.tokens;
+            if (v->rows) {
+                exposure_conversations(e, d, &v->rows[i], first, list);
+                first += exposure_sequences(e, v, i);
+                continue;
+            }
+            int64_t sequences = exposure_sequences(e, v, i), n = d->header.documents, tokens = d->header.tokens;
             int64_t begin = n ? shard_docs_item(d, 0).first : tokens;
             uint32_t expected = i ? v->docs[i - 1].header.set_index + 1 : 0;
             if (begin > 0 && d->header.set_index != expected)
@@ -333,14 +414,9 @@ static inline bool exposure_documents(Exposure *e, const RemovalList *list, Erro
                 int64_t end = last ? tokens - closed : shard_docs_item(d, k + 1).first - 1;
                 open = -1;
                 if (!removal_list_has(list, doc.sha256)) continue;
-                e->docs = (ExposureDoc *)mem_grow(e->docs, &e->doc_capacity, e->doc_count + 1, sizeof *e->docs);
-                ExposureDoc *x = &e->docs[e->doc_count];
-                memcpy(x->sha256, doc.sha256, 32);
-                x->source = str_copy(d->names[doc.source]);
-                x->offset = doc.offset;
-                x->sequences = 0;
-                open = last ? (int64_t)e->doc_count : -1;
-                exposure_hold(e, first, sequences, doc.first, end, (int64_t)e->doc_count++);
+                exposure_add_doc(e, d, doc);
+                open = last ? (int64_t)e->doc_count - 1 : -1;
+                exposure_hold(e, first, sequences, doc.first, end, (int64_t)e->doc_count - 1);
             }
             first += sequences;
         }

@@ -31,11 +31,19 @@ static inline const char *recompute_name(int recompute) {
     return names[recompute];
 }
 
+// Of a model's teacher; 0: it has none. gpu_bytes: as in FitRoom.
+static inline double fit_teacher(const ModelSetup *setup, size_t gpu_bytes) {
+    if (!setup->teacher) return 0;
+    ModelSetup s = setup_of_teacher(setup);
+    ModelMemory m = gpu_bytes ? gpu_model_memory(&s, gpu_bytes) : model_memory(&s);
+    return model_memory_sum(&m);
+}
+
 static inline double fit_need(const ModelSetup *setup, int recompute, int batch, const FitRoom *f) {
     ModelSetup s = *setup;
     s.recompute = recompute, s.batch_size = batch;
     ModelMemory m = f->gpu_bytes ? gpu_model_memory(&s, f->gpu_bytes) : model_memory(&s);
-    return model_memory_sum(&m);
+    return model_memory_sum(&m) + fit_teacher(&s, f->gpu_bytes);
 }
 
 static inline bool fit_fits(const ModelSetup *setup, int recompute, int64_t batch, const FitRoom *f) {

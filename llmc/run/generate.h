@@ -1,16 +1,18 @@
 /*
 generate.h: text from a model, token by token (autoregressive): engine's logits, sampler's draws, tokenizer's bytes.
+With a draft (draft.h) several tokens may come of a pass of the model.
 */
 #ifndef LLMC_GENERATE_H
 #define LLMC_GENERATE_H
 
 #include "../text/text.h"
 #include "../text/tokenizer.h"
+#include "draft.h"
 #include "options.h"
-#include "sample.h"
 
 typedef struct {
     Model *model; // may be set later
+    Draft *draft; // NULL: none
     const Tokenizer *tok;
     Sampler sampler;
     IdList prompt;
@@ -51,21 +53,28 @@ static inline void generator_echo(Generator *g, const Str *text) {
 // The text that follows the prompt, up to the end of text; to be freed. draw: number of the first random draw. False:
 // the model's logits are none that a token can be chosen by; *out is what came before.
 static inline bool generate(Str *out, Generator *g, uint64_t draw, Error *err) {
-    int length = g->context_length, n = (int)g->prompt.count, filled = n < length ? n : length, fed = 0;
+    int length = g->context_length, n = (int)g->prompt.count, filled = n < length ? n : length, next = 0;
+    DraftRound round; // tokens that were made, of which `next` is the first that is not in the text
     int32_t *window = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)(length + 1));
     memcpy(window, g->prompt.items + n - filled, sizeof(int32_t) * (size_t)filled);
     Utf8Stream utf8; // only whole characters come out
     Str text;
     bool ok = true;
+    memset(&round, 0, sizeof round);
     memset(&utf8, 0, sizeof utf8);
     memset(&text, 0, sizeof text);
     str_puts(&text, "");
     g->echoed = 0;
     for (int i = 0; i < g->tokens; i++) {
-        const float *logits = model_decode(g->model, window + fed, filled - fed, fed);
-        fed = filled;
-        int token = sample_token(&g->sampler, logits, g->tok->vocab_size, draw + (uint64_t)i), size;
-        if (token < 0)
+        if (next == round.count) {
+            int room = length - filled < g->tokens - i - 1 ? length - filled : g->tokens - i - 1;
+            DraftPlace at = {window, filled, round.fed, room, g->tok->vocab_size, draw + (uint64_t)i};
+            next = 0;
+            ok = draft_round(&round, g->draft, g->model, &g->sampler, &at, g->tok) ||
+                 error_set(err, "the logits of the draft are not finite: take another --draft");
+        }
+        int token = ok && next < round.count ? round.tokens[next++] : -1, size;
+        if (ok && token < 0)
             ok = error_set(err,
                            "the model's logits for token %d behind the prompt are not finite, though its weights are: "
                            "they are too large for its activations; take an earlier checkpoint",
@@ -77,7 +86,7 @@ static inline bool generate(Str *out, Generator *g, uint64_t draw, Error *err) {
         if (g->echo && ferror(g->echo)) break; // nobody reads it
         if (filled == length) {
             filled = length / 2;
-            fed = 0;
+            round.fed = 0;
             memmove(window, window + length - filled, sizeof(int32_t) * (size_t)filled);
         }
         window[filled++] = token;

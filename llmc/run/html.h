@@ -124,6 +124,7 @@ typedef struct {
 } ChartLine;
 
 enum { CHART_WIDTH = 1000, CHART_HEIGHT = 200, CHART_COLOURS = 8 };
+#define CHART_ROOM 0.02 // behind the last step, so that its point is seen whole; a share of the axis
 
 static inline int chart_order(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -248,7 +249,7 @@ static inline void chart_axes(Str *svg, Str *labels, const ChartFrame *f) {
     }
     for (double v = ceil(f->x.from / f->x.step) * f->x.step; v <= f->x.to; v += f->x.step) {
         double share = (v - f->x.from) / (f->x.to - f->x.from);
-        if (share < 0.97)
+        if (share <= 1 / (1 + CHART_ROOM) + 1e-9)
             str_printf(labels, "<i class=\"x\" style=\"left:%.2f%%\">%s</i>", 100 * share,
                        v < 1e4 ? number_whole((int64_t)v).text : number_short(v).text);
     }
@@ -279,6 +280,7 @@ static inline void chart(Str *s, const ChartLook *look, const ChartLine *lines, 
     ChartFrame f;
     f.scale = look->scale;
     f.x = axis_of(0, (double)int64_max(last_step, 1), 5);
+    f.x.to += CHART_ROOM * (f.x.to - f.x.from);
     f.y = chart_values(lines, count, look, &above);
     const Series *one = lines[newest].series;
     str_puts(s, "<figure><figcaption><b>");

@@ -23,12 +23,13 @@ static inline void info_config(Str *json, const char *name, const Config *c, con
     str_printf(json, ", \"parameters\": %zu", t->parameters);
     for (int i = 0; i < CONFIG_KINDS; i++) {
         const ConfigField *f = config_field(i);
-        double value = config_value(c, i);
+        double value = f->type == FIELD_LAYERS ? 0 : config_value(c, i);
         str_printf(json, ", \"%s\": ", f->name);
         if (i == CONFIG_family) str_printf(json, "\"%s\"", family_name(c->family));
         else if (i == CONFIG_activation)
             str_printf(json, "\"%.*s\"", (int)strcspn(activation_names(c->activation), "|"),
                        activation_names(c->activation));
+        else if (f->type == FIELD_LAYERS) layers_list(json, config_layers(c, i), c->layers);
         else if (f->type == FIELD_SWITCH) str_puts(json, value != 0 ? "true" : "false");
         else json_add_number(json, value);
     }
@@ -93,7 +94,7 @@ static inline ModelSetup info_setup(const Config *c, const Options *o, const Dis
     setup.config = *c;
     setup.batch_size = o->batch_size == INT_AUTO ? 0 : (int)o->batch_size, setup.seq_len = (int)o->seq_len;
     setup.recompute = o->recompute, setup.gradients = true;
-    setup.dist = dist, setup.muon.optimizer = o->optimizer;
+    setup.dist = dist, setup.muon.optimizer = o->optimizer, setup.base = o->base;
     return setup;
 }
 
@@ -125,9 +126,20 @@ static inline void info_device(Str *s, bool json, ModelSetup *setup, const Optio
     str_puts(s, json ? "}}" : "\n");
 }
 
+// The config of --teacher.
+static inline void info_teacher(Config *teacher, const Config *c, const Options *o) {
+    Error err;
+    if (!folder_read_config(teacher, o->teacher, &err)) fail("--teacher=%s: %s", o->teacher, err.text);
+    if (teacher->vocab_size != c->vocab_size)
+        fail("--teacher=%s has a vocabulary of %d, the model %s of %d: both must have the same", o->teacher,
+             teacher->vocab_size, o->model, c->vocab_size);
+}
+
 static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
     ModelSetup setup = info_setup(c, o, dist);
+    Config teacher;
+    if (*o->teacher) info_teacher(&teacher, c, o), setup.teacher = &teacher;
     Str device;
     memset(&device, 0, sizeof device);
     if (*o->device) info_device(&device, json != NULL, &setup, o);
@@ -152,28 +164,38 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     }
     ModelMemory m = model_memory(&setup);
     CheckpointTables tables = checkpoint_tables(c, setup.muon.optimizer);
-    double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true),
-           all = model_memory_sum(&m) + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
+    double copy = checkpoint_bytes(&tables), scratch = room_scratch(&t, c, true), taught = fit_teacher(&setup, 0),
+           all = model_memory_sum(&m) + taught + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
            flops = config_flops_per_token(c, T);
+    ModelSetup scored = setup;
+    scored.gradients = false, scored.shares = true;
+    ModelMemory e = model_memory(&scored);
     if (json) {
         str_printf(json,
                    "], \"matmul_parameters\": %.0f, \"batch_size\": %d, \"seq_len\": %d, \"flops_per_token\": %.17g, "
                    "\"flops_formula\": \"%s\", \"memory\": {\"weights\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
                    "\"activations\": %.0f, \"buffers\": %.0f, \"checkpoint_copy\": %.0f, \"scratch\": %.0f, \"all\": "
-                   "%.0f}%s}",
+                   "%.0f, \"teacher\": %.0f}, \"eval_memory\": {\"weights\": %.0f, \"activations\": %.0f, \"buffers\": "
+                   "%.0f, \"shared\": %.0f, \"all\": %.0f}%s}",
                    products, B, T, flops, flops_formula(c), m.weights, m.gradients, m.moments, m.activations, m.buffers,
-                   copy, scratch, all, device.size ? device.data : "");
+                   copy, scratch, all, taught, e.weights, e.activations, e.buffers, e.shared, model_memory_sum(&e),
+                   device.size ? device.data : "");
     } else {
         printf("\nparameters: %.3fM (%.3fM in matrix products)\n", (double)t.parameters / 1e6, products / 1e6);
         if (c->lora.rank)
-            printf("trained: %.3fM, the adapter's alone; all else stays as it is, without gradients and moments\n",
-                   (double)tables.array[0].parameters / 1e6);
+            printf("trained: %.3fM, the adapter's alone; all else stays as it is, without gradients and moments%s\n",
+                   (double)tables.array[0].parameters / 1e6, base_said(c, o->base).text);
         printf("FLOPs a token of training at T=%d: %.4e = %s\n", T, flops, flops_formula(c));
         printf("memory for training at B=%d, T=%d: weights %.3f, gradients %.3f, moments %.3f, activations %.3f, "
                "buffers %.3f, copy for checkpoints %.3f, scratch %.3f GiB; %.3f GiB in all%s\n",
                B, T, m.weights / MEM_GIB, m.gradients / MEM_GIB, m.moments / MEM_GIB, m.activations / MEM_GIB,
                m.buffers / MEM_GIB, copy / MEM_GIB, scratch / MEM_GIB, all / MEM_GIB,
                m.host ? "" : " but copy and scratch, which the host holds");
+        if (*o->teacher) printf("of it the teacher %s: %.3f GiB\n", o->teacher, taught / MEM_GIB);
+        printf("memory for eval --tasks there: weights %.3f, activations %.3f, buffers %.3f, keys and values of what "
+               "tasks begin with %.3f GiB; %.3f GiB in all\n",
+               e.weights / MEM_GIB, e.activations / MEM_GIB, e.buffers / MEM_GIB, e.shared / MEM_GIB,
+               model_memory_sum(&e) / MEM_GIB);
         if (device.size) fputs(device.data, stdout);
     }
     free(device.data);

@@ -84,6 +84,13 @@ static inline bool inputs_config(RunInputs *in, const Options *o, Error *err) {
         if (!c->rope)
             return error_set(err, "--seq_len=%d is longer than the %d learned positions of %s", T, c->max_seq_len,
                              o->model);
+        if (c->rope_scaling == ROPE_DYNAMIC)
+            return error_set(err,
+                             "--seq_len=%d is longer than the %d positions of %s, and behind them rope_type "
+                             "\"dynamic\" "
+                             "turns by angles that change with the length of each text: give a length up to there, or "
+                             "change it in config.json, to \"yarn\" or \"linear\"",
+                             T, c->max_seq_len, o->model);
         c->max_seq_len = T; // rotary positions have no table to outgrow
     }
     return lora_of_options(c, o, err);

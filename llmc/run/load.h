@@ -55,11 +55,15 @@ static inline bool model_take_run(const char **model, Options *o, const char *op
 // a tokenizer that lies in one. `train` looks at the model's later, when it knows from where it goes on. On all ranks.
 static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
     bool named = false, ok = model_take_run(&o->model, o, "model", "config.json", dist, err) &&
-                             model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err);
+                             model_take_run(&o->adapter, o, "adapter", "adapter_config.json", dist, err) &&
+                             model_take_run(&o->draft, o, "draft", "config.json", dist, err) &&
+                             model_take_run(&o->teacher, o, "teacher", "config.json", dist, err);
     if (!ok || !o->verify) return ok;
     if (*o->tokenizer && !checkpoint_verify_file(o->tokenizer, err)) return false;
     if (!*o->model || o->verb == VERB_TRAIN) return true;
-    if (*o->adapter && !checkpoint_verify_model(o->adapter, dist->rank, dist->size, err)) return false;
+    const char *beside[] = {o->adapter, o->draft};
+    for (int i = 0; i < 2; i++)
+        if (*beside[i] && !checkpoint_verify_model(beside[i], dist->rank, dist->size, err)) return false;
     return model_is_folder(&named, o->model, err) &&
            (!named || checkpoint_verify_model(o->model, dist->rank, dist->size, err));
 }
@@ -68,11 +72,11 @@ static inline bool model_prepare(Options *o, const Dist *dist, Error *err) {
 static inline bool lora_of_options(Config *c, const Options *o, Error *err) {
     Lora lora = {(int)o->lora_rank, 0, o->lora_rs, o->lora_alpha, o->lora_dropout};
     Error why;
-    if (!o->lora_rank) return true;
+    if (!o->lora_rank) return base_check(c, o->base, err);
     if (!lora_targets_named(&lora.targets, c, o->lora_targets, &why))
         return error_set(err, "--lora_targets=%.200s: %.800s", o->lora_targets, why.text);
     c->lora = lora;
-    return true;
+    return base_check(c, o->base, err);
 }
 
 // c->lora as the folder of --adapter has it.
@@ -110,14 +114,12 @@ static inline bool model_room(const LoadedModel *l, const Options *o, const Mode
     double N = (double)setup->batch_size * setup->seq_len, size = sizeof(float);
     bool text = o->verb == VERB_GENERATE || o->verb == VERB_CHAT;
     if (text && need.model.host) need.other += 2 * size * N * c->kv_heads * c->head_size * c->layers;
-    if (o->verb == VERB_EVAL && *o->tasks && need.model.host) // model_share's
-        need.other += 2 * size * c->kv_heads * c->head_size * (N + (double)c->layers * (double)model_share_rows(setup));
     if (o->verb == VERB_DUMP) need.other += size * N * (c->vocab_size + config_fc(c));
     const char *advice =
         text ? "take a smaller model, or for chat a smaller --context" : "take a smaller --batch_size or --seq_len";
     bool ok = room_check(&note, &need, verbs[o->verb].name, advice, setup->dist, "", err);
     free(note.data);
-    return ok;
+    return ok && room_on_device(&need.model, verbs[o->verb].name, advice, setup->dist, err);
 }
 
 // On all ranks, which end together, with one line, if one of them cannot.

@@ -181,6 +181,7 @@ static inline void lr_test_undo(Trainer *t) {
     free(zeros);
     model_zero_gradients(t->model);
     model_loss(t->model);
+    model_taught(t->model);
     trainer_load_start(t);
     t->state.position = 0;
 }

@@ -14,6 +14,7 @@ typedef struct {
     int64_t position;            // sequences read since the start of the run
     const Mix *mix;              // of the training data
     double epoch, loss, lr, grad_norm;
+    double ce, kl;             // of a loss beside a teacher; NAN: there is none
     double seconds, smoothed;  // of the step; smoothed over steps
     double rate, mfu;          // tokens/s; NAN: the peak is not known
     double share;              // of --time_budget that was used; NAN: there is none
@@ -22,7 +23,7 @@ typedef struct {
     double val_loss, val_bits; // the newest; NAN: none yet, or not known
     int64_t val_tokens;        // that it is the mean over
     SpikeEvent event;
-    const char *more, *scores; // further `, "name": value` pairs of this line, or NULL
+    const char *more, *scores, *pairs; // further `, "name": value` pairs of this line, or NULL
 } StepMetrics;
 
 // Appends `"name": value`; JSON knows neither NaN nor infinities.
@@ -47,6 +48,8 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
         str_printf(s, "%s%.9g%s", k ? ", " : "\"epochs\": [", mix_epoch(m->mix, k, m->position),
                    k + 1 < m->mix->count ? "" : "], ");
     metrics_number(s, "loss", m->loss), str_puts(s, ", ");
+    if (isfinite(m->kl)) metrics_number(s, "ce", m->ce), str_puts(s, ", ");
+    if (isfinite(m->kl)) metrics_number(s, "kl", m->kl), str_puts(s, ", ");
     metrics_number(s, "lr", m->lr), str_puts(s, ", ");
     metrics_number(s, "grad_norm", m->grad_norm), str_puts(s, ", ");
     metrics_decimals(s, "step_ms", m->seconds * 1e3, 3), str_puts(s, ", ");
@@ -77,6 +80,7 @@ static inline void metrics_json(Str *s, const StepMetrics *m, const DeviceReadin
                 {"gpu_energy_kwh", isfinite(d->energy_kwh), d->energy_kwh}};
     for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
         if (more[i].said) str_puts(s, ", "), metrics_number(s, more[i].name, more[i].value);
+    if (m->pairs) str_puts(s, m->pairs);
     if (m->more) str_puts(s, m->more);
     if (m->scores) str_puts(s, m->scores);
     str_puts(s, "}\n");

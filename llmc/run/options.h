@@ -63,7 +63,8 @@ static const Verb verbs[VERB_COUNT] = {
 #define RESUMES(X) X(RESUME_NO, "no") X(RESUME_AUTO, "auto")
 #define FORMATS(X)                                                                                                     \
     X(FORMAT_USUAL, "usual")                                                                                           \
-    X(FORMAT_TEXT, "text") X(FORMAT_CHAT, "chat") X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
+    X(FORMAT_TEXT, "text")                                                                                             \
+    X(FORMAT_CHAT, "chat") X(FORMAT_PREFERENCES, "preferences") X(FORMAT_GGUF, "gguf") X(FORMAT_FOLDER, "folder")
 #define MASTERS(X) X(MASTER_FP32, "fp32") X(MASTER_NONE, "none")
 #define DIGITS(X) X(DIGITS_THREE, "three") X(DIGITS_SINGLE, "single")
 enum { FORMATS(CHOICE_ENUM) };
@@ -214,7 +215,15 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, lora_dropout, "0", 0, 0.99, "", O_TRAIN | O_INFO,                                                          \
       "share of the adapter's input that is left out in training")                                                     \
     X(FLAG, lora_rs, "off", 0, 0, "off|on", O_TRAIN | O_INFO, "scale by lora_alpha / sqrt(lora_rank) (rsLoRA)")        \
+    X(CHOICE, base, "full", 0, 0, CHOICES(BASES), O_TRAIN | O_INFO,                                                    \
+      "how the matrices inside blocks, which stay as they are with --lora_rank, are kept in memory: full: as they are "\
+      "read; nf4: 4 bits a number, as bitsandbytes has them (QLoRA); q8: 8 bits, as GGUF's Q8_0")                      \
     X(REAL, lora_plus, "1", 0, 1e6, "", O_TRAIN, "learning rate of B as a multiple of that of A (LoRA+)")              \
+    X(PATH, teacher, "", 0, 0, "", O_TRAIN | O_INFO,                                                                   \
+      "a folder with a larger model of the same tokenizer: the loss is also how far the model's distributions are from " \
+      "its own (distillation); info: what memory it takes")                                                            \
+    X(REAL, distill_alpha, "0.5", 0, 1, "", O_TRAIN, "the share of that in the loss; the rest is cross entropy")       \
+    X(REAL, distill_temperature, "2", 0.01, 100, "", O_TRAIN, "at which both distributions are compared")              \
     X(PATH, adapter, "", 0, 0, "", O_GENERATE | O_CHAT | O_EVAL | O_DUMP | O_EXPORT,                                          \
       "a folder with an adapter of --model: of PEFT, a checkpoint, or a run's folder (its newest checkpoint)")         \
     X(FLAG, merge, "off", 0, 0, "off|on", O_EXPORT,                                                                    \
@@ -225,6 +234,14 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, adam_eps, "1e-8", 1e-30, 1, "", O_TRAIN | O_DUMP, "AdamW: added to the root of the second moment")         \
     X(CHOICE, optimizer, "adamw", 0, 0, CHOICES(OPTIMIZERS), O_TRAIN | O_DUMP | O_INFO,                                \
       "what moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them")               \
+    X(CHOICE, objective, "next", 0, 0, CHOICES(OBJECTIVES), O_TRAIN,                                                   \
+      "what is learnt: next: the next token; of pairs of answers (tokenize --format=preferences) dpo, ipo (both beside " \
+      "the model as it was, whose log-probabilities are stored beside the shards), simpo or orpo")                     \
+    X(REAL, beta, "0.1", 1e-9, 1e9, "", O_TRAIN,                                                                       \
+      "dpo, ipo, simpo: how much a log-probability is worth, and so how near the model stays to its reference; orpo: " \
+      "how much the pairs weigh beside the chosen answers")                                                            \
+    X(REAL, label_smoothing, "0", 0, 0.5, "", O_TRAIN, "dpo, simpo: the share of pairs that may be the wrong way round") \
+    X(REAL, simpo_gamma, "0.5", 0, 1e9, "", O_TRAIN, "simpo: by how much the chosen answer should be ahead")            \
     X(REAL, muon_lr, "0", 0, 10, "", O_TRAIN | O_DUMP, "Muon: peak learning rate of its matrices (0: --lr)")           \
     X(CHOICE, muon_scale, "rms", 0, 0, CHOICES(MUON_SCALES), O_TRAIN | O_DUMP,                                         \
       "Muon: its updates are as long as AdamW's, so that --lr and --weight_decay carry over (rms), or as its authors "  \
@@ -303,6 +320,10 @@ enum { MASTERS(CHOICE_ENUM) };
     X(INT, context, "0", 0, 1 << 24, "", O_CHAT,                                                                       \
       "positions for the history and the answer (0: the model's, at most " TEXT_OF(CHAT_CONTEXT) ")")                  \
     X(INT, tokens, "128", 1, 1 << 24, "", O_GENERATE | O_CHAT | O_TRAIN, "tokens to generate, at most")                         \
+    X(PATH, draft, "", 0, 0, "", O_GENERATE | O_CHAT,                                                                  \
+      "a folder with a small model of the same tokenizer, which proposes tokens: the model looks at several in a pass, " \
+      "and the text has the distribution that it has without (speculative decoding)")                                  \
+    X(INT, draft_tokens, "3", 1, 32, "", O_GENERATE | O_CHAT, "tokens that --draft proposes at a time")                \
     X(INT, samples, "1", 1, 1 << 20, "", O_GENERATE, "how many continuations to print")                                \
     X(REAL, temperature, "0.8", 0, 100, "", O_GENERATE | O_CHAT | O_TRAIN, "of sampling; 0 takes the likeliest token")          \
     X(INT, top_k, "50", 0, 1 << 24, "", O_GENERATE | O_CHAT | O_TRAIN, "sample among the K likeliest tokens (0: all)")          \
@@ -312,7 +333,8 @@ enum { MASTERS(CHOICE_ENUM) };
       "export: the file's: gguf, or folder: a Hugging Face model folder, of a model with its adapter merged; "          \
       "tokenize: the input's: text, or chat: JSON lines {messages: [{role, content}]}, also "                           \
       "{conversations: [{from, value}]} and {instruction, input, output}, by the chat template of the tokenizer's "     \
-      "folder (ChatML where it has none); usual: gguf, text")                                                           \
+      "folder (ChatML where it has none); preferences: pairs of answers, {prompt, chosen, rejected} as texts or lists " \
+      "of messages, by the same template; usual: gguf, text")                                                           \
     X(CHOICE, dtype, "f16", 0, 0, CHOICES(DTYPES), O_EXPORT, "data type of the matrices")                              \
     X(INT, seed, "1", 0, INT64_MAX, "", O_TRAIN | O_GENERATE | O_CHAT | O_DUMP,                                                 \
       "of the initial weights, the order of the data, and sampling")                                                   \

@@ -14,7 +14,10 @@ static inline bool passes_read(Trainer *t, int64_t position, Error *err) {
     for (int micro = 0; micro < t->micro_batches && ok; micro++) {
         int64_t first = position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
         SourceRows all = {t->inputs, t->targets, t->starts};
-        ok = t->source.next(&t->source, first, t->B, source_rows_behind(all, (int64_t)micro * (int64_t)pass), err);
+        SourceRows rows = source_rows_behind(all, (int64_t)micro * (int64_t)pass);
+        ok = t->source.next(&t->source, first, t->B, rows, err);
+        if (ok && t->pairs.rule.objective != OBJECTIVE_NEXT)
+            pair_passes_find(&t->pairs, micro, &t->source, &t->in.train, first, t->B, rows);
     }
     return ok;
 }
@@ -49,25 +52,33 @@ static inline void trainer_read_ahead(Trainer *t) {
     if (t->ahead_ok) model_send(t->model, &batch);
 }
 
-// How many targets of the step under way count, on all ranks: of conversations not all do. Called by all of them.
+// How many targets of the step under way count, on all ranks: of conversations not all do; and of how many targets or
+// pairs its loss is the mean. Called by all of them.
 static inline void trainer_count_targets(Trainer *t) {
     size_t n = (size_t)t->micro_batches * (size_t)t->B * (size_t)t->T;
-    t->step_targets = (double)t->step_tokens;
+    t->step_targets = t->step_items = (double)t->step_tokens;
     if (!t->source.documents) return;
     t->step_targets = 0;
     for (size_t i = 0; i < n; i++) t->step_targets += t->targets[i] >= 0;
     dist_sum(t->dist, &t->step_targets, 1);
+    t->step_items = t->step_targets;
+    if (t->pairs.rule.objective == OBJECTIVE_NEXT) return;
+    pair_passes_count(&t->pairs, t->micro_batches, t->dist);
+    t->step_items = t->pairs.step;
 }
 
 // Forward and backward over the step's sequences (gradient accumulation). The gradient is that of the mean loss over
-// all targets of the step, on all ranks.
+// all targets of the step, or all its pairs, on all ranks.
 static inline void trainer_passes(Trainer *t) {
     trainer_count_targets(t);
     for (int micro = 0; micro < t->micro_batches; micro++) {
         ModelBatch batch = trainer_batch(t, micro);
         int64_t first = t->state.position + ((int64_t)micro * t->dist->size + t->dist->rank) * t->B;
         model_place(t->model, (uint64_t)t->o->seed, first * t->T);
-        model_forward(t->model, &batch, 1.0 / t->step_targets, NULL);
+        PairBatch pairs;
+        if (t->pairs.rule.objective != OBJECTIVE_NEXT)
+            pairs = pair_passes_batch(&t->pairs, micro), model_pairs(t->model, &pairs);
+        model_forward(t->model, &batch, 1.0 / t->step_items, NULL);
         model_backward(t->model, micro == t->micro_batches - 1);
     }
 }

@@ -15,6 +15,7 @@ checkpoint that the run goes on from.
 #include "followers.h"
 #include "inputs.h"
 #include "metrics.h"
+#include "objectives.h"
 #include "preflight.h"
 #include "room.h"
 #include "rule.h"
@@ -23,6 +24,7 @@ checkpoint that the run goes on from.
 #include "score.h"
 #include "scores.h"
 #include "stop.h"
+#include "teach.h"
 
 typedef struct {
     const Options *o;
@@ -58,6 +60,9 @@ typedef struct {
     Str lr_test;         // what the line of step 1 in the metrics tells of --lr=auto
 
     EmbeddingCounts embeddings; // of --init_embeddings
+    Teacher teacher;
+    Str taught;           // its line of run.json
+    double teacher_flops; // a token; 0: there is none
 
     int B, T, recompute;
     Str fit;                   // what was chosen by the memory, for the log
@@ -66,6 +71,8 @@ typedef struct {
     int32_t *inputs, *targets; // (micro_batches, B, T) each: of the step that comes
     int32_t *starts;           // (micro_batches, B, T), of conversations; else NULL
     double step_targets;       // that count in it, on all ranks
+    double step_items;         // that its loss is the mean of: those targets, or pairs
+    PairPasses pairs;          // of --objective
     double data_seconds;       // to read them
     bool data_ok;              // they could be read
     Error data_err;            // why not
@@ -99,13 +106,39 @@ static inline void trainer_load_checkpoint(Trainer *t, const char *folder) {
                &err);
 }
 
+// Could all numbers become codes? The scales of q8 are f16: from 8.3 million on, a block's numbers are not.
+static inline bool trainer_base_fits(const Trainer *t, Error *err) {
+    const Config *c = &t->in.config;
+    if (t->o->base != BASE_Q8) return true;
+    ParamTable table = param_table(c);
+    float *values = (float *)mem_alloc(sizeof(float) * DISK_PIECE);
+    bool ok = true;
+    for (int i = 0; ok && i < table.count; i++) {
+        const Param *p = &table.items[i];
+        if (p->group != GROUP_MATRIX) continue;
+        for (size_t at = 0; ok && at < p->count; at += DISK_PIECE) {
+            Param piece = param_piece(p, at, p->count - at < DISK_PIECE ? p->count - at : DISK_PIECE);
+            model_get(t->model, MODEL_WEIGHT, &piece, values, t->dist->rank);
+            ok = all_finite(values, piece.count);
+        }
+        if (!ok)
+            error_set(err, "--base=q8: numbers of %s in %s are above 8.3 million, more than Q8_0 can hold: take nf4",
+                      p->name, t->o->model);
+    }
+    free(values);
+    param_table_free(&table);
+    return ok;
+}
+
 // The frozen weights that an adapter stands on, which no checkpoint holds.
 static inline void trainer_load_base(Trainer *t) {
     const RunInputs *in = &t->in;
     Error err;
     if (!in->config.lora.rank) return;
     dist_agree(t->dist, folder_load_weights(t->model, &in->tables.array[0], &in->config, t->o->model, &err), &err);
-    log_line(&t->log, "the adapter stands on the weights of %s", t->o->model);
+    dist_agree(t->dist, trainer_base_fits(t, &err), &err);
+    log_line(&t->log, "the adapter stands on the weights of %s%s", t->o->model,
+             base_said(&in->config, t->o->base).text);
 }
 
 // The weights of --model, whose vocabulary may be smaller; tokens that nobody has trained begin as the mean of others.
@@ -134,9 +167,26 @@ static inline bool trainer_load_start(Trainer *t) {
     return weights;
 }
 
+// The references of pairs that are missing, by the weights that the run begins with, which the model has.
+static inline void trainer_references(Trainer *t) {
+    References *r = &t->pairs.references;
+    double start = clock_seconds();
+    int64_t missing = r->missing;
+    if (!r->count) return;
+    if (missing) {
+        Evaluation e = {t->model, t->source, NULL, t->dist, t->B, 0, NULL, NULL};
+        const char *numbers = model_precision(t->model) == PRECISION_BF16 ? "bf16" : "fp32";
+        references_compute(r, &e, path_of("%s, %s", engine_name(), numbers).text);
+    }
+    log_line(&t->log, "references: %lld pairs by the model of hash %016" PRIx64 ", %lld of them stored; %.1f s",
+             (long long)(r->stored + missing), r->model, (long long)r->stored, clock_seconds() - start);
+}
+
 static inline void trainer_load(Trainer *t, const char *checkpoint) {
     trainer_load_base(t);
+    if (*checkpoint && t->pairs.references.missing && !t->in.config.lora.rank) trainer_load_start(t);
     if (*checkpoint) {
+        trainer_references(t);
         trainer_load_checkpoint(t, checkpoint);
         log_line(&t->log, "resumed from %s", checkpoint);
         log_notes(&t->log, &t->notes);
@@ -151,6 +201,7 @@ static inline void trainer_load(Trainer *t, const char *checkpoint) {
     } else {
         log_line(&t->log, "new weights from seed %lld", (long long)t->o->seed);
     }
+    if (!*checkpoint) trainer_references(t);
 }
 
 // Has the run made its last step?
@@ -195,6 +246,10 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
     log_text(log, "options: {%s\n}", options);
     log_line(log, "device: %s; %d rank%s", model_device(t->model), t->dist->size, t->dist->size == 1 ? "" : "s");
     inputs_log(log, &t->in, o);
+    if (o->objective != OBJECTIVE_NEXT)
+        log_line(log,
+                 "objective: %s, beta %g, label smoothing %g, gamma %g; the loss is the mean over pairs of answers",
+                 objective_name(o->objective), o->beta, o->label_smoothing, o->simpo_gamma);
     double epochs = (double)o->steps * ((double)t->step_tokens / t->T) / (double)t->source.sequences;
     char steps[64];
     if (o->time_budget > 0) snprintf(steps, sizeof steps, "as many steps as fit into %g minutes", o->time_budget);
@@ -215,6 +270,12 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
                  (double)last / 3 / (double)t->step_tokens);
     log_line(log, "FLOPs a token: %.3e = %s; peak %.1f GFLOP/s", t->flops_per_token, flops_formula(&t->in.config),
              t->peak_flops / 1e9);
+    if (*o->teacher)
+        log_line(log,
+                 "teacher: %s, %.2fM parameters, hash %016" PRIx64 "; the loss is %g of cross entropy and %g x %g^2 of "
+                 "the divergence from its distribution, at temperature %g; its pass: %.3e FLOPs a token",
+                 o->teacher, teacher_parameters(&t->teacher) / 1e6, t->teacher.hash, 1 - o->distill_alpha,
+                 o->distill_alpha, o->distill_temperature, o->distill_temperature, t->teacher_flops);
     if (o->by_size.size) log_line(&t->log, "by the preset's size: %s", o->by_size.data);
     if (o->optimizer != OPTIMIZER_ADAMW) trainer_log_muon(t);
     if (!trainer_lr_open(t)) trainer_log_schedule(t);
@@ -223,7 +284,8 @@ static inline void trainer_log_run(Trainer *t, const char *options) {
 // An option that changes nothing beside the others is an error: whoever gave it expects something of it.
 static inline bool trainer_options_effective(const Options *o, Error *err) {
     const bool muon = o->optimizer != OPTIMIZER_ADAMW, normuon = o->optimizer == OPTIMIZER_NORMUON,
-               samples = o->sample_every > 0;
+               samples = o->sample_every > 0, pairs = o->objective != OBJECTIVE_NEXT,
+               smoothed = o->objective == OBJECTIVE_DPO || o->objective == OBJECTIVE_SIMPO;
     const struct {
         const char *name, *needs;
         bool met;
@@ -240,11 +302,17 @@ static inline bool trainer_options_effective(const Options *o, Error *err) {
                  {"lora_dropout", "--lora_rank", o->lora_rank > 0},
                  {"lora_rs", "--lora_rank", o->lora_rank > 0},
                  {"lora_plus", "--lora_rank", o->lora_rank > 0},
+                 {"base", "--lora_rank", o->lora_rank > 0},
+                 {"beta", "--objective=dpo, ipo, simpo or orpo", pairs},
+                 {"label_smoothing", "--objective=dpo or simpo", smoothed},
+                 {"simpo_gamma", "--objective=simpo", o->objective == OBJECTIVE_SIMPO},
                  {"decay_fraction", "--lr_schedule=wsd", o->lr_schedule == SCHEDULE_WSD},
                  {"final_lr_fraction", "a --lr_schedule that is not constant", o->lr_schedule != SCHEDULE_CONSTANT},
                  {"sample_prompt", "--sample_every", samples},
                  {"eval_every", "--eval_tasks", *o->eval_tasks != 0},
                  {"truncate", "--eval_tasks", *o->eval_tasks != 0},
+                 {"distill_alpha", "--teacher", *o->teacher != 0},
+                 {"distill_temperature", "--teacher", *o->teacher != 0},
                  {"spike_limit", "--spike_action=skip or rollback", o->spike_action != SPIKE_NONE}};
     Options usual;
     Str was, is;
@@ -349,9 +417,11 @@ static inline ModelSetup trainer_setup(const Trainer *t) {
     setup.no_master = o->master_weights == MASTER_NONE;
     setup.zero = (int)o->zero;
     setup.zero_group = (int)o->zero_group;
+    setup.base = o->base;
     setup.threads = (int)o->threads;
     setup.gradients = true;
     setup.muon = muon_rule(o);
+    setup.teacher = *o->teacher ? &t->teacher.config : NULL;
     setup.dist = t->dist;
     return setup;
 }
@@ -457,7 +527,8 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     Error err;
     dist_agree(dist, preflight_ranks(options, dist, &err), &err);
     dist_agree(dist,
-               trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) &&
+               trainer_schedule(t, &err) && inputs_open(&t->in, o, &err) && objective_check(&t->in, o, &err) &&
+                   teacher_open(&t->teacher, &t->in, o, &err) &&
                    (o->batch_size == INT_AUTO ? trainer_batches_free(t, &err) : trainer_batches(t, &err)),
                &err);
     Str s;
@@ -470,9 +541,10 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     t->state.seed = o->seed;
     t->state.seq_len = o->seq_len;
     t->state.data = t->source.fingerprint;
-    bool ok = dist->rank > 0 ||
-              (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
-               trainer_same_tokenizer(t, checkpoint->text, &err));
+    bool ok =
+        dist->rank > 0 ||
+        (run_folder_lock(&t->lock, o->out, &err) && run_folder_find(checkpoint, &t->state, &t->notes, o, &err) &&
+         trainer_same_tokenizer(t, checkpoint->text, &err) && teacher_same(&t->teacher, checkpoint->text, o, &err));
     t->finished = trainer_over(t);
     ok = ok && (dist->rank > 0 || t->finished ||
                 preflight_disk(o->out, keep, checkpoint_bytes(&t->in.tables), t->state.step, o->steps, &err));
@@ -496,7 +568,12 @@ static inline void trainer_preflight(Trainer *t, const CheckpointKeep *keep, con
     if (!t->finished && weights)
         dist_agree(dist, other ? embeddings_check(o, &err) : folder_check_weights(&there, from, &err), &err);
     if (t->finished) return;
-    dist_agree(dist, dist->rank > 0 || !o->lora_rank || adapter_base(&t->in.base, o->model, &err), &err);
+    bool reference = objective_has_reference(o->objective);
+    dist_agree(dist, dist->rank > 0 || !(o->lora_rank || reference) || adapter_base(&t->in.base, o->model, &err), &err);
+    References *r = &t->pairs.references;
+    if (reference) r->sets[r->count++] = &t->in.train;
+    if (reference && o->val_every > 0) r->sets[r->count++] = &t->in.val;
+    references_open(r, t->in.base, dist);
     dist_agree(dist, engine_preflight(dist, &err), &err);
     dist_agree(dist, trainer_fit(t, &err), &err);
 }
@@ -511,10 +588,11 @@ static inline void trainer_settings(Trainer *t, const Options *o, Dist *dist) {
     t->data_ok = true;
     t->ahead = -1;
     t->metrics.steps = o->steps;
-    t->metrics.val_loss = t->metrics.val_bits = (double)NAN;
+    t->metrics.val_loss = t->metrics.val_bits = t->metrics.ce = t->metrics.kl = (double)NAN;
     SpikeRule spikes = {o->spike_window, o->spike_threshold, o->spike_action, o->spike_limit};
     Stop stop = {dist, path_of("%s/stop", o->out), clock_seconds(), o->max_minutes, 0};
     t->budget.limit = 60 * o->time_budget;
+    t->pairs.rule = objective_of_options(o);
     t->budget.clock = clock_seconds;
     t->spikes = spikes;
     t->stop = stop;
@@ -533,6 +611,7 @@ static inline void trainer_room(Trainer *t, const ModelSetup *setup) {
     param_table_free(&all);
     double kv = (double)c->kv_heads * c->head_size * c->layers;
     if (o->sample_every && need.model.host) need.other += 2 * sizeof(float) * kv * t->T;
+    if (need.model.host) need.other += fit_teacher(setup, 0);
     dist_agree(t->dist,
                room_check(&t->memory, &need, "training",
                           "take a smaller --batch_size or --seq_len, --recompute=block, --background_checkpoints=off "
@@ -555,6 +634,9 @@ static inline void trainer_make_model(Trainer *t) {
     t->state.recompute = t->recompute;
     t->state.batch_size = t->B;
     t->flops_per_token = config_flops_per_token(&t->in.config, t->T);
+    if (!setup.teacher) return;
+    teacher_load(&t->teacher, t->model, &setup, o);
+    t->teacher_flops = config_flops_per_token(setup.teacher, t->T) / 3; // the forward pass
 }
 
 static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
@@ -574,6 +656,8 @@ static inline void trainer_open_writer(Trainer *t, const CheckpointKeep *keep) {
     t->saving.log = &t->log;
     t->saving.mix = &t->in.mix;
     t->saving.base = o->lora_rank ? t->in.base : 0;
+    if (*o->teacher) teacher_json(&t->taught, &t->teacher, o);
+    t->saving.more = t->taught.data;
     dist_agree(t->dist, checkpoint_writer_open(w, &err), &err);
     checkpoint_probe(w);
 }
@@ -653,6 +737,7 @@ static inline void trainer_prepare(Trainer *t, const Options *o, Dist *dist) {
     t->inputs = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     t->targets = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
     if (t->source.documents) t->starts = (int32_t *)mem_alloc(sizeof(int32_t) * tokens);
+    pair_passes_open(&t->pairs, t->micro_batches, t->B, t->T);
     Evaluation v =
         {t->model, source_of_dataset(&t->in.val, false, 0), &t->in.tokenizer, dist, t->B, o->val_tokens, NULL, NULL};
     t->validation = v;
@@ -688,11 +773,13 @@ static inline void trainer_close(Trainer *t) {
     free(t->memory.data);
     free(t->fit.data);
     free(t->lr_test.data);
+    free(t->taught.data);
     account_free(&t->account);
     free(t->line.data);
     free(t->inputs);
     free(t->targets);
     free(t->starts);
+    pair_passes_free(&t->pairs);
     if (t->lock > 0) close(t->lock);
     free(t->notes.data);
     t->dist->watchdog = NULL;

@@ -24,7 +24,15 @@ static inline bool report_runs(const Options *o, Error *err) {
     Report r;
     memset(&runs, 0, sizeof runs);
     memset(&r, 0, sizeof r);
+    View one; // for its way of reading numbers
+    memset(&one, 0, sizeof one);
+    double grams;
     bool ok = path_expand(&runs, o->run, err);
+    if (ok && *o->facts && runs.count > 1)
+        ok = error_set(err, "--facts are of one run, and --run names %d", runs.count);
+    ok = ok && facts_load(&r.facts, o->facts, err);
+    one.facts = r.facts;
+    ok = ok && view_number(&grams, &one, FACT_grid_intensity, err);
     if (ok && runs.count > REPORT_RUNS)
         ok = error_set(err, "--run names %d runs, at most %d can be compared", runs.count, REPORT_RUNS);
     for (int i = 0; ok && i < runs.count; i++) ok = report_is_run(runs.items[i], err);
@@ -37,6 +45,7 @@ static inline bool report_runs(const Options *o, Error *err) {
         print_line("%s: %d run%s, %lld step%s of the first", out.text, r.count, r.count == 1 ? "" : "s",
                    (long long)r.views[0]->step, r.views[0]->step == 1 ? "" : "s");
     for (int i = 0; i < r.count; i++) run_view_close(r.views[i]);
+    facts_free(&r.facts);
     str_list_free(&runs);
     return ok;
 }
@@ -47,7 +56,7 @@ static inline int verb_report(const Options *o, Dist *dist) {
     if (!*o->run == !*o->model)
         fail("report needs --run=RUN[,RUN...], for a page on runs, or --model=FOLDER, for the papers of a model");
     if (*o->model && *o->out) fail("--out is for report --run; the papers of a model lie in its folder");
-    if (*o->run && (*o->facts || o->check)) fail("--facts and --check are for report --model");
+    if (*o->run && o->check) fail("--check is for report --model");
     if (*o->model) return account_main(o->model, o->facts, o->check);
     if (!report_runs(o, &err)) fail("%s", err.text);
     return EXIT_DONE;

@@ -86,6 +86,7 @@ enum { REPORT_CHARTS = sizeof report_charts / sizeof *report_charts };
 typedef struct {
     RunView *views[REPORT_RUNS];
     int count;
+    Facts facts; // --facts of a single run: what only a person knows of its cost
 } Report;
 
 static inline void report_curve(Str *s, const Report *r, const char *key, const ChartLook *look, int64_t steps) {
@@ -369,16 +370,62 @@ static inline void report_data(Str *s, const RunView *v) {
     str_puts(s, "</table></div></section>\n");
 }
 
-static inline void report_cost(Str *s, const RunView *v) {
+// Device hours, computation and energy as the record of the newest checkpoint has them, and what comes of that.
+static inline void report_record(Str *s, const RunView *v, const Facts *facts) {
+    JsonDoc doc;
+    Error err;
+    int64_t *steps;
+    int count;
+    double hours, wall = view_wall(v, &hours);
+    bool listed = checkpoint_list(&steps, &count, v->folder.text, &err) && count > 0;
+    Path path = path_of("%.3000s/run.json", checkpoint_folder(v->folder.text, listed ? steps[count - 1] : 0).text);
+    const Json *root = listed ? json_load(&doc, path.text, &err) : NULL, *account = json_get(root, "account"),
+               *totals = json_get(account, "totals"), *starts = json_get(account, "starts"), *newest = NULL;
+    double none = (double)NAN, kwh = json_number(json_get(totals, "energy_kwh"), none), grams = none;
+    for (const Json *j = json_is(starts, JSON_ARRAY) ? starts->child : NULL; j; j = j->next) newest = j;
+    const char *method = json_string(json_get(totals, "energy_method"), ""), *said = facts->values[FACT_grid_intensity],
+               *price = facts->values[FACT_training_cost];
+    if (totals) {
+        report_row(s, "recorded up to step", number_whole(json_integer(json_get(root, "step"), 0)).text);
+        report_row(s, "device hours",
+                   path_of("%.4g %s hours, measured", json_number(json_get(totals, "device_hours"), none),
+                           json_string(json_get(totals, "device_kind"), "device"))
+                       .text);
+        report_row(s, "computation", path_of("%.3e FLOP, counted", json_number(json_get(totals, "flops"), none)).text);
+        report_row(s, "energy",
+                   path_of("%.4g kWh, %s: %.500s", kwh, *method ? method : "not said how",
+                           json_string(json_get(json_get(newest, "energy"), "source"), "?"))
+                       .text);
+    } else if (v->starts && wall > 0)
+        report_row(s, "device hours",
+                   path_of("%.4g%s", hours, v->devices > 1 ? path_of(" on %.0f ranks", v->devices).text : "").text);
+    if (!totals && v->kwh > 0)
+        report_row(s, "energy",
+                   path_of("%.4g kWh, measured, of the GPU%s", v->kwh * fmax(1, v->devices),
+                           v->devices > 1 ? "s (that of rank 0, times the ranks)" : " alone")
+                       .text);
+    else if (!totals)
+        report_row(s, "energy", "not known yet: no device says what it draws, and no checkpoint has a record");
+    if (said) grams = strtod(said, NULL); // checked when it was read
+    if (said && isfinite(kwh))
+        report_row(s, "CO2 equivalent",
+                   path_of("%.4g g, %s: %.4g kWh x %.4g g/kWh", kwh * grams, *method ? method : "not said how", kwh,
+                           grams)
+                       .text);
+    else
+        report_row(s, "CO2 equivalent",
+                   "open: grams a kWh stand in a facts file (grid_intensity); report --facts=FILE");
+    report_row(s, "money", price ? price : "open: only a person knows (training_cost); report --facts=FILE");
+    if (root) json_free(&doc);
+    free(steps);
+}
+
+static inline void report_cost(Str *s, const RunView *v, const Facts *facts) {
     double hours, wall = view_wall(v, &hours), flops = json_number(json_get(v->start, "flops_per_token"), (double)NAN);
     if (!isfinite(flops)) flops = json_number(json_get(view_model(v), "flops_per_token"), (double)NAN);
     const Series *mfu = view_series(v, "mfu");
     str_puts(s, "<section><h2>What it cost</h2>\n<div class=\"card\"><table>\n");
-    if (v->starts) {
-        report_row(s, "wall time", number_time(wall).text);
-        report_row(s, "device hours",
-                   path_of("%.4g%s", hours, v->devices > 1 ? path_of(" on %.0f ranks", v->devices).text : "").text);
-    }
+    if (v->starts) { report_row(s, "wall time", number_time(wall).text); }
     report_row(s, "in steps",
                path_of("%s%s", number_time(v->seconds).text,
                        v->starts && wall > 0 && v->seconds <= wall
@@ -389,12 +436,7 @@ static inline void report_cost(Str *s, const RunView *v) {
     if (isfinite(flops)) report_row(s, "model FLOPs", path_of("%.3e", flops * (double)v->tokens).text);
     if (mfu && mfu->count)
         report_row(s, "mean share of the peak", path_of("%.3g %%", 100 * series_recent(mfu, mfu->count)).text);
-    if (v->kwh > 0)
-        report_row(s, "energy",
-                   path_of("%.4g kWh, of the GPU%s", v->kwh * fmax(1, v->devices),
-                           v->devices > 1 ? "s (that of rank 0, times the ranks)" : " alone")
-                       .text);
-    else report_row(s, "energy", "no device says what it draws; the checkpoint's run.json has an estimate");
+    report_record(s, v, facts);
     str_puts(s, "</table></div></section>\n");
 }
 
@@ -412,8 +454,14 @@ static inline void report_events(Str *s, const RunView *v) {
     str_puts(s, "<section><h2>Restarts and events</h2>\n<div class=\"card tall\">");
     if (!v->happened_count && !v->spike_count) str_puts(s, "<p class=\"sub\">None.</p>");
     else str_puts(s, "<table><tr><th>time</th><th class=\"r\">step</th><th>what</th><th></th></tr>\n");
-    for (int i = 0; i < v->happened_count; i++) report_event(s, &v->happened[i]);
-    for (int i = 0; i < v->spike_count; i++) report_event(s, &v->spikes[i]);
+    int spike = 0; // those have no time: before what was noted at a later step
+    for (int i = 0; i < v->happened_count; i++) {
+        bool start = strcmp(v->happened[i].kind, "start") == 0;
+        while (!start && spike < v->spike_count && v->spikes[spike].step <= v->happened[i].step)
+            report_event(s, &v->spikes[spike++]);
+        report_event(s, &v->happened[i]);
+    }
+    while (spike < v->spike_count) report_event(s, &v->spikes[spike++]);
     if (v->happened_count || v->spike_count) str_puts(s, "</table>");
     if (out) str_printf(s, "<p class=\"n\">%d more between them stand in events.jsonl and metrics.jsonl.</p>", out);
     if (v->unreadable)
@@ -446,7 +494,7 @@ static inline void report_one(Str *s, const Report *r, double now) {
     report_samples(s, v);
     str_puts(s, "<div class=\"cols\">\n");
     report_scores(s, v);
-    report_cost(s, v);
+    report_cost(s, v, &r->facts);
     report_data(s, v);
     report_events(s, v);
     report_model(s, v);

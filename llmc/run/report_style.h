@@ -59,7 +59,8 @@ static const char *const report_style[] = {
     "var(--line);text-align:left;vertical-align:top;"
     "overflow-wrap:anywhere}tr:last-child td{border-bottom:0}th{color:var(--soft);font-weight:500;font-size:13px;"
     "white-space:nowrap}td.r,th.r{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}td:last-child,"
-    "th:last-child{padding-right:0}td.w{white-space:nowrap}\n",
+    "th:last-child{padding-right:0}td.w{white-space:nowrap}td.soft{"
+    "overflow-wrap:break-word}\n",
     ".sample{padding:10px 14px;margin-bottom:10px}.sample h3{margin:0 0 "
     "4px;font-size:13px;font-weight:600;color:var(--soft)}"
     ".sample p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;max-width:80ch}.sample mark{background:none;"

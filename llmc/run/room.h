@@ -20,7 +20,7 @@ typedef struct {
 } RoomNeed;
 
 static inline double model_memory_sum(const ModelMemory *m) {
-    return m->weights + m->gradients + m->moments + m->activations + m->buffers;
+    return m->weights + m->gradients + m->moments + m->activations + m->buffers + m->shared;
 }
 
 // What a device holds is not the host's.
@@ -36,15 +36,20 @@ static inline double room_scratch(const ParamTable *t, const Config *c, bool fre
     return (double)sizeof(float) * (disk > init ? disk : init);
 }
 
-// The parts of a sum that are there, as text.
-static inline void room_parts(Str *s, const RoomNeed *n) {
-    const ModelMemory none = {0, 0, 0, 0, 0, true}, *m = n->model.host ? &n->model : &none;
+// The parts of a sum that are there, as text. m: NULL, or of the model.
+static inline void room_parts(Str *s, const ModelMemory *m, const RoomNeed *n) {
+    const ModelMemory none = {0, 0, 0, 0, 0, 0, true};
+    if (!m) m = &none;
     const struct {
         const char *name;
         double bytes;
-    } parts[] = {{"weights", m->weights}, {"gradients", m->gradients},
-                 {"moments", m->moments}, {"activations", m->activations},
-                 {"buffers", m->buffers}, {"the copy for checkpoints", n->copy},
+    } parts[] = {{"weights", m->weights},
+                 {"gradients", m->gradients},
+                 {"moments", m->moments},
+                 {"activations", m->activations},
+                 {"buffers", m->buffers},
+                 {"keys and values of what tasks begin with", m->shared},
+                 {"the copy for checkpoints", n->copy},
                  {"scratch", n->other}};
     const char *comma = "";
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -52,6 +57,23 @@ static inline void room_parts(Str *s, const RoomNeed *n) {
         str_printf(s, "%s%s %.3f", comma, parts[i].name, parts[i].bytes / MEM_GIB);
         comma = ", ";
     }
+}
+
+// Does what a model takes fit into the memory of this rank's device? Of the host's memory asks room_check.
+static inline bool room_on_device(const ModelMemory *m, const char *what, const char *advice, const Dist *d,
+                                  Error *err) {
+    const RoomNeed none = {{0, 0, 0, 0, 0, 0, false}, 0, 0};
+    double room = m->host ? 0 : engine_memory(d), need = model_memory_sum(m); // 0: not known
+    if (room <= 0 || need <= room || !memory_checked()) return true;
+    Str parts;
+    memset(&parts, 0, sizeof parts);
+    room_parts(&parts, m, &none);
+    error_set(err,
+              "%s needs %.3f GiB of the device's memory (%s), and of what is free there a model may take %.3f GiB: %s; "
+              "LLMC_MEMORY_CHECK=off in the environment starts all the same",
+              what, need / MEM_GIB, parts.data ? parts.data : "", room / MEM_GIB, advice);
+    free(parts.data);
+    return false;
 }
 
 typedef struct {
@@ -92,7 +114,7 @@ static inline bool room_check(Str *note, const RoomNeed *n, const char *what, co
     free(all);
     Str parts;
     memset(&parts, 0, sizeof parts);
-    room_parts(&parts, n);
+    room_parts(&parts, n->model.host ? &n->model : NULL, n);
     const char *list = parts.data ? parts.data : "";
     bool ok = true;
     str_printf(note, "memory: %.3f GiB needed%s%s%s; ", mine.need / MEM_GIB, *list ? " (" : "", list, *list ? ")" : "");

@@ -174,6 +174,8 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
     static const char *const optimizers[] = {OPTIMIZERS(CHOICE_NAME)}; // a record of before has none
     const char *optimizer = json_string(json_get(json_get(r.root, "options"), "optimizer"), optimizers[0]);
     bool same_optimizer = strcmp(optimizer, optimizers[o->optimizer]) == 0;
+    Path base = path_of("%.100s", json_string(json_get(json_get(r.root, "options"), "base"), base_name(BASE_FULL)));
+    text_make_printable(base.text);
     if (changed.size) text_make_printable(changed.data); // the record may be anybody's
     if (changed.size) str_printf(notes, "options changed since that checkpoint, old -> new: %s\n", changed.data);
     free(changed.data);
@@ -189,6 +191,11 @@ static inline bool run_folder_find(Path *folder, RunState *state, Str *notes, co
                          "--lr=auto chooses before the first step, and %s stands at step %lld of a run that was given "
                          "a number: give --lr one",
                          folder->text, (long long)s.step);
+    if (strcmp(base.text, base_name(o->base)) != 0)
+        return error_set(err,
+                         "%s belongs to a run with --base=%s, not %s; a run resumes only as what it was: choose "
+                         "another --out",
+                         folder->text, base.text, base_name(o->base));
     if (other)
         return error_set(err,
                          "%s belongs to a run with another %s; a run resumes only as what it was: choose another --out",

@@ -19,6 +19,7 @@ typedef struct {
     Log *log;
     Account *account; // the record of the run; NULL: none
     const Mix *mix;   // of the training data
+    const char *more; // further lines of run.json
     uint64_t base;    // what an adapter stands on (adapter_base); 0: there is none
     int count;        // begun, and how long training stood still for them, seconds
     double stalled;
@@ -74,7 +75,8 @@ static inline void saving_start(Saving *s, const RunState *state, const Options 
     memset(&run, 0, sizeof run);
     run_state_json(&run, state);
     mix_json(&run, s->mix, state->position);
-    if (w->config->lora.rank) adapter_base_json(&run, w->base, s->base);
+    if (w->config->lora.rank) adapter_base_json(&run, w->base, s->base, o->base);
+    if (s->more) str_puts(&run, s->more);
     if (s->account) {
         AccountNow now = account_now(s->account, w->model, w->dist);
         if (w->dist->rank == 0) account_json(&run, s->account, &now, model_device(w->model));

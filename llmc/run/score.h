@@ -3,22 +3,25 @@ score.h: the log likelihoods of requests (tasks.h), by forward passes over many 
 
 Requests with the same input are one sequence, which is computed once: choices of one token behind one context (the
 letters of an examination, Ja and Nein) cost one pass, not one each. Their last tokens are looked up in one row of
-logits. Sequences of an item that begin alike (the context of its choices, a pair up to the word in question) are a
-family: with Scorer.share their beginning is computed once, in a pass of its own over those of the families of a batch,
-and the rest behind its keys and values (model_share).
+logits. With Scorer.share what sequences of a file begin with is computed once, and the rest behind its keys and values
+(model_share; prefix caching). stems.h finds it on two levels: roots, which many sequences have (the examples of a
+few-shot form), each in a pass of its own once a rank; and families (the context of an item's choices, a pair up to the
+word in question), those of a batch together, behind their root.
 
-Families are sorted by how much they share, and a batch has such that share as much; other sequences by their length,
-longest first. So those of a batch are of about the same length, and short ones are filled up behind their end, which
-causal attention does not see. Batch i is computed by rank i % ranks. Which sequences share a batch depends on
---batch_size; what is computed of one does not depend on the others, on their number, or on the length of the batch:
-with train_gpt_cpu scores have the same bits for any number of ranks, threads and sequences a batch. They differ in the
-last digits from those without sharing, since attention adds up in blocks of queries, and with train_gpt, where a
-matrix product of another shape may be summed in another order.
+Sequences are sorted by root, by how much they share, and by family; those that share nothing by their length, longest
+first. A batch has such of one root that share as much. So those of a batch are of about the same length, and short ones
+are filled up behind their end, which causal attention does not see. Batch i is computed by rank i % ranks. Which
+sequences share a batch depends on --batch_size; what is computed of one depends on its file alone, and not on the
+others of the batch, on their number, or on the length of the batch: with train_gpt_cpu scores have the same bits for
+any number of ranks, threads and sequences a batch. They differ in the last digits from those without sharing, since
+attention adds up in blocks of queries, and with train_gpt, where a matrix product of another shape may be summed in
+another order.
 */
 #ifndef LLMC_SCORE_H
 #define LLMC_SCORE_H
 
 #include "../engine.h"
+#include "stems.h"
 #include "tasks.h"
 
 // A batch has as many rows at least: for fewer train_gpt_cpu's products add up in another order (LINEAR_FEW_ROWS).
@@ -28,15 +31,15 @@ enum { SCORE_ROWS = 8 };
 typedef struct {
     size_t first;
     int count;
-    int item;   // of its first request, over all tasks
-    int shared; // tokens that those of its item have in common and may share; 0: none
+    int root, family; // of ScoreRun.stems, or -1
+    int shared;       // tokens of the longer of both; 0: it has none
 } ScoreSequence;
 
-// Sequences that are computed together: --batch_size at most, or a larger family. prefix: tokens that its families
-// share, 0: none do.
+// Sequences that are computed together: --batch_size at most, or a larger family. prefix: tokens that each shares, 0:
+// none do; rooted: those of them that are the root's, 0: there is none.
 typedef struct {
     size_t first;
-    int n, prefix;
+    int n, root, rooted, prefix;
 } ScoreBatch;
 
 typedef struct {
@@ -57,14 +60,18 @@ static inline int score_seq_len(const TaskSet *set, int positions) {
 typedef struct {
     const Scorer *scorer;
     TaskSet *set;
-    TaskRequest **order;      // (request_count) longest first, the same inputs beside each other
+    TaskRequest **order;      // (request_count) by task and tokens, the same inputs beside each other
     ScoreSequence *sequences; // (count)
     size_t count;
+    Stems stems;
+    int *asked;          // (stems.count): the first token that any of its sequences asks for
     ScoreBatch *batches; // (batch_count)
     size_t batch_count;
+    int root;                      // whose keys and values the model has, of stems; -1: none
     int32_t *inputs, *targets;     // (B, T)
-    float *losses, *prefix_losses; // (B, T), (B / 2, P): of the batch's rows, and of what they share
-    int32_t *row_of;               // (most): of a batch's rows, the family
+    float *losses, *prefix_losses; // (B, T), (B / 2, P): of the batch's rows, and of its families behind their root
+    float *root_losses;            // (T)
+    int32_t *row_of, *root_row;    // (most), (B): of a batch's rows, the family; of families, the root's: 0
 } ScoreRun;
 
 static inline const int32_t *request_ids(const TaskSet *set, const TaskRequest *q) { return set->ids.items + q->at; }
@@ -72,74 +79,97 @@ static inline const int32_t *request_ids(const TaskSet *set, const TaskRequest *
 static inline int score_order(const void *a, const void *b, void *context) {
     const TaskRequest *x = *(TaskRequest *const *)a, *y = *(TaskRequest *const *)b;
     const TaskSet *set = (const TaskSet *)context;
-    if (x->count != y->count) return x->count > y->count ? -1 : 1;
-    int order = memcmp(request_ids(set, x), request_ids(set, y), sizeof(int32_t) * (size_t)(x->count - 1));
-    return order ? order : x < y ? -1 : 1;
+    size_t least = (size_t)int64_min(x->count, y->count) - 1;
+    if (x->task != y->task) return x->task < y->task ? -1 : 1;
+    int order = memcmp(request_ids(set, x), request_ids(set, y), sizeof(int32_t) * least);
+    if (order) return order;
+    if (x->count != y->count) return x->count < y->count ? -1 : 1;
+    return x < y ? -1 : 1;
 }
 
 static inline bool score_same_input(const TaskSet *set, const TaskRequest *x, const TaskRequest *y) {
-    return x->count == y->count &&
+    return x->task == y->task && x->count == y->count &&
            memcmp(request_ids(set, x), request_ids(set, y), sizeof(int32_t) * (size_t)(x->count - 1)) == 0;
 }
 
-// Those that share, by how much, families together; behind them the others as they were: longest first.
-static inline int score_sequence_order(const void *a, const void *b) {
+static inline int score_sequence_order(const void *a, const void *b, void *context) {
     const ScoreSequence *x = (const ScoreSequence *)a, *y = (const ScoreSequence *)b;
+    TaskRequest *const *order = (TaskRequest *const *)context;
+    int n = order[x->first]->count, m = order[y->first]->count;
+    if (x->root != y->root) return (unsigned)x->root < (unsigned)y->root ? -1 : 1; // those without one last
     if (x->shared != y->shared) return x->shared > y->shared ? -1 : 1;
-    if (x->shared && x->item != y->item) return x->item < y->item ? -1 : 1;
+    if (x->family != y->family) return x->family < y->family ? -1 : 1;
+    if (n != m) return n > m ? -1 : 1;
     return x->first < y->first ? -1 : 1;
 }
 
-static inline int score_item_order(const void *a, const void *b) {
-    const ScoreSequence *x = (const ScoreSequence *)a, *y = (const ScoreSequence *)b;
-    if (x->item != y->item) return x->item < y->item ? -1 : 1;
-    return x->first < y->first ? -1 : 1;
+// The sequence's longest continuation.
+static inline int sequence_scored(const ScoreRun *run, const ScoreSequence *s) {
+    int scored = 0;
+    for (int i = 0; i < s->count; i++) scored = (int)int64_max(scored, run->order[s->first + (size_t)i]->scored);
+    return scored;
 }
 
-// The sequences of an item (n): what all of them begin with, without the last token, behind which they differ, and so
-// that SCORE_ROWS tokens are left of each and shared. In steps, so that more families share as much.
-static inline int score_common(const ScoreRun *run, const ScoreSequence *s, int n) {
-    const TaskRequest *one = run->order[s->first];
-    int common = one->count - 1, least = one->count - 1;
-    for (int i = 1; i < n; i++) {
-        const TaskRequest *q = run->order[s[i].first];
-        int alike = 0, most = (int)int64_min(common, q->count - 1);
-        while (alike < most && request_ids(run->set, q)[alike] == request_ids(run->set, one)[alike]) alike++;
-        common = alike, least = (int)int64_min(least, q->count - 1);
+// How many of its tokens a sequence may share, in steps, so that more families share as much: so that SCORE_ROWS are
+// left, and the row of each token of which somebody asks whether it is the likeliest.
+static inline int score_most(const ScoreRun *run, const ScoreSequence *s) {
+    const TaskRequest *q = run->order[s->first];
+    int most = q->count - 1 - SCORE_ROWS;
+    for (int i = 0; i < s->count; i++) {
+        const TaskRequest *one = run->order[s->first + (size_t)i];
+        if (one->greedy) most = (int)int64_min(most, one->count - one->scored - 1);
     }
-    int shared = (int)int64_min(common - 1, least - SCORE_ROWS);
-    return n > 1 && shared >= SCORE_ROWS ? shared / SCORE_ROWS * SCORE_ROWS : 0;
+    return most > 0 ? most / SCORE_ROWS * SCORE_ROWS : 0;
 }
 
-// Finds the families, and puts sequences into batches.
-static inline void score_batches(ScoreRun *run) {
-    const TaskSet *set = run->set;
-    int *item = (int *)mem_alloc(sizeof(int) * set->request_count), items = 0;
-    for (int k = 0; k < set->count; k++)
-        for (size_t i = 0; i < set->tasks[k].count; i++, items++)
-            for (int j = 0; j < set->tasks[k].items[i].count; j++) item[set->tasks[k].items[i].first + j] = items;
-    for (size_t i = 0; i < run->count; i++)
-        run->sequences[i].item = item[run->order[run->sequences[i].first] - set->requests];
-    free(item);
-    if (run->scorer->share) {
-        qsort(run->sequences, run->count, sizeof *run->sequences, score_item_order);
-        for (size_t i = 0, n; i < run->count; i += n) {
-            for (n = 1; i + n < run->count && run->sequences[i + n].item == run->sequences[i].item;) n++;
-            int shared = score_common(run, &run->sequences[i], n <= INT32_MAX ? (int)n : 0);
-            for (size_t j = i; j < i + n; j++) run->sequences[j].shared = shared;
+// The tokens that two sequences of a task have in common, without the last one, behind which they differ.
+static inline int score_alike(const ScoreRun *run, const ScoreSequence *x, const ScoreSequence *y) {
+    const TaskRequest *p = run->order[x->first], *q = run->order[y->first];
+    const int32_t *a = request_ids(run->set, p), *b = request_ids(run->set, q);
+    int alike = 0, most = (int)int64_min(p->count, q->count) - 1;
+    while (p->task == q->task && alike < most && a[alike] == b[alike]) alike++;
+    return alike > 0 ? (alike - 1) / SCORE_ROWS * SCORE_ROWS : 0;
+}
+
+// Finds the roots and families of the sequences, which stand in the order of their tokens.
+static inline void score_stems(ScoreRun *run) {
+    int *alike = (int *)mem_alloc(sizeof(int) * (run->count + 1)), *most = (int *)mem_alloc(sizeof(int) * run->count);
+    for (size_t i = 0; i < run->count; i++) {
+        ScoreSequence *s = &run->sequences[i];
+        alike[i] = i ? score_alike(run, s - 1, s) : 0, most[i] = score_most(run, s);
+    }
+    run->stems.step = SCORE_ROWS, run->stems.alike = alike, run->stems.most = most;
+    stems_find(&run->stems, 0, run->count);
+    free(alike), free(most);
+    run->asked = (int *)mem_alloc(sizeof(int) * (run->stems.count + 1));
+    for (size_t k = 0; k < run->stems.count; k++) {
+        const Stem *stem = &run->stems.items[k];
+        run->asked[k] = INT32_MAX;
+        for (size_t i = stem->first; i < stem->first + stem->count; i++) {
+            ScoreSequence *s = &run->sequences[i];
+            *(stem->root ? &s->root : &s->family) = (int)k;
+            s->shared = stem->length;
+            run->asked[k] = (int)int64_min(run->asked[k], run->order[s->first]->count - sequence_scored(run, s));
         }
-        qsort(run->sequences, run->count, sizeof *run->sequences, score_sequence_order);
     }
+}
+
+// Puts sequences into batches.
+static inline void score_batches(ScoreRun *run) {
+    for (size_t i = 0; i < run->count; i++) run->sequences[i].root = run->sequences[i].family = -1;
+    if (run->scorer->share) score_stems(run);
+    qsort_r(run->sequences, run->count, sizeof *run->sequences, score_sequence_order, run->order);
     run->batches = (ScoreBatch *)mem_alloc(sizeof(ScoreBatch) * (run->count + 1));
     for (size_t i = 0; i < run->count; i += (size_t)run->batches[run->batch_count++].n) {
         ScoreBatch *batch = &run->batches[run->batch_count];
         const ScoreSequence *s = &run->sequences[i];
-        size_t left = run->count - i, B = (size_t)run->scorer->batch_size, n = 0, family;
-        batch->first = i, batch->prefix = s->shared;
-        if (!s->shared) n = left < B ? left : B;
-        for (; s->shared && n < left && s[n].shared == s->shared; n += family) {
-            for (family = 1; n + family < left && s[n + family].shared && s[n + family].item == s[n].item;) family++;
-            if (n > 0 && n + family > B) break;
+        size_t left = run->count - i, B = (size_t)run->scorer->batch_size, n = 0, together;
+        batch->first = i, batch->root = s->root, batch->prefix = s->shared;
+        batch->rooted = s->root < 0 ? 0 : run->stems.items[s->root].length;
+        for (; n < left && s[n].root == s->root && s[n].shared == s->shared; n += together) {
+            for (together = 1; s[n].family >= 0 && n + together < left && s[n + together].family == s[n].family;)
+                together++;
+            if (n > 0 && n + together > B) break;
         }
         batch->n = (int)n;
     }
@@ -161,6 +191,9 @@ static inline void score_open(ScoreRun *run, const Scorer *scorer, TaskSet *set)
         run->sequences[run->count - 1].count++;
     }
     run->prefix_losses = (float *)mem_alloc(sizeof(float) * N);
+    run->root_losses = (float *)mem_alloc(sizeof(float) * (size_t)scorer->seq_len);
+    run->root_row = (int32_t *)mem_alloc(sizeof(int32_t) * (size_t)scorer->batch_size);
+    run->root = -1;
     score_batches(run);
     int most = 1;
     for (size_t i = 0; i < run->batch_count; i++) most = (int)int64_max(most, run->batches[i].n);
@@ -174,7 +207,11 @@ static inline void score_close(ScoreRun *run) {
     free(run->targets);
     free(run->losses);
     free(run->prefix_losses);
+    free(run->root_losses);
     free(run->row_of);
+    free(run->root_row);
+    free(run->stems.items);
+    free(run->asked);
     free(run->batches);
 }
 
@@ -193,13 +230,6 @@ static inline int score_likeliest(const float *logits, int V) {
     for (int v = 1; v < V; v++)
         if (logits[v] > logits[best]) best = v;
     return best;
-}
-
-// The sequence's longest continuation.
-static inline int sequence_scored(const ScoreRun *run, const ScoreSequence *s) {
-    int scored = 0;
-    for (int i = 0; i < s->count; i++) scored = (int)int64_max(scored, run->order[s->first + (size_t)i]->scored);
-    return scored;
 }
 
 // Does somebody ask for the logits of the row that predicts token `t` (1 to count - 1)?
@@ -223,15 +253,22 @@ static inline void score_fill(ScoreRun *run, const ScoreSequence *s, int b, int 
     }
 }
 
-// What the losses say of one sequence's requests: losses (T) of its row, from token P on, shared (P) of what stands
-// before that.
-static inline void score_take_losses(ScoreRun *run, const ScoreSequence *s, const float *losses, const float *shared,
-                                     int P) {
+// The loss of token t of row b of a batch: own (T), what was computed of that row. It may lie in what the row shares.
+static inline float score_loss(const ScoreRun *run, const ScoreBatch *batch, int b, const float *own, int t) {
+    int behind = batch->prefix - batch->rooted;
+    if (t <= batch->rooted) return run->root_losses[t - 1];
+    if (t > batch->prefix) return own[t - 1 - batch->prefix];
+    return run->prefix_losses[(size_t)run->row_of[b] * (size_t)behind + (size_t)(t - 1 - batch->rooted)];
+}
+
+// What the losses say of the requests of row b of a batch.
+static inline void score_take_losses(ScoreRun *run, const ScoreBatch *batch, int b, const float *own) {
+    const ScoreSequence *s = &run->sequences[batch->first + (size_t)b];
     for (int i = 0; i < s->count; i++) {
         TaskRequest *q = run->order[s->first + (size_t)i];
         int end = s->count == 1 ? q->count : q->count - 1; // the last one by its logits, where others share the input
         double sum = 0;
-        for (int t = q->count - q->scored; t < end; t++) sum += (double)(t <= P ? shared[t - 1] : losses[t - 1 - P]);
+        for (int t = q->count - q->scored; t < end; t++) sum += (double)score_loss(run, batch, b, own, t);
         q->loglikelihood = -sum;
         q->is_greedy = q->greedy;
     }
@@ -258,39 +295,42 @@ static inline void score_pass(ScoreRun *run, float *losses, int B, int T) {
     if (run->scorer->computed) *run->scorer->computed += (int64_t)B * T;
 }
 
-// What the families of a batch share, a row each.
-static inline void score_prefixes(ScoreRun *run, const ScoreBatch *batch) {
-    const ScoreSequence *s = &run->sequences[batch->first];
-    int families = 0, P = batch->prefix;
-    for (int b = 0; b < batch->n; b++) {
-        if (b && s[b].item == s[b - 1].item) {
-            run->row_of[b] = families - 1;
-            continue;
-        }
-        int least = INT32_MAX; // the first token that any of them asks for
-        for (int i = b; i < batch->n && s[i].item == s[b].item; i++)
-            least = (int)int64_min(least, run->order[s[i].first]->count - sequence_scored(run, &s[i]));
-        score_fill(run, &s[b], families, P, 0, least);
-        run->row_of[b] = families++;
-    }
-    model_share(run->scorer->model, true, NULL);
-    score_pass(run, run->prefix_losses, families, P);
+// The root of a batch, unless the model has its keys and values.
+static inline void score_root(ScoreRun *run, const ScoreBatch *batch) {
+    if (batch->root < 0 || batch->root == run->root) return;
+    score_fill(run, &run->sequences[batch->first], 0, batch->rooted, 0, run->asked[batch->root]);
+    model_share(run->scorer->model, SHARE_ROOT, SHARE_NONE, NULL);
+    score_pass(run, run->root_losses, 1, batch->rooted);
+    run->root = batch->root;
 }
 
-// n sequences of a batch, of which each goes on behind P tokens of its family; row_of (n). Returns how many rows of
-// logits they asked for.
-static inline int score_rows(ScoreRun *run, const ScoreSequence *s, int n, int P, const int32_t *row_of) {
+// What the families of a batch share, a row each, behind their root.
+static inline void score_prefixes(ScoreRun *run, const ScoreBatch *batch) {
+    const ScoreSequence *s = &run->sequences[batch->first];
+    int families = 0, behind = batch->prefix - batch->rooted;
+    for (int b = 0; b < batch->n; b++) {
+        run->row_of[b] = b && s[b].family == s[b - 1].family ? families - 1 : families;
+        if (!behind) run->row_of[b] = 0; // the root's
+        if (!behind || run->row_of[b] < families) continue;
+        score_fill(run, &s[b], families++, behind, batch->rooted, run->asked[s[b].family]);
+    }
+    if (!behind) return;
+    model_share(run->scorer->model, SHARE_FAMILIES, batch->rooted ? SHARE_ROOT : SHARE_NONE, run->root_row);
+    score_pass(run, run->prefix_losses, families, behind);
+}
+
+// The rows first .. first + n - 1 of a batch, behind what they share. Returns how many rows of logits they asked for.
+static inline int score_rows(ScoreRun *run, const ScoreBatch *batch, int first, int n) {
     const Scorer *scorer = run->scorer;
-    int T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;
+    const ScoreSequence *s = &run->sequences[batch->first + (size_t)first];
+    int P = batch->prefix, T = (int)int64_min(SCORE_ROWS, scorer->seq_len), asked = 0;
     for (int b = 0; b < n; b++) T = (int)int64_max(T, run->order[s[b].first]->count - 1 - P);
-    for (int t = 0; n == 0 && t < T; t++) run->inputs[t] = 0, run->targets[t] = -1;
     for (int b = 0; b < n; b++)
         score_fill(run, &s[b], b, T, P, run->order[s[b].first]->count - sequence_scored(run, &s[b]));
-    if (P) model_share(scorer->model, false, row_of);
-    score_pass(run, n ? run->losses : NULL, n ? n : 1, T);
-    for (int b = 0; b < n; b++)
-        score_take_losses(run, &s[b], run->losses + (size_t)b * (size_t)T,
-                          run->prefix_losses + (P ? (size_t)row_of[b] * (size_t)P : 0), P);
+    ShareSlot behind = !P ? SHARE_NONE : P > batch->rooted ? SHARE_FAMILIES : SHARE_ROOT;
+    if (P) model_share(scorer->model, SHARE_NONE, behind, run->row_of + first);
+    score_pass(run, run->losses, n, T);
+    for (int b = 0; b < n; b++) score_take_losses(run, batch, first + b, run->losses + (size_t)b * (size_t)T);
     for (int b = 0; b < n; b++)
         for (int t = P + 1; t < run->order[s[b].first]->count; t++) {
             if (!sequence_asks(run, &s[b], t)) continue;
@@ -300,17 +340,25 @@ static inline int score_rows(ScoreRun *run, const ScoreSequence *s, int n, int P
     return asked;
 }
 
+// A pass of a rank that has no batch.
+static inline void score_nothing(ScoreRun *run) {
+    int T = (int)int64_min(SCORE_ROWS, run->scorer->seq_len);
+    for (int t = 0; t < T; t++) run->inputs[t] = 0, run->targets[t] = -1;
+    score_pass(run, NULL, 1, T);
+}
+
 // One batch of this rank; NULL: it has none, and makes its pass all the same: weights may lie shared out, and then all
 // ranks make the same passes, and ask for rows of logits equally often.
 static inline void score_batch(ScoreRun *run, const ScoreBatch *batch) {
     const Scorer *scorer = run->scorer;
     int asked = 0;
+    if (batch) score_root(run, batch);
     if (batch && batch->prefix) score_prefixes(run, batch);
     for (int b = 0, n; batch && b < batch->n; b += n) {
         n = (int)int64_min(scorer->batch_size, batch->n - b);
-        asked += score_rows(run, &run->sequences[batch->first + (size_t)b], n, batch->prefix, run->row_of + b);
+        asked += score_rows(run, batch, b, n);
     }
-    if (!batch) asked = score_rows(run, NULL, 0, 0, NULL);
+    if (!batch) score_nothing(run);
     for (int rows = dist_max(scorer->dist, asked); asked < rows; asked++) model_logits(scorer->model, 0);
 }
 

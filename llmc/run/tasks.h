@@ -64,6 +64,7 @@ typedef struct {
     int count, scored;    // count >= 2
     int64_t chars, bytes; // of the text that is predicted; of a document's windows the first has those of it all
     bool greedy;          // is it asked whether the model would have written it?
+    int task;             // of TaskSet.tasks
     // The answer (score.h):
     double loglikelihood; // nats
     bool is_greedy;       // each of its tokens is the likeliest
@@ -193,6 +194,7 @@ static inline bool task_request(TaskReader *r, const int32_t *context, size_t n,
     TaskRequest *q = &set->requests[set->request_count++];
     memset(q, 0, sizeof *q);
     q->at = set->ids.count;
+    q->task = (int)(r->task - set->tasks);
     q->count = (int)(n + m - cut);
     q->scored = (int)m;
     for (size_t i = cut; i < n; i++) id_list_add(&set->ids, context[i]);

@@ -122,7 +122,7 @@ static inline Path tb_tag(const char *key) {
                                            {"mfu", "speed/mfu"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(key, names[i][0]) == 0) return path_of("%s", names[i][1]);
-    static const char *const groups[] = {"eval", "gpu", "event"};
+    static const char *const groups[] = {"eval", "gpu", "event", "val"};
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
         size_t n = strlen(groups[i]);
         if (strncmp(key, groups[i], n) == 0 && key[n] == '_') return path_of("%s/%.1000s", groups[i], key + n + 1);

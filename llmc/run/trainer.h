@@ -44,13 +44,13 @@ static inline UpdateRule trainer_rule(const Trainer *t) {
     const Options *o = t->o;
     bool bounded = o->spike_action != SPIKE_NONE;
     UpdateRule rule = rule_of_options(o, t->state.step + 1 - t->state.skipped, t->lr, t->schedule.peak);
-    rule.max_loss = bounded ? t->bounds.max_loss * t->step_targets : 0;
+    rule.max_loss = bounded ? t->bounds.max_loss * t->step_items : 0;
     rule.max_norm = bounded ? t->bounds.max_norm : 0;
     return rule;
 }
 
 // Forward and backward over the step's sequences, then the update. The gradient is that of the mean
-// loss over all targets of the step, on all ranks.
+// loss over all targets of the step, or all its pairs, on all ranks.
 static inline UpdateResult trainer_step(Trainer *t) {
     t->lr = trainer_lr(t);
     trainer_passes(t);
@@ -58,7 +58,14 @@ static inline UpdateResult trainer_step(Trainer *t) {
     UpdateRule rule = trainer_rule(t);
     if (model_begin_update(t->model, &rule)) trainer_read_ahead(t);
     UpdateResult r = model_update(t->model, &rule);
-    r.loss /= t->step_targets;
+    r.loss /= t->step_items;
+    pair_passes_tell(&t->pairs, t->model, t->dist);
+    if (*t->o->teacher) {
+        DistillSum sum = model_taught(t->model);
+        double parts[2] = {sum.ce, sum.kl};
+        dist_sum(t->dist, parts, 2);
+        t->metrics.ce = parts[0] / t->step_targets, t->metrics.kl = parts[1] / t->step_targets;
+    }
     if (t->budget.limit) {
         if (t->dist->rank == 0) budget_end(&t->budget, t->mark);
         t->state.seconds = t->mark;
@@ -226,6 +233,36 @@ static inline bool trainer_go_on(void *context, int64_t done, int64_t all) {
     return !t->stopped;
 }
 
+// The objective's loss and figures on the validation pairs, likewise.
+static inline void trainer_validate_pairs(Trainer *t, const UpdateResult *r, const Evaluation *from, bool last) {
+    StepMetrics *m = &t->metrics;
+    Evaluation e = *from;
+    double start = clock_seconds();
+    e.source = t->validation.source; // pairs have no tails
+    PairResult v;
+    bool read = pairs_evaluate(&v, &e, &t->pairs.rule, &t->data_err);
+    if (!read) t->data_ok = !*t->data_err.text; // the run stops for it
+    m->validated = read && v.whole;
+    if (!m->validated) return;
+    Error err;
+    error_set(&err,
+              "the loss of the validation pairs, at step %lld, is %g, although all weights are finite: they are too "
+              "large for its activations; take an earlier checkpoint",
+              (long long)t->state.step, v.figures[PAIR_LOSS]);
+    dist_agree(t->dist, isfinite(v.figures[PAIR_LOSS]), &err);
+    m->val_loss = v.figures[PAIR_LOSS], m->val_bits = (double)NAN, m->val_tokens = (int64_t)v.tokens;
+    pairs_json(&t->pairs.said, "val_", v.figures);
+    t->account.flops += (double)evaluate_sequences(&e) * t->T * t->flops_per_token / 3; // the forward pass
+    accounting_validation(&t->account, t->state.step, m->val_loss, m->val_bits, m->val_tokens);
+    log_line(&t->log,
+             "step %lld: train %.4f, val %.4f, margin %.4f, accuracy %.3f, log-probabilities %.2f and %.2f, over "
+             "%s%.0f "
+             "pairs in %.1f s",
+             (long long)t->state.step, r->loss, m->val_loss, v.figures[PAIR_MARGIN], v.figures[PAIR_ACCURACY],
+             v.figures[PAIR_CHOSEN_LOGP], v.figures[PAIR_REJECTED_LOGP],
+             last && e.source.sequences == evaluate_sequences(&e) ? "all " : "", v.pairs, clock_seconds() - start);
+}
+
 // The loss on the validation data: on --val_tokens of them, or, behind the last step, on --final_val_tokens.
 static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last) {
     StepMetrics *m = &t->metrics;
@@ -234,6 +271,10 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
     if (last) {
         e.source = source_of_whole_dataset(&t->in.val);
         e.max_tokens = t->o->final_val_tokens, e.go_on = trainer_go_on, e.context = t;
+    }
+    if (t->pairs.rule.objective != OBJECTIVE_NEXT) {
+        trainer_validate_pairs(t, r, &e, last);
+        return;
     }
     char what[64];
     snprintf(what, sizeof what, "the validation data, at step %lld,", (long long)t->state.step);
@@ -246,8 +287,10 @@ static inline void trainer_validate(Trainer *t, const UpdateResult *r, bool last
     m->val_loss = v.loss, m->val_bits = v.bits_per_byte, m->val_tokens = v.tokens;
     t->account.flops += (double)v.tokens * t->flops_per_token / 3; // the forward pass
     accounting_validation(&t->account, t->state.step, v.loss, v.bits_per_byte, v.tokens);
-    log_line(&t->log, "step %lld: train %.4f, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
-             (long long)t->state.step, r->loss, m->val_loss, m->val_bits,
+    char parts[64] = "";
+    if (isfinite(m->kl)) snprintf(parts, sizeof parts, " (ce %.4f, kl %.4f)", m->ce, m->kl);
+    log_line(&t->log, "step %lld: train %.4f%s, val %.4f nats/token, %.4f bits/byte, over %s%lld tokens in %.1f s",
+             (long long)t->state.step, r->loss, parts, m->val_loss, m->val_bits,
              last && e.source.sequences == evaluate_sequences(&e) ? "all " : "", (long long)v.tokens,
              clock_seconds() - start);
 }
@@ -279,6 +322,7 @@ static inline void trainer_tell(Trainer *t, const UpdateResult *r, double second
     if (t->tasks.count && (due(t->o->eval_every, t->state.step) || trainer_over(t))) trainer_score(t);
     m->scores = t->scores.size ? t->scores.data : NULL;
     if (validate) trainer_validate(t, r, trainer_over(t));
+    m->pairs = t->pairs.said.size ? t->pairs.said.data : NULL;
     m->step = t->state.step;
     m->more = m->step == 1 ? t->lr_test.data : NULL;
     m->tokens = t->state.tokens;
@@ -370,7 +414,7 @@ static inline int verb_train(const Options *o, Dist *dist) {
         double start = clock_seconds() - t->data_seconds;
         UpdateResult r = trainer_step(t);
         double seconds = clock_seconds() - start;
-        account_step(&t->account, (double)t->step_tokens * t->flops_per_token + t->update_flops);
+        account_step(&t->account, (double)t->step_tokens * (t->flops_per_token + t->teacher_flops) + t->update_flops);
         StepOutcome outcome = trainer_judge(t, &r);
         if (outcome == STEP_UNDONE) continue;
         t->state.step++;

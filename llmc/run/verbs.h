@@ -201,8 +201,8 @@ static inline int verb_tokenize(const Options *o, Dist *dist) {
     memset(&told, 0, sizeof told);
     options_line(&told, o);
     if (o->format == FORMAT_GGUF || o->format == FORMAT_FOLDER)
-        fail("--format=gguf and folder are for export; the input of tokenize is text or chat");
-    if (o->format == FORMAT_CHAT) {
+        fail("--format=gguf and folder are for export; the input of tokenize is text, chat or preferences");
+    if (o->format == FORMAT_CHAT || o->format == FORMAT_PREFERENCES) {
         int code = tokenize_chat(o, program.text, told.data);
         free(told.data);
         return code;
@@ -365,8 +365,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     Error err;
     Tokenizer tok;
     LoadedModel l;
+    Draft draft;
     memset(&l, 0, sizeof l);
-    dist_agree(dist, generate_open(&l.config, &tok, o, &err), &err);
+    dist_agree(dist, draft_options(o, &err) && generate_open(&l.config, &tok, o, &err), &err);
     if (tok.note.text[0] && dist->rank == 0) warn("%s", tok.note.text);
     Generator g = generator_open(o, o->prompt, &l.config, &tok);
     g.echo = dist->rank == 0 ? stdout : NULL;
@@ -378,6 +379,7 @@ static inline int verb_generate(const Options *o, Dist *dist) {
     setup.dist = dist;
     model_load(&l, o, &setup, false);
     g.model = l.model;
+    if (*o->draft) draft_open(g.draft = &draft, o, &tok, g.context_length, dist);
     for (int64_t i = 0, deaf = 0; i < o->samples && !deaf; i++) { // deaf: nobody reads what rank 0 prints
         Str text;
         if (dist->rank == 0) fputs(o->prompt, stdout);
@@ -386,6 +388,9 @@ static inline int verb_generate(const Options *o, Dist *dist) {
         free(text.data);
         deaf = dist_max(dist, ferror(stdout) != 0);
     }
+    fflush(stdout);
+    if (g.draft && dist->rank == 0) fprintf(stderr, "%s\n", draft_said(&draft).text);
+    if (g.draft) draft_close(&draft);
     generator_free(&g);
     tokenizer_free(&tok);
     model_unload(&l);
@@ -398,8 +403,8 @@ static inline int verb_export(const Options *o, Dist *dist) {
     (void)dist;
     Error err;
     bool folder;
-    if (o->format == FORMAT_TEXT || o->format == FORMAT_CHAT)
-        fail("--format=text and chat are for tokenize; export writes gguf, or a folder");
+    if (o->format == FORMAT_TEXT || o->format == FORMAT_CHAT || o->format == FORMAT_PREFERENCES)
+        fail("--format=text, chat and preferences are for tokenize; export writes gguf, or a folder");
     if (!model_is_folder(&folder, o->model, &err)) fail("%s", err.text);
     Config preset;
     if (!folder && config_of_preset(&preset, o->model, &err))

@@ -159,7 +159,8 @@ static inline void watch_figures(Str *out, const RunView *v) {
     if (norm && norm->count) str_printf(out, " | gradient norm %s", number_short(series_recent(norm, newest)).text);
     str_printf(out, " | %s tokens/s", number_short(series_recent(view_series(v, "tokens_per_s"), newest)).text);
     if (mfu && mfu->count) str_printf(out, " | %.3g%% of the peak", 100 * series_recent(mfu, newest));
-    if (v->spike_count) str_printf(out, " | %d spikes", v->spike_count + v->spikes_out);
+    int spikes = v->spike_count + v->spikes_out;
+    if (spikes) str_printf(out, " | %d spike%s", spikes, spikes == 1 ? "" : "s");
     str_puts(out, "\n");
 }
 

@@ -25,6 +25,9 @@ Other members are left alone. What is no conversation to learn from is told by i
     X(EMPTY, empty_answer, "an answer is empty")                                                                       \
     X(NOTHING, empty_message, "a message is empty")                                                                    \
     X(SILENT, no_answer, "the assistant does not answer")                                                              \
+    X(PAIR, pair, "it has not \"chosen\" and \"rejected\", two texts behind a \"prompt\" or two lists of messages")     \
+    X(SAME, same, "chosen and rejected are the same")                                                                  \
+    X(LATER, differs_earlier, "chosen and rejected differ in more than the last message")                              \
     X(RENDER, render, "it cannot be rendered as a server would")
 // clang-format on
 #define X(id, name, words) CHAT_BAD_##id,

@@ -13,7 +13,11 @@ equal rows the one that was filled last, else into a new one. So rows are a func
 is empty, and every conversation that has room is in one of them once.
 
 Best fit decreasing needs at most 11/9 of the fewest rows (Johnson 1973); conversations are short beside T, and what is
-left free is about a hundredth. Memory: 16 bytes a conversation.
+left free is about a hundredth. Memory: 24 bytes a conversation.
+
+A pair of answers (preferences) is two conversations that lie behind each other, the better one first, each up to its
+last target. Both have room in one row or are left out: whoever reads a row has the whole pair, whatever the number of
+rows in a pass, and a pair of which a part was cut off would be another pair.
 */
 #ifndef LLMC_CHAT_ROWS_H
 #define LLMC_CHAT_ROWS_H
@@ -22,12 +26,15 @@ left free is about a hundredth. Memory: 16 bytes a conversation.
 
 #define CHAT_TARGET 0x80000000u // of a token: it counts in the loss
 #define CHAT_FIRST 0x40000000u  // a conversation begins with it
-#define CHAT_ID 0x3fffffffu     // the token without them
+#define CHAT_OTHER 0x20000000u  // the other side of a pair begins with it
+#define CHAT_ID 0x1fffffffu     // the token without them
 
 typedef struct {
     int64_t at; // its first token in the shard
-    int32_t n;  // positions: n + 1 tokens are read
+    int32_t n;  // positions: n + 1 tokens are read; of a pair those of both sides, n + 2
     int32_t row;
+    int32_t other;  // of a pair: so many tokens behind `at` its other side begins; else 0
+    int32_t number; // among the conversations or pairs of the shard, left out or not
 } ChatItem;
 
 typedef struct {
@@ -36,7 +43,8 @@ typedef struct {
     int64_t rows;
     int64_t *first; // (rows + 1) items of a row
     int64_t cut;    // behind an answer, since they are longer than T
-    int64_t left;   // out: not one answer of theirs fits
+    int64_t left;   // out: not one answer of theirs fits, or not both sides of a pair
+    int64_t pairs;  // among all
     int64_t tokens, targets;
 } ChatRows;
 
@@ -126,21 +134,33 @@ static inline void chat_rows_pack(ChatRows *r, int64_t T) {
         while (row <= (i < r->conversations ? r->items[i].row : r->rows)) r->first[row++] = i;
 }
 
-// words (tokens). False: the first token begins no conversation.
+// The pair at [at, end), whose other side begins at `other`. False: a side does not end with a target.
+static inline bool chat_rows_pair(ChatItem *item, const uint32_t *words, int64_t other, int64_t end, int64_t *targets) {
+    int64_t at = item->at;
+    if (other - at < 2 || end - other < 2 || !(words[other - 1] & words[end - 1] & CHAT_TARGET)) return false;
+    item->n = (int32_t)(end - at - 2), item->other = (int32_t)(other - at);
+    for (int64_t i = at + 1; i < end; i++) *targets += (words[i] & CHAT_TARGET) != 0;
+    return true;
+}
+
+// words (tokens). False: the first token begins no conversation, or a pair has no end.
 static inline bool chat_rows_open(ChatRows *r, const uint32_t *words, int64_t tokens, int64_t T) {
     size_t capacity = 0;
     memset(r, 0, sizeof *r);
     if (tokens > 0 && !(words[0] & CHAT_FIRST)) return false;
-    for (int64_t at = 0, end; at < tokens; at = end) {
-        ChatItem item = {at, 0, 0};
-        int64_t targets = 0;
-        for (end = at + 1; end < tokens && !(words[end] & CHAT_FIRST);) end++;
-        item.n = chat_rows_length(words, at, end, T, &targets);
-        if (!item.n) {
+    for (int64_t at = 0, end, number = 0; at < tokens; at = end, number++) {
+        ChatItem item = {at, 0, 0, 0, (int32_t)number};
+        int64_t targets = 0, other = 0;
+        for (end = at + 1; end < tokens && !(words[end] & CHAT_FIRST); end++)
+            if (words[end] & CHAT_OTHER) other = end;
+        r->pairs += other > 0;
+        if (other && !chat_rows_pair(&item, words, other, end, &targets)) return false;
+        if (!other) item.n = chat_rows_length(words, at, end, T, &targets);
+        if (!item.n || item.n > T) {
             r->left++;
             continue;
         }
-        r->cut += chat_rows_more(words, at + item.n + 1, end);
+        if (!other) r->cut += chat_rows_more(words, at + item.n + 1, end);
         r->items = (ChatItem *)mem_grow(r->items, &capacity, (size_t)r->conversations + 1, sizeof(ChatItem));
         r->items[r->conversations++] = item;
         r->tokens += item.n;

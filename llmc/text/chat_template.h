@@ -18,6 +18,11 @@ What counts as a target are the answers and the token that closes each: CHAT_TAR
 Qwen3's template renders the last answer with an empty <think> block, which a model has to write when it is asked, and
 the answers before it without: those are never asked for in this form, and are no targets.
 
+Mistral's templates have no beginning of an answer: it is what follows [/INST], and where they put a space before an
+answer, the model writes that too. [INST] and its like are special tokens where the tokenizer has them so, and text
+where it has not. Two of them put a system message before the last question alone, wherever that is: there it is
+rendered for an answer that is asked for, and refused in training, where the answers before were given without it.
+
 Llama 3.2's template puts in the date of the day; here it is the one that stands in the text for where no clock is.
 */
 #ifndef LLMC_CHAT_TEMPLATE_H
@@ -41,6 +46,19 @@ typedef struct {
 
 // ---------------------------------------------------------------- the table
 
+typedef enum { SYSTEM_MESSAGE, SYSTEM_FIRST, SYSTEM_LAST, SYSTEM_NONE } ChatSystem;
+
+// Mistral's: `before` [INST] `gap` a question `end` [/INST] `lead` an answer, eos_token, `tail`. A system message
+// stands between [SYSTEM_PROMPT] `gap` and [/SYSTEM_PROMPT], or with an empty line before the first or the last
+// question, or is refused; but for the first of these, questions and answers must alternate.
+typedef struct {
+    const char *before, *gap, *end, *lead, *tail;
+    ChatSystem system;
+    bool trim; // white space around an answer goes
+} ChatInst;
+
+static const char *const chat_inst_names[4] = {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"};
+
 // Rows that render the same have the same name: shards say it (data.h), and may be used with each of them.
 typedef struct {
     const char *name;
@@ -50,45 +68,69 @@ typedef struct {
     const char *usual;              // the system message of a conversation without one; NULL: none
     const char *front;              // stands before every system message, which is then always there; NULL: nothing
     bool bos, trim, think;          // the token that begins a text; white space around a message goes; Qwen3's block
+    const ChatInst *inst;           // what Mistral's have instead; or NULL
 } ChatTemplate;
 
 #define CHAT_ML "<|im_start|>", NULL, "\n", "<|im_end|>", "\n"
 #define CHAT_LLAMA "<|start_header_id|>", "<|end_header_id|>", "\n\n", "<|eot_id|>", ""
 #define CHAT_LLAMA_FRONT "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+#define CHAT_INST NULL, NULL, NULL, NULL, NULL, NULL, NULL, true, false, false
 #define CHAT_THINK "<think>\n\n</think>\n\n"
+
+static const ChatInst chat_inst_v01 = {"", " ", " ", "", " ", SYSTEM_NONE, false},
+                      chat_inst_v02 = {"", " ", " ", "", "", SYSTEM_NONE, false},
+                      chat_inst_v1 = {" ", " ", " ", " ", "", SYSTEM_FIRST, false},
+                      chat_inst_v3 = {"", " ", "", " ", "", SYSTEM_LAST, true},
+                      chat_inst_v3_tekken = {"", "", "", "", "", SYSTEM_LAST, false},
+                      chat_inst_v7 = {"", " ", "", " ", "", SYSTEM_MESSAGE, false},
+                      chat_inst_v7_tekken = {"", "", "", "", "", SYSTEM_MESSAGE, false};
 
 static const ChatTemplate chat_templates[] = {
     // As it is written here, without and with the token that begins a text; as Transformers' manual has it; Unsloth's.
     {"chatml", "03496e75c42511952f1e30b01a4a03eaa166cb0a9ad2dd84b70a5d4753c25f6d", CHAT_ML, NULL, NULL, false, false,
-     false},
+     false, NULL},
     {"chatml-bos", "01461d9385c0415f0aafd93b6858062608e0825c2af8bce2b2b5ec5a6b9889b3", CHAT_ML, NULL, NULL, true, false,
-     false},
+     false, NULL},
     {"chatml", "153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3", CHAT_ML, NULL, NULL, false, false,
-     false},
+     false, NULL},
     {"chatml", "3e3e4ccd01b95ae100e861475e34dd42d044d15858f876bb73fe2934fe1603db", CHAT_ML, NULL, NULL, false, false,
-     false},
+     false, NULL},
     {"qwen2", "af9c0233881b083b52ff773580215222b5440ac3d0beeeca99b76329b048f8db", CHAT_ML,
-     "You are a helpful assistant", NULL, false, false, false},
+     "You are a helpful assistant", NULL, false, false, false, NULL},
     {"qwen2-dot", "793202280c0910ab26bc6eb57c8212c2417324c6d8c4efd0d10d59092ab3e3eb", CHAT_ML,
-     "You are a helpful assistant.", NULL, false, false, false},
+     "You are a helpful assistant.", NULL, false, false, false, NULL},
     {"qwen2-dot", "7d6302983e64f35c4ad9459413ee827d5dcfa23ba5373f58cde030c9f724f7e8", CHAT_ML, // Qwen2.5, not tuned
-     "You are a helpful assistant.", NULL, false, false, false},
+     "You are a helpful assistant.", NULL, false, false, false, NULL},
     {"qwen2.5", "a18cc698dd45623eb707279d08e66f7bb8d76afc89ead84016b88487b395b5cc", CHAT_ML,
-     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, false, false, false},
+     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", NULL, false, false, false, NULL},
     {"qwen3", "edcd73b0e30a780c1d6f3e060c07396def3c3fa55a2c55197b10f99d1dde83e1", CHAT_ML, NULL, NULL, false, false,
-     true},
+     true, NULL},
     {"chatml", "aa39eed4cbfdd57aeaab518e83d06945f00df6afefba6eb985b6b85060cade95", CHAT_ML, NULL, NULL, false, false,
-     false}, // Qwen3-2507 Instruct
+     false, NULL}, // Qwen3-2507 Instruct
     {"smollm2", "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788", CHAT_ML,
-     "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, false, false, false},
+     "You are a helpful AI assistant named SmolLM, trained by Hugging Face", NULL, false, false, false, NULL},
     {"llama3", "b48c47f6443892716176eb200bf4ef108f64e06ca26ed0fa8ebc0a4b3992fcb2", CHAT_LLAMA, NULL, NULL, true, true,
-     false}, // its first text, which always puts the beginning of an answer behind the messages
+     false, NULL}, // its first text, which always puts the beginning of an answer behind the messages
     {"llama3", "ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122", CHAT_LLAMA, NULL, NULL, true, true,
-     false},
+     false, NULL},
     {"llama3.1", "99799a835a31e1d33c4a9c7ee8a0de3923b291a95155ed6dc8efcbd0fe1d0238", CHAT_LLAMA, NULL, CHAT_LLAMA_FRONT,
-     true, true, false}, // and 3.3
+     true, true, false, NULL}, // and 3.3
     {"llama3.1", "0cac23ffd2b33ff7b039e17ee143a080053318146fdc788f1d49ed4745aa8683", CHAT_LLAMA, NULL, CHAT_LLAMA_FRONT,
-     true, true, false}, // 3.2
+     true, true, false, NULL}, // 3.2
+    {"mistral-v0.1", "7e995b379ec01747807246483647cd99030abf331653f1119e16d7ac041a3495", CHAT_INST,
+     &chat_inst_v01}, // 7B Instruct v0.1 as it was published
+    {"mistral-v0.2", "26a59556925c987317ce5291811ba3b7f32ec4c647c400c6cc7e3a9993007ba7", CHAT_INST,
+     &chat_inst_v02}, // 7B Instruct v0.2, Mixtral 8x7B
+    {"mistral-v1", "1c6594f8393552ef16bbf3ddecb67d8258fb8d66339a1a092a8f8496061f02d3", CHAT_INST,
+     &chat_inst_v1}, // of all three, later
+    {"mistral-v3", "9074ed36d7503f0f63bd70ef4a0db1e12ec90718aef446404917f5ee3216e2f3", CHAT_INST,
+     &chat_inst_v3}, // 7B Instruct v0.3, Large 2407
+    {"mistral-v3-tekken", "1127255163dd25a2fd472f9901035aa9e78dc77ca33efdd010f5c8ea87e5d436", CHAT_INST,
+     &chat_inst_v3_tekken}, // Nemo 2407
+    {"mistral-v7", "3c4ad5fa60dd8c7ccdf82fa4225864c903e107728fcaf859fa6052cb80c92ee9", CHAT_INST,
+     &chat_inst_v7}, // Large 2411
+    {"mistral-v7-tekken", "d99c0a28fd4eebd7ba2cc0309651f6d7c5486024989bc42f6bb4cc558d553689", CHAT_INST,
+     &chat_inst_v7_tekken}, // Small 2501
 };
 enum { CHAT_TEMPLATE_COUNT = sizeof chat_templates / sizeof *chat_templates };
 
@@ -147,6 +189,7 @@ typedef struct {
     const ChatTemplate *row;
     const Tokenizer *tok;
     int open, named, close, bos; // ids; -1: the template has none
+    int inst[4];                 // of chat_inst_names; -1: text
     bool starts[256];            // first bytes of the names of special tokens
 } ChatFormat;
 
@@ -205,6 +248,20 @@ static inline bool chat_format_of(ChatFormat *f, const ChatTemplate *row, const 
                          row->name);
     for (int id = 0; id < tok->vocab_size; id++)
         if (tok->kinds[id] == TOKEN_SPECIAL) f->starts[(uint8_t)*tokenizer_name(tok, id)] = true;
+    for (int i = 0; i < 4; i++) {
+        f->inst[i] = row->inst ? tokenizer_special(tok, chat_inst_names[i]) : -1;
+        if (f->inst[i] >= 0 && !chat_token_plain(tok, chat_inst_names[i], err)) return false;
+    }
+    if (row->inst && (tok->eot < 0 || tokenizer_kind(tok, tok->eot) != TOKEN_SPECIAL))
+        return error_set(err,
+                         "the chat template %s ends answers with eos_token, which the tokenizer's files do not name, "
+                         "or "
+                         "not as a special token",
+                         row->name);
+    if (row->inst) {
+        f->open = f->named = -1, f->close = tok->eot;
+        return chat_token_plain(tok, tokenizer_name(tok, tok->eot), err);
+    }
     return chat_token(&f->open, f, row->open, err) && chat_token(&f->named, f, row->named, err) &&
            chat_token(&f->close, f, row->close, err);
 }
@@ -220,7 +277,8 @@ static inline bool chat_format_open(ChatFormat *f, const Tokenizer *tok, Error *
                   : error_set(err,
                               "the chat template of the tokenizer's folder is none of those that are known here (its "
                               "text has the sum %.16s; it begins \"%.60s\"): take a model with ChatML, or the template "
-                              "of Llama 3, Qwen2, Qwen2.5, Qwen3 or SmolLM2; or take chat_template out of the folder "
+                              "of Llama 3, Qwen2, Qwen2.5, Qwen3, SmolLM2 or Mistral; or take chat_template out of the "
+                              "folder "
                               "(chat_template.jinja, and the key in tokenizer_config.json), and ChatML is put in",
                               sum, text);
     free(text);
@@ -341,6 +399,56 @@ static inline void chat_add_system(ChatRender *r, const ChatMessage *first) {
     free(text.data);
 }
 
+// A part of chat_inst_names, with text before and behind it.
+static inline void chat_add_inst(ChatRender *r, const char *before, int part, const char *behind) {
+    str_puts(&r->text, before);
+    if (r->f->inst[part] >= 0) chat_add_special(r, r->f->inst[part], false);
+    else str_puts(&r->text, chat_inst_names[part]);
+    str_puts(&r->text, behind);
+}
+
+// Why Mistral's templates refuse a conversation; NULL: they do not.
+static inline const char *chat_inst_refuses(const ChatInst *t, const ChatMessage *messages, int n, bool prompt) {
+    if (t->system == SYSTEM_MESSAGE) return NULL;
+    bool system = n && messages[0].role == CHAT_SYSTEM;
+    if (system && t->system == SYSTEM_NONE) return "a system message, which the template has no place for";
+    if (system && t->system == SYSTEM_LAST && !prompt)
+        return "a system message, which the template puts before the last question alone, and not where it was "
+               "answered";
+    for (int i = system; i < n; i++)
+        if (messages[i].role != ((i - system) % 2 ? CHAT_ASSISTANT : CHAT_USER))
+            return "messages that are not in turn of the user and the assistant, which the template refuses";
+    return NULL;
+}
+
+static inline void chat_inst_render(ChatRender *r, const ChatMessage *messages, int n) {
+    const ChatInst *t = r->f->row->inst;
+    const bool aside = t->system != SYSTEM_MESSAGE && n && messages[0].role == CHAT_SYSTEM;
+    for (int i = aside; i < n; i++) {
+        ChatMessage m = messages[i];
+        if (m.role == CHAT_SYSTEM) {
+            chat_add_inst(r, "", 2, t->gap);
+            str_add(&r->text, m.text, m.size);
+            chat_add_inst(r, "", 3, "");
+        } else if (m.role == CHAT_USER) {
+            chat_add_inst(r, t->before, 0, t->gap);
+            if (aside && i == (t->system == SYSTEM_FIRST ? 1 : n - 1)) {
+                str_add(&r->text, messages[0].text, messages[0].size);
+                str_puts(&r->text, "\n\n");
+            }
+            str_add(&r->text, m.text, m.size);
+            chat_add_inst(r, t->end, 1, "");
+        } else {
+            r->cut[r->cuts++] = r->text.size;
+            if (t->trim) chat_trim(&m.text, &m.size);
+            str_puts(&r->text, t->lead);
+            str_add(&r->text, m.text, m.size);
+            chat_add_special(r, r->f->close, true);
+            str_puts(&r->text, t->tail);
+        }
+    }
+}
+
 // What a template does with other things than plain text: then it is not rendered here.
 static inline const char *chat_unlike(const ChatFormat *f, const ChatMessage *m) {
     static const char start[] = "<tool_response>", end[] = "</think>";
@@ -369,10 +477,18 @@ static inline const char *chat_render(IdList *out, const ChatFormat *f, Tokenize
             why = "the name of a special token in a text";
         if (messages[k].role == CHAT_USER) last_user = k;
     }
+    bool twice = n > 1 && messages[n - 1].role == CHAT_ASSISTANT && messages[n - 2].role == CHAT_ASSISTANT;
+    if (!why && !prompt && row->think && twice)
+        why = "two answers at the end, the first of which Qwen3's template renders otherwise where it asks for the "
+              "second";
     bool system = n && messages[0].role == CHAT_SYSTEM;
     str_puts(&r.text, "");
     chat_add_special(&r, f->bos, false);
-    if (row->front) chat_add_system(&r, system ? &messages[i++] : NULL);
+    if (row->inst && !why) why = chat_inst_refuses(row->inst, messages, n, prompt);
+    if (row->inst) {
+        if (!why) chat_inst_render(&r, messages, n);
+        i = n;
+    } else if (row->front) chat_add_system(&r, system ? &messages[i++] : NULL);
     else if (row->usual && !system) chat_add_system(&r, NULL);
     for (; i < n && !why; i++) {
         ChatMessage m = messages[i];
@@ -380,7 +496,7 @@ static inline const char *chat_render(IdList *out, const ChatFormat *f, Tokenize
         if (row->trim) chat_trim(&m.text, &m.size);
         chat_add_message(&r, m, think, answer && (!row->think || think));
     }
-    if (prompt) chat_add_head(&r, CHAT_ASSISTANT);
+    if (prompt && !row->inst) chat_add_head(&r, CHAT_ASSISTANT);
     chat_flush(&r);
     free(r.text.data);
     free(r.apart.items);

@@ -11,12 +11,14 @@ where there are two. Lines are parsed and encoded by all OpenMP threads, in batc
 and options alone.
 
 A conversation is written whole, as its template renders it, with its flags (chat_rows.h): how long rows are is the
-business of whoever reads them.
+business of whoever reads them. With ChatJob.pairs lines are pairs of answers (pair_lines.h), `tokenize
+--format=preferences`: each is one document, its two sides behind each other up to the end of their answers, which alone
+count.
 */
 #ifndef LLMC_CHAT_TOKENIZE_H
 #define LLMC_CHAT_TOKENIZE_H
 
-#include "chat_lines.h"
+#include "pair_lines.h"
 #include "tokenize.h"
 
 #define CHAT_BATCH ((size_t)8 << 20) // bytes of lines that are encoded at a time; may be tuned
@@ -28,7 +30,10 @@ typedef struct {
     int64_t shard_tokens; // 0: the usual number
     bool strict;
     const char *program, *options; // for the manifest
+    bool pairs;                    // lines are pairs of answers
 } ChatJob;
+
+static inline const char *chat_job_words(const ChatJob *job) { return job->pairs ? "pair" : "conversation"; }
 
 typedef struct {
     int64_t lines, bad[CHAT_REASON_COUNT];
@@ -82,20 +87,52 @@ static inline void chat_encode_line(const ChatFormat *f, ChatLine *l, TokenizerC
     if (l->reason == CHAT_GOOD) l->why = chat_render(&l->ids, f, cache, talk.messages, talk.count, false);
     if (l->why) l->reason = CHAT_BAD_RENDER;
     for (int i = 0; i < talk.count; i++) l->answers += talk.messages[i].role == CHAT_ASSISTANT;
-    bool before = false;
-    int64_t runs = 0;
+    int64_t closed = 0; // each answer by its last token
     for (size_t i = 0; i < l->ids.count; i++) {
-        bool counts = ((uint32_t)l->ids.items[i] & CHAT_TARGET) != 0;
-        l->targets += counts;
-        runs += counts && !before;
-        before = counts;
+        uint32_t word = (uint32_t)l->ids.items[i];
+        l->targets += (word & CHAT_TARGET) != 0;
+        closed += word == (CHAT_TARGET | (uint32_t)f->close);
     }
     if (l->reason == CHAT_GOOD && l->targets == 0) // Qwen3's template, and a user who speaks last
         l->reason = CHAT_BAD_RENDER, l->why = "no answer that its template renders as it would be asked for";
-    l->untrained = l->answers - runs;
+    l->untrained = l->answers - closed;
     l->hash = doc_hash(l->line, l->n);
     chat_talk_free(&talk);
     if (l->ids.count) l->ids.items[0] = (int32_t)((uint32_t)l->ids.items[0] | CHAT_FIRST);
+}
+
+// Appends a side of a pair: of its targets the last answer stays, with which it ends.
+static inline void chat_encode_side(ChatLine *l, const ChatFormat *f, TokenizerCache *cache, const ChatTalk *talk,
+                                    uint32_t flag) {
+    size_t first = l->ids.count, end, answer;
+    l->why = chat_render(&l->ids, f, cache, talk->messages, talk->count, false);
+    for (end = l->ids.count; end > first && !((uint32_t)l->ids.items[end - 1] & CHAT_TARGET);) end--;
+    for (answer = end; answer > first && ((uint32_t)l->ids.items[answer - 1] & CHAT_TARGET);) answer--;
+    for (size_t i = first; i < answer; i++) l->ids.items[i] = (int32_t)((uint32_t)l->ids.items[i] & ~CHAT_TARGET);
+    if (!l->why && answer <= first) l->why = "no answer that its template renders as it would be asked for";
+    l->ids.count = end;
+    l->targets += (int64_t)(end - answer);
+    if (end > first) l->ids.items[first] = (int32_t)((uint32_t)l->ids.items[first] | flag);
+}
+
+static inline void chat_encode_pair(const ChatFormat *f, ChatLine *l, TokenizerCache *cache) {
+    ChatTalk sides[2];
+    size_t other = 0;
+    l->ids.count = 0;
+    l->targets = l->answers = l->untrained = 0;
+    l->why = NULL;
+    l->reason = pair_read(sides, l->line, l->n);
+    for (int i = 0; i < 2 && l->reason == CHAT_GOOD && !l->why; i++, l->answers++) {
+        if (i) other = l->ids.count;
+        chat_encode_side(l, f, cache, &sides[i], i ? CHAT_OTHER : CHAT_FIRST);
+    }
+    if (l->why) l->reason = CHAT_BAD_RENDER;
+    bool same = l->reason == CHAT_GOOD && l->ids.count == 2 * other; // where the template takes white space away
+    for (size_t i = 1; same && i < other; i++) same = l->ids.items[i] == l->ids.items[other + i];
+    if (same) l->reason = CHAT_BAD_SAME;
+    l->hash = doc_hash(l->line, l->n);
+    chat_talk_free(&sides[0]);
+    chat_talk_free(&sides[1]);
 }
 
 // ---------------------------------------------------------------- writing
@@ -171,11 +208,13 @@ static inline bool chat_refuse(ChatTokenize *t, const ChatLine *l) {
 // Encodes the lines that were collected, and writes them in their order.
 static inline bool chat_flush_lines(ChatTokenize *t) {
     bool ok = true;
+    void (*encode)(const ChatFormat *, ChatLine *, TokenizerCache *) =
+        t->job->pairs ? chat_encode_pair : chat_encode_line;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 16) num_threads(t->threads)
-    for (size_t i = 0; i < t->count; i++) chat_encode_line(&t->format, &t->lines[i], &t->caches[omp_get_thread_num()]);
+    for (size_t i = 0; i < t->count; i++) encode(&t->format, &t->lines[i], &t->caches[omp_get_thread_num()]);
 #else
-    for (size_t i = 0; i < t->count; i++) chat_encode_line(&t->format, &t->lines[i], &t->caches[0]);
+    for (size_t i = 0; i < t->count; i++) encode(&t->format, &t->lines[i], &t->caches[0]);
 #endif
     for (size_t i = 0; ok && i < t->count; i++) {
         ChatLine *l = &t->lines[i];
@@ -221,7 +260,8 @@ static inline bool chat_read_file(ChatTokenize *t, DocFile *f) {
     DocForm form = doc_form(&w, f->path, &foreign);
     bool ok = true;
     if (form != DOC_FORM_LINES && form != DOC_FORM_TEXT)
-        ok = error_set(t->err, "%s is not JSON lines, as conversations are read from; write it as such first", f->path);
+        ok = error_set(t->err, "%s is not JSON lines, as conversations and pairs are read from; write it as such first",
+                       f->path);
     else if (foreign) ok = error_set(t->err, "%s is not JSON lines but %s", f->path, foreign);
     size_t n, step;
     if (ok && window_want(&w, 3) && memcmp(w.data, "\xef\xbb\xbf", 3) == 0) window_drop(&w, 3);
@@ -260,11 +300,11 @@ static inline void chat_manifest(Str *s, const ChatTokenize *t, const ShardSet *
     str_puts(s, ",\n  \"val_fraction\": ");
     json_add_number(s, job->val_fraction);
     str_printf(s,
-               ",\n  \"chat\": {\"template\": \"%s\", \"lines\": %lld, \"answers\": [%lld, %lld], "
+               ",\n  \"chat\": {\"template\": \"%s\", \"pairs\": %s, \"lines\": %lld, \"answers\": [%lld, %lld], "
                "\"targets\": [%lld, %lld], \"longest\": %lld, \"answers_without_targets\": %lld",
-               t->format.row->name, (long long)stats->lines, (long long)stats->answers[0], (long long)stats->answers[1],
-               (long long)stats->targets[0], (long long)stats->targets[1], (long long)stats->longest,
-               (long long)stats->untrained);
+               t->format.row->name, job->pairs ? "true" : "false", (long long)stats->lines,
+               (long long)stats->answers[0], (long long)stats->answers[1], (long long)stats->targets[0],
+               (long long)stats->targets[1], (long long)stats->longest, (long long)stats->untrained);
     chat_manifest_reasons(s, stats);
     str_puts(s, "}");
     shards_manifest_sides(s, t->writers, job->options, files);
@@ -282,12 +322,12 @@ static inline bool chat_run(ChatTokenize *t, ShardSet *set, Error *err) {
     ok = ok && chat_flush_lines(t);
     if (ok) chat_write_held(t);
     if (ok && t->census.documents == 0 && !t->writers[0].failed)
-        ok = error_set(err, "no conversation in %lld lines of %d file%s", (long long)t->stats->lines, t->in.count,
-                       t->in.count == 1 ? "" : "s");
+        ok = error_set(err, "no %s in %lld lines of %d file%s", chat_job_words(t->job), (long long)t->stats->lines,
+                       t->in.count, t->in.count == 1 ? "" : "s");
     for (int i = 0; !ok && t->census.documents == 0 && i < CHAT_REASON_COUNT; i++)
         if (t->stats->bad[i] == t->stats->lines && t->stats->lines)
-            error_set(err, "no conversation in %lld lines: each has the fault that %s", (long long)t->stats->lines,
-                      chat_reason_words(i));
+            error_set(err, "no %s in %lld lines: each has the fault that %s", chat_job_words(t->job),
+                      (long long)t->stats->lines, chat_reason_words(i));
     ok =
         ok && doc_inputs_sums(&t->in, err) && shards_finish(t->writers, 2, err) && shards_sums(&files, t->writers, err);
     if (ok) {
@@ -317,7 +357,7 @@ static inline void chat_open_writers(ChatTokenize *t, const ShardSet *set) {
     for (int side = 0; side < 2; side++) {
         ShardWriter *w = &t->writers[side];
         shardwriter_open(w, set, side, job->tok->vocab_size, job->tok->hash, t->format.close, job->shard_tokens);
-        w->header.version = SHARD_CHAT;
+        w->header.version = job->pairs ? SHARD_PAIRS : SHARD_CHAT;
         w->header.token_bytes = 4;
         w->header.chat_template = chat_template_id(t->format.row);
     }

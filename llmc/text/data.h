@@ -19,7 +19,8 @@ nothing, and the number of ranks and threads and the batch size do not change wh
 
 A shard of conversations (version 2; `tokenize --format=chat`) has tokens of 4 bytes with two flags each (chat_rows.h):
 it counts in the loss; a conversation begins with it. Its sequences are rows of whole conversations, packed when it is
-opened. A conversation does not go on in the next shard.
+opened. A conversation does not go on in the next shard. A shard of pairs of answers (version 3; `tokenize
+--format=preferences`) is the same, with two conversations for a pair.
 
 Checksums are compared once a start, by all threads and the ranks of a host together (dataset_verify).
 */
@@ -32,8 +33,10 @@ Checksums are compared once a start, by all threads and the ranks of a host toge
 #include <pthread.h>
 
 #define SHARD_VERSION 1
-#define SHARD_CHAT 2           // the version of shards of conversations
-#define SHARD_TOKENS 100000000 // tokens a shard, unless asked otherwise: 200 MB
+#define SHARD_CHAT 2            // the version of shards of conversations,
+#define SHARD_PAIRS 3           // and of pairs of them
+#define SHARD_REFERENCES ".ref" // in place of .bin: what references.h writes beside a shard of pairs
+#define SHARD_TOKENS 100000000  // tokens a shard, unless asked otherwise: 200 MB
 
 typedef struct {
     uint64_t magic;
@@ -99,6 +102,7 @@ typedef struct {
     ShardHeader header;  // of a shard of llm.c: what is known, the rest 0
     bool checked;        // has checksums of its own
     ChatRows rows;       // of conversations; else empty
+    double *references;  // (pairs, 2): log-probabilities of their answers, where somebody has put them; else NULL
     int64_t first;       // number of its first sequence
     int64_t sequences;
 } Shard;
@@ -114,6 +118,7 @@ typedef struct {
     int64_t vocab_size;      // 0: unknown; whoever knows better may set it before reading
     uint64_t tokenizer_hash; // 0: unknown
     uint64_t chat_template;  // of conversations that are among them; 0: there are none
+    bool pairs;              // they are pairs
     uint64_t fingerprint;    // changes when the tokens or their order over shards change; names do not matter
 } Dataset;
 
@@ -121,6 +126,7 @@ static inline void dataset_close(Dataset *d) {
     for (int i = 0; i < d->count; i++) {
         file_unmap(&d->shards[i].file);
         chat_rows_close(&d->shards[i].rows);
+        free(d->shards[i].references);
         if (d->shards[i].fd >= 0) close(d->shards[i].fd);
         free(d->shards[i].path);
     }
@@ -128,7 +134,9 @@ static inline void dataset_close(Dataset *d) {
     memset(d, 0, sizeof *d);
 }
 
-static inline bool shard_is_chat(const Shard *s) { return s->header.version == SHARD_CHAT; }
+static inline bool shard_is_pairs(const Shard *s) { return s->header.version == SHARD_PAIRS; }
+
+static inline bool shard_is_chat(const Shard *s) { return s->header.version == SHARD_CHAT || shard_is_pairs(s); }
 
 static inline uint32_t shard_token(const Shard *s, int64_t at) {
     uint16_t narrow;
@@ -166,9 +174,9 @@ static inline bool shard_check(Shard *s, Error *err) {
         s->header.tokens = old[2];
     } else if (magic == SHARD_MAGIC) {
         s->checked = true;
-        if (s->header.version != SHARD_VERSION && s->header.version != SHARD_CHAT)
-            return error_set(err, "%s is a shard of version %u; this program knows %d and %d: tokenise again", path,
-                             s->header.version, SHARD_VERSION, SHARD_CHAT);
+        if (s->header.version != SHARD_VERSION && !shard_is_chat(s))
+            return error_set(err, "%s is a shard of version %u; this program knows %d to %d: tokenise again", path,
+                             s->header.version, SHARD_VERSION, SHARD_PAIRS);
         if (xxh64(&s->header, sizeof(ShardHeader) - 8, 0) != s->header.header_sum)
             return error_set(err,
                              "%s has a damaged header (its checksum does not match); copy it again or tokenise again",
@@ -212,7 +220,8 @@ static inline bool shard_file_is_chat(bool *chat, const char *path, Error *err) 
     if (fd < 0) return false;
     bool ok = (size_t)st.st_size < sizeof h || file_read_at(fd, &h, sizeof h, 0, err);
     close(fd);
-    *chat = ok && (size_t)st.st_size >= sizeof h && h.magic == SHARD_MAGIC && h.version == SHARD_CHAT;
+    *chat = ok && (size_t)st.st_size >= sizeof h && h.magic == SHARD_MAGIC &&
+            (h.version == SHARD_CHAT || h.version == SHARD_PAIRS);
     return ok;
 }
 
@@ -306,13 +315,15 @@ static inline bool dataset_whole_sets(const Dataset *d, const char *globs, Error
 
 // ---------------------------------------------------------------- data sets
 
-// The files of "GLOB,FILE,...", but for the lists of documents and the manifest that a wide pattern finds, too.
+// The files of "GLOB,FILE,...", but for the lists of documents, the manifest and the references of pairs that a wide
+// pattern finds, too.
 static inline bool shard_paths(StrList *paths, const char *globs, Error *err) {
     if (!path_expand(paths, globs, err)) return false;
     int kept = 0;
     for (int i = 0; i < paths->count; i++) {
         ShardName name;
         bool list = shard_name_parse_any(&name, paths->items[i]) && name.docs;
+        list = list || str_ends_with(paths->items[i], SHARD_REFERENCES);
         if (list || str_ends_with(paths->items[i], SHARD_MANIFEST)) free(paths->items[i]);
         else paths->items[kept++] = paths->items[i];
     }
@@ -343,9 +354,18 @@ static inline bool dataset_add_rows(Dataset *d, Shard *s, Error *err) {
     if (d->chat_template && d->chat_template != s->header.chat_template)
         return error_set(err, "%s was made with another chat template than those before it: tokenise all with the same",
                          s->path);
+    if (d->chat_template && d->pairs != shard_is_pairs(s))
+        return error_set(err, "%s holds %s, and a shard before it %s: train on one of them at a time", s->path,
+                         d->pairs ? "conversations" : "pairs of answers",
+                         d->pairs ? "pairs of answers" : "conversations");
     d->chat_template = s->header.chat_template;
+    d->pairs = shard_is_pairs(s);
     if (!chat_rows_open(&s->rows, (const uint32_t *)s->data, s->header.tokens, d->seq_len))
-        return error_set(err, "%s is damaged: its first token begins no conversation; tokenise again", s->path);
+        return error_set(err, "%s is damaged: %s; tokenise again", s->path,
+                         d->pairs ? "a pair has no end" : "its first token begins no conversation");
+    if (s->rows.pairs != (d->pairs ? s->rows.conversations + s->rows.left : 0))
+        return error_set(err, "%s is damaged: %lld of its documents are pairs, and its header says %s; tokenise again",
+                         s->path, (long long)s->rows.pairs, d->pairs ? "all" : "none");
     s->sequences = s->rows.rows;
     return true;
 }
@@ -395,7 +415,10 @@ static inline bool dataset_open(Dataset *d, const char *globs, int seq_len, Erro
     ok = ok && datasets_same_sets((const Dataset *const *)&d, 1, err) && dataset_whole_sets(d, globs, err);
     if (ok && d->sequences == 0 && d->chat_template)
         ok = error_set(err,
-                       "not one answer of the conversations in %s ends within --seq_len=%d tokens: take a larger one",
+                       d->pairs ? "not one pair of %s has room for both its sides in --seq_len=%d tokens: take a "
+                                  "larger one"
+                                : "not one answer of the conversations in %s ends within --seq_len=%d tokens: take a "
+                                  "larger one",
                        globs, seq_len);
     else if (ok && d->sequences == 0)
         ok = error_set(err,
@@ -470,29 +493,52 @@ static inline bool shard_tokens(const Shard *s, int64_t vocab_size, int64_t at, 
     return true;
 }
 
-// inputs, targets, starts (T) = a row of conversations. starts: where in the row the conversation of a position begins;
-// positions behind the last one are alone.
-static inline bool shard_row(const Shard *s, int64_t vocab_size, int64_t row, int64_t T, int32_t *inputs,
-                             int32_t *targets, int32_t *starts, Error *err) {
+// Tokens of sequences, and where in its sequence the document of each begins.
+typedef struct {
+    int32_t *inputs, *targets, *starts;
+} SourceRows;
+
+// Positions t .. t + n - 1 of a row are those of the conversation whose n + 1 tokens stand at `at`.
+static inline bool shard_conversation(const Shard *s, int64_t vocab_size, int64_t at, int32_t n, int64_t t,
+                                      SourceRows r, Error *err) {
+    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)CHAT_ID + 1, word;
+    if (!shard_read(s, at, r.inputs + t, 1, err) || !shard_read(s, at + 1, r.targets + t, n, err)) return false;
+    for (int64_t k = 0; k <= n; k++) {
+        memcpy(&word, k ? r.targets + t + k - 1 : r.inputs + t, sizeof word);
+        if ((word & CHAT_ID) >= limit) return shard_token_error(s, at + k, word & CHAT_ID, vocab_size, err);
+        if (k < n) r.inputs[t + k] = (int32_t)(word & CHAT_ID), r.starts[t + k] = (int32_t)t;
+        if (k) r.targets[t + k - 1] = word & CHAT_TARGET ? (int32_t)(word & CHAT_ID) : -1;
+    }
+    return true;
+}
+
+// rows (T) = a row of conversations; positions behind the last one are alone.
+static inline bool shard_row(const Shard *s, int64_t vocab_size, int64_t row, int64_t T, SourceRows r, Error *err) {
     int64_t n, t = 0;
     const ChatItem *items = chat_rows_items(&s->rows, row, &n);
-    uint32_t limit = vocab_size > 0 ? (uint32_t)vocab_size : (uint32_t)CHAT_ID + 1;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t word;
-        if (!shard_read(s, items[i].at, inputs + t, 1, err) ||
-            !shard_read(s, items[i].at + 1, targets + t, items[i].n, err))
+    for (int64_t i = 0; i < n; t += items[i++].n) {
+        const ChatItem *item = &items[i];
+        int32_t first = item->other ? item->other - 1 : item->n;
+        if (!shard_conversation(s, vocab_size, item->at, first, t, r, err) ||
+            (item->other &&
+             !shard_conversation(s, vocab_size, item->at + item->other, item->n - first, t + first, r, err)))
             return false;
-        for (int64_t k = 0, first = t; k <= items[i].n; k++) {
-            memcpy(&word, k ? targets + first + k - 1 : inputs + first, sizeof word);
-            if ((word & CHAT_ID) >= limit)
-                return shard_token_error(s, items[i].at + k, word & CHAT_ID, vocab_size, err);
-            if (k < items[i].n) inputs[first + k] = (int32_t)(word & CHAT_ID), starts[first + k] = (int32_t)first;
-            if (k) targets[first + k - 1] = word & CHAT_TARGET ? (int32_t)(word & CHAT_ID) : -1;
-        }
-        t += items[i].n;
     }
-    for (; t < T; t++) inputs[t] = 0, targets[t] = -1, starts[t] = (int32_t)t;
+    for (; t < T; t++) r.inputs[t] = 0, r.targets[t] = -1, r.starts[t] = (int32_t)t;
     return true;
+}
+
+// The shard that sequence `index` of [0, sequences) is in.
+static inline const Shard *dataset_shard(const Dataset *d, int64_t index) {
+    // The last shard that begins at or before index. One without sequences is never it: it shares its first
+    // number with the shard that follows, or with the end.
+    int low = 0, high = d->count - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (d->shards[middle].first <= index) low = middle;
+        else high = middle - 1;
+    }
+    return &d->shards[low];
 }
 
 // inputs, targets (T) = sequence number `index` of [0, sequences); starts (T), or NULL where there are no
@@ -503,17 +549,9 @@ static inline bool dataset_sequence(const Dataset *d, int64_t index, int32_t *in
     if (index < 0 || index >= d->sequences)
         return error_set(err, "sequence %lld was asked for, the data has %lld", (long long)index,
                          (long long)d->sequences);
-    // The last shard that begins at or before index. One without sequences is never it: it shares its first
-    // number with the shard that follows, or with the end.
-    int low = 0, high = d->count - 1;
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (d->shards[middle].first <= index) low = middle;
-        else high = middle - 1;
-    }
-    const Shard *s = &d->shards[low];
-    if (shard_is_chat(s))
-        return shard_row(s, d->vocab_size, index - s->first, d->seq_len, inputs, targets, starts, err);
+    const Shard *s = dataset_shard(d, index);
+    SourceRows rows = {inputs, targets, starts};
+    if (shard_is_chat(s)) return shard_row(s, d->vocab_size, index - s->first, d->seq_len, rows, err);
     if (starts) memset(starts, 0, sizeof(int32_t) * (size_t)d->seq_len);
     return shard_tokens(s, d->vocab_size, (index - s->first) * d->seq_len, d->seq_len, inputs, targets, err);
 }

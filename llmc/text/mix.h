@@ -236,6 +236,10 @@ static inline bool mix_open(Mix *m, Dataset *d, const char *list, int seq_len, E
     return true;
 }
 
+static inline int64_t source_index_mixed(const BatchSource *s, int64_t position) {
+    return mix_index((const Mix *)s->context, s->seed, position);
+}
+
 static inline bool source_next_mixed(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
     const Mix *m = (const Mix *)s->context;
     for (int b = 0; b < B; b++, r = source_rows_behind(r, s->seq_len))
@@ -261,8 +265,14 @@ static inline uint64_t mix_fingerprint(const Mix *m, uint64_t data) {
 static inline BatchSource source_of_mix(const Mix *m, uint64_t seed) {
     const Dataset *d = m->data;
     if (m->count == 1) return source_of_dataset(d, true, seed);
-    BatchSource s = {source_next_mixed,    m, seed, d->seq_len, d->sequences, mix_fingerprint(m, d->fingerprint),
-                     d->chat_template != 0};
+    BatchSource s = {source_next_mixed,
+                     m,
+                     seed,
+                     d->seq_len,
+                     d->sequences,
+                     mix_fingerprint(m, d->fingerprint),
+                     d->chat_template != 0,
+                     source_index_mixed};
     return s;
 }
 

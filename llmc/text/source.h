@@ -16,10 +16,6 @@ every epoch.
 
 #include "data.h"
 
-typedef struct {
-    int32_t *inputs, *targets, *starts;
-} SourceRows;
-
 static inline SourceRows source_rows_behind(SourceRows r, int64_t tokens) {
     SourceRows next = {r.inputs + tokens, r.targets + tokens, r.starts ? r.starts + tokens : NULL};
     return next;
@@ -36,7 +32,15 @@ struct BatchSource {
     int64_t sequences;    // in an epoch
     uint64_t fingerprint; // changes when what stands at a position does, but for the seed
     bool documents;       // starts are needed, and not every target counts
+    // Which sequence of the data set stands at a position; NULL: where it can be other things.
+    int64_t (*index)(const BatchSource *s, int64_t position);
 };
+
+static inline int64_t source_index_permuted(const BatchSource *s, int64_t position) {
+    return dataset_index((const Dataset *)s->context, s->seed, position);
+}
+
+static inline int64_t source_index_in_order(const BatchSource *s, int64_t position) { return (void)s, position; }
 
 // Training position p of a run reads sequence permutation(seed, p / n, n, p % n).
 static inline bool source_next_permuted(const BatchSource *s, int64_t position, int B, SourceRows r, Error *err) {
@@ -67,7 +71,8 @@ static inline bool source_next_whole(const BatchSource *s, int64_t position, int
 static inline BatchSource source_of_whole_dataset(const Dataset *d) {
     int64_t tails = 0;
     for (int i = 0; i < d->count; i++) tails += shard_tail(&d->shards[i], d->seq_len) > 0;
-    BatchSource s = {source_next_whole, d, 0, d->seq_len, d->sequences + tails, d->fingerprint, d->chat_template != 0};
+    BatchSource s = {source_next_whole,     d,   0, d->seq_len, d->sequences + tails, d->fingerprint,
+                     d->chat_template != 0, NULL};
     return s;
 }
 
@@ -79,7 +84,8 @@ static inline BatchSource source_of_dataset(const Dataset *d, bool permuted, uin
                      d->seq_len,
                      d->sequences,
                      d->fingerprint,
-                     d->chat_template != 0};
+                     d->chat_template != 0,
+                     permuted ? source_index_permuted : source_index_in_order};
     return s;
 }
 

@@ -10,7 +10,7 @@ text.h: characters: UTF-8, normalisation form C, and the patterns that cut text 
     Utf8Stream                          bytes in, whole characters out, for printing while sampling
 
 The patterns are regular expressions that were published with the tokenizers of GPT-2, GPT-4 / Llama 3,
-Qwen 2 and GPT-4o. They are matched by hand-written code, which the tests compare with an engine for
+Qwen 2, GPT-4o and Mistral's Tekken. They are matched by hand-written code, which the tests compare with an engine for
 regular expressions. \p{..} follows Unicode UNICODE_VERSION, \s is the property White_Space, and (?i:s)
 also matches U+017F, as everywhere in Unicode case folding.
 */
@@ -282,13 +282,15 @@ static inline void text_nfc(Str *out, const char *text, size_t n) {
 
 // ---------------------------------------------------------------- patterns
 
-typedef enum { TEXT_GPT2, TEXT_LLAMA3, TEXT_QWEN2, TEXT_O200K, TEXT_PATTERNS } TextPattern;
+typedef enum { TEXT_GPT2, TEXT_LLAMA3, TEXT_QWEN2, TEXT_O200K, TEXT_TEKKEN, TEXT_PATTERNS } TextPattern;
 
 typedef struct {
     const char *name, *regex;
 } TextPatternInfo;
 
 #define TEXT_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define TEXT_CASED_LOWER "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+#define TEXT_CASED_UPPER "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
 #define TEXT_SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static inline TextPatternInfo text_pattern(TextPattern pattern) {
@@ -298,12 +300,9 @@ static inline TextPatternInfo text_pattern(TextPattern pattern) {
           TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
          {"qwen2",
           TEXT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TEXT_SPACES},
-         {"o200k",
-          "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" TEXT_CONTRACTIONS
-          "?|"
-          "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" TEXT_CONTRACTIONS
-          "?|"
-          "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TEXT_SPACES}};
+         {"o200k", TEXT_CASED_LOWER TEXT_CONTRACTIONS "?|" TEXT_CASED_UPPER TEXT_CONTRACTIONS
+                                                      "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TEXT_SPACES},
+         {"tekken", TEXT_CASED_LOWER "|" TEXT_CASED_UPPER "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TEXT_SPACES}};
     return table[pattern];
 }
 
@@ -392,8 +391,10 @@ static inline const uint8_t *text_split_spaces(const uint8_t *p, const uint8_t *
     return q == end || last == p ? q : last;
 }
 
-// The word rules of o200k from p, where a prefix was or was not taken before; NULL: no match.
-static inline const uint8_t *text_split_cased(const uint8_t *p, const uint8_t *end, bool lower_needed) {
+// The word rules of o200k and tekken, which has no contractions, from p, where a prefix was or was not taken before;
+// NULL: no match.
+static inline const uint8_t *text_split_cased(TextPattern pattern, const uint8_t *p, const uint8_t *end,
+                                              bool lower_needed) {
     // [upper]*[lower]+: the greedy first part gives back characters until the second finds one.
     const uint8_t *q = p, *give_back = NULL;
     int n;
@@ -408,7 +409,7 @@ static inline const uint8_t *text_split_cased(const uint8_t *p, const uint8_t *e
     } else if (q == p) {
         r = NULL;
     }
-    return r ? text_contraction(r, end, true) : NULL;
+    return r && pattern == TEXT_O200K ? text_contraction(r, end, true) : r;
 }
 
 // End of the pre-token that begins at p < end. [p, end) is valid UTF-8.
@@ -426,12 +427,13 @@ static inline const uint8_t *text_split(TextPattern pattern, const uint8_t *p, c
         if (first & TEXT_SYMBOL) return text_skip(q + n, end, TEXT_SYMBOL);
         return text_split_spaces(p, end, false);
     }
-    if (pattern == TEXT_O200K) {
+    const bool cased = pattern == TEXT_O200K || pattern == TEXT_TEKKEN;
+    if (cased) {
         bool prefix = !(first & (TEXT_LETTER | TEXT_NUMBER)) && *p != '\r' && *p != '\n';
-        if (prefix && (q = text_split_cased(p + n, end, true)) != NULL) return q;
-        if ((q = text_split_cased(p, end, true)) != NULL) return q;
-        if (prefix && (q = text_split_cased(p + n, end, false)) != NULL) return q;
-        if ((q = text_split_cased(p, end, false)) != NULL) return q;
+        if (prefix && (q = text_split_cased(pattern, p + n, end, true)) != NULL) return q;
+        if ((q = text_split_cased(pattern, p, end, true)) != NULL) return q;
+        if (prefix && (q = text_split_cased(pattern, p + n, end, false)) != NULL) return q;
+        if ((q = text_split_cased(pattern, p, end, false)) != NULL) return q;
     } else {
         if (first & TEXT_LETTER) return text_skip_letters(p + n, end);
         q = text_contraction(p, end, true);
@@ -441,13 +443,14 @@ static inline const uint8_t *text_split(TextPattern pattern, const uint8_t *p, c
     }
     if (first & TEXT_NUMBER) {
         q = p + n;
-        for (int i = pattern == TEXT_QWEN2 ? 1 : 3; i > 1 && q < end && (text_class(q, &m) & TEXT_NUMBER); i--) q += m;
+        int most = pattern == TEXT_QWEN2 || pattern == TEXT_TEKKEN ? 1 : 3;
+        for (int i = most; i > 1 && q < end && (text_class(q, &m) & TEXT_NUMBER); i--) q += m;
         return q;
     }
     q = *p == ' ' ? p + 1 : p;
     if (q < end && (text_class(q, &n) & TEXT_SYMBOL)) {
         q = text_skip(q + n, end, TEXT_SYMBOL);
-        while (q < end && (*q == '\r' || *q == '\n' || (*q == '/' && pattern == TEXT_O200K))) q++;
+        while (q < end && (*q == '\r' || *q == '\n' || (*q == '/' && cased))) q++;
         return q;
     }
     return text_split_spaces(p, end, true);
@@ -458,7 +461,7 @@ static inline const uint8_t *text_split(TextPattern pattern, const uint8_t *p, c
 //
 // No pattern looks back, so the second part needs no more than a border between pre-tokens. The first part must not
 // miss what a pattern saw behind the cut. That is so
-//   Llama 3, Qwen 2, GPT-4o   between a line feed and an ASCII letter or digit: whatever ends in a line feed ends with
+//   all but GPT-2             between a line feed and an ASCII letter or digit: whatever ends in a line feed ends with
 //                             the last one ([\r\n]*, \s*[\r\n]+), and \s+(?!\S) is not tried where there is one
 //   GPT-2                     between a printable ASCII character and a line feed. Not behind one: in "\n\nA" its
 //                             \s+(?!\S) gives the last \n back because of the A, at the end of a text it does not

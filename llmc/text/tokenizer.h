@@ -15,8 +15,8 @@ Bytes that are not UTF-8, which Hugging Face cannot be given at all: the text is
 valid and of invalid bytes; a valid run is encoded as a text of its own, an invalid one becomes one byte
 token for each byte. So any bytes come back unchanged (unless the file asks for NFC).
 
-What is read: model BPE with all 256 bytes in its vocabulary; a pre-tokenizer ByteLevel (GPT-2), or Split
-by one of the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o); normalizer null or NFC; ignore_merges; a
+What is read: model BPE with all 256 bytes in its vocabulary; a pre-tokenizer ByteLevel (GPT-2), or Split by one of
+the patterns of text.h and ByteLevel (Llama 3, Qwen 2, GPT-4o, Tekken); normalizer null or NFC; ignore_merges; a
 post-processor that puts one token in front of a text, or one behind it, or both; decoder ByteLevel or null. Any other
 field that would change ids or text is refused by name, and so is a field of another type than it should have.
 Truncation and padding have no part in the ids of a text and are kept, not obeyed. unk_token, fuse_unk and
@@ -815,7 +815,7 @@ static inline bool tokenizer_read_split(Tokenizer *tok, const Json *j, Error *er
     if (pattern < 0)
         return error_set(err,
                          "pre_tokenizer: the split pattern \"%.300s\" is not supported; expected that of GPT-2, Llama "
-                         "3, Qwen 2 or GPT-4o",
+                         "3, Qwen 2, GPT-4o or Tekken",
                          regex);
     if (!tokenizer_read_flag(&invert, j, "invert", false, "pre_tokenizer: Split", err)) return false;
     // All patterns cover all text, so that keeping what matches and keeping everything is the same.

@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/eval/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 options "$@"
+no_examples 'the set has no split but the one that is asked'
 
 fetch mrlbenchmarks/global-piqa-parallel deu_latn test
 task global_piqa_parallel_deu '

@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/eval/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 options "$@"
+no_examples 'the set has no split but the one that is asked'
 
 fetch alexandrainst/m_hellaswag de val
 task hellaswag_de '

@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/eval/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 options "$@"
+no_examples 'the set has no split but the one that is asked'
 
 fetch EleutherAI/lambada_openai de test
 task lambada_openai_mt_de '

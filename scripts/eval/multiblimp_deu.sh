@@ -8,6 +8,7 @@ set -euo pipefail
 # shellcheck source=scripts/eval/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 options "$@"
+no_examples 'the set has no split but the one that is asked'
 
 fetch jumelet/multiblimp deu train
 task multiblimp_deu '

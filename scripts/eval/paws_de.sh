@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # paws_de.sh: PAWS-X in German: does one sentence say what the other says?
 #
-#   scripts/eval/paws_de.sh [--out=FOLDER]     -> FOLDER/paws_de.jsonl
+#   scripts/eval/paws_de.sh [--out=FOLDER] [--shots=N]     -> FOLDER/paws_de.jsonl, or FOLDER/paws_de_Nshot.jsonl
 #
 # Set: google-research-datasets/paws-x (Yang et al. 2019), split test. As lm-evaluation-harness's paws_de: both sentences with
 # "richtig? Nein," or "richtig? Ja," between them are the choices, without a context.
+# Examples of --shots (common.sh): split train.
 set -euo pipefail
 # shellcheck source=scripts/eval/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 options "$@"
+examples google-research-datasets/paws-x de train
 
 fetch google-research-datasets/paws-x de test
 # shellcheck disable=SC2016  # a program of jq

@@ -18,7 +18,7 @@ RUNNER  ?=
 WARNINGS := -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed $(if $(filter 1,$(WERROR)),-Werror)
 # pass-failed: clang says so where it does not unroll a loop for some CPU. Contraction and fewer errno checks change no NaN or Inf; -ffast-math would, and is not used.
 # Under sanitizers -O1: the checks make -O3 take minutes to compile.
-CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g
+CFLAGS  ?= $(if $(filter 1,$(SANITIZE)),-O1,-O3) -g1
 CFLAGS  += -std=c11 -pthread -march=$(ARCH) -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WARNINGS) -Wpedantic -Wno-psabi
 # GCC's scheduling before register allocation spills the GEMM's tile of sums on NEON.
 CFLAGS  += $(if $(and $(findstring gcc,$(CC)),$(filter aarch64%,$(shell $(CC) -dumpmachine))),-fno-schedule-insns) $(if $(filter 1,$(OPENMP)),-fopenmp)

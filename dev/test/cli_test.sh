@@ -110,7 +110,8 @@ for model in gpt2-nano run_llama/step_00000006; do
         (.tensors[] | "\(.name | column(10)) \("(\(.shape | map(tostring) | join(", ")))" | column(18)) \(.times | tostring | right(7)) \(.parameters | tostring | right(16)) \(.share * 100 | decimals(2) | right(7))%  \(if .decay then "yes" else "no" end | column(6)) \(.on_disk | join(", "))\(if .transposed then " (transposed)" else "" end)"),
         "\nparameters: \(.parameters | M)M (\(.matmul_parameters | M)M in matrix products)",
         "FLOPs a token of training at T=\(.seq_len): \(.flops_per_token | flops) = \(.flops_formula)",
-        (.memory as $m | "memory for training at B=\(.batch_size), T=\(.seq_len): weights \($m.weights | GiB), gradients \($m.gradients | GiB), moments \($m.moments | GiB), activations \($m.activations | GiB), buffers \($m.buffers | GiB), copy for checkpoints \($m.checkpoint_copy | GiB), scratch \($m.scratch | GiB) GiB; \($m.all | GiB) GiB in all")' out); then ok
+        (.memory as $m | "memory for training at B=\(.batch_size), T=\(.seq_len): weights \($m.weights | GiB), gradients \($m.gradients | GiB), moments \($m.moments | GiB), activations \($m.activations | GiB), buffers \($m.buffers | GiB), copy for checkpoints \($m.checkpoint_copy | GiB), scratch \($m.scratch | GiB) GiB; \($m.all | GiB) GiB in all"),
+        (.eval_memory as $m | "memory for eval --tasks there: weights \($m.weights | GiB), activations \($m.activations | GiB), buffers \($m.buffers | GiB), keys and values of what tasks begin with \($m.shared | GiB) GiB; \($m.all | GiB) GiB in all")' out); then ok
     else bad "info --json of $model is not its text: $(head -c 300 out)"; fi
 done
 good info

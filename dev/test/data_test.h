@@ -255,10 +255,10 @@ static void test_shard_damage(void) {
 
     // Headers that are consistent with their checksum and yet wrong.
     for (int i = 0; i < 5; i++) {
-        static const char *const expected[5] = {"version 3", "impossible", "impossible", "truncated", "damaged"};
+        static const char *const expected[5] = {"version 4", "impossible", "impossible", "truncated", "damaged"};
         ShardHeader h;
         memcpy(&h, good, sizeof h);
-        if (i == 0) h.version = 3;
+        if (i == 0) h.version = 4;
         if (i == 1) h.token_bytes = 0;
         if (i == 2) h.vocab_size = (int64_t)1 << 40;
         if (i == 3) h.token_bytes = 4, h.tokens = ((int64_t)1 << 62) + 100; // in 64 bits four times that is 400 again

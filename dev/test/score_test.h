@@ -143,6 +143,8 @@ static void test_score_shots(const Config *config) {
 }
 
 static void test_score_shared(const Config *c) {
+    int rows = SCORE_ROWS;
+    CHECK(rows > LINEAR_FEW_ROWS && rows > ATTENTION_FEW_QUERIES, "batches have rows of two kinds");
     enum { ITEMS = 12, CHOICES = 4, MOST = 2 * ITEMS * CHOICES };
     static const char *const words[] = {"gut", "nicht gut genug", "ganz anders als gedacht", "so"};
     Path path = test_temp("shared.jsonl");

@@ -30,7 +30,7 @@ On the tile unit both passes are those of attention_tiles.h; with dot products o
 
 enum { ATTENTION_KEYS = 64 };   // tunable, a multiple of TILE_M: keys whose scores exist at a time; with Q they fit L1
 enum { ATTENTION_QUERIES = 4 }; // tunable: panels of TILE_N queries at a time in the backward pass
-enum { ATTENTION_FEW_QUERIES = 8 }; // up to here keys and values are read as they lie
+enum { ATTENTION_FEW_QUERIES = 7 }; // up to here keys and values are read as they lie
 enum { ATTENTION_CHUNK = 256 };     // keys of one piece of work with few queries; fixed: bits do not depend on threads
 
 // out (TILE_M, TILE_N) += A panel (units, TILE_M)^T B panel (units, TILE_N), thirds first .. end-1

@@ -41,7 +41,7 @@ nothing trains them (Matrix), since memory is what limits it.
 
 // Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
 enum { HALF_AHEAD = 2048 };
-enum { LINEAR_FEW_ROWS = 8, LINEAR_ROWS = 4 }; // linear_forward: bound by reading w up to here; rows at a time
+enum { LINEAR_FEW_ROWS = 7, LINEAR_ROWS = 4 }; // linear_forward: bound by reading w up to here; rows at a time
 
 // ---------------------------------------------------------------- the micro-kernel
 

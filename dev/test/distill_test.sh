@@ -137,6 +137,9 @@ train small_answers --model=plain "${chat[@]}" --teacher=answers
 check "conversations beside a teacher: $(said)" jq -e '.kl > 0 and .target_tokens < .tokens' <(last small_answers)
 train adapter --model=plain --teacher=large --lora_rank=4
 check "an adapter beside a teacher: $(said)" jq -e '.kl > 0' <(last adapter)
+train codes --model=plain --teacher=large --lora_rank=4 --base=nf4
+check "on a base of codes: $(said)" jq -e '.kl > 0' <(last codes)
+check 'which are not its weights' test "$(last adapter | jq .loss)" != "$(last codes | jq .loss)"
 check 'its checkpoint names both' jq -e '.base and .teacher' adapter/step_00000008/run.json
 
 # Drafts: greedy text is the very same; what is printed is text alone; the seed gives it again.

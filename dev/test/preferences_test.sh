@@ -145,12 +145,15 @@ set_command valid dpo 2 --steps=4 --total_batch_tokens=0 --train_data='v_train_*
 "${command[@]}" >out 2>err
 check "validation: $(said)" jq -es 'map(select(has("val_loss"))) | length == 2 and all(.val_loss > 0 and has("val_rewards/accuracies") and has("val_logps/chosen"))' valid/metrics.jsonl
 check 'and in the log' grep -Eq 'step 4: train [0-9.]+, val [0-9.]+, margin [-0-9.]+, accuracy [0-9.]+, log-probabilities .* over all [0-9]+ pairs' valid/run.log
+check 'the report says what the loss is of' grep -q 'mean over pairs of answers, newest steps' valid/report.html
+check 'and has the margins' grep -q 'Margin of rewards' valid/report.html
 run tokenize --tokenizer="$base/tokenizer.json" --input="$OLDPWD/dev/test/sample_de.txt" --doc_split=formfeed --val_fraction=0.1 --out=text
 set_command x dpo 2
 refused 'pairs without an objective' 'holds pairs of answers: give --objective=' "${command[@]:${#program[@]}}" --objective=next
 refused 'text with an objective' 'learns from pairs of answers' "${command[@]:${#program[@]}}" --train_data='text_train_*.bin'
 refused 'a preset has no reference' 'no folder with weights' "${command[@]:${#program[@]}}" --model=qwen3-nano
 refused '--lr=auto' '--lr=auto measures the loss of the next token' "${command[@]:${#program[@]}}" --lr=auto
+refused 'a teacher of pairs' '^error: --teacher=.* teaches the next token, which --objective=dpo is not of' "${command[@]:${#program[@]}}" --teacher="$base"
 refused 'an option of another objective' '--simpo_gamma=1 has no effect without --objective=simpo' "${command[@]:${#program[@]}}" --simpo_gamma=1
 refused 'rows that are too short' 'not one pair of .* has room for both its sides' "${command[@]:${#program[@]}}" --seq_len=16 --total_batch_tokens=0
 refused 'eval of pairs' 'pairs of answers' eval --model="$base" --data='p_train_*.bin' --seq_len=256

@@ -69,6 +69,10 @@ static const ReportChart report_charts[] = {
     {"loss", {"Training loss", "nats a token", 1, CHART_NOISY | CHART_CLIP | CHART_MARKS}},
     {"val_bits_per_byte", {"Validation", "bits a byte of text", 1, CHART_DOTS | CHART_CLIP}},
     {"val_loss", {"Validation loss", "nats a token", 1, CHART_DOTS | CHART_CLIP}},
+    {"rewards/margins", {"Margin of rewards", "chosen less rejected", 1, CHART_NOISY}},
+    {"rewards/accuracies", {"Pairs in the right order", "%, training", 100, CHART_NOISY | CHART_ZERO}},
+    {"val_rewards/accuracies", {"Pairs in the right order", "%, validation", 100, CHART_DOTS | CHART_ZERO}},
+    {"kl", {"Distance from the teacher", "nats a token", 1, CHART_NOISY | CHART_ZERO}},
     {"lr", {"Learning rate", "", 1, CHART_ZERO}},
     {"grad_norm", {"Gradient norm", "before clipping", 1, CHART_NOISY | CHART_ZERO | CHART_CLIP | CHART_MARKS}},
     {"tokens_per_s", {"Speed", "tokens a second", 1, CHART_NOISY | CHART_ZERO}},
@@ -89,11 +93,18 @@ typedef struct {
     Facts facts; // --facts of a single run: what only a person knows of its cost
 } Report;
 
+// What the loss of a run is counted in: that of --objective has no tokens.
+static inline const char *report_loss_unit(const RunView *v) {
+    return view_series(v, "rewards/margins") ? "mean over pairs of answers" : "nats a token";
+}
+
 static inline void report_curve(Str *s, const Report *r, const char *key, const ChartLook *look, int64_t steps) {
     ChartLine lines[REPORT_RUNS];
+    ChartLook own = *look;
+    if (strcmp(key, "loss") == 0 || strcmp(key, "val_loss") == 0) own.unit = report_loss_unit(r->views[0]);
     for (int i = 0; i < r->count; i++)
         lines[i].series = view_series(r->views[i], key), lines[i].colour = i % CHART_COLOURS;
-    chart(s, look, lines, r->count, r->count == 1 ? r->views[0] : NULL, steps);
+    chart(s, &own, lines, r->count, r->count == 1 ? r->views[0] : NULL, steps);
 }
 
 // A score of an evaluation that is worth a curve: eval_TASK_METRIC.
@@ -215,13 +226,14 @@ static inline void report_tiles(Str *s, const RunView *v, double now) {
     report_tile(s, "Steps", number_whole(v->step).text, of.text);
     report_tile(s, "Tokens", number_short((double)v->tokens).text, "trained on");
     if (loss && loss->count)
-        report_tile(s, "Training loss", number_short(series_recent(loss, 50)).text, "nats a token, newest steps");
+        report_tile(s, "Training loss", number_short(series_recent(loss, 50)).text,
+                    path_of("%s, newest steps", report_loss_unit(v)).text);
     if (bits && bits->count)
         report_tile(s, "Validation", number_short(bits->last).text,
                     path_of("bits a byte, step %s", number_whole(bits->last_step).text).text);
     else if (val && val->count)
         report_tile(s, "Validation", number_short(val->last).text,
-                    path_of("nats a token, step %s", number_whole(val->last_step).text).text);
+                    path_of("%s, step %s", report_loss_unit(v), number_whole(val->last_step).text).text);
     report_tile(s, "Speed", number_short(mean).text, "tokens a second, in steps");
     if (mfu && mfu->count)
         report_tile(s, "Share of the peak", path_of("%.3g %%", 100 * series_recent(mfu, mfu->count)).text,

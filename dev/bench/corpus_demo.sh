@@ -104,7 +104,8 @@ dropped() { # dropped NAME: by step
         "$(awk -F': ' '/^model name/ {print $2; exit}' /proc/cpuinfo)" "$(uname -sr)"
     printf 'By `BYTES=%s dev/bench/corpus_demo.sh`, which says what it is made of: %d sentences of German documentation in Debian,\n' "$BYTES" "$sentences"
     printf 'drawn anew for each document, and what is planted. %d documents of %d bytes on average, in %d files, zstd.\n' $((parts * count)) "$mean" $parts
-    printf 'They were made in %d s and judged in %d s.\n\n| | all steps |\n|---|---|\n' $making $judging
+    if [ "$made" = "$wanted" ]; then printf 'They were there from a run before'; else printf 'They were made in %d s' $making; fi
+    printf ', and judged in %d s.\n\n| | all steps |\n|---|---|\n' $judging
     run clean
     printf '\n## What was planted\n\nOf duplicates those are counted whose original was kept. Precision: at least that many of the documents that the step\n'
     printf 'dropped were planted for it. Near duplicates have one word in so many exchanged for another, in each paragraph at least one.\n'

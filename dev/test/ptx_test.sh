@@ -149,7 +149,10 @@ for program in train_gpt train_gpt_fp32; do
     bound=1e-2
     [ $program = train_gpt_fp32 ] && bound=1e-5
     check "$program: beside a teacher" train taught.$program gpt2-nano on 80 $program "$BUILD/${program/gpt/gpt_emu}"
-    for number in loss kl; do check "$program: its $number follows the CPU's" close taught.cpu taught.$program $number $bound; done
+    check "$program: its loss follows the CPU's" close taught.cpu taught.$program loss $bound
+    # What is left of logarithms of about 6, 3e-3 here: a rounding of each, 2^-24, is 2e-4 of it.
+    [ $program = train_gpt_fp32 ] && bound=1e-4
+    check "$program: its kl follows the CPU's" close taught.cpu taught.$program kl $bound
 done
 options=(--lora_rank=4 --base=nf4)
 check "an adapter on nf4 on the CPU" train nf4.cpu "$work/long" "$cpu"

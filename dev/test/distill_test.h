@@ -25,7 +25,8 @@ typedef struct {
 
 static void distill_softmax(double *p, const real *x, int V, double temperature) {
     double top = (double)x[0], sum = 0;
-    for (int v = 0; v < V; v++) top = fmax(top, (double)x[v]);
+    for (int v = 0; v < V; v++) // not fmax of doubles: gcc 12 for aarch64 dies of that
+        if ((double)x[v] > top) top = (double)x[v];
     for (int v = 0; v < V; v++) sum += p[v] = exp(((double)x[v] - top) / temperature);
     for (int v = 0; v < V; v++) p[v] /= sum;
 }
@@ -81,7 +82,8 @@ static void distill_kernel_case(int V, double alpha, double temperature, Cpu *cp
             for (int v = 0; made && v < V; v++) { // the size of what is added and taken away there
                 double parts =
                     (1 - alpha) * (p[v] + (v == targets[i])) + alpha * temperature * (p[V + v] + p[2 * V + v]) + 1e-30;
-                most = fmax(most, fabs((double)got[v] - want.gradient[v]) / ((double)s.scale * parts));
+                double off = fabs((double)got[v] - want.gradient[v]) / ((double)s.scale * parts);
+                if (!(off <= most)) most = off; // NaN, too
             }
             CHECK(most <= bound, "V %d, alpha %g, T %g, row %d: the gradient is off by %.2e of its parts", V, alpha,
                   temperature, i, most);

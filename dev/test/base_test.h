@@ -1053,6 +1053,10 @@ static void test_files_of_killed(void) {
     CHECK(child_start_writing(&child, cat, ends[0], fileno(out.stream), &missing, &err), "%s", err.text);
     close(ends[0]);
     CHECK(write(ends[1], "tail", 4) == 4, "%s", strerror(errno));
+    struct stat st;
+    struct timespec moment = {0, 1000000};
+    // Until cat runs: it has what this process has open before it is there.
+    while (fstat(fileno(out.stream), &st) == 0 && st.st_size < 9 && kill(child.pid, 0) == 0) nanosleep(&moment, NULL);
     // What the kernel does to a process that was killed: its files are closed, and its program goes on.
     CHECK(rename(out.temporary.text, left.text) == 0, "%s", strerror(errno));
     out_sweep(to.text);

@@ -201,7 +201,8 @@ static void distill_check_differences(Config c, const int32_t *starts) {
         memcpy(m->shards.gradients, gradients, sizeof(real) * n); // forward passes add to the head's
         model_get(m, MODEL_GRADIENT, p, own, 0);
         double largest = 0;
-        for (size_t k = 0; k < p->count; k++) largest = fmax(largest, fabs((double)own[k]));
+        for (size_t k = 0; k < p->count; k++) // not fmax of doubles: gcc 12 for aarch64 dies of that
+            if (fabs((double)own[k]) > largest) largest = fabs((double)own[k]);
         for (size_t k = 0; k < p->count; k += p->count / 5 + 1) {
             real *w = m->shards.weights + p->offset + k, kept = *w;
             double side[2];

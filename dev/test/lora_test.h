@@ -325,7 +325,7 @@ static void lora_check_new(void) {
         for (size_t k = 0; k < p->count; k++) {
             double x = (double)w[k] * (p->group == GROUP_LORA_A ? sqrt(p->cols) : 0);
             CHECK(p->group == GROUP_LORA_A || w[k] == 0, "%s is not zero", p->name);
-            most = fmax(most, fabs(x)), squares += x * x, n += p->group == GROUP_LORA_A;
+            most = fabs(x) > most ? fabs(x) : most, squares += x * x, n += p->group == GROUP_LORA_A;
         }
     }
     // Uniform in [-1, 1): a mean square of 1/3, with a deviation of 0.3 / sqrt n.

@@ -39,8 +39,9 @@ nothing trains them (Matrix), since memory is what limits it.
 #include "../model.h"
 #include "pack.h"
 
-// Tunable: numbers of bf16 asked for ahead. Widening fills the core's window with fewer bytes on their way than fp32.
-enum { HALF_AHEAD = 2048 };
+// Tunable: bytes of a matrix asked for ahead where it is read once, into L2: what is on its way to L1 waits in the few
+// buffers that loads themselves need.
+enum { ROWS_AHEAD = 4096 };
 enum { LINEAR_FEW_ROWS = 7, LINEAR_ROWS = 4 }; // linear_forward: bound by reading w up to here; rows at a time
 
 // ---------------------------------------------------------------- the micro-kernel
@@ -334,7 +335,7 @@ static inline void gemm(Target to, Operand A, Operand B, int M, int N, int K, Cp
 // ---------------------------------------------------------------- few rows
 
 // Output o of `rows` rows (a constant) of y. One row of w at a time, in one stream that goes on with the
-// next row: four rows at a time, or with prefetches, it read a third slower.
+// next row: four rows at a time, or with prefetches into L1, it read a third slower.
 ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b, const real *residual, LinearShape s,
                                  int o, int rows, bool half) {
     size_t C = (size_t)s.C, wr = (size_t)o * C, c = 0;
@@ -344,8 +345,10 @@ ALWAYS_INLINE void few_rows_dots(real *y, const real *x, Matrix w, const real *b
         UNROLL
         for (int j = 0; j < 4; j++) sums[n][j] = (vreal){0};
     }
+    size_t size = half ? sizeof *w.half : sizeof *w.full;
+    const char *ahead = (half ? (const char *)w.half : (const char *)w.full) + wr * size + ROWS_AHEAD;
     for (; c + 4 * VL <= C; c += 4 * VL) {
-        for (int j = 0; half && j < 4 * VL; j += 32) __builtin_prefetch(w.half + wr + c + j + HALF_AHEAD, 0, 3);
+        for (size_t j = 0; j < 4 * VL * size; j += 64) __builtin_prefetch(ahead + c * size + j, 0, 2);
         UNROLL
         for (int j = 0; j < 4; j++) {
             vreal wv = half ? half_load(w.half + wr + c + j * VL) : vload(w.full + wr + c + j * VL);

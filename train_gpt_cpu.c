@@ -561,7 +561,7 @@ static size_t logits_rows(const ModelSetup *setup) {
 static ModelMemory model_memory(const ModelSetup *setup) {
     const Config *c = &setup->config;
     int B = setup->batch_size, T = setup->seq_len, R = setup->dist->size;
-    ParamTable t = setup_table(setup);
+    ParamTable t = coded_table(&setup->config, setup->frozen, setup->base);
     double trained = 0, size = sizeof(real);
     for (int i = 0; i < t.segments && setup->gradients; i++)
         trained += (double)(t.segment_trained[i] - t.segment_start[i]);

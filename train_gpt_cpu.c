@@ -579,6 +579,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     if (c->rope) m.buffers += size * (T + 1) * (double)c->head_size;
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
     if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
+    if (setup->pairs) m.buffers += size * B * T; // weights of their tokens
     param_table_free(&t);
     return m;
 }

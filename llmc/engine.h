@@ -49,6 +49,7 @@ typedef struct {
     int base;              // Base: how the frozen matrices inside blocks are kept
     int zero, zero_group;  // ZeRO's stage: what is sharded; over how many ranks, 0: all
     bool shares;           // model_share will be called
+    bool pairs;            // model_pairs will be called
     const Config *teacher; // that model_teach will bring, and that model_memory does not count; NULL: none
     const Dist *dist;
 } ModelSetup;
@@ -392,6 +393,8 @@ static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_
     m.buffers = fmin(logits, (double)GPU_LOGITS_BYTES) + real_size * (double)codes.matrix;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, real_bytes).bytes;
     if (setup->gradients) m.buffers += real_size * (double)muon_scratch_most(&t, &setup->muon, GPU_MUON_SQUARES);
+    // Of pairs the weights of tokens, and what they are and give: a pair is two tokens at least.
+    if (setup->pairs) m.buffers += (size + (double)(sizeof(ModelPair) + sizeof(PairNumbers)) / 2) * B * T;
     param_table_free(&t);
     return m;
 }

@@ -501,8 +501,8 @@ static bool attention_sees(AttentionShape s, int b, int t, int i) {
     return i <= position && (!s.window || position - i < s.window) && (!s.starts || i >= s.starts[b * s.Tq + t]);
 }
 
-// From the formula: what attention and its backward pass give, and the magnitudes of its terms (_size). q (B, NH, Tq, HS)
-// and k, v (B, NKV, Tkv, HS) are gradients, where Tq == Tkv.
+// From the formula: what attention and its backward pass give, and the magnitudes of its terms (_size). q (B, NH, Tq,
+// HS) and k, v (B, NKV, Tkv, HS) are gradients, where Tq == Tkv.
 typedef struct {
     double *all, *out, *out_size, *lse, *lse_size, *q, *q_size, *k, *k_size, *v, *v_size;
 } AttentionPlain;

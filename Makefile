@@ -169,7 +169,7 @@ $(FUZZERS:=.run): %.run: %
 train_gpt_cpu train_gpt test_gpt: %: $(BUILD)/% FORCE
 	@cmp -s $< $@ || cp $< $@
 FORCE:
-build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(BUILD)/test_gpt_double
+build-tests: $(BUILD)/train_gpt_cpu $(BUILD)/test_gpt $(if $(filter 0,$(SANITIZE)),$(BUILD)/test_gpt_double) # sanitizers see all in float
 test-faults: $(BUILD)/train_gpt_cpu; @BUILD=$(BUILD) CC=$(CC) POINTS=all dev/test/faults_test.sh
 # First what they need; then make again, which sees the MPI that this may have brought. MPI=0: without.
 test test-cluster:

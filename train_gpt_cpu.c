@@ -561,7 +561,7 @@ static size_t logits_rows(const ModelSetup *setup) {
 static ModelMemory model_memory(const ModelSetup *setup) {
     const Config *c = &setup->config;
     int B = setup->batch_size, T = setup->seq_len, R = setup->dist->size;
-    ParamTable t = setup_table(setup);
+    ParamTable t = coded_table(&setup->config, setup->frozen, setup->base);
     double trained = 0, size = sizeof(real);
     for (int i = 0; i < t.segments && setup->gradients; i++)
         trained += (double)(t.segment_trained[i] - t.segment_start[i]);
@@ -579,6 +579,7 @@ static ModelMemory model_memory(const ModelSetup *setup) {
     if (c->rope) m.buffers += size * (T + 1) * (double)c->head_size;
     if (setup->gradients && R > 1) m.buffers += size * RANKS_WINDOW * (double)RANKS_PIECE * (R - 1);
     if (setup->gradients) m.buffers += size * (double)muon_scratch_most(&t, &setup->muon, MUON_SQUARES);
+    if (setup->pairs) m.buffers += size * B * T; // weights of their tokens
     param_table_free(&t);
     return m;
 }

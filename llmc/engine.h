@@ -7,10 +7,10 @@ outside those two files does arithmetic on a model. All functions are called fro
 #ifndef LLMC_ENGINE_H
 #define LLMC_ENGINE_H
 
-#include "base/quantise.h"
-#include "ranks/dist.h"
+#include "codes.h"
 #include "model.h"
 #include "objective.h"
+#include "ranks/dist.h"
 #include <math.h>
 
 typedef struct Model Model;
@@ -49,6 +49,7 @@ typedef struct {
     int base;              // Base: how the frozen matrices inside blocks are kept
     int zero, zero_group;  // ZeRO's stage: what is sharded; over how many ranks, 0: all
     bool shares;           // model_share will be called
+    bool pairs;            // model_pairs will be called
     const Config *teacher; // that model_teach will bring, and that model_memory does not count; NULL: none
     const Dist *dist;
 } ModelSetup;
@@ -63,105 +64,6 @@ static inline ModelSetup setup_of_teacher(const ModelSetup *model) {
     s.no_master = model->no_master, s.threads = model->threads;
     s.dist = model->dist;
     return s;
-}
-
-// ---------------------------------------------------------------- frozen matrices as codes (--base)
-
-// Can the matrices inside blocks be kept so?
-static inline bool base_check(const Config *c, int base, Error *err) {
-    if (base == BASE_FULL) return true;
-    if (!c->lora.rank)
-        return error_set(err, "--base=%s keeps weights that stay as they are: it needs --lora_rank", base_name(base));
-    ParamTable t = param_table(c);
-    bool ok = true;
-    for (int i = 0; ok && i < t.count; i++) {
-        const Param *p = &t.items[i];
-        if (base == BASE_Q8 && p->group == GROUP_MATRIX && p->cols % Q8_BLOCK)
-            ok = error_set(err,
-                           "--base=q8 keeps blocks of %d numbers of a row, and %s has rows of %d: take --base=nf4, "
-                           "whose blocks may begin anywhere",
-                           Q8_BLOCK, p->name, p->cols);
-    }
-    param_table_free(&t);
-    return ok;
-}
-
-// The table of a program's weights. Those that are kept as codes have no room in the flat allocation.
-static inline ParamTable setup_table(const ModelSetup *s) {
-    static const bool none[PARAM_KINDS] = {false};
-    ParamTable t = param_table_frozen(&s->config, s->frozen ? s->frozen : none);
-    size_t at = 0;
-    if (s->base == BASE_FULL) return t;
-    for (int segment = 0, i = 0; segment < t.segments; segment++) {
-        t.segment_start[segment] = at;
-        for (int frozen = 0; frozen < 2; frozen++) {
-            if (frozen) t.segment_trained[segment] = at;
-            for (; i < t.count && t.items[i].segment == segment && t.items[i].trained == !frozen; i++) {
-                Param *p = &t.items[i];
-                p->coded = p->group == GROUP_MATRIX && !p->trained;
-                p->offset = at;
-                if (!p->coded) at += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
-            }
-        }
-    }
-    t.segment_start[t.segments] = t.elements = at;
-    for (int i = 0; i < t.count; i++) {
-        if (!t.items[i].coded) continue;
-        t.items[i].offset = at;
-        at += t.items[i].count;
-    }
-    return t;
-}
-
-// A matrix's codes, whose place is still to be given. gpt2's queries, keys and values are one tensor in folders.
-static inline Coded coded_of(const Param *p, const Config *c, int base, const QuantTables *tables) {
-    Coded coded;
-    int starts[4] = {0, p->rows};
-    bool whole = family_of(c->family)->naming == NAMING_GPT2;
-    memset(&coded, 0, sizeof coded);
-    coded.count = whole ? 1 : param_matrices(starts, p, c), coded.tables = tables;
-    for (int i = 0; i < coded.count; i++) {
-        coded.parts[i].format = base;
-        coded.parts[i].count = (size_t)(starts[i + 1] - starts[i]) * (size_t)p->cols;
-        coded.start[i + 1] = coded.start[i] + coded.parts[i].count;
-    }
-    return coded;
-}
-
-// What codes take, in all; the numbers of the largest matrix and the bytes of the largest part's codes.
-typedef struct {
-    size_t bytes, matrix, part, part_blocks;
-} CodedSizes;
-
-static inline CodedSizes coded_sizes(const ParamTable *t, const Config *c, int base) {
-    CodedSizes s = {0, 0, 0, 0};
-    for (int i = 0; i < t->count; i++) {
-        if (!t->items[i].coded) continue;
-        Coded coded = coded_of(&t->items[i], c, base, NULL);
-        s.bytes += coded_bytes(&coded);
-        if (t->items[i].count > s.matrix) s.matrix = t->items[i].count;
-        for (int k = 0; k < coded.count; k++) {
-            size_t n = coded.parts[k].count, bytes = quant_bytes(base, n), blocks = nf4_blocks(n);
-            if (bytes > s.part) s.part = bytes;
-            if (blocks > s.part_blocks) s.part_blocks = blocks;
-        }
-    }
-    return s;
-}
-
-// For people, behind what is said of a model: how much is kept as codes; or nothing.
-static inline Path base_said(const Config *c, int base) {
-    ParamTable t = param_table(c);
-    double numbers = 0, bytes = 0;
-    for (int i = 0; i < t.count; i++) {
-        if (t.items[i].group != GROUP_MATRIX) continue;
-        Coded coded = coded_of(&t.items[i], c, base, NULL);
-        numbers += (double)t.items[i].count, bytes += (double)coded_bytes(&coded);
-    }
-    param_table_free(&t);
-    return base == BASE_FULL ? path_of("%s", "")
-                             : path_of("; %.2fM of its numbers, the matrices inside blocks, are kept as %s: %.3f GiB",
-                                       numbers / 1e6, base_name(base), bytes / MEM_GIB);
 }
 
 // ---------------------------------------------------------------- what is computed with a setup
@@ -469,7 +371,7 @@ static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_
                 : setup->zero_group > 0 ? setup->zero_group
                                         : ranks,
         zero = group > 1 && setup->gradients ? setup->zero : 0;
-    ParamTable t = setup_table(setup);
+    ParamTable t = coded_table(&setup->config, setup->frozen, setup->base);
     CodedSizes codes = coded_sizes(&t, c, setup->base);
     double trained = 0, own, size = sizeof(float), real_size = (double)real_bytes, all = (double)t.elements,
            slots = gpu_slots(&t);
@@ -491,6 +393,8 @@ static inline ModelMemory gpu_model_memory(const ModelSetup *setup, size_t real_
     m.buffers = fmin(logits, (double)GPU_LOGITS_BYTES) + real_size * (double)codes.matrix;
     if (setup->gradients) m.buffers += (double)backward_table(c, B, T, setup->keep_backward, real_bytes).bytes;
     if (setup->gradients) m.buffers += real_size * (double)muon_scratch_most(&t, &setup->muon, GPU_MUON_SQUARES);
+    // Of pairs the weights of tokens, and what they are and give: a pair is two tokens at least.
+    if (setup->pairs) m.buffers += (size + (double)(sizeof(ModelPair) + sizeof(PairNumbers)) / 2) * B * T;
     param_table_free(&t);
     return m;
 }

@@ -19,10 +19,11 @@ cd "$work" || exit 1
 run() { "${program[@]}" "$@" >out 2>err; }
 said() { cat err out | tail -n 1; }
 refused() { # refused MESSAGE WORDS COMMAND...
-    local message=$1 words=$2
+    local message=$1 words=$2 code=0
     shift 2
-    run "$@"
-    check "$message: exit code $?, $(said)" grep -q -- "$words" err
+    run "$@" || code=$?
+    check "$message: exit code $code, $(said)" test $code -eq 1
+    check "$message: $(said)" grep -q -- "$words" err
 }
 
 run bpe --input="$sample" --vocab_size=512 --out=tokenizer.json &&
@@ -90,11 +91,7 @@ if [ -n "$why" ]; then skip 'chat_test.sh, several ranks' "$why"; else
     done
 fi
 set_command killed 4 --resume=auto
-"${command[@]}" >out 2>err &
-pid=$!
-until [ -d killed/step_00000004 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
-kill -9 $pid 2>/dev/null
-wait $pid 2>/dev/null
+kill_at killed/step_00000004 "${command[@]}"
 train killed 4 --resume=auto
 check "a killed run: $(said)" test "$(bits killed)" = "$(bits whole)"
 

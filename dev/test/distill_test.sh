@@ -89,10 +89,7 @@ cp -r halves kept
 train halves --teacher=large --resume=auto
 check "resumed: $(said)" test "$(bits halves)" = "$whole"
 set_command killed --teacher=large --resume=auto
-"${command[@]}" >/dev/null 2>&1 &
-sleep 0.4
-kill -9 $! 2>/dev/null
-wait $! 2>/dev/null
+kill_at killed/step_00000004 "${command[@]}"
 train killed --teacher=large --resume=auto
 check "killed and resumed: $(said)" test "$(bits killed)" = "$whole"
 set_command kept --resume=auto

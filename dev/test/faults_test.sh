@@ -25,8 +25,8 @@ trap 'rm -rf "$TMPDIR"' EXIT
 compile() { "${CC:-cc}" -std=c11 -O1 -Wall -Wextra "$@"; }
 compile dev/test/faults_run.c -o "$TMPDIR/faults_run" && compile dev/test/flips.c -o "$TMPDIR/flips" &&
     compile -shared -fPIC dev/test/faults.c -o "$TMPDIR/faults.so" -ldl -pthread || exit 1
-calls=(--sample=300) emulated=(--sample=40) damages=(--sample=150)
-[ "$SANITIZE" = 1 ] && calls=(--sample=150) emulated=(--sample=20) damages=(--sample=100) ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+calls=(--sample=150) emulated=(--sample=20) damages=(--sample=100)
+[ "$SANITIZE" = 1 ] && ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
 export ASAN_OPTIONS
 [ "$POINTS" = all ] && calls=() emulated=(--sample=3000) damages=()
 add() { # add COMMAND...: its counts; a test that ends without them has failed

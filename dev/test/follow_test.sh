@@ -184,8 +184,9 @@ check "three runs: $(cat err)" page three.html
 for text in '3 runs compared' 'class="k k2"' 'Options that differ' 'Newest samples' '>stopped</td>'; do check "three.html lacks $text" grep -qF -- "$text" three.html; done
 check 'three curves in a chart' test "$(grep -o '<figure><figcaption><b>Training loss.*</svg>' three.html | head -n 1 | grep -o 'class="l c[0-9]"' | sort -u | wc -l)" -eq 3
 refused() { # refused WHAT WORDS...: exit code 1 and one line that says it
-    "${program[@]}" "${@:2}" >out 2>err
-    check "${*:2}: exit code $?, $(cat err)" test "$(grep -c "^error: .*$1" err)" -eq 1
+    local code=0
+    "${program[@]}" "${@:2}" >out 2>err || code=$?
+    check "${*:2}: exit code $code, $(cat err)" test "$code $(grep -c "^error: .*$1" err)" = '1 1'
 }
 refused 'needs --run' report
 refused 'no run' report --run=ml

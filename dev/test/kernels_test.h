@@ -34,16 +34,37 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 
 // ---------------------------------------------------------------- helpers
 
-// Everything a case computed, one array behind the other, to compare runs bit for bit.
+// What the plain version gave in the first run of a case, one array behind the other: the runs with other thread counts
+// read it again.
+typedef struct {
+    double *data;
+    size_t size, capacity, read;
+    bool known;
+} KernelPlain;
+
+// Everything a case computed, likewise, to compare runs bit for bit.
 typedef struct {
     real *data;
     size_t size, capacity;
+    KernelPlain *plain;
 } KernelOutputs;
 
 static void kernel_keep(KernelOutputs *o, const real *x, size_t n) {
     o->data = (real *)mem_grow(o->data, &o->capacity, o->size + n, sizeof(real));
     memcpy(o->data + o->size, x, n * sizeof(real));
     o->size += n;
+}
+
+static bool kernel_plain_known(KernelPlain *p, double *x, size_t n) {
+    if (!p->known) return false;
+    memcpy(x, p->data + p->read, n * sizeof(double));
+    p->read += n;
+    return true;
+}
+static void kernel_plain_keep(KernelPlain *p, const double *x, size_t n) {
+    p->data = (double *)mem_grow(p->data, &p->capacity, p->size + n, sizeof(double));
+    memcpy(p->data + p->size, x, n * sizeof(double));
+    p->size += n;
 }
 
 // Numbers in [-1, 1) that depend on seed and index alone.
@@ -96,7 +117,9 @@ typedef void (*KernelCase)(Cpu *cpu, KernelOutputs *out, int variant);
 static void kernel_run_on(const char *name, KernelCase run, int variants, bool bf16, int kernels) {
     static const int threads[4] = {1, 2, 3, 7};
     for (int variant = 0; variant < variants; variant++) {
+        KernelPlain plain = {0};
         KernelOutputs first = {0}, other = {0};
+        first.plain = other.plain = &plain;
         for (int i = 0; i < 4; i++) {
             Cpu cpu;
             Error err;
@@ -104,15 +127,15 @@ static void kernel_run_on(const char *name, KernelCase run, int variants, bool b
             CHECK(opened, "%s: %s", name, opened ? "" : err.text);
             if (!opened) return;
             KernelOutputs *o = i == 0 ? &first : &other;
-            o->size = 0;
+            o->size = plain.read = 0;
             run(&cpu, o, variant);
+            plain.known = true;
             if (i > 0)
                 CHECK(first.size == other.size && memcmp(first.data, other.data, first.size * sizeof(real)) == 0,
                       "%s, variant %d: %d threads give other bits than 1", name, variant, threads[i]);
             cpu_close(&cpu);
         }
-        free(first.data);
-        free(other.data);
+        free(first.data), free(other.data), free(plain.data);
     }
 }
 
@@ -122,8 +145,6 @@ static void kernel_run(const char *name, KernelCase run, int variants) {
 
 // ---------------------------------------------------------------- linear layers
 
-// z (M, N) = z0 + op(a) op(b), every element a plain sum; magnitude likewise. a at (m, k) is
-// a[m*am + k*ak], b at (k, n) is b[k*bk + n*bn]. rounded: both operands are rounded to bf16 first.
 static double plain_bf16(double x) {
     float f = (float)x;
     uint32_t u;
@@ -134,19 +155,27 @@ static double plain_bf16(double x) {
     memcpy(&f, &u, 4);
     return (double)f;
 }
-static void plain_product(double *z, double *magnitude, const real *a, size_t am, size_t ak, const real *b, size_t bk,
-                          size_t bn, int M, int N, int K, bool rounded) {
+// z (M, N) = op(a) op(b), onto zeros, every element a plain sum over k in order; magnitude likewise. a at (m, k) is
+// a[m*am + k*ak], b at (k, n) is b[k*bk + n*bn]. rounded: both operands are rounded to bf16 first.
+static void plain_product(KernelPlain *plain, double *z, double *magnitude, const real *a, size_t am, size_t ak,
+                          const real *b, size_t bk, size_t bn, int M, int N, int K, bool rounded) {
+    size_t count = (size_t)M * (size_t)N;
+    if (kernel_plain_known(plain, z, count) && kernel_plain_known(plain, magnitude, count)) return;
+    double *rows = kernel_doubles((size_t)K * (size_t)N); // b, rounded once
+    for (int k = 0; k < K; k++)
+        for (int n = 0; n < N; n++) {
+            double y = (double)b[k * bk + n * bn];
+            rows[(size_t)k * N + n] = rounded ? plain_bf16(y) : y;
+        }
     for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++)
-            for (int k = 0; k < K; k++) {
-                double x = (double)a[m * am + k * ak], y = (double)b[k * bk + n * bn];
-                if (rounded) {
-                    x = plain_bf16(x);
-                    y = plain_bf16(y);
-                }
-                z[(size_t)m * N + n] += x * y;
-                magnitude[(size_t)m * N + n] += fabs(x * y);
-            }
+        for (int k = 0; k < K; k++) {
+            double x = (double)a[m * am + k * ak], *sum = z + (size_t)m * N, *size = magnitude + (size_t)m * N;
+            const double *y = rows + (size_t)k * N;
+            if (rounded) x = plain_bf16(x);
+            for (int n = 0; n < N; n++) sum[n] += x * y[n], size[n] += fabs(x * y[n]);
+        }
+    free(rows);
+    kernel_plain_keep(plain, z, count), kernel_plain_keep(plain, magnitude, count);
 }
 
 // N rows, C in, OC out. The last two cross the slab, the strip and the run of K; N <= 8 is the path of generation.
@@ -172,7 +201,7 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
     bool bf16 = cpu->bf16 && N > LINEAR_FEW_ROWS;
 
     double *want = kernel_doubles(ny), *size = kernel_doubles(ny);
-    plain_product(want, size, x, C, 1, w, 1, C, N, OC, C, bf16);
+    plain_product(out->plain, want, size, x, C, 1, w, 1, C, N, OC, C, bf16);
     real *y = kernel_garbage(ny);
     linear_forward(y, x, matrix_of(w), NULL, NULL, shape, cpu);
     kernel_compare("linear_forward", y, want, size, ny, factor_y);
@@ -196,7 +225,7 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
 
     double *want_x = kernel_doubles(nx), *size_x = kernel_doubles(nx);
     bf16 = cpu->bf16;
-    plain_product(want_x, size_x, dy, OC, 1, w, C, 1, N, C, OC, bf16);
+    plain_product(out->plain, want_x, size_x, dy, OC, 1, w, C, 1, N, C, OC, bf16);
     real *dx = kernel_garbage(nx);
     linear_backward_input(dx, dy, matrix_of(w), shape, cpu);
     kernel_compare("linear_backward_input", dx, want_x, size_x, nx, factor_x);
@@ -204,7 +233,7 @@ static void linear_case(Cpu *cpu, KernelOutputs *out, int variant) {
 
     double *want_w = kernel_doubles(nw), *size_w = kernel_doubles(nw), *want_b = kernel_doubles((size_t)OC),
            *size_b = kernel_doubles((size_t)OC);
-    plain_product(want_w, size_w, dy, 1, OC, x, C, 1, OC, C, N, bf16);
+    plain_product(out->plain, want_w, size_w, dy, 1, OC, x, C, 1, OC, C, N, bf16);
     for (size_t i = 0; i < ny; i++) {
         want_b[i % OC] += (double)dy[i];
         size_b[i % OC] += fabs((double)dy[i]);
@@ -250,7 +279,7 @@ static void half_case(Cpu *cpu, KernelOutputs *out, int variant) {
     CHECK(wrong == 0, "half_store: %d of %zu numbers are not the nearest of bf16", wrong, nw);
     half_widen(w, half, nw);
     double *want = kernel_doubles(ny), *size = kernel_doubles(ny);
-    plain_product(want, size, x, C, 1, w, 1, C, N, OC, C, N > LINEAR_FEW_ROWS);
+    plain_product(out->plain, want, size, x, C, 1, w, 1, C, N, OC, C, N > LINEAR_FEW_ROWS);
     for (size_t i = 0; i < ny; i++) {
         want[i] += (double)b[i % OC] + (double)res[i];
         size[i] += fabs((double)b[i % OC]) + fabs((double)res[i]);
@@ -472,24 +501,16 @@ static bool attention_sees(AttentionShape s, int b, int t, int i) {
     return i <= position && (!s.window || position - i < s.window) && (!s.starts || i >= s.starts[b * s.Tq + t]);
 }
 
-static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, bool poison) {
+// From the formula: what attention and its backward pass give, and the magnitudes of its terms (_size). q (B, NH, Tq,
+// HS) and k, v (B, NKV, Tkv, HS) are gradients, where Tq == Tkv.
+typedef struct {
+    double *all, *out, *out_size, *lse, *lse_size, *q, *q_size, *k, *k_size, *v, *v_size;
+} AttentionPlain;
+
+static void attention_plain(AttentionPlain w, Heads in, const real *dout, AttentionShape shape) {
     int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS, group = NH / NKV;
-    int ldq = NH * HS + 5, ldk = 2 * NKV * HS + 3, ldo = NH * HS;
-    size_t nq = (size_t)B * Tq * ldq, nk = (size_t)B * Tkv * ldk, no = (size_t)B * Tq * ldo, nl = (size_t)B * NH * Tq;
-    real *q = kernel_random(nq, 31), *k = kernel_random(nk, 32), *v = k + (size_t)NKV * HS,
-         *dout = kernel_random(no, 33);
-    for (size_t i = 0; i < nq; i++) q[i] *= 4; // scores that are spread out, so that the running maximum moves
-    if (poison) {
-        q[(size_t)(Tq / 2) * ldq] = (real)NAN;
-        k[(size_t)(Tkv - 1) * ldk] = (real)NAN; // only the last query may see it
-        v[(size_t)(Tkv / 2) * ldk + HS - 1] = (real)NAN;
-    }
-    real *o = kernel_garbage(no), *lse = kernel_garbage(nl);
-    size_t nd = (size_t)B * NH * Tq * HS, ndk = (size_t)B * NKV * Tkv * HS;
-    double *want = kernel_doubles(no), *size = kernel_doubles(no), *want_l = kernel_doubles(nl),
-           *size_l = kernel_doubles(nl);
-    double *want_q = kernel_doubles(nd), *size_q = kernel_doubles(nd), *want_k = kernel_doubles(ndk),
-           *size_k = kernel_doubles(ndk), *want_v = kernel_doubles(ndk), *size_v = kernel_doubles(ndk);
+    int ldq = in.q.ld, ldk = in.k.ld, ldo = NH * HS;
+    const real *q = in.q.at, *k = in.k.at, *v = in.v.at;
     double *p = kernel_doubles((size_t)Tkv), scale = shape.scale;
     for (int b = 0; b < B; b++)
         for (int h = 0; h < NH; h++)
@@ -513,17 +534,17 @@ static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, 
                 for (int i = 0; i < n; i++) sum += (p[i] = exp(p[i] - m));
                 for (int i = 0; i < n; i++) p[i] /= sum;
                 size_t at = ((size_t)b * NH + h) * Tq + t, row = ((size_t)b * Tq + t) * ldo + (size_t)h * HS;
-                want_l[at] = log(sum) + m;
-                size_l[at] = biggest + fabs(want_l[at]) + 1;
+                w.lse[at] = log(sum) + m;
+                w.lse_size[at] = biggest + fabs(w.lse[at]) + 1;
                 // An error of eps * biggest in a score is a relative error of that size in its probability.
                 for (int d = 0; d < HS; d++) {
                     for (int i = 0; i < n; i++) {
                         double x = p[i] * (double)v[((size_t)b * Tkv + i) * ldk + (size_t)kh * HS + d];
-                        want[row + d] += x;
-                        size[row + d] += fabs(x) * (1 + biggest);
+                        w.out[row + d] += x;
+                        w.out_size[row + d] += fabs(x) * (1 + biggest);
                     }
-                    delta += want[row + d] * (double)go[d];
-                    delta_size += size[row + d] * fabs((double)go[d]);
+                    delta += w.out[row + d] * (double)go[d];
+                    delta_size += w.out_size[row + d] * fabs((double)go[d]);
                 }
                 if (Tq != Tkv) continue;
                 for (int i = 0; i < n; i++) {
@@ -536,26 +557,60 @@ static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, 
                            ds_size = p[i] * (dp_size + delta_size) * scale * (1 + biggest);
                     for (int d = 0; d < HS; d++) {
                         size_t kd = (((size_t)b * NKV + kh) * Tkv + i) * HS + d;
-                        want_q[at * HS + d] += ds * (double)kr[d];
-                        size_q[at * HS + d] += ds_size * fabs((double)kr[d]);
-                        want_k[kd] += ds * (double)qr[d];
-                        size_k[kd] += ds_size * fabs((double)qr[d]);
-                        want_v[kd] += p[i] * (double)go[d];
-                        size_v[kd] += p[i] * fabs((double)go[d]) * (1 + biggest);
+                        w.q[at * HS + d] += ds * (double)kr[d];
+                        w.q_size[at * HS + d] += ds_size * fabs((double)kr[d]);
+                        w.k[kd] += ds * (double)qr[d];
+                        w.k_size[kd] += ds_size * fabs((double)qr[d]);
+                        w.v[kd] += p[i] * (double)go[d];
+                        w.v_size[kd] += p[i] * fabs((double)go[d]) * (1 + biggest);
                     }
                 }
             }
+    free(p);
+}
+
+// The same, remembered over runs; one allocation, w.all.
+static AttentionPlain attention_recall(KernelPlain *plain, Heads in, const real *dout, AttentionShape s) {
+    size_t out = (size_t)s.B * (size_t)s.Tq * (size_t)(s.NH * s.HS), lse = (size_t)s.B * (size_t)s.NH * (size_t)s.Tq,
+           keys = (size_t)s.B * (size_t)s.NKV * (size_t)s.Tkv * (size_t)s.HS, all = 4 * (out + keys) + 2 * lse;
+    AttentionPlain w;
+    w.all = w.out = kernel_doubles(all), w.out_size = w.out + out;
+    w.lse = w.out_size + out, w.lse_size = w.lse + lse;
+    w.q = w.lse_size + lse, w.q_size = w.q + out;
+    w.k = w.q_size + out, w.k_size = w.k + keys;
+    w.v = w.k_size + keys, w.v_size = w.v + keys;
+    if (kernel_plain_known(plain, w.all, all)) return w;
+    attention_plain(w, in, dout, s);
+    kernel_plain_keep(plain, w.all, all);
+    return w;
+}
+
+static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, bool poison) {
+    int B = shape.B, Tq = shape.Tq, Tkv = shape.Tkv, NH = shape.NH, NKV = shape.NKV, HS = shape.HS, group = NH / NKV;
+    int ldq = NH * HS + 5, ldk = 2 * NKV * HS + 3, ldo = NH * HS;
+    size_t nq = (size_t)B * Tq * ldq, nk = (size_t)B * Tkv * ldk, no = (size_t)B * Tq * ldo, nl = (size_t)B * NH * Tq;
+    real *q = kernel_random(nq, 31), *k = kernel_random(nk, 32), *v = k + (size_t)NKV * HS,
+         *dout = kernel_random(no, 33);
+    for (size_t i = 0; i < nq; i++) q[i] *= 4; // scores that are spread out, so that the running maximum moves
+    if (poison) {
+        q[(size_t)(Tq / 2) * ldq] = (real)NAN;
+        k[(size_t)(Tkv - 1) * ldk] = (real)NAN; // only the last query may see it
+        v[(size_t)(Tkv / 2) * ldk + HS - 1] = (real)NAN;
+    }
+    real *o = kernel_garbage(no), *lse = kernel_garbage(nl);
+    size_t nd = (size_t)B * NH * Tq * HS, ndk = (size_t)B * NKV * Tkv * HS;
+    Heads in = {{q, ldq}, {k, ldk}, {v, ldk}};
+    AttentionPlain w = attention_recall(out->plain, in, dout, shape);
     // Tiles round Q, K, V, dO, P and dS to bf16, each by 2^-9 at most.
     double factor_back = cpu->unit == UNIT_TILES ? 0x1p15 : 8, factor = Tq > ATTENTION_FEW_QUERIES ? factor_back : 8;
-    Heads in = {{q, ldq}, {k, ldk}, {v, ldk}};
     attention_forward(o, lse, in, shape, cpu);
     int poisoned = Tkv - Tq + Tq / 2 < Tkv / 2 ? Tkv - Tq + Tq / 2 : Tkv / 2; // the first position with a NaN
     for (int t = 0; t < Tq && poison; t++)
         for (int h = 0; h < NH; h++)
-            attention_spread(o + ((size_t)t * NH + h) * HS, want + ((size_t)t * NH + h) * HS, h, Tkv - Tq + t, poisoned,
-                             group, HS);
-    kernel_compare("attention_forward", o, want, size, no, factor);
-    kernel_compare("attention_forward, lse", lse, want_l, size_l, nl, factor);
+            attention_spread(o + ((size_t)t * NH + h) * HS, w.out + ((size_t)t * NH + h) * HS, h, Tkv - Tq + t,
+                             poisoned, group, HS);
+    kernel_compare("attention_forward", o, w.out, w.out_size, no, factor);
+    kernel_compare("attention_forward, lse", lse, w.lse, w.lse_size, nl, factor);
     kernel_keep(out, o, no), kernel_keep(out, lse, nl);
     real *again = kernel_garbage(no);
     attention_forward(again, NULL, in, shape, cpu);
@@ -578,14 +633,14 @@ static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, 
                 }
         for (int t = 0; t < T && poison; t++) {
             for (int h = 0; h < NH; h++)
-                attention_spread(dq + ((size_t)h * T + t) * HS, want_q + ((size_t)h * T + t) * HS, h, t, poisoned,
-                                 group, HS);
-            attention_spread(dk + (size_t)t * HS, want_k + (size_t)t * HS, 0, t, poisoned, group, HS);
-            attention_spread(dv + (size_t)t * HS, want_v + (size_t)t * HS, 0, t, poisoned, group, HS);
+                attention_spread(dq + ((size_t)h * T + t) * HS, w.q + ((size_t)h * T + t) * HS, h, t, poisoned, group,
+                                 HS);
+            attention_spread(dk + (size_t)t * HS, w.k + (size_t)t * HS, 0, t, poisoned, group, HS);
+            attention_spread(dv + (size_t)t * HS, w.v + (size_t)t * HS, 0, t, poisoned, group, HS);
         }
-        kernel_compare("attention_backward, dq", dq, want_q, size_q, nd, factor_back);
-        kernel_compare("attention_backward, dk", dk, want_k, size_k, ndk, factor_back);
-        kernel_compare("attention_backward, dv", dv, want_v, size_v, ndk, factor_back);
+        kernel_compare("attention_backward, dq", dq, w.q, w.q_size, nd, factor_back);
+        kernel_compare("attention_backward, dk", dk, w.k, w.k_size, ndk, factor_back);
+        kernel_compare("attention_backward, dv", dv, w.v, w.v_size, ndk, factor_back);
         bool rest_left = true;
         for (size_t i = 0; i < n; i++)
             if (i % ld >= (size_t)(NH + 2 * NKV) * HS) rest_left = rest_left && isnan((double)d[i]);
@@ -593,8 +648,7 @@ static void attention_check(Cpu *cpu, KernelOutputs *out, AttentionShape shape, 
         kernel_keep(out, dq, nd), kernel_keep(out, dk, ndk), kernel_keep(out, dv, ndk);
         free(d), free(dq), free(dk), free(dv);
     }
-    free(q), free(k), free(dout), free(o), free(lse), free(want), free(size), free(want_l), free(size_l);
-    free(want_q), free(size_q), free(want_k), free(size_k), free(want_v), free(size_v), free(p);
+    free(q), free(k), free(dout), free(o), free(lse), free(w.all);
 }
 
 static void attention_case(Cpu *cpu, KernelOutputs *out, int variant) {

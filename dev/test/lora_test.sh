@@ -75,10 +75,7 @@ check "stopped: $(said)" test ! -d "$work/halves/step_00000008"
 train "$work/halves" --lora_dropout=0.2 --lora_plus=4 --resume=auto
 check "resumed: $(said)" test "$(bits "$work/halves")" = "$whole"
 set_command "$work/killed" --lora_dropout=0.2 --lora_plus=4 --resume=auto
-"${command[@]}" >/dev/null 2>&1 &
-sleep 0.4
-kill -9 $! 2>/dev/null
-wait $! 2>/dev/null
+kill_at "$work/killed/step_00000004" "${command[@]}"
 train "$work/killed" --lora_dropout=0.2 --lora_plus=4 --resume=auto
 check "killed and resumed: $(said)" test "$(bits "$work/killed")" = "$whole"
 evaluated() { sed -n 's/.*"loss": \([0-9.]*\).*/\1/p' "$work/out" | head -n 1; }

@@ -47,6 +47,10 @@ done
 check 'info: keys and values of shared beginnings' jq -e '.model as $c | $c.eval_memory
     | .shared == 2 * 4 * $c.kv_heads * $c.head_size * (9 * 256 * $c.layers + 16 * 256) and .all == .weights + .activations + .buffers + .shared' about
 
+# Pairs of answers: a weight of 4 bytes for each token.
+"$program" info --json --model=run_llama-5M/step_00000002 --batch_size=16 --seq_len=256 --objective=dpo >pairs
+check 'info: weights of the tokens of pairs' jq -en '[inputs.model] | .[1].memory.buffers - .[0].memory.buffers == 4 * 16 * 256 and .[0].eval_memory == .[1].eval_memory' about pairs
+
 short() { # short MESSAGE PATTERN COMMAND...: one line of error with this in it, and exit code 1
     local message=$1 pattern=$2 code=0
     shift 2

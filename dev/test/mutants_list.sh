@@ -10,7 +10,7 @@ mutant "keys may stand twice" llmc/base/json.h 'return i == n;' 'return true;' "
 mutant "JSON nests one level too deep" llmc/base/json.h '++r->depth > JSON_MAX_DEPTH' 'r->depth++ > JSON_MAX_DEPTH' "gpt files"
 mutant "the mean of nf4's largest is not taken off" llmc/base/quantise.h 'x[i] -= mean;' 'x[i] -= 0;' "gpt quantise"
 mutant "a level of nf4 ends at the next one" llmc/base/quantise.h '(nf4_level(i) + nf4_level(i + 1)) / 2.0f' 'nf4_level(i + 1)' "gpt quantise"
-mutant "parts of a matrix of codes share one mean" llmc/engine.h 'bool whole = family_of(c->family)->naming == NAMING_GPT2;' 'bool whole = true;' "gpt quantise"
+mutant "parts of a matrix of codes share one mean" llmc/codes.h 'bool whole = family_of(c->family)->naming == NAMING_GPT2;' 'bool whole = true;' "gpt quantise"
 mutant "a row of codes begins a number early" llmc/cpu/pack.h '(size_t)(i + r) * from.ld + (size_t)(k0 + k)' '(size_t)(i + r) * from.ld + (size_t)(k0 + k) - (size_t)(k > 0)' "gpt quantise"
 mutant "a run goes on with another --base" llmc/run/run_folder.h 'if (strcmp(base.text, base_name(o->base)) != 0)' 'if (0)' "lora_test"
 

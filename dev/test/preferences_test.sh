@@ -20,10 +20,11 @@ cd "$work" || exit 1
 run() { "${program[@]}" "$@" >out 2>err; }
 said() { cat err out | tail -n 1; }
 refused() { # refused MESSAGE WORDS COMMAND...
-    local message=$1 words=$2
+    local message=$1 words=$2 code=0
     shift 2
-    run "$@"
-    check "$message: exit code $?, $(said)" grep -q -- "$words" err
+    run "$@" || code=$?
+    check "$message: exit code $code, $(said)" test $code -eq 1
+    check "$message: $(said)" grep -q -- "$words" err
 }
 tokenize() { run tokenize --format=preferences --tokenizer="$base/tokenizer.json" "$@"; }
 set_command() { # set_command OUT OBJECTIVE BATCH OPTION...
@@ -128,11 +129,7 @@ for kind in full adapter; do
     [ $kind = adapter ] && options=(--lora_rank=4 --lora_dropout=0.1)
     train $kind dpo 2 "${options[@]}" --checkpoint_every=10
     set_command killed_$kind dpo 2 "${options[@]}" --checkpoint_every=10 --resume=auto
-    "${command[@]}" >out 2>err &
-    pid=$!
-    until [ -d killed_$kind/step_00000020 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
-    kill -9 $pid 2>/dev/null
-    wait $pid 2>/dev/null
+    kill_at killed_$kind/step_00000020 "${command[@]}"
     rm -f p_train_00000.ref
     "${command[@]}" >out 2>err
     check "a killed run, $kind: $(said)" test "$(bits killed_$kind)" = "$(bits $kind)"

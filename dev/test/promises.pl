@@ -156,7 +156,7 @@ sub kernels {
 }
 
 sub rooms {
-    my @order = qw(base text corpus ranks objective.h model.h engine.h cpu cuda files account run);
+    my @order = qw(base text corpus ranks objective.h model.h codes.h engine.h cpu cuda files account run);
     my %floor = map { $order[$_] => $_ } 0 .. $#order;
     for my $file (map { glob } 'llmc/*.h', 'llmc/*/*.h') {
         my ($room) = $file =~ m{^llmc/([^/]+)};

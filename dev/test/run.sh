@@ -12,10 +12,13 @@ unset MAKEFLAGS MFLAGS MAKELEVEL # a make inside a test is one of its own
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-tests=("$RUNNER $BUILD/test_gpt" "$RUNNER $BUILD/cuda_attention_test_emu" "$RUNNER $BUILD/cuda_model_test_emu")
+# What takes longest begins first: begun late, it would run by itself when all others have ended.
+tests=('bash dev/test/cuda_test.sh' 'bash dev/test/cuda_ranks_test.sh' 'bash dev/test/cli_test.sh' 'bash dev/test/chat_test.sh'
+    "$RUNNER $BUILD/test_gpt" "$RUNNER $BUILD/cuda_attention_test_emu" "$RUNNER $BUILD/cuda_model_test_emu")
 [ "$SANITIZE" = 1 ] || tests+=("$RUNNER $BUILD/test_gpt_double") # the same code, of which sanitizers have seen all in float
 for script in dev/test/*_test.sh; do
     case $script in
+    */cuda_test.sh | */cuda_ranks_test.sh | */cli_test.sh | */chat_test.sh) continue ;; # are there
     dev/test/cluster_test.sh) continue ;; # needs root and Slurm: make test-cluster
     dev/test/promises_test.sh) [ "$SANITIZE" = 1 ] && continue ;; # reads sources, which are the same in every build
     esac

@@ -155,7 +155,7 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     memset(s, 0, sizeof *s);
     s->cpu = cpu, s->dist = setup->dist, s->zero = setup->zero, s->muon = setup->muon;
     s->config = setup->config;
-    s->table = setup_table(setup);
+    s->table = coded_table(&setup->config, setup->frozen, setup->base);
     shards_open_codes(s, setup);
     size_t full = s->table.elements;
     if (weights_halved(setup)) {

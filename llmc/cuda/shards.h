@@ -295,7 +295,7 @@ static inline bool shards_plan(Shards *s, const ModelSetup *setup, Error *err) {
     if (!ranks_plan(&s->ranks, setup->gradients ? setup->dist : &s->alone, setup->zero, setup->zero_group, err))
         return false;
     s->config = setup->config, s->muon = setup->muon, s->base = setup->base;
-    s->table = setup_table(setup);
+    s->table = coded_table(&setup->config, setup->frozen, setup->base);
     shards_lay_out(&s->table, &setup->config, s->ranks.group);
     for (int segment = 0; s->ranks.zero == 3 && segment < s->table.segments; segment++)
         if (s->table.segment_trained[segment] < s->table.segment_start[segment + 1])

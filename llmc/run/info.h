@@ -93,7 +93,7 @@ static inline ModelSetup info_setup(const Config *c, const Options *o, const Dis
     memset(&setup, 0, sizeof setup);
     setup.config = *c;
     setup.batch_size = o->batch_size == INT_AUTO ? 0 : (int)o->batch_size, setup.seq_len = (int)o->seq_len;
-    setup.recompute = o->recompute, setup.gradients = true;
+    setup.recompute = o->recompute, setup.gradients = true, setup.pairs = o->objective != OBJECTIVE_NEXT;
     setup.dist = dist, setup.muon.optimizer = o->optimizer, setup.base = o->base;
     return setup;
 }
@@ -168,7 +168,7 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
            all = model_memory_sum(&m) + taught + (m.host ? copy + scratch : 0), products = config_matmul_parameters(c),
            flops = config_flops_per_token(c, T);
     ModelSetup scored = setup;
-    scored.gradients = false, scored.shares = true;
+    scored.gradients = scored.pairs = false, scored.shares = true;
     ModelMemory e = model_memory(&scored);
     if (json) {
         str_printf(json,

@@ -234,7 +234,7 @@ enum { MASTERS(CHOICE_ENUM) };
     X(REAL, adam_eps, "1e-8", 1e-30, 1, "", O_TRAIN | O_DUMP, "AdamW: added to the root of the second moment")         \
     X(CHOICE, optimizer, "adamw", 0, 0, CHOICES(OPTIMIZERS), O_TRAIN | O_DUMP | O_INFO,                                \
       "what moves the matrices inside blocks; embeddings, head and vectors have AdamW with all of them")               \
-    X(CHOICE, objective, "next", 0, 0, CHOICES(OBJECTIVES), O_TRAIN,                                                   \
+    X(CHOICE, objective, "next", 0, 0, CHOICES(OBJECTIVES), O_TRAIN | O_INFO,                                          \
       "what is learnt: next: the next token; of pairs of answers (tokenize --format=preferences) dpo, ipo (both beside " \
       "the model as it was, whose log-probabilities are stored beside the shards), simpo or orpo")                     \
     X(REAL, beta, "0.1", 1e-9, 1e9, "", O_TRAIN,                                                                       \

@@ -420,6 +420,7 @@ static inline ModelSetup trainer_setup(const Trainer *t) {
     setup.base = o->base;
     setup.threads = (int)o->threads;
     setup.gradients = true;
+    setup.pairs = o->objective != OBJECTIVE_NEXT;
     setup.muon = muon_rule(o);
     setup.teacher = *o->teacher ? &t->teacher.config : NULL;
     setup.dist = t->dist;

@@ -24,7 +24,7 @@ and reserved ones for fine-tuning, BPE_SPECIALS in all or more if more were aske
 multiple of 128.
 
 Limits: a pair must occur min_frequency times. A pre-token longer than BPE_MAX_WORD bytes is counted in
-pieces of that size. Memory: about 300 bytes a distinct pre-token.
+pieces of that size. Memory: about 170 bytes a distinct pre-token.
 */
 #ifndef LLMC_BPE_H
 #define LLMC_BPE_H

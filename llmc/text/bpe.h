@@ -311,6 +311,7 @@ typedef struct {
 
 #define BPE_ARENA ((size_t)8 << 20)
 
+// Room for a list of words: in that of the merge under way, else in new memory.
 static inline uint32_t *bpe_list(BpeTrainer *t, uint32_t words) {
     if (words <= t->spare_count) return t->spare + (t->spare_count -= words);
     size_t bytes = ((size_t)words * sizeof(uint32_t) + 7) / 8 * 8;
@@ -611,8 +612,8 @@ static inline void bpe_alphabet(BpeVocab *v, int32_t byte_ids[256]) {
             }
 }
 
-// Words as ids of bytes, in blocks. The words themselves are given back: of distinct ones they take as much memory as all
-// that comes.
+// Words as ids of bytes, in blocks. The words themselves are given back: distinct ones take as much memory as all that
+// comes.
 static inline void bpe_take_words(BpeTrainer *t, BpeWords *words, const int32_t byte_ids[256]) {
     t->symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
     for (size_t i = 0; i <= words->mask; i++)

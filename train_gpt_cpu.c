@@ -314,8 +314,8 @@ static real *layer_input_gradient(const Model *m, int layer) {
 static void model_share(Model *m, ShareSlot keep, ShareSlot behind, const int32_t *row_of) {
     const Config *c = &m->config;
     size_t row = sizeof(real) * 2 * (size_t)(c->kv_heads * c->head_size), most = model_share_rows(&m->setup, keep);
-    if (keep && !m->kept[keep]) m->kept[keep] = (real *)cpu_alloc(row * most * (size_t)c->layers);
-    if (!m->joined) m->joined = (real *)cpu_alloc(row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
+    if (keep && !m->kept[keep]) m->kept[keep] = (real *)mem_alloc(row * most * (size_t)c->layers);
+    if (!m->joined) m->joined = (real *)mem_alloc(row * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
     m->keep = keep, m->behind = behind, m->row_of = row_of;
 }
 
@@ -331,7 +331,7 @@ static const real *pair_losses(Model *m, Matrix head, double grad_scale, int N) 
         linear_forward(m->logits, a.normf + (size_t)row * (size_t)C, head, NULL, NULL, chunk, &m->cpu);
         cross_entropy(a.losses + row, m->logits, b->targets + row, NULL, 0, rows, V, &m->cpu);
     }
-    if (!m->weights) m->weights = (real *)cpu_alloc(sizeof(real) * (size_t)(m->setup.batch_size * m->setup.seq_len));
+    if (!m->weights) m->weights = (real *)mem_alloc(sizeof(real) * (size_t)(m->setup.batch_size * m->setup.seq_len));
     m->pairs.scale = grad_scale;
     m->loss += objective_weights(m->weights, m->figures, a.losses, &m->pairs, N, &m->cpu);
     return m->weights;
@@ -449,7 +449,7 @@ static double model_loss(Model *m) {
 static void model_teach(Model *m, Model *teacher, DistillRule rule) {
     m->teacher = teacher, m->lesson = rule;
     teacher->teaches = true;
-    m->parts = (real *)cpu_alloc(sizeof(real) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
+    m->parts = (real *)mem_alloc(sizeof(real) * 2 * (size_t)m->setup.batch_size * (size_t)m->setup.seq_len);
 }
 
 static DistillSum model_taught(Model *m) {
@@ -511,7 +511,7 @@ static const float *model_decode_rows(Model *m, const int32_t *tokens, int n, in
     Cpu *cpu = &m->cpu;
     int C = c->channels, most = m->setup.batch_size * m->setup.seq_len;
     size_t layer_cache = (size_t)2 * (size_t)m->setup.seq_len * (size_t)(c->kv_heads * c->head_size);
-    if (!m->cache) m->cache = (real *)cpu_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
+    if (!m->cache) m->cache = (real *)mem_alloc(sizeof(real) * layer_cache * (size_t)c->layers);
     Weights w = shards_weights(&m->shards, 0);
     Activations a = activations_of(m, 0);
     Norm normf = {w.normf_w, w.normf_b, a.normf_mean, a.normf_rstd, rows, C, (real)c->norm_eps};
@@ -636,10 +636,10 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
     shards_open(&m->shards, setup, deal, &m->cpu);
     // Without a backward pass one slot for each activation serves all layers.
     m->acts = act_table(c, B, T, setup->gradients ? setup->recompute : RECOMPUTE_BLOCK, sizeof(real), sizeof(real));
-    m->activations = (char *)cpu_alloc(m->acts.bytes);
+    m->activations = (char *)mem_alloc(m->acts.bytes);
     if (setup->gradients) {
         m->backs = backward_table(c, B, T, setup->keep_backward, sizeof(real));
-        m->backward = (char *)cpu_alloc(m->backs.bytes);
+        m->backward = (char *)mem_alloc(m->backs.bytes);
     }
     if (c->rope) {
         double *table = (double *)mem_alloc(sizeof(double) * angles);
@@ -649,7 +649,7 @@ static Model *model_create(const ModelSetup *setup, Error *err) {
         free(table);
     }
     m->logits_rows = (int)logits_rows(setup);
-    m->logits = (real *)cpu_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
+    m->logits = (real *)mem_alloc(sizeof(real) * (size_t)m->logits_rows * (size_t)c->vocab_size);
     return m;
 }
 

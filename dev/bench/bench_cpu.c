@@ -200,9 +200,9 @@ static void bench_gemm(Bench *bench, bool bf16) {
     }
     Linear l;
     l.cpu = &cpu, l.half = NULL;
-    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.dw = (real *)cpu_alloc(largest * sizeof(real)),
+    l.w = (real *)mem_alloc(largest * sizeof(real)), l.dw = (real *)mem_alloc(largest * sizeof(real)),
     l.db = (real *)mem_alloc(50304 * sizeof(real));
-    l.x = (real *)cpu_alloc(rows * 3072 * sizeof(real)), l.y = (real *)cpu_alloc(1024 * (size_t)50304 * sizeof(real));
+    l.x = (real *)mem_alloc(rows * 3072 * sizeof(real)), l.y = (real *)mem_alloc(1024 * (size_t)50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, rows * 3072), fill(l.y, 1024 * (size_t)50304);
     static const int tokens[3] = {256, 1024, 4096};
     for (int t = 0; t < 3; t++) {
@@ -260,10 +260,10 @@ static void bench_gemv(Bench *bench) {
     l.cpu = &bench->cpu;
     l.form = 0, l.half = NULL;
     size_t largest = (size_t)768 * 50304;
-    l.w = (real *)cpu_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)),
+    l.w = (real *)mem_alloc(largest * sizeof(real)), l.x = (real *)mem_alloc(4 * 3072 * sizeof(real)),
     l.y = (real *)mem_alloc(4 * 50304 * sizeof(real)), l.db = (real *)mem_alloc(50304 * sizeof(real));
     fill(l.w, largest), fill(l.x, 4 * 3072);
-    uint16_t *half = (uint16_t *)cpu_alloc(largest * sizeof *half); // zeros: the values do not matter
+    uint16_t *half = (uint16_t *)mem_alloc(largest * sizeof *half); // zeros: the values do not matter
     double weights = 0;
     for (int i = 0; i < SHAPES; i++) weights += (double)shapes[i].layers * shapes[i].C * shapes[i].OC;
     printf("linear layers on few rows\n");
@@ -322,9 +322,9 @@ static void bench_attention(Bench *bench) {
         a.cpu = &bench->cpu;
         a.B = cases[i][0], a.T = a.Tq = cases[i][1], a.NH = cases[i][2], a.HS = cases[i][3];
         size_t n = (size_t)a.B * (size_t)a.T * (size_t)a.NH * (size_t)a.HS;
-        a.qkv = (real *)cpu_alloc(3 * n * sizeof(real)), a.dqkv = (real *)cpu_alloc(3 * n * sizeof(real)),
-        a.out = (real *)cpu_alloc(n * sizeof(real)), a.dout = (real *)cpu_alloc(n * sizeof(real)),
-        a.lse = (real *)cpu_alloc(n * sizeof(real));
+        a.qkv = (real *)mem_alloc(3 * n * sizeof(real)), a.dqkv = (real *)mem_alloc(3 * n * sizeof(real)),
+        a.out = (real *)mem_alloc(n * sizeof(real)), a.dout = (real *)mem_alloc(n * sizeof(real)),
+        a.lse = (real *)mem_alloc(n * sizeof(real));
         fill(a.qkv, 3 * n), fill(a.dout, n);
         double flops = 2.0 * (double)n * (a.T + 1);
         if (i == 0) printf("attention, causal FLOPs, %d threads\n", a.cpu->threads);
@@ -417,7 +417,7 @@ static void bench_streams(Bench *bench) {
     size_t n = (size_t)48 << 20; // 192 MB each as float: far beyond any L3
     real **arrays[5] = {&s.a, &s.b, &s.c, &s.d, &s.e};
     for (int i = 0; i < 5; i++) {
-        *arrays[i] = (real *)cpu_alloc(n * sizeof(real));
+        *arrays[i] = (real *)mem_alloc(n * sizeof(real));
         fill(*arrays[i], n);
     }
     for (size_t i = 0; i < n; i++) s.c[i] = s.c[i] * s.c[i];
@@ -470,7 +470,7 @@ int main(int argc, char **argv) {
     if (!(bench.seconds > 0 && bench.seconds < 1e4)) fail("--seconds=%g: expected a number above 0", bench.seconds);
     Error err;
     if (!cpu_open(&bench.cpu, threads, &err)) fail("%s", err.text);
-    bench.from = (real *)cpu_alloc(MEMORY_BYTES), bench.to = (real *)cpu_alloc(MEMORY_BYTES);
+    bench.from = (real *)mem_alloc(MEMORY_BYTES), bench.to = (real *)mem_alloc(MEMORY_BYTES);
     if (wanted(&bench, "machine")) bench_machine(&bench);
     bench_gemm(&bench, false);
     bench_gemm(&bench, true);

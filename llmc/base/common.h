@@ -26,6 +26,7 @@ This header and all others in llmc/ outside llmc/cpu and llmc/cuda compile as C1
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,16 +148,30 @@ static inline void mem_look(size_t bytes) {
              (double)bytes / MEM_GIB, least->left / MEM_GIB, least->name);
 }
 
-// Zeroed memory, aligned to 64 bytes (one cache line, one AVX-512 register); freed with free().
-// Ends the process when there is none: nothing sensible can follow.
+#define MEM_HUGE ((size_t)2 << 20) // bytes of a huge page
+
+// Asks for huge pages in what of them lies whole in bytes at p: the first touch of one is a fault and not 512, and
+// lookups that lead through all of it find their pages. A wish: failure changes nothing but speed.
+static inline void mem_wish_huge(void *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    size_t before = (MEM_HUGE - (uintptr_t)p % MEM_HUGE) % MEM_HUGE;
+    if (bytes >= before + MEM_HUGE) madvise((char *)p + before, (bytes - before) / MEM_HUGE * MEM_HUGE, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
+// Zeroed memory, aligned to 64 bytes (one cache line, one AVX-512 register), in huge pages where it fills one and the
+// system gives them; freed with free(). Ends the process when there is none: nothing sensible can follow.
 static inline void *mem_alloc(size_t bytes) {
     void *p = NULL;
-    size_t rounded = (bytes + 63) / 64 * 64;
+    size_t unit = bytes < MEM_HUGE ? 64 : MEM_HUGE, rounded = bytes ? (bytes + unit - 1) / unit * unit : unit;
     mem_look(bytes);
-    if (rounded < bytes || posix_memalign(&p, 64, rounded ? rounded : 64) != 0)
+    if (rounded < bytes || posix_memalign(&p, unit, rounded) != 0)
         fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
              (double)bytes / MEM_GIB);
-    memset(p, 0, rounded ? rounded : 64);
+    mem_wish_huge(p, rounded);
+    memset(p, 0, rounded);
     return p;
 }
 
@@ -168,6 +183,7 @@ static inline void *mem_grow(void *array, size_t *capacity, size_t need, size_t 
     while (wanted < need) wanted *= 2;
     void *grown = realloc(array, wanted * size);
     if (!grown) fail("out of memory: %.2f GiB could not be allocated", (double)(wanted * size) / MEM_GIB);
+    mem_wish_huge(grown, wanted * size);
     *capacity = wanted;
     return grown;
 }

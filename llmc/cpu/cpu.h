@@ -461,29 +461,12 @@ static inline void cpu_close(Cpu *cpu) {
     memset(cpu, 0, sizeof *cpu);
 }
 
-// Like mem_alloc, and in huge pages where the system gives them: rows that lie pages apart then cost no
-// misses of the TLB. For everything large that kernels work on; freed with free().
-static inline void *cpu_alloc(size_t bytes) {
-    const size_t huge = (size_t)2 << 20;
-    void *p = NULL;
-    if (bytes < huge) return mem_alloc(bytes);
-    mem_look(bytes);
-    if (bytes > SIZE_MAX - huge || posix_memalign(&p, huge, (bytes + huge - 1) / huge * huge) != 0)
-        fail("out of memory: %.2f GiB could not be allocated; try a smaller model, --batch_size or --seq_len",
-             (double)bytes / MEM_GIB);
-#ifdef MADV_HUGEPAGE
-    madvise(p, (bytes + huge - 1) / huge * huge, MADV_HUGEPAGE); // a wish: failure changes nothing but speed
-#endif
-    memset(p, 0, bytes);
-    return p;
-}
-
 // At least `bytes` of scratch memory, aligned to 64; what an earlier call held is lost. Only from
 // outside parallel regions.
 static inline void *cpu_workspace(Cpu *cpu, size_t bytes) {
     if (bytes > cpu->workspace_bytes) {
         free(cpu->workspace);
-        cpu->workspace = cpu_alloc(bytes);
+        cpu->workspace = mem_alloc(bytes);
         cpu->workspace_bytes = bytes;
     }
     return cpu->workspace;

@@ -128,16 +128,16 @@ static inline void shards_open_state(Shards *s) {
         size_t *start = s->state_start[k] = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(n + 1));
         for (int i = 0; i < n; i++)
             start[i + 1] = start[i] + cpu_align(shards_state_owned(s, &t->items[i], s->dist->rank).count);
-        s->state[k] = (real *)cpu_alloc(sizeof(real) * start[n]);
+        s->state[k] = (real *)mem_alloc(sizeof(real) * start[n]);
     }
     size_t most = muon_scratch_most(&s->table, &s->muon, MUON_SQUARES);
-    if (most) s->scratch = (real *)cpu_alloc(sizeof(real) * most);
+    if (most) s->scratch = (real *)mem_alloc(sizeof(real) * most);
 }
 
 static inline void shards_open_codes(Shards *s, const ModelSetup *setup) {
     CodedSizes sizes = coded_sizes(&s->table, &s->config, setup->base);
     if (!sizes.bytes) return;
-    s->codes = (uint8_t *)cpu_alloc(sizes.bytes);
+    s->codes = (uint8_t *)mem_alloc(sizes.bytes);
     s->coded = (Coded *)mem_alloc(sizeof(Coded) * (size_t)s->table.count);
     s->tables = (QuantTables *)mem_alloc(sizeof(QuantTables));
     s->fill.largest = (float *)mem_alloc(sizeof(float) * sizes.part_blocks);
@@ -159,12 +159,12 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
     shards_open_codes(s, setup);
     size_t full = s->table.elements;
     if (weights_halved(setup)) {
-        s->halves = (uint16_t *)cpu_alloc(sizeof(uint16_t) * s->table.elements);
+        s->halves = (uint16_t *)mem_alloc(sizeof(uint16_t) * s->table.elements);
         s->vector_start = (size_t *)mem_alloc(sizeof(size_t) * (size_t)(s->table.count + 1));
         vector_starts(s->vector_start, &s->table);
         full = s->vector_start[s->table.count];
     }
-    s->weights = (real *)cpu_alloc(sizeof(real) * full);
+    s->weights = (real *)mem_alloc(sizeof(real) * full);
     if (!setup->gradients) return;
     int segments = s->table.segments, R = s->dist->size;
     ranks_open(&s->ranks, s->dist, segments);
@@ -178,7 +178,7 @@ static inline void shards_open(Shards *s, const ModelSetup *setup, int deal, Cpu
         s->gradient_start[segment + 1] = s->gradient_start[segment] + trained;
     }
     free(load);
-    s->gradients = (real *)cpu_alloc(sizeof(real) * s->gradient_start[segments]);
+    s->gradients = (real *)mem_alloc(sizeof(real) * s->gradient_start[segments]);
     shards_open_state(s);
 }
 

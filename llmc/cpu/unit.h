@@ -63,7 +63,7 @@ static inline double cpu_bf16_gain(const Cpu *machine, int N, int C, int OC, int
     size_t nx = (size_t)s.N * (size_t)s.C, nw = (size_t)s.C * (size_t)s.OC, ny = (size_t)s.N * (size_t)s.OC;
     if (!cpu_choose_unit(&cpu, true, kernels, &none)) return 0;
     Unit units[2] = {UNIT_VECTORS, cpu.unit};
-    real *x = (real *)cpu_alloc(sizeof(real) * (nx + nw + ny)), *w = x + nx, *y = w + nw;
+    real *x = (real *)mem_alloc(sizeof(real) * (nx + nw + ny)), *w = x + nx, *y = w + nw;
     for (size_t i = 0; i < nx + nw; i++) x[i] = (real)(i % 17) - 8;
     double best[2] = {INFINITY, INFINITY};
     for (int i = 0; i < 2 * 6; i++) {

@@ -24,7 +24,7 @@ and reserved ones for fine-tuning, BPE_SPECIALS in all or more if more were aske
 multiple of 128.
 
 Limits: a pair must occur min_frequency times. A pre-token longer than BPE_MAX_WORD bytes is counted in
-pieces of that size. Memory: about 300 bytes a distinct pre-token.
+pieces of that size. Memory: about 170 bytes a distinct pre-token.
 */
 #ifndef LLMC_BPE_H
 #define LLMC_BPE_H
@@ -123,7 +123,7 @@ static inline void bpe_words_add(BpeWords *w, const uint8_t *p, size_t n, int64_
     s->offset = w->bytes.size;
     s->size = n;
     str_add(&w->bytes, p, n);
-    if (2 * ++w->used <= w->mask) return;
+    if (4 * ++w->used <= 3 * w->mask) return;
     size_t slots = 2 * ((size_t)w->mask + 1);
     BpeWord *grown = (BpeWord *)mem_alloc(slots * sizeof(BpeWord));
     for (size_t i = 0; i <= w->mask; i++) {
@@ -305,33 +305,26 @@ typedef struct {
     // memory of the lists of words
     char **arenas;
     size_t arena_count, arena_capacity, arena_used, arena_size;
+    uint32_t *spare; // (spare_count) of the list of the merge under way, which nobody reads again
+    uint32_t spare_count;
 } BpeTrainer;
 
-static inline void *bpe_arena(BpeTrainer *t, size_t bytes) {
-    bytes = (bytes + 7) / 8 * 8;
+#define BPE_ARENA ((size_t)8 << 20)
+
+// Room for a list of words: in that of the merge under way, else in new memory.
+static inline uint32_t *bpe_list(BpeTrainer *t, uint32_t words) {
+    if (words <= t->spare_count) return t->spare + (t->spare_count -= words);
+    size_t bytes = ((size_t)words * sizeof(uint32_t) + 7) / 8 * 8;
     if (t->arena_used + bytes > t->arena_size) {
-        t->arena_size = bytes > (1 << 20) ? bytes : 1 << 20;
+        t->arena_size = bytes > BPE_ARENA ? bytes : BPE_ARENA;
         t->arena_used = 0;
         t->arenas = (char **)mem_grow(t->arenas, &t->arena_capacity, t->arena_count + 1, sizeof(char *));
-        t->arenas[t->arena_count] = (char *)malloc(t->arena_size);
-        if (!t->arenas[t->arena_count++]) fail("out of memory while training the tokenizer");
+        t->arenas[t->arena_count] = (char *)mem_alloc(t->arena_size);
+        t->arena_count++;
     }
-    void *p = t->arenas[t->arena_count - 1] + t->arena_used;
+    uint32_t *list = (uint32_t *)(t->arenas[t->arena_count - 1] + t->arena_used);
     t->arena_used += bytes;
-    return p;
-}
-
-// Zeros, on large pages where there are any: lists lead through all of it, and small pages would each be looked up.
-static inline void *bpe_large(size_t bytes) {
-    const size_t page = (size_t)2 << 20;
-    void *p = NULL;
-    if (bytes < 4 * page) return mem_alloc(bytes);
-    mem_look(bytes);
-    if (posix_memalign(&p, page, bytes) != 0) fail("out of memory while training the tokenizer");
-#ifdef MADV_HUGEPAGE
-    madvise(p, bytes / page * page, MADV_HUGEPAGE); // a wish: failure changes nothing but speed
-#endif
-    return memset(p, 0, bytes);
+    return list;
 }
 
 static inline uint64_t bpe_slot(const BpeTrainer *t, int32_t left, int32_t right) {
@@ -375,7 +368,7 @@ static inline uint32_t *bpe_pair_add(BpeTrainer *t, int32_t left, int32_t right,
     p->left = left, p->right = right;
     p->count = count;
     p->word_count = words;
-    p->words = (uint32_t *)bpe_arena(t, words * sizeof(uint32_t));
+    p->words = bpe_list(t, words);
     if (2 * t->pair_count > t->mask) {
         bpe_table_open(t, 2 * ((size_t)t->mask + 1));
         for (size_t i = 0; i + 1 < t->pair_count; i++) bpe_table_add(t, (uint32_t)i);
@@ -500,6 +493,7 @@ static inline void bpe_replace_all(BpeTrainer *t, uint32_t pair, int32_t whole) 
         }
         bpe_replace(t, p.words[i], p.left, p.right, whole);
     }
+    t->spare = p.words, t->spare_count = p.word_count;
     bpe_settle_lost(t, &t->before, true, p.left);
     bpe_settle_lost(t, &t->behind, false, p.right);
     // Of "abab" (whole, left) comes with the first merge and goes with the second.
@@ -618,12 +612,13 @@ static inline void bpe_alphabet(BpeVocab *v, int32_t byte_ids[256]) {
             }
 }
 
-// Words as ids of bytes, in blocks.
-static inline void bpe_take_words(BpeTrainer *t, const BpeWords *words, const int32_t byte_ids[256]) {
-    t->symbols = (int32_t *)bpe_large(words->bytes.size * sizeof(int32_t));
+// Words as ids of bytes, in blocks. The words themselves are given back: distinct ones take as much memory as all that
+// comes.
+static inline void bpe_take_words(BpeTrainer *t, BpeWords *words, const int32_t byte_ids[256]) {
+    t->symbols = (int32_t *)mem_alloc(words->bytes.size * sizeof(int32_t));
     for (size_t i = 0; i <= words->mask; i++)
         if (words->slots[i].count) t->block_count += (words->slots[i].size + BPE_BLOCK - 1) / BPE_BLOCK;
-    t->blocks = (BpeBlock *)bpe_large((t->block_count + 1) * sizeof(BpeBlock));
+    t->blocks = (BpeBlock *)mem_alloc((t->block_count + 1) * sizeof(BpeBlock));
     size_t symbol = 0, block = 0;
     for (size_t i = 0; i <= words->mask; i++) {
         const BpeWord *w = &words->slots[i];
@@ -641,6 +636,7 @@ static inline void bpe_take_words(BpeTrainer *t, const BpeWords *words, const in
         }
         symbol += w->size;
     }
+    bpe_words_free(words);
 }
 
 // Pairs of bytes, of which there are few: a table of all of them counts them first, and then finds them.
@@ -668,7 +664,7 @@ static inline void bpe_take_pairs(BpeTrainer *t) {
     free(all);
 }
 
-static inline void bpe_trainer_open(BpeTrainer *t, const BpeWords *words, const int32_t byte_ids[256], int tokens,
+static inline void bpe_trainer_open(BpeTrainer *t, BpeWords *words, const int32_t byte_ids[256], int tokens,
                                     int64_t min_count) {
     memset(t, 0, sizeof *t);
     t->min_count = min_count;
@@ -728,7 +724,7 @@ static inline bool bpe_too_few(const BpeVocab *v, const BpeSettings *settings, i
                      v->merge_count, least, vocab_size - specials - 256, vocab_size, possible);
 }
 
-static inline bool bpe_train_words(Tokenizer *out, const BpeWords *words, const BpeSettings *settings, BpeStats *stats,
+static inline bool bpe_train_words(Tokenizer *out, BpeWords *words, const BpeSettings *settings, BpeStats *stats,
                                    Error *err) {
     int V = (settings->vocab_size + 127) / 128 * 128, tokens = V - bpe_specials(settings);
     int32_t byte_ids[256];

@@ -133,6 +133,7 @@ typedef struct {
     size_t mark_count[2], mark_capacity[2];
     int64_t text_bytes[2], documents[2];
     TextCounts counts;
+    bool encoded; // and not yet written
 } TokenizeChunk;
 
 // What is read, with which tokenizer, and how it is divided.
@@ -154,7 +155,10 @@ typedef struct {
     TokenizePiece *pieces;
     size_t piece_count, piece_capacity;
     TokenizeChunk *chunks; // (chunk_limit), their lists are used again
-    int chunk_count, chunk_limit;
+    int chunk_count, chunk_limit, written;
+#ifdef _OPENMP
+    omp_lock_t writing;
+#endif
     TokenizerCache *caches; // (threads)
     int threads;
     bool may_cut;
@@ -176,18 +180,6 @@ static inline void tokenize_measure(const Tokenizer *tok, const int32_t *ids, si
         *bytes += length;
         *documents += ids[i] == tok->eot;
     }
-}
-
-static inline int64_t tokenize_count_invalid(const char *text, size_t n) {
-    const uint8_t *p = (const uint8_t *)text, *end = p + n;
-    int64_t invalid = 0;
-    while (p < end) {
-        p += text_valid(p, end);
-        size_t run = p < end ? text_invalid(p, end) : 0;
-        invalid += (int64_t)run;
-        p += run;
-    }
-    return invalid;
 }
 
 // Notes where a document begins.
@@ -216,6 +208,7 @@ static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, Tokenizer
     c->ids[0].count = c->ids[1].count = 0;
     memset(c->text_bytes, 0, sizeof c->text_bytes);
     memset(c->documents, 0, sizeof c->documents);
+    cache->invalid = 0;
     for (size_t i = c->first; i < c->first + c->count; i++) {
         const TokenizePiece *piece = &t->pieces[i];
         if (piece->first) tokenize_mark(c, piece);
@@ -224,9 +217,9 @@ static inline void tokenize_chunk(const Tokenize *t, TokenizeChunk *c, Tokenizer
         if (piece->last) id_list_add(&c->ids[piece->side], t->tok->eot);
         c->text_bytes[piece->side] += (int64_t)piece->n;
         c->documents[piece->side] += piece->last;
-        c->counts.invalid += tokenize_count_invalid(piece->text, piece->n);
         text_count(&c->counts, piece->text, piece->n);
     }
+    c->counts.invalid = cache->invalid;
     // Normalisation changes the number of bytes; and an end of text that is not special can be in the text.
     bool known = !t->tok->nfc && tokenizer_kind(t->tok, t->tok->eot) == TOKEN_SPECIAL;
     for (int side = 0; side < 2 && !known; side++)
@@ -264,19 +257,38 @@ static inline void tokenize_write(Tokenize *t, const TokenizeChunk *c, int side)
     }
 }
 
-// Encodes what has been collected and hands it to the writers; gives back the batches that are done.
+// Hands the writers those chunks that are encoded, up to the first that is not.
+static inline void tokenize_write_encoded(Tokenize *t) {
+    for (TokenizeChunk *c; t->written < t->chunk_count; t->written++) {
+        c = &t->chunks[t->written];
+        if (!__atomic_load_n(&c->encoded, __ATOMIC_ACQUIRE)) return;
+        for (int side = 0; side < 2; side++) tokenize_write(t, c, side);
+        text_counts_add(&t->stats->counts, &c->counts);
+        t->stats->done_bytes += (int64_t)c->bytes;
+        c->encoded = false;
+    }
+}
+
+// Encodes what has been collected and hands it to the writers; gives back the batches that are done. Who has encoded a
+// chunk writes what can be written, unless another thread is at it: none waits.
 static inline void tokenize_flush(Tokenize *t) {
+    t->written = 0;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 1) num_threads(t->threads)
-    for (int i = 0; i < t->chunk_count; i++) tokenize_chunk(t, &t->chunks[i], &t->caches[omp_get_thread_num()]);
-#else
-    for (int i = 0; i < t->chunk_count; i++) tokenize_chunk(t, &t->chunks[i], &t->caches[0]);
-#endif
     for (int i = 0; i < t->chunk_count; i++) {
-        for (int side = 0; side < 2; side++) tokenize_write(t, &t->chunks[i], side);
-        text_counts_add(&t->stats->counts, &t->chunks[i].counts);
-        t->stats->done_bytes += (int64_t)t->chunks[i].bytes;
+        tokenize_chunk(t, &t->chunks[i], &t->caches[omp_get_thread_num()]);
+        __atomic_store_n(&t->chunks[i].encoded, true, __ATOMIC_RELEASE);
+        if (!omp_test_lock(&t->writing)) continue;
+        tokenize_write_encoded(t);
+        omp_unset_lock(&t->writing);
     }
+#else
+    for (int i = 0; i < t->chunk_count; i++) {
+        tokenize_chunk(t, &t->chunks[i], &t->caches[0]);
+        t->chunks[i].encoded = true;
+    }
+#endif
+    tokenize_write_encoded(t);
     if (signals_waiting(&t->writers[0].set->hold)) t->writers[0].failed = EINTR;
     t->chunk_count = 0;
     t->piece_count = 0;
@@ -459,9 +471,10 @@ static inline void tokenize_open(Tokenize *t, const TokenizeJob *job, TokenizeSt
     t->threads = 1;
 #ifdef _OPENMP
     t->threads = omp_get_max_threads();
+    omp_init_lock(&t->writing);
 #endif
     t->caches = (TokenizerCache *)mem_alloc((size_t)t->threads * sizeof(TokenizerCache));
-    t->chunk_limit = t->threads * 16; // enough that no thread waits long for the last chunk
+    t->chunk_limit = t->threads * 32; // enough that no thread waits long for the last chunk
     t->chunks = (TokenizeChunk *)mem_alloc((size_t)t->chunk_limit * sizeof(TokenizeChunk));
     t->may_cut = true; // an added token with a line feed in it could reach over a cut
     for (int stage = 0; stage < 2; stage++)
@@ -470,6 +483,9 @@ static inline void tokenize_open(Tokenize *t, const TokenizeJob *job, TokenizeSt
 }
 
 static inline void tokenize_close(Tokenize *t) {
+#ifdef _OPENMP
+    omp_destroy_lock(&t->writing);
+#endif
     for (size_t i = 0; i < t->batch_count; i++) doc_inputs_release(&t->inputs, t->batches[i]);
     doc_inputs_close(&t->inputs);
     for (int i = 0; i < t->threads; i++) tokenizer_cache_free(&t->caches[i]);

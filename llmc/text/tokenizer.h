@@ -471,10 +471,11 @@ typedef struct {
     TokenizerCached *slots;
     uint64_t mask;
     size_t used;
-    IdList ids;     // ids that do not fit into a slot
-    Str bytes;      // pre-tokens that do not fit
-    uint64_t owner; // hash of the tokenizer
-    Str normal;     // text in NFC
+    IdList ids;      // ids that do not fit into a slot
+    Str bytes;       // pre-tokens that do not fit
+    uint64_t owner;  // hash of the tokenizer
+    Str normal;      // text in NFC
+    int64_t invalid; // bytes that were not UTF-8, since somebody set it to 0
 } TokenizerCache;
 
 static inline void tokenizer_cache_free(TokenizerCache *c) {
@@ -685,6 +686,7 @@ static inline size_t tokenizer_encode(const Tokenizer *tok, TokenizerCache *cach
         p += valid;
         size_t invalid = text_invalid(p, end);
         for (size_t i = 0; i < invalid; i++) id_list_add(out, tok->byte_ids[p[i]]);
+        if (cache) cache->invalid += (int64_t)invalid;
         p += invalid;
     }
     return out->count - before;

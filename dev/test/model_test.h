@@ -586,7 +586,7 @@ static void frozen_case(const char *what, Config c, const int *kinds, int count)
         model_get(all, MODEL_WEIGHT, p, start + p->offset, 0);
         model_set(all, MODEL_WEIGHT, p, start + p->offset); // as floats
         model_set(m, MODEL_WEIGHT, p, start + p->offset);
-        trained += frozen[p->kind] ? 0 : (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+        trained += frozen[p->kind] || !p->trained ? 0 : (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
     }
     int segments = t->segments;
     CHECK(m->shards.gradient_start[segments] == trained && m->shards.state_start[0][t->count] == trained &&
@@ -604,7 +604,8 @@ static void frozen_case(const char *what, Config c, const int *kinds, int count)
             model_get(m, MODEL_GRADIENT, p, b, 0);
             if (frozen[p->kind]) memset(a, 0, sizeof(float) * p->count);
             CHECK(memcmp(a, b, sizeof(float) * p->count) == 0, "%s: %s has another gradient", what, p->name);
-            CHECK(model_keeps(m, MODEL_STATE + STATE_moment2, p) == !frozen[p->kind] && model_keeps(m, MODEL_WEIGHT, p),
+            CHECK(model_keeps(m, MODEL_STATE + STATE_moment2, p) == (p->trained && !frozen[p->kind]) &&
+                      model_keeps(m, MODEL_WEIGHT, p),
                   "%s: %s: state that is kept, or weights that are not", what, p->name);
         }
         if (turn == 0) model_update(all, &rule), model_update(m, &rule);

@@ -215,19 +215,7 @@ typedef struct {
 static inline const Family *family_of(int family) {
     static const Family table[] = {
 #define X(id, name, class_name, gguf, keys, naming, named, pairs, lacks, step, absent, fixed, eps, ...)                \
-    {name,                                                                                                             \
-     class_name,                                                                                                       \
-     gguf,                                                                                                             \
-     keys,                                                                                                             \
-     naming,                                                                                                           \
-     named,                                                                                                            \
-     pairs,                                                                                                            \
-     lacks,                                                                                                            \
-     step,                                                                                                             \
-     absent,                                                                                                           \
-     fixed,                                                                                                            \
-     eps,                                                                                                              \
-     {FAMILY_##id, __VA_ARGS__}},
+    {name, class_name, gguf, keys, naming, named, pairs, lacks, step, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__}},
         FAMILIES(X)
 #undef X
     };
@@ -637,7 +625,7 @@ typedef enum {
     INIT_ZERO,
     INIT_XIELU,       // alpha_p 0.8 behind its softplus, alpha_n 0.8 behind beta and its own (Huang et al. 2024)
     INIT_XIELU_FIXED, // beta 0.5, eps -1e-6
-    INIT_KAIMING // uniform to 1 / sqrt(cols) both ways: Kaiming's with a = sqrt 5 (He et al. 2015), as PEFT has A
+    INIT_KAIMING      // uniform to 1 / sqrt(cols) both ways: Kaiming's with a = sqrt 5 (He et al. 2015), as PEFT has A
 } Init;
 
 // What an update rule tells apart: tables over vocabulary or positions (embeddings, the head), matrices, and vectors

@@ -530,7 +530,8 @@ static Config test_family_config(int family) {
     Config c = config_of_family(family), sizes;
     CHECK(config_of_preset(&sizes, family == FAMILY_GPT2 ? "gpt2-nano" : "llama-nano", &err), "%s", err.text);
     for (int i = 0; i < CONFIG_KINDS; i++)
-        if (config_field(i)->type == FIELD_SIZE && i != CONFIG_rope_original) config_set(&c, i, config_value(&sizes, i));
+        if (config_field(i)->type == FIELD_SIZE && i != CONFIG_rope_original)
+            config_set(&c, i, config_value(&sizes, i));
     c.unrotated = layers_each(family_of(family)->unrotated_step, c.layers);
     return c;
 }
@@ -736,7 +737,8 @@ static void test_config_others(void) {
          "\"rope_theta\" is 10000, and 1000000"},
         {"lqwmsa", "\"rope_parameters\": {\"rope_theta\": 1e6}, \"rope_theta\": 1000000", NULL},
         {"lqwmsa", "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}", NULL},
-        {"lqwmsa", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "\"rope_parameters.partial_rotary_factor\""},
+        {"lqwmsa", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}",
+         "\"rope_parameters.partial_rotary_factor\""},
         {"lqwmsa", "\"rope_scaling\": {}, \"rope_parameters\": null", NULL},
         {"lqwmsa", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\" is 0.25"},
         {"lqwmsa", "\"partial_rotary_factor\": \"1.0\"", "\"partial_rotary_factor\" is \"1.0\""},

@@ -258,8 +258,8 @@ template <typename Real> static void test_xielu(Test *t, int N, int F) {
     ref_xielu_forward(mlp.ref(), fc.ref(), learned.ref(), fixed.ref(), N, F);
     mlp.check("xielu", bound_of<Real>());
     for (int twice = 0; twice < 2; twice++) {
-        xielu_backward<Real>(dfc.device, dlearned.device, dmlp.device, fc.device, learned.device, fixed.device, N,
-                             F, t->gpu);
+        xielu_backward<Real>(dfc.device, dlearned.device, dmlp.device, fc.device, learned.device, fixed.device, N, F,
+                             t->gpu);
         ref_xielu_backward(dfc.ref(), dlearned.ref(), dmlp.ref(), fc.ref(), learned.ref(), fixed.ref(), N, F);
     }
     dfc.check("xielu, backward", bound_of<Real>());

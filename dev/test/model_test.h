@@ -273,8 +273,8 @@ static void fixture_check_gradients(const ModelFixture *f, Model *m) {
         free(a);
         free(b);
     }
-    CHECK(compared == ours.count - constants, "%s: %d gradients in the file, %d of them in PyTorch's", f->folder.text, ours.count,
-          compared);
+    CHECK(compared == ours.count - constants, "%s: %d gradients in the file, %d of them in PyTorch's", f->folder.text,
+          ours.count, compared);
     safetensors_close(&ours);
 }
 
@@ -898,8 +898,9 @@ static void test_model_configs(void) {
           "the rotary positions of ApertusConfig");
     // What its class takes for granted is gone where something else is said; what two Transformers read in two ways is
     // not guessed.
-    ok = config_of_text(&c, "{\"model_type\": \"apertus\", \"rope_theta\": 5e5, \"rope_scaling\": {\"rope_type\": "
-                            "\"linear\", \"factor\": 2.0}, \"qk_norm\": true}",
+    ok = config_of_text(&c,
+                        "{\"model_type\": \"apertus\", \"rope_theta\": 5e5, \"rope_scaling\": {\"rope_type\": "
+                        "\"linear\", \"factor\": 2.0}, \"qk_norm\": true}",
                         &err);
     CHECK(ok && c.rope_scaling == ROPE_LINEAR && c.rope_factor == 2 && !c.rope_original && c.rope_theta == 5e5,
           "apertus, scaled otherwise: %s", ok ? "" : err.text);
@@ -908,8 +909,9 @@ static void test_model_configs(void) {
         CHECK_ERROR(config_of_text(&c, path_of("{\"model_type\": \"apertus\", %s}", ambiguous[i]).text, &err),
                     "say \"rope_parameters\"");
     CHECK_ERROR(config_of_text(&c, "{\"model_type\": \"apertus\", \"qk_norm\": false}", &err), "\"qk_norm\" is false");
-    ok = config_of_text(&c, "{\"model_type\": \"apertus\", \"rope_parameters\": {\"rope_type\": \"default\", "
-                            "\"rope_theta\": 12000000.0}, \"rope_scaling\": null}",
+    ok = config_of_text(&c,
+                        "{\"model_type\": \"apertus\", \"rope_parameters\": {\"rope_type\": \"default\", "
+                        "\"rope_theta\": 12000000.0}, \"rope_scaling\": null}",
                         &err);
     CHECK(ok && c.rope_scaling == ROPE_PLAIN && !c.rope_factor, "apertus, not scaled: %s", ok ? "" : err.text);
     Config plain = c;
@@ -1319,7 +1321,7 @@ static void test_model(void) {
     static const char *const folders[] = {"gpt2",           "gpt2-untied",    "llama-untied", "llama-tied-bf16",
                                           "qwen3-tied",     "qwen3-untied",   "llama-llama3", "qwen2-yarn",
                                           "mistral-linear", "mistral-window", "qwen2-window", "qwen3-window",
-                                          "smollm3",        "smollm3-bf16",    "apertus",   "apertus-bf16"};
+                                          "smollm3",        "smollm3-bf16",   "apertus",      "apertus-bf16"};
     test_model_init();
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) fixture_check(folders[i]);
     test_model_halved();

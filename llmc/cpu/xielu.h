@@ -44,9 +44,7 @@ ALWAYS_INLINE vreal xielu_low(vreal x, Xielu k) {
     return xielu_rest(m) + (m - x);
 }
 
-ALWAYS_INLINE vreal xielu(vreal x, Xielu k) {
-    return vselect(x > 0, k.p * x * x, k.n * xielu_low(x, k)) + k.beta * x;
-}
+ALWAYS_INLINE vreal xielu(vreal x, Xielu k) { return vselect(x > 0, k.p * x * x, k.n * xielu_low(x, k)) + k.beta * x; }
 
 ALWAYS_INLINE vreal xielu_slope(vreal x, Xielu k) {
     vreal below = vselect(x >= k.eps, vset(-1), vexp(x) - 1);

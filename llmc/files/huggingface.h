@@ -404,8 +404,9 @@ static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
         c->rope_theta = theta;
     }
     if (c->rope_scaling && !said && (there || json_get(root, objects[1])))
-        return error_set(err, "\"rope_theta\" or a \"rope_scaling\" of null without \"rope_parameters\": Transformers 4 "
-                              "and 5 read that in two ways in this class; say \"rope_parameters\"");
+        return error_set(err,
+                         "\"rope_theta\" or a \"rope_scaling\" of null without \"rope_parameters\": Transformers 4 "
+                         "and 5 read that in two ways in this class; say \"rope_parameters\"");
     return true;
 }
 

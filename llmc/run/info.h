@@ -133,7 +133,8 @@ static inline void info_model(Str *json, const Config *c, const Options *o, cons
     Config teacher;
     Error err;
     if (*o->teacher) {
-        if (!folder_read_config(&teacher, o->teacher, &err) || !teacher_fits(&teacher, c, o, &err)) fail("%s", err.text);
+        if (!folder_read_config(&teacher, o->teacher, &err) || !teacher_fits(&teacher, c, o, &err))
+            fail("%s", err.text);
         setup.teacher = &teacher;
     }
     Str device;

@@ -141,6 +141,9 @@ static void model_randomise(Model *m, uint64_t seed) {
         if (p->init == INIT_XIELU_FIXED) {
             param_init(fixed, p, &m->config, seed, 0, 2);
             w[0] = (real)fixed[0], w[1] = (real)fixed[1];
+#ifdef REAL_DOUBLE
+            w[1] = 0; // finite differences want no step in the function, which eps makes
+#endif
             continue;
         }
         for (size_t j = 0; j < p->count; j++) {
@@ -148,6 +151,9 @@ static void model_randomise(Model *m, uint64_t seed) {
             rng_normal4(s, j / 4, four);
             w[j] = (p->init == INIT_ONE ? (real)1 : (real)0) + (real)0.25 * (real)four[j % 4];
         }
+#ifdef REAL_DOUBLE // nor one in its second derivative, which is 2 p above 0 and n below
+        if (p->init == INIT_XIELU) w[1] = log(expm1(2 * log1p(exp(w[0])) - 0.5));
+#endif
     }
 }
 

@@ -135,9 +135,8 @@ static inline float *compare_values(const SafeTensor *t, Error *err) {
 static inline double compare_cancelled_alpha(const SafeTensors *a, const SafeTensor *alpha) {
     Error err;
     bool above = compare_has(alpha->name, "alpha_p");
-    const SafeTensor *t[2] = {
-        safetensors_find(a, path_of("act.layer.%d.fc", compare_layer(alpha->name)).text),
-        safetensors_find(a, path_of("dact.layer.%d.mlp", compare_layer(alpha->name)).text)};
+    const SafeTensor *t[2] = {safetensors_find(a, path_of("act.layer.%d.fc", compare_layer(alpha->name)).text),
+                              safetensors_find(a, path_of("dact.layer.%d.mlp", compare_layer(alpha->name)).text)};
     if (!t[0] || !t[1] || t[0]->elements != t[1]->elements) return 1;
     float *x = compare_values(t[0], &err), *d = compare_values(t[1], &err);
     double sum = 0, squares = 0;

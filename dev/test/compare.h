@@ -20,8 +20,8 @@ residual stream is rounded twice a layer); gradients see the roundings forwards 
 is above 3e-2. Means of LayerNorm are sums that cancel: what is left is compared with what went in. So with the keys'
 bias, of whose gradient the softmax takes away what is the same for every key: its bound grows by what A says was lost,
 sqrt(sum of |dk|^2) / |sum of dk|. Likewise with the two numbers of xIELU, sums of one number over all of fc, which may
-cancel to anything: there the 3e-2 grows, too. An adapter adds to a product's result, which is rounded once more, the residual
-stream twice more a layer, and the gradient of what goes in once more.
+cancel to anything: there the 3e-2 grows, too. An adapter adds to a product's result, which is rounded once more, the
+residual stream twice more a layer, and the gradient of what goes in once more.
 Gradients must also point the same way: cosine >= 0.999.
 
 updated.NAME is not an arithmetic of its own: after one step of Adam a weight has moved by the rate

@@ -1,12 +1,12 @@
 /*
-xielu.h: xIELU (Huang and Schlag 2024, arXiv:2411.13010), the activation function of apertus, which learns two numbers in
-each layer. With p = softplus(alpha_p), n = beta + softplus(alpha_n), as Transformers' XIELUActivation has it:
+xielu.h: xIELU (Huang and Schlag 2024, arXiv:2411.13010), the activation function of apertus, which learns two numbers
+in each layer. With p = softplus(alpha_p), n = beta + softplus(alpha_n), as Transformers' XIELUActivation has it:
 
     f(x) = p x^2 + beta x                                x > 0
     f(x) = n (e^min(x, eps) - 1 - x) + beta x            else; eps is a little below 0
 
-learned: alpha_p, alpha_n; fixed: beta, eps. Their gradients are sums over all of fc, gathered in a fixed number of parts,
-so that bits do not depend on threads.
+learned: alpha_p, alpha_n; fixed: beta, eps. Their gradients are sums over all of fc, gathered in a fixed number of
+parts, so that bits do not depend on threads.
 */
 #ifndef LLMC_CPU_XIELU_H
 #define LLMC_CPU_XIELU_H

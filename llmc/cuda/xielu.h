@@ -1,20 +1,20 @@
 /*
-xielu.h: xIELU (Huang and Schlag 2024, arXiv:2411.13010), the activation function of apertus, which learns two numbers in
-each layer. With p = softplus(alpha_p), n = beta + softplus(alpha_n), as Transformers' XIELUActivation has it:
+xielu.h: xIELU (Huang and Schlag 2024, arXiv:2411.13010), the activation function of apertus, which learns two numbers
+in each layer. With p = softplus(alpha_p), n = beta + softplus(alpha_n), as Transformers' XIELUActivation has it:
 
     f(x) = p x^2 + beta x                                x > 0
     f(x) = n (e^min(x, eps) - 1 - x) + beta x            else; eps is a little below 0
 
-learned: alpha_p, alpha_n; fixed: beta, eps. Their gradients are sums over all of fc: each of a constant number of thread
-blocks has its own, which are added in a fixed order. Bound by memory.
+learned: alpha_p, alpha_n; fixed: beta, eps. Their gradients are sums over all of fc: each of a constant number of
+thread blocks has its own, which are added in a fixed order. Bound by memory.
 */
 #ifndef LLMC_CUDA_XIELU_H
 #define LLMC_CUDA_XIELU_H
 
 #include "cuda.h"
 
-// log(1 + e^x), without an overflow. The logarithm of 1 + t is 2 atanh(t / (2 + t)), whose series is short, as t <= 1: its
-// terms fall by 9, and the rest is below a rounding.
+// log(1 + e^x), without an overflow. The logarithm of 1 + t is 2 atanh(t / (2 + t)), whose series is short, as t <= 1:
+// its terms fall by 9, and the rest is below a rounding.
 __device__ inline float softplus(float x) {
     float t = expf(-fabsf(x)), z = t / (2 + t), sum = 0;
     for (int k = 15; k > 0; k -= 2) sum = sum * z * z + 2.0f / (float)k;
@@ -67,8 +67,8 @@ __global__ void xielu_forward_kernel(Real *mlp, const Real *fc, const Real *lear
 
 enum { XIELU_THREADS = 256, XIELU_BLOCKS = 528 }; // 4 blocks for each of an H100's multiprocessors
 
-// dfc (N, F), partial (gridDim.x, 2) from dmlp (N, F) and fc: every gridDim.x-th block of packs is a thread block's. What
-// lies behind a row's end is loaded as zeros, which add zeros.
+// dfc (N, F), partial (gridDim.x, 2) from dmlp (N, F) and fc: every gridDim.x-th block of packs is a thread block's.
+// What lies behind a row's end is loaded as zeros, which add zeros.
 template <typename Real>
 __global__ void xielu_backward_kernel(Real *dfc, float *partial, const Real *dmlp, const Real *fc, const Real *learned,
                                       const Real *fixed, int N, int F) {

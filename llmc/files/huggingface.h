@@ -7,9 +7,9 @@ Defines
   folder_load_weights                        model.safetensors (one file or several) -> the model
 
 A config that would compute something else than this program does is refused, naming the field. The
-fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig,
-SmolLM3Config and ApertusConfig; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names
-may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
+fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig, SmolLM3Config
+and ApertusConfig; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor
+names may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
 */
 #ifndef LLMC_HUGGINGFACE_H
 #define LLMC_HUGGINGFACE_H

@@ -40,6 +40,7 @@ F MLP size, V vocabulary, W columns of logits. Gradients carry a d in front.
 #include "llmc/cuda/preflight.h"
 #include "llmc/cuda/rope.h"
 #include "llmc/cuda/shards.h"
+#include "llmc/cuda/xielu.h"
 #include "llmc/engine.h"
 #include "llmc/run/options.h"
 #include <type_traits>
@@ -270,11 +271,12 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     norm_forward<real>(a.norm2, a.residual1, norm2, gpu);
     // 7. fc = norm2 Wfc^T + b
     // 8. mlp = f(fc), or f(gate) up
-    bool fused = products && !adapted(m, PARAM_fc_w);
+    bool fused = products && !adapted(m, PARAM_fc_w) && !w.xielu;
     if (fused) linear_mlp_forward<real>(a.mlp, a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, mlp, gpu);
     else if (products) linear_forward<real>(a.fc, a.norm2, shards_matrix(s, PARAM_fc_w, layer), w.fc_b, NULL, fc, gpu);
     if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
-    if (!fused) mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
+    if (w.xielu) xielu_forward<real>(a.mlp, a.fc, w.xielu, w.xielu_fixed, N, F, gpu);
+    else if (!fused) mlp_forward<real>(a.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL)
         linear_forward<real>(a.residual2, a.mlp, shards_matrix(s, PARAM_fcproj_w, layer), w.fcproj_b, a.residual1,
@@ -313,10 +315,11 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     // 9. dmlp = dresidual2 Wfcproj
     // 8. dfc = dmlp f'(fc), or of gate and up
     linear_backward_weight<real>(dw.fcproj_w, dw.fcproj_b, d.residual2, a.mlp, fcproj, gpu);
-    if (adapted(m, PARAM_fcproj_w)) {
+    if (adapted(m, PARAM_fcproj_w) || w.xielu) {
         linear_backward_input<real>(d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), fcproj, gpu);
         adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
-        mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, gpu);
+        if (w.xielu) xielu_backward<real>(d.fc, dw.xielu, d.mlp, a.fc, w.xielu, w.xielu_fixed, N, F, gpu);
+        else mlp_backward<real>(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, gpu);
     } else {
         linear_mlp_backward<real>(d.fc, d.mlp, d.residual2, shards_matrix(s, PARAM_fcproj_w, layer), a.fc, mlp, gpu);
     }

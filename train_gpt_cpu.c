@@ -31,6 +31,7 @@ F MLP size, V vocabulary. Gradients carry a d in front.
 #include "llmc/cpu/rope.h"
 #include "llmc/cpu/shards.h"
 #include "llmc/cpu/unit.h"
+#include "llmc/cpu/xielu.h"
 #include "llmc/engine.h"
 
 // Most bytes of logits that exist at a time. The head works through the batch in chunks of rows of
@@ -236,7 +237,8 @@ static void block_forward(Model *m, int layer, const real *x, int B, int T, Exte
     if (products) linear_forward(a.fc, a.norm2, w.fc_w, w.fc_b, NULL, fc, cpu);
     if (products) adapters_forward(a.fc, a.norm2, m, layer, PARAM_fc_w, N);
     // 8. mlp = f(fc), or f(gate) up
-    mlp_forward(a.mlp, a.fc, N, F, c->activation, c->gated, cpu);
+    if (w.xielu) xielu_forward(a.mlp, a.fc, w.xielu, w.xielu_fixed, N, F, cpu);
+    else mlp_forward(a.mlp, a.fc, N, F, c->activation, c->gated, cpu);
     // 9. residual2 = residual1 + mlp Wfcproj^T + b
     if (extent == EXTENT_ALL) linear_forward(a.residual2, a.mlp, w.fcproj_w, w.fcproj_b, a.residual1, fcproj, cpu);
     if (products) adapters_forward(extent == EXTENT_ALL ? a.residual2 : NULL, a.mlp, m, layer, PARAM_fcproj_w, N);
@@ -273,7 +275,8 @@ static void block_backward(Model *m, int layer, const real *x, real *dx, int B, 
     linear_backward_input(d.mlp, d.residual2, w.fcproj_w, fcproj, cpu);
     adapters_backward(d.mlp, d.residual2, a.mlp, m, layer, PARAM_fcproj_w, N);
     // 8. dfc = dmlp f'(fc), or of gate and up
-    mlp_backward(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, cpu);
+    if (w.xielu) xielu_backward(d.fc, dw.xielu, d.mlp, a.fc, w.xielu, w.xielu_fixed, N, F, cpu);
+    else mlp_backward(d.fc, d.mlp, a.fc, N, F, c->activation, c->gated, cpu);
     // 7. dnorm2 = dfc Wfc
     linear_backward_weight(dw.fc_w, dw.fc_b, d.fc, a.norm2, fc, cpu);
     linear_backward_input(d.norm2, d.fc, w.fc_w, fc, cpu);

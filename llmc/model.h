@@ -22,6 +22,7 @@ The families differ by switches in Config, never by copies of code:
   qwen3  llama with an RMSNorm on each query and key head                     Qwen team 2025
   mistral  llama with a window of attention                                   Jiang et al. 2023
   smollm3  llama with layers without positions                                Bakouch et al. 2025
+  apertus  qwen3 with xIELU, learned in each layer, in place of a gated MLP   Apertus team 2025
 
 Weights are stored as (out features, in features) for every family. Where a folder has another layout or cuts a tensor
 (gpt2 stores the transpose; llama stores q, k and v apart), files/naming.h says so: no other code knows.
@@ -38,8 +39,8 @@ Adding a field, a tensor or a family is adding a row.
 // ---------------------------------------------------------------- config
 
 // X(id, names in config.json: the one that is written, then others that mean the same). What they compute stands in
-// llmc/cpu/mlp.h and llmc/cuda/mlp.h.
-#define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu")
+// llmc/cpu/mlp.h and llmc/cuda/mlp.h; that of XIELU, which has numbers of its own, in xielu.h beside them.
+#define ACTIVATION_FUNCTIONS(X) X(GELU_TANH, "gelu_new|gelu_pytorch_tanh") X(SILU, "silu") X(XIELU, "xielu")
 
 // How rotary positions reach beyond the length that a model was trained with first. X(id, rope_type in config.json)
 #define ROPE_SCALINGS(X)                                                                                               \
@@ -113,31 +114,37 @@ static inline bool layers_equal(const Layers *a, const Layers *b) { return memcm
     X(LAYERS, unrotated, "layers without rotary positions", 0, 0, 0, "", "", 0, "")
 
 // X(id, name, class in config.json, GGUF architecture, vocabulary of CONFIG, naming and GGUF naming of tensors
-//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), what of "bias" and
+//   (files/naming.h), llama.cpp rotates neighbouring pairs of a head (Hugging Face: halves), what of "bias", "tied" and
 //   "rope_freqs" llama.cpp lacks in this architecture, each so manieth layer is without rotary positions if no list says
 //   otherwise (0: none is; llama.cpp's always), keys that its class lacks, its lines of config.json that never differ,
 //   norm_eps of new models,
 //   and what a config.json means that leaves out what its class has a default for, in the order of CONFIG: vocab_size,
 //   max_seq_len, channels, layers, heads, kv_heads (0: heads), head_size (0: channels / heads), hidden (0: 4 channels),
-//   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm, qkv_bias; no scaling).
+//   activation, norm_eps, rope_theta, bias, init_std, tied, rms_norm, rope, gated, qk_norm, qkv_bias, and how rotary
+//   positions are scaled).
+#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, {{0}}, {{0}}, {0, 0, 0, 0, 0}
+#define SCALED_AS_LLAMA3 ROPE_LLAMA3, 8, 8192, 1, 4, 0, 0, 0, {{0}}, {{0}}, {0, 0, 0, 0, 0}
 #define FAMILIES(X)                                                                                                    \
     X(GPT2, "gpt2", "GPT2LMHeadModel", "gpt2", KEYS_GPT2, NAMING_GPT2, NAMING_GGUF_GPT2, 0, "", 0, "",                        \
       "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n", 1e-5,                               \
-      50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0, 0)                    \
+      50257, 1024, 768, 12, 12, 0, 0, 0, ACTIVATION_GELU_TANH, 1e-5, 1e4, 1, 0.02, 1, 0, 0, 0, 0, 0, UNSCALED)          \
     X(LLAMA, "llama", "LlamaForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", 0, "", "", 1e-5,       \
-      32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)                    \
+      32000, 2048, 4096, 32, 32, 0, 0, 11008, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0, UNSCALED)          \
     X(QWEN3, "qwen3", "Qwen3ForCausalLM", "qwen3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "", 0, "mlp_bias",         \
       "  \"use_sliding_window\": false,\n", 1e-6,                                                                      \
-      151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1, 0)              \
+      151936, 32768, 4096, 32, 32, 32, 128, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 1, 0, UNSCALED)    \
     X(QWEN2, "qwen2", "Qwen2ForCausalLM", "qwen2", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 0, "", 0,              \
       "attention_bias|mlp_bias", "  \"use_sliding_window\": false,\n", 1e-6,                                          \
-      151936, 32768, 4096, 32, 32, 32, 0, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 1)                \
+      151936, 32768, 4096, 32, 32, 32, 0, 22016, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 1, UNSCALED)      \
     X(MISTRAL, "mistral", "MistralForCausalLM", "llama", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1, "", 0,        \
       "attention_bias|mlp_bias", "  \"sliding_window\": null,\n", 1e-5,                                               \
-      32000, 131072, 4096, 32, 32, 8, 0, 14336, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0)                  \
+      32000, 131072, 4096, 32, 32, 8, 0, 14336, ACTIVATION_SILU, 1e-6, 1e4, 0, 0.02, 0, 1, 1, 1, 0, 0, UNSCALED)        \
     X(SMOLLM3, "smollm3", "SmolLM3ForCausalLM", "smollm3", KEYS_LLAMA, NAMING_LLAMA, NAMING_GGUF_LLAMA, 1,             \
       "bias|rope_freqs", 4, "", "  \"use_sliding_window\": false,\n", 1e-6,                                            \
-      128256, 32768, 2048, 36, 16, 4, 0, 11008, ACTIVATION_SILU, 1e-6, 2e6, 0, 0.02, 1, 1, 1, 1, 0, 0)
+      128256, 32768, 2048, 36, 16, 4, 0, 11008, ACTIVATION_SILU, 1e-6, 2e6, 0, 0.02, 1, 1, 1, 1, 0, 0, UNSCALED)          \
+    X(APERTUS, "apertus", "ApertusForCausalLM", "apertus", KEYS_LLAMA, NAMING_APERTUS, NAMING_GGUF_APERTUS, 0, "tied", 0, \
+      "mlp_bias", "", 1e-5,                                                                                            \
+      131072, 65536, 4096, 32, 32, 0, 0, 14336, ACTIVATION_XIELU, 1e-5, 12e6, 0, 0.02, 0, 1, 1, 0, 1, 0, SCALED_AS_LLAMA3)
 // clang-format on
 
 typedef enum {
@@ -185,7 +192,14 @@ typedef struct {
 } Config;
 
 typedef enum { KEYS_GPT2, KEYS_LLAMA } ConfigKeys;
-typedef enum { NAMING_GPT2 = 1, NAMING_LLAMA = 2, NAMING_GGUF_GPT2 = 4, NAMING_GGUF_LLAMA = 8 } Naming;
+typedef enum {
+    NAMING_GPT2 = 1,
+    NAMING_LLAMA = 2,
+    NAMING_GGUF_GPT2 = 4,
+    NAMING_GGUF_LLAMA = 8,
+    NAMING_APERTUS = 16,
+    NAMING_GGUF_APERTUS = 32
+} Naming;
 
 // A row of FAMILIES.
 typedef struct {
@@ -200,24 +214,10 @@ typedef struct {
 
 static inline const Family *family_of(int family) {
     static const Family table[] = {
-#define UNSCALED ROPE_PLAIN, 0, 0, 0, 0, 0, 0, 0, {{0}}, {{0}}, {0, 0, 0, 0, 0}
 #define X(id, name, class_name, gguf, keys, naming, named, pairs, lacks, step, absent, fixed, eps, ...)                \
-    {name,                                                                                                             \
-     class_name,                                                                                                       \
-     gguf,                                                                                                             \
-     keys,                                                                                                             \
-     naming,                                                                                                           \
-     named,                                                                                                            \
-     pairs,                                                                                                            \
-     lacks,                                                                                                            \
-     step,                                                                                                             \
-     absent,                                                                                                           \
-     fixed,                                                                                                            \
-     eps,                                                                                                              \
-     {FAMILY_##id, __VA_ARGS__, UNSCALED}},
+    {name, class_name, gguf, keys, naming, named, pairs, lacks, step, absent, fixed, eps, {FAMILY_##id, __VA_ARGS__}},
         FAMILIES(X)
 #undef X
-#undef UNSCALED
     };
     return &table[family];
 }
@@ -289,6 +289,7 @@ static inline void config_set(Config *c, int kind, double value) {
 
 static inline int config_qkv(const Config *c) { return (c->heads + 2 * c->kv_heads) * c->head_size; }
 static inline int config_qkv_bias(const Config *c) { return c->bias || c->qkv_bias; }
+static inline int config_xielu(const Config *c) { return c->activation == ACTIVATION_XIELU; }
 // Of how many positions a layer's queries see the keys, their own among them; 0: of all before.
 static inline int config_window(const Config *c, int layer) { return layers_have(&c->whole, layer) ? 0 : c->window; }
 // Whether a layer's queries and keys are rotated.
@@ -320,6 +321,13 @@ static inline bool lora_has(const Config *c, int target) { return c->lora.rank &
 
 static inline double lora_scale(const Config *c) {
     return c->lora.alpha / (c->lora.rs ? sqrt((double)c->lora.rank) : (double)c->lora.rank);
+}
+
+// Rotary positions as they are: what an object that says how they are scaled begins from.
+static inline void config_unscale(Config *c) {
+    const int fields[] = {CONFIG_rope_scaling, CONFIG_rope_factor,    CONFIG_rope_original, CONFIG_rope_slow,
+                          CONFIG_rope_fast,    CONFIG_rope_attention, CONFIG_rope_between};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) config_set(c, fields[i], 0);
 }
 
 // The widest input of a target.
@@ -615,7 +623,9 @@ typedef enum {
     INIT_RESIDUAL, // normal(0, init_std / sqrt(2 L)): writes into the residual stream (Radford et al. 2019)
     INIT_ONE,
     INIT_ZERO,
-    INIT_KAIMING // uniform to 1 / sqrt(cols) both ways: Kaiming's with a = sqrt 5 (He et al. 2015), as PEFT has A
+    INIT_XIELU,       // alpha_p 0.8 behind its softplus, alpha_n 0.8 behind beta and its own (Huang et al. 2024)
+    INIT_XIELU_FIXED, // beta 0.5, eps -1e-6
+    INIT_KAIMING      // uniform to 1 / sqrt(cols) both ways: Kaiming's with a = sqrt 5 (He et al. 2015), as PEFT has A
 } Init;
 
 // What an update rule tells apart: tables over vocabulary or positions (embeddings, the head), matrices, and vectors
@@ -641,6 +651,8 @@ typedef enum { GROUP_EMBEDDING, GROUP_MATRIX, GROUP_VECTOR, GROUP_LORA_A, GROUP_
     X(norm2_b,  c->channels,    0,                       PLACE_LAYER, !c->rms_norm,       INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
     X(fc_w,     config_fc(c),   c->channels,             PLACE_LAYER, 1,                  INIT_NORMAL,   GROUP_MATRIX,    !c->lora.rank) \
     X(fc_b,     config_fc(c),   0,                       PLACE_LAYER, c->bias,            INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
+    X(xielu,       2,           0,                       PLACE_LAYER, config_xielu(c),    INIT_XIELU,       GROUP_VECTOR, !c->lora.rank) \
+    X(xielu_fixed, 2,           0,                       PLACE_LAYER, config_xielu(c),    INIT_XIELU_FIXED, GROUP_VECTOR, 0) \
     X(fcproj_w, c->channels,    c->hidden,               PLACE_LAYER, 1,                  INIT_RESIDUAL, GROUP_MATRIX,    !c->lora.rank) \
     X(fcproj_b, c->channels,    0,                       PLACE_LAYER, c->bias,            INIT_ZERO,     GROUP_VECTOR,    !c->lora.rank) \
     X(normf_w,  c->channels,    0,                       PLACE_END,   1,                  INIT_ONE,      GROUP_VECTOR,    !c->lora.rank) \
@@ -786,6 +798,11 @@ static inline Param param_piece(const Param *p, size_t first, size_t count) {
 static inline void param_init(float *out, const Param *p, const Config *c, uint64_t seed, size_t first, size_t n) {
     if (p->init == INIT_ONE || p->init == INIT_ZERO) {
         for (size_t i = 0; i < n; i++) out[i] = p->init == INIT_ONE ? 1.0f : 0.0f;
+        return;
+    }
+    if (p->init == INIT_XIELU || p->init == INIT_XIELU_FIXED) {
+        const double learned[] = {log(expm1(0.8)), log(expm1(0.8 - 0.5))}, fixed[] = {0.5, -1e-6};
+        for (size_t i = 0; i < n; i++) out[i] = (float)(p->init == INIT_XIELU ? learned : fixed)[first + i];
         return;
     }
     double std = p->init == INIT_RESIDUAL ? c->init_std / sqrt(2.0 * c->layers) : c->init_std;

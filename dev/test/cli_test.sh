@@ -302,7 +302,7 @@ rm big.txt
 refused 'no model preset' train "${data[@]}" "${small[@]}" --model=gpt5 --out=unmade
 refused 'no such folder' train "${data[@]}" "${small[@]}" --model=./none --out=unmade
 mkdir bert && echo '{"model_type": "bert"}' >bert/config.json
-refused 'model_type.*bert.*gpt2, llama, qwen3, qwen2, mistral and smollm3' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
+refused 'model_type.*bert.*gpt2, llama, qwen3, qwen2, mistral, smollm3 and apertus' train "${data[@]}" "${small[@]}" --model=bert --out=unmade
 refused 'model_type' generate --model=bert
 refused 'preset, which has no weights' generate --model=llama-nano --prompt=x
 # A folder that has a preset's name. A run's folder is in nobody's way; a model is named by a path.

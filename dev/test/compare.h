@@ -19,8 +19,9 @@ for what enters the layer's product (weight, norm's weight, norm, result), 2 for
 residual stream is rounded twice a layer); gradients see the roundings forwards and backwards. No bound
 is above 3e-2. Means of LayerNorm are sums that cancel: what is left is compared with what went in. So with the keys'
 bias, of whose gradient the softmax takes away what is the same for every key: its bound grows by what A says was lost,
-sqrt(sum of |dk|^2) / |sum of dk|. An adapter adds to a product's result, which is rounded once more, the residual
-stream twice more a layer, and the gradient of what goes in once more.
+sqrt(sum of |dk|^2) / |sum of dk|. Likewise with the two numbers of xIELU, sums of one number over all of fc, which may
+cancel to anything: there the 3e-2 grows, too. An adapter adds to a product's result, which is rounded once more, the
+residual stream twice more a layer, and the gradient of what goes in once more.
 Gradients must also point the same way: cosine >= 0.999.
 
 updated.NAME is not an arithmetic of its own: after one step of Adam a weight has moved by the rate
@@ -104,6 +105,7 @@ static inline double compare_bound(const char **reason, const char *name, int la
         *reason = gradient ? "2 U sqrt(18 + 6 layers): a product behind a product"
                            : "2 U sqrt(8 + 2 layer): a product behind a product";
     }
+    if (compare_has(name, "act_fn")) most *= cancelled;
     if (cancelled > 1) *reason = "2 U sqrt(12 + 4 layers), times what cancels";
     double bound = 2 * COMPARE_U * sqrt(roundings) * cancelled;
     if (bound > most) {
@@ -129,12 +131,32 @@ static inline float *compare_values(const SafeTensor *t, Error *err) {
     return NULL;
 }
 
+// The same of a number of xIELU, whose gradient is the sum over fc of d x^2 above 0, or of d (e^x - 1 - x) below.
+static inline double compare_cancelled_alpha(const SafeTensors *a, const SafeTensor *alpha) {
+    Error err;
+    bool above = compare_has(alpha->name, "alpha_p");
+    const SafeTensor *t[2] = {safetensors_find(a, path_of("act.layer.%d.fc", compare_layer(alpha->name)).text),
+                              safetensors_find(a, path_of("dact.layer.%d.mlp", compare_layer(alpha->name)).text)};
+    if (!t[0] || !t[1] || t[0]->elements != t[1]->elements) return 1;
+    float *x = compare_values(t[0], &err), *d = compare_values(t[1], &err);
+    double sum = 0, squares = 0;
+    if (!x || !d) fail("%s: %s", alpha->name, err.text);
+    for (int64_t i = 0; i < t[0]->elements; i++) {
+        double v = (double)x[i], part = (double)d[i] * (v > 0 ? v * v : expm1(v) - v);
+        if ((v > 0) == above) sum += part, squares += part * part;
+    }
+    free(x), free(d);
+    return squares > sum * sum ? sqrt(squares) / fabs(sum) : 1;
+}
+
 // How much longer the gradients of keys (N, NK) are than their sum, the gradient of their bias; 1: another tensor, or
 // not longer.
 static inline double compare_cancelled(const SafeTensors *a, const SafeTensor *bias) {
     Error err;
     Path name = path_of("dact.layer.%d.qkv", compare_layer(bias->name));
     const SafeTensor *t = safetensors_find(a, name.text);
+    if (strncmp(bias->name, "grad.", 5) == 0 && compare_has(bias->name, "act_fn.alpha"))
+        return compare_cancelled_alpha(a, bias);
     if (!t || t->ndim != 3 || strncmp(bias->name, "grad.", 5) != 0 || !compare_has(bias->name, "k_proj.bias")) return 1;
     int64_t rows = t->shape[0] * t->shape[1], width = t->shape[2], NK = bias->elements, first = width - 2 * NK;
     float *d = compare_values(t, &err);

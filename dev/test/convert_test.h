@@ -11,7 +11,7 @@ architecture, were converted when this was written: the same tensors, and Transf
 
 static const char *const convert_models[] = {"gpt2",         "gpt2-untied",    "llama-llama3", "llama-tied-bf16",
                                              "llama-untied", "mistral-linear", "qwen2-yarn",   "qwen3-tied",
-                                             "qwen3-untied", "smollm3"};
+                                             "qwen3-untied", "smollm3",        "apertus",      "apertus-bf16"};
 enum { CONVERT_MODELS = sizeof convert_models / sizeof *convert_models };
 
 // Writes a file without waiting for a disk.

@@ -16,6 +16,7 @@ Built with -DREAL_DOUBLE. Shapes are those of llmc/cpu.
 #include "../../llmc/cpu/objective.h"
 #include "../../llmc/cpu/optimizer.h"
 #include "../../llmc/cpu/rope.h"
+#include "../../llmc/cpu/xielu.h"
 
 static Cpu cpu;
 
@@ -52,6 +53,13 @@ void ref_mlp_forward(double *mlp, const double *fc, int N, int F, int activation
 }
 void ref_mlp_backward(double *dfc, const double *dmlp, const double *fc, int N, int F, int activation, bool gated) {
     mlp_backward(dfc, dmlp, fc, N, F, activation, gated, &cpu);
+}
+void ref_xielu_forward(double *mlp, const double *fc, const double *learned, const double *fixed, int N, int F) {
+    xielu_forward(mlp, fc, learned, fixed, N, F, &cpu);
+}
+void ref_xielu_backward(double *dfc, double *dlearned, const double *dmlp, const double *fc, const double *learned,
+                        const double *fixed, int N, int F) {
+    xielu_backward(dfc, dlearned, dmlp, fc, learned, fixed, N, F, &cpu);
 }
 void ref_rope_table(double *rope, int T, const Config *c) { rope_table(rope, T, c); }
 void ref_qk_forward(double *qk, double *rstd, const double *qkv, const double *qw, const double *kw, const double *rope,

@@ -25,6 +25,7 @@ Build: see the Makefile (emulator), or nvcc with cuda_reference.o. Exit code 1 i
 #include "../../llmc/cuda/objective.h"
 #include "../../llmc/cuda/optimizer.h"
 #include "../../llmc/cuda/rope.h"
+#include "../../llmc/cuda/xielu.h"
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ void ref_linear_backward_input(double *, const double *, const double *, int, in
 void ref_linear_backward_weight(double *, double *, const double *, const double *, int, int, int);
 void ref_mlp_forward(double *, const double *, int, int, int, bool);
 void ref_mlp_backward(double *, const double *, const double *, int, int, int, bool);
+void ref_xielu_forward(double *, const double *, const double *, const double *, int, int);
+void ref_xielu_backward(double *, double *, const double *, const double *, const double *, const double *, int, int);
 void ref_rope_table(double *, int, const Config *);
 void ref_qk_forward(double *, double *, const double *, const double *, const double *, const double *, int, int, int,
                     int, int, int, double);
@@ -230,7 +233,7 @@ template <typename Real> static void test_bias(Test *t, int N, int C) {
 template <typename Real> static void test_mlp(Test *t, int N, int F) {
     static const char *const names[] = {"gelu", "gelu, gated", "silu", "silu, gated"};
     size_t n = (size_t)N * F;
-    for (int k = 0; k < 2 * ACTIVATION_KINDS; k++) {
+    for (int k = 0; k < 2 * ACTIVATION_XIELU; k++) { // which has no gate
         bool gated = k % 2;
         Array<Real> fc(t, n * (gated ? 2 : 1), 4), mlp(t, n), dmlp(t, n), dfc(t, fc.host.size());
         mlp_forward<Real>(mlp.device, fc.device, N, F, k / 2, gated, t->gpu);
@@ -244,6 +247,26 @@ template <typename Real> static void test_mlp(Test *t, int N, int F) {
         dmlp.host = dfc.host;
         dmlp.check("in place", bound_of<Real>());
     }
+}
+
+// Sums of dmlp f by alpha over all of fc, twice, so that what is there stays.
+template <typename Real> static void test_xielu(Test *t, int N, int F) {
+    size_t n = (size_t)N * F;
+    Array<Real> fc(t, n, 4), mlp(t, n), dmlp(t, n), dfc(t, n), learned(t, 2), fixed(t, 2, 0, -0.25);
+    Array<float> dlearned(t, 2);
+    xielu_forward<Real>(mlp.device, fc.device, learned.device, fixed.device, N, F, t->gpu);
+    ref_xielu_forward(mlp.ref(), fc.ref(), learned.ref(), fixed.ref(), N, F);
+    mlp.check("xielu", bound_of<Real>());
+    for (int twice = 0; twice < 2; twice++) {
+        xielu_backward<Real>(dfc.device, dlearned.device, dmlp.device, fc.device, learned.device, fixed.device, N, F,
+                             t->gpu);
+        ref_xielu_backward(dfc.ref(), dlearned.ref(), dmlp.ref(), fc.ref(), learned.ref(), fixed.ref(), N, F);
+    }
+    dfc.check("xielu, backward", bound_of<Real>());
+    dlearned.check("xielu, alphas", FLOAT_BOUND);
+    xielu_backward<Real>(dmlp.device, NULL, dmlp.device, fc.device, learned.device, fixed.device, N, F, t->gpu);
+    dmlp.host = dfc.host;
+    dmlp.check("xielu, in place", bound_of<Real>());
 }
 
 template <typename Real> static void test_qk(Test *t, int B, int T, int NH, int NKV, int HS, bool norm, int first) {
@@ -853,7 +876,8 @@ template <typename Real> static void test_type(Test *t, const std::string &type)
     static const int mlps[][2] = {{1, 1}, {3, 5}, {7, 40}, {4, 259}};
     for (auto &s : mlps)
         three_times(t, type + " mlp " + std::to_string(s[0]) + " x " + std::to_string(s[1]),
-                    [&]() { test_mlp<Real>(t, s[0], s[1]); });
+                    [&]() { test_mlp<Real>(t, s[0], s[1]), test_xielu<Real>(t, s[0], s[1]); });
+    three_times(t, type + " xielu, more packs than threads", [&]() { test_xielu<Real>(t, 1057, 1027); });
     static const int heads[][5] = {{1, 1, 1, 1, 2},  {2, 5, 3, 1, 6},   {2, 9, 4, 2, 16},  {1, 7, 6, 3, 64},
                                    {1, 5, 2, 1, 80}, {3, 3, 2, 2, 128}, {1, 2, 1, 1, 500}, {1, 2, 1, 1, 512}};
     for (auto &s : heads)

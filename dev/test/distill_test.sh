@@ -104,6 +104,8 @@ refused 'another --teacher;' "${command[@]:1}" --teacher=large
 set_command never
 refused 'has another tokenizer than --tokenizer=tokenizer.json' "${command[@]:1}" --teacher=stranger
 refused 'is longer than the 24 positions of --teacher=short' "${command[@]:1}" --teacher=short
+refused 'has a vocabulary of 512, the model llama-nano of 511' info --model=llama-nano --vocab_size=511 --seq_len=16 --teacher=$large
+refused 'is longer than the 24 positions of --teacher=short' info --model=llama-nano --vocab_size=512 --seq_len=48 --teacher=short/step_00000008
 refused 'needs a folder with weights' "${command[@]:1}" --teacher=qwen3-nano
 refused 'needs a folder with weights' "${command[@]:1}" --teacher=nowhere/at/all
 refused 'has no effect without --teacher' "${command[@]:1}" --distill_alpha=0.3

@@ -186,7 +186,8 @@ static bool gguf_values(float *out, const GgufFile *g, const GgufEntry *t, size_
 // ---------------------------------------------------------------- what is expected
 
 // Hugging Face's name of a GGUF tensor, said once more and from the other side.
-static Path gguf_hf_name(const char *name, bool gpt2) {
+static Path gguf_hf_name(const char *name, int family) {
+    bool gpt2 = family == FAMILY_GPT2;
     static const char *const pairs[][3] = {{"attn_norm", "ln_1", "input_layernorm"},
                                            {"attn_qkv", "attn.c_attn", ""},
                                            {"attn_q", "", "self_attn.q_proj"},
@@ -201,7 +202,10 @@ static Path gguf_hf_name(const char *name, bool gpt2) {
                                            {"ffn_down", "mlp.c_proj", "mlp.down_proj"}};
     int layer = 0;
     char what[64] = "", end[16] = "";
-    if (sscanf(name, "blk.%d.%63[^.].%15s", &layer, what, end) == 3)
+    bool parts = sscanf(name, "blk.%d.%63[^.].%15s", &layer, what, end) == 3;
+    if (family == FAMILY_APERTUS && parts && (strcmp(what, "attn_norm") == 0 || strcmp(what, "ffn_norm") == 0))
+        return path_of("model.layers.%d.%s_layernorm.%s", layer, *what == 'a' ? "attention" : "feedforward", end);
+    if (parts)
         for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
             if (strcmp(pairs[i][0], what) == 0)
                 return path_of(gpt2 ? "transformer.h.%d.%s.%s" : "model.layers.%d.%s.%s", layer, pairs[i][gpt2 ? 1 : 2],
@@ -218,18 +222,22 @@ static Path gguf_hf_name(const char *name, bool gpt2) {
 static void gguf_compare_tensor(const GgufFile *g, const GgufEntry *t, const SafeTensors *st, const Config *c,
                                 int dtype) {
     bool gpt2 = c->family == FAMILY_GPT2;
-    if (strcmp(t->name, "rope_freqs.weight") == 0) { // of the fixture llama-llama3: Transformers' inv_freq of it
-        static const double want[8] = {0.761737108,  0.246929586,  0.0686194077,  0.0288267881,
-                                       0.0176776703, 0.0108406115, 0.00664786994, 0.00407672348};
+    if (strcmp(t->name, "rope_freqs.weight") == 0) { // of two fixtures: Transformers' inv_freq of them
+        static const double want[2][8] = {{0.761737108, 0.246929586, 0.0686194077, 0.0288267881, 0.0176776703,
+                                           0.0108406115, 0.00664786994, 0.00407672348},
+                                          {0.761737108, 0.0401357599, 0.0125000002, 0.00395284733}};
         float by[8];
-        bool read = c->head_size == 16 && t->ndim == 1 && t->shape[0] == 8 && t->type == 0 && gguf_values(by, g, t, 8);
+        bool apertus = c->family == FAMILY_APERTUS;
+        int n = apertus ? 4 : 8;
+        bool read = c->head_size == 2 * n && t->ndim == 1 && t->shape[0] == (uint64_t)n && t->type == 0 &&
+                    gguf_values(by, g, t, (size_t)n);
         CHECK(read, "%s: shape or type", t->name);
-        for (int i = 0; read && i < 8; i++)
-            CHECK(fabs(pow(c->rope_theta, -i / 8.0) / (double)by[i] / want[i] - 1) < 1e-6,
+        for (int i = 0; read && i < n; i++)
+            CHECK(fabs(pow(c->rope_theta, (double)-i / n) / (double)by[i] / want[apertus][i] - 1) < 1e-6,
                   "%s: pair %d turns by another angle than in Transformers", t->name, i);
         return;
     }
-    Path name = gguf_hf_name(t->name, gpt2);
+    Path name = gguf_hf_name(t->name, c->family);
     const SafeTensor *from = safetensors_find(st, name.text);
     CHECK(from, "%s comes from no tensor of the folder (%s)", t->name, name.text);
     if (!from) return;
@@ -380,6 +388,25 @@ static void gguf_compare_keys(const GgufFile *g, const Config *c, int dtype) {
           "tokens are added to the text");
 }
 
+// The numbers of xIELU, which are keys: of each layer that of the folder.
+static void gguf_compare_xielu(const GgufFile *g, const SafeTensors *st, const Config *c) {
+    static const char *const names[] = {"alpha_p", "alpha_n", "beta", "eps"};
+    for (int i = 0; i < 4; i++) {
+        const GgufPair *p = gguf_find(g, "xielu.", names[i]);
+        CHECK(p && p->type == 9 && p->element == 6 && p->count == (uint64_t)c->layers, "xielu.%s", names[i]);
+        if (!p) continue;
+        GgufCursor at = p->value;
+        for (int l = 0; l < c->layers; l++) {
+            Path name = path_of("model.layers.%d.mlp.act_fn.%s", l, names[i]);
+            const SafeTensor *from = safetensors_find(st, name.text);
+            float x = float_of_bits((uint32_t)gguf_take(&at, 4)), want = 0;
+            Error err;
+            CHECK(from && safetensors_to_f32(&want, from, 0, 1, &err) && x == want && x != 0, "%s is %g, expected %g",
+                  name.text, (double)x, (double)want);
+        }
+    }
+}
+
 // Exports a folder and compares everything with it.
 static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     Error err;
@@ -396,7 +423,8 @@ static void gguf_compare_folder(const char *folder, int dtype, bool fixture) {
     CHECK(opened, "%s: not a whole GGUF file", folder);
     if (opened) {
         gguf_compare_keys(&g, &c, dtype);
-        int expected = st.count + (c.rope_scaling == ROPE_LLAMA3);
+        int expected = st.count + (c.rope_scaling == ROPE_LLAMA3) - (c.family == FAMILY_APERTUS ? 4 * c.layers : 0);
+        if (c.family == FAMILY_APERTUS) gguf_compare_xielu(&g, &st, &c);
         for (int i = 0; i < st.count; i++)
             expected -=
                 disk_is_ballast(st.tensors[i].name) || (c.tied && strcmp(st.tensors[i].name, "lm_head.weight") == 0);
@@ -907,7 +935,7 @@ static void test_gguf_errors(void) {
 static void test_gguf(void) {
     static const char *const fixtures[] = {"gpt2",           "gpt2-untied",  "llama-untied", "llama-tied-bf16",
                                            "qwen3-tied",     "qwen3-untied", "llama-llama3", "qwen2-yarn",
-                                           "mistral-linear", "smollm3"};
+                                           "mistral-linear", "smollm3",      "apertus"};
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++)
         for (int dtype = DTYPE_F32; dtype <= DTYPE_Q8_0; dtype++) {
             Path folder = path_of(GGUF_FIXTURES "%s", fixtures[i]);

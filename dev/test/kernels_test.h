@@ -18,6 +18,7 @@ factor is chosen per kernel beside the check. The same factors serve float and d
 #include "../../llmc/cpu/gemm.h"
 #include "../../llmc/cpu/loss.h"
 #include "../../llmc/cpu/mlp.h"
+#include "../../llmc/cpu/xielu.h"
 #include "../../llmc/cpu/muon.h"
 #include "../../llmc/cpu/norm.h"
 #include "../../llmc/cpu/optimizer.h"
@@ -677,7 +678,7 @@ static void mlp_crossed(const real *x, const real *dy, int N, int F, Cpu *cpu) {
          *dx = kernel_garbage(2 * n), *dplain = kernel_garbage(n), *d = kernel_zeros(n);
     double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_d = kernel_doubles(2 * n),
            *size_d = kernel_doubles(2 * n);
-    for (int activation = 0; activation < ACTIVATION_KINDS; activation++) {
+    for (int activation = 0; activation < ACTIVATION_XIELU; activation++) { // which has no gate
         for (size_t i = 0; i < n; i++) {
             size_t gate = i + i / F * F, up = gate + F;
             gates[i] = fc[gate] = isfinite((double)x[gate]) ? x[gate] : 0;
@@ -784,6 +785,63 @@ static void mlp_case(Cpu *cpu, KernelOutputs *out, int variant) {
     kernel_compare("swiglu, mlp_backward", dx, want, size, 2 * n, 8);
     mlp_crossed(x, dy, N, F, cpu);
     free(x), free(dy), free(y), free(dx), free(want), free(size);
+}
+
+// xIELU against its formula in double, numbers close to 0 among its inputs, where its parts nearly cancel.
+static void xielu_case(Cpu *cpu, KernelOutputs *out, int variant) {
+    static const int sizes[][2] = {{3, 67}, {1, 1}, {129, 33}, {2, 5}}; // N, F
+    static const real learned[][2] = {{(real)0.2, (real)-1.05}, {-30, 30}, {100, -100}, {(real)-0.7, (real)0.4}},
+                      fixed[2] = {(real)0.5, (real)-1e-6};
+    int N = sizes[variant][0], F = sizes[variant][1];
+    size_t n = (size_t)N * F;
+    const real *alpha = learned[variant];
+    real *x = kernel_random(n, 43), *dy = kernel_random(n, 44), *y = kernel_garbage(n), *dx = kernel_garbage(n),
+         grad[2] = {3, -5};
+    double *want = kernel_doubles(n), *size = kernel_doubles(n), *want_d = kernel_doubles(n),
+           *size_d = kernel_doubles(n), sums[2] = {3, -5}, sizes_of[2] = {3, 5}, tiny = 1e-28;
+    for (size_t i = 0; i < n; i++) x[i] *= i % 5 == 0 ? (real)1e-3 : i % 3 == 0 ? 30 : 2;
+    if (n > 200) {
+        x[11] = 0, x[12] = (real)-5e-7, x[13] = (real)-0.5, x[14] = -(real)0.49999997, x[15] = (real)-1e-6;
+        x[7] = (real)NAN, x[8] = (real)INFINITY, x[9] = -(real)INFINITY;
+        dy[7] = dy[8] = dy[9] = 0;
+    }
+    double slope[2] = {1 / (1 + exp(-(double)alpha[0])), 1 / (1 + exp(-(double)alpha[1]))},
+           p = fmax((double)alpha[0], 0) + log1p(exp(-fabs((double)alpha[0]))), beta = (double)fixed[0],
+           q = beta + fmax((double)alpha[1], 0) + log1p(exp(-fabs((double)alpha[1])));
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i], d = (double)dy[i], m = fmin(v, (double)fixed[1]), low = expm1(m) - v;
+        want[i] = v > 0 ? p * v * v + beta * v : q * low + beta * v;
+        size[i] = (v > 0 ? p * v * v : q * fabs(low)) + beta * fabs(v) + tiny;
+        double bend = v > 0 ? 2 * p * v : q * (v < (double)fixed[1] ? expm1(v) : -1);
+        want_d[i] = d * (bend + beta), size_d[i] = fabs(d) * (fabs(bend) + q + beta) + tiny;
+        if (!isfinite(v)) continue;
+        double part = slope[v <= 0] * d * (v > 0 ? v * v : low);
+        sums[v <= 0] += part, sizes_of[v <= 0] += fabs(part);
+    }
+    // gradients first: an input that is not finite spoils the sums, as it must
+    real *finite = kernel_garbage(n);
+    for (size_t i = 0; i < n; i++) finite[i] = isfinite((double)x[i]) ? x[i] : 0;
+    xielu_backward(dx, grad, dy, finite, alpha, fixed, N, F, cpu);
+    kernel_keep(out, grad, 2);
+    // Sums of up to 67 numbers of a row in lanes, then in double: a few roundings of the size.
+    kernel_compare("xielu_backward, alphas", grad, sums, sizes_of, 2, 8);
+    real *same = kernel_garbage(n);
+    memcpy(same, dy, n * sizeof(real));
+    xielu_backward(same, NULL, same, finite, alpha, fixed, N, F, cpu);
+    CHECK(memcmp(same, dx, n * sizeof(real)) == 0, "xielu_backward in place gives other bits");
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite((double)x[i])) dx[i] = 0, want_d[i] = 0, size_d[i] = 1;
+    kernel_keep(out, dx, n);
+    kernel_compare("xielu_backward", dx, want_d, size_d, n, 8);
+    xielu_forward(y, x, alpha, fixed, N, F, cpu);
+    kernel_keep(out, y, n);
+    mlp_finite("xielu_forward", y, want, size, x, n);
+    kernel_compare("xielu_forward", y, want, size, n, 8);
+    for (size_t i = 0; i < n; i++) dy[i] = 1;
+    xielu_backward(dx, NULL, dy, x, alpha, fixed, N, F, cpu);
+    for (size_t i = 0; i < n; i++)
+        CHECK(!isnan((double)x[i]) || isnan((double)dx[i]), "xielu_backward made %g of NaN", (double)dx[i]);
+    free(x), free(dy), free(y), free(dx), free(want), free(size), free(want_d), free(size_d), free(finite), free(same);
 }
 
 // ---------------------------------------------------------------- embedding
@@ -1165,6 +1223,7 @@ static void test_kernels(void) {
     kernel_run("qk", qk_case, 6);
     kernel_run("attention", attention_case, 2 * ATTENTION_SHAPES);
     kernel_run("mlp", mlp_case, 4);
+    kernel_run("xielu", xielu_case, 4);
     kernel_run("embedding", embedding_case, 4);
     kernel_run("loss", loss_case, 5);
     kernel_run("muon", muon_case, MUON_CASES);

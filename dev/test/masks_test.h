@@ -229,8 +229,9 @@ static void mask_model_case(const char *what, Config c, int recompute) {
           got, want);
     for (int i = 0; i < packed->shards.table.count; i++) {
         const Param *p = &packed->shards.table.items[i];
-        double error =
-            model_error_real(packed->shards.gradients + p->offset, apart->shards.gradients + p->offset, p->count);
+        if (!p->trained) continue;
+        double error = model_error_real(shards_gradient_at(&packed->shards, p->segment, p->offset),
+                                        shards_gradient_at(&apart->shards, p->segment, p->offset), p->count);
         CHECK(error <= 4 * MODEL_ORDER, "%s: the gradient of %s from packed rows is off by %.2e", what, p->name, error);
     }
     // The next pass is without documents again.

@@ -80,19 +80,24 @@ train() { # train RUN MODEL PROGRAM...
     "$@" train --train_data="$work/d_train_*.bin" --val_data="$work/d_val_*.bin" --tokenizer="$work/tokenizer.json" --model="$model" --seq_len=24 --lr=3e-3 \
         --val_tokens=96 --final_val_tokens=96 --val_every=4 --sample_every=0 --batch_size=2 --total_batch_tokens=96 --steps=8 --out="$work/$run" --progress=off "${options[@]}"
 }
-for model in gpt2-nano llama-nano qwen3-nano; do
-    check "$model: dump on the CPU" dump cpu "$model" "$cpu"
-    check "$model: train on the CPU" train "cpu.$model" "$model" "$cpu"
+mkdir "$work/apertus"
+cat >"$work/apertus/config.json" <<'END'
+{"model_type": "apertus", "hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 88, "num_hidden_layers": 2, "max_position_embeddings": 64, "vocab_size": 384}
+END
+for model in gpt2-nano llama-nano qwen3-nano "$work/apertus"; do
+    name=${model##*/}
+    check "$name: dump on the CPU" dump cpu "$model" "$cpu"
+    check "$name: train on the CPU" train "cpu.$name" "$model" "$cpu"
     for arch in 80 90; do
         for program in train_gpt train_gpt_fp32; do
-            type=bf16 bound=1e-2 what="$model, $program on sm_$arch"
+            type=bf16 bound=1e-2 what="$name, $program on sm_$arch"
             [ $program = train_gpt_fp32 ] && type='' bound=1e-5
             check "$what: dump" dump new "$model" on $arch $program "$BUILD/${program/gpt/gpt_emu}"
             # shellcheck disable=SC2086  # type may be nothing
             check "$what: the dump is the CPU's" "$test" compare "$work/cpu.safetensors" "$work/new.safetensors" $type
-            check "$what: train" train "$program.$arch.$model" "$model" on $arch $program "$BUILD/${program/gpt/gpt_emu}"
+            check "$what: train" train "$program.$arch.$name" "$model" on $arch $program "$BUILD/${program/gpt/gpt_emu}"
             for number in loss val_loss; do
-                check "$what: $number follows the CPU's" close "cpu.$model" "$program.$arch.$model" $number $bound
+                check "$what: $number follows the CPU's" close "cpu.$name" "$program.$arch.$name" $number $bound
             done
         done
     done

@@ -304,7 +304,10 @@ static void quantise_check_memory(int family, int base) {
         CHECK(p->coded == (p->group == GROUP_MATRIX), "%s: %s is kept as another thing", what, p->name);
         if (!p->coded) kept += (p->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
         else {
-            int parts = family == FAMILY_GPT2 ? 1 : p->kind == PARAM_qkv_w ? 3 : p->kind == PARAM_fc_w ? 2 : 1;
+            int parts = family == FAMILY_GPT2    ? 1
+                        : p->kind == PARAM_qkv_w ? 3
+                        : p->kind == PARAM_fc_w  ? 1 + c.gated
+                                                 : 1;
             size_t most = base == BASE_Q8 ? p->count / 32 * 34 : p->count / 2 + p->count / 64 + p->count / 4096;
             codes += coded_bytes(&m->shards.coded[i]), matrices += p->count;
             CHECK(m->shards.coded[i].count == parts, "%s: %s has %d parts", what, p->name, m->shards.coded[i].count);

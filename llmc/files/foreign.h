@@ -186,7 +186,8 @@ static inline bool foreign_write(const ForeignModel *m, const char *path, Error 
     for (int i = 0; i < m->count; i++) {
         const ForeignTensor *t = &m->tensors[i];
         int64_t shape[2] = {t->part.transposed ? t->cols : t->rows, t->part.transposed ? t->rows : t->cols};
-        safewriter_declare(&w, t->part.name, t->written, t->is_vector ? 1 : 2, shape);
+        int ndim = t->part.scalar ? 0 : t->is_vector ? 1 : 2;
+        safewriter_declare(&w, t->part.name, t->written, ndim, shape);
     }
     safewriter_begin_data(&w);
     for (int i = 0; i < m->count; i++)

@@ -6,7 +6,7 @@ gguf.h: a model folder as one GGUF file, which llama.cpp and what is built on it
 Format (ggml's docs/gguf.md, version 3): magic, version, number of tensors, number of key-value pairs;
 the pairs; name, shape (innermost dimension first), type and offset of every tensor; then the tensors,
 each on a multiple of 32 bytes. All little-endian. Keys and tensor names are those that llama.cpp reads
-for the architectures gpt2, llama (mistral is one), qwen2 and qwen3.
+for the architectures gpt2, llama (mistral is one), qwen2, qwen3, smollm3 and apertus.
 
 What is not a plain copy
   gpt2    stores its matrices as (in, out); here, as everywhere else, they are (out, in)
@@ -19,7 +19,9 @@ What is not a plain copy
           dynamic scaling is none up to the context's length, and is not said
   layers  without positions: in smollm3 each fourth, which no key says; others are refused, and so are what its
           src/models/smollm3.cpp does not look at, rope_freqs.weight and biases
-  head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing
+  head    a tied head is left out: llama.cpp takes the embedding where output.weight is missing, but in apertus, where
+          it is refused
+  xielu   alpha_p, alpha_n, beta and eps of apertus are no tensors, but keys with a number for each layer
   types   vectors (norms, biases) and learned positions stay f32. q8_0 stores blocks of 32 along a row;
           a matrix whose rows 32 does not divide is stored as f16
   ids     the embedding may have more rows than the tokenizer has tokens: the rest is named [PADn], unused.
@@ -331,6 +333,7 @@ typedef struct {
     const Param *param;
     int row;
     bool transposed, is_vector;
+    bool key; // no tensor: see gguf_layer_keys
     int type; // GGML_F32 ...
     uint64_t bytes;
 } GgufTensor;
@@ -361,7 +364,9 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
             DiskPart part = disk_part(names, p, c, j);
             GgufTensor *t = &out[(*count)++];
             memset(t, 0, sizeof *t);
-            memcpy(t->name, disk_part(gguf, p, c, j).name, sizeof t->name);
+            DiskPart there = disk_part(gguf, p, c, j);
+            memcpy(t->name, there.name, sizeof t->name);
+            t->key = there.key;
             t->rows = part.rows;
             t->cols = p->cols;
             t->is_vector = p->is_vector;
@@ -390,6 +395,8 @@ static inline bool gguf_plan(GgufTensor *out, int *count, const SafeTensors *st,
                          "%s/config.json: llama.cpp leaves each layer of %s whose number %d divides without positions, "
                          "and no other: \"no_rope_layers\" says something else",
                          folder, family->gguf, family->unrotated_step);
+    if (c->tied && key_among(family->gguf_lacks, "tied"))
+        return error_set(err, "%s/config.json: llama.cpp has no tied head for %s", folder, family->gguf);
     if (c->bias && key_among(family->gguf_lacks, "bias"))
         return error_set(err, "%s/config.json: llama.cpp has no biases for %s", folder, family->gguf);
     if (c->rope_scaling == ROPE_LLAMA3 && key_among(family->gguf_lacks, "rope_freqs"))
@@ -503,6 +510,27 @@ static inline Path gguf_model_name(const char *folder) {
     return name;
 }
 
+// The numbers of layers that are keys: an array for each, and they are no longer among the tensors.
+static inline bool gguf_layer_keys(GgufKeys *k, GgufTensor *tensors, int *count, int layers, Error *err) {
+    int kept = 0;
+    for (int i = 0; i < *count; i++) {
+        if (!tensors[i].key || tensors[i].param->layer) continue;
+        gguf_key_array(k, tensors[i].name, GGUF_FLOAT, (uint64_t)layers);
+        for (int j = i; j < *count; j++) {
+            const SafeTensor *from = tensors[j].from;
+            float x;
+            if (strcmp(tensors[j].name, tensors[i].name) != 0) continue;
+            if (!safetensors_to_f32(&x, from, 0, 1, err)) return false;
+            if (!isfinite(x)) return error_set(err, "%s: the tensor %s is not finite", from->path, from->name);
+            str_add(&k->bytes, &x, sizeof x);
+        }
+    }
+    for (int i = 0; i < *count; i++)
+        if (!tensors[i].key) tensors[kept++] = tensors[i];
+    *count = kept;
+    return true;
+}
+
 static inline bool gguf_write(const char *out_path, const GgufKeys *keys, const GgufTensor *tensors, int count,
                               Error *err) {
     Str head;
@@ -556,6 +584,9 @@ static inline bool gguf_export_model(const SafeTensors *st, const AdapterFile *a
     if (ok && !gguf_plan(tensors, &count, st, &table, adapter, c, dtype, model_folder, err)) ok = false;
     if (ok) {
         gguf_model_keys(&keys, c, gguf_model_name(model_folder).text, gguf_file_types[dtype]);
+        ok = gguf_layer_keys(&keys, tensors, &count, c->layers, err);
+    }
+    if (ok) {
         ok = gguf_tokenizer_keys(&keys, tok, c->vocab_size, &why);
         if (!ok) error_set(err, "%s/tokenizer.json: %s", model_folder, why.text);
     }

@@ -561,6 +561,7 @@ static inline bool gguf_read_config(Config *c, const GgufInput *g, Error *err) {
                          parts);
     const char *name = family_of(family)->gguf;
     *c = family_of(family)->config;
+    config_unscale(c);
     if (c->rope && !gguf_read_scaling(c, g, name, err)) return false;
     for (int place = 1; place <= CONFIG_KINDS; place++)
         for (int i = 0; i < CONFIG_KINDS; i++)
@@ -594,6 +595,16 @@ static inline bool gguf_read_part(ForeignTensor *t, const GgufInput *g, Error *e
     return true;
 }
 
+// The source of a layer's number that is a key: of an array of them, or one for all.
+static inline bool gguf_read_layer_key(ForeignTensor *t, const GgufInput *g, int layer, int layers, Error *err) {
+    const GgufValue *v = gguf_key_find(g, t->from);
+    if (!v || v->type != GGUF_FLOAT || (v->array && v->count != (uint64_t)layers))
+        return error_set(err, "%s: the key %s must be a number of 32 bits, or %d of them, one for each layer", g->path,
+                         t->from, layers);
+    t->data = v->data + (v->array ? sizeof(float) * (size_t)layer : 0), t->type = GGML_F32;
+    return true;
+}
+
 static inline bool gguf_read_model(ForeignModel *m, GgufInput *g, Error *err) {
     memset(m, 0, sizeof *m);
     m->path = g->path;
@@ -609,7 +620,8 @@ static inline bool gguf_read_model(ForeignModel *m, GgufInput *g, Error *err) {
             ForeignTensor *t = foreign_part(m, &part, p);
             memcpy(t->from, there.name, sizeof t->from);
             if (family->gguf_pairs && names->parts == PARTS_QKV && j < 2) t->head_size = c->head_size;
-            if (!gguf_read_part(t, g, err)) return false;
+            if (!(there.key ? gguf_read_layer_key(t, g, p->layer, c->layers, err) : gguf_read_part(t, g, err)))
+                return false;
         }
     }
     for (size_t i = 0; i < g->tensor_count; i++)

@@ -7,9 +7,9 @@ Defines
   folder_load_weights                        model.safetensors (one file or several) -> the model
 
 A config that would compute something else than this program does is refused, naming the field. The
-fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig and
-SmolLM3Config; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor names
-may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
+fields and their defaults are those of GPT2Config, LlamaConfig, Qwen3Config, Qwen2Config, MistralConfig, SmolLM3Config
+and ApertusConfig; files of Transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters) are both read. Tensor
+names may lack the leading "transformer." or "model.", as in folders that the bare models were saved to.
 */
 #ifndef LLMC_HUGGINGFACE_H
 #define LLMC_HUGGINGFACE_H
@@ -119,7 +119,7 @@ static inline bool json_is_neutral(const Json *j, Neutral neutral) {
 // both. The second table has parts of names: num_experts, n_routed_experts, moe_layer_freq ...
 static inline bool folder_read_others(const Config *c, const Json *root, Error *err) {
     int keys = family_of(c->family)->keys;
-    static const struct {
+    const struct {
         int keys;
         Neutral neutral;
         const char *names, *supported;
@@ -132,13 +132,15 @@ static inline bool folder_read_others(const Config *c, const Json *root, Error *
          "1"},
         {-1, NEUTRAL_OFF,
          "add_cross_attention|is_encoder_decoder|pruned_heads|per_layer_config|"
-         "use_parallel_residual|parallel_attn|use_qk_norm|qk_norm|qk_layernorm|qkv_bias|use_qkv_bias|use_bias|bias|"
+         "use_parallel_residual|parallel_attn|qkv_bias|use_qkv_bias|use_bias|bias|"
          "attention_out_bias|clip_qkv|attention_chunk_size|attention_window|window_size|sliding_window_size|"
          "original_max_position_embeddings|sliding_window_pattern|global_attn_every_n_layers|layer_rope_theta|"
          "use_bidirectional_attention|position_embedding_type|hidden_activation|multi_query|scale_depth|"
          "dim_model_base|rotary_dim|rope_interleave|use_post_norm|norm_after|norm_type|hidden_size_per_layer_input|"
          "num_kv_shared_layers|mlp_layer_types|swiglu_limit|scale_embedding|attn_temperature_tuning|attn_config",
          "none"},
+        {-1, c->qk_norm ? NEUTRAL_ON : NEUTRAL_OFF, "use_qk_norm|qk_norm|qk_layernorm",
+         c->qk_norm ? "true, which its class is" : "none"},
         {-1, NEUTRAL_OFF, "quantization_config|compression_config",
          "weights of 16 or 32 bits: take the folder that this one was made from (train --lora_rank=N --base=nf4 or q8 "
          "makes codes of it in memory)"},
@@ -381,13 +383,15 @@ static inline bool folder_read_scaling(Config *c, const Json *object, const char
 // in rope_scaling (4). What stands twice must agree.
 static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
     static const char *const objects[] = {"rope_parameters", "rope_scaling"};
-    bool there = json_present(root, "rope_theta") != NULL, scaled = false;
+    bool there = json_present(root, "rope_theta") != NULL, scaled = false, said = false;
     for (int i = 0; i < 2; i++) {
         const Json *object = json_present(root, objects[i]);
         Config one = *c;
         double theta = c->rope_theta;
         if (!object) continue;
+        said = true;
         if (object->type != JSON_OBJECT) return json_unwanted(err, object, objects[i], "an object");
+        config_unscale(&one);
         if (!json_unique(object, err) || !folder_read_scaling(&one, object, objects[i], err)) return false;
         if (!folder_read_number(&theta, config_field(CONFIG_rope_theta), object, "rope_theta", err)) return false;
         if (there && json_present(object, "rope_theta") && theta != c->rope_theta)
@@ -399,6 +403,10 @@ static inline bool folder_read_rope(Config *c, const Json *root, Error *err) {
         if (object->child) *c = one;
         c->rope_theta = theta;
     }
+    if (c->rope_scaling && !said && (there || json_get(root, objects[1])))
+        return error_set(err,
+                         "\"rope_theta\" or a \"rope_scaling\" of null without \"rope_parameters\": Transformers 4 "
+                         "and 5 read that in two ways in this class; say \"rope_parameters\"");
     return true;
 }
 
@@ -459,6 +467,8 @@ static inline void folder_write_field(Str *s, const Config *c, int kind) {
         if (c->rope_scaling) {
             folder_write_scaling(s, c, "rope_scaling");
             str_puts(s, "},\n");
+        } else if (family->config.rope_scaling) { // which Transformers 4 takes for granted
+            str_puts(s, "  \"rope_scaling\": null,\n");
         }
     }
     if (kind == CONFIG_bias) folder_write_unrotated(s, c);
@@ -569,7 +579,7 @@ static inline bool folder_write_config(const char *folder, const Config *c, cons
 static inline int disk_shape(int64_t shape[2], const DiskPart *part, const Param *p) {
     shape[0] = part->transposed ? p->cols : part->rows;
     shape[1] = part->transposed ? part->rows : p->cols;
-    return p->is_vector ? 1 : 2;
+    return part->scalar ? 0 : p->is_vector ? 1 : 2;
 }
 
 // Declares parameters number first to last - 1 of a table in a safetensors file, each name behind `prefix`.

@@ -15,6 +15,8 @@ Names
   %e    the number of the part, where a field of CONFIG counts parts (heads, experts)
   a|b   several tensors, in the order of the parameter's rows
   ^     in front of all: matrices lie there transposed, as (in, out)
+  .     in front of all: numbers without a dimension, as PyTorch has them
+  =     in front of all: no tensors, but keys of the file, each an array of a number for each layer
 */
 #ifndef LLMC_NAMING_H
 #define LLMC_NAMING_H
@@ -36,7 +38,15 @@ typedef struct {
 
 // NULL where a naming has no name for it.
 static inline const NameRow *names_of(int naming, int kind) {
-    enum { HF2 = NAMING_GPT2, HFL = NAMING_LLAMA, GG2 = NAMING_GGUF_GPT2, GGL = NAMING_GGUF_LLAMA, GG = GG2 | GGL };
+    enum {
+        HF2 = NAMING_GPT2,
+        HFA = NAMING_APERTUS,
+        HFL = NAMING_LLAMA | HFA, // the rows of HFA alone stand before those that it does not share
+        GG2 = NAMING_GGUF_GPT2,
+        GGA = NAMING_GGUF_APERTUS,
+        GGL = NAMING_GGUF_LLAMA | GGA,
+        GG = GG2 | GGL
+    };
     static const NameRow rows[] = {
         // clang-format off
         {HF2, PARAM_wte,      -1,             PARTS_EQUAL, "transformer.wte.%w"},
@@ -48,6 +58,11 @@ static inline const NameRow *names_of(int naming, int kind) {
         {HF2, PARAM_fc_w,     PARAM_fc_b,     PARTS_EQUAL, "^transformer.h.%d.mlp.c_fc.%w"},
         {HF2, PARAM_fcproj_w, PARAM_fcproj_b, PARTS_EQUAL, "^transformer.h.%d.mlp.c_proj.%w"},
         {HF2, PARAM_normf_w,  PARAM_normf_b,  PARTS_EQUAL, "transformer.ln_f.%w"},
+        {HFA, PARAM_norm1_w,  -1,             PARTS_EQUAL, "model.layers.%d.attention_layernorm.%w"},
+        {HFA, PARAM_norm2_w,  -1,             PARTS_EQUAL, "model.layers.%d.feedforward_layernorm.%w"},
+        {HFA, PARAM_fc_w,     PARAM_fc_b,     PARTS_EQUAL, "model.layers.%d.mlp.up_proj.%w"},
+        {HFA, PARAM_xielu,    -1,             PARTS_EQUAL, "model.layers.%d.mlp.act_fn.alpha_p|model.layers.%d.mlp.act_fn.alpha_n"},
+        {HFA, PARAM_xielu_fixed, -1,          PARTS_EQUAL, ".model.layers.%d.mlp.act_fn.beta|model.layers.%d.mlp.act_fn.eps"},
         {HFL, PARAM_wte,      -1,             PARTS_EQUAL, "model.embed_tokens.%w"},
         {HFL, PARAM_norm1_w,  -1,             PARTS_EQUAL, "model.layers.%d.input_layernorm.%w"},
         {HFL, PARAM_qkv_w,    PARAM_qkv_b,    PARTS_QKV,   "model.layers.%d.self_attn.q_proj.%w|model.layers.%d.self_attn.k_proj.%w|model.layers.%d.self_attn.v_proj.%w"},
@@ -67,7 +82,7 @@ static inline const NameRow *names_of(int naming, int kind) {
         {HFL, PARAM_lora_k_a,    PARAM_lora_k_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.k_proj.lora_%A.weight"},
         {HFL, PARAM_lora_v_a,    PARAM_lora_v_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.v_proj.lora_%A.weight"},
         {HFL, PARAM_lora_o_a,    PARAM_lora_o_b,    PARTS_EQUAL, PEFT_FRONT "model.layers.%d.self_attn.o_proj.lora_%A.weight"},
-        {HFL, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.gate_proj.lora_%A.weight"},
+        {NAMING_LLAMA, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.gate_proj.lora_%A.weight"},
         {HFL, PARAM_lora_up_a,   PARAM_lora_up_b,   PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.up_proj.lora_%A.weight"},
         {HFL, PARAM_lora_down_a, PARAM_lora_down_b, PARTS_EQUAL, PEFT_FRONT "model.layers.%d.mlp.down_proj.lora_%A.weight"},
         {GG,  PARAM_wte,      -1,             PARTS_EQUAL, "token_embd.%w"},
@@ -79,7 +94,9 @@ static inline const NameRow *names_of(int naming, int kind) {
         {GG,  PARAM_knorm_w,  -1,             PARTS_EQUAL, "blk.%d.attn_k_norm.%w"},
         {GG,  PARAM_proj_w,   PARAM_proj_b,   PARTS_EQUAL, "blk.%d.attn_output.%w"},
         {GG,  PARAM_norm2_w,  PARAM_norm2_b,  PARTS_EQUAL, "blk.%d.ffn_norm.%w"},
-        {GG2, PARAM_fc_w,     PARAM_fc_b,     PARTS_EQUAL, "blk.%d.ffn_up.%w"},
+        {GG2 | GGA, PARAM_fc_w, PARAM_fc_b,   PARTS_EQUAL, "blk.%d.ffn_up.%w"},
+        {GGA, PARAM_xielu,    -1,             PARTS_EQUAL, "=xielu.alpha_p|xielu.alpha_n"},
+        {GGA, PARAM_xielu_fixed, -1,          PARTS_EQUAL, "=xielu.beta|xielu.eps"},
         {GGL, PARAM_fc_w,     PARAM_fc_b,     PARTS_EQUAL, "blk.%d.ffn_gate.%w|blk.%d.ffn_up.%w"},
         {GG,  PARAM_fcproj_w, PARAM_fcproj_b, PARTS_EQUAL, "blk.%d.ffn_down.%w"},
         {GG,  PARAM_normf_w,  PARAM_normf_b,  PARTS_EQUAL, "output_norm.%w"},
@@ -89,7 +106,7 @@ static inline const NameRow *names_of(int naming, int kind) {
         {GGL, PARAM_lora_k_a,    PARAM_lora_k_b,    PARTS_EQUAL, "blk.%d.attn_k.weight.lora_%a"},
         {GGL, PARAM_lora_v_a,    PARAM_lora_v_b,    PARTS_EQUAL, "blk.%d.attn_v.weight.lora_%a"},
         {GG,  PARAM_lora_o_a,    PARAM_lora_o_b,    PARTS_EQUAL, "blk.%d.attn_output.weight.lora_%a"},
-        {GGL, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, "blk.%d.ffn_gate.weight.lora_%a"},
+        {NAMING_GGUF_LLAMA, PARAM_lora_gate_a, PARAM_lora_gate_b, PARTS_EQUAL, "blk.%d.ffn_gate.weight.lora_%a"},
         {GG,  PARAM_lora_up_a,   PARAM_lora_up_b,   PARTS_EQUAL, "blk.%d.ffn_up.weight.lora_%a"},
         {GG,  PARAM_lora_down_a, PARAM_lora_down_b, PARTS_EQUAL, "blk.%d.ffn_down.weight.lora_%a"},
         // clang-format on
@@ -110,6 +127,8 @@ typedef struct {
     char name[128];
     int row, rows;
     bool transposed; // (cols, rows) on disk
+    bool scalar;     // without a dimension
+    bool key;        // the layer's number in an array
 } DiskPart;
 
 static inline int disk_names(const NameRow *r) {
@@ -127,9 +146,9 @@ static inline int disk_count(const NameRow *r, const Config *c) {
 static inline DiskPart disk_part(const NameRow *r, const Param *p, const Config *c, int j) {
     DiskPart d;
     int names = disk_names(r), NQ = c->heads * c->head_size, NK = c->kv_heads * c->head_size;
-    bool turned = *r->names == '^';
+    bool marked = strchr("^.=", *r->names) != NULL;
     size_t n = 0;
-    Path name = name_part(r->names + turned, j % names);
+    Path name = name_part(r->names + marked, j % names);
     for (const char *s = name.text; *s && n + 16 < sizeof d.name; s++) {
         if (*s != '%') d.name[n++] = *s;
         else if (*++s == 'A' || *s == 'a') d.name[n++] = (char)(p->kind == r->bias ? *s + 1 : *s);
@@ -139,7 +158,8 @@ static inline DiskPart disk_part(const NameRow *r, const Param *p, const Config 
     d.name[n] = 0;
     d.rows = r->parts != PARTS_QKV ? p->rows / disk_count(r, c) : j == 0 ? NQ : NK;
     d.row = r->parts != PARTS_QKV ? j * d.rows : j == 0 ? 0 : NQ + (j - 1) * NK;
-    d.transposed = turned && !p->is_vector;
+    d.transposed = *r->names == '^' && !p->is_vector;
+    d.scalar = *r->names == '.', d.key = *r->names == '=';
     return d;
 }
 

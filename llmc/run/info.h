@@ -16,6 +16,7 @@ the names of Config, memory in bytes.
 #include "load.h"
 #include "room.h"
 #include "stop.h"
+#include "teach.h"
 
 static inline void info_config(Str *json, const char *name, const Config *c, const ParamTable *t) {
     str_puts(json, "\"name\": ");
@@ -126,20 +127,16 @@ static inline void info_device(Str *s, bool json, ModelSetup *setup, const Optio
     str_puts(s, json ? "}}" : "\n");
 }
 
-// The config of --teacher.
-static inline void info_teacher(Config *teacher, const Config *c, const Options *o) {
-    Error err;
-    if (!folder_read_config(teacher, o->teacher, &err)) fail("--teacher=%s: %s", o->teacher, err.text);
-    if (teacher->vocab_size != c->vocab_size)
-        fail("--teacher=%s has a vocabulary of %d, the model %s of %d: both must have the same", o->teacher,
-             teacher->vocab_size, o->model, c->vocab_size);
-}
-
 static inline void info_model(Str *json, const Config *c, const Options *o, const Dist *dist) {
     ParamTable t = param_table(c);
     ModelSetup setup = info_setup(c, o, dist);
     Config teacher;
-    if (*o->teacher) info_teacher(&teacher, c, o), setup.teacher = &teacher;
+    Error err;
+    if (*o->teacher) {
+        if (!folder_read_config(&teacher, o->teacher, &err) || !teacher_fits(&teacher, c, o, &err))
+            fail("%s", err.text);
+        setup.teacher = &teacher;
+    }
     Str device;
     memset(&device, 0, sizeof device);
     if (*o->device) info_device(&device, json != NULL, &setup, o);

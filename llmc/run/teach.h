@@ -16,10 +16,20 @@ typedef struct {
     uint64_t hash; // adapter_base of its folder, on rank 0
 } Teacher;
 
-// Its config, if it can teach a model of this vocabulary on rows of T tokens.
+// Whether a teacher can teach a model of this vocabulary on rows of --seq_len tokens.
+static inline bool teacher_fits(const Config *teacher, const Config *c, const Options *o, Error *err) {
+    if (teacher->vocab_size != c->vocab_size)
+        return error_set(err, "--teacher=%s has a vocabulary of %d, the model %s of %d: both must have the same",
+                         o->teacher, teacher->vocab_size, o->model, c->vocab_size);
+    if (o->seq_len > teacher->max_seq_len)
+        return error_set(err, "--seq_len=%lld is longer than the %d positions of --teacher=%s", (long long)o->seq_len,
+                         teacher->max_seq_len, o->teacher);
+    return true;
+}
+
+// Its config, if it is a teacher for this run.
 static inline bool teacher_open(Teacher *t, const RunInputs *in, const Options *o, Error *err) {
     bool folder = false, weights = false, same = false;
-    const Config *c = &in->config;
     if (!*o->teacher) return true;
     if (!folder_look(o->teacher, &folder, &weights, err)) return false;
     if (!weights)
@@ -37,13 +47,7 @@ static inline bool teacher_open(Teacher *t, const RunInputs *in, const Options *
                          "--teacher=%s has another tokenizer than --tokenizer=%s, so that its numbers mean other text: "
                          "take a teacher that was trained with the same tokenizer.json",
                          o->teacher, o->tokenizer);
-    if (t->config.vocab_size != c->vocab_size)
-        return error_set(err, "--teacher=%s has a vocabulary of %d, the model %s of %d: both must have the same",
-                         o->teacher, t->config.vocab_size, o->model, c->vocab_size);
-    if (o->seq_len > t->config.max_seq_len)
-        return error_set(err, "--seq_len=%lld is longer than the %d positions of --teacher=%s", (long long)o->seq_len,
-                         t->config.max_seq_len, o->teacher);
-    return folder_check_weights(&t->config, o->teacher, err);
+    return teacher_fits(&t->config, &in->config, o, err) && folder_check_weights(&t->config, o->teacher, err);
 }
 
 // Is the teacher that which the checkpoint was made with? Sets its hash. On rank 0; checkpoint: empty at a new start.

@@ -113,6 +113,8 @@ run export --model="$base" --adapter="$last" --out="$work/adapter.gguf"
 check "export of the adapter alone: $(said)" grep -qa 'blk.1.ffn_down.weight.lora_b' "$work/adapter.gguf"
 run export --model="$base" --adapter="$last" --merge=on --out="$work/merged.gguf"
 check "export --merge to GGUF: $(said)" test -s "$work/merged.gguf"
+run export --model="$base" --adapter="$last" --merge=on --format=folder --dtype=bf16 --out="$work/merged_bf16"
+check "config.json does not name the type of its weights: $(said)" grep -q '"torch_dtype": "bfloat16"' "$work/merged_bf16/config.json"
 run info --model="$base" --lora_rank=4 --batch_size=2 --seq_len=48
 check "info --lora_rank: $(said)" grep -q 'trained: .* the adapter.s alone' "$work/out"
 

@@ -57,10 +57,6 @@ static inline bool convert_open_tokenizer(ConvertInput *in, const char *input, c
                      in->tokenizer.vocab_size, input, in->model.config.vocab_size);
 }
 
-static inline const char *convert_type_name(SafeType type) {
-    return type == ST_F16 ? "float16" : type == ST_BF16 ? "bfloat16" : "float32";
-}
-
 // What was written must say the same when it is read.
 static inline bool convert_check(const ConvertInput *in, const char *folder, Error *err) {
     Config c;
@@ -80,7 +76,7 @@ static inline bool convert_write(ConvertInput *in, const char *folder, Error *er
     return foreign_types(&in->model, err) && path_make_folder(folder, err) &&
            foreign_write(&in->model, path_of("%.3000s/model.safetensors", folder).text, err) &&
            tokenizer_write_folder(&in->tokenizer, folder, c->max_seq_len, NULL, err) &&
-           folder_write_config_as(folder, c, &in->tokenizer, convert_type_name(in->model.type), NULL, err) &&
+           folder_write_config_as(folder, c, &in->tokenizer, in->model.type, NULL, err) &&
            convert_check(in, folder, err) && path_sync_folder(folder, err);
 }
 
@@ -116,7 +112,7 @@ static inline bool convert_run(Str *told, const char *input, const char *tokeniz
     if (ok)
         str_printf(told, "a %s of %.2fM parameters, %s, %s, with a tokenizer of %d tokens",
                    family_name(in.model.config.family), (double)in.model.table.parameters / 1e6,
-                   config_words(&in.model.config).text, convert_type_name(in.model.type), in.tokenizer.vocab_size);
+                   config_words(&in.model.config).text, folder_type_name(in.model.type), in.tokenizer.vocab_size);
     convert_close(&in);
     return ok;
 }

@@ -534,9 +534,14 @@ static inline void folder_write_ends(Str *s, const Tokenizer *tok) {
     str_puts(s, "]");
 }
 
+// In PyTorch's words.
+static inline const char *folder_type_name(SafeType type) {
+    return type == ST_F16 ? "float16" : type == ST_BF16 ? "bfloat16" : "float32";
+}
+
 // config.json and generation_config.json. tok: whose tokens begin and end a text, and what the folder that it comes
-// from said of them; NULL: nothing is known. type: of the weights, in PyTorch's words. sums: notes the files, or NULL.
-static inline bool folder_write_config_as(const char *folder, const Config *c, const Tokenizer *tok, const char *type,
+// from said of them; NULL: nothing is known. type: of the weights. sums: notes the files, or NULL.
+static inline bool folder_write_config_as(const char *folder, const Config *c, const Tokenizer *tok, SafeType type,
                                           FileSums *sums, Error *err) {
     Str s;
     Error why;
@@ -551,7 +556,7 @@ static inline bool folder_write_config_as(const char *folder, const Config *c, c
         folder_write_ends(&s, tok);
         str_puts(&s, ",\n");
     }
-    str_printf(&s, "  \"torch_dtype\": \"%s\",\n  \"use_cache\": true\n}\n", type);
+    str_printf(&s, "  \"torch_dtype\": \"%s\",\n  \"use_cache\": true\n}\n", folder_type_name(type));
     Path path = path_of("%s/config.json", folder);
     bool ok = file_write_summed(sums, path.text, s.data, s.size, err);
     s.size = 0;
@@ -570,7 +575,7 @@ static inline bool folder_write_config_as(const char *folder, const Config *c, c
 
 static inline bool folder_write_config(const char *folder, const Config *c, const Tokenizer *tok, FileSums *sums,
                                        Error *err) {
-    return folder_write_config_as(folder, c, tok, "float32", sums, err);
+    return folder_write_config_as(folder, c, tok, ST_F32, sums, err);
 }
 
 // ---------------------------------------------------------------- parameters on disk

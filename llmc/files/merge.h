@@ -50,9 +50,8 @@ static inline bool merge_write_one(SafeWriter *w, const MergeTensor *m, Error *e
 }
 
 static inline bool merge_write(const char *path, const SafeTensors *st, const AdapterFile *a, const Config *c,
-                               int dtype, Error *err) {
-    static const int types[] = {GGML_F32, GGML_F16, GGML_BF16};
-    static const SafeType declared[] = {ST_F32, ST_F16, ST_BF16};
+                               SafeType type, Error *err) {
+    int stored = type == ST_F16 ? GGML_F16 : type == ST_BF16 ? GGML_BF16 : GGML_F32;
     ParamTable t = param_table(c);
     SafeWriter w;
     bool ok = disk_check(st, &t, c, "", path, err) && safewriter_open(&w, path, err), opened = ok;
@@ -60,11 +59,11 @@ static inline bool merge_write(const char *path, const SafeTensors *st, const Ad
         if (writing) safewriter_begin_data(&w);
         for (int i = 0; ok && i < t.count; i++)
             for (int j = 0; ok && j < disk_count(folder_names(&t.items[i], c), c); j++) {
-                MergeTensor m = merge_tensor(&t.items[i], j, st, a, c, types[dtype]);
+                MergeTensor m = merge_tensor(&t.items[i], j, st, a, c, stored);
                 int64_t shape[2];
                 int ndim = disk_shape(shape, &m.part, &t.items[i]);
                 if (writing) ok = merge_write_one(&w, &m, err);
-                else safewriter_declare(&w, m.part.name, declared[dtype], ndim, shape);
+                else safewriter_declare(&w, m.part.name, type, ndim, shape);
             }
     }
     param_table_free(&t);
@@ -89,6 +88,7 @@ static inline bool merge_folder(const char *base, const char *adapter, const cha
     FileKind kind;
     if (!path_look(out, &kind, err)) return false;
     if (kind != FILE_ABSENT) return error_set(err, "--out=%s is there: name a folder that is to be made", out);
+    SafeType type = dtype == DTYPE_F16 ? ST_F16 : dtype == DTYPE_BF16 ? ST_BF16 : ST_F32;
     if (dtype == DTYPE_Q8_0) return error_set(err, "--dtype=q8_0 is for GGUF; a folder has f32, f16 or bf16");
     if (!folder_read_config(&c, base, err) || !adapter_open(&a, &c, base, adapter, err)) return false;
     if (!safetensors_open(&st, base, err)) return adapter_close(&a), false;
@@ -96,8 +96,8 @@ static inline bool merge_folder(const char *base, const char *adapter, const cha
     if (ok) {
         Path temporary = path_of("%s.tmp", out), weights = path_of("%s/model.safetensors", temporary.text);
         ok = path_remove_tree(temporary.text, err) && path_make_folder(temporary.text, err) &&
-             merge_write(weights.text, &st, &a, &c, dtype, err) &&
-             folder_write_config(temporary.text, &c, &tok, NULL, err) &&
+             merge_write(weights.text, &st, &a, &c, type, err) &&
+             folder_write_config_as(temporary.text, &c, &tok, type, NULL, err) &&
              tokenizer_write_folder(&tok, temporary.text, c.max_seq_len, NULL, err) &&
              path_sync_folder(temporary.text, err);
         if (ok && rename(temporary.text, out) != 0)

@@ -170,7 +170,8 @@ static inline void tree_write(const Tree *t, const char *from, const char *folde
     if (!any) judge_die("there is no %s to copy", from);
 }
 
-// The text without the figures of these names, each between ": " and ',', '}' or the line's end, and without speeds.
+// The text without the figures of these names, each between ": " and ',', '}' or the line's end, and without speeds and
+// what follows "in" and is a time to the line's end.
 static inline char *judge_mask(const char *data, size_t size, size_t *masked) {
     static const char own_sum[] = "\"xxh64\": "; // of run.json, over options that are left out here; not those of files
     static const char *const keys[] =
@@ -184,8 +185,9 @@ static inline char *judge_mask(const char *data, size_t size, size_t *masked) {
             if (size - i > strlen(keys[k]) && memcmp(data + i, keys[k], strlen(keys[k])) == 0 &&
                 (keys[k] != own_sum || (i > 2 && memcmp(data + i - 3, "\n  ", 3) == 0)))
                 skip = strlen(keys[k]);
-        size_t digits = i == 0 || data[i - 1] == '\n' ? strspn(data + i, "0123456789.") : 0;
-        if (digits && strncmp(data + i + digits, " MB/s", 5) == 0) skip = digits;
+        bool first = i == 0 || data[i - 1] == '\n', behind = i > 3 && memcmp(data + i - 4, " in ", 4) == 0;
+        size_t digits = first || behind ? strspn(data + i, "0123456789.") : 0;
+        if (digits && strncmp(data + i + digits, first ? " MB/s" : " s\n", first ? 5 : 3) == 0) skip = digits;
         // Of a record, "account" says when and how long: all of it goes, up to the line that ends it.
         static const char account[] = "  \"account\": {", end[] = "\n  },";
         const char *close = size - i > sizeof account && memcmp(data + i, account, sizeof account - 1) == 0

@@ -6,7 +6,8 @@
 #
 #     dev/test/promises_test.sh [long]
 #
-# Headers by gcc as C11 or as C++17, for `make test`; long, for `make test-long`: by gcc and clang, as both.
+# Headers by gcc as C11, those of llmc/cuda as C++17, for `make test`, which compiles all of them as C++17 in the emulated
+# programs; long, for `make test-long`: by gcc and clang, as both.
 # shellcheck disable=SC2016  # the $ of sed, not the shell's
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -33,18 +34,18 @@ headers() {
         sed -z -E -f dev/emu/launch.sed "$header" >"$root/emu/${header#"$root"/}"
         case $header in
             */llmc/cuda/*) header="-I$PWD/dev/emu $root/emu/${header#"$root"/}" ;;
-            */llmc/cpu/*) for cc in gcc "${clang[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
-            *) for cc in "${both[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
+            *) for cc in gcc "${clang[@]}"; do echo "$cc -std=c11 -xc $header"; done ;;
         esac
         case $header in
-            */llmc/cpu/*) ;;
-            *) for cc in g++ "${clang[@]/%/++}"; do echo "$cc -std=c++17 -xc++ $header"; done ;;
+            */llmc/cpu/*) continue ;;
+            *emu/llmc/cuda/*) for cc in g++ "${clang[@]/%/++}"; do echo "$cc -std=c++17 -xc++ $header"; done ;;
+            *) for cc in "${both[@]}"; do echo "$cc -std=c++17 -xc++ $header"; done ;;
         esac
     done
 }
 clang=() both=()
-if [ "${1:-}" = long ]; then clang=(clang) both=(gcc clang); fi
-command -v clang++ >/dev/null || [ "${1:-}" != long ] || { clang=() both=(gcc) && skip 'promises_test.sh, headers compiled by clang' 'no clang++ (Debian: clang)'; }
+if [ "${1:-}" = long ]; then clang=(clang) both=(g++ clang++); fi
+command -v clang++ >/dev/null || [ "${1:-}" != long ] || { clang=() both=(g++) && skip 'promises_test.sh, headers compiled by clang' 'no clang++ (Debian: clang)'; }
 copy() { # the sources without fixtures
     rm -rf "$work/tree"
     mkdir -p "$work/tree/dev"
@@ -139,7 +140,7 @@ n=$((1 + ${#clang[@]}))
 warn $((n + ${#both[@]})) "error" llmc/base/json.h '/^#include "file.h"/d'
 warn $((n + ${#both[@]})) "error" llmc/base/json.h '/^#ifndef LLMC_/d; /^#define LLMC_/d; $d'
 [ $n -eq 1 ] || warn 2 "Wunused-function" llmc/base/json.h 's/^#endif$/static int forgotten(void) { return 1; }\n&/'
-warn "$n" "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
+[ ${#both[@]} -eq 0 ] || warn ${#both[@]} "compound.literal" llmc/base/json.h '$s/^#endif$/static inline int *literal(void) { return (int[]){1}; }\n&/'
 warn "$n" "error" llmc/cuda/norm.h '/^#include "cuda.h"/d'
 
 conclude
